@@ -1,0 +1,2 @@
+#![doc = "xtask"]
+fn main() {}
