@@ -9,6 +9,7 @@
 
 use std::{
     fs,
+    net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -30,6 +31,7 @@ use crate::command::{output, remove};
 const PINS: &str = "/sys/fs/bpf/mc-demo";
 /// Where the daemon serves its metrics, inside the node.
 const METRICS: &str = "127.0.0.1:9901";
+const DAEMON: &str = "mc-proxy";
 const NODE: &str = "mc-demo-node";
 const BACKENDS: &[Backend] = &[
     Backend {
@@ -166,18 +168,22 @@ impl World {
         let log = self.directory.join(format!("{name}.log"));
         let mut command = namespace.command("nginx");
         command.arg("-e").arg(&log).arg("-c").arg(config);
-        let mut process = Process::start_logged(&mut command, &log)?;
         let address = format!("{}:8443", bare(backend.address));
-        process.wait_for(&format!("an answer on {address}"), || {
-            node.run(|| std::net::TcpStream::connect(&address))
-                .ok()?
-                .ok()
-        })?;
-        self.record(&format!("nginx ({name})"), process)
+        let answers = || node.run(|| TcpStream::connect(&address)).ok()?.ok();
+        self.start(&format!("nginx ({name})"), &mut command, &log, answers)
     }
 
-    fn record(&mut self, what: &str, process: Process) -> Result<()> {
+    /// Starts a process that outlives us, records it and waits until it `answers`.
+    fn start<T>(
+        &mut self,
+        what: &str,
+        command: &mut Command,
+        log: &Path,
+        answers: impl FnMut() -> Option<T>,
+    ) -> Result<()> {
+        let mut process = Process::start_logged(command, log)?;
         self.state.add(&state_path(), what, process.id())?;
+        process.wait_for("it answers", answers)?;
         let _ = process.detach();
         Ok(())
     }
@@ -233,11 +239,9 @@ impl World {
             .args(["server", "--config"])
             .arg(self.directory.join("mc-proxy.toml"));
         command.arg("--root").arg(self.directory.join("root"));
-        let mut process = Process::start_logged(&mut command, &log)?;
-        let answers =
-            || output(Command::new(self.directory.join("ctl")).args(["status", "--json"])).ok();
-        process.wait_for("an answer on its admin socket", answers)?;
-        self.record("mc-proxy", process)
+        let ctl = self.directory.join("ctl");
+        let answers = || output(Command::new(&ctl).args(["status", "--json"])).ok();
+        self.start(DAEMON, &mut command, &log, answers)
     }
 
     /// Kills the daemon without notice.
@@ -245,7 +249,7 @@ impl World {
         self.state
             .processes
             .iter()
-            .filter(|process| process.what == "mc-proxy")
+            .filter(|process| process.what == DAEMON)
             .try_for_each(|p| p.end(Signal::SIGKILL))
     }
 
@@ -278,7 +282,7 @@ pub(super) fn is_up() -> Result<bool> {
     Ok(state
         .processes
         .iter()
-        .any(|process| process.what == "mc-proxy" && process.is_running()))
+        .any(|process| process.what == DAEMON && process.is_running()))
 }
 
 /// Removes all that `build` and `start_daemon` made; any of it may be missing. Goes on after a failure, and reports the first.
