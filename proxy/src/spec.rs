@@ -144,3 +144,49 @@ pub struct RateLimits {
     /// TCP SYNs and non-TCP packets to guarded ports.
     pub packets: Option<RateLimit>,
 }
+
+/// A kernel map that disagrees with the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Map name.
+    pub map: String,
+    /// The entry.
+    pub key: String,
+    /// How it differs.
+    pub kind: DifferenceKind,
+    /// Both sides.
+    pub detail: String,
+}
+
+/// How a map entry differs from the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DifferenceKind {
+    /// In the database only.
+    Missing,
+    /// In the kernel only.
+    Unexpected,
+    /// In both, not the same.
+    Different,
+}
+
+/// One entry of a kernel map, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapEntry {
+    /// Map name.
+    pub map: String,
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// How full a kernel map is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapFill {
+    /// Map name.
+    pub map: String,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries at most.
+    pub capacity: u64,
+}

@@ -1,1 +1,11 @@
-//! Stub.
+//! What the services share: configuration, database, telemetry, shutdown, CLI output.
+//!
+//! Only what two services use lives here. Each module is one idiom, so that every service is configured,
+//! started, watched and stopped alike; none of them knows a particular service.
+
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod human;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,226 @@
+//! Output, exit codes and errors of the command-line tools.
+//!
+//! A command ends in a table or in JSON, or in a [`Failure`]: what failed, what to do about it, and an exit code
+//! that a script can branch on. Tables carry no colour; a reader that closes the pipe early is not an error.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Exit codes, the same in every tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Failed for a reason without a code of its own.
+    Failure = 1,
+    /// The command line or an input is not valid.
+    Usage = 2,
+    /// What was named does not exist.
+    NotFound = 3,
+    /// The daemon cannot be reached.
+    Unavailable = 4,
+    /// Refused: permission, or a state that forbids it (exists already, full).
+    Refused = 5,
+}
+
+/// The exit codes for a tool's `--help` (`after_help`).
+pub const EXIT_CODES_HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line or an input is not valid
+  3  what was named does not exist
+  4  the daemon cannot be reached
+  5  refused: permission, exists already, or full";
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(code: Exit) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The process's exit code.
+    pub exit: Exit,
+    /// What failed, on what.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Without a hint.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self {
+            exit,
+            message: message.to_string(),
+            hint: None,
+        }
+    }
+
+    /// For bad input.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Self {
+        Self::new(Exit::Failure, format_args!("cannot write the output: {e}"))
+    }
+}
+
+/// An error and its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut out = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Many libraries repeat their source in their own message.
+        if !out.contains(&text) {
+            out.push_str(": ");
+            out.push_str(&text);
+        }
+        next = cause.source();
+    }
+    out
+}
+
+/// Where results go.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// `--json`: JSON instead of tables and sentences; errors too.
+    pub json: bool,
+}
+
+impl Output {
+    /// Prints rows under a header, or `value` as JSON. Without rows, prints `empty` instead of a bare header.
+    ///
+    /// # Errors
+    /// If stdout cannot be written; a closed pipe counts as written.
+    pub fn table<T: Serialize + ?Sized>(
+        self,
+        header: &[&str],
+        rows: Vec<Vec<String>>,
+        empty: &str,
+        value: &T,
+    ) -> io::Result<()> {
+        if self.json {
+            return self.json(value);
+        }
+        if rows.is_empty() {
+            return write_out(&format!("{empty}\n"));
+        }
+        write_out(&format!("{}\n", render(header, rows)))
+    }
+
+    /// Prints a sentence, or `value` as JSON.
+    ///
+    /// # Errors
+    /// As [`Self::table`].
+    pub fn done<T: Serialize + ?Sized>(self, sentence: &str, value: &T) -> io::Result<()> {
+        if self.json {
+            self.json(value)
+        } else {
+            write_out(&format!("{sentence}\n"))
+        }
+    }
+
+    /// Prints JSON.
+    ///
+    /// # Errors
+    /// As [`Self::table`].
+    pub fn json<T: Serialize + ?Sized>(self, value: &T) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+        write_out(&format!("{text}\n"))
+    }
+
+    /// Prints an error to stderr ("error: …", then "hint: …"; or JSON) and gives its exit code.
+    pub fn fail(self, failure: &Failure) -> std::process::ExitCode {
+        let text = if self.json {
+            serde_json::json!({
+                "error": failure.message,
+                "hint": failure.hint,
+                "exit_code": failure.exit as u8,
+            })
+            .to_string()
+        } else {
+            let hint = failure.hint.as_ref().map(|h| format!("\n hint: {h}"));
+            format!("error: {}{}", failure.message, hint.unwrap_or_default())
+        };
+        // Nothing is left to tell if stderr is gone.
+        let _ = writeln!(io::stderr(), "{text}");
+        failure.exit.into()
+    }
+}
+
+/// A plain table, wrapped to the terminal's width; unwrapped when stdout is not a terminal, for grep.
+pub fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(header.to_vec());
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table.add_rows(rows);
+    let last = header.len().saturating_sub(1);
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if i == last { 0 } else { 2 }));
+    }
+    table.trim_fmt()
+}
+
+/// Writes to stdout; a reader that has gone away is no error.
+///
+/// # Errors
+/// Any other failure to write.
+pub fn write_out(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_plain_text() {
+        let text = render(
+            &["A", "LONGER"],
+            vec![
+                vec!["value".into(), "1".into()],
+                vec!["v".into(), "22".into()],
+            ],
+        );
+        assert_eq!(text, "A      LONGER\nvalue  1\nv      22");
+    }
+
+    #[test]
+    fn a_chain_does_not_repeat_itself() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open x")]
+        struct Outer(#[source] io::Error);
+        let e = Outer(io::Error::other("disk on fire"));
+        assert_eq!(chain(&e), "cannot open x: disk on fire");
+    }
+}

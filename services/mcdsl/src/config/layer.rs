@@ -1,0 +1,471 @@
+//! The deserializer behind [`super::load`]: a tree of file values with the environment laid over it.
+
+use std::{cell::RefCell, fmt};
+
+use serde::{
+    Deserializer,
+    de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer as _, Visitor},
+    forward_to_deserialize_any,
+};
+use toml::{Table, Value};
+
+use super::ConfigError;
+
+/// An environment variable on its way to its key.
+#[derive(Clone, Debug)]
+pub(super) struct Override {
+    /// The whole name.
+    pub(super) name: String,
+    /// What of the name is not resolved yet; empty = it is this value.
+    pub(super) rest: String,
+    /// The value.
+    pub(super) text: String,
+}
+
+/// "mc-proxy" → "MC_PROXY".
+pub(super) fn variable_name(name: &str) -> String {
+    name.to_ascii_uppercase().replace(['-', '.'], "_")
+}
+
+/// Deserializes and reports every unknown key and variable.
+pub(super) fn deserialize<T: DeserializeOwned>(
+    file: Option<&str>,
+    table: Table,
+    overrides: Vec<Override>,
+) -> Result<T, ConfigError> {
+    let report = Report {
+        file: file.unwrap_or("the configuration"),
+        unknown: RefCell::default(),
+    };
+    let root = Node {
+        source: Source::File(Value::Table(table)),
+        below: overrides,
+        path: String::new(),
+        report: &report,
+    };
+    let result = T::deserialize(root);
+    let unknown = report.unknown.into_inner();
+    // A misspelt key often is also a missing one; the misspelling is what to say.
+    if !unknown.is_empty() {
+        return Err(ConfigError::Unknown(unknown));
+    }
+    result.map_err(|e| ConfigError::Value {
+        origin: e.origin.unwrap_or_else(|| report.file.to_owned()),
+        message: e.message,
+    })
+}
+
+struct Report<'a> {
+    file: &'a str,
+    unknown: RefCell<Vec<String>>,
+}
+
+impl Report<'_> {
+    fn add(&self, what: String, known: &[String], near: Option<&str>) {
+        let advice = match near {
+            Some(near) => format!("; did you mean {near}?"),
+            None if known.is_empty() => String::new(),
+            None => format!("; known here: {}", known.join(", ")),
+        };
+        self.unknown.borrow_mut().push(format!("{what}{advice}"));
+    }
+}
+
+enum Source {
+    /// Only overrides of its parts.
+    Absent,
+    File(Value),
+    Variable {
+        name: String,
+        text: String,
+    },
+}
+
+struct Node<'a> {
+    source: Source,
+    /// Overrides of parts of this value.
+    below: Vec<Override>,
+    path: String,
+    report: &'a Report<'a>,
+}
+
+/// An error that remembers where it came from.
+#[derive(Debug)]
+pub(super) struct Error {
+    origin: Option<String>,
+    message: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+impl std::error::Error for Error {}
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self {
+            origin: None,
+            message: message.to_string().trim_end().to_owned(),
+        }
+    }
+}
+
+impl<'a> Node<'a> {
+    fn child(&self, key: &str, value: Option<Value>, overrides: Vec<Override>) -> Node<'a> {
+        let (mut this, below): (Vec<_>, Vec<_>) =
+            overrides.into_iter().partition(|o| o.rest.is_empty());
+        let source = match (this.pop(), value) {
+            (Some(o), _) => Source::Variable {
+                name: o.name,
+                text: o.text,
+            },
+            (None, Some(value)) => Source::File(value),
+            (None, None) => Source::Absent,
+        };
+        let path = match self.path.as_str() {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        };
+        Node {
+            source,
+            below,
+            path,
+            report: self.report,
+        }
+    }
+
+    fn origin(&self) -> String {
+        match &self.source {
+            Source::Variable { name, .. } => format!("environment variable {name}"),
+            _ if self.path.is_empty() => self.report.file.to_owned(),
+            _ => format!("{}: {}", self.report.file, self.path),
+        }
+    }
+
+    /// The value as TOML; `kind` says what a variable must be.
+    fn into_value(self) -> Result<Value, Error> {
+        match self.source {
+            Source::Absent => Ok(Value::Table(Table::new())),
+            Source::File(value) => Ok(value),
+            Source::Variable { text, .. } => {
+                parse_value(&text).map_err(|e| de::Error::custom(e.message()))
+            }
+        }
+    }
+
+    /// Overrides that go deeper than the type does.
+    fn no_parts(&self) {
+        for o in &self.below {
+            let what = format!("unknown environment variable {}", o.name);
+            self.report.add(what, &[], None);
+        }
+    }
+
+    /// Splits a table and the overrides by the fields of a struct.
+    fn fields(self, names: &'static [&'static str]) -> Result<Vec<(String, Node<'a>)>, Error> {
+        let head = self.child("", None, Vec::new());
+        let (path, report, below) = (self.path.clone(), self.report, self.below.clone());
+        let head = Node { path, ..head };
+        let mut table = match self.into_value()? {
+            Value::Table(table) => table,
+            other => {
+                let kind = other.type_str();
+                return Err(de::Error::custom(format!(
+                    "expected a section, found: {kind}"
+                )));
+            }
+        };
+        let known: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        for key in table.keys().filter(|k| !names.contains(&k.as_str())) {
+            let section = match head.path.as_str() {
+                "" => String::new(),
+                path => format!(" in [{path}]"),
+            };
+            let what = format!("{}: unknown key `{key}`{section}", report.file);
+            report.add(what, &known, nearest(key, &known));
+        }
+        let variables: Vec<String> = names.iter().map(|n| variable_name(n)).collect();
+        let mut parts: Vec<Vec<Override>> = names.iter().map(|_| Vec::new()).collect();
+        for mut o in below {
+            match longest_match(&o.rest, &variables) {
+                Some(i) => {
+                    let rest = &o.rest[variables[i].len()..];
+                    o.rest = rest.strip_prefix('_').unwrap_or(rest).to_owned();
+                    parts[i].push(o);
+                }
+                None => {
+                    let before = &o.name[..o.name.len() - o.rest.len()];
+                    let near = nearest(&o.rest, &variables).map(|n| format!("{before}{n}"));
+                    let what = format!("unknown environment variable {}", o.name);
+                    report.add(what, &[], near.as_deref());
+                }
+            }
+        }
+        let fields = names.iter().zip(parts).filter_map(|(name, overrides)| {
+            let value = table.remove(*name);
+            (value.is_some() || !overrides.is_empty())
+                .then(|| ((*name).to_owned(), head.child(name, value, overrides)))
+        });
+        Ok(fields.collect())
+    }
+
+    /// The elements of a list.
+    fn elements(self) -> Result<Vec<Node<'a>>, Error> {
+        self.no_parts();
+        let head = self.child("", None, Vec::new());
+        let path = self.path.clone();
+        let sources: Vec<Source> = match self.source {
+            Source::Variable { name, text } if !text.trim_start().starts_with('[') => text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(|item| Source::Variable {
+                    name: name.clone(),
+                    text: item.to_owned(),
+                })
+                .collect(),
+            _ => match self.into_value()? {
+                Value::Array(items) => items.into_iter().map(Source::File).collect(),
+                other => {
+                    let kind = other.type_str();
+                    return Err(de::Error::custom(format!("expected a list, found: {kind}")));
+                }
+            },
+        };
+        let items = sources.into_iter().enumerate().map(|(i, source)| Node {
+            source,
+            below: Vec::new(),
+            path: format!("{path}[{i}]"),
+            report: head.report,
+        });
+        Ok(items.collect())
+    }
+
+    /// Hands a scalar to the visitor; a variable through `parse`.
+    fn scalar<'de, V: Visitor<'de>>(
+        self,
+        visitor: V,
+        parse: impl FnOnce(&str, V) -> Result<V::Value, Error>,
+    ) -> Result<V::Value, Error> {
+        let origin = self.origin();
+        self.no_parts();
+        let result = match self.source {
+            Source::Variable { text, .. } => parse(&text, visitor),
+            Source::File(value) => value.deserialize_any(visitor).map_err(de::Error::custom),
+            Source::Absent => Err(de::Error::custom("expected a value, not a section")),
+        };
+        result.map_err(|e| located(e, origin))
+    }
+}
+
+fn located(mut e: Error, origin: String) -> Error {
+    e.origin.get_or_insert(origin);
+    e
+}
+
+fn parse_value(text: &str) -> Result<Value, toml::de::Error> {
+    let mut table: Table = format!("value = {text}").parse()?;
+    Ok(table.remove("value").unwrap_or(Value::Boolean(false)))
+}
+
+/// The field whose variable name is `rest`, or its longest prefix that ends at an underscore.
+fn longest_match(rest: &str, variables: &[String]) -> Option<usize> {
+    let matches = |v: &str| {
+        rest.strip_prefix(v)
+            .is_some_and(|tail| tail.is_empty() || tail.starts_with('_'))
+    };
+    (0..variables.len())
+        .filter(|i| matches(&variables[*i]))
+        .max_by_key(|i| variables[*i].len())
+}
+
+/// The known name at most two edits away.
+fn nearest<'k>(name: &str, known: &'k [String]) -> Option<&'k str> {
+    const FAR: usize = 3;
+    let best = known.iter().map(|k| (distance(name, k), k)).min()?;
+    (best.0 < FAR).then_some(best.1.as_str())
+}
+
+/// Levenshtein distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+macro_rules! numbers {
+    ($($method:ident => $ty:ty, $visit:ident, $what:literal);+ $(;)?) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            self.scalar(visitor, |text, visitor| match text.parse::<$ty>() {
+                Ok(value) => visitor.$visit(value),
+                Err(_) => Err(de::Error::custom(format!(concat!("{:?} is not ", $what), text))),
+            })
+        }
+    )+};
+}
+
+impl<'de> Deserializer<'de> for Node<'_> {
+    type Error = Error;
+
+    numbers! {
+        deserialize_bool => bool, visit_bool, "true or false";
+        deserialize_i8 => i64, visit_i64, "a whole number";
+        deserialize_i16 => i64, visit_i64, "a whole number";
+        deserialize_i32 => i64, visit_i64, "a whole number";
+        deserialize_i64 => i64, visit_i64, "a whole number";
+        deserialize_u8 => u64, visit_u64, "a whole number, 0 or above";
+        deserialize_u16 => u64, visit_u64, "a whole number, 0 or above";
+        deserialize_u32 => u64, visit_u64, "a whole number, 0 or above";
+        deserialize_u64 => u64, visit_u64, "a whole number, 0 or above";
+        deserialize_f32 => f64, visit_f64, "a number";
+        deserialize_f64 => f64, visit_f64, "a number";
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.scalar(visitor, |text, visitor| visitor.visit_str(text))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.scalar(visitor, |text, visitor| match parse_value(text) {
+            Ok(value) => value.deserialize_any(visitor).map_err(de::Error::custom),
+            Err(_) => visitor.visit_str(text),
+        })
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let origin = self.origin();
+        let read = |node: Self| visitor.visit_map(Entries::new(node.fields(fields)?));
+        read(self).map_err(|e| located(e, origin))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let origin = self.origin();
+        self.no_parts();
+        let read = |node: Self| {
+            let head = node.child("", None, Vec::new());
+            let head = Node {
+                path: node.path.clone(),
+                ..head
+            };
+            let Value::Table(table) = node.into_value()? else {
+                return Err(de::Error::custom("expected a section"));
+            };
+            let entries = table.into_iter().map(|(key, value)| {
+                let child = head.child(&key, Some(value), Vec::new());
+                (key, child)
+            });
+            visitor.visit_map(Entries::new(entries.collect()))
+        };
+        read(self).map_err(|e| located(e, origin))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let origin = self.origin();
+        let read = |node: Self| {
+            let items = node.elements()?.into_iter().map(IntoNode);
+            visitor.visit_seq(de::value::SeqDeserializer::new(items))
+        };
+        read(self).map_err(|e| located(e, origin))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let origin = self.origin();
+        self.no_parts();
+        let result = match self.source {
+            Source::Variable { text, .. } => visitor.visit_enum(text.into_deserializer()),
+            Source::File(value) => value
+                .deserialize_enum(name, variants, visitor)
+                .map_err(de::Error::custom),
+            Source::Absent => Err(de::Error::custom("expected a value, not a section")),
+        };
+        result.map_err(|e| located(e, origin))
+    }
+
+    forward_to_deserialize_any! {
+        char bytes byte_buf unit unit_struct tuple_struct identifier ignored_any
+    }
+}
+
+struct IntoNode<'a>(Node<'a>);
+
+impl<'de, 'a> de::IntoDeserializer<'de, Error> for IntoNode<'a> {
+    type Deserializer = Node<'a>;
+    fn into_deserializer(self) -> Node<'a> {
+        self.0
+    }
+}
+
+struct Entries<'a> {
+    rest: std::vec::IntoIter<(String, Node<'a>)>,
+    value: Option<Node<'a>>,
+}
+
+impl<'a> Entries<'a> {
+    fn new(entries: Vec<(String, Node<'a>)>) -> Self {
+        Self {
+            rest: entries.into_iter(),
+            value: None,
+        }
+    }
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'_> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        let Some((key, node)) = self.rest.next() else {
+            return Ok(None);
+        };
+        self.value = Some(node);
+        seed.deserialize(key.into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        match self.value.take() {
+            Some(node) => seed.deserialize(node),
+            None => Err(de::Error::custom("a value was asked for before its key")),
+        }
+    }
+}

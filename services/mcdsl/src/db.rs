@@ -1,0 +1,379 @@
+//! SQLite, opened the same way by every service: WAL, foreign keys, `synchronous = FULL` (a commit that was
+//! acknowledged survives a power cut), readable by its owner only, numbered migrations.
+//!
+//! The text of each applied migration is kept in the database, and compared at every start: exact where a
+//! checksum would only be likely, it needs no hash, and shows an operator what was run.
+
+use std::{
+    fs::{File, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// How long a statement waits for another process's lock (the CLI's snapshot, a backup).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Owner only.
+const MODE: u32 = 0o600;
+
+/// One step of the schema. Never changes once released; a later step amends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// 1, 2, 3, … without gaps.
+    pub version: u32,
+    /// For people.
+    pub name: &'static str,
+    /// Statements, run in one transaction.
+    pub sql: &'static str,
+}
+
+/// A failure to open, migrate or copy a database.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The file cannot be created or opened.
+    #[error("cannot create or open the database {path}; its directory must exist and be writable")]
+    File {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// SQLite refused.
+    #[error("the database {path}: cannot {what}")]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A migration failed; the database is as it was before it.
+    #[error("the database {path}: migration {version} ({name}) failed and was undone")]
+    Migration {
+        /// The database.
+        path: PathBuf,
+        /// Its number.
+        version: u32,
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A released migration is not what it was.
+    #[error(
+        "the database {path} was made with another text of migration {version} ({name}); a released \
+         migration must never change: add a new one"
+    )]
+    Changed {
+        /// The database.
+        path: PathBuf,
+        /// Its number.
+        version: u32,
+        /// Its name in the program.
+        name: &'static str,
+    },
+    /// A later program has migrated it.
+    #[error(
+        "the database {path} has schema {found}, this program knows {known}; run the newer program, or \
+         restore a snapshot made by this one"
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// The database's schema.
+        found: u32,
+        /// The program's.
+        known: u32,
+    },
+    /// The target of a snapshot exists or cannot be made.
+    #[error("cannot create the snapshot {path}; an existing file is never overwritten")]
+    SnapshotFile {
+        /// The target.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Opens (creating if need be) the database and brings its schema up to date.
+///
+/// # Errors
+/// [`DbError`]; the database is then as it was, up to the last migration that succeeded.
+pub fn open(path: &Path, migrations: &[Migration]) -> Result<Connection, DbError> {
+    create_private(path)?;
+    let sqlite = |what| {
+        move |source| DbError::Sqlite {
+            path: path.to_owned(),
+            what,
+            source,
+        }
+    };
+    let mut db = Connection::open(path).map_err(sqlite("open it"))?;
+    configure(&db).map_err(sqlite("set it up (WAL, foreign keys)"))?;
+    migrate(&mut db, path, migrations)?;
+    Ok(db)
+}
+
+/// SQLite gives `-wal` and `-shm` the mode of the database, so that it must be right from the start.
+fn create_private(path: &Path) -> Result<(), DbError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(path)
+        .and_then(|f| {
+            if f.metadata()?.permissions().mode() & 0o777 != MODE {
+                f.set_permissions(Permissions::from_mode(MODE))?;
+            }
+            Ok(())
+        });
+    file.map_err(|source| DbError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn configure(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    // Answers the mode now in force, hence a query.
+    db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "trusted_schema", false)
+}
+
+fn migrate(db: &mut Connection, path: &Path, migrations: &[Migration]) -> Result<(), DbError> {
+    debug_assert!(
+        migrations.iter().zip(1..).all(|(m, n)| m.version == n),
+        "migrations are numbered from 1 without gaps"
+    );
+    let sqlite = |source| DbError::Sqlite {
+        path: path.to_owned(),
+        what: "read which migrations it has",
+        source,
+    };
+    db.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migrations (
+            version INTEGER PRIMARY KEY, name TEXT NOT NULL, sql TEXT NOT NULL,
+            applied_unix_s INTEGER NOT NULL DEFAULT (unixepoch())) STRICT",
+    )
+    .map_err(sqlite)?;
+    let found: u32 = db
+        .query_row("SELECT ifnull(max(version), 0) FROM migrations", [], |r| {
+            r.get(0)
+        })
+        .map_err(sqlite)?;
+    let known = migrations.last().map_or(0, |m| m.version);
+    if found > known {
+        return Err(DbError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    for m in migrations {
+        if m.version > found {
+            apply(db, m).map_err(|source| DbError::Migration {
+                path: path.to_owned(),
+                version: m.version,
+                name: m.name,
+                source,
+            })?;
+            continue;
+        }
+        let applied: String = db
+            .query_row(
+                "SELECT sql FROM migrations WHERE version = ?1",
+                [m.version],
+                |r| r.get(0),
+            )
+            .map_err(sqlite)?;
+        if applied != m.sql {
+            return Err(DbError::Changed {
+                path: path.to_owned(),
+                version: m.version,
+                name: m.name,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn apply(db: &mut Connection, m: &Migration) -> rusqlite::Result<()> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(m.sql)?;
+    tx.execute(
+        "INSERT INTO migrations (version, name, sql) VALUES (?1, ?2, ?3)",
+        (m.version, m.name, m.sql),
+    )?;
+    tx.commit()
+}
+
+/// Copies a database consistently while it is in use, into a new file that only its owner can read.
+///
+/// # Errors
+/// [`DbError`] if the file exists or cannot be written; no partial file is left behind.
+pub fn snapshot(db: &Connection, to: &Path) -> Result<(), DbError> {
+    let create = |source| DbError::SnapshotFile {
+        path: to.to_owned(),
+        source,
+    };
+    // VACUUM INTO fills an empty file, and would give a new one the umask's mode.
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(to)
+        .map_err(create)?;
+    let copied = db
+        .execute("VACUUM INTO ?1", [to.to_string_lossy()])
+        .map_err(|source| DbError::Sqlite {
+            path: to.to_owned(),
+            what: "copy the database into it",
+            source,
+        })
+        .and_then(|_| sync(to).map_err(create));
+    if copied.is_err() {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_file(to);
+    }
+    copied
+}
+
+/// The file's bytes and its directory entry reach the disk.
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: Migration = Migration {
+        version: 1,
+        name: "start",
+        sql: "CREATE TABLE t (x INTEGER NOT NULL) STRICT",
+    };
+    const V2: Migration = Migration {
+        version: 2,
+        name: "more",
+        sql: "ALTER TABLE t ADD COLUMN y TEXT",
+    };
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn opens_private_and_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        let db = open(&path, &[V1]).unwrap();
+        db.execute("INSERT INTO t VALUES (1)", []).unwrap();
+        for name in ["a.db", "a.db-wal", "a.db-shm"] {
+            assert_eq!(mode(&dir.path().join(name)), 0o600, "{name}");
+        }
+        let pragma = |name: &str| -> String {
+            db.query_row(
+                &format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}"),
+                [],
+                |r| r.get(0),
+            )
+            .unwrap()
+        };
+        assert_eq!(pragma("journal_mode"), "wal");
+        assert_eq!(pragma("synchronous"), "2");
+        assert_eq!(pragma("foreign_keys"), "1");
+    }
+
+    #[test]
+    fn a_readable_database_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        drop(open(&path, &[V1]).unwrap());
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        drop(open(&path, &[V1]).unwrap());
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn migrations_run_once_and_never_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        drop(open(&path, &[V1]).unwrap());
+        let db = open(&path, &[V1, V2]).unwrap();
+        db.execute("INSERT INTO t VALUES (1, 'one')", []).unwrap();
+        drop(db);
+        assert!(matches!(
+            open(&path, &[V1]),
+            Err(DbError::Newer {
+                found: 2,
+                known: 1,
+                ..
+            })
+        ));
+        let changed = Migration {
+            sql: "CREATE TABLE t (x TEXT)",
+            ..V1
+        };
+        assert!(matches!(
+            open(&path, &[changed, V2]),
+            Err(DbError::Changed { version: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn a_failed_migration_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        let broken = Migration {
+            sql: "CREATE TABLE half (x); SELECT nonsense FROM nowhere",
+            ..V2
+        };
+        assert!(matches!(
+            open(&path, &[V1, broken]),
+            Err(DbError::Migration { version: 2, .. })
+        ));
+        let db = open(&path, &[V1, V2]).unwrap();
+        assert!(db.prepare("SELECT * FROM half").is_err());
+    }
+
+    #[test]
+    fn snapshots_are_private_copies() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(&dir.path().join("a.db"), &[V1]).unwrap();
+        db.execute("INSERT INTO t VALUES (7)", []).unwrap();
+        let copy = dir.path().join("copy.db");
+        snapshot(&db, &copy).unwrap();
+        assert_eq!(mode(&copy), 0o600);
+        let copied = open(&copy, &[V1]).unwrap();
+        let x: i64 = copied
+            .query_row("SELECT x FROM t", [], |r| r.get(0))
+            .unwrap();
+        assert_eq!(x, 7);
+        let before = std::fs::read(&copy).unwrap();
+        assert!(matches!(
+            snapshot(&db, &copy),
+            Err(DbError::SnapshotFile { .. })
+        ));
+        assert_eq!(
+            std::fs::read(&copy).unwrap(),
+            before,
+            "the existing file is untouched"
+        );
+    }
+}

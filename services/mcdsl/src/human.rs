@@ -1,0 +1,174 @@
+//! Durations and sizes as people write and read them. Used by configuration files and CLIs alike, so that
+//! what one prints the other accepts.
+
+use std::time::Duration;
+
+/// Text that is not a duration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// No number with a unit.
+    #[error("{0:?} is not a duration; write it like 30s, 10m, 1h30m, 250ms or 2d")]
+    Syntax(String),
+    /// More than `u64` milliseconds.
+    #[error("the duration {0:?} is too long")]
+    TooLong(String),
+}
+
+/// Units, longest first; milliseconds each.
+const UNITS: [(&str, u64); 6] = [
+    ("w", 7 * 86_400_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+/// Parses "10m", "1h30m", "250ms": whole numbers, each with a unit (w, d, h, m, s, ms).
+///
+/// # Errors
+/// [`DurationError`]; a number without a unit is refused, for it would be a guess.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let syntax = || DurationError::Syntax(text.to_owned());
+    let too_long = || DurationError::TooLong(text.to_owned());
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err(syntax());
+    }
+    let mut total = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(syntax)?;
+        let (number, tail) = rest.split_at(digits);
+        if number.is_empty() {
+            return Err(syntax());
+        }
+        let letters = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let (_, scale) = UNITS.iter().find(|(u, _)| *u == unit).ok_or_else(syntax)?;
+        let number: u64 = number.parse().map_err(|_| too_long())?;
+        total = number
+            .checked_mul(*scale)
+            .and_then(|ms| total.checked_add(ms))
+            .ok_or_else(too_long)?;
+        rest = tail;
+    }
+    Ok(Duration::from_millis(total))
+}
+
+/// Writes a duration in the form that [`parse_duration`] reads, exact to the millisecond.
+pub fn duration(value: Duration) -> String {
+    let mut ms = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
+    if ms == 0 {
+        return "0s".to_owned();
+    }
+    let mut out = String::new();
+    for (unit, scale) in UNITS {
+        if ms >= scale {
+            out.push_str(&format!("{}{unit}", ms / scale));
+            ms %= scale;
+        }
+    }
+    out
+}
+
+/// Writes a duration for a glance: its two largest units.
+pub fn duration_short(value: Duration) -> String {
+    let ms = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
+    let first = UNITS.iter().position(|(_, scale)| ms >= *scale);
+    let last = first.map_or(UNITS.len() - 1, |i| (i + 1).min(UNITS.len() - 1));
+    let scale = UNITS[last].1;
+    duration(Duration::from_millis(ms - ms % scale))
+}
+
+/// Writes a size with a binary unit: "512 B", "1.5 KiB".
+pub fn bytes(value: u64) -> String {
+    const NAMES: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut scaled = value as f64;
+    let mut unit = 0;
+    while scaled >= 1023.95 && unit + 1 < NAMES.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{value} B"),
+        _ => format!("{scaled:.1} {}", NAMES[unit]),
+    }
+}
+
+/// For `#[serde(with = "mcdsl::human::serde_duration")]`.
+pub mod serde_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Reads what [`super::parse_duration`] reads.
+    ///
+    /// # Errors
+    /// The deserializer's, or a text that is not a duration.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        super::parse_duration(&String::deserialize(d)?).map_err(D::Error::custom)
+    }
+
+    /// Writes [`super::duration`].
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&super::duration(*value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let rows: [(&str, &str, Option<u64>); 12] = [
+            ("seconds", "30s", Some(30_000)),
+            ("minutes", "10m", Some(600_000)),
+            ("compound", "1h30m", Some(5_400_000)),
+            ("milliseconds are not minutes", "250ms", Some(250)),
+            ("weeks and days", "1w2d", Some(777_600_000)),
+            ("zero", "0s", Some(0)),
+            ("no unit", "30", None),
+            ("no number", "m", None),
+            ("empty", "", None),
+            ("unknown unit", "3y", None),
+            ("negative", "-3s", None),
+            ("overflow", "99999999999999999999w", None),
+        ];
+        for (what, text, want) in rows {
+            let got = parse_duration(text).ok();
+            assert_eq!(got, want.map(Duration::from_millis), "{what}");
+            if let Some(got) = got {
+                assert_eq!(
+                    parse_duration(&duration(got)),
+                    Ok(got),
+                    "{what}: round trip"
+                );
+            }
+        }
+        assert_eq!(duration_short(Duration::from_secs(93_784)), "1d2h");
+        assert_eq!(duration_short(Duration::from_millis(61_005)), "1m1s");
+        assert_eq!(duration_short(Duration::ZERO), "0s");
+    }
+
+    #[test]
+    fn sizes() {
+        let rows = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (u64::MAX, "16.0 EiB"),
+        ];
+        for (value, want) in rows {
+            assert_eq!(bytes(value), want);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The one way a service stops: a token that everything watches, a tracker that everything runs on, and a
+//! grace period after which the process leaves regardless.
+//!
+//! A task that the service cannot do without is started by [`Shutdown::spawn`]: if it panics, the service
+//! stops rather than live on half-alive. Tasks per connection go to [`Shutdown::tracker`] directly, where a
+//! panic costs that connection. No task is detached. Rejected: a `JoinSet`, which one owner must poll.
+
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Shared by every task of a service; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    token: CancellationToken,
+    tracker: TaskTracker,
+    panicked: Arc<AtomicBool>,
+}
+
+/// How a shutdown went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything ended within the grace period.
+    Clean,
+    /// This many tasks were still running when it was over.
+    Unfinished(usize),
+    /// Everything ended, but a task of [`Shutdown::spawn`] had panicked.
+    Panicked,
+}
+
+impl Shutdown {
+    /// Nothing runs, nothing is cancelled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancelled when the service is to stop. Use `child_token` for what may stop earlier.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// For tasks that may fail on their own.
+    pub fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+
+    /// Starts a task that the service cannot do without: its panic is logged and stops the service.
+    pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guard = PanicGuard {
+            name,
+            shutdown: self.clone(),
+        };
+        self.tracker.spawn(async move {
+            let _guard = guard;
+            task.await;
+        });
+    }
+
+    /// Waits for SIGTERM, SIGINT or a cancelled token, then cancels the token. Each SIGHUP calls `on_hangup`.
+    ///
+    /// # Errors
+    /// If the signal handlers cannot be installed.
+    pub async fn wait_for_signal(&self, mut on_hangup: impl FnMut()) -> io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+                _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+                () = self.token.cancelled() => {}
+                _ = hangup.recv() => {
+                    on_hangup();
+                    continue;
+                }
+            }
+            self.token.cancel();
+            return Ok(());
+        }
+    }
+
+    /// Cancels the token and waits for every task, at most for `grace`. What is left then ends with the process.
+    pub async fn finish(&self, grace: Duration) -> Ended {
+        self.token.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(grace, self.tracker.wait())
+            .await
+            .is_err()
+        {
+            return Ended::Unfinished(self.tracker.len());
+        }
+        match self.panicked.load(Ordering::Acquire) {
+            true => Ended::Panicked,
+            false => Ended::Clean,
+        }
+    }
+}
+
+/// Notices the unwinding of the task that owns it.
+struct PanicGuard {
+    name: &'static str,
+    shutdown: Shutdown,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.name, "a task panicked; stopping the service");
+            self.shutdown.panicked.store(true, Ordering::Release);
+            self.shutdown.token.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn tasks_that_heed_the_token_end_cleanly() {
+        let shutdown = Shutdown::new();
+        let token = shutdown.token().clone();
+        shutdown.spawn("watcher", async move { token.cancelled().await });
+        assert_eq!(shutdown.finish(LONG).await, Ended::Clean);
+    }
+
+    #[tokio::test]
+    async fn a_panic_stops_the_service() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn("broken", async { panic!("on purpose") });
+        shutdown.wait_for_signal(|| {}).await.unwrap();
+        assert_eq!(shutdown.finish(LONG).await, Ended::Panicked);
+    }
+
+    #[tokio::test]
+    async fn a_stuck_task_is_reported() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn("stuck", std::future::pending());
+        assert_eq!(
+            shutdown.finish(Duration::from_millis(1)).await,
+            Ended::Unfinished(1)
+        );
+    }
+}
