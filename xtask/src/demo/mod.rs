@@ -43,12 +43,15 @@ pub(crate) struct Up {
 pub(crate) fn up(options: Up) -> Result<()> {
     require_root("up")?;
     setup::ensure(&[Need::Build, Need::Run])?;
-    if world::is_up()? && !options.check {
+    if !options.check
+        && let Some(directory) = world::up_in()?
+    {
         println!("It is up already (`cargo xtask down` ends it).");
-        hints(&Show::new(world::directory()));
+        hints(&Show::new(directory));
         return Ok(());
     }
     ebpf::build()?;
+    let _lock = state::lock()?;
     // Left by an `up` that was killed, or still running before a check.
     world::tear_down()?;
     catch_signals()?;
@@ -72,6 +75,7 @@ pub(crate) fn up(options: Up) -> Result<()> {
 /// Removes every trace of it.
 pub(crate) fn down() -> Result<()> {
     require_root("down")?;
+    let _lock = state::lock()?;
     world::tear_down()?;
     println!("The demo is down: no process, namespace, pin or file of it is left.");
     Ok(())
@@ -80,7 +84,7 @@ pub(crate) fn down() -> Result<()> {
 fn build_and_show() -> Result<Vec<String>> {
     let mut world = World::build()?;
     let mut show = Show::new(world.directory.clone());
-    steps::all(&mut world, &mut show)?;
+    steps::all(&mut world, &mut show).with_context(|| world.log_tail())?;
     Ok(show.wrong())
 }
 

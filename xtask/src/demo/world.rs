@@ -24,7 +24,7 @@ use mc_testkit::{
 };
 use nix::sys::signal::Signal;
 
-use super::state::State;
+use super::state::{PATH, State};
 use crate::command::{output, remove};
 
 /// Where the demo pins, apart from an installed daemon's pins.
@@ -99,10 +99,12 @@ impl World {
         let directory = directory();
         fs::create_dir_all(directory.join("root"))
             .with_context(|| format!("cannot create {}", directory.display()))?;
-        let mut world = Self {
-            directory,
-            state: State::default(),
+        let state = State {
+            directory: directory.clone(),
+            processes: Vec::new(),
         };
+        state.write(Path::new(PATH))?;
+        let mut world = Self { directory, state };
         let mut node = Namespace::named(NODE)?;
         node.keep();
         for client in CLIENTS {
@@ -182,7 +184,7 @@ impl World {
         answers: impl FnMut() -> Option<T>,
     ) -> Result<()> {
         let mut process = Process::start_logged(command, log)?;
-        self.state.add(&state_path(), what, process.id())?;
+        self.state.add(Path::new(PATH), what, process.id())?;
         process.wait_for("it answers", answers)?;
         let _ = process.detach();
         Ok(())
@@ -253,6 +255,17 @@ impl World {
             .try_for_each(|p| p.end(Signal::SIGKILL))
     }
 
+    /// The end of the daemon's log, for the report of a failure.
+    pub(super) fn log_tail(&self) -> String {
+        const LINES: usize = 15;
+        let log = fs::read_to_string(self.directory.join("mc-proxy.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        format!(
+            "the daemon's log ends:\n{}\n",
+            lines[lines.len().saturating_sub(LINES)..].join("\n")
+        )
+    }
+
     fn socket(&self) -> PathBuf {
         self.directory.join("admin.sock")
     }
@@ -276,20 +289,20 @@ impl Client {
     }
 }
 
-/// Whether the daemon of an earlier `up` still runs.
-pub(super) fn is_up() -> Result<bool> {
-    let state = State::read(&state_path())?.unwrap_or_default();
-    Ok(state
+/// The directory of an earlier `up` whose daemon still runs.
+pub(super) fn up_in() -> Result<Option<PathBuf>> {
+    let state = State::read(Path::new(PATH))?.unwrap_or_default();
+    let up = state
         .processes
         .iter()
-        .any(|process| process.what == DAEMON && process.is_running()))
+        .any(|process| process.what == DAEMON && process.is_running());
+    Ok(up.then_some(state.directory))
 }
 
 /// Removes all that `build` and `start_daemon` made; any of it may be missing. Goes on after a failure, and reports the first.
 pub(super) fn tear_down() -> Result<()> {
-    let state = State::read(&state_path())?.unwrap_or_default();
+    let state = State::read(Path::new(PATH))?.unwrap_or_default();
     let mut results = Vec::new();
-    let config = directory().join("mc-proxy.toml");
     for process in state.processes.iter().rev() {
         results.push(
             process
@@ -297,14 +310,20 @@ pub(super) fn tear_down() -> Result<()> {
                 .or_else(|_| process.end(Signal::SIGKILL)),
         );
     }
-    if Path::new(PINS).exists() {
-        let detached = output(
-            Command::new(crate::binary("mc-proxy"))
-                .arg("detach")
-                .arg("--config")
-                .arg(&config),
+    let (program, config) = (
+        crate::binary("mc-proxy"),
+        state.directory.join("mc-proxy.toml"),
+    );
+    if Path::new(PINS).exists() && program.exists() && config.exists() {
+        results.push(
+            output(
+                Command::new(program)
+                    .arg("detach")
+                    .arg("--config")
+                    .arg(config),
+            )
+            .map(drop),
         );
-        results.push(detached.map(drop));
     }
     let names = CLIENTS
         .iter()
@@ -316,18 +335,15 @@ pub(super) fn tear_down() -> Result<()> {
     {
         results.push(delete(&name));
     }
-    // Whatever `detach` could not reach.
-    results.push(remove(Path::new(PINS)));
-    results.push(remove(&directory()));
-    results.into_iter().collect()
+    // The pins again: there may have been no program to detach with.
+    results.extend([Path::new(PINS), &directory(), &state.directory].map(remove));
+    let result: Result<()> = results.into_iter().collect();
+    // Kept after a failure, for another `down`.
+    result.and_then(|()| remove(Path::new(PATH)))
 }
 
 pub(super) fn directory() -> PathBuf {
     crate::target_dir().join("demo")
-}
-
-fn state_path() -> PathBuf {
-    directory().join("state.json")
 }
 
 fn with_prefix(address: &str) -> String {
