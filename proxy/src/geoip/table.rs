@@ -231,3 +231,164 @@ fn leaf(keys: &[u64], countries: &[u8]) -> Row {
     }
     row
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use mc_edge_common::geo::{country4, country6};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The longest prefix that contains the address, the last added of equals.
+    fn naive(networks: &[(IpNet, u8)], address: IpAddr) -> u8 {
+        networks
+            .iter()
+            .filter(|(network, _)| network.contains(&address))
+            .max_by_key(|(network, _)| network.prefix_len())
+            .map_or(UNKNOWN, |(_, country)| *country)
+    }
+
+    fn look_up(table: &Table, address: IpAddr) -> u8 {
+        match address {
+            IpAddr::V4(v4) => country4(&table, v4.into()),
+            IpAddr::V6(v6) => country6(&table, (u128::from(v6) >> 64) as u64),
+        }
+    }
+
+    /// An address whose bits are mostly those of few, so that networks nest and meet.
+    fn bits() -> impl Strategy<Value = u64> {
+        let base = prop::sample::select(vec![
+            0,
+            u64::MAX,
+            0x0102_0304_0506_0708,
+            0x0102_0400_0000_0000,
+        ]);
+        (base, any::<u64>(), 0..64u32).prop_map(|(base, noise, shift)| base ^ (noise >> shift))
+    }
+
+    fn networks(
+        to: impl Fn(u64) -> IpAddr,
+        lens: std::ops::RangeInclusive<u8>,
+    ) -> impl Strategy<Value = Vec<(IpNet, u8)>> {
+        let network = (bits(), lens, 1..=5u8).prop_map(move |(bits, len, country)| {
+            (IpNet::new_assert(to(bits), len).trunc(), country)
+        });
+        prop::collection::vec(network, 0..120)
+    }
+
+    fn v4(bits: u64) -> IpAddr {
+        Ipv4Addr::from((bits >> 32) as u32).into()
+    }
+
+    fn v6(bits: u64) -> IpAddr {
+        Ipv6Addr::from(u128::from(bits) << 64).into()
+    }
+
+    /// `probes`, and the addresses at and next to each network's ends.
+    fn check(
+        networks: Vec<(IpNet, u8)>,
+        probes: Vec<u64>,
+        to: fn(u64) -> IpAddr,
+    ) -> Result<(), TestCaseError> {
+        let mut input = Networks::default();
+        networks
+            .iter()
+            .for_each(|&(network, country)| input.push(network, country));
+        let table = input.build(Header::default()).expect("fits");
+        let step = if matches!(to(0), IpAddr::V4(_)) {
+            1 << 32
+        } else {
+            1
+        };
+        let key = |address: IpAddr| match address {
+            IpAddr::V4(a) => u64::from(u32::from(a)) << 32,
+            IpAddr::V6(a) => (u128::from(a) >> 64) as u64,
+        };
+        let ends = networks.iter().flat_map(|(n, _)| {
+            let (first, last) = (key(n.network()), key(n.broadcast()));
+            [
+                first,
+                last,
+                first.wrapping_sub(step),
+                last.wrapping_add(step),
+            ]
+        });
+        for bits in probes.iter().copied().chain(ends) {
+            // Looked up as its neighbour, see country6.
+            let bits = if step == 1 {
+                bits.min(u64::MAX - 1)
+            } else {
+                bits
+            };
+            prop_assert_eq!(
+                look_up(&table, to(bits)),
+                naive(&networks, to(bits)),
+                "{}",
+                to(bits)
+            );
+        }
+        Ok(())
+    }
+
+    proptest! {
+        // A case is an image of 16 MiB: few, but each of many networks and probes.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn ipv4_is_longest_prefix(networks in networks(v4, 0..=32), probes in prop::collection::vec(bits(), 200)) {
+            check(networks, probes, v4)?;
+        }
+
+        #[test]
+        fn ipv6_is_longest_prefix(networks in networks(v6, 0..=64), probes in prop::collection::vec(bits(), 200)) {
+            check(networks, probes, v6)?;
+        }
+    }
+
+    #[test]
+    fn trees_of_every_shape() {
+        // Around the sizes where a row, or a level's last row, is full.
+        for count in [
+            1,
+            27,
+            28,
+            29,
+            28 * 32 - 1,
+            28 * 32,
+            28 * 32 + 1,
+            28 * 32 * 32 + 1,
+            100_000,
+        ] {
+            let mut input = Networks::default();
+            for i in 0..count as u64 {
+                input.push(IpNet::new_assert(v6(i << 40), 64), 1 + (i % 3) as u8);
+            }
+            let table = input.build(Header::default()).expect("fits");
+            for i in (0..count as u64).step_by(count / 1000 + 1) {
+                assert_eq!(
+                    look_up(&table, v6(i << 40)),
+                    1 + (i % 3) as u8,
+                    "{i} of {count}"
+                );
+                assert_eq!(
+                    look_up(&table, v6((i << 40) + 1)),
+                    UNKNOWN,
+                    "after {i} of {count}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_ranges_are_refused() {
+        let mut input = Networks::default();
+        for i in 0..MAX_RANGES as u64 / 2 + 1 {
+            input.push(IpNet::new_assert(v6(i << 16), 64), 1);
+        }
+        let error = input.build(Header::default()).expect_err("does not fit");
+        assert_eq!(error.family, "IPv6");
+        assert!(error.ranges > MAX_RANGES);
+    }
+}

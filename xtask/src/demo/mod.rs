@@ -15,10 +15,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use nix::{
-    sys::signal::{SigSet, Signal},
-    unistd::geteuid,
-};
+use nix::unistd::geteuid;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{show::Show, world::World};
 use crate::{
@@ -43,12 +41,15 @@ pub(crate) struct Up {
 pub(crate) fn up(options: Up) -> Result<()> {
     require_root("up")?;
     setup::ensure(&[Need::Build, Need::Run])?;
-    if world::is_up()? && !options.check {
+    if !options.check
+        && let Some(directory) = world::up_in()?
+    {
         println!("It is up already (`cargo xtask down` ends it).");
-        hints(&Show::new(world::directory()));
+        hints(&Show::new(directory));
         return Ok(());
     }
     ebpf::build()?;
+    let _lock = state::lock()?;
     // Left by an `up` that was killed, or still running before a check.
     world::tear_down()?;
     catch_signals()?;
@@ -72,6 +73,7 @@ pub(crate) fn up(options: Up) -> Result<()> {
 /// Removes every trace of it.
 pub(crate) fn down() -> Result<()> {
     require_root("down")?;
+    let _lock = state::lock()?;
     world::tear_down()?;
     println!("The demo is down: no process, namespace, pin or file of it is left.");
     Ok(())
@@ -80,7 +82,7 @@ pub(crate) fn down() -> Result<()> {
 fn build_and_show() -> Result<Vec<String>> {
     let mut world = World::build()?;
     let mut show = Show::new(world.directory.clone());
-    steps::all(&mut world, &mut show)?;
+    steps::all(&mut world, &mut show).inspect_err(|_| eprintln!("{}", world.log_tail()))?;
     Ok(show.wrong())
 }
 
@@ -91,17 +93,28 @@ fn require_root(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// Blocks the signals in this thread and all later ones (children start with none blocked), and has one thread wait for them.
+/// Has a thread wait for signals. Handlers, and not a mask: children would inherit that.
 fn catch_signals() -> Result<()> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-        .into_iter()
-        .collect();
-    signals.thread_block().context("cannot block signals")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("cannot start a runtime for signals")?;
+    let context = runtime.enter();
+    let on = |kind| signal(kind).context("cannot handle signals");
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut hangup = on(SignalKind::hangup())?;
+    drop(context);
     thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            eprintln!("{signal}: cleaning up");
-            INTERRUPTED.store(true, Ordering::Relaxed);
-        }
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => (),
+                _ = terminate.recv() => (),
+                _ = hangup.recv() => (),
+            }
+        });
+        eprintln!("interrupted: cleaning up");
+        INTERRUPTED.store(true, Ordering::Relaxed);
     });
     Ok(())
 }

@@ -1,6 +1,17 @@
-//! What the demo started, on disk, so that a later `down` ends just that.
+//! What the demo started, on disk, so that a later `down` ends just that. Namespaces and pins are the machine's, whatever checkout
+//! made them; so is this record.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixListener},
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use mc_testkit::wait_for;
@@ -10,9 +21,32 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The processes, in the order of their start.
+/// Where it is kept.
+pub(super) const PATH: &str = "/run/mc-demo.json";
+
+/// Waits until no other `up` or `down` runs on this machine. The lock is an abstract socket: it ends with the process and leaves no
+/// file.
+pub(super) fn lock() -> Result<UnixListener> {
+    let address = SocketAddr::from_abstract_name("mc-demo").context("a valid name")?;
+    let mut told = false;
+    loop {
+        match UnixListener::bind_addr(&address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                if !told {
+                    println!("another `up` or `down` runs on this machine; waiting for it");
+                    told = true;
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+            other => return other.context("cannot take the demo's lock"),
+        }
+    }
+}
+
+/// The demo's directory, and its processes in the order of their start.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct State {
+    pub(super) directory: PathBuf,
     pub(super) processes: Vec<Started>,
 }
 
@@ -50,6 +84,11 @@ impl State {
             pid,
             start,
         });
+        self.write(path)
+    }
+
+    /// Writes it.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).context("state is plain data")?;
         fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
     }

@@ -9,6 +9,7 @@
 
 use std::{
     fs,
+    net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -23,13 +24,14 @@ use mc_testkit::{
 };
 use nix::sys::signal::Signal;
 
-use super::state::State;
+use super::state::{PATH, State};
 use crate::command::{output, remove};
 
 /// Where the demo pins, apart from an installed daemon's pins.
 const PINS: &str = "/sys/fs/bpf/mc-demo";
 /// Where the daemon serves its metrics, inside the node.
 const METRICS: &str = "127.0.0.1:9901";
+const DAEMON: &str = "mc-proxy";
 const NODE: &str = "mc-demo-node";
 const BACKENDS: &[Backend] = &[
     Backend {
@@ -97,10 +99,12 @@ impl World {
         let directory = directory();
         fs::create_dir_all(directory.join("root"))
             .with_context(|| format!("cannot create {}", directory.display()))?;
-        let mut world = Self {
-            directory,
-            state: State::default(),
+        let state = State {
+            directory: directory.clone(),
+            processes: Vec::new(),
         };
+        state.write(Path::new(PATH))?;
+        let mut world = Self { directory, state };
         let mut node = Namespace::named(NODE)?;
         node.keep();
         for client in CLIENTS {
@@ -166,18 +170,22 @@ impl World {
         let log = self.directory.join(format!("{name}.log"));
         let mut command = namespace.command("nginx");
         command.arg("-e").arg(&log).arg("-c").arg(config);
-        let mut process = Process::start_logged(&mut command, &log)?;
         let address = format!("{}:8443", bare(backend.address));
-        process.wait_for(&format!("an answer on {address}"), || {
-            node.run(|| std::net::TcpStream::connect(&address))
-                .ok()?
-                .ok()
-        })?;
-        self.record(&format!("nginx ({name})"), process)
+        let answers = || node.run(|| TcpStream::connect(&address)).ok()?.ok();
+        self.start(&format!("nginx ({name})"), &mut command, &log, answers)
     }
 
-    fn record(&mut self, what: &str, process: Process) -> Result<()> {
-        self.state.add(&state_path(), what, process.id())?;
+    /// Starts a process that outlives us, records it and waits until it `answers`.
+    fn start<T>(
+        &mut self,
+        what: &str,
+        command: &mut Command,
+        log: &Path,
+        answers: impl FnMut() -> Option<T>,
+    ) -> Result<()> {
+        let mut process = Process::start_logged(command, log)?;
+        self.state.add(Path::new(PATH), what, process.id())?;
+        process.wait_for("it answers", answers)?;
         let _ = process.detach();
         Ok(())
     }
@@ -233,11 +241,9 @@ impl World {
             .args(["server", "--config"])
             .arg(self.directory.join("mc-proxy.toml"));
         command.arg("--root").arg(self.directory.join("root"));
-        let mut process = Process::start_logged(&mut command, &log)?;
-        let answers =
-            || output(Command::new(self.directory.join("ctl")).args(["status", "--json"])).ok();
-        process.wait_for("an answer on its admin socket", answers)?;
-        self.record("mc-proxy", process)
+        let ctl = self.directory.join("ctl");
+        let answers = || output(Command::new(&ctl).args(["status", "--json"])).ok();
+        self.start(DAEMON, &mut command, &log, answers)
     }
 
     /// Kills the daemon without notice.
@@ -245,8 +251,19 @@ impl World {
         self.state
             .processes
             .iter()
-            .filter(|process| process.what == "mc-proxy")
+            .filter(|process| process.what == DAEMON)
             .try_for_each(|p| p.end(Signal::SIGKILL))
+    }
+
+    /// The end of the daemon's log, for the report of a failure.
+    pub(super) fn log_tail(&self) -> String {
+        const LINES: usize = 15;
+        let log = fs::read_to_string(self.directory.join("mc-proxy.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        format!(
+            "the daemon's log ends:\n{}\n",
+            lines[lines.len().saturating_sub(LINES)..].join("\n")
+        )
     }
 
     fn socket(&self) -> PathBuf {
@@ -272,20 +289,20 @@ impl Client {
     }
 }
 
-/// Whether the daemon of an earlier `up` still runs.
-pub(super) fn is_up() -> Result<bool> {
-    let state = State::read(&state_path())?.unwrap_or_default();
-    Ok(state
+/// The directory of an earlier `up` whose daemon still runs.
+pub(super) fn up_in() -> Result<Option<PathBuf>> {
+    let state = State::read(Path::new(PATH))?.unwrap_or_default();
+    let up = state
         .processes
         .iter()
-        .any(|process| process.what == "mc-proxy" && process.is_running()))
+        .any(|process| process.what == DAEMON && process.is_running());
+    Ok(up.then_some(state.directory))
 }
 
 /// Removes all that `build` and `start_daemon` made; any of it may be missing. Goes on after a failure, and reports the first.
 pub(super) fn tear_down() -> Result<()> {
-    let state = State::read(&state_path())?.unwrap_or_default();
+    let state = State::read(Path::new(PATH))?.unwrap_or_default();
     let mut results = Vec::new();
-    let config = directory().join("mc-proxy.toml");
     for process in state.processes.iter().rev() {
         results.push(
             process
@@ -293,14 +310,20 @@ pub(super) fn tear_down() -> Result<()> {
                 .or_else(|_| process.end(Signal::SIGKILL)),
         );
     }
-    if Path::new(PINS).exists() {
-        let detached = output(
-            Command::new(crate::binary("mc-proxy"))
-                .arg("detach")
-                .arg("--config")
-                .arg(&config),
+    let (program, config) = (
+        crate::binary("mc-proxy"),
+        state.directory.join("mc-proxy.toml"),
+    );
+    if Path::new(PINS).exists() && program.exists() && config.exists() {
+        results.push(
+            output(
+                Command::new(program)
+                    .arg("detach")
+                    .arg("--config")
+                    .arg(config),
+            )
+            .map(drop),
         );
-        results.push(detached.map(drop));
     }
     let names = CLIENTS
         .iter()
@@ -312,18 +335,15 @@ pub(super) fn tear_down() -> Result<()> {
     {
         results.push(delete(&name));
     }
-    // Whatever `detach` could not reach.
-    results.push(remove(Path::new(PINS)));
-    results.push(remove(&directory()));
-    results.into_iter().collect()
+    // The pins again: there may have been no program to detach with.
+    results.extend([Path::new(PINS), &directory(), &state.directory].map(remove));
+    let result: Result<()> = results.into_iter().collect();
+    // Kept after a failure, for another `down`.
+    result.and_then(|()| remove(Path::new(PATH)))
 }
 
 pub(super) fn directory() -> PathBuf {
     crate::target_dir().join("demo")
-}
-
-fn state_path() -> PathBuf {
-    directory().join("state.json")
 }
 
 fn with_prefix(address: &str) -> String {
