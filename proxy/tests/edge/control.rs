@@ -106,7 +106,7 @@ fn a_ban_ends_by_itself() -> Result<()> {
 fn a_country_is_blocked_by_one_command_and_the_database_reloads() -> Result<()> {
     let mut world = World::new("[geoip]\ndatabase = \"geo.mmdb\"\n")?;
     let path = world.dir.path().join("geo.mmdb");
-    std::fs::write(&path, mmdb::small(&[("10.9.1.0/24", "DE"), ("fd09:1::/32", "US")])?)?;
+    std::fs::write(&path, mmdb::small(&[("10.9.1.0/24", "DE"), ("fd09:1::/32", "US")]))?;
     world.start()?;
     world.ctl(&["listener", "add", "0.0.0.0:443"])?;
     let verdict = |args: &[&str]| -> Result<Value> { explain(&world, args) };
@@ -125,7 +125,7 @@ fn a_country_is_blocked_by_one_command_and_the_database_reloads() -> Result<()> 
         (!status["geoip"]["error"].as_str()?.is_empty()).then_some(())
     })?;
     ensure!(verdict(&[CLIENT])?["country"] == "DE", "the table before it stays in force");
-    std::fs::write(&path, mmdb::small(&[("10.9.1.0/24", "AT")])?)?;
+    std::fs::write(&path, mmdb::small(&[("10.9.1.0/24", "AT")]))?;
     wait_for("the new file to be loaded", || (verdict(&[CLIENT]).ok()?["verdict"] == "pass").then_some(()))?;
     Ok(())
 }
