@@ -29,7 +29,7 @@ use crate::{
     router::Router,
     routes::{RouteTable, RouteTableError},
     seed,
-    store::{Actor, Store, StoreError},
+    store::{Store, StoreError},
 };
 
 /// How often bans are swept and lost listeners retried.
@@ -122,7 +122,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let router = Router::new(RouteTable::take(&mut kernel)?);
     let firewall = Arc::new(Firewall::take(&mut kernel)?);
     let sockmap = sockmap(&mut kernel);
-    let geoip = config.geoip.as_ref().map(|path| GeoIp::take(&mut kernel, path.clone())).transpose()?.map(Arc::new);
+    let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
     let taken_over = kernel.taken_over();
     firewall.adopt_kernel(kernel)?;
 
@@ -139,9 +139,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let context = Arc::new(Context::new(router, firewall, copy, sockmap, config.engine, timeouts));
     let control = Arc::new(Control::new(config, context, geoip, store, warnings));
     reconcile(&control, taken_over)?;
-    if let Some(geoip) = control.geoip() {
-        geoip.load_if_needed().await;
-    }
+    load_geoip(&control).await;
     control.attach();
 
     let socket = admin::bind(&control.config.admin_socket)?;
@@ -173,7 +171,7 @@ fn lock(config: &Config) -> Result<Flock<File>, StartError> {
 }
 
 fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, StartError> {
-    if store.seed(&seed::state(&config.seed), &Actor::daemon("seed"))? {
+    if store.seed(&seed::state(&config.seed))? {
         tracing::info!(database = %config.database.display(), "new database, seeded from the config");
         return Ok(Vec::new());
     }
@@ -205,6 +203,16 @@ fn reconcile(control: &Control, taken_over: bool) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Before anything listens, unless an earlier daemon's table is still in force. A file that is refused does not keep
+/// the daemon down: it is logged, shown in the status, and the country of everyone is then unknown.
+async fn load_geoip(control: &Control) {
+    let geoip = &control.geoip;
+    if geoip.status().path.is_some() && geoip.status().table.is_none() {
+        // Logged where it happens.
+        let _ = geoip.reload_if_changed().await;
+    }
+}
+
 fn spawn_services(
     control: &Arc<Control>,
     socket: tokio::net::UnixListener,
@@ -229,9 +237,7 @@ fn spawn_services(
         tasks.spawn(mcdsl::telemetry::serve_metrics(listener, render, stop.clone()));
     }
     tasks.spawn(housekeeping(Arc::clone(control), stop.clone()));
-    if let Some(geoip) = control.geoip() {
-        tasks.spawn(Arc::clone(geoip).watch(stop.clone()));
-    }
+    tasks.spawn(Arc::clone(&control.geoip).watch(stop.clone()));
 }
 
 async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {

@@ -63,9 +63,9 @@ fn status(error: ControlError) -> Status {
     }
 }
 
-fn actor<T>(request: &Request<T>, action: &'static str) -> Actor {
+fn actor<T>(request: &Request<T>) -> Actor {
     let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    Actor::unix(peer.map(|p| p.uid()), peer.and_then(|p| p.pid()), action)
+    Actor { uid: peer.map(|p| p.uid()), pid: peer.and_then(|p| p.pid()), source: "admin socket".into() }
 }
 
 fn rule_samples(samples: &[Sample], rule: u32) -> Vec<pb::Sample> {
@@ -110,7 +110,7 @@ fn country_policy_out(control: &Control, policy: &CountryPolicy) -> pb::CountryP
         rules,
         only: policy.others.is_some(),
         default_action: policy.others.map_or(pb::Action::Unspecified, super::convert::action_out).into(),
-        database_loaded: control.geoip_status().is_some_and(|s| s.loaded),
+        database_loaded: control.geoip.status().table.is_some(),
     }
 }
 
@@ -183,16 +183,18 @@ fn stats(control: &Control) -> Result<pb::Stats, Status> {
 }
 
 fn daemon_status(control: &Control) -> pb::Status {
-    let geoip = control.geoip_status().map(|g| pb::GeoipStatus {
-        path: g.path.display().to_string(),
-        loaded: g.loaded,
-        database_type: g.database_type,
-        build_unix_s: g.build.map_or(0, unix_seconds),
-        ipv4_networks: g.ipv4_networks,
-        ipv6_networks: g.ipv6_networks,
-        loaded_unix_s: g.loaded_at.map_or(0, unix_seconds),
-        error: g.error.unwrap_or_default(),
-    });
+    let geoip = control.geoip.status();
+    let table = geoip.table.as_ref();
+    let geoip = pb::GeoipStatus {
+        path: geoip.path.map(|p| p.display().to_string()).unwrap_or_default(),
+        loaded: table.is_some(),
+        database_type: table.map(|t| t.database_type.clone()).unwrap_or_default(),
+        build_unix_s: table.map_or(0, |t| unix_seconds(t.built)),
+        ipv4_networks: table.map_or(0, |t| t.networks_v4),
+        ipv6_networks: table.map_or(0, |t| t.networks_v6),
+        loaded_unix_s: table.map_or(0, |t| unix_seconds(t.loaded)),
+        error: geoip.error.unwrap_or_default(),
+    };
     let config = &control.config;
     pb::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -203,7 +205,7 @@ fn daemon_status(control: &Control) -> pb::Status {
             .into_iter()
             .map(|i| pb::InterfaceStatus { name: i.name, mode: i.mode.to_owned(), detail: i.detail })
             .collect(),
-        geoip,
+        geoip: Some(geoip),
         maps: control
             .map_fills()
             .into_iter()
@@ -229,19 +231,19 @@ impl Admin for AdminService {
     }
 
     async fn add_listener(&self, request: Request<pb::AddListenerRequest>) -> Result<Response<pb::Listener>, Status> {
-        let actor = actor(&request, "listener.add");
+        let actor = actor(&request);
         let message = request.into_inner().listener.ok_or_else(|| missing("listener"))?;
         let listener = listener_in(message)?;
-        self.run(move |c| c.add_listener(listener, &actor).map(|l| listener_out(&l)).map_err(status)).await
+        self.run(move |c| c.add_listener(&actor, &listener).map(|l| listener_out(&l)).map_err(status)).await
     }
 
     async fn remove_listener(
         &self,
         request: Request<pb::RemoveListenerRequest>,
     ) -> Result<Response<pb::RemoveListenerResponse>, Status> {
-        let actor = actor(&request, "listener.remove");
+        let actor = actor(&request);
         let address = address_in("address", &request.into_inner().address)?;
-        self.run(move |c| c.remove_listener(address, &actor).map_err(status)).await?;
+        self.run(move |c| c.remove_listener(&actor, address).map_err(status)).await?;
         Ok(Response::new(pb::RemoveListenerResponse {}))
     }
 
@@ -262,19 +264,19 @@ impl Admin for AdminService {
     }
 
     async fn add_route(&self, request: Request<pb::AddRouteRequest>) -> Result<Response<pb::Route>, Status> {
-        let actor = actor(&request, "route.add");
+        let actor = actor(&request);
         let message = request.into_inner();
         let route = route_in(message.route.as_ref().ok_or_else(|| missing("route"))?)?;
-        self.run(move |c| c.add_route(&route, message.replace, &actor).map(|r| route_out(&r)).map_err(status)).await
+        self.run(move |c| c.add_route(&actor, &route, message.replace).map(|r| route_out(&r)).map_err(status)).await
     }
 
     async fn remove_route(
         &self,
         request: Request<pb::RemoveRouteRequest>,
     ) -> Result<Response<pb::RemoveRouteResponse>, Status> {
-        let actor = actor(&request, "route.remove");
+        let actor = actor(&request);
         let id = route_key_in(request.into_inner().key)?;
-        self.run(move |c| c.remove_route(&id, &actor).map_err(status)).await?;
+        self.run(move |c| c.remove_route(&actor, &id).map_err(status)).await?;
         Ok(Response::new(pb::RemoveRouteResponse {}))
     }
 
@@ -282,11 +284,11 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::SetRouteEnabledRequest>,
     ) -> Result<Response<pb::Route>, Status> {
-        let actor = actor(&request, "route.set_enabled");
+        let actor = actor(&request);
         let message = request.into_inner();
         let id = route_key_in(message.key)?;
         self.run(move |c| {
-            c.set_route_enabled(&id, message.enabled, &actor).map(|r| route_out(&r)).map_err(status)
+            c.set_route_enabled(&actor, &id, message.enabled).map(|r| route_out(&r)).map_err(status)
         })
         .await
     }
@@ -301,13 +303,13 @@ impl Admin for AdminService {
     }
 
     async fn add_rules(&self, request: Request<pb::AddRulesRequest>) -> Result<Response<pb::AddRulesResponse>, Status> {
-        let actor = actor(&request, "firewall.add");
+        let actor = actor(&request);
         let message = request.into_inner();
         bounded(message.rules.len())?;
         let now = SystemTime::now();
         let rules = message.rules.iter().map(|r| rule_in(r, now)).collect::<Result<Vec<_>, _>>()?;
         self.run(move |c| {
-            let stored = c.add_rules(&rules, message.replace, &actor).map_err(status)?;
+            let stored = c.add_rules(&actor, &rules, message.replace).map_err(status)?;
             let out = stored.into_iter().map(|rule| rule_out(&CountedRule { rule, packets: 0, bytes: 0 }, now));
             Ok(pb::AddRulesResponse { rules: out.collect() })
         })
@@ -318,12 +320,12 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::RemoveRulesRequest>,
     ) -> Result<Response<pb::RemoveRulesResponse>, Status> {
-        let actor = actor(&request, "firewall.remove");
+        let actor = actor(&request);
         let message = request.into_inner();
         bounded(message.rules.len())?;
         let keys = message.rules.iter().map(rule_key_in).collect::<Result<Vec<_>, _>>()?;
         self.run(move |c| {
-            let removed = c.remove_rules(&keys, &actor).map_err(status)?;
+            let removed = c.remove_rules(&actor, &keys).map_err(status)?;
             Ok(pb::RemoveRulesResponse { removed: u32::try_from(removed).unwrap_or(u32::MAX) })
         })
         .await
@@ -340,11 +342,11 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::SetCountryPolicyRequest>,
     ) -> Result<Response<pb::CountryPolicy>, Status> {
-        let actor = actor(&request, "country.set");
+        let actor = actor(&request);
         let message = request.into_inner().policy.ok_or_else(|| missing("policy"))?;
         let policy = countries_in(&message)?;
         self.run(move |c| {
-            c.set_countries(&policy, &actor).map_err(status)?;
+            c.set_countries(&actor, &policy).map_err(status)?;
             Ok(country_policy_out(c, &policy))
         })
         .await
@@ -358,10 +360,10 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::SetRateLimitsRequest>,
     ) -> Result<Response<pb::RateLimits>, Status> {
-        let actor = actor(&request, "rate.set");
+        let actor = actor(&request);
         let limits = rates_in(&request.into_inner().limits.ok_or_else(|| missing("limits"))?)?;
         self.run(move |c| {
-            c.set_rates(&limits, &actor).map_err(status)?;
+            c.set_rates(&actor, &limits).map_err(status)?;
             rate_limits_out(c)
         })
         .await
@@ -417,7 +419,7 @@ impl Admin for AdminService {
     }
 
     async fn detach(&self, request: Request<pb::DetachRequest>) -> Result<Response<pb::DetachResponse>, Status> {
-        let actor = actor(&request, "detach");
+        let actor = actor(&request);
         self.run(move |c| Ok(pb::DetachResponse { interfaces: c.detach(&actor).map_err(status)? })).await
     }
 }
