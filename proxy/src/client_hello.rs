@@ -87,7 +87,7 @@ impl Reader {
                 return Err(HelloError::TooLarge);
             }
             if self.at == 0 {
-                check_message_start(body)?;
+                check_message_start(&body[..body.len().min(length)])?;
             }
             let Some(fragment) = body.get(..length) else { return Ok(None) };
             self.at += RECORD_HEADER + length;
@@ -268,6 +268,16 @@ mod tests {
     fn sni(name: &[u8]) -> Vec<u8> {
         let n = name.len() as u16;
         [&(n + 3).to_be_bytes()[..], &[0], &n.to_be_bytes(), name].concat()
+    }
+
+    #[test]
+    fn a_short_first_record_is_not_read_into_the_next() {
+        let message = &hello(&[(0, &sni(b"a.example"))])[RECORD_HEADER..];
+        for split in 1..=HANDSHAKE_HEADER {
+            let bytes = [record(&message[..split]), record(&message[split..])].concat();
+            let name = Reader::default().advance(&bytes).unwrap().unwrap().sni.unwrap();
+            assert_eq!(name.as_str(), "a.example", "split at {split}");
+        }
     }
 
     #[test]
