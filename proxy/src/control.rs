@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config},
     connection::Context,
     firewall::{CountryCounter, Desired, Firewall, FirewallError, VerdictCounter},
-    geoip::{GeoIp, GeoIpStatus},
+    geoip::GeoIp,
     hostname::Hostname,
     kernel::KernelError,
     listener::{ListenerState, Listeners},
@@ -26,7 +26,7 @@ use crate::{
     spec::{
         CountryPolicy, Difference, Listener, MapEntry, MapFill, RateLimits, Route, RouteId, Rule, RuleKind,
     },
-    store::{Actor, State, Store, StoreError},
+    store::{Actor, State, Store, StoreError, Undo},
 };
 
 /// A refused or failed request.
@@ -89,7 +89,8 @@ pub struct Control {
     pub listeners: Listeners,
     /// In-kernel firewall.
     pub firewall: Arc<Firewall>,
-    geoip: Option<Arc<GeoIp>>,
+    /// Country tables.
+    pub geoip: Arc<GeoIp>,
     store: Mutex<Store>,
     warnings: Mutex<Vec<String>>,
     /// When the daemon started.
@@ -107,7 +108,8 @@ impl Control {
     pub fn new(
         config: Config,
         context: Arc<Context>,
-        geoip: Option<Arc<GeoIp>>,
+        /// Country tables.
+    pub geoip: Arc<GeoIp>,
         store: Store,
         warnings: Vec<String>,
     ) -> Self {
@@ -132,50 +134,64 @@ impl Control {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes a change out of SQLite again that the kernel refused, and says why it failed.
+    fn undo(store: &mut Store, by: &Actor, undo: &Undo, error: impl Into<ControlError>) -> ControlError {
+        let error = error.into();
+        if let Err(second) = store.undo(by, undo, &mcdsl::cli::chain(&error)) {
+            tracing::error!(error = mcdsl::cli::chain(&second), "a refused change could not be undone; run `mcproxyctl maps verify`");
+        }
+        error
+    }
+
     // ---- listeners
 
     /// Binds a listener and keeps it.
     ///
     /// # Errors
     /// If the address is taken, refused by the system, or known already.
-    pub fn add_listener(&self, listener: Listener, actor: &Actor) -> Result<ListenerState, ControlError> {
+    pub fn add_listener(&self, by: &Actor, listener: &Listener) -> Result<ListenerState, ControlError> {
         if listener.address.port() == 0 {
             return Err(ControlError::invalid(("address".into(), "needs a port other than 0".into())));
         }
         let mut store = self.store();
         let address = listener.address;
-        let stored = store.add_listener(&listener, actor)?;
-        if let Err(source) = self.listeners.add(stored) {
-            store.remove_listener(address, actor)?;
-            return Err(ControlError::Bind { address, source });
+        let done = store.add_listener(by, listener)?;
+        if let Err(source) = self.listeners.add(done.value.clone()) {
+            return Err(Self::undo(&mut store, by, &done.undo, ControlError::Bind { address, source }));
         }
         if let Err(e) = self.guard_ports() {
             self.listeners.remove(address);
-            store.remove_listener(address, actor)?;
-            return Err(e);
+            return Err(Self::undo(&mut store, by, &done.undo, e));
         }
-        let added = self.listeners.list().into_iter().find(|l| l.listener.address == address);
-        added.ok_or_else(|| ControlError::invalid(("address".into(), "was removed meanwhile".into())))
+        Ok(ListenerState { listener: done.value, active: 0, error: None })
     }
 
     /// Closes a listener; its connections go on.
     ///
     /// # Errors
     /// If there is none.
-    pub fn remove_listener(&self, address: SocketAddr, actor: &Actor) -> Result<(), ControlError> {
+    pub fn remove_listener(&self, by: &Actor, address: SocketAddr) -> Result<(), ControlError> {
         let mut store = self.store();
-        store.remove_listener(address, actor)?;
+        let _removed = store.remove_listener(by, address)?;
         self.listeners.remove(address);
         self.guard_ports()
     }
 
-    fn guard_ports(&self) -> Result<(), ControlError> {
+    /// Tells the firewall which ports have listeners.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn guard_ports(&self) -> Result<(), ControlError> {
         Ok(self.firewall.set_guarded(&self.guarded_ports())?)
     }
 
     fn guarded_ports(&self) -> Vec<u16> {
         let listeners = self.listeners.list();
-        listeners.iter().filter(|l| l.listener.guarded).map(|l| l.listener.address.port()).collect()
+        let mut ports: Vec<u16> =
+            listeners.iter().filter(|l| l.listener.guarded).map(|l| l.listener.address.port()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
     }
 
     // ---- routes
@@ -184,51 +200,31 @@ impl Control {
     ///
     /// # Errors
     /// If it cannot be, exists already, or the kernel refuses it.
-    pub fn add_route(&self, route: &Route, replace: bool, actor: &Actor) -> Result<Arc<LiveRoute>, ControlError> {
+    pub fn add_route(&self, by: &Actor, route: &Route, replace: bool) -> Result<Arc<LiveRoute>, ControlError> {
         config::validate_route(route).map_err(ControlError::invalid)?;
         let mut store = self.store();
-        let previous = self.context.router.get(&route.key);
-        let stored = store.add_route(route, replace, actor)?;
-        match self.context.router.set(stored) {
-            Ok(live) => Ok(live),
-            Err(e) => {
-                match previous {
-                    Some(previous) => drop(store.add_route(&previous.route, true, actor)?),
-                    None => drop(store.remove_route(&route.key, actor)?),
-                }
-                Err(e.into())
-            }
-        }
+        let done = store.add_route(by, route, replace)?;
+        self.context.router.set(done.value).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     /// Removes a route; its connections go on.
     ///
     /// # Errors
     /// If there is none, or the kernel refuses.
-    pub fn remove_route(&self, id: &RouteId, actor: &Actor) -> Result<(), ControlError> {
+    pub fn remove_route(&self, by: &Actor, id: &RouteId) -> Result<(), ControlError> {
         let mut store = self.store();
-        let removed = store.remove_route(id, actor)?;
-        if let Err(e) = self.context.router.remove(id) {
-            store.add_route(&removed, false, actor)?;
-            return Err(e.into());
-        }
-        Ok(())
+        let done = store.remove_route(by, id)?;
+        self.context.router.remove(id).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     /// Enables or disables a route.
     ///
     /// # Errors
     /// If there is none, or the kernel refuses.
-    pub fn set_route_enabled(&self, id: &RouteId, enabled: bool, actor: &Actor) -> Result<Arc<LiveRoute>, ControlError> {
+    pub fn set_route_enabled(&self, by: &Actor, id: &RouteId, enabled: bool) -> Result<Arc<LiveRoute>, ControlError> {
         let mut store = self.store();
-        let stored = store.set_route_enabled(id, enabled, actor)?;
-        match self.context.router.set(stored) {
-            Ok(live) => Ok(live),
-            Err(e) => {
-                store.set_route_enabled(id, !enabled, actor)?;
-                Err(e.into())
-            }
-        }
+        let done = store.set_route_enabled(by, id, enabled)?;
+        self.context.router.set(done.value).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     // ---- firewall
@@ -237,34 +233,41 @@ impl Control {
     ///
     /// # Errors
     /// If one cannot be, exists already (without `replace`), or the kernel refuses it.
-    pub fn add_rules(&self, rules: &[Rule], replace: bool, actor: &Actor) -> Result<Vec<Rule>, ControlError> {
+    pub fn add_rules(&self, by: &Actor, rules: &[Rule], replace: bool) -> Result<Vec<Rule>, ControlError> {
         let mut store = self.store();
-        let before = store.load()?.rules;
-        let stored = store.add_rules(rules, replace, actor)?;
-        if let Err(e) = self.firewall.insert(&stored) {
-            let keys: Vec<_> = stored.iter().map(|r| (r.kind, r.cidr)).collect();
-            store.remove_rules(&keys, actor)?;
-            let replaced: Vec<Rule> = before.iter().filter(|r| keys.contains(&(r.kind, r.cidr))).cloned().collect();
-            store.add_rules(&replaced, true, actor)?;
-            self.firewall.reconcile(&self.desired_from(&store.load()?), true)?;
-            return Err(e.into());
+        let done = store.add_rules(by, rules, replace)?;
+        if let Err(e) = self.firewall.insert(&done.value) {
+            let error = Self::undo(&mut store, by, &done.undo, e);
+            self.restore_maps(&mut store);
+            return Err(error);
         }
-        Ok(stored)
+        Ok(done.value)
     }
 
     /// Removes rules, all or none.
     ///
     /// # Errors
     /// If one is not there.
-    pub fn remove_rules(&self, keys: &[(RuleKind, IpNet)], actor: &Actor) -> Result<usize, ControlError> {
+    pub fn remove_rules(&self, by: &Actor, keys: &[(RuleKind, IpNet)]) -> Result<usize, ControlError> {
         let mut store = self.store();
-        let removed = store.remove_rules(keys, actor)?;
-        if let Err(e) = self.firewall.remove(&removed) {
-            store.add_rules(&removed, true, actor)?;
-            self.firewall.reconcile(&self.desired_from(&store.load()?), true)?;
-            return Err(e.into());
+        let done = store.remove_rules(by, keys)?;
+        if let Err(e) = self.firewall.remove(&done.value) {
+            let error = Self::undo(&mut store, by, &done.undo, e);
+            self.restore_maps(&mut store);
+            return Err(error);
         }
-        Ok(removed.len())
+        Ok(done.value.len())
+    }
+
+    /// After a batch that the kernel took half of.
+    fn restore_maps(&self, store: &mut Store) {
+        let restored = store
+            .load()
+            .map_err(ControlError::from)
+            .and_then(|state| Ok(self.firewall.reconcile(&self.desired(&state), true)?));
+        if let Err(error) = restored {
+            tracing::error!(error = mcdsl::cli::chain(&error), "the firewall maps could not be restored");
+        }
     }
 
     /// All rules with their counters.
@@ -294,14 +297,14 @@ impl Control {
     }
 
     /// Ends bans that have run out.
-    pub fn expire_bans(&self) {
+    pub fn expire_bans(&self, now: SystemTime) {
         let mut store = self.store();
-        let result = store
-            .expire_bans(SystemTime::now())
+        let swept = store
+            .expire_bans(now)
             .map_err(ControlError::from)
-            .and_then(|ended| Ok(if ended.is_empty() { () } else { self.firewall.remove(&ended)? }));
-        if let Err(error) = result {
-            tracing::error!(%error, "cannot end bans that have run out");
+            .and_then(|ended| Ok(self.firewall.remove(&ended)?));
+        if let Err(error) = swept {
+            tracing::error!(error = mcdsl::cli::chain(&error), "cannot end bans that have run out");
         }
     }
 
@@ -316,16 +319,11 @@ impl Control {
     /// Replaces the country policy.
     ///
     /// # Errors
-    /// If a country is unknown or the kernel refuses.
-    pub fn set_countries(&self, policy: &CountryPolicy, actor: &Actor) -> Result<(), ControlError> {
+    /// If the kernel refuses.
+    pub fn set_countries(&self, by: &Actor, policy: &CountryPolicy) -> Result<(), ControlError> {
         let mut store = self.store();
-        let previous = store.load()?.countries;
-        store.set_countries(policy, actor)?;
-        if let Err(e) = self.firewall.set_countries(policy) {
-            store.set_countries(&previous, actor)?;
-            return Err(e.into());
-        }
-        Ok(())
+        let done = store.set_countries(by, policy)?;
+        self.firewall.set_countries(policy).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     /// The rate limits in force.
@@ -340,20 +338,15 @@ impl Control {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn set_rates(&self, rates: &RateLimits, actor: &Actor) -> Result<(), ControlError> {
+    pub fn set_rates(&self, by: &Actor, rates: &RateLimits) -> Result<(), ControlError> {
         let mut store = self.store();
-        let previous = store.load()?.rates;
-        store.set_rates(rates, actor)?;
-        if let Err(e) = self.firewall.set_rates(rates) {
-            store.set_rates(&previous, actor)?;
-            return Err(e.into());
-        }
-        Ok(())
+        let done = store.set_rates(by, rates)?;
+        self.firewall.set_rates(rates).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     // ---- kernel against database
 
-    fn desired_from(&self, state: &State) -> Desired {
+    fn desired(&self, state: &State) -> Desired {
         Desired {
             rules: state.rules.clone(),
             countries: state.countries.clone(),
@@ -370,7 +363,7 @@ impl Control {
     /// # Errors
     /// If database or kernel cannot be read or written.
     pub fn verify(&self, repair: bool) -> Result<(Vec<Difference>, u64), ControlError> {
-        let store = self.store();
+        let mut store = self.store();
         let state = store.load()?;
         if repair {
             for route in &state.routes {
@@ -378,7 +371,7 @@ impl Control {
             }
         }
         let mut differences = self.context.router.table.verify(state.routes.iter(), repair)?;
-        differences.extend(self.firewall.reconcile(&self.desired_from(&state), repair)?);
+        differences.extend(self.firewall.reconcile(&self.desired(&state), repair)?);
         Ok((differences, (state.routes.len() + state.rules.len()) as u64))
     }
 
@@ -425,11 +418,6 @@ impl Control {
             tracing::error!(%error, "cannot read the country counters");
             Vec::new()
         })
-    }
-
-    /// The GeoIP database in force; `None` when none is configured.
-    pub fn geoip_status(&self) -> Option<GeoIpStatus> {
-        self.geoip.as_ref().map(|g| g.status())
     }
 
     /// The route that a hostname takes on a port, by the live kernel table.

@@ -142,7 +142,7 @@ impl Scrape {
             set(&mut m, &vec![("address", state.listener.address.to_string().as_str())], up)?;
         }
         let mut m = gauge(encoder, "geoip_loaded", "1 = a GeoIP database is in force")?;
-        set(&mut m, &Labels::new(), u64::from(self.0.geoip_status().is_some_and(|s| s.loaded)))?;
+        set(&mut m, &Labels::new(), u64::from(self.0.geoip.status().table.is_some()))?;
         let fills = self.0.map_fills();
         let mut m = gauge(encoder, "map_entries", "Entries of a kernel map in use")?;
         for fill in &fills {

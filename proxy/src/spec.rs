@@ -42,6 +42,16 @@ pub enum EngineKind {
     Sockmap,
 }
 
+impl EngineKind {
+    /// As in config, CLI and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Sockmap => "sockmap",
+        }
+    }
+}
+
 /// A route: a hostname on a port, and where its connections go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -87,6 +97,17 @@ pub enum RuleKind {
     Block,
     /// Temporary; denies every packet, established flows included.
     Ban,
+}
+
+impl RuleKind {
+    /// As in config, CLI and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Block => "block",
+            Self::Ban => "ban",
+        }
+    }
 }
 
 /// An address rule.

@@ -1,2 +1,124 @@
-//! x
-fn main() {}
+//! mcproxyctl: the operator's tool for one mc-proxy daemon, through its admin socket.
+//!
+//! Each area has a module with its arguments, the requests made of them, and how answers are shown. Input is checked
+//! here for a clear message at once; the daemon is the judge all the same.
+
+mod client;
+mod country;
+mod export;
+mod firewall;
+mod listener;
+mod observe;
+mod parse;
+mod route;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use mcdsl::{
+    cli::{EXIT_CODES_HELP, Exit, Failure, Output, write_out},
+    config::Root,
+};
+
+use client::Client;
+
+type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// Controls the mc-proxy daemon of this node.
+#[derive(Debug, Parser)]
+#[command(name = "mcproxyctl", version, after_help = EXIT_CODES_HELP, arg_required_else_help = true)]
+struct Cli {
+    /// Prints JSON, errors included
+    #[arg(long, global = true)]
+    json: bool,
+    /// The daemon's admin socket [default: <root>/admin.sock]
+    #[arg(long, global = true, env = "MC_PROXY_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(flatten)]
+    root: Root,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Listening sockets
+    #[command(subcommand)]
+    Listener(listener::Command),
+    /// Routes: a hostname on a port, and its backends
+    #[command(subcommand)]
+    Route(route::Command),
+    /// Address rules, country policy, rate limits
+    #[command(subcommand)]
+    Firewall(firewall::Command),
+    /// What would happen to a new connection, and by which rule
+    Explain(observe::Explain),
+    /// Traffic per route, rule and verdict
+    Stats(stats::Args),
+    /// The kernel maps
+    #[command(subcommand)]
+    Maps(observe::Maps),
+    /// The daemon: interfaces, GeoIP database, fill of the maps, warnings
+    Status,
+    /// Who changed what
+    Audit(observe::Audit),
+    /// Takes the firewall off every interface: the node is then unfiltered
+    Detach(observe::Detach),
+    /// Prints a shell's completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    fn socket(&self) -> PathBuf {
+        match &self.socket {
+            Some(socket) => socket.clone(),
+            None => self.root.of("mc-proxy").join("admin.sock"),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Output { json: cli.json };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Exit::Failure, format_args!("cannot start: {e}")));
+    match runtime.and_then(|runtime| runtime.block_on(run(&cli, out))) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => out.fail(&failure),
+    }
+}
+
+async fn run(cli: &Cli, out: Output) -> Result {
+    if let Command::Completions { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "mcproxyctl", &mut script);
+        return Ok(write_out(&String::from_utf8_lossy(&script))?);
+    }
+    let socket = cli.socket();
+    // Before connecting: what the arguments alone forbid, and files that cannot be read.
+    if let Command::Detach(detach) = &cli.command {
+        detach.confirmed()?;
+    }
+    let mut client = Client::new(&socket);
+    match &cli.command {
+        Command::Listener(c) => c.run(&mut client, out).await,
+        Command::Route(c) => c.run(&mut client, out).await,
+        Command::Firewall(c) => c.run(&mut client, out).await,
+        Command::Explain(c) => c.run(&mut client, out).await,
+        Command::Stats(c) => c.run(&mut client, out).await,
+        Command::Maps(c) => c.run(&mut client, out).await,
+        Command::Status => observe::status(&mut client, out).await,
+        Command::Audit(c) => c.run(&mut client, out).await,
+        Command::Detach(c) => c.run(&mut client, out).await,
+        Command::Completions { .. } => Ok(()),
+    }
+}

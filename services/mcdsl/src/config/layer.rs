@@ -172,7 +172,7 @@ impl<'a> Node<'a> {
             other => {
                 let kind = other.type_str();
                 return Err(de::Error::custom(format!(
-                    "expected a section, found a {kind}"
+                    "expected a section, found: {kind}"
                 )));
             }
         };
@@ -229,9 +229,7 @@ impl<'a> Node<'a> {
                 Value::Array(items) => items.into_iter().map(Source::File).collect(),
                 other => {
                     let kind = other.type_str();
-                    return Err(de::Error::custom(format!(
-                        "expected a list, found a {kind}"
-                    )));
+                    return Err(de::Error::custom(format!("expected a list, found: {kind}")));
                 }
             },
         };

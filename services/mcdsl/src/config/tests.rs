@@ -178,8 +178,8 @@ fn errors_say_where_and_what_was_meant() {
             "all at once",
             "[server]\nlisten='127.0.0.1:1'\nworker=1\nrato=2",
             &[],
-            "FILE: unknown key `worker` in [server]; did you mean workers?\n\
-             FILE: unknown key `rato` in [server]; did you mean ratio?",
+            "FILE: unknown key `rato` in [server]; did you mean ratio?\n\
+             FILE: unknown key `worker` in [server]; did you mean workers?",
         ),
         (
             "wrong type",
@@ -204,7 +204,7 @@ fn errors_say_where_and_what_was_meant() {
             "a scalar for a section",
             "server = 1",
             &[],
-            "FILE: server: expected a section, found a integer",
+            "FILE: server: expected a section, found: integer",
         ),
         (
             "bad variable",

@@ -1,0 +1,408 @@
+//! `mcproxyctl firewall`: address rules and rate limits.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Subcommand, ValueEnum};
+use ipnet::IpNet;
+use mc_proto::mcproxy::v1 as pb;
+use mcdsl::{
+    cli::{Failure, Output, write_out},
+    human,
+};
+
+use crate::{
+    Result,
+    client::{Client, call},
+    country, export,
+    parse::{self, Action, Rate},
+    view,
+};
+
+/// Sources shown per rule; `--json` has all.
+const SHOWN_SAMPLES: usize = 3;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Denies new connections from addresses or networks
+    Block(Block),
+    /// Removes blocks
+    Unblock(Networks),
+    /// Lets addresses or networks through, whatever later rules say
+    Allow(Allow),
+    /// Removes allows
+    Disallow(Networks),
+    /// Denies every packet of an address for a while, established connections included
+    Ban(Ban),
+    /// Ends bans
+    Unban(Banned),
+    /// Shows the rules
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only these
+        #[arg(long)]
+        kind: Option<Kind>,
+    },
+    /// Writes the address rules to stdout (without country policy and rate limits)
+    Export {
+        /// [default: toml, or json with --json]
+        #[arg(long)]
+        format: Option<export::Format>,
+        /// Only these
+        #[arg(long)]
+        kind: Option<Kind>,
+    },
+    /// Adds the rules of an exported file: all or none
+    Import {
+        /// TOML or JSON; - is stdin
+        file: PathBuf,
+        /// Updates rules that exist
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Which countries may open connections to the listeners
+    #[command(subcommand)]
+    Country(country::Command),
+    /// Limits per source: an IPv4 address or an IPv6 /64
+    #[command(subcommand)]
+    Rate(RateCommand),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Allow,
+    Block,
+    Ban,
+}
+
+impl Kind {
+    fn wire(kind: Option<Self>) -> pb::RuleKind {
+        match kind {
+            None => pb::RuleKind::Unspecified,
+            Some(Self::Allow) => pb::RuleKind::Allow,
+            Some(Self::Block) => pb::RuleKind::Block,
+            Some(Self::Ban) => pb::RuleKind::Ban,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Networks {
+    /// Addresses or networks
+    #[arg(required = true, value_name = "CIDR", value_parser = parse::network)]
+    cidrs: Vec<IpNet>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Banned {
+    /// IPv4 addresses, or IPv6 addresses (their /64)
+    #[arg(required = true, value_name = "ADDRESS", value_parser = parse::banned)]
+    addresses: Vec<IpNet>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Notes {
+    /// A note for whoever reads the list
+    #[arg(long, default_value = "", hide_default_value = true)]
+    comment: String,
+    /// Updates rules that exist
+    #[arg(long)]
+    replace: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Block {
+    #[command(flatten)]
+    networks: Networks,
+    /// What happens to packets
+    #[arg(long, default_value = "drop")]
+    action: Action,
+    #[command(flatten)]
+    notes: Notes,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Allow {
+    #[command(flatten)]
+    networks: Networks,
+    #[command(flatten)]
+    notes: Notes,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ban {
+    #[command(flatten)]
+    banned: Banned,
+    /// How long, e.g. 10m or 1h30m
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = ttl)]
+    ttl: u64,
+    /// What happens to packets
+    #[arg(long, default_value = "drop")]
+    action: Action,
+    #[command(flatten)]
+    notes: Notes,
+}
+
+fn ttl(text: &str) -> std::result::Result<u64, String> {
+    parse::seconds(text).map(u64::from)
+}
+
+impl Notes {
+    fn request(&self, cidrs: &[IpNet], rule: &pb::Rule) -> pb::AddRulesRequest {
+        let rules = cidrs.iter().map(|cidr| pb::Rule {
+            cidr: cidr.to_string(),
+            comment: self.comment.clone(),
+            ..rule.clone()
+        });
+        pb::AddRulesRequest {
+            rules: rules.collect(),
+            replace: self.replace,
+        }
+    }
+}
+
+impl Command {
+    /// The request of a command that adds rules from its arguments.
+    pub(crate) fn additions(&self) -> Option<pb::AddRulesRequest> {
+        let rule = |kind: pb::RuleKind, action: pb::Action, ttl_s| pb::Rule {
+            kind: kind.into(),
+            action: action.into(),
+            ttl_s,
+            ..pb::Rule::default()
+        };
+        match self {
+            Self::Block(b) => {
+                let rule = rule(pb::RuleKind::Block, b.action.wire(), 0);
+                Some(b.notes.request(&b.networks.cidrs, &rule))
+            }
+            Self::Allow(a) => {
+                let rule = rule(pb::RuleKind::Allow, pb::Action::Unspecified, 0);
+                Some(a.notes.request(&a.networks.cidrs, &rule))
+            }
+            Self::Ban(b) => {
+                let rule = rule(pb::RuleKind::Ban, b.action.wire(), b.ttl);
+                Some(b.notes.request(&b.banned.addresses, &rule))
+            }
+            _ => None,
+        }
+    }
+
+    /// The request of a command that removes rules.
+    pub(crate) fn removals(&self) -> Option<pb::RemoveRulesRequest> {
+        let (kind, cidrs) = match self {
+            Self::Unblock(n) => (pb::RuleKind::Block, &n.cidrs),
+            Self::Disallow(n) => (pb::RuleKind::Allow, &n.cidrs),
+            Self::Unban(b) => (pb::RuleKind::Ban, &b.addresses),
+            _ => return None,
+        };
+        let rules = cidrs.iter().map(|cidr| pb::Rule {
+            kind: kind.into(),
+            cidr: cidr.to_string(),
+            ..pb::Rule::default()
+        });
+        Some(pb::RemoveRulesRequest {
+            rules: rules.collect(),
+        })
+    }
+
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        if let Some(request) = self.additions() {
+            return add(client, out, request).await;
+        }
+        if let Some(request) = self.removals() {
+            let answer = call(client.admin().await?.remove_rules(request)).await?;
+            let json = serde_json::json!({ "removed": answer.removed });
+            return Ok(out.done(&format!("{} removed", rules(answer.removed)), &json)?);
+        }
+        match self {
+            Self::List { kind } => {
+                let rules = list(client, *kind).await?;
+                let rows = rules.iter().map(row).collect();
+                let empty = "no rules";
+                out.table(&HEADER, rows, empty, &view::list(&rules, view::rule))?;
+            }
+            Self::Export { format, kind } => {
+                let default = match out.json {
+                    true => export::Format::Json,
+                    false => export::Format::Toml,
+                };
+                let rules = list(client, *kind).await?;
+                write_out(&export::write(&rules, format.unwrap_or(default))?)?;
+            }
+            Self::Import { file, replace } => {
+                let rules = export::read(file)?;
+                let replace = *replace;
+                add(client, out, pb::AddRulesRequest { rules, replace }).await?;
+            }
+            Self::Country(command) => command.run(client, out).await?,
+            Self::Rate(command) => command.run(client, out).await?,
+            // `additions` or `removals` has taken them.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn rules(count: u32) -> String {
+    match count {
+        1 => "1 rule".to_owned(),
+        n => format!("{n} rules"),
+    }
+}
+
+async fn add(client: &mut Client, out: Output, request: pb::AddRulesRequest) -> Result {
+    let added = call(client.admin().await?.add_rules(request)).await?.rules;
+    let sentence = match added.as_slice() {
+        [rule] if rule.ttl_s != 0 => {
+            let ttl = human::duration_short(Duration::from_secs(rule.ttl_s));
+            format!("{} {} for {ttl}", view::kind(rule.kind), rule.cidr)
+        }
+        [rule] => format!("{} {}", view::kind(rule.kind), rule.cidr),
+        all => format!(
+            "{} added",
+            rules(u32::try_from(all.len()).unwrap_or(u32::MAX))
+        ),
+    };
+    Ok(out.done(&sentence, &view::list(&added, view::rule))?)
+}
+
+async fn list(client: &mut Client, kind: Option<Kind>) -> Result<Vec<pb::Rule>> {
+    let kind = Kind::wire(kind).into();
+    let request = pb::ListRulesRequest { kind };
+    Ok(call(client.admin().await?.list_rules(request)).await?.rules)
+}
+
+const HEADER: [&str; 8] = [
+    "KIND", "ADDRESS", "ACTION", "LEFT", "PACKETS", "BYTES", "SOURCES", "COMMENT",
+];
+
+pub(crate) fn row(r: &pb::Rule) -> Vec<String> {
+    let left = match r.ttl_s {
+        0 => "-".to_owned(),
+        s => human::duration_short(Duration::from_secs(s)),
+    };
+    let mut sources: Vec<&str> = r.samples.iter().map(|s| s.address.as_str()).collect();
+    let more = sources.len().saturating_sub(SHOWN_SAMPLES);
+    sources.truncate(SHOWN_SAMPLES);
+    let sources = match (sources.len(), more) {
+        (0, _) => "-".to_owned(),
+        (_, 0) => sources.join(" "),
+        (_, more) => format!("{} +{more}", sources.join(" ")),
+    };
+    vec![
+        view::kind(r.kind).to_owned(),
+        r.cidr.clone(),
+        view::rule_action(r).to_owned(),
+        left,
+        r.packets.to_string(),
+        human::bytes(r.bytes),
+        sources,
+        r.comment.clone(),
+    ]
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RateCommand {
+    /// Sets or removes a limit
+    Set(SetRate),
+    /// Shows the limits
+    Show,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Limited {
+    /// New TCP connections to the listeners
+    Connections,
+    /// TCP SYNs and packets other than TCP to the listeners
+    Packets,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SetRate {
+    what: Limited,
+    /// Per source: 50/s, 10/m, 100/h; or off
+    #[arg(value_parser = parse::rate)]
+    rate: Rate,
+    /// At once [default: one second's worth, 1 at least]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    burst: Option<u32>,
+    /// What happens to those above it
+    #[arg(long, default_value = "drop")]
+    action: Action,
+}
+
+impl SetRate {
+    /// The limits after this change of one.
+    pub(crate) fn apply(&self, mut limits: pb::RateLimits) -> Result<pb::RateLimits> {
+        let limit = match self.rate.0 {
+            None if self.burst.is_some() => {
+                return Err(Failure::usage(
+                    "--burst has no meaning for a limit that is off",
+                ));
+            }
+            None => None,
+            Some(per_second) => Some(pb::RateLimit {
+                per_second,
+                // Saturates; a rate above 4 billion a second is no limit anyway.
+                burst: self.burst.unwrap_or((per_second.ceil() as u32).max(1)),
+                action: self.action.wire().into(),
+                exceeded: 0,
+            }),
+        };
+        match self.what {
+            Limited::Connections => limits.connections = limit,
+            Limited::Packets => limits.packets = limit,
+        }
+        Ok(limits)
+    }
+}
+
+impl RateCommand {
+    async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let admin = client.admin().await?;
+        let mut limits = call(admin.get_rate_limits(pb::GetRateLimitsRequest {})).await?;
+        if let Self::Set(set) = self {
+            let limits_now = set.apply(limits)?;
+            let request = pb::SetRateLimitsRequest {
+                limits: Some(limits_now),
+            };
+            limits = call(admin.set_rate_limits(request)).await?;
+        }
+        let both = [
+            ("connections", limits.connections),
+            ("packets", limits.packets),
+        ];
+        let rows = both
+            .iter()
+            .map(|(what, limit)| rate_row(what, limit.as_ref()));
+        out.table(
+            &["WHAT", "RATE", "BURST", "ACTION", "EXCEEDED"],
+            rows.collect(),
+            "",
+            &view::rate_limits(&limits),
+        )?;
+        Ok(())
+    }
+}
+
+pub(crate) fn rate_row(what: &str, limit: Option<&pb::RateLimit>) -> Vec<String> {
+    let Some(limit) = limit.filter(|l| l.per_second > 0.0) else {
+        return [what, "off", "-", "-", "-"].map(str::to_owned).to_vec();
+    };
+    let rate = match limit.per_second {
+        r if r >= 1.0 => format!("{r}/s"),
+        r if r * 60.0 >= 1.0 => format!("{}/m", trim(r * 60.0)),
+        r => format!("{}/h", trim(r * 3600.0)),
+    };
+    vec![
+        what.to_owned(),
+        rate,
+        limit.burst.to_string(),
+        view::action(limit.action).to_owned(),
+        limit.exceeded.to_string(),
+    ]
+}
+
+/// Three digits after the point at most: 10/m is stored as 0.1666…/s.
+fn trim(rate: f64) -> f64 {
+    (rate * 1000.0).round() / 1000.0
+}

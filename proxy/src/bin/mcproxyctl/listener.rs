@@ -1,0 +1,112 @@
+//! `mcproxyctl listener`.
+
+use std::net::SocketAddr;
+
+use clap::Subcommand;
+use ipnet::IpNet;
+use mc_proto::mcproxy::v1 as pb;
+use mcdsl::cli::Output;
+
+use crate::{
+    Result,
+    client::{Client, call},
+    parse, view,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Listens on an address
+    Add(Add),
+    /// Shows the listeners
+    #[command(visible_alias = "ls")]
+    List,
+    /// Stops listening; open connections go on
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// The address as added, e.g. 0.0.0.0:443
+        #[arg(value_parser = parse::listen_address)]
+        address: SocketAddr,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Add {
+    /// Address and port, e.g. 0.0.0.0:443 or [::]:443 (IPv6 only)
+    #[arg(value_parser = parse::listen_address)]
+    address: SocketAddr,
+    /// Requires a PROXY header (v1 or v2), believed from this source only; repeatable
+    #[arg(long, value_name = "CIDR", value_parser = parse::network)]
+    proxy_from: Vec<IpNet>,
+    /// Country and rate rules do not judge this port
+    #[arg(long)]
+    unguarded: bool,
+}
+
+impl Add {
+    pub(crate) fn request(&self) -> pb::AddListenerRequest {
+        let proxy = match self.proxy_from.is_empty() {
+            true => pb::ProxyProtocolIn::Off,
+            false => pb::ProxyProtocolIn::Required,
+        };
+        pb::AddListenerRequest {
+            listener: Some(pb::Listener {
+                address: self.address.to_string(),
+                proxy_protocol: proxy.into(),
+                trusted_sources: self.proxy_from.iter().map(IpNet::to_string).collect(),
+                guarded: !self.unguarded,
+                ..pb::Listener::default()
+            }),
+        }
+    }
+}
+
+impl Command {
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let admin = client.admin().await?;
+        match self {
+            Self::Add(add) => {
+                let listener = call(admin.add_listener(add.request())).await?;
+                let sentence = format!("listening on {}", listener.address);
+                out.done(&sentence, &view::listener(&listener))?;
+            }
+            Self::List => {
+                let list = call(admin.list_listeners(pb::ListListenersRequest {})).await?;
+                let rows = list.listeners.iter().map(row).collect();
+                out.table(
+                    &["ADDRESS", "STATE", "PROXY FROM", "GUARDED", "ACTIVE"],
+                    rows,
+                    "no listeners; add one with `mcproxyctl listener add 0.0.0.0:443`",
+                    &view::list(&list.listeners, view::listener),
+                )?;
+            }
+            Self::Remove { address } => {
+                let address = address.to_string();
+                let sentence = format!("no longer listening on {address}");
+                let json = serde_json::json!({ "removed": address });
+                call(admin.remove_listener(pb::RemoveListenerRequest { address })).await?;
+                out.done(&sentence, &json)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn row(l: &pb::Listener) -> Vec<String> {
+    let state = match (l.listening, l.error.as_str()) {
+        (true, _) => "listening".to_owned(),
+        (false, "") => "not listening".to_owned(),
+        (false, error) => format!("failed: {error}"),
+    };
+    let proxies = match l.trusted_sources.as_slice() {
+        [] => "-".to_owned(),
+        sources => sources.join(" "),
+    };
+    let guarded = if l.guarded { "yes" } else { "no" };
+    vec![
+        l.address.clone(),
+        state,
+        proxies,
+        guarded.to_owned(),
+        l.active_connections.to_string(),
+    ]
+}

@@ -1,0 +1,324 @@
+//! `explain`, `status`, `maps`, `audit` and `detach`.
+
+use std::{net::IpAddr, time::Duration};
+
+use clap::Subcommand;
+use mc_proto::mcproxy::v1 as pb;
+use mcdsl::{
+    cli::{Exit, Failure, Output, write_out},
+    human,
+};
+use serde_json::json;
+
+use crate::{
+    Result,
+    client::{Client, call},
+    parse, route, view,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    /// The client's address
+    address: IpAddr,
+    /// The name that the client asks for
+    #[arg(long, value_name = "NAME", value_parser = parse::hostname)]
+    sni: Option<String>,
+    /// The port that it connects to
+    #[arg(long, default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+}
+
+impl Explain {
+    pub(crate) fn request(&self) -> pb::ExplainRequest {
+        pb::ExplainRequest {
+            address: self.address.to_string(),
+            sni: self.sni.clone().unwrap_or_default(),
+            port: self.port.into(),
+        }
+    }
+
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let answer = call(client.admin().await?.explain(self.request())).await?;
+        if out.json {
+            return Ok(out.json(&view::explanation(&answer))?);
+        }
+        let rows = answer.steps.iter().map(|s| {
+            let outcome = view::text(&s.outcome).unwrap_or("goes on");
+            let rule = match s.rule_id {
+                0 => "-".to_owned(),
+                id => id.to_string(),
+            };
+            vec![s.stage.clone(), outcome.to_owned(), rule, s.detail.clone()]
+        });
+        let none = "the daemon gave no steps";
+        out.table(
+            &["STAGE", "OUTCOME", "RULE", "DETAIL"],
+            rows.collect(),
+            none,
+            &(),
+        )?;
+        write_out(&verdict(&answer))?;
+        answer
+            .route
+            .as_ref()
+            .map_or(Ok(()), |r| route::show(r, out))
+    }
+}
+
+fn verdict(e: &pb::ExplainResponse) -> String {
+    let country = view::text(&e.country).map(|c| format!(" (country {c})"));
+    let reason = view::text(&e.reason).map(|r| format!(": {r}"));
+    format!(
+        "\nverdict: {}{}{}\n",
+        e.verdict,
+        reason.unwrap_or_default(),
+        country.unwrap_or_default()
+    )
+}
+
+/// `mcproxyctl status`.
+pub(crate) async fn status(client: &mut Client, out: Output) -> Result {
+    let status = call(client.admin().await?.get_status(pb::GetStatusRequest {})).await?;
+    if out.json {
+        return Ok(out.json(&view::status(&status))?);
+    }
+    let uptime = human::duration_short(Duration::from_secs(status.uptime_s));
+    let mut rows = vec![
+        [
+            "mc-proxy".to_owned(),
+            format!("{}, pid {}, up {uptime}", status.version, status.pid),
+        ],
+        [
+            "connections".to_owned(),
+            status.active_connections.to_string(),
+        ],
+        [
+            "engine".to_owned(),
+            view::engine(status.default_engine).to_owned(),
+        ],
+        ["config".to_owned(), status.config.clone()],
+        ["database".to_owned(), status.database.clone()],
+        ["pins".to_owned(), status.pin_path.clone()],
+        ["geoip".to_owned(), geoip(status.geoip.as_ref())],
+    ];
+    for i in &status.interfaces {
+        let detail = view::text(&i.detail).map(|d| format!(" ({d})"));
+        let text = format!("{}: {}{}", i.name, i.mode, detail.unwrap_or_default());
+        rows.push(["interface".to_owned(), text]);
+    }
+    for warning in &status.warnings {
+        rows.push(["warning".to_owned(), warning.clone()]);
+    }
+    let lines = rows
+        .iter()
+        .map(|[name, text]| format!("{name:<12} {text}\n"));
+    write_out(&lines.collect::<String>())?;
+    if !status.maps.is_empty() {
+        write_out("\n")?;
+        let rows = status.maps.iter().map(map_row).collect();
+        out.table(&["MAP", "USED", "CAPACITY", "FULL"], rows, "", &())?;
+    }
+    Ok(())
+}
+
+fn geoip(status: Option<&pb::GeoipStatus>) -> String {
+    let Some(g) = status.filter(|g| !g.path.is_empty()) else {
+        return "not configured".to_owned();
+    };
+    let state = match g.loaded {
+        true => format!(
+            "{} ({}, {} IPv4 and {} IPv6 networks)",
+            g.path, g.database_type, g.ipv4_networks, g.ipv6_networks
+        ),
+        false => format!("{} is not loaded", g.path),
+    };
+    match view::text(&g.error) {
+        Some(error) => format!("{state}; last load failed: {error}"),
+        None => state,
+    }
+}
+
+pub(crate) fn map_row(m: &pb::MapFill) -> Vec<String> {
+    let full = match m.capacity {
+        0 => "-".to_owned(),
+        capacity => format!("{:.1} %", m.used as f64 * 100.0 / capacity as f64),
+    };
+    vec![
+        m.name.clone(),
+        m.used.to_string(),
+        m.capacity.to_string(),
+        full,
+    ]
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Maps {
+    /// Prints what the kernel holds, as the kernel holds it
+    Dump {
+        /// One map [default: all that hold rules and routes]
+        map: Option<String>,
+    },
+    /// Compares the kernel's maps with the database; exits with 1 if they differ
+    Verify {
+        /// Rewrites the maps from the database
+        #[arg(long)]
+        repair: bool,
+    },
+}
+
+impl Maps {
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let admin = client.admin().await?;
+        match self {
+            Self::Dump { map } => {
+                let map = map.clone().unwrap_or_default();
+                let entries = call(admin.dump_map(pb::DumpMapRequest { map }))
+                    .await?
+                    .entries;
+                let rows = entries.iter();
+                let rows = rows.map(|e| vec![e.map.clone(), e.key.clone(), e.value.clone()]);
+                let json = view::list(
+                    &entries,
+                    |e| json!({ "map": e.map, "key": e.key, "value": e.value }),
+                );
+                out.table(
+                    &["MAP", "KEY", "VALUE"],
+                    rows.collect(),
+                    "no entries",
+                    &json,
+                )?;
+                Ok(())
+            }
+            Self::Verify { repair } => {
+                let request = pb::VerifyMapsRequest { repair: *repair };
+                let answer = call(admin.verify_maps(request)).await?;
+                verified(&answer, out)
+            }
+        }
+    }
+}
+
+fn verified(answer: &pb::VerifyMapsResponse, out: Output) -> Result {
+    let differences = &answer.differences;
+    let rows = differences.iter().map(|d| {
+        vec![
+            d.map.clone(),
+            d.key.clone(),
+            d.kind.clone(),
+            d.detail.clone(),
+        ]
+    });
+    let json = json!({
+        "checked": answer.checked,
+        "repaired": answer.repaired,
+        "differences": view::list(differences, |d| json!({
+            "map": d.map, "key": d.key, "kind": d.kind, "detail": d.detail,
+        })),
+    });
+    let same = format!("{} entries checked, no difference", answer.checked);
+    out.table(
+        &["MAP", "KEY", "DIFFERENCE", "DETAIL"],
+        rows.collect(),
+        &same,
+        &json,
+    )?;
+    if differences.is_empty() || answer.repaired {
+        return Ok(());
+    }
+    let what = format!(
+        "{} differences between the kernel and the database",
+        differences.len()
+    );
+    Err(Failure::new(Exit::Failure, what)
+        .hint("`mcproxyctl maps verify --repair` rewrites the maps"))
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Audit {
+    /// How many, the newest first
+    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    last: u32,
+}
+
+impl Audit {
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let request = pb::ListAuditRequest { limit: self.last };
+        let entries = call(client.admin().await?.list_audit(request))
+            .await?
+            .entries;
+        let rows = entries.iter().map(audit_row).collect();
+        let json = view::list(&entries, view::audit);
+        out.table(
+            &["WHEN", "WHO", "ACTION", "RESULT", "DETAIL"],
+            rows,
+            "nothing yet",
+            &json,
+        )?;
+        Ok(())
+    }
+}
+
+pub(crate) fn audit_row(e: &pb::AuditEntry) -> Vec<String> {
+    let who = match (e.uid, e.pid) {
+        (Some(uid), Some(pid)) => format!("uid {uid} pid {pid}, {}", e.source),
+        (Some(uid), None) => format!("uid {uid}, {}", e.source),
+        (None, _) => e.source.clone(),
+    };
+    vec![
+        utc(e.at_unix_ms),
+        who,
+        e.action.clone(),
+        e.result.clone(),
+        e.detail.clone(),
+    ]
+}
+
+/// RFC 3339 in UTC, to the second. The calendar by Howard Hinnant's `civil_from_days`, for years from 0.
+pub(crate) fn utc(unix_ms: i64) -> String {
+    let seconds = unix_ms.div_euclid(1000);
+    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days since 0000-03-01, so that the leap day is the last of its year.
+    let z = days + 719_468;
+    let (era, day_of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = (shifted_month + 2) % 12 + 1;
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Detach {
+    /// Confirms that the node shall be unfiltered
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Detach {
+    pub(crate) fn confirmed(&self) -> Result {
+        if self.yes {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "this leaves the node unfiltered: no block, ban, country or rate rule holds",
+        )
+        .hint(
+            "to do it: `mcproxyctl detach --yes`; the daemon attaches again when it is restarted",
+        ))
+    }
+
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        self.confirmed()?;
+        let answer = call(client.admin().await?.detach(pb::DetachRequest {})).await?;
+        let sentence = match answer.interfaces.as_slice() {
+            [] => "the firewall was not attached".to_owned(),
+            names => format!("detached from {}; the node is unfiltered", names.join(", ")),
+        };
+        out.done(&sentence, &json!({ "interfaces": answer.interfaces }))?;
+        Ok(())
+    }
+}

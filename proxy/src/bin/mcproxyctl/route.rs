@@ -1,0 +1,274 @@
+//! `mcproxyctl route`.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Subcommand, ValueEnum};
+use mc_proto::mcproxy::v1 as pb;
+use mcdsl::{
+    cli::{Output, write_out},
+    human,
+};
+
+use crate::{
+    Result,
+    client::{Client, call},
+    parse, view,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Adds a route
+    Add(Box<Add>),
+    /// Shows the routes
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only those of this port
+        #[arg(long)]
+        port: Option<u16>,
+    },
+    /// Shows a route with its backends
+    Show(Key),
+    /// Removes a route; open connections go on
+    #[command(visible_alias = "rm")]
+    Remove(Key),
+    /// Lets connections through again
+    Enable(Key),
+    /// Refuses new connections, without falling through to a wildcard
+    Disable(Key),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Key {
+    /// Exact hostname, or *.parent
+    #[arg(value_parser = parse::hostname)]
+    hostname: String,
+    /// The listener's port
+    #[arg(long, default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+}
+
+impl Key {
+    pub(crate) fn wire(&self) -> Option<pb::RouteKey> {
+        Some(pb::RouteKey {
+            port: self.port.into(),
+            hostname: self.hostname.clone(),
+        })
+    }
+
+    fn name(&self) -> String {
+        format!("{} on port {}", self.hostname, self.port)
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Engine {
+    /// Userland copy
+    Copy,
+    /// Redirected between the sockets in the kernel
+    Sockmap,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Add {
+    #[command(flatten)]
+    key: Key,
+    /// Where connections go, an address and a port; repeatable
+    #[arg(long, required = true, value_name = "IP:PORT", value_parser = parse::backend)]
+    backend: Vec<SocketAddr>,
+    /// Sends a PROXY v2 header to the backend
+    #[arg(long)]
+    send_proxy: bool,
+    /// How bytes are moved [default: the daemon's]
+    #[arg(long)]
+    engine: Option<Engine>,
+    /// To the backend, e.g. 5s [default: the daemon's, here and below]
+    #[arg(long, value_name = "DURATION", value_parser = parse::milliseconds)]
+    connect_timeout: Option<u32>,
+    /// Ends a connection without traffic for this long, e.g. 5m
+    #[arg(long, value_name = "DURATION", value_parser = parse::seconds)]
+    idle_timeout: Option<u32>,
+    /// Ends a connection of this age, e.g. 24h
+    #[arg(long, value_name = "DURATION", value_parser = parse::seconds)]
+    max_age: Option<u32>,
+    /// Concurrent connections [default: unlimited]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: Option<u32>,
+    /// Adds it disabled
+    #[arg(long)]
+    disabled: bool,
+    /// Replaces the route if it exists
+    #[arg(long)]
+    replace: bool,
+}
+
+impl Add {
+    pub(crate) fn request(&self) -> pb::AddRouteRequest {
+        let engine = match self.engine {
+            None => pb::Engine::Default,
+            Some(Engine::Copy) => pb::Engine::Copy,
+            Some(Engine::Sockmap) => pb::Engine::Sockmap,
+        };
+        let backends = self.backend.iter().map(|address| pb::Backend {
+            address: address.to_string(),
+            ..pb::Backend::default()
+        });
+        pb::AddRouteRequest {
+            route: Some(pb::Route {
+                id: 0,
+                port: self.key.port.into(),
+                hostname: self.key.hostname.clone(),
+                mode: pb::RouteMode::L4.into(),
+                backends: backends.collect(),
+                engine: engine.into(),
+                enabled: !self.disabled,
+                send_proxy: self.send_proxy,
+                connect_timeout_ms: self.connect_timeout.unwrap_or(0),
+                idle_timeout_s: self.idle_timeout.unwrap_or(0),
+                max_age_s: self.max_age.unwrap_or(0),
+                max_connections: self.max_connections.unwrap_or(0),
+            }),
+            replace: self.replace,
+        }
+    }
+}
+
+impl Command {
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let admin = client.admin().await?;
+        match self {
+            Self::Add(add) => {
+                let route = call(admin.add_route(add.request())).await?;
+                let to: Vec<&str> = route.backends.iter().map(|b| b.address.as_str()).collect();
+                let sentence = format!("route {} -> {}", add.key.name(), to.join(", "));
+                out.done(&sentence, &view::route(&route))?;
+            }
+            Self::List { port } => {
+                let mut routes = call(admin.list_routes(pb::ListRoutesRequest {}))
+                    .await?
+                    .routes;
+                routes.retain(|r| port.is_none_or(|port| r.port == u32::from(port)));
+                let rows = routes.iter().map(row).collect();
+                out.table(
+                    &[
+                        "HOSTNAME", "PORT", "STATE", "BACKENDS", "ENGINE", "ACTIVE", "OPTIONS",
+                    ],
+                    rows,
+                    "no routes; add one with `mcproxyctl route add NAME --backend IP:PORT`",
+                    &view::list(&routes, view::route),
+                )?;
+            }
+            Self::Show(key) => {
+                let route = call(admin.get_route(pb::GetRouteRequest { key: key.wire() })).await?;
+                show(&route, out)?;
+            }
+            Self::Remove(key) => {
+                call(admin.remove_route(pb::RemoveRouteRequest { key: key.wire() })).await?;
+                let json = serde_json::json!({ "removed": key.hostname, "port": key.port });
+                out.done(&format!("route {} removed", key.name()), &json)?;
+            }
+            Self::Enable(key) | Self::Disable(key) => {
+                let request = self.set_enabled(key);
+                let word = if request.enabled {
+                    "enabled"
+                } else {
+                    "disabled"
+                };
+                let route = call(admin.set_route_enabled(request)).await?;
+                out.done(
+                    &format!("route {} {word}", key.name()),
+                    &view::route(&route),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_enabled(&self, key: &Key) -> pb::SetRouteEnabledRequest {
+        pb::SetRouteEnabledRequest {
+            key: key.wire(),
+            enabled: matches!(self, Self::Enable(_)),
+        }
+    }
+}
+
+fn state(r: &pb::Route) -> &'static str {
+    if r.enabled { "enabled" } else { "disabled" }
+}
+
+fn options(r: &pb::Route) -> Vec<String> {
+    let mut options = Vec::new();
+    if r.send_proxy {
+        options.push("send-proxy".to_owned());
+    }
+    let times = [
+        (
+            "connect",
+            Duration::from_millis(r.connect_timeout_ms.into()),
+        ),
+        ("idle", Duration::from_secs(r.idle_timeout_s.into())),
+        ("age", Duration::from_secs(r.max_age_s.into())),
+    ];
+    for (name, time) in times {
+        if !time.is_zero() {
+            options.push(format!("{name}={}", human::duration(time)));
+        }
+    }
+    if r.max_connections != 0 {
+        options.push(format!("max={}", r.max_connections));
+    }
+    options
+}
+
+pub(crate) fn row(r: &pb::Route) -> Vec<String> {
+    let backends: Vec<&str> = r.backends.iter().map(|b| b.address.as_str()).collect();
+    let active: u64 = r.backends.iter().map(|b| b.active_connections).sum();
+    let options = options(r);
+    vec![
+        r.hostname.clone(),
+        r.port.to_string(),
+        state(r).to_owned(),
+        backends.join(" "),
+        view::engine(r.engine).to_owned(),
+        active.to_string(),
+        if options.is_empty() {
+            "-".to_owned()
+        } else {
+            options.join(" ")
+        },
+    ]
+}
+
+/// A route on a few lines, and its backends as a table.
+pub(crate) fn show(r: &pb::Route, out: Output) -> Result {
+    if out.json {
+        return Ok(out.json(&view::route(r))?);
+    }
+    let options = options(r).join(" ");
+    let rest = if options.is_empty() {
+        String::new()
+    } else {
+        format!(", {options}")
+    };
+    write_out(&format!(
+        "{} on port {}: {}, engine {}{rest}\n",
+        r.hostname,
+        r.port,
+        state(r),
+        view::engine(r.engine),
+    ))?;
+    let rows = r.backends.iter().map(|b| {
+        vec![
+            b.address.clone(),
+            b.active_connections.to_string(),
+            b.connections.to_string(),
+            b.connect_failures.to_string(),
+        ]
+    });
+    out.table(
+        &["BACKEND", "ACTIVE", "CONNECTIONS", "CONNECT FAILURES"],
+        rows.collect(),
+        "no backends",
+        &(),
+    )?;
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! Names of wire enums, and the JSON form of wire messages. The JSON is an interface of its own: names instead of numbers,
+//! absent instead of 0 where 0 means "the default".
+
+use mc_proto::mcproxy::v1 as pb;
+use serde_json::{Value, json};
+
+pub(crate) fn kind(kind: i32) -> &'static str {
+    match pb::RuleKind::try_from(kind) {
+        Ok(pb::RuleKind::Allow) => "allow",
+        Ok(pb::RuleKind::Block) => "block",
+        Ok(pb::RuleKind::Ban) => "ban",
+        _ => "unknown",
+    }
+}
+
+pub(crate) fn action(action: i32) -> &'static str {
+    match pb::Action::try_from(action) {
+        Ok(pb::Action::Drop) => "drop",
+        Ok(pb::Action::Reset) => "reset",
+        Ok(pb::Action::Observe) => "observe",
+        Ok(pb::Action::Unspecified) => "-",
+        Err(_) => "unknown",
+    }
+}
+
+/// What a rule does; an allow has no action.
+pub(crate) fn rule_action(rule: &pb::Rule) -> &'static str {
+    match rule.kind() {
+        pb::RuleKind::Allow => "-",
+        _ => action(rule.action),
+    }
+}
+
+pub(crate) fn engine(engine: i32) -> &'static str {
+    match pb::Engine::try_from(engine) {
+        Ok(pb::Engine::Default) => "default",
+        Ok(pb::Engine::Copy) => "copy",
+        Ok(pb::Engine::Sockmap) => "sockmap",
+        Err(_) => "unknown",
+    }
+}
+
+/// 0 is the daemon's default.
+fn set(value: u32) -> Option<u32> {
+    (value != 0).then_some(value)
+}
+
+/// An empty text is none.
+pub(crate) fn text(value: &str) -> Option<&str> {
+    (!value.is_empty()).then_some(value)
+}
+
+pub(crate) fn list<T>(items: &[T], one: impl Fn(&T) -> Value) -> Value {
+    items.iter().map(one).collect()
+}
+
+pub(crate) fn listener(l: &pb::Listener) -> Value {
+    json!({
+        "id": l.id,
+        "address": l.address,
+        "proxy_from": l.trusted_sources,
+        "guarded": l.guarded,
+        "listening": l.listening,
+        "active_connections": l.active_connections,
+        "error": text(&l.error),
+    })
+}
+
+pub(crate) fn route(r: &pb::Route) -> Value {
+    json!({
+        "id": r.id,
+        "port": r.port,
+        "hostname": r.hostname,
+        "enabled": r.enabled,
+        "engine": engine(r.engine),
+        "send_proxy": r.send_proxy,
+        "connect_timeout_ms": set(r.connect_timeout_ms),
+        "idle_timeout_s": set(r.idle_timeout_s),
+        "max_age_s": set(r.max_age_s),
+        "max_connections": set(r.max_connections),
+        "backends": list(&r.backends, |b| json!({
+            "address": b.address,
+            "active_connections": b.active_connections,
+            "connections": b.connections,
+            "connect_failures": b.connect_failures,
+        })),
+    })
+}
+
+pub(crate) fn rule(r: &pb::Rule) -> Value {
+    json!({
+        "id": r.id,
+        "kind": kind(r.kind),
+        "cidr": r.cidr,
+        "action": (rule_action(r) != "-").then(|| rule_action(r)),
+        "ttl_s": (r.ttl_s != 0).then_some(r.ttl_s),
+        "comment": r.comment,
+        "created_unix_s": r.created_unix_s,
+        "packets": r.packets,
+        "bytes": r.bytes,
+        "samples": list(&r.samples, |s| json!({
+            "address": s.address, "packets": s.packets, "age_ms": s.age_ms,
+        })),
+    })
+}
+
+pub(crate) fn country_rule(c: &pb::CountryRule) -> Value {
+    json!({
+        "country": c.country,
+        "action": action(c.action),
+        "passed": c.passed,
+        "denied": c.denied,
+    })
+}
+
+pub(crate) fn country_policy(p: &pb::CountryPolicy) -> Value {
+    json!({
+        "only": p.only,
+        "default_action": p.only.then(|| action(p.default_action)),
+        "database_loaded": p.database_loaded,
+        "countries": list(&p.rules, country_rule),
+    })
+}
+
+pub(crate) fn rate_limits(limits: &pb::RateLimits) -> Value {
+    let one = |limit: &Option<pb::RateLimit>| {
+        limit.as_ref().filter(|l| l.per_second > 0.0).map(|l| {
+            json!({
+                "per_second": l.per_second,
+                "burst": l.burst,
+                "action": action(l.action),
+                "exceeded": l.exceeded,
+            })
+        })
+    };
+    json!({ "connections": one(&limits.connections), "packets": one(&limits.packets) })
+}
+
+pub(crate) fn explanation(e: &pb::ExplainResponse) -> Value {
+    json!({
+        "verdict": e.verdict,
+        "reason": e.reason,
+        "country": text(&e.country),
+        "route": e.route.as_ref().map(route),
+        "steps": list(&e.steps, |s| json!({
+            "stage": s.stage,
+            "detail": s.detail,
+            "outcome": text(&s.outcome),
+            "rule_id": set(s.rule_id),
+        })),
+    })
+}
+
+pub(crate) fn stats(s: &pb::Stats) -> Value {
+    json!({
+        "unix_ms": s.unix_ms,
+        "routes": list(&s.routes, |r| json!({
+            "port": r.port,
+            "hostname": r.hostname,
+            "connections": r.connections,
+            "active": r.active,
+            "bytes_from_client": r.bytes_from_client,
+            "bytes_to_client": r.bytes_to_client,
+            "errors": r.errors,
+            "engine": r.engine,
+        })),
+        "rules": list(&s.rules, rule),
+        "verdicts": list(&s.verdicts, |v| json!({
+            "verdict": v.verdict, "reason": v.reason, "packets": v.packets, "bytes": v.bytes,
+        })),
+        "countries": list(&s.countries, country_rule),
+        "denied": list(&s.denied, |d| json!({
+            "reason": d.reason, "connections": d.connections,
+        })),
+    })
+}
+
+pub(crate) fn status(s: &pb::Status) -> Value {
+    json!({
+        "version": s.version,
+        "pid": s.pid,
+        "uptime_s": s.uptime_s,
+        "active_connections": s.active_connections,
+        "default_engine": engine(s.default_engine),
+        "database": s.database,
+        "config": s.config,
+        "pin_path": s.pin_path,
+        "warnings": s.warnings,
+        "interfaces": list(&s.interfaces, |i| json!({
+            "name": i.name, "mode": i.mode, "detail": text(&i.detail),
+        })),
+        "geoip": s.geoip.as_ref().map(|g| json!({
+            "path": g.path,
+            "loaded": g.loaded,
+            "database_type": text(&g.database_type),
+            "build_unix_s": g.build_unix_s,
+            "ipv4_networks": g.ipv4_networks,
+            "ipv6_networks": g.ipv6_networks,
+            "loaded_unix_s": g.loaded_unix_s,
+            "error": text(&g.error),
+        })),
+        "maps": list(&s.maps, |m| json!({
+            "name": m.name, "used": m.used, "capacity": m.capacity,
+        })),
+    })
+}
+
+pub(crate) fn audit(e: &pb::AuditEntry) -> Value {
+    json!({
+        "id": e.id,
+        "at_unix_ms": e.at_unix_ms,
+        "uid": e.uid,
+        "pid": e.pid,
+        "source": e.source,
+        "action": e.action,
+        "detail": e.detail,
+        "result": e.result,
+    })
+}

@@ -1,0 +1,375 @@
+//! Firewall rules, country policy and rate limits.
+
+use std::{collections::BTreeSet, time::SystemTime};
+
+use ipnet::IpNet;
+use rusqlite::{OptionalExtension as _, Row, Transaction};
+
+use super::{
+    Actor, Done, MAX_RULES, RULE_ID_END, Store, StoreError, Undo,
+    rows::{self, corrupt, parse},
+};
+use crate::spec::{CountryPolicy, FIRST_RULE_ID, RateLimit, RateLimits, Rule, RuleKind};
+
+/// Rules named in an audit row; the rest is counted.
+const NAMED_IN_AUDIT: usize = 8;
+
+impl Store {
+    /// Adds rules, all or none; with `replace`, those whose (kind, cidr) exists are updated and keep their id.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`], also for a pair given twice; [`StoreError::Full`].
+    pub fn add_rules(
+        &mut self,
+        by: &Actor,
+        rules: &[Rule],
+        replace: bool,
+    ) -> Result<Done<Vec<Rule>>, StoreError> {
+        let names = rules.iter().map(|r| (r.kind, r.cidr));
+        self.mutate(by, "rules add", summary(names), |tx| {
+            let (value, restore) = add_rules(tx, rules, replace)?;
+            Ok(Done {
+                undo: Undo::Rules {
+                    remove: value.iter().map(|r| (r.kind, r.cidr)).collect(),
+                    restore,
+                },
+                value,
+            })
+        })
+    }
+
+    /// Removes rules, all or none; gives them as they were.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], which names the first that is missing.
+    pub fn remove_rules(
+        &mut self,
+        by: &Actor,
+        names: &[(RuleKind, IpNet)],
+    ) -> Result<Done<Vec<Rule>>, StoreError> {
+        self.mutate(by, "rules remove", summary(names.iter().copied()), |tx| {
+            let mut value = Vec::with_capacity(names.len());
+            for (kind, cidr) in names {
+                let rule = take_rule(tx, *kind, cidr)?
+                    .ok_or_else(|| StoreError::NotFound(name(*kind, cidr)))?;
+                value.push(rule);
+            }
+            Ok(Done {
+                undo: Undo::Rules {
+                    remove: Vec::new(),
+                    restore: value.clone(),
+                },
+                value,
+            })
+        })
+    }
+
+    /// Removes the bans whose time is over; gives them as they were.
+    ///
+    /// # Errors
+    /// [`StoreError::Sqlite`].
+    pub fn expire_bans(&mut self, now: SystemTime) -> Result<Vec<Rule>, StoreError> {
+        let now = rows::unix_ms(now);
+        let over = {
+            let mut query = self.db.prepare_cached(&format!(
+                "{RULE_COLUMNS} WHERE kind = 'ban' AND expires_unix_ms <= ?1 ORDER BY id"
+            ))?;
+            collect(query.query([now])?)?
+        };
+        if over.is_empty() {
+            return Ok(over);
+        }
+        let names = over.iter().map(|r| (r.kind, r.cidr));
+        self.mutate(
+            &Actor::daemon("expiry"),
+            "bans expire",
+            summary(names),
+            |tx| {
+                tx.execute(
+                    "DELETE FROM rules WHERE kind = 'ban' AND expires_unix_ms <= ?1",
+                    [now],
+                )?;
+                Ok(over)
+            },
+        )
+    }
+
+    /// Replaces the country policy.
+    ///
+    /// # Errors
+    /// [`StoreError::Sqlite`].
+    pub fn set_countries(
+        &mut self,
+        by: &Actor,
+        policy: &CountryPolicy,
+    ) -> Result<Done<CountryPolicy>, StoreError> {
+        self.mutate(by, "countries set", format!("{policy:?}"), |tx| {
+            let before = countries(tx)?;
+            set_countries(tx, policy)?;
+            Ok(Done {
+                value: policy.clone(),
+                undo: Undo::Countries(before),
+            })
+        })
+    }
+
+    /// Replaces the rate limits.
+    ///
+    /// # Errors
+    /// [`StoreError::Sqlite`].
+    pub fn set_rates(
+        &mut self,
+        by: &Actor,
+        limits: &RateLimits,
+    ) -> Result<Done<RateLimits>, StoreError> {
+        self.mutate(by, "rates set", format!("{limits:?}"), |tx| {
+            let before = rates(tx)?;
+            set_rates(tx, limits)?;
+            Ok(Done {
+                value: *limits,
+                undo: Undo::Rates(before),
+            })
+        })
+    }
+}
+
+fn name(kind: RuleKind, cidr: &IpNet) -> String {
+    format!("{} {cidr}", rows::kind_text(kind))
+}
+
+fn summary(names: impl ExactSizeIterator<Item = (RuleKind, IpNet)>) -> String {
+    let count = names.len();
+    let named: Vec<String> = names
+        .take(NAMED_IN_AUDIT)
+        .map(|(kind, cidr)| name(kind, &cidr))
+        .collect();
+    let rest = match count - named.len() {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    format!("{}{rest}", named.join(", "))
+}
+
+const RULE_COLUMNS: &str =
+    "SELECT id, kind, cidr, action, expires_unix_ms, comment, created_unix_ms FROM rules";
+
+fn rule(r: &Row<'_>) -> Result<Rule, StoreError> {
+    Ok(Rule {
+        id: r.get(0)?,
+        kind: rows::kind(&r.get::<_, String>(1)?)?,
+        cidr: parse("a rule's address", &r.get::<_, String>(2)?)?,
+        action: rows::action(&r.get::<_, String>(3)?)?,
+        expires: r.get::<_, Option<i64>>(4)?.map(rows::time),
+        comment: r.get(5)?,
+        created: rows::time(r.get(6)?),
+    })
+}
+
+fn collect(mut found: rusqlite::Rows<'_>) -> Result<Vec<Rule>, StoreError> {
+    let mut out = Vec::new();
+    while let Some(r) = found.next()? {
+        out.push(rule(r)?);
+    }
+    Ok(out)
+}
+
+pub(super) fn rules(tx: &Transaction<'_>) -> Result<Vec<Rule>, StoreError> {
+    let mut query = tx.prepare_cached(&format!("{RULE_COLUMNS} ORDER BY id"))?;
+    collect(query.query([])?)
+}
+
+/// Gives the rules as stored, and those that they replaced.
+pub(super) fn add_rules(
+    tx: &Transaction<'_>,
+    rules: &[Rule],
+    replace: bool,
+) -> Result<(Vec<Rule>, Vec<Rule>), StoreError> {
+    let mut free = FreeIds::read(tx)?;
+    let mut find = tx.prepare_cached(&format!("{RULE_COLUMNS} WHERE kind = ?1 AND cidr = ?2"))?;
+    let mut added = Vec::with_capacity(rules.len());
+    let mut replaced = Vec::new();
+    let mut given = BTreeSet::new();
+    for new in rules {
+        let cidr = new.cidr.trunc();
+        let params = (rows::kind_text(new.kind), cidr.to_string());
+        let existing = find
+            .query_row(params, |r| Ok(rule(r)))
+            .optional()?
+            .transpose()?;
+        if !given.insert((new.kind, cidr)) || (existing.is_some() && !replace) {
+            return Err(StoreError::AlreadyExists(name(new.kind, &cidr)));
+        }
+        let id = match existing {
+            Some(old) => {
+                let id = old.id;
+                replaced.push(old);
+                id
+            }
+            None => free.take()?,
+        };
+        // What is returned equals what a later load gives: whole milliseconds.
+        let whole_ms = |t| rows::time(rows::unix_ms(t));
+        let stored = Rule {
+            id,
+            cidr,
+            expires: new.expires.map(whole_ms),
+            created: whole_ms(new.created),
+            ..new.clone()
+        };
+        put_rule(tx, &stored)?;
+        added.push(stored);
+    }
+    Ok((added, replaced))
+}
+
+fn put_rule(tx: &Transaction<'_>, rule: &Rule) -> Result<(), StoreError> {
+    tx.prepare_cached(
+        "INSERT INTO rules (id, kind, cidr, action, expires_unix_ms, comment, created_unix_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (id) DO UPDATE SET action = excluded.action, comment = excluded.comment,
+             expires_unix_ms = excluded.expires_unix_ms, created_unix_ms = excluded.created_unix_ms",
+    )?
+    .execute((
+        rule.id,
+        rows::kind_text(rule.kind),
+        rule.cidr.to_string(),
+        rows::action_text(rule.action),
+        rule.expires.map(rows::unix_ms),
+        &rule.comment,
+        rows::unix_ms(rule.created),
+    ))?;
+    Ok(())
+}
+
+fn take_rule(
+    tx: &Transaction<'_>,
+    kind: RuleKind,
+    cidr: &IpNet,
+) -> Result<Option<Rule>, StoreError> {
+    let mut delete = tx.prepare_cached(
+        "DELETE FROM rules WHERE kind = ?1 AND cidr = ?2
+         RETURNING id, kind, cidr, action, expires_unix_ms, comment, created_unix_ms",
+    )?;
+    let mut taken = collect(delete.query((rows::kind_text(kind), cidr.trunc().to_string()))?)?;
+    Ok(taken.pop())
+}
+
+pub(super) fn restore_rules(
+    tx: &Transaction<'_>,
+    remove: &[(RuleKind, IpNet)],
+    restore: &[Rule],
+) -> Result<(), StoreError> {
+    for (kind, cidr) in remove {
+        take_rule(tx, *kind, cidr)?;
+    }
+    restore.iter().try_for_each(|rule| put_rule(tx, rule))
+}
+
+/// Hands out the lowest ids that no rule has.
+struct FreeIds {
+    /// Ascending.
+    used: std::iter::Peekable<std::vec::IntoIter<u32>>,
+    next: u32,
+}
+
+impl FreeIds {
+    fn read(tx: &Transaction<'_>) -> Result<Self, StoreError> {
+        let mut query = tx.prepare_cached("SELECT id FROM rules ORDER BY id")?;
+        let used: Vec<u32> = query
+            .query_map([], |r| r.get(0))?
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            used: used.into_iter().peekable(),
+            next: FIRST_RULE_ID,
+        })
+    }
+
+    fn take(&mut self) -> Result<u32, StoreError> {
+        while self.used.next_if_eq(&self.next).is_some() {
+            self.next += 1;
+        }
+        if self.next >= RULE_ID_END {
+            return Err(StoreError::Full("firewall rule", MAX_RULES));
+        }
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+}
+
+pub(super) fn countries(tx: &Transaction<'_>) -> Result<CountryPolicy, StoreError> {
+    let others: Option<String> = tx
+        .query_row("SELECT action FROM country_others", [], |r| r.get(0))
+        .optional()?;
+    let mut policy = CountryPolicy {
+        others: others.as_deref().map(rows::action).transpose()?,
+        ..CountryPolicy::default()
+    };
+    let mut query = tx.prepare_cached("SELECT code, action FROM countries")?;
+    let mut found = query.query([])?;
+    while let Some(r) = found.next()? {
+        let (code, action): (String, String) = (r.get(0)?, r.get(1)?);
+        policy
+            .listed
+            .insert(rows::country(&code)?, rows::action(&action)?);
+    }
+    Ok(policy)
+}
+
+pub(super) fn set_countries(
+    tx: &Transaction<'_>,
+    policy: &CountryPolicy,
+) -> Result<(), StoreError> {
+    tx.execute_batch("DELETE FROM country_others; DELETE FROM countries")?;
+    if let Some(action) = policy.others {
+        tx.execute(
+            "INSERT INTO country_others (one, action) VALUES (1, ?1)",
+            [rows::action_text(action)],
+        )?;
+    }
+    let mut insert = tx.prepare_cached("INSERT INTO countries (code, action) VALUES (?1, ?2)")?;
+    for (code, action) in &policy.listed {
+        insert.execute((rows::country_text(*code), rows::action_text(*action)))?;
+    }
+    Ok(())
+}
+
+pub(super) fn rates(tx: &Transaction<'_>) -> Result<RateLimits, StoreError> {
+    let mut limits = RateLimits::default();
+    let mut query = tx.prepare_cached("SELECT what, per_second, burst, action FROM rates")?;
+    let mut found = query.query([])?;
+    while let Some(r) = found.next()? {
+        let limit = RateLimit {
+            per_second: r.get(1)?,
+            burst: r.get(2)?,
+            action: rows::action(&r.get::<_, String>(3)?)?,
+        };
+        match r.get::<_, String>(0)?.as_str() {
+            "connections" => limits.connections = Some(limit),
+            "packets" => limits.packets = Some(limit),
+            other => return Err(corrupt("a rate limit's name", other)),
+        }
+    }
+    Ok(limits)
+}
+
+pub(super) fn set_rates(tx: &Transaction<'_>, limits: &RateLimits) -> Result<(), StoreError> {
+    tx.execute("DELETE FROM rates", [])?;
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO rates (what, per_second, burst, action) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    let both = [
+        ("connections", limits.connections),
+        ("packets", limits.packets),
+    ];
+    for (what, limit) in both {
+        if let Some(RateLimit {
+            per_second,
+            burst,
+            action,
+        }) = limit
+        {
+            insert.execute((what, per_second, burst, rows::action_text(action)))?;
+        }
+    }
+    Ok(())
+}
