@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use crate::{
     config::{self, Config},
     connection::Context,
-    firewall::{CountryCounter, Desired, Firewall, FirewallError, VerdictCounter},
+    firewall::{CountryCounter, Desired, Firewall, FirewallError, InterfaceStatus, VerdictCounter},
     geoip::GeoIp,
     hostname::Hostname,
     kernel::KernelError,
@@ -26,7 +26,7 @@ use crate::{
     spec::{
         CountryPolicy, Difference, Listener, MapEntry, MapFill, RateLimits, Route, RouteId, Rule, RuleKind,
     },
-    store::{Actor, State, Store, StoreError, Undo},
+    store::{Actor, AuditEntry, State, Store, StoreError, Undo},
 };
 
 /// A refused or failed request.
@@ -108,8 +108,7 @@ impl Control {
     pub fn new(
         config: Config,
         context: Arc<Context>,
-        /// Country tables.
-    pub geoip: Arc<GeoIp>,
+        geoip: Arc<GeoIp>,
         store: Store,
         warnings: Vec<String>,
     ) -> Self {
@@ -418,6 +417,50 @@ impl Control {
             tracing::error!(%error, "cannot read the country counters");
             Vec::new()
         })
+    }
+
+    /// The latest changes, newest first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn audit_log(&self, limit: u32) -> Result<Vec<AuditEntry>, ControlError> {
+        Ok(self.store().audit_log(limit)?)
+    }
+
+    /// Interfaces and how the firewall is attached to them.
+    pub fn interfaces(&self) -> Vec<InterfaceStatus> {
+        self.firewall.interfaces(&self.config.interfaces)
+    }
+
+    /// Attaches the firewall to the configured interfaces. One that fails does not keep the daemon down: it is logged
+    /// and shown in the status, and the others filter.
+    pub fn attach(&self) {
+        for interface in &self.config.interfaces {
+            match self.firewall.attach(interface) {
+                Ok(status) if status.mode == "native" => tracing::info!(interface, "firewall attached"),
+                Ok(status) => tracing::warn!(interface, mode = status.mode, detail = status.detail, "firewall attached"),
+                Err(error) => tracing::error!(
+                    interface,
+                    error = mcdsl::cli::chain(&error),
+                    "the firewall is not attached: this interface is unfiltered"
+                ),
+            }
+        }
+    }
+
+    /// Takes the firewall off every interface and unpins it.
+    ///
+    /// # Errors
+    /// If a link or pin cannot be removed.
+    pub fn detach(&self, by: &Actor) -> Result<Vec<String>, ControlError> {
+        let interfaces = self.firewall.detach(&self.config.pin_path)?;
+        self.store().audit(by, "detach", &interfaces.join(" "), "ok")?;
+        Ok(interfaces)
+    }
+
+    /// SIGHUP: looks at files again that are read at start.
+    pub fn reload(&self) {
+        self.listeners.retry();
     }
 
     /// The route that a hostname takes on a port, by the live kernel table.

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use mc_proxy::{
     config::{Config, Raw},
     kernel::Kernel,
+    store::Store,
 };
 use mcdsl::{
     config::Root,
@@ -85,7 +86,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Snapshot { ref to } => {
-            mc_proxy::store::snapshot(&load(&cli)?.database, to)?;
+            Store::open(&load(&cli)?.database)?.snapshot(to)?;
             println!("{}", to.display());
         }
         Command::Status => return status(&load(&cli)?.admin_socket),

@@ -7,12 +7,12 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder},
+    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet},
     metrics::MetricType,
     registry::Registry,
 };
 
-use crate::{control::Control, router::LiveRoute, stats::Histogram};
+use crate::{control::Control, firewall::CountryCounter, router::LiveRoute, stats::Histogram};
 
 /// A label set made on the spot.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -168,11 +168,13 @@ impl Scrape {
         let mut m = counter(encoder, "firewall_rule_packets", "Packets that a rule decided or observed")?;
         for rule in self.0.rules_with_counters() {
             let (id, cidr) = (rule.rule.id.to_string(), rule.rule.cidr.to_string());
-            add(&mut m, &vec![("rule", &id), ("kind", rule.rule.kind.name()), ("cidr", &cidr)], rule.packets)?;
+            let labels: Labels<'_> = vec![("rule", &id), ("kind", rule.rule.kind.name()), ("cidr", &cidr)];
+            add(&mut m, &labels, rule.packets)?;
         }
         let countries = self.0.country_counters();
         let mut m = counter(encoder, "firewall_country_packets", "New connections by country")?;
-        for (country, passed, denied) in &countries {
+        for CountryCounter { country, passed, denied } in &countries {
+            let country = country.to_string();
             add(&mut m, &vec![("country", country.as_str()), ("result", "passed")], *passed)?;
             add(&mut m, &vec![("country", country.as_str()), ("result", "denied")], *denied)?;
         }
@@ -180,16 +182,16 @@ impl Scrape {
     }
 }
 
-fn counter<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &str, help: &str) -> Result<MetricEncoder<'a>, fmt::Error> {
+fn counter<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, help: &'a str) -> Result<MetricEncoder<'a>, fmt::Error> {
     encoder.encode_descriptor(name, help, None, MetricType::Counter)
 }
 
-fn gauge<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &str, help: &str) -> Result<MetricEncoder<'a>, fmt::Error> {
+fn gauge<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, help: &'a str) -> Result<MetricEncoder<'a>, fmt::Error> {
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)
 }
 
 fn add(metric: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
-    metric.encode_family(labels)?.encode_counter::<(), _, u64>(&value, None)
+    metric.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
 fn set(metric: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
@@ -208,7 +210,7 @@ fn histogram(
     for (route, key) in routes {
         let (sum, count, buckets) = of(route).snapshot();
         if count > 0 {
-            m.encode_family(&labels(key))?.encode_histogram::<()>(sum, count, &buckets, None)?;
+            m.encode_family(&labels(key))?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
     }
     Ok(())

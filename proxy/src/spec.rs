@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
@@ -135,6 +136,12 @@ pub const FIRST_RULE_ID: u32 = 16;
 /// ISO 3166-1 alpha-2, upper case; `??` = unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CountryCode(pub [u8; 2]);
+
+impl fmt::Display for CountryCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.0).unwrap_or("??"))
+    }
+}
 
 /// Which countries may open connections to guarded ports.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -124,7 +124,6 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let sockmap = sockmap(&mut kernel);
     let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
     let taken_over = kernel.taken_over();
-    firewall.adopt_kernel(kernel)?;
 
     for route in &state.routes {
         router.adopt(route.clone());
@@ -135,7 +134,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         idle: config.idle_timeout,
         max_age: config.max_age,
     };
-    let copy: Arc<dyn Engine> = Arc::new(relay::Copy::new());
+    let copy: Arc<dyn Engine> = Arc::new(relay::Copy);
     let context = Arc::new(Context::new(router, firewall, copy, sockmap, config.engine, timeouts));
     let control = Arc::new(Control::new(config, context, geoip, store, warnings));
     reconcile(&control, taken_over)?;
@@ -182,15 +181,7 @@ fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, St
     Ok(differences)
 }
 
-fn sockmap(kernel: &mut Kernel) -> Option<Arc<dyn Engine>> {
-    match relay::Sockmap::new(kernel) {
-        Ok(engine) => Some(Arc::new(engine)),
-        Err(error) => {
-            tracing::warn!(error = mcdsl::cli::chain(&error), "no sockmap engine; its routes are copied");
-            None
-        }
-    }
-}
+fn sockmap(_: &mut Kernel) -> Option<Arc<dyn Engine>> { None }
 
 /// Makes the kernel maps what the database says. After a reboot they are empty, which is no divergence.
 fn reconcile(control: &Control, taken_over: bool) -> Result<(), StartError> {

@@ -19,6 +19,7 @@ use crate::{
         Action, CountryCode, CountryPolicy, EngineKind, Listener, RateLimit, RateLimits, Route, RouteId, Rule,
         RuleKind,
     },
+    store::AuditEntry,
 };
 
 pub(super) fn invalid(field: &str, reason: impl std::fmt::Display) -> Status {
@@ -316,6 +317,22 @@ pub(super) fn rate_out(limit: Option<RateLimit>, exceeded: u64) -> pb::RateLimit
         action: action_out(l.action).into(),
         exceeded,
     })
+}
+
+// ---- audit
+
+pub(super) fn audit_out(entry: AuditEntry) -> pb::AuditEntry {
+    let at = entry.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    pb::AuditEntry {
+        id: entry.id,
+        at_unix_ms: i64::try_from(at.as_millis()).unwrap_or(i64::MAX),
+        uid: entry.actor.uid,
+        pid: entry.actor.pid,
+        source: entry.actor.source,
+        action: entry.action,
+        detail: entry.detail,
+        result: entry.result,
+    }
 }
 
 #[cfg(test)]

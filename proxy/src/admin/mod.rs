@@ -9,4 +9,4 @@ mod service;
 mod socket;
 
 pub use service::AdminService;
-pub use socket::{SocketError, bind, serve};
+pub use socket::{SocketError, bind, connect, serve};

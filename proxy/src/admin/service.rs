@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 
 use super::{
     convert::{
-        action_in, address_in, cidr_in, countries_in, engine_out, listener_in, listener_out, missing, rate_out,
+        address_in, countries_in, engine_out, listener_in, listener_out, missing, rate_out,
         rates_in, route_in, route_key_in, route_out, rule_in, rule_key_in, rule_kind_in, rule_out, unix_seconds,
     },
     explain,
@@ -15,12 +15,16 @@ use super::{
 use crate::{
     control::{Control, ControlError, CountedRule},
     firewall::Sample,
-    spec::{Action, CountryPolicy, DifferenceKind, RuleKind},
+    spec::{Action, CountryPolicy, DifferenceKind},
     store::{Actor, StoreError},
 };
 
 /// Rules in one request.
 const MAX_RULES_PER_REQUEST: usize = 32_768;
+/// Audit rows of one answer, unless asked otherwise.
+const DEFAULT_AUDIT: u32 = 100;
+/// Audit rows of one answer at most.
+const MAX_AUDIT: u32 = 10_000;
 
 /// Answers the admin API from a [`Control`].
 #[derive(Clone, Debug)]
@@ -414,6 +418,18 @@ impl Admin for AdminService {
                 })
                 .collect();
             Ok(pb::VerifyMapsResponse { differences, repaired: repair, checked })
+        })
+        .await
+    }
+
+    async fn list_audit(&self, request: Request<pb::ListAuditRequest>) -> Result<Response<pb::ListAuditResponse>, Status> {
+        let limit = match request.into_inner().limit {
+            0 => DEFAULT_AUDIT,
+            limit => limit.min(MAX_AUDIT),
+        };
+        self.run(move |c| {
+            let entries = c.audit_log(limit).map_err(status)?.into_iter().map(super::convert::audit_out).collect();
+            Ok(pb::ListAuditResponse { entries })
         })
         .await
     }

@@ -15,7 +15,8 @@ use nix::{
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use hyper_util::rt::TokioIo;
+use tonic::transport::{Channel, Endpoint, Server, Uri};
 
 use super::AdminService;
 use crate::control::Control;
@@ -86,6 +87,20 @@ pub async fn serve(
         .serve_with_incoming_shutdown(incoming, cancel.cancelled_owned())
         .await?;
     Ok(())
+}
+
+/// A client's channel to the socket.
+///
+/// # Errors
+/// If nothing answers there.
+pub async fn connect(path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let path = path.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    // The authority is required by HTTP/2 and means nothing on a Unix socket.
+    Endpoint::from_static("http://mc-proxy").connect_with_connector(connector).await
 }
 
 fn permitted(stream: &UnixStream) -> bool {
