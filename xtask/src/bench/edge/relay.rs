@@ -1,8 +1,8 @@
 //! The relay half: which figures of which relay, and the rows they make.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use mc_testkit::wait_for;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     meter::{self, Window},
     net::{self, Net},
     subject::{self, FEW_ROUTES, HOSTNAME, McProxy, Subject},
+    xdp::XdpFilter,
 };
 use crate::bench::{Better, Row};
 
@@ -23,7 +24,7 @@ const BULK_EACH: usize = 2;
 const REQUESTERS: usize = 8;
 /// New connections at once.
 const CONNECTORS: usize = 16;
-/// What the xdp-filter link drops: none of it comes here, the tables are just there.
+/// Bits or bytes of a Gbit or GB.
 const GIGA: f64 = 1e9;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,9 +88,9 @@ const PAIRS: [(&str, &str, &str); 7] = [
     ("haproxy_vs_nginx", "haproxy", "nginx"),
 ];
 
-struct Bench {
+struct Bench<'a> {
     plan: Plan,
-    net: Net,
+    net: &'a Net,
     backend: Backend,
     subjects: Vec<Subject>,
     hello: Vec<u8>,
@@ -104,12 +105,13 @@ pub(super) fn run(plan: Plan, only: &[String]) -> Result<Vec<Row>> {
         .tempdir()
         .context("cannot make a directory")?;
     let net = Net::new()?;
+    let _filter = XdpFilter::load(&net)?;
     let backend = Backend::start(&net.server, &net::backends())?;
     let subjects = start(plan, &net, directory.path(), &wanted)?;
     let hello = load::client_hello(HOSTNAME)?;
     let mut bench = Bench {
         plan,
-        net,
+        net: &net,
         backend,
         subjects,
         hello,
@@ -132,13 +134,12 @@ pub(super) fn run(plan: Plan, only: &[String]) -> Result<Vec<Row>> {
 fn start(
     plan: Plan,
     net: &Net,
-    directory: &std::path::Path,
+    directory: &Path,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Subject>> {
     let mut subjects = Vec::new();
     if wanted("haproxy") {
         let haproxy = subject::haproxy(net, directory, 4431)?;
-        load_xdp_filter(net)?;
         subjects.push(haproxy.over("haproxy_xdp", net::XDP_FILTER, " behind xdp-filter"));
         subjects.push(haproxy);
     }
@@ -171,55 +172,12 @@ fn start(
     Ok(subjects)
 }
 
-/// Its program goes with the namespace; its pins are removed by [`super::xdp`]'s guard or by `xdp-filter unload`.
-fn load_xdp_filter(net: &Net) -> Result<()> {
-    let output = net
-        .node
-        .command("xdp-filter")
-        .args([
-            "load",
-            net::XDP_FILTER_INTERFACE,
-            "-f",
-            "all",
-            "-p",
-            "allow",
-        ])
-        .output()
-        .context("cannot run xdp-filter; `cargo xtask setup` installs it")?;
-    if !output.status.success() {
-        bail!(
-            "xdp-filter load failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(())
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        if self
-            .subjects
-            .iter()
-            .any(|subject| subject.key == "haproxy_xdp")
-        {
-            // Removes its pins; there is nothing to do about a failure here.
-            let _ = self
-                .net
-                .node
-                .command("xdp-filter")
-                .args(["unload", net::XDP_FILTER_INTERFACE])
-                .stdout(std::process::Stdio::null())
-                .status();
-        }
-    }
-}
-
-impl Bench {
+impl Bench<'_> {
     fn window(&self) -> Window {
         Window::new(self.plan.warm_up, self.plan.window)
     }
 
-    fn target<'a>(&'a self, subject: &Subject) -> Target<'a> {
+    fn target<'b>(&'b self, subject: &Subject) -> Target<'b> {
         Target {
             client: &self.net.client,
             relay: subject.address,
