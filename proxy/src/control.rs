@@ -24,7 +24,8 @@ use crate::{
     router::{LiveRoute, Miss},
     routes::RouteTableError,
     spec::{
-        CountryPolicy, Difference, Listener, MapEntry, MapFill, RateLimits, Route, RouteId, Rule, RuleKind,
+        CountryPolicy, Difference, Listener, MapEntry, MapFill, RateLimits, Route, RouteId, Rule,
+        RuleKind,
     },
     store::{Actor, AuditEntry, State, Store, StoreError, Undo},
 };
@@ -99,7 +100,9 @@ pub struct Control {
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Control")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,14 +133,25 @@ impl Control {
 
     /// Things that an operator should look at.
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Takes a change out of SQLite again that the kernel refused, and says why it failed.
-    fn undo(store: &mut Store, by: &Actor, undo: &Undo, error: impl Into<ControlError>) -> ControlError {
+    fn undo(
+        store: &mut Store,
+        by: &Actor,
+        undo: &Undo,
+        error: impl Into<ControlError>,
+    ) -> ControlError {
         let error = error.into();
         if let Err(second) = store.undo(by, undo, &mcdsl::cli::chain(&error)) {
-            tracing::error!(error = mcdsl::cli::chain(&second), "a refused change could not be undone; run `mcproxyctl maps verify`");
+            tracing::error!(
+                error = mcdsl::cli::chain(&second),
+                "a refused change could not be undone; run `mcproxyctl maps verify`"
+            );
         }
         error
     }
@@ -148,21 +162,37 @@ impl Control {
     ///
     /// # Errors
     /// If the address is taken, refused by the system, or known already.
-    pub fn add_listener(&self, by: &Actor, listener: &Listener) -> Result<ListenerState, ControlError> {
+    pub fn add_listener(
+        &self,
+        by: &Actor,
+        listener: &Listener,
+    ) -> Result<ListenerState, ControlError> {
         if listener.address.port() == 0 {
-            return Err(ControlError::invalid(("address".into(), "needs a port other than 0".into())));
+            return Err(ControlError::invalid((
+                "address".into(),
+                "needs a port other than 0".into(),
+            )));
         }
         let mut store = self.store();
         let address = listener.address;
         let done = store.add_listener(by, listener)?;
         if let Err(source) = self.listeners.add(done.value.clone()) {
-            return Err(Self::undo(&mut store, by, &done.undo, ControlError::Bind { address, source }));
+            return Err(Self::undo(
+                &mut store,
+                by,
+                &done.undo,
+                ControlError::Bind { address, source },
+            ));
         }
         if let Err(e) = self.guard_ports() {
             self.listeners.remove(address);
             return Err(Self::undo(&mut store, by, &done.undo, e));
         }
-        Ok(ListenerState { listener: done.value, active: 0, error: None })
+        Ok(ListenerState {
+            listener: done.value,
+            active: 0,
+            error: None,
+        })
     }
 
     /// Closes a listener; its connections go on.
@@ -186,8 +216,11 @@ impl Control {
 
     fn guarded_ports(&self) -> Vec<u16> {
         let listeners = self.listeners.list();
-        let mut ports: Vec<u16> =
-            listeners.iter().filter(|l| l.listener.guarded).map(|l| l.listener.address.port()).collect();
+        let mut ports: Vec<u16> = listeners
+            .iter()
+            .filter(|l| l.listener.guarded)
+            .map(|l| l.listener.address.port())
+            .collect();
         ports.sort_unstable();
         ports.dedup();
         ports
@@ -199,11 +232,19 @@ impl Control {
     ///
     /// # Errors
     /// If it cannot be, exists already, or the kernel refuses it.
-    pub fn add_route(&self, by: &Actor, route: &Route, replace: bool) -> Result<Arc<LiveRoute>, ControlError> {
+    pub fn add_route(
+        &self,
+        by: &Actor,
+        route: &Route,
+        replace: bool,
+    ) -> Result<Arc<LiveRoute>, ControlError> {
         config::validate_route(route).map_err(ControlError::invalid)?;
         let mut store = self.store();
         let done = store.add_route(by, route, replace)?;
-        self.context.router.set(done.value).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
+        self.context
+            .router
+            .set(done.value)
+            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     /// Removes a route; its connections go on.
@@ -213,17 +254,28 @@ impl Control {
     pub fn remove_route(&self, by: &Actor, id: &RouteId) -> Result<(), ControlError> {
         let mut store = self.store();
         let done = store.remove_route(by, id)?;
-        self.context.router.remove(id).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
+        self.context
+            .router
+            .remove(id)
+            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     /// Enables or disables a route.
     ///
     /// # Errors
     /// If there is none, or the kernel refuses.
-    pub fn set_route_enabled(&self, by: &Actor, id: &RouteId, enabled: bool) -> Result<Arc<LiveRoute>, ControlError> {
+    pub fn set_route_enabled(
+        &self,
+        by: &Actor,
+        id: &RouteId,
+        enabled: bool,
+    ) -> Result<Arc<LiveRoute>, ControlError> {
         let mut store = self.store();
         let done = store.set_route_enabled(by, id, enabled)?;
-        self.context.router.set(done.value).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
+        self.context
+            .router
+            .set(done.value)
+            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     // ---- firewall
@@ -232,7 +284,12 @@ impl Control {
     ///
     /// # Errors
     /// If one cannot be, exists already (without `replace`), or the kernel refuses it.
-    pub fn add_rules(&self, by: &Actor, rules: &[Rule], replace: bool) -> Result<Vec<Rule>, ControlError> {
+    pub fn add_rules(
+        &self,
+        by: &Actor,
+        rules: &[Rule],
+        replace: bool,
+    ) -> Result<Vec<Rule>, ControlError> {
         let mut store = self.store();
         let done = store.add_rules(by, rules, replace)?;
         if let Err(e) = self.firewall.insert(&done.value) {
@@ -247,7 +304,11 @@ impl Control {
     ///
     /// # Errors
     /// If one is not there.
-    pub fn remove_rules(&self, by: &Actor, keys: &[(RuleKind, IpNet)]) -> Result<usize, ControlError> {
+    pub fn remove_rules(
+        &self,
+        by: &Actor,
+        keys: &[(RuleKind, IpNet)],
+    ) -> Result<usize, ControlError> {
         let mut store = self.store();
         let done = store.remove_rules(by, keys)?;
         if let Err(e) = self.firewall.remove(&done.value) {
@@ -265,7 +326,10 @@ impl Control {
             .map_err(ControlError::from)
             .and_then(|state| Ok(self.firewall.reconcile(&self.desired(&state), true)?));
         if let Err(error) = restored {
-            tracing::error!(error = mcdsl::cli::chain(&error), "the firewall maps could not be restored");
+            tracing::error!(
+                error = mcdsl::cli::chain(&error),
+                "the firewall maps could not be restored"
+            );
         }
     }
 
@@ -280,7 +344,10 @@ impl Control {
         };
         let ids: Vec<u32> = rules.iter().map(|r| r.id).collect();
         let counters: HashMap<u32, (u64, u64)> = match self.firewall.rule_counters(&ids) {
-            Ok(counters) => counters.into_iter().map(|c| (c.id, (c.packets, c.bytes))).collect(),
+            Ok(counters) => counters
+                .into_iter()
+                .map(|c| (c.id, (c.packets, c.bytes)))
+                .collect(),
             Err(error) => {
                 tracing::error!(%error, "cannot read the rule counters");
                 HashMap::new()
@@ -290,7 +357,11 @@ impl Control {
             .into_iter()
             .map(|rule| {
                 let (packets, bytes) = counters.get(&rule.id).copied().unwrap_or_default();
-                CountedRule { rule, packets, bytes }
+                CountedRule {
+                    rule,
+                    packets,
+                    bytes,
+                }
             })
             .collect()
     }
@@ -303,7 +374,10 @@ impl Control {
             .map_err(ControlError::from)
             .and_then(|ended| Ok(self.firewall.remove(&ended)?));
         if let Err(error) = swept {
-            tracing::error!(error = mcdsl::cli::chain(&error), "cannot end bans that have run out");
+            tracing::error!(
+                error = mcdsl::cli::chain(&error),
+                "cannot end bans that have run out"
+            );
         }
     }
 
@@ -322,7 +396,9 @@ impl Control {
     pub fn set_countries(&self, by: &Actor, policy: &CountryPolicy) -> Result<(), ControlError> {
         let mut store = self.store();
         let done = store.set_countries(by, policy)?;
-        self.firewall.set_countries(policy).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
+        self.firewall
+            .set_countries(policy)
+            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     /// The rate limits in force.
@@ -340,7 +416,9 @@ impl Control {
     pub fn set_rates(&self, by: &Actor, rates: &RateLimits) -> Result<(), ControlError> {
         let mut store = self.store();
         let done = store.set_rates(by, rates)?;
-        self.firewall.set_rates(rates).map_err(|e| Self::undo(&mut store, by, &done.undo, e))
+        self.firewall
+            .set_rates(rates)
+            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
     // ---- kernel against database
@@ -369,7 +447,11 @@ impl Control {
                 self.context.router.adopt(route.clone());
             }
         }
-        let mut differences = self.context.router.table.verify(state.routes.iter(), repair)?;
+        let mut differences = self
+            .context
+            .router
+            .table
+            .verify(state.routes.iter(), repair)?;
         differences.extend(self.firewall.reconcile(&self.desired(&state), repair)?);
         Ok((differences, (state.routes.len() + state.rules.len()) as u64))
     }
@@ -437,8 +519,15 @@ impl Control {
     pub fn attach(&self) {
         for interface in &self.config.interfaces {
             match self.firewall.attach(interface) {
-                Ok(status) if status.mode == "native" => tracing::info!(interface, "firewall attached"),
-                Ok(status) => tracing::warn!(interface, mode = status.mode, detail = status.detail, "firewall attached"),
+                Ok(status) if status.mode == "native" => {
+                    tracing::info!(interface, "firewall attached")
+                }
+                Ok(status) => tracing::warn!(
+                    interface,
+                    mode = status.mode,
+                    detail = status.detail,
+                    "firewall attached"
+                ),
                 Err(error) => tracing::error!(
                     interface,
                     error = mcdsl::cli::chain(&error),
@@ -454,7 +543,8 @@ impl Control {
     /// If a link or pin cannot be removed.
     pub fn detach(&self, by: &Actor) -> Result<Vec<String>, ControlError> {
         let interfaces = self.firewall.detach(&self.config.pin_path)?;
-        self.store().audit(by, "detach", &interfaces.join(" "), "ok")?;
+        self.store()
+            .audit(by, "detach", &interfaces.join(" "), "ok")?;
         Ok(interfaces)
     }
 
@@ -475,7 +565,11 @@ impl Control {
     ///
     /// # Errors
     /// If the kernel maps cannot be read.
-    pub fn explain(&self, address: IpAddr, port: u16) -> Result<crate::firewall::Trace, ControlError> {
+    pub fn explain(
+        &self,
+        address: IpAddr,
+        port: u16,
+    ) -> Result<crate::firewall::Trace, ControlError> {
         Ok(self.firewall.explain(address, port)?)
     }
 }

@@ -98,7 +98,11 @@ impl Handle {
 
     /// Stops accepting, drains, stops. The firewall stays attached. Returns how many connections the deadline cut.
     pub async fn stop(self) -> u64 {
-        let cut = self.control.listeners.drain(self.control.config.drain_timeout).await;
+        let cut = self
+            .control
+            .listeners
+            .drain(self.control.config.drain_timeout)
+            .await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -135,7 +139,14 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         max_age: config.max_age,
     };
     let copy: Arc<dyn Engine> = Arc::new(relay::Copy);
-    let context = Arc::new(Context::new(router, firewall, copy, sockmap, config.engine, timeouts));
+    let context = Arc::new(Context::new(
+        router,
+        firewall,
+        copy,
+        sockmap,
+        config.engine,
+        timeouts,
+    ));
     let control = Arc::new(Control::new(config, context, geoip, store, warnings));
     reconcile(&control, taken_over)?;
     load_geoip(&control).await;
@@ -153,16 +164,30 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     control.guard_ports()?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     spawn_services(&control, socket, metrics_listener, &stop, &tasks);
-    Ok(Handle { control, metrics, stop, tasks, _lock: lock })
+    Ok(Handle {
+        control,
+        metrics,
+        stop,
+        tasks,
+        _lock: lock,
+    })
 }
 
 fn lock(config: &Config) -> Result<Flock<File>, StartError> {
     let path = &config.lock;
-    let failed = |source| StartError::Root { path: path.clone(), source };
+    let failed = |source| StartError::Root {
+        path: path.clone(),
+        source,
+    };
     if let Some(root) = path.parent() {
         std::fs::create_dir_all(root).map_err(failed)?;
     }
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => StartError::Running(path.clone()),
         errno => failed(errno.into()),
@@ -181,7 +206,9 @@ fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, St
     Ok(differences)
 }
 
-fn sockmap(_: &mut Kernel) -> Option<Arc<dyn Engine>> { None }
+fn sockmap(_: &mut Kernel) -> Option<Arc<dyn Engine>> {
+    None
+}
 
 /// Makes the kernel maps what the database says. After a reboot they are empty, which is no divergence.
 fn reconcile(control: &Control, taken_over: bool) -> Result<(), StartError> {
@@ -225,7 +252,11 @@ fn spawn_services(
                 String::new()
             })
         };
-        tasks.spawn(mcdsl::telemetry::serve_metrics(listener, render, stop.clone()));
+        tasks.spawn(mcdsl::telemetry::serve_metrics(
+            listener,
+            render,
+            stop.clone(),
+        ));
     }
     tasks.spawn(housekeeping(Arc::clone(control), stop.clone()));
     tasks.spawn(Arc::clone(&control.geoip).watch(stop.clone()));
@@ -237,7 +268,10 @@ async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         control.listeners.retry();
         let sweeping = Arc::clone(&control);
-        if tokio::task::spawn_blocking(move || sweeping.expire_bans(SystemTime::now())).await.is_err() {
+        if tokio::task::spawn_blocking(move || sweeping.expire_bans(SystemTime::now()))
+            .await
+            .is_err()
+        {
             tracing::error!("sweeping bans failed");
         }
     }

@@ -84,7 +84,13 @@ fn main() -> Result<()> {
             let bytes = mc_testkit::mmdb::realistic(tables::NETWORKS_V4, tables::NETWORKS_V6, 1);
             fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))
         }
-        Cli::Run { mmdb, pins, filter, filter_ipv4, repeat } => {
+        Cli::Run {
+            mmdb,
+            pins,
+            filter,
+            filter_ipv4,
+            repeat,
+        } => {
             let report = measure(&mmdb, &pins, &filter, &filter_ipv4, repeat)?;
             println!("{}", serde_json::to_string(&report)?);
             Ok(())
@@ -92,7 +98,13 @@ fn main() -> Result<()> {
     }
 }
 
-fn measure(mmdb: &Path, pins: &Path, filter: &Path, filter_ipv4: &Path, repeat: u32) -> Result<Report> {
+fn measure(
+    mmdb: &Path,
+    pins: &Path,
+    filter: &Path,
+    filter_ipv4: &Path,
+    repeat: u32,
+) -> Result<Report> {
     let (mut tables, geoip) = Tables::fill(pins, mmdb)?;
     tables::fill_xdp_filter(filter_ipv4)?;
     let filter = Xdp::from_pin(filter, XdpAttachType::Interface)
@@ -100,7 +112,9 @@ fn measure(mmdb: &Path, pins: &Path, filter: &Path, filter_ipv4: &Path, repeat: 
     let mut packets = Vec::new();
     for case in tables.cases()? {
         tables.prepare(&case)?;
-        packets.push(one(&tables, &filter, &case, repeat).with_context(|| format!("xdp.{}", case.name))?);
+        packets.push(
+            one(&tables, &filter, &case, repeat).with_context(|| format!("xdp.{}", case.name))?,
+        );
     }
     Ok(Report { packets, geoip })
 }
@@ -110,7 +124,12 @@ fn one(tables: &Tables, filter: &Xdp, case: &Case, repeat: u32) -> Result<Figure
     if case.rewrites {
         let ours = single(ours, &case.packet, case.want)? - single(empty, &case.packet, PASS)?;
         let empty = repeated(empty, &case.packet, PASS, repeat)?;
-        return Ok(Figure { name: case.name, ours: ours + empty, filter: None, empty });
+        return Ok(Figure {
+            name: case.name,
+            ours: ours + empty,
+            filter: None,
+            empty,
+        });
     }
     let each = (repeat / ROUNDS as u32).max(1);
     let (peer_packet, peer_verdict) = match case.peer {
@@ -124,7 +143,12 @@ fn one(tables: &Tables, filter: &Xdp, case: &Case, repeat: u32) -> Result<Figure
         samples[2].push(repeated(empty, &case.packet, PASS, each)?);
     }
     let [ours, filter, empty] = samples.map(median);
-    Ok(Figure { name: case.name, ours, filter: Some(filter), empty })
+    Ok(Figure {
+        name: case.name,
+        ours,
+        filter: Some(filter),
+        empty,
+    })
 }
 
 fn repeated(program: &Xdp, packet: &[u8], want: u32, repeat: u32) -> Result<f64> {
@@ -135,21 +159,37 @@ fn repeated(program: &Xdp, packet: &[u8], want: u32, repeat: u32) -> Result<f64>
 
 /// The kernel's figure: the call around a single run costs far more than the run.
 fn single(program: &Xdp, packet: &[u8], want: u32) -> Result<f64> {
-    let runs = (0..SINGLE_RUNS).map(|_| run(program, packet, want, 1)).collect::<Result<Vec<_>>>()?;
+    let runs = (0..SINGLE_RUNS)
+        .map(|_| run(program, packet, want, 1))
+        .collect::<Result<Vec<_>>>()?;
     Ok(median(runs))
 }
 
 fn run(program: &Xdp, packet: &[u8], want: u32, repeat: u32) -> Result<f64> {
-    let options = TestRunOptions { data_in: Some(packet), repeat, ..TestRunOptions::default() };
+    let options = TestRunOptions {
+        data_in: Some(packet),
+        repeat,
+        ..TestRunOptions::default()
+    };
     let result = program.test_run(options).context("BPF_PROG_TEST_RUN")?;
-    ensure!(result.return_value == want, "the verdict is {}, not {want}", result.return_value);
+    ensure!(
+        result.return_value == want,
+        "the verdict is {}, not {want}",
+        result.return_value
+    );
     Ok(result.duration.as_nanos() as f64)
 }
 
 /// One run, whatever the verdict.
 fn spend(program: &Xdp, packet: &[u8]) -> Result<()> {
-    let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
-    program.test_run(options).map(drop).context("BPF_PROG_TEST_RUN")
+    let options = TestRunOptions {
+        data_in: Some(packet),
+        ..TestRunOptions::default()
+    };
+    program
+        .test_run(options)
+        .map(drop)
+        .context("BPF_PROG_TEST_RUN")
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -159,6 +199,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// The program of that name, loaded.
 fn xdp<'a>(ebpf: &'a mut aya::Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    let Some(program) = ebpf.program_mut(name) else { bail!("the eBPF object has no program {name}") };
+    let Some(program) = ebpf.program_mut(name) else {
+        bail!("the eBPF object has no program {name}")
+    };
     Ok(program.try_into()?)
 }

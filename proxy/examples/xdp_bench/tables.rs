@@ -18,7 +18,9 @@ use mc_proxy::{
     firewall::Firewall,
     geoip::GeoIp,
     kernel::Kernel,
-    spec::{Action, CountryCode, CountryPolicy, FIRST_RULE_ID, RateLimit, RateLimits, Rule, RuleKind},
+    spec::{
+        Action, CountryCode, CountryPolicy, FIRST_RULE_ID, RateLimit, RateLimits, Rule, RuleKind,
+    },
 };
 use serde::Serialize;
 
@@ -91,54 +93,113 @@ impl Tables {
         let firewall = Firewall::take(&mut kernel)?;
         let geoip = Arc::new(GeoIp::open(&mut kernel, Some(mmdb.to_owned()))?);
         for name in ["firewall", "empty"] {
-            xdp(&mut kernel.ebpf, name)?.load().with_context(|| format!("cannot load {name}"))?;
+            xdp(&mut kernel.ebpf, name)?
+                .load()
+                .with_context(|| format!("cannot load {name}"))?;
         }
         let load = load(&geoip)?;
         firewall.set_guarded(&[PORT])?;
         let prefixes = (0..RULES).map(|i| prefix(i).into());
         let hosts = (0..RULES).map(|i| IpNet::from(IpAddr::from(host(i))));
-        let mut rules: Vec<Rule> = prefixes.chain(hosts).map(|cidr| rule(RuleKind::Block, cidr, Action::Drop)).collect();
-        rules.push(rule(RuleKind::Ban, IpAddr::from(BANNED).into(), Action::Drop));
-        rules.push(rule(RuleKind::Block, IpAddr::from(RESET).into(), Action::Reset));
-        rules.push(rule(RuleKind::Block, IpAddr::from(OBSERVED).into(), Action::Observe));
+        let mut rules: Vec<Rule> = prefixes
+            .chain(hosts)
+            .map(|cidr| rule(RuleKind::Block, cidr, Action::Drop))
+            .collect();
+        rules.push(rule(
+            RuleKind::Ban,
+            IpAddr::from(BANNED).into(),
+            Action::Drop,
+        ));
+        rules.push(rule(
+            RuleKind::Block,
+            IpAddr::from(RESET).into(),
+            Action::Reset,
+        ));
+        rules.push(rule(
+            RuleKind::Block,
+            IpAddr::from(OBSERVED).into(),
+            Action::Observe,
+        ));
         for (rule, id) in rules.iter_mut().zip(FIRST_RULE_ID..) {
             rule.id = id;
         }
         firewall.insert(&rules)?;
         let blocked = packet::v4(host(RULES / 2), SYN);
-        Ok((Self { kernel, firewall, geoip, blocked }, load))
+        Ok((
+            Self {
+                kernel,
+                firewall,
+                geoip,
+                blocked,
+            },
+            load,
+        ))
     }
 
     pub(crate) fn program(&self, name: &str) -> Result<&Xdp> {
         let program = self.kernel.ebpf.program(name);
-        Ok(program.with_context(|| format!("the eBPF object has no program {name}"))?.try_into()?)
+        Ok(program
+            .with_context(|| format!("the eBPF object has no program {name}"))?
+            .try_into()?)
     }
 
     /// All of them; those whose country is blocked get the only country that is.
     pub(crate) fn cases(&self) -> Result<Vec<Case>> {
         let other = self.other_country()?;
-        let blocked = CountryPolicy { others: None, listed: [(self.geoip.lookup(other.into()), Action::Drop)].into() };
+        let blocked = CountryPolicy {
+            others: None,
+            listed: [(self.geoip.lookup(other.into()), Action::Drop)].into(),
+        };
         self.firewall.set_countries(&blocked)?;
-        let high = RateLimit { per_second: 1e9, burst: u32::MAX, action: Action::Drop };
-        let low = RateLimit { per_second: 0.001, burst: 1, action: Action::Drop };
-        let case = |name, packet, want, peer| Case { name, packet, want, peer, rewrites: false, rate: high };
+        let high = RateLimit {
+            per_second: 1e9,
+            burst: u32::MAX,
+            action: Action::Drop,
+        };
+        let low = RateLimit {
+            per_second: 0.001,
+            burst: 1,
+            action: Action::Drop,
+        };
+        let case = |name, packet, want, peer| Case {
+            name,
+            packet,
+            want,
+            peer,
+            rewrites: false,
+            rate: high,
+        };
         let syn = |source| packet::v4(source, SYN);
         Ok(vec![
             case("pass", packet::v4(CLEAN, ACK), PASS, Peer::Same),
             case("pass.v6", packet::v6(CLEAN6, ACK), PASS, Peer::Same),
             case("pass.syn", syn(CLEAN), PASS, Peer::Same),
             case("drop.ip", self.blocked.clone(), DROP, Peer::Drop),
-            case("drop.cidr", syn(Ipv4Addr::from(u32::from(prefix(RULES / 2).network()) + 77)), DROP, Peer::Drop),
+            case(
+                "drop.cidr",
+                syn(Ipv4Addr::from(u32::from(prefix(RULES / 2).network()) + 77)),
+                DROP,
+                Peer::Drop,
+            ),
             case("drop.ban", packet::v4(BANNED, ACK), DROP, Peer::Drop),
             case("drop.country", syn(other), DROP, Peer::Drop),
-            Case { rate: low, ..case("drop.rate", syn(CLEAN), DROP, Peer::Drop) },
-            Case { rewrites: true, ..case("reset", syn(RESET), TX, Peer::Drop) },
+            Case {
+                rate: low,
+                ..case("drop.rate", syn(CLEAN), DROP, Peer::Drop)
+            },
+            Case {
+                rewrites: true,
+                ..case("reset", syn(RESET), TX, Peer::Drop)
+            },
             case("observe", syn(OBSERVED), PASS, Peer::Same),
         ])
     }
 
     pub(crate) fn prepare(&self, case: &Case) -> Result<()> {
-        let rates = RateLimits { connections: Some(case.rate), packets: None };
+        let rates = RateLimits {
+            connections: Some(case.rate),
+            packets: None,
+        };
         self.firewall.set_rates(&rates)?;
         if matches!(case.want, DROP) {
             // Uses up the burst of the low limit; one packet changes nothing for the others.
@@ -165,7 +226,15 @@ impl Tables {
 fn rule(kind: RuleKind, cidr: IpNet, action: Action) -> Rule {
     let now = SystemTime::now();
     let expires = (kind == RuleKind::Ban).then(|| now + Duration::from_secs(3600));
-    Rule { id: 0, kind, cidr, action, expires, comment: String::new(), created: now }
+    Rule {
+        id: 0,
+        kind,
+        cidr,
+        action,
+        expires,
+        comment: String::new(),
+        created: now,
+    }
 }
 
 /// Distinct prefixes of /18 to /28 that keep clear of the named addresses.
@@ -180,7 +249,9 @@ fn host(i: u32) -> Ipv4Addr {
 }
 
 fn load(geoip: &Arc<GeoIp>) -> Result<GeoIpLoad> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (maps, memory) = (map_bytes()?, status("VmRSS:")?);
     let begun = Instant::now();
     runtime.block_on(geoip.load())?;
@@ -201,7 +272,10 @@ fn status(key: &str) -> Result<f64> {
 fn map_bytes() -> Result<f64> {
     let directory = fs::read_dir("/proc/self/fdinfo").context("cannot read /proc/self/fdinfo")?;
     let texts = directory.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
-    Ok(texts.filter(|text| text.contains("map_type:")).filter_map(|text| number(&text, "memlock:")).sum())
+    Ok(texts
+        .filter(|text| text.contains("map_type:"))
+        .filter_map(|text| number(&text, "memlock:"))
+        .sum())
 }
 
 fn number(text: &str, key: &str) -> Option<f64> {

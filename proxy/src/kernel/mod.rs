@@ -73,9 +73,15 @@ impl Kernel {
     }
 
     /// STUB
-    pub fn taken_over(&self) -> bool { false }
+    pub fn taken_over(&self) -> bool {
+        false
+    }
     /// STUB
-    pub fn check() -> Result<Vec<String>, KernelError> { Ok(vec![]) }
+    pub fn check() -> Result<Vec<String>, KernelError> {
+        Ok(vec![])
+    }
 }
 /// STUB
-pub fn detach(_: &Path) -> Result<Vec<String>, KernelError> { Ok(vec![]) }
+pub fn detach(_: &Path) -> Result<Vec<String>, KernelError> {
+    Ok(vec![])
+}

@@ -51,7 +51,11 @@ impl Engine for Copy {
     fn relay(&self, job: Job) -> BoxFuture<'static, Outcome> {
         Box::pin(async move {
             let end = Relay::new(job).await;
-            Outcome { end, engine: "copy", fallback: None }
+            Outcome {
+                end,
+                engine: "copy",
+                fallback: None,
+            }
         })
     }
 }
@@ -116,7 +120,11 @@ impl Relay {
     fn deadline(&self) -> (Instant, End) {
         let idle = self.active + self.limits.idle.unwrap_or(NEVER);
         let age = self.started + self.limits.max_age.unwrap_or(NEVER);
-        if age < idle { (age, End::MaxAge) } else { (idle, End::Idle) }
+        if age < idle {
+            (age, End::MaxAge)
+        } else {
+            (idle, End::Idle)
+        }
     }
 
     fn poll_limits(&mut self, context: &mut Context<'_>) -> Poll<End> {
@@ -148,10 +156,27 @@ impl Future for Relay {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
         let this = self.get_mut();
-        let Job { client, backend, traffic, .. } = &this.job;
+        let Job {
+            client,
+            backend,
+            traffic,
+            ..
+        } = &this.job;
         let mut moved = false;
-        let up = this.up.poll(context, (Side::Client, client), (Side::Backend, backend), &traffic.from_client, &mut moved);
-        let down = this.down.poll(context, (Side::Backend, backend), (Side::Client, client), &traffic.to_client, &mut moved);
+        let up = this.up.poll(
+            context,
+            (Side::Client, client),
+            (Side::Backend, backend),
+            &traffic.from_client,
+            &mut moved,
+        );
+        let down = this.down.poll(
+            context,
+            (Side::Backend, backend),
+            (Side::Client, client),
+            &traffic.to_client,
+            &mut moved,
+        );
         if moved {
             this.active = Instant::now();
         }
@@ -228,7 +253,12 @@ impl Direction {
         Ok(())
     }
 
-    fn poll_rest(&mut self, context: &mut Context<'_>, to: &TcpStream, moved: &mut bool) -> Poll<io::Result<()>> {
+    fn poll_rest(
+        &mut self,
+        context: &mut Context<'_>,
+        to: &TcpStream,
+        moved: &mut bool,
+    ) -> Poll<io::Result<()>> {
         while self.written < self.rest.len() {
             ready!(to.poll_write_ready(context))?;
             match to.try_write(&self.rest[self.written..]) {

@@ -80,7 +80,9 @@ impl End {
     /// From a failed read or write.
     fn failed(side: Side, error: &io::Error) -> Self {
         match error.kind() {
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => Self::Reset(side),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => {
+                Self::Reset(side)
+            }
             _ => Self::Failed(side),
         }
     }
