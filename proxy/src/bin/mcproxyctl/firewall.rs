@@ -12,7 +12,7 @@ use mcdsl::{
 
 use crate::{
     Result,
-    client::{Client, call},
+    client::{Client, call, call_add},
     country, export,
     parse::{self, Action, Rate},
     view,
@@ -250,7 +250,9 @@ fn rules(count: u32) -> String {
 }
 
 async fn add(client: &mut Client, out: Output, request: pb::AddRulesRequest) -> Result {
-    let added = call(client.admin().await?.add_rules(request)).await?.rules;
+    let added = call_add(client.admin().await?.add_rules(request))
+        .await?
+        .rules;
     let sentence = match added.as_slice() {
         [rule] if rule.ttl_s != 0 => {
             let ttl = human::duration_short(Duration::from_secs(rule.ttl_s));

@@ -164,11 +164,14 @@ pub fn with_port(
     }
 }
 
+/// Heading of the flags that every subcommand takes, apart from its own in `--help`.
+pub const GLOBAL: &str = "Common options";
+
 /// The flag every binary has: where the service's files are.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Root {
     /// Directory of the service's files [default: /srv/<service>]
-    #[arg(long, env = "MC_ROOT", global = true, value_name = "DIR")]
+    #[arg(long, env = "MC_ROOT", global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub root: Option<PathBuf>,
 }
 
