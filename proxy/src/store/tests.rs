@@ -208,9 +208,9 @@ fn routes_are_replaced_only_when_asked_and_keep_their_id() {
     ));
     let second = store.add_route(&me, &changed, true).unwrap();
     assert_eq!(second.value.id, first.value.id);
-    assert_eq!(store.load().unwrap().routes, [second.value.clone()]);
+    assert_eq!(store.load().unwrap().routes[..], [second.value][..]);
     store.undo(&me, &second.undo, "the kernel said no").unwrap();
-    assert_eq!(store.load().unwrap().routes, [first.value.clone()]);
+    assert_eq!(store.load().unwrap().routes[..], [first.value][..]);
     store.undo(&me, &first.undo, "the kernel said no").unwrap();
     assert_eq!(store.load().unwrap().routes, []);
 }

@@ -10,6 +10,7 @@ mod firewall;
 mod listener;
 mod observe;
 mod parse;
+mod rate;
 mod route;
 mod stats;
 #[cfg(test)]
