@@ -485,6 +485,42 @@ fn the_audit_names_the_actor_and_is_bounded() {
 }
 
 #[test]
+fn the_audit_reads_like_what_was_typed() {
+    let (_dir, mut store) = store();
+    let me = operator();
+    let added = store
+        .add_route(&me, &route("a.example", 443), false)
+        .unwrap();
+    store.undo(&me, &added.undo, "the kernel said no").unwrap();
+    let _ = store.add_listener(&me, &listener("[::]:443")).unwrap();
+    let _ = store.set_countries(&me, &policy()).unwrap();
+    let _ = store.set_rates(&me, &limits()).unwrap();
+    let blocks = ["192.0.2.0/24", "2001:db8::/32"].map(|cidr| rule(RuleKind::Block, cidr));
+    let rules = store.add_rules(&me, &blocks, false).unwrap();
+    store.undo(&me, &rules.undo, "no room").unwrap();
+    let details: Vec<String> = store
+        .audit_log(9)
+        .unwrap()
+        .into_iter()
+        .rev()
+        .map(|e| e.detail)
+        .collect();
+    assert_eq!(
+        details,
+        [
+            "a.example on port 443 -> 10.0.0.2:8443, [fd00::2]:8443; engine sockmap; send-proxy; connect timeout \
+             1s500ms; max age 1h; max connections 4294967295",
+            "the kernel said no: route a.example on port 443 goes",
+            "[::]:443; PROXY header from 10.0.0.0/8, fd00::/8",
+            "only ??, DE; others reset",
+            "connections 0.25/s, burst 100, observe; packets off",
+            "block 192.0.2.0/24, block 2001:db8::/32",
+            "no room: rules [block 192.0.2.0/24, block 2001:db8::/32] go, [] are back",
+        ]
+    );
+}
+
+#[test]
 fn damage_is_named() {
     let (_dir, mut store) = store();
     let _ = store

@@ -619,4 +619,8 @@ fn rows_of_tables() {
         "pass"
     );
     assert_eq!(parse::country("at").unwrap(), "AT");
+    assert_eq!(
+        parse::banned("::ffff:192.0.2.7").unwrap().to_string(),
+        "192.0.2.7/32"
+    );
 }
