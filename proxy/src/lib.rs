@@ -1,15 +1,28 @@
 //! mc-proxy: the node's ingress.
 //!
 //! The kernel filters ([`firewall`]), userland reads the ClientHello ([`client_hello`]), the route table in
-//! the kernel ([`routes`]) says where to, and an engine ([`relay`]) moves the bytes.
+//! the kernel ([`routes`]) says where to, and an engine ([`relay`]) moves the bytes. [`control`] holds it all
+//! together and is what the [`admin`] API speaks to; [`start`] builds it.
 
+pub mod admin;
 pub mod client_hello;
+pub mod config;
+pub mod connection;
+pub mod control;
 pub mod firewall;
 pub mod geoip;
 pub mod hostname;
 pub mod kernel;
+pub mod listener;
+pub mod metrics;
 pub mod proxy_protocol;
 pub mod relay;
+pub mod router;
 pub mod routes;
+mod seed;
+mod start;
 pub mod spec;
+pub mod stats;
 pub mod store;
+
+pub use start::{Handle, StartError, start};

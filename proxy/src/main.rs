@@ -1,2 +1,152 @@
-//! x
-fn main() {}
+//! The daemon's command line.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use mc_proxy::{
+    config::{Config, Raw},
+    kernel::Kernel,
+    store::Store,
+};
+use mcdsl::{
+    config::Root,
+    telemetry::{self, LogFormat},
+};
+
+/// MC-Proxy: in-kernel firewall, SNI router and L4 relay of a node
+#[derive(Parser)]
+#[command(name = "mc-proxy", version, after_help = "Operate a running daemon with mcproxyctl.")]
+struct Cli {
+    #[command(flatten)]
+    root: Root,
+    /// Configuration file [default: <root>/mc-proxy.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Server {
+        /// Form of the log on stderr
+        #[arg(long, value_enum, default_value_t)]
+        log_format: LogFormat,
+    },
+    /// Load every eBPF program through the kernel's verifier, attach nothing
+    Check,
+    /// Check the configuration file, start nothing
+    CheckConfig,
+    /// Take the firewall off every interface and unpin it; needs no daemon. The node is unfiltered then
+    Detach,
+    /// Write a consistent copy of the database
+    Snapshot {
+        /// The new file; must not exist
+        to: PathBuf,
+    },
+    /// Say whether the daemon answers, by the exit code as well
+    Status,
+    /// Print the version
+    Version,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Version => println!("mc-proxy {}", env!("CARGO_PKG_VERSION")),
+        Command::Check => {
+            let checked = Kernel::check()?;
+            for program in checked {
+                println!("{program}");
+            }
+        }
+        Command::CheckConfig => {
+            let config = load(&cli)?;
+            println!("{} is fine", config.file.display());
+        }
+        Command::Detach => {
+            let config = load(&cli)?;
+            for interface in mc_proxy::kernel::detach(&config.pin_path)? {
+                println!("detached from {interface}");
+            }
+        }
+        Command::Snapshot { ref to } => {
+            Store::open(&load(&cli)?.database)?.snapshot(to)?;
+            println!("{}", to.display());
+        }
+        Command::Status => return status(&load(&cli)?.admin_socket),
+        Command::Server { log_format } => server(load(&cli)?, log_format)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(cli: &Cli) -> anyhow::Result<Config> {
+    let root = cli.root.of("mc-proxy");
+    let file = cli.config.clone().unwrap_or_else(|| root.join("mc-proxy.toml"));
+    let loaded = mcdsl::config::load::<Raw>("mc-proxy", Some(&file), std::env::vars())?;
+    Ok(Config::check(loaded.value, &file, &root)?)
+}
+
+#[tokio::main]
+async fn server(config: Config, log_format: LogFormat) -> anyhow::Result<()> {
+    telemetry::init(&config.log, log_format)?;
+    raise_descriptor_limit();
+    let drain = config.drain_timeout;
+    let shutdown = mcdsl::shutdown::Shutdown::new();
+    let handle = mc_proxy::start(config).await?;
+    let metrics = handle.metrics().map(|m: SocketAddr| m.to_string());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        socket = %handle.control().config.admin_socket.display(),
+        metrics = metrics.as_deref().unwrap_or("off"),
+        "mc-proxy runs"
+    );
+    let control = handle.control().clone();
+    shutdown
+        .wait_for_signal(move || control.reload())
+        .await
+        .context("cannot wait for signals")?;
+    tracing::info!(?drain, "stopping: draining connections; the firewall stays attached");
+    let cut = handle.stop().await;
+    if cut > 0 {
+        tracing::warn!(cut, "connections were cut by the drain deadline");
+    }
+    Ok(())
+}
+
+/// Two descriptors per connection: take what the hard limit allows.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn status(socket: &Path) -> anyhow::Result<ExitCode> {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let Ok(channel) = mc_proxy::admin::connect(socket).await else {
+        println!("down: nothing answers on {}", socket.display());
+        return Ok(ExitCode::FAILURE);
+    };
+    let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await?;
+    println!("{}", answer.into_inner().status().as_str_name().to_lowercase());
+    Ok(ExitCode::SUCCESS)
+}

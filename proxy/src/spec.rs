@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
@@ -40,6 +41,16 @@ pub enum EngineKind {
     Copy,
     /// sk_skb redirect in the kernel.
     Sockmap,
+}
+
+impl EngineKind {
+    /// As in config, CLI and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Sockmap => "sockmap",
+        }
+    }
 }
 
 /// A route: a hostname on a port, and where its connections go.
@@ -89,6 +100,17 @@ pub enum RuleKind {
     Ban,
 }
 
+impl RuleKind {
+    /// As in config, CLI and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Block => "block",
+            Self::Ban => "ban",
+        }
+    }
+}
+
 /// An address rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -114,6 +136,12 @@ pub const FIRST_RULE_ID: u32 = 16;
 /// ISO 3166-1 alpha-2, upper case; `??` = unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CountryCode(pub [u8; 2]);
+
+impl fmt::Display for CountryCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.0).unwrap_or("??"))
+    }
+}
 
 /// Which countries may open connections to guarded ports.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -143,4 +171,50 @@ pub struct RateLimits {
     pub connections: Option<RateLimit>,
     /// TCP SYNs and non-TCP packets to guarded ports.
     pub packets: Option<RateLimit>,
+}
+
+/// A kernel map that disagrees with the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Map name.
+    pub map: String,
+    /// The entry.
+    pub key: String,
+    /// How it differs.
+    pub kind: DifferenceKind,
+    /// Both sides.
+    pub detail: String,
+}
+
+/// How a map entry differs from the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DifferenceKind {
+    /// In the database only.
+    Missing,
+    /// In the kernel only.
+    Unexpected,
+    /// In both, not the same.
+    Different,
+}
+
+/// One entry of a kernel map, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapEntry {
+    /// Map name.
+    pub map: String,
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// How full a kernel map is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapFill {
+    /// Map name.
+    pub map: String,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries at most.
+    pub capacity: u64,
 }

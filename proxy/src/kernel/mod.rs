@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::{Ebpf, EbpfError, EbpfLoader, maps::Map};
-use mc_edge_common::LAYOUT_VERSION;
+use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP};
 
 /// The object that `build.rs` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MC_EDGE_OBJECT"));
@@ -57,6 +57,8 @@ impl Kernel {
         })?;
         let ebpf = EbpfLoader::new()
             .default_map_pin_directory(&pins)
+            // aya-ebpf's BTF maps cannot say that they want to be pinned.
+            .map_pin_path(GEO_MAP, pins.join(GEO_MAP))
             .load(OBJECT)
             .map_err(|e| KernelError::Load(Box::new(e)))?;
         Ok(Self { ebpf, pins })
@@ -69,4 +71,11 @@ impl Kernel {
     pub fn take_map(&mut self, name: &'static str) -> Result<Map, KernelError> {
         self.ebpf.take_map(name).ok_or(KernelError::NoMap(name))
     }
+
+    /// STUB
+    pub fn taken_over(&self) -> bool { false }
+    /// STUB
+    pub fn check() -> Result<Vec<String>, KernelError> { Ok(vec![]) }
 }
+/// STUB
+pub fn detach(_: &Path) -> Result<Vec<String>, KernelError> { Ok(vec![]) }

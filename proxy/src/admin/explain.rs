@@ -1,0 +1,101 @@
+//! `explain`: what would happen to a new connection, asked of the same code and kernel maps that decide it.
+
+use std::net::IpAddr;
+
+use mc_proto::mcproxy::v1 as pb;
+use tonic::Status;
+
+use super::convert::{invalid, route_out};
+use crate::{
+    control::{Control, ControlError},
+    hostname::Hostname,
+};
+
+const DEFAULT_PORT: u16 = 443;
+
+/// A checked request.
+#[derive(Debug)]
+pub(super) struct Question {
+    address: IpAddr,
+    port: u16,
+    sni: Option<Hostname>,
+}
+
+impl Question {
+    pub(super) fn parse(message: &pb::ExplainRequest) -> Result<Self, Status> {
+        let address: IpAddr = message
+            .address
+            .parse()
+            .map_err(|_| invalid("address", format!("{:?} is not an IP address", message.address)))?;
+        let port = match message.port {
+            0 => DEFAULT_PORT,
+            port => u16::try_from(port).map_err(|_| invalid("port", format!("{port} is above 65535")))?,
+        };
+        let sni = match message.sni.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(|e| invalid("sni", format!("{name:?}: {e}")))?),
+        };
+        Ok(Self { address: address.to_canonical(), port, sni })
+    }
+}
+
+fn step(stage: &str, detail: impl Into<String>, outcome: &str) -> pb::ExplainStep {
+    pb::ExplainStep { stage: stage.into(), detail: detail.into(), outcome: outcome.into(), rule_id: 0 }
+}
+
+pub(super) fn answer(control: &Control, question: &Question) -> Result<pb::ExplainResponse, ControlError> {
+    let trace = control.explain(question.address, question.port)?;
+    let mut response = pb::ExplainResponse {
+        verdict: trace.verdict.to_owned(),
+        reason: trace.reason,
+        country: trace.country.map(|c| c.to_string()).unwrap_or_default(),
+        steps: trace
+            .steps
+            .into_iter()
+            .map(|s| pb::ExplainStep { stage: s.stage.to_owned(), detail: s.detail, outcome: s.outcome, rule_id: s.rule })
+            .collect(),
+        route: None,
+    };
+    if response.verdict == "pass" {
+        route(control, question, &mut response);
+    }
+    Ok(response)
+}
+
+/// What happens after the firewall let it pass.
+fn route(control: &Control, question: &Question, response: &mut pb::ExplainResponse) {
+    let refused = |response: &mut pb::ExplainResponse, reason: String| {
+        response.verdict = "reset".into();
+        response.reason = reason;
+    };
+    let listening = control.listeners.list().iter().any(|l| {
+        l.error.is_none()
+            && l.listener.address.port() == question.port
+            && l.listener.address.is_ipv4() == question.address.is_ipv4()
+    });
+    if !listening {
+        let detail = format!("nothing listens on port {} for this address family", question.port);
+        response.steps.push(step("listener", detail.clone(), "reset"));
+        return refused(response, detail);
+    }
+    response.steps.push(step("listener", format!("port {}", question.port), ""));
+    let Some(sni) = &question.sni else {
+        response.steps.push(step("route", "no --sni given: a ClientHello without a name is refused", ""));
+        return;
+    };
+    match control.find_route(question.port, sni) {
+        Ok(live) => {
+            let via = format!("{} -> route {} ({})", sni.as_str(), live.route.id, live.route.key.hostname);
+            response.steps.push(step("route", via, "route"));
+            match live.pick(&[]) {
+                Some(backend) => response.steps.push(step("backend", backend.address.to_string(), "route")),
+                None => refused(response, "the route has no backend".into()),
+            }
+            response.route = Some(route_out(&live));
+        }
+        Err(miss) => {
+            response.steps.push(step("route", format!("{}: {}", sni.as_str(), miss.reason()), "reset"));
+            refused(response, miss.reason().to_owned());
+        }
+    }
+}

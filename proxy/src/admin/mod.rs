@@ -1,0 +1,12 @@
+//! The gRPC admin API on its Unix socket.
+//!
+//! The socket has mode 0600 and every connection's peer credentials are checked as well: only root and the
+//! daemon's own user may speak, whoever got hold of a descriptor.
+
+mod convert;
+mod explain;
+mod service;
+mod socket;
+
+pub use service::AdminService;
+pub use socket::{SocketError, bind, connect, serve};

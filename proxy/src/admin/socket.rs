@@ -1,0 +1,112 @@
+//! Binding and serving the Unix socket.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use mc_proto::mcproxy::v1::admin_server::AdminServer;
+use nix::{
+    sys::stat::{Mode, umask},
+    unistd::geteuid,
+};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
+use tokio_util::sync::CancellationToken;
+use hyper_util::rt::TokioIo;
+use tonic::transport::{Channel, Endpoint, Server, Uri};
+
+use super::AdminService;
+use crate::control::Control;
+
+/// Largest request: an import of 32,768 rules with comments.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// Requests of one connection at once.
+const MAX_CONCURRENT: usize = 16;
+
+/// The admin socket cannot be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot bind the admin socket {path}: {source}")]
+pub struct SocketError {
+    /// Its path.
+    path: PathBuf,
+    /// Why.
+    source: io::Error,
+}
+
+/// Binds the admin socket with mode 0600. The caller holds the root's lock, so a socket that is there already
+/// belongs to a daemon that is gone.
+///
+/// # Errors
+/// [`SocketError`].
+pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
+    let failed = |source| SocketError { path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+    }
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    // The umask closes the instant between bind and chmod.
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    let listener = bound.map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves until cancelled.
+///
+/// # Errors
+/// If the transport fails.
+pub async fn serve(
+    listener: UnixListener,
+    control: Arc<Control>,
+    cancel: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<AdminServer<AdminService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(mc_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let admin = AdminServer::new(AdminService::new(control)).max_decoding_message_size(MAX_MESSAGE);
+    let incoming = UnixListenerStream::new(listener).filter(|stream| match stream {
+        Ok(stream) => permitted(stream),
+        Err(_) => true,
+    });
+    Server::builder()
+        .concurrency_limit_per_connection(MAX_CONCURRENT)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(admin)
+        .serve_with_incoming_shutdown(incoming, cancel.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+/// A client's channel to the socket.
+///
+/// # Errors
+/// If nothing answers there.
+pub async fn connect(path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let path = path.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    // The authority is required by HTTP/2 and means nothing on a Unix socket.
+    Endpoint::from_static("http://mc-proxy").connect_with_connector(connector).await
+}
+
+fn permitted(stream: &UnixStream) -> bool {
+    let permitted = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
+    if !permitted {
+        tracing::warn!(peer = ?stream.peer_cred().map(|p| p.uid()).ok(), "admin connection refused");
+    }
+    permitted
+}

@@ -1,0 +1,427 @@
+//! `mc-proxy.toml`: raw keys in, one typed [`Config`] out. Listeners, routes and rules in it only seed an empty
+//! database; after that the database rules and a difference is reported.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use ipnet::IpNet;
+use mc_edge_common::route::MAX_BACKENDS;
+use serde::Deserialize;
+
+use crate::spec::{Action, EngineKind, Listener, Route, RouteId, Rule, RuleKind};
+
+/// The file as written. Unknown keys are refused by the loader.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Raw {
+    server: RawServer,
+    database: RawDatabase,
+    log: mcdsl::telemetry::LogConfig,
+    metrics: RawMetrics,
+    firewall: RawFirewall,
+    geoip: RawGeoip,
+    relay: RawRelay,
+    listeners: Vec<RawListener>,
+    routes: Vec<RawRoute>,
+    rules: Vec<RawRule>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawServer {
+    admin_socket: Option<PathBuf>,
+    #[serde(with = "humantime_serde")]
+    drain_timeout: Option<Duration>,
+    max_connections: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawDatabase {
+    path: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawMetrics {
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawFirewall {
+    interfaces: Vec<String>,
+    pin_path: Option<PathBuf>,
+    unparsed: UnparsedPolicy,
+    log_sample: u32,
+}
+
+/// What happens to a packet that the firewall cannot parse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnparsedPolicy {
+    /// Dropped.
+    #[default]
+    Drop,
+    /// Passed to the kernel's stack.
+    Pass,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawGeoip {
+    database: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawRelay {
+    engine: Option<RawEngine>,
+    #[serde(with = "humantime_serde")]
+    client_hello_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    connect_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    idle_timeout: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    max_age: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawEngine {
+    Copy,
+    Sockmap,
+}
+
+impl From<RawEngine> for EngineKind {
+    fn from(raw: RawEngine) -> Self {
+        match raw {
+            RawEngine::Copy => Self::Copy,
+            RawEngine::Sockmap => Self::Sockmap,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct RawListener {
+    address: SocketAddr,
+    #[serde(default)]
+    trusted_proxies: Vec<IpNet>,
+    guarded: Option<bool>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct RawRoute {
+    hostname: String,
+    port: u16,
+    backends: Vec<SocketAddr>,
+    engine: Option<RawEngine>,
+    enabled: Option<bool>,
+    #[serde(default)]
+    send_proxy: bool,
+    #[serde(default, with = "humantime_serde")]
+    connect_timeout: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    idle_timeout: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    max_age: Option<Duration>,
+    max_connections: Option<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct RawRule {
+    kind: RawRuleKind,
+    cidr: IpNet,
+    #[serde(default)]
+    action: RawAction,
+    #[serde(default)]
+    comment: String,
+}
+
+// A ban is temporary, so a seed cannot hold one.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawRuleKind {
+    Allow,
+    Block,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawAction {
+    #[default]
+    Drop,
+    Reset,
+    Observe,
+}
+
+/// A value in the file that cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {key}: {reason}")]
+pub struct InvalidConfig {
+    file: String,
+    key: String,
+    reason: String,
+}
+
+/// The daemon's configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that it came from, for messages.
+    pub file: PathBuf,
+    /// The admin API's Unix socket.
+    pub admin_socket: PathBuf,
+    /// SQLite.
+    pub database: PathBuf,
+    /// Held while a daemon runs, so that two never share a root.
+    pub lock: PathBuf,
+    /// Log level and format.
+    pub log: mcdsl::telemetry::LogConfig,
+    /// Prometheus endpoint (loopback); `None` = off.
+    pub metrics: Option<SocketAddr>,
+    /// Interfaces that the firewall is attached to.
+    pub interfaces: Vec<String>,
+    /// Below which maps, programs and links are pinned.
+    pub pin_path: PathBuf,
+    /// What cannot be parsed.
+    pub unparsed: UnparsedPolicy,
+    /// One in so many firewall events reaches the debug log; 0 = none.
+    pub log_sample: u32,
+    /// GeoIP country database (.mmdb).
+    pub geoip: Option<PathBuf>,
+    /// Connections of all listeners at once; above it new ones wait in the kernel's accept queue.
+    pub max_connections: u32,
+    /// How long a stop waits for open connections.
+    pub drain_timeout: Duration,
+    /// Default engine.
+    pub engine: EngineKind,
+    /// Accept to complete ClientHello (and PROXY header).
+    pub client_hello_timeout: Duration,
+    /// One attempt at one backend.
+    pub connect_timeout: Duration,
+    /// No byte for this long ends a connection.
+    pub idle_timeout: Duration,
+    /// No connection lives longer; `None` = for ever.
+    pub max_age: Option<Duration>,
+    /// For an empty database.
+    pub seed: Seed,
+}
+
+/// What an empty database starts with.
+#[derive(Clone, Debug, Default)]
+pub struct Seed {
+    /// Listening sockets.
+    pub listeners: Vec<Listener>,
+    /// Routes.
+    pub routes: Vec<Route>,
+    /// Allow and block rules.
+    pub rules: Vec<Rule>,
+}
+
+/// Default of `relay.client_hello_timeout`: a slow client on a bad line needs one or two seconds.
+const CLIENT_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Default of `relay.connect_timeout`: two SYN retransmissions.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Default of `relay.idle_timeout`: above the keep-alive of common WebSocket and gRPC clients.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Default of `server.drain_timeout`.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Default of `server.max_connections`.
+const MAX_CONNECTIONS: u32 = 100_000;
+/// Default of `firewall.pin_path`.
+const PIN_PATH: &str = "/sys/fs/bpf/mc-proxy";
+
+impl Config {
+    /// Checks a raw configuration; relative paths are below `root`.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] names the file, the key and what is wrong.
+    pub fn check(raw: Raw, file: &Path, root: &Path) -> Result<Self, InvalidConfig> {
+        let invalid = |key: &str, reason: String| InvalidConfig {
+            file: file.display().to_string(),
+            key: key.to_owned(),
+            reason,
+        };
+        if let Some(listen) = raw.metrics.listen.filter(|l| !l.ip().is_loopback()) {
+            return Err(invalid(
+                "metrics.listen",
+                format!("{listen} is not a loopback address; use 127.0.0.1 and let the scraper reach it there"),
+            ));
+        }
+        let durations = [
+            ("relay.client_hello_timeout", raw.relay.client_hello_timeout),
+            ("relay.connect_timeout", raw.relay.connect_timeout),
+            ("relay.idle_timeout", raw.relay.idle_timeout),
+            ("relay.max_age", raw.relay.max_age),
+        ];
+        if let Some((key, _)) = durations.iter().find(|(_, d)| d.is_some_and(|d| d.is_zero())) {
+            return Err(invalid(key, "must be above zero; leave it out for the default".into()));
+        }
+        if raw.server.max_connections == Some(0) {
+            return Err(invalid("server.max_connections", "must be above zero".into()));
+        }
+        if let Some(name) = raw.firewall.interfaces.iter().find(|n| n.is_empty() || n.len() > 15) {
+            return Err(invalid("firewall.interfaces", format!("{name:?} is not an interface name")));
+        }
+        let seed = check_seed(&raw).map_err(|(key, reason)| invalid(&key, reason))?;
+        let under_root = |path: Option<PathBuf>, default: &str| root.join(path.unwrap_or_else(|| default.into()));
+        Ok(Self {
+            file: file.to_owned(),
+            admin_socket: under_root(raw.server.admin_socket, "admin.sock"),
+            database: under_root(raw.database.path, "mc-proxy.db"),
+            lock: root.join("mc-proxy.lock"),
+            log: raw.log,
+            metrics: raw.metrics.listen,
+            interfaces: raw.firewall.interfaces,
+            pin_path: raw.firewall.pin_path.unwrap_or_else(|| PIN_PATH.into()),
+            unparsed: raw.firewall.unparsed,
+            log_sample: raw.firewall.log_sample,
+            geoip: raw.geoip.database.map(|p| root.join(p)),
+            max_connections: raw.server.max_connections.unwrap_or(MAX_CONNECTIONS),
+            drain_timeout: raw.server.drain_timeout.unwrap_or(DRAIN_TIMEOUT),
+            engine: raw.relay.engine.map_or(EngineKind::Copy, Into::into),
+            client_hello_timeout: raw.relay.client_hello_timeout.unwrap_or(CLIENT_HELLO_TIMEOUT),
+            connect_timeout: raw.relay.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+            idle_timeout: raw.relay.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+            max_age: raw.relay.max_age,
+            seed,
+        })
+    }
+}
+
+fn check_seed(raw: &Raw) -> Result<Seed, (String, String)> {
+    let mut seed = Seed::default();
+    for (i, l) in raw.listeners.iter().enumerate() {
+        let listener = Listener {
+            id: 0,
+            address: l.address,
+            trusted_proxies: l.trusted_proxies.iter().map(IpNet::trunc).collect(),
+            guarded: l.guarded.unwrap_or(true),
+        };
+        if seed.listeners.iter().any(|other: &Listener| other.address == listener.address) {
+            return Err((format!("listeners[{i}].address"), format!("{} is there twice", l.address)));
+        }
+        seed.listeners.push(listener);
+    }
+    for (i, r) in raw.routes.iter().enumerate() {
+        let route = check_route(r).map_err(|(key, reason)| (format!("routes[{i}].{key}"), reason))?;
+        if seed.routes.iter().any(|other| other.key == route.key) {
+            return Err((format!("routes[{i}].hostname"), format!("{} port {} is there twice", r.hostname, r.port)));
+        }
+        seed.routes.push(route);
+    }
+    for (i, r) in raw.rules.iter().enumerate() {
+        let rule = Rule {
+            id: 0,
+            kind: match r.kind {
+                RawRuleKind::Allow => RuleKind::Allow,
+                RawRuleKind::Block => RuleKind::Block,
+            },
+            cidr: r.cidr.trunc(),
+            action: match r.action {
+                RawAction::Drop => Action::Drop,
+                RawAction::Reset => Action::Reset,
+                RawAction::Observe => Action::Observe,
+            },
+            expires: None,
+            comment: r.comment.clone(),
+            created: SystemTime::now(),
+        };
+        if seed.rules.iter().any(|other| (other.kind, other.cidr) == (rule.kind, rule.cidr)) {
+            return Err((format!("rules[{i}].cidr"), format!("{} is there twice", rule.cidr)));
+        }
+        seed.rules.push(rule);
+    }
+    Ok(seed)
+}
+
+fn check_route(raw: &RawRoute) -> Result<Route, (String, String)> {
+    let hostname = raw.hostname.parse().map_err(|e| ("hostname".to_owned(), format!("{}: {e}", raw.hostname)))?;
+    let route = Route {
+        id: 0,
+        key: RouteId { port: raw.port, hostname },
+        backends: raw.backends.clone(),
+        engine: raw.engine.map(Into::into),
+        enabled: raw.enabled.unwrap_or(true),
+        send_proxy: raw.send_proxy,
+        connect_timeout: raw.connect_timeout,
+        idle_timeout: raw.idle_timeout,
+        max_age: raw.max_age,
+        max_connections: raw.max_connections.filter(|n| *n > 0),
+    };
+    validate_route(&route)?;
+    Ok(route)
+}
+
+/// The rules that hold for a route wherever it comes from (config, admin API).
+///
+/// # Errors
+/// The field and what is wrong with it.
+pub fn validate_route(route: &Route) -> Result<(), (String, String)> {
+    if route.key.port == 0 {
+        return Err(("port".into(), "must be a listener's port, not 0".into()));
+    }
+    if route.backends.is_empty() || route.backends.len() > MAX_BACKENDS {
+        return Err((
+            "backends".into(),
+            format!("a route has 1 to {MAX_BACKENDS} backends, this one {}", route.backends.len()),
+        ));
+    }
+    for (i, backend) in route.backends.iter().enumerate() {
+        if backend.port() == 0 || backend.ip().is_unspecified() || backend.ip().is_multicast() {
+            return Err(("backends".into(), format!("{backend} cannot be connected to")));
+        }
+        if route.backends[..i].contains(backend) {
+            return Err(("backends".into(), format!("{backend} is there twice")));
+        }
+    }
+    for (key, duration) in [
+        ("connect_timeout", route.connect_timeout),
+        ("idle_timeout", route.idle_timeout),
+        ("max_age", route.max_age),
+    ] {
+        if duration.is_some_and(|d| d.is_zero()) {
+            return Err((key.into(), "must be above zero; leave it out for the default".into()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(toml: &str) -> Result<Config, String> {
+        let raw: Raw = toml::from_str(toml).map_err(|e| e.to_string())?;
+        Config::check(raw, Path::new("mc-proxy.toml"), Path::new("/srv/mc-proxy")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_a_whole_configuration() {
+        let config = check("").unwrap();
+        assert_eq!(config.admin_socket, Path::new("/srv/mc-proxy/admin.sock"));
+        assert_eq!(config.client_hello_timeout, CLIENT_HELLO_TIMEOUT);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let route = "[[routes]]\nhostname='a.example'\nport=443\n";
+        for (description, toml, wanted) in [
+            ("metrics off loopback", "[metrics]\nlisten='0.0.0.0:9'".to_owned(), "metrics.listen"),
+            ("zero timeout", "[relay]\nidle_timeout='0s'".to_owned(), "relay.idle_timeout"),
+            ("no backend", format!("{route}backends=[]"), "routes[0].backends"),
+            ("same backend twice", format!("{route}backends=['1.1.1.1:1','1.1.1.1:1']"), "there twice"),
+            ("port zero backend", format!("{route}backends=['1.1.1.1:0']"), "cannot be connected"),
+            ("bad name", "[[routes]]\nhostname='-'\nport=443\nbackends=['1.1.1.1:1']".to_owned(), "routes[0].hostname"),
+            ("same listener twice", "[[listeners]]\naddress='1.1.1.1:1'\n[[listeners]]\naddress='1.1.1.1:1'".to_owned(), "listeners[1]"),
+            ("interface name too long", "[firewall]\ninterfaces=['abcdefghijklmnopq']".to_owned(), "firewall.interfaces"),
+        ] {
+            let error = check(&toml).expect_err(description);
+            assert!(error.contains(wanted), "{description}: {error}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! One connection, from accept to the end of its relay.
+//!
+//! accept -> PROXY header (if the listener trusts the peer) -> ClientHello -> route -> backend -> engine. Whatever
+//! goes wrong before the relay resets the client and is counted by reason; nothing is ever answered in plain text.
+
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use ipnet::IpNet;
+use socket2::SockRef;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client_hello::{self, ClientHello},
+    firewall::Firewall,
+    hostname::Hostname,
+    proxy_protocol::{self, Header},
+    relay::{Engine, Job, Limits, Outcome},
+    router::{LiveRoute, Router},
+    spec::EngineKind,
+    stats::{Active, BackendGauge, Gauge, Reasons, RouteGauge},
+};
+
+/// First read; a classic ClientHello fits, a post-quantum one takes two reads.
+const FIRST_READ: usize = 2048;
+/// Bytes that a client may send before it is routed: PROXY header and ClientHello, each with its own bound.
+const MAX_PREFACE: usize = proxy_protocol::MAX_HEADER + client_hello::MAX_CLIENT_HELLO;
+/// Log lines per second about denied connections; the counters count all.
+const DENIED_LOG_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// Timeouts that a route may override.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Accept to complete ClientHello.
+    pub client_hello: Duration,
+    /// One attempt at one backend.
+    pub connect: Duration,
+    /// No byte for this long.
+    pub idle: Duration,
+    /// Whole connection.
+    pub max_age: Option<Duration>,
+}
+
+/// What every connection needs.
+pub struct Context {
+    /// Hostname to route.
+    pub router: Router,
+    /// Judges clients that XDP cannot see.
+    pub firewall: Arc<Firewall>,
+    /// Userland copy.
+    pub copy: Arc<dyn Engine>,
+    /// In-kernel redirect, if the kernel offers it.
+    pub sockmap: Option<Arc<dyn Engine>>,
+    /// For routes that do not choose.
+    pub default_engine: EngineKind,
+    /// Defaults.
+    pub timeouts: Timeouts,
+    /// Ends every relay at once: the drain deadline.
+    pub abort: CancellationToken,
+    /// Connections denied before they had a route, by reason.
+    pub denied: Reasons,
+    /// Connections open now, all listeners.
+    pub active: Gauge,
+    denied_log: DefaultDirectRateLimiter,
+}
+
+/// What of a listener concerns its connections.
+#[derive(Debug)]
+pub struct ListenerContext {
+    /// Its port: half of the route key.
+    pub port: u16,
+    /// Sources that must send a PROXY header; empty = nobody may.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections open now.
+    pub active: Gauge,
+}
+
+/// A connection that is refused.
+#[derive(Debug)]
+struct Denied {
+    reason: &'static str,
+    sni: Option<Hostname>,
+    route: Option<Arc<LiveRoute>>,
+}
+
+impl From<&'static str> for Denied {
+    fn from(reason: &'static str) -> Self {
+        Self { reason, sni: None, route: None }
+    }
+}
+
+/// A connection that has its backend and whose first bytes are on their way.
+struct Established {
+    route: Arc<LiveRoute>,
+    backend: TcpStream,
+    route_gauge: Active<RouteGauge>,
+    backend_gauge: Active<BackendGauge>,
+}
+
+/// What the client said before it was routed.
+struct Preface {
+    hello: ClientHello,
+    /// Of the client itself, from the PROXY header where there is one.
+    source: SocketAddr,
+    destination: SocketAddr,
+    /// ClientHello and whatever came with it, unchanged.
+    bytes: Vec<u8>,
+}
+
+impl Context {
+    /// A context without connections.
+    pub fn new(
+        router: Router,
+        firewall: Arc<Firewall>,
+        copy: Arc<dyn Engine>,
+        sockmap: Option<Arc<dyn Engine>>,
+        default_engine: EngineKind,
+        timeouts: Timeouts,
+    ) -> Self {
+        Self {
+            router,
+            firewall,
+            copy,
+            sockmap,
+            default_engine,
+            timeouts,
+            abort: CancellationToken::new(),
+            denied: Reasons::default(),
+            active: Gauge::default(),
+            denied_log: RateLimiter::direct(Quota::per_second(DENIED_LOG_PER_SECOND)),
+        }
+    }
+
+    fn engine(&self, route: &LiveRoute) -> (&Arc<dyn Engine>, &'static str) {
+        match (route.route.engine.unwrap_or(self.default_engine), &self.sockmap) {
+            (EngineKind::Sockmap, Some(sockmap)) => (sockmap, ""),
+            (EngineKind::Sockmap, None) => (&self.copy, "sockmap_unavailable"),
+            (EngineKind::Copy, _) => (&self.copy, ""),
+        }
+    }
+
+    fn count_denied(&self, peer: SocketAddr, port: u16, denied: &Denied) {
+        match &denied.route {
+            Some(route) => route.stats.errors.count(denied.reason),
+            None => self.denied.count(denied.reason),
+        }
+        if self.denied_log.check().is_ok() {
+            let sni = denied.sni.as_ref().map_or("-", |s| s.as_str());
+            tracing::info!(%peer, port, sni, reason = denied.reason, "connection denied");
+        }
+    }
+}
+
+/// Serves one accepted connection to its end.
+pub async fn serve(context: Arc<Context>, listener: Arc<ListenerContext>, client: TcpStream, peer: SocketAddr) {
+    let _active = Active::new(context.active.clone());
+    let _listener_active = Active::new(listener.active.clone());
+    // Boxed, so that its buffers and states are gone while the relay runs.
+    let established = Box::pin(establish(&context, &listener, &client, peer)).await;
+    let established = match established {
+        Ok(established) => established,
+        Err(denied) => {
+            context.count_denied(peer, listener.port, &denied);
+            reset(client);
+            return;
+        }
+    };
+    relay(&context, client, established).await;
+}
+
+async fn relay(context: &Context, client: TcpStream, established: Established) {
+    let Established { route, backend, route_gauge, backend_gauge } = established;
+    let (engine, missing) = context.engine(&route);
+    let job = Job {
+        client,
+        backend,
+        limits: Limits {
+            idle: Some(route.route.idle_timeout.unwrap_or(context.timeouts.idle)),
+            max_age: route.route.max_age.or(context.timeouts.max_age),
+        },
+        traffic: Arc::clone(&route.stats.traffic),
+        cancel: context.abort.clone(),
+    };
+    let Outcome { end, engine: used, fallback } = engine.relay(job).await;
+    route.stats.count_engine(used, fallback.unwrap_or(missing));
+    if let Some(reason) = end.error() {
+        route.stats.errors.count(reason);
+    }
+    drop((route_gauge, backend_gauge));
+}
+
+async fn establish(
+    context: &Context,
+    listener: &ListenerContext,
+    client: &TcpStream,
+    peer: SocketAddr,
+) -> Result<Established, Denied> {
+    let accepted = Instant::now();
+    let preface = timeout(context.timeouts.client_hello, read_preface(context, listener, client, peer))
+        .await
+        .map_err(|_| Denied::from("client_hello_timeout"))??;
+    let sni = preface.hello.sni.clone().ok_or("no_sni")?;
+    let route = context
+        .router
+        .find(listener.port, &sni)
+        .map_err(|miss| Denied { reason: miss.reason(), sni: Some(sni.clone()), route: None })?;
+    let denied = |reason| Denied { reason, sni: Some(sni.clone()), route: Some(Arc::clone(&route)) };
+    let limit = route.route.max_connections.map_or(u64::MAX, u64::from);
+    let route_gauge =
+        Active::below(RouteGauge(Arc::clone(&route.stats)), limit).ok_or_else(|| denied("max_connections"))?;
+    route.stats.connections.fetch_add(1, Relaxed);
+    route.stats.client_hello.observe(accepted.elapsed());
+    let (mut backend, backend_gauge) = connect(context, &route).await.map_err(denied)?;
+    send_preface(&mut backend, &route, &sni, preface).await.map_err(|_| denied("backend_write"))?;
+    Ok(Established { route, backend, route_gauge, backend_gauge })
+}
+
+/// Reads until the ClientHello is whole.
+async fn read_preface(
+    context: &Context,
+    listener: &ListenerContext,
+    client: &TcpStream,
+    peer: SocketAddr,
+) -> Result<Preface, Denied> {
+    let mut bytes = Vec::with_capacity(FIRST_READ);
+    let (mut source, mut destination) = (canonical(peer), None);
+    if !listener.trusted_proxies.is_empty() {
+        if !listener.trusted_proxies.iter().any(|net| net.contains(&source.ip())) {
+            return Err("proxy_untrusted".into());
+        }
+        let header = loop {
+            match proxy_protocol::parse(&bytes) {
+                Ok(Some((header, consumed))) => {
+                    bytes.drain(..consumed);
+                    break header;
+                }
+                Ok(None) => read_more(client, &mut bytes).await?,
+                Err(e) => return Err(e.reason().into()),
+            }
+        };
+        if let Header::Proxied { source: client, destination: to, .. } = header {
+            (source, destination) = (canonical(client), Some(to));
+            if context.firewall.admit(source.ip(), listener.port).denied() {
+                return Err("firewall".into());
+            }
+        }
+    }
+    let mut reader = client_hello::Reader::default();
+    let hello = loop {
+        match reader.advance(&bytes) {
+            Ok(Some(hello)) => break hello,
+            Ok(None) => read_more(client, &mut bytes).await?,
+            Err(e) => return Err(e.reason().into()),
+        }
+    };
+    let destination = match destination {
+        Some(destination) => destination,
+        None => client.local_addr().map_err(|_| "client_reset")?,
+    };
+    Ok(Preface { hello, source, destination, bytes })
+}
+
+async fn read_more(client: &TcpStream, bytes: &mut Vec<u8>) -> Result<(), Denied> {
+    if bytes.len() >= MAX_PREFACE {
+        return Err("client_hello_too_large".into());
+    }
+    if bytes.capacity() - bytes.len() < FIRST_READ / 2 {
+        bytes.reserve(FIRST_READ);
+    }
+    loop {
+        client.readable().await.map_err(|_| "client_reset")?;
+        match client.try_read_buf(bytes) {
+            Ok(0) => return Err("closed_before_client_hello".into()),
+            Ok(_) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err("client_reset".into()),
+        }
+    }
+}
+
+/// Connects to the backend with the fewest connections; one that fails is passed over for the next.
+async fn connect(
+    context: &Context,
+    route: &LiveRoute,
+) -> Result<(TcpStream, Active<BackendGauge>), &'static str> {
+    let limit = route.route.connect_timeout.unwrap_or(context.timeouts.connect);
+    let started = Instant::now();
+    let mut tried = Vec::new();
+    let mut reason = "backend_refused";
+    while let Some(backend) = route.pick(&tried) {
+        let gauge = Active::new(BackendGauge(Arc::clone(backend)));
+        let attempt = timeout(limit, connect_to(backend.address)).await;
+        route.stats.connect.observe(started.elapsed());
+        match attempt {
+            Ok(Ok(stream)) => {
+                backend.connections.fetch_add(1, Relaxed);
+                return Ok((stream, gauge));
+            }
+            Ok(Err(e)) => {
+                reason = if e.kind() == io::ErrorKind::ConnectionRefused { "backend_refused" } else { "backend_unreachable" };
+                tracing::debug!(backend = %backend.address, error = %e, "connecting to a backend failed");
+            }
+            Err(_) => reason = "backend_connect_timeout",
+        }
+        backend.failures.fetch_add(1, Relaxed);
+        tried.push(backend.address);
+    }
+    Err(reason)
+}
+
+async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    socket.connect(address).await
+}
+
+/// Sends the PROXY header (if the route asks for it) and the client's first bytes in one write.
+async fn send_preface(
+    backend: &mut TcpStream,
+    route: &LiveRoute,
+    sni: &Hostname,
+    preface: Preface,
+) -> io::Result<()> {
+    let count = preface.bytes.len() as u64;
+    if route.route.send_proxy {
+        let mut bytes = Vec::with_capacity(preface.bytes.len() + 128);
+        let alpn = preface.hello.alpn.first().map(|p| &p[..]);
+        proxy_protocol::encode_v2(preface.source, preface.destination, Some(sni.as_str()), alpn, &mut bytes);
+        bytes.extend_from_slice(&preface.bytes);
+        backend.write_all(&bytes).await?;
+    } else {
+        backend.write_all(&preface.bytes).await?;
+    }
+    route.stats.traffic.from_client.fetch_add(count, Relaxed);
+    Ok(())
+}
+
+/// An IPv4 client of a dual-stack peer is an IPv4 client.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Closes with an RST: the client learns at once, and no TIME_WAIT stays.
+fn reset(client: TcpStream) {
+    // Fails only on a socket that is gone already.
+    let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+}

@@ -1,0 +1,221 @@
+//! Listening sockets: bound, rebound, removed while the daemon runs.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    connection::{self, Context, ListenerContext},
+    spec::Listener,
+    stats::Gauge,
+};
+
+/// Connections that wait in the kernel for accept; the kernel caps it at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// Pause after accept failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A peer that vanished without FIN is found out after this and nine probes.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A listener and whether it listens.
+#[derive(Clone, Debug)]
+pub struct ListenerState {
+    /// As declared.
+    pub listener: Listener,
+    /// Connections open now.
+    pub active: u64,
+    /// Why it does not listen.
+    pub error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    listener: Listener,
+    context: Arc<ListenerContext>,
+    state: Result<CancellationToken, String>,
+}
+
+/// All listeners of the daemon.
+pub struct Listeners {
+    context: Arc<Context>,
+    permits: Arc<Semaphore>,
+    accepting: TaskTracker,
+    connections: TaskTracker,
+    stop: CancellationToken,
+    entries: Mutex<BTreeMap<SocketAddr, Entry>>,
+}
+
+impl Listeners {
+    /// None yet. `max_connections` bounds the connections of all of them together.
+    pub fn new(context: Arc<Context>, max_connections: u32) -> Self {
+        Self {
+            context,
+            permits: Arc::new(Semaphore::new(max_connections as usize)),
+            accepting: TaskTracker::new(),
+            connections: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            entries: Mutex::default(),
+        }
+    }
+
+    /// Binds and starts a listener; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// If the address cannot be bound. Nothing is kept then.
+    pub fn add(&self, listener: Listener) -> io::Result<SocketAddr> {
+        let socket = bind(listener.address)?;
+        let address = socket.local_addr()?;
+        let listener = Listener { address, ..listener };
+        let entry = self.start(listener, socket);
+        self.lock().insert(address, entry);
+        Ok(address)
+    }
+
+    /// As [`Self::add`], but keeps a listener that cannot be bound, for [`Self::retry`]. For listeners that the
+    /// database holds: one missing address must not keep the others down.
+    pub fn restore(&self, listener: Listener) {
+        if let Err(error) = self.add(listener.clone()) {
+            tracing::error!(address = %listener.address, %error, "cannot listen; retrying");
+            let context = listener_context(&listener);
+            let entry = Entry { state: Err(error.to_string()), context, listener };
+            self.lock().insert(entry.listener.address, entry);
+        }
+    }
+
+    /// Tries again to bind what could not be bound.
+    pub fn retry(&self) {
+        let failed: Vec<Listener> =
+            self.lock().values().filter(|e| e.state.is_err()).map(|e| e.listener.clone()).collect();
+        for listener in failed {
+            let address = listener.address;
+            if self.add(listener).is_ok() {
+                tracing::info!(%address, "listening at last");
+            }
+        }
+    }
+
+    /// Closes a listener; its connections go on. Says whether there was one.
+    pub fn remove(&self, address: SocketAddr) -> bool {
+        match self.lock().remove(&address) {
+            Some(entry) => {
+                if let Ok(cancel) = entry.state {
+                    cancel.cancel();
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// All, with their state.
+    pub fn list(&self) -> Vec<ListenerState> {
+        self.lock()
+            .values()
+            .map(|e| ListenerState {
+                listener: e.listener.clone(),
+                active: e.context.active.0.load(Relaxed),
+                error: e.state.as_ref().err().cloned(),
+            })
+            .collect()
+    }
+
+    /// Stops accepting, waits up to `grace` for the connections to end, then cuts what is left. Returns how many
+    /// were cut.
+    pub async fn drain(&self, grace: Duration) -> u64 {
+        self.stop.cancel();
+        self.accepting.close();
+        self.accepting.wait().await;
+        self.connections.close();
+        if tokio::time::timeout(grace, self.connections.wait()).await.is_ok() {
+            return 0;
+        }
+        let left = self.context.active.0.load(Relaxed);
+        self.context.abort.cancel();
+        // The engines answer `abort` at once; what has no backend yet ends by its own deadline and is dropped here.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.connections.wait()).await;
+        left
+    }
+
+    fn start(&self, listener: Listener, socket: TcpListener) -> Entry {
+        let context = listener_context(&listener);
+        let cancel = self.stop.child_token();
+        let accept = accept(
+            socket,
+            Arc::clone(&self.context),
+            Arc::clone(&context),
+            Arc::clone(&self.permits),
+            self.connections.clone(),
+        );
+        let cancelled = cancel.clone().cancelled_owned();
+        self.accepting.spawn(async move {
+            tokio::select! {
+                () = cancelled => {}
+                () = accept => {}
+            }
+        });
+        Entry { listener, context, state: Ok(cancel) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn listener_context(listener: &Listener) -> Arc<ListenerContext> {
+    Arc::new(ListenerContext {
+        port: listener.address.port(),
+        trusted_proxies: listener.trusted_proxies.clone(),
+        active: Gauge::default(),
+    })
+}
+
+async fn accept(
+    socket: TcpListener,
+    context: Arc<Context>,
+    listener: Arc<ListenerContext>,
+    permits: Arc<Semaphore>,
+    connections: TaskTracker,
+) {
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                let serving = connection::serve(Arc::clone(&context), Arc::clone(&listener), stream, peer);
+                connections.spawn(async move {
+                    serving.await;
+                    drop(permit);
+                });
+            }
+            // Errors of the one connection that was in the queue; the next may be fine.
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(error) => {
+                context.denied.count("accept_failed");
+                tracing::warn!(%error, port = listener.port, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit both, which saves two calls per connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}

@@ -1,0 +1,217 @@
+//! The Prometheus exposition, made from the live counters and kernel maps when it is scraped.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+use crate::{control::Control, firewall::CountryCounter, router::LiveRoute, stats::Histogram};
+
+/// A label set made on the spot.
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+/// Reads everything from the running daemon at each scrape.
+#[derive(Debug)]
+struct Scrape(Arc<Control>);
+
+/// The text of one scrape.
+///
+/// # Errors
+/// If formatting fails.
+pub fn render(control: &Arc<Control>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("mc_proxy");
+    registry.register_collector(Box::new(Scrape(Arc::clone(control))));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let routes = self.0.context.router.all();
+        let keys: Vec<_> =
+            routes.iter().map(|r| (r.route.key.port.to_string(), r.route.key.hostname.to_string())).collect();
+        let routes: Vec<_> = routes.iter().zip(&keys).collect();
+        self.routes(&mut encoder, &routes)?;
+        self.route_reasons(&mut encoder, &routes)?;
+        histogram(&mut encoder, "client_hello_seconds", "Accept to complete ClientHello", &routes, |r| {
+            &r.stats.client_hello
+        })?;
+        histogram(&mut encoder, "backend_connect_seconds", "Connecting to a backend", &routes, |r| {
+            &r.stats.connect
+        })?;
+        self.backends(&mut encoder, &routes)?;
+        self.daemon(&mut encoder)?;
+        self.firewall(&mut encoder)
+    }
+}
+
+type Keyed<'a> = (&'a Arc<LiveRoute>, &'a (String, String));
+
+fn labels<'a>(key: &'a (String, String)) -> Labels<'a> {
+    vec![("port", &key.0), ("hostname", &key.1)]
+}
+
+impl Scrape {
+    fn routes(&self, encoder: &mut DescriptorEncoder<'_>, routes: &[Keyed<'_>]) -> fmt::Result {
+        let mut m = counter(encoder, "connections", "Connections routed")?;
+        for (route, key) in routes {
+            add(&mut m, &labels(key), route.stats.connections.load(Relaxed))?;
+        }
+        let mut m = gauge(encoder, "connections_active", "Connections open now")?;
+        for (route, key) in routes {
+            set(&mut m, &labels(key), route.stats.active.load(Relaxed))?;
+        }
+        let mut m = counter(encoder, "bytes", "Bytes relayed")?;
+        for (route, key) in routes {
+            let traffic = &route.stats.traffic;
+            for (direction, bytes) in
+                [("from_client", &traffic.from_client), ("to_client", &traffic.to_client)]
+            {
+                let mut labels = labels(key);
+                labels.push(("direction", direction));
+                add(&mut m, &labels, bytes.load(Relaxed))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn route_reasons(&self, encoder: &mut DescriptorEncoder<'_>, routes: &[Keyed<'_>]) -> fmt::Result {
+        let mut m = counter(encoder, "errors", "Connections of a route that ended in an error")?;
+        for (route, key) in routes {
+            for (reason, count) in route.stats.errors.snapshot() {
+                let mut labels = labels(key);
+                labels.push(("reason", reason));
+                add(&mut m, &labels, count)?;
+            }
+        }
+        let mut m = counter(encoder, "engine", "Relays by engine, and why another than the asked one was used")?;
+        for (route, key) in routes {
+            for ((engine, fallback), count) in route.stats.engines() {
+                let mut labels = labels(key);
+                labels.extend([("engine", engine), ("fallback", fallback)]);
+                add(&mut m, &labels, count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn backends(&self, encoder: &mut DescriptorEncoder<'_>, routes: &[Keyed<'_>]) -> fmt::Result {
+        let addresses: Vec<Vec<String>> = routes
+            .iter()
+            .map(|(r, _)| r.backends.iter().map(|b| b.address.to_string()).collect())
+            .collect();
+        let mut m = counter(encoder, "backend_connections", "Connections made to a backend")?;
+        for ((route, key), addresses) in routes.iter().zip(&addresses) {
+            for (backend, address) in route.backends.iter().zip(addresses) {
+                let mut labels = labels(key);
+                labels.push(("backend", address));
+                add(&mut m, &labels, backend.connections.load(Relaxed))?;
+            }
+        }
+        let mut m = counter(encoder, "backend_connect_failures", "Attempts to connect to a backend that failed")?;
+        for ((route, key), addresses) in routes.iter().zip(&addresses) {
+            for (backend, address) in route.backends.iter().zip(addresses) {
+                let mut labels = labels(key);
+                labels.push(("backend", address));
+                add(&mut m, &labels, backend.failures.load(Relaxed))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn daemon(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut m = counter(encoder, "denied", "Connections denied before they had a route")?;
+        for (reason, count) in self.0.context.denied.snapshot() {
+            add(&mut m, &vec![("reason", reason)], count)?;
+        }
+        let mut m = gauge(encoder, "listener_connections_active", "Connections open now by listener")?;
+        for state in self.0.listeners.list() {
+            set(&mut m, &vec![("address", state.listener.address.to_string().as_str())], state.active)?;
+        }
+        let mut m = gauge(encoder, "listener_up", "1 = the listener accepts")?;
+        for state in self.0.listeners.list() {
+            let up = u64::from(state.error.is_none());
+            set(&mut m, &vec![("address", state.listener.address.to_string().as_str())], up)?;
+        }
+        let mut m = gauge(encoder, "geoip_loaded", "1 = a GeoIP database is in force")?;
+        set(&mut m, &Labels::new(), u64::from(self.0.geoip.status().table.is_some()))?;
+        let fills = self.0.map_fills();
+        let mut m = gauge(encoder, "map_entries", "Entries of a kernel map in use")?;
+        for fill in &fills {
+            set(&mut m, &vec![("map", fill.map.as_str())], fill.used)?;
+        }
+        let mut m = gauge(encoder, "map_capacity", "Entries that a kernel map can hold")?;
+        for fill in &fills {
+            set(&mut m, &vec![("map", fill.map.as_str())], fill.capacity)?;
+        }
+        Ok(())
+    }
+
+    fn firewall(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut m = counter(encoder, "firewall_packets", "Packets judged, by verdict and reason")?;
+        let verdicts = self.0.verdict_counters();
+        for v in &verdicts {
+            add(&mut m, &vec![("verdict", v.verdict), ("reason", v.reason)], v.packets)?;
+        }
+        let mut m = counter(encoder, "firewall_bytes", "Bytes judged, by verdict and reason")?;
+        for v in &verdicts {
+            add(&mut m, &vec![("verdict", v.verdict), ("reason", v.reason)], v.bytes)?;
+        }
+        let mut m = counter(encoder, "firewall_rule_packets", "Packets that a rule decided or observed")?;
+        for rule in self.0.rules_with_counters() {
+            let (id, cidr) = (rule.rule.id.to_string(), rule.rule.cidr.to_string());
+            let labels: Labels<'_> = vec![("rule", &id), ("kind", rule.rule.kind.name()), ("cidr", &cidr)];
+            add(&mut m, &labels, rule.packets)?;
+        }
+        let countries = self.0.country_counters();
+        let mut m = counter(encoder, "firewall_country_packets", "New connections by country")?;
+        for CountryCounter { country, passed, denied } in &countries {
+            let country = country.to_string();
+            add(&mut m, &vec![("country", country.as_str()), ("result", "passed")], *passed)?;
+            add(&mut m, &vec![("country", country.as_str()), ("result", "denied")], *denied)?;
+        }
+        Ok(())
+    }
+}
+
+fn counter<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, help: &'a str) -> Result<MetricEncoder<'a>, fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Counter)
+}
+
+fn gauge<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, help: &'a str) -> Result<MetricEncoder<'a>, fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)
+}
+
+fn add(metric: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
+    metric.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn set(metric: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
+    metric.encode_family(labels)?.encode_gauge(&value)
+}
+
+/// One histogram per route that had a connection: thousands of empty ones help nobody.
+fn histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    routes: &[Keyed<'_>],
+    of: impl Fn(&LiveRoute) -> &Histogram,
+) -> fmt::Result {
+    let mut m = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (route, key) in routes {
+        let (sum, count, buckets) = of(route).snapshot();
+        if count > 0 {
+            m.encode_family(&labels(key))?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+    }
+    Ok(())
+}

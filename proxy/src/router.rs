@@ -1,0 +1,212 @@
+//! From (port, hostname) to a route's live state: the kernel's table decides, the live state counts.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
+};
+
+use mc_edge_common::route::RouteValue;
+
+use crate::{
+    hostname::Hostname,
+    routes::{self, RouteTable, RouteTableError},
+    spec::{Route, RouteId},
+    stats::{BackendStats, RouteStats},
+};
+
+/// A route as the connection path sees it.
+#[derive(Debug)]
+pub struct LiveRoute {
+    /// As declared.
+    pub route: Route,
+    /// Its counters.
+    pub stats: Arc<RouteStats>,
+    /// One per backend, in the order of `route.backends`.
+    pub backends: Vec<Arc<BackendStats>>,
+}
+
+impl LiveRoute {
+    /// The backend with the fewest open connections that is not in `tried`; the first of equals, counting from a
+    /// start that rotates with every connection, so that idle backends share.
+    pub fn pick(&self, tried: &[SocketAddr]) -> Option<&Arc<BackendStats>> {
+        let start = self.stats.connections.load(Relaxed) as usize % self.backends.len().max(1);
+        let (before, after) = self.backends.split_at(start);
+        after
+            .iter()
+            .chain(before)
+            .filter(|b| !tried.contains(&b.address))
+            .min_by_key(|b| b.active.load(Relaxed))
+    }
+}
+
+/// Why a hostname has no route.
+#[derive(Debug)]
+pub enum Miss {
+    /// No entry, exact or wildcard.
+    Unknown,
+    /// There is one, and it is disabled.
+    Disabled,
+    /// The kernel's table and the live state disagree; `maps verify --repair` mends it.
+    Diverged(u64),
+    /// The kernel refused the look-up.
+    Table(RouteTableError),
+}
+
+impl Miss {
+    /// The label for counters.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown_sni",
+            Self::Disabled => "route_disabled",
+            Self::Diverged(_) => "route_diverged",
+            Self::Table(_) => "route_table_error",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    by_id: HashMap<u64, Arc<LiveRoute>>,
+    by_key: BTreeMap<RouteId, Arc<LiveRoute>>,
+}
+
+/// All routes.
+#[derive(Debug)]
+pub struct Router {
+    /// The kernel's table.
+    pub table: RouteTable,
+    live: RwLock<Live>,
+}
+
+impl Router {
+    /// No live route yet: see [`Self::adopt`].
+    pub fn new(table: RouteTable) -> Self {
+        Self { table, live: RwLock::default() }
+    }
+
+    /// The route of `name` on `port`.
+    ///
+    /// # Errors
+    /// [`Miss`] says why there is none.
+    pub fn find(&self, port: u16, name: &Hostname) -> Result<Arc<LiveRoute>, Miss> {
+        match self.look_up(port, name) {
+            // A change may have come between the two look-ups: the second try sees both sides of it.
+            Err(Miss::Diverged(_)) => self.look_up(port, name),
+            found => found,
+        }
+    }
+
+    fn look_up(&self, port: u16, name: &Hostname) -> Result<Arc<LiveRoute>, Miss> {
+        let value = self.table.find(port, name).map_err(Miss::Table)?.ok_or(Miss::Unknown)?;
+        self.resolve(&value)
+    }
+
+    fn resolve(&self, value: &RouteValue) -> Result<Arc<LiveRoute>, Miss> {
+        if value.enabled != 1 {
+            return Err(Miss::Disabled);
+        }
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        let route = live.by_id.get(&value.route_id).ok_or(Miss::Diverged(value.route_id))?;
+        let same = routes::backends(value).eq(route.route.backends.iter().copied());
+        same.then(|| Arc::clone(route)).ok_or(Miss::Diverged(value.route_id))
+    }
+
+    /// Puts a route into kernel table and live state; counters of a route with the same key are kept, its
+    /// connections go on.
+    ///
+    /// # Errors
+    /// If the kernel refuses; nothing has changed then.
+    pub fn set(&self, route: Route) -> Result<Arc<LiveRoute>, RouteTableError> {
+        let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        self.table.insert(&route)?;
+        Ok(all.adopt(route))
+    }
+
+    /// Takes a route into the live state only, for one that [`RouteTable::verify`] puts into the kernel.
+    pub fn adopt(&self, route: Route) -> Arc<LiveRoute> {
+        self.live.write().unwrap_or_else(PoisonError::into_inner).adopt(route)
+    }
+
+    /// Removes a route, kernel first. Its connections go on.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the live state is then as before.
+    pub fn remove(&self, id: &RouteId) -> Result<(), RouteTableError> {
+        let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        self.table.remove(id)?;
+        if let Some(route) = all.by_key.remove(id) {
+            all.by_id.remove(&route.route.id);
+        }
+        Ok(())
+    }
+
+    /// One route by its key.
+    pub fn get(&self, id: &RouteId) -> Option<Arc<LiveRoute>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).by_key.get(id).cloned()
+    }
+
+    /// All routes in the order of their keys.
+    pub fn all(&self) -> Vec<Arc<LiveRoute>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).by_key.values().cloned().collect()
+    }
+}
+
+impl Live {
+    fn adopt(&mut self, route: Route) -> Arc<LiveRoute> {
+        let previous = self.by_key.get(&route.key).cloned();
+        let known = |address: &SocketAddr| {
+            previous.iter().flat_map(|p| &p.backends).find(|b| b.address == *address).cloned()
+        };
+        let live = Arc::new(LiveRoute {
+            backends: route
+                .backends
+                .iter()
+                .map(|a| known(a).unwrap_or_else(|| Arc::new(BackendStats::new(*a))))
+                .collect(),
+            stats: previous.as_ref().map(|p| Arc::clone(&p.stats)).unwrap_or_default(),
+            route,
+        });
+        if let Some(previous) = previous {
+            self.by_id.remove(&previous.route.id);
+        }
+        self.by_key.insert(live.route.key.clone(), Arc::clone(&live));
+        self.by_id.insert(live.route.id, Arc::clone(&live));
+        live
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn least_connections_with_rotation_and_exclusion() {
+        let addresses: Vec<SocketAddr> = (1..=3).map(|i| SocketAddr::from(([10, 0, 0, i], 1))).collect();
+        let route = LiveRoute {
+            route: Route {
+                id: 1,
+                key: RouteId { port: 443, hostname: "a.example".parse().unwrap() },
+                backends: addresses.clone(),
+                engine: None,
+                enabled: true,
+                send_proxy: false,
+                connect_timeout: None,
+                idle_timeout: None,
+                max_age: None,
+                max_connections: None,
+            },
+            stats: Arc::default(),
+            backends: addresses.iter().map(|a| Arc::new(BackendStats::new(*a))).collect(),
+        };
+        let picked = |tried: &[SocketAddr]| route.pick(tried).map(|b| b.address);
+        assert_eq!(picked(&[]), Some(addresses[0]), "all idle: the first");
+        route.stats.connections.store(1, Relaxed);
+        assert_eq!(picked(&[]), Some(addresses[1]), "all idle: the start rotates");
+        route.backends[1].active.store(2, Relaxed);
+        route.backends[2].active.store(1, Relaxed);
+        assert_eq!(picked(&[]), Some(addresses[0]), "fewest connections");
+        assert_eq!(picked(&addresses[..1]), Some(addresses[2]), "what was tried is left out");
+        assert_eq!(picked(&addresses), None, "all tried");
+    }
+}

@@ -1,0 +1,244 @@
+//! From a checked configuration to a running daemon, and back.
+//!
+//! Order: lock, database, kernel maps (taken over or made) reconciled with it, GeoIP, XDP attached; only then does
+//! anything listen, so that no packet is served before it can be filtered.
+
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::{self, SocketError},
+    config::Config,
+    connection::{Context, Timeouts},
+    control::{Control, ControlError},
+    firewall::{Firewall, FirewallError},
+    geoip::{GeoIp, GeoIpError},
+    kernel::{Kernel, KernelError},
+    metrics,
+    relay::{self, Engine},
+    router::Router,
+    routes::{RouteTable, RouteTableError},
+    seed,
+    store::{Store, StoreError},
+};
+
+/// How often bans are swept and lost listeners retried.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The root directory cannot be used.
+    #[error("cannot open {path}: {source}")]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another daemon runs there.
+    #[error("another mc-proxy runs with this root ({0} is locked); stop it first")]
+    Running(PathBuf),
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// See [`KernelError`].
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// See [`RouteTableError`].
+    #[error(transparent)]
+    Routes(#[from] RouteTableError),
+    /// See [`FirewallError`].
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    /// See [`GeoIpError`].
+    #[error(transparent)]
+    GeoIp(#[from] GeoIpError),
+    /// See [`ControlError`].
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// See [`SocketError`].
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The metrics endpoint cannot be bound.
+    #[error(transparent)]
+    Metrics(#[from] mcdsl::telemetry::TelemetryError),
+}
+
+/// A running daemon.
+pub struct Handle {
+    control: Arc<Control>,
+    metrics: Option<SocketAddr>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    // Held until the end: see `Config::lock`.
+    _lock: Flock<File>,
+}
+
+impl Handle {
+    /// What the admin API speaks to.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Where the metrics are, port 0 resolved.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// Stops accepting, drains, stops. The firewall stays attached. Returns how many connections the deadline cut.
+    pub async fn stop(self) -> u64 {
+        let cut = self.control.listeners.drain(self.control.config.drain_timeout).await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        // Fails only if somebody removed it.
+        let _ = std::fs::remove_file(&self.control.config.admin_socket);
+        cut
+    }
+}
+
+/// Starts the daemon.
+///
+/// # Errors
+/// [`StartError`]; nothing listens then, and what was pinned before still filters.
+pub async fn start(config: Config) -> Result<Handle, StartError> {
+    let lock = lock(&config)?;
+    let mut store = Store::open(&config.database)?;
+    let warnings = seed_or_compare(&mut store, &config)?;
+    let state = store.load()?;
+
+    let mut kernel = Kernel::open(&config.pin_path)?;
+    let router = Router::new(RouteTable::take(&mut kernel)?);
+    let firewall = Arc::new(Firewall::take(&mut kernel)?);
+    let sockmap = sockmap(&mut kernel);
+    let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
+    let taken_over = kernel.taken_over();
+
+    for route in &state.routes {
+        router.adopt(route.clone());
+    }
+    let timeouts = Timeouts {
+        client_hello: config.client_hello_timeout,
+        connect: config.connect_timeout,
+        idle: config.idle_timeout,
+        max_age: config.max_age,
+    };
+    let copy: Arc<dyn Engine> = Arc::new(relay::Copy);
+    let context = Arc::new(Context::new(router, firewall, copy, sockmap, config.engine, timeouts));
+    let control = Arc::new(Control::new(config, context, geoip, store, warnings));
+    reconcile(&control, taken_over)?;
+    load_geoip(&control).await;
+    control.attach();
+
+    let socket = admin::bind(&control.config.admin_socket)?;
+    let metrics_listener = match control.config.metrics {
+        Some(address) => Some(mcdsl::telemetry::bind_metrics(address, false).await?),
+        None => None,
+    };
+    let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
+    for listener in state.listeners {
+        control.listeners.restore(listener);
+    }
+    control.guard_ports()?;
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    spawn_services(&control, socket, metrics_listener, &stop, &tasks);
+    Ok(Handle { control, metrics, stop, tasks, _lock: lock })
+}
+
+fn lock(config: &Config) -> Result<Flock<File>, StartError> {
+    let path = &config.lock;
+    let failed = |source| StartError::Root { path: path.clone(), source };
+    if let Some(root) = path.parent() {
+        std::fs::create_dir_all(root).map_err(failed)?;
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => StartError::Running(path.clone()),
+        errno => failed(errno.into()),
+    })
+}
+
+fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, StartError> {
+    if store.seed(&seed::state(&config.seed))? {
+        tracing::info!(database = %config.database.display(), "new database, seeded from the config");
+        return Ok(Vec::new());
+    }
+    let differences = seed::differences(&config.seed, &store.load()?);
+    for difference in &differences {
+        tracing::warn!("{difference}");
+    }
+    Ok(differences)
+}
+
+fn sockmap(_: &mut Kernel) -> Option<Arc<dyn Engine>> { None }
+
+/// Makes the kernel maps what the database says. After a reboot they are empty, which is no divergence.
+fn reconcile(control: &Control, taken_over: bool) -> Result<(), StartError> {
+    let (differences, _) = control.verify(true)?;
+    if taken_over {
+        for d in &differences {
+            tracing::error!(map = d.map, key = d.key, kind = ?d.kind, detail = d.detail, "kernel map differed from the database; repaired");
+        }
+    }
+    Ok(())
+}
+
+/// Before anything listens, unless an earlier daemon's table is still in force. A file that is refused does not keep
+/// the daemon down: it is logged, shown in the status, and the country of everyone is then unknown.
+async fn load_geoip(control: &Control) {
+    let geoip = &control.geoip;
+    if geoip.status().path.is_some() && geoip.status().table.is_none() {
+        // Logged where it happens.
+        let _ = geoip.reload_if_changed().await;
+    }
+}
+
+fn spawn_services(
+    control: &Arc<Control>,
+    socket: tokio::net::UnixListener,
+    metrics_listener: Option<tokio::net::TcpListener>,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    let serving = admin::serve(socket, Arc::clone(control), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the admin API ended");
+        }
+    });
+    if let Some(listener) = metrics_listener {
+        let scraped = Arc::clone(control);
+        let render = move || {
+            metrics::render(&scraped).unwrap_or_else(|_| {
+                tracing::error!("the metrics cannot be formatted");
+                String::new()
+            })
+        };
+        tasks.spawn(mcdsl::telemetry::serve_metrics(listener, render, stop.clone()));
+    }
+    tasks.spawn(housekeeping(Arc::clone(control), stop.clone()));
+    tasks.spawn(Arc::clone(&control.geoip).watch(stop.clone()));
+}
+
+async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {
+    let mut tick = interval(HOUSEKEEPING);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        control.listeners.retry();
+        let sweeping = Arc::clone(&control);
+        if tokio::task::spawn_blocking(move || sweeping.expire_bans(SystemTime::now())).await.is_err() {
+            tracing::error!("sweeping bans failed");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Live counters. Written on the connection path with relaxed atomics, read when scraped.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crate::relay::Traffic;
+
+/// Counters by a reason label. Labels are static strings, so the map is bounded by the program text.
+#[derive(Debug, Default)]
+pub struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Reasons {
+    /// Counts one.
+    pub fn count(&self, reason: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    }
+
+    /// A copy.
+    pub fn snapshot(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Upper bounds of the buckets of [`Histogram`], in seconds: from a loopback connect to the longest timeout.
+pub const BUCKETS: [f64; 12] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0,
+];
+
+/// A histogram of durations with fixed buckets. prometheus-client's takes a lock per observation.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    // The last counts what is above every bound.
+    counts: [AtomicU64; BUCKETS.len() + 1],
+    nanoseconds: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = BUCKETS.iter().position(|b| seconds <= *b).unwrap_or(BUCKETS.len());
+        self.counts[bucket].fetch_add(1, Relaxed);
+        self.nanoseconds.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// (sum in seconds, count, (upper bound, count in the bucket) per bucket; the last bound is `f64::MAX`).
+    pub fn snapshot(&self) -> (f64, u64, Vec<(f64, u64)>) {
+        let buckets: Vec<_> = BUCKETS
+            .iter()
+            .copied()
+            .chain([f64::MAX])
+            .zip(self.counts.iter().map(|c| c.load(Relaxed)))
+            .collect();
+        let count = buckets.iter().map(|(_, n)| n).sum();
+        (self.nanoseconds.load(Relaxed) as f64 / 1e9, count, buckets)
+    }
+}
+
+/// Counters of a route. They belong to its key (port and hostname), so that replacing a route keeps them.
+#[derive(Debug, Default)]
+pub struct RouteStats {
+    /// Connections that were routed here.
+    pub connections: AtomicU64,
+    /// Of these, open now.
+    pub active: AtomicU64,
+    /// Bytes moved.
+    pub traffic: Arc<Traffic>,
+    /// Connections that ended in an error.
+    pub errors: Reasons,
+    /// Connections by engine, and by why another than the asked one was used.
+    engines: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Accept to complete ClientHello.
+    pub client_hello: Histogram,
+    /// Connecting to a backend, failed attempts included.
+    pub connect: Histogram,
+}
+
+impl RouteStats {
+    /// Counts the choice of an engine; `fallback` is empty when it is the asked one.
+    pub fn count_engine(&self, engine: &'static str, fallback: &'static str) {
+        *self.engines.lock().unwrap_or_else(PoisonError::into_inner).entry((engine, fallback)).or_default() += 1;
+    }
+
+    /// Relays by (engine, fallback reason).
+    pub fn engines(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Counters of one backend of one route.
+#[derive(Debug)]
+pub struct BackendStats {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Connections open now: what least-connections compares.
+    pub active: AtomicU64,
+    /// Connections made.
+    pub connections: AtomicU64,
+    /// Attempts that failed.
+    pub failures: AtomicU64,
+}
+
+impl BackendStats {
+    /// A backend that nothing was sent to yet.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, active: AtomicU64::new(0), connections: AtomicU64::new(0), failures: AtomicU64::new(0) }
+    }
+}
+
+/// Raises a gauge while it lives.
+#[derive(Debug)]
+pub struct Active<T: AsRef<AtomicU64>>(T);
+
+impl<T: AsRef<AtomicU64>> Active<T> {
+    /// Raises it by one.
+    pub fn new(gauge: T) -> Self {
+        gauge.as_ref().fetch_add(1, Relaxed);
+        Self(gauge)
+    }
+
+    /// Raises it by one unless it stands at `limit`.
+    pub fn below(gauge: T, limit: u64) -> Option<Self> {
+        gauge
+            .as_ref()
+            .fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1))
+            .is_ok()
+            .then(|| Self(gauge))
+    }
+}
+
+impl<T: AsRef<AtomicU64>> Drop for Active<T> {
+    fn drop(&mut self) {
+        self.0.as_ref().fetch_sub(1, Relaxed);
+    }
+}
+
+/// The `active` gauge of a route.
+#[derive(Clone, Debug)]
+pub struct RouteGauge(pub Arc<RouteStats>);
+
+impl AsRef<AtomicU64> for RouteGauge {
+    fn as_ref(&self) -> &AtomicU64 {
+        &self.0.active
+    }
+}
+
+/// The `active` gauge of a backend.
+#[derive(Clone, Debug)]
+pub struct BackendGauge(pub Arc<BackendStats>);
+
+impl AsRef<AtomicU64> for BackendGauge {
+    fn as_ref(&self) -> &AtomicU64 {
+        &self.0.active
+    }
+}
+
+/// A gauge of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(pub Arc<AtomicU64>);
+
+impl AsRef<AtomicU64> for Gauge {
+    fn as_ref(&self) -> &AtomicU64 {
+        &self.0
+    }
+}

@@ -1,0 +1,15 @@
+//! The real daemon in a real network namespace: real clients on one side, real TLS backends on the other.
+//!
+//! ```text
+//! client ns 10.9.1.2, fd09:1::2 -- c0 [node ns: mc-proxy] b0 -- backend ns 10.9.2.2, fd09:2::2
+//! ```
+
+mod backends;
+mod clients;
+mod control;
+mod limits;
+mod proxy_header;
+mod recovery;
+mod relay;
+mod scale;
+mod world;

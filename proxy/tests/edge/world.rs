@@ -1,0 +1,190 @@
+//! Three namespaces, a daemon and what tests ask of them.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result, bail};
+use mc_testkit::{
+    netns::{self, End, Namespace},
+    process::Process,
+    wait_for,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+pub(crate) const NODE: &str = "10.9.1.1";
+pub(crate) const NODE6: &str = "fd09:1::1";
+pub(crate) const CLIENT: &str = "10.9.1.2";
+pub(crate) const BACKEND: &str = "10.9.2.2";
+
+/// Dropped in this order: daemon, runtimes, namespaces, files, pins.
+pub(crate) struct World {
+    daemon: Option<Process>,
+    pub(crate) client_runtime: Runtime,
+    pub(crate) backend_runtime: Runtime,
+    pub(crate) client: Namespace,
+    pub(crate) backend: Namespace,
+    pub(crate) node: Namespace,
+    pub(crate) dir: TempDir,
+    pins: Pins,
+}
+
+struct Pins(PathBuf);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl World {
+    /// Namespaces and a configuration; the daemon is not started. `config` is added to the common part, which has
+    /// `[firewall]` last, so that it may begin with further keys of that section.
+    pub(crate) fn new(config: &str) -> Result<Self> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let (client, node, backend) = (Namespace::new("c")?, Namespace::new("n")?, Namespace::new("b")?);
+        netns::veth(
+            End { namespace: &client, interface: "eth0", addresses: &["10.9.1.2/24", "fd09:1::2/64"] },
+            End { namespace: &node, interface: "c0", addresses: &["10.9.1.1/24", "fd09:1::1/64"] },
+        )?;
+        netns::veth(
+            End { namespace: &backend, interface: "eth0", addresses: &["10.9.2.2/24", "fd09:2::2/64"] },
+            End { namespace: &node, interface: "b0", addresses: &["10.9.2.1/24", "fd09:2::1/64"] },
+        )?;
+        let dir = tempfile::tempdir()?;
+        let pins = Pins(format!("/sys/fs/bpf/mc-edge-{}-{n}", std::process::id()).into());
+        let text = format!(
+            "[metrics]\nlisten = \"127.0.0.1:9901\"\n[firewall]\npin_path = {:?}\ninterfaces = [\"c0\"]\n{config}",
+            pins.0
+        );
+        fs::write(dir.path().join("mc-proxy.toml"), text)?;
+        Ok(Self {
+            daemon: None,
+            client_runtime: client.runtime()?,
+            backend_runtime: backend.runtime()?,
+            client,
+            backend,
+            node,
+            dir,
+            pins,
+        })
+    }
+
+    /// [`Self::new`] with the daemon running and one IPv4 and one IPv6 listener on 443.
+    pub(crate) fn started(config: &str) -> Result<Self> {
+        let mut world = Self::new(config)?;
+        world.start()?;
+        world.ctl(&["listener", "add", "0.0.0.0:443"])?;
+        world.ctl(&["listener", "add", "[::]:443"])?;
+        Ok(world)
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = self.node.command(env!("CARGO_BIN_EXE_mc-proxy"));
+        command.arg("--root").arg(self.dir.path());
+        command
+    }
+
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let mut command = self.command();
+        command.arg("server");
+        let mut daemon = Process::start(&mut command)?;
+        daemon.wait_for_output("mc-proxy runs")?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    pub(crate) fn daemon(&mut self) -> &mut Process {
+        self.daemon.as_mut().expect("the daemon was started")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon was started").id()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.daemon.as_ref().map(Process::output).unwrap_or_default()
+    }
+
+    pub(crate) fn pins(&self) -> &std::path::Path {
+        &self.pins.0
+    }
+
+    fn ctl_output(&self, args: &[&str]) -> Result<Output> {
+        Command::new(env!("CARGO_BIN_EXE_mcproxyctl"))
+            .arg("--socket")
+            .arg(self.dir.path().join("admin.sock"))
+            .args(args)
+            .output()
+            .context("mcproxyctl does not run")
+    }
+
+    /// Runs mcproxyctl and returns what it printed.
+    pub(crate) fn ctl(&self, args: &[&str]) -> Result<String> {
+        let output = self.ctl_output(args)?;
+        if !output.status.success() {
+            bail!(
+                "mcproxyctl {args:?}: {}\n{}\ndaemon: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr),
+                self.log()
+            );
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Runs mcproxyctl, which must fail; returns its exit code and what it complained.
+    pub(crate) fn ctl_fails(&self, args: &[&str]) -> Result<(i32, String)> {
+        let output = self.ctl_output(args)?;
+        if output.status.success() {
+            bail!("mcproxyctl {args:?} should have failed: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        Ok((output.status.code().unwrap_or(-1), String::from_utf8(output.stderr)?))
+    }
+
+    /// `mcproxyctl --json`.
+    pub(crate) fn json(&self, args: &[&str]) -> Result<Value> {
+        let text = self.ctl(&[&["--json"], args].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("mcproxyctl --json {args:?} printed {text:?}"))
+    }
+
+    /// One scrape of the metrics.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        let output = self.node.command("curl").args(["-sSf", "http://127.0.0.1:9901/metrics"]).output()?;
+        if !output.status.success() {
+            bail!("scraping: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The value of the one sample that starts with `name` and has all `labels` (`key="value"`).
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        let text = self.metrics()?;
+        let found = text
+            .lines()
+            .filter(|l| l.starts_with(name) && labels.iter().all(|label| l.contains(label)))
+            .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum();
+        Ok(found)
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) fn wait_metric(&self, name: &str, labels: &[&str], wanted: f64) -> Result<()> {
+        wait_for(&format!("{name}{labels:?} = {wanted}"), || {
+            self.metric(name, labels).ok().filter(|v| (v - wanted).abs() < 0.5)
+        })
+        .map(drop)
+        .with_context(|| format!("daemon: {}", self.log()))
+    }
+
+    /// Runs a command in the client's namespace.
+    pub(crate) fn client_command(&self, program: &str, args: &[&str]) -> Result<Output> {
+        self.client.command(program).args(args).output().with_context(|| format!("{program} does not run"))
+    }
+}

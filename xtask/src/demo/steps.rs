@@ -1,0 +1,173 @@
+//! The steps of the demo, in order.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{
+    check_interrupted,
+    show::{
+        Expect::{Dropped, Refused, Reset, Says},
+        Show,
+    },
+    world::World,
+};
+use crate::command::output;
+
+const ALPHA: &str = "alpha.example.org";
+const BETA: &str = "beta.example.org";
+const FROM_ALPHA: &str = "this is alpha";
+const FROM_BETA: &str = "this is beta";
+
+type Step = fn(&mut World, &mut Show) -> Result<()>;
+
+/// Shows all steps.
+pub(super) fn all(world: &mut World, show: &mut Show) -> Result<()> {
+    const STEPS: &[Step] = &[
+        start,
+        routing,
+        unknown_names,
+        country,
+        ban,
+        block,
+        crash,
+        figures,
+    ];
+    for step in STEPS {
+        check_interrupted()?;
+        step(world, show)?;
+    }
+    Ok(())
+}
+
+fn start(world: &mut World, show: &mut Show) -> Result<()> {
+    show.step("The daemon starts with an empty table: nothing listens");
+    world.start_daemon()?;
+    show.ctl("status")?;
+    show.request("de", ALPHA, Refused)
+}
+
+fn routing(_: &mut World, show: &mut Show) -> Result<()> {
+    show.step("Listeners and routes: each name goes to its backend, TLS ends there");
+    for line in [
+        "listener add 0.0.0.0:443",
+        "listener add [::]:443",
+        "route add alpha.example.org --port 443 --backend 10.77.1.2:8443",
+        "route add beta.example.org --port 443 --backend 10.77.2.2:8443",
+        "route add *.beta.example.org --port 443 --backend 10.77.2.2:8443",
+        "route list",
+    ] {
+        show.ctl(line)?;
+    }
+    show.request("de", ALPHA, Says(FROM_ALPHA))?;
+    show.request("us", BETA, Says(FROM_BETA))?;
+    show.request("us6", ALPHA, Says(FROM_ALPHA))?;
+    show.request("de6", "any.beta.example.org", Says(FROM_BETA))
+}
+
+fn unknown_names(_: &mut World, show: &mut Show) -> Result<()> {
+    show.step("A name without a route is denied: reset");
+    show.request("de", "gamma.example.org", Reset)?;
+    show.run(
+        "ctl",
+        "explain 192.0.2.10 --sni gamma.example.org",
+        Says("gamma.example.org"),
+    )?;
+    show.step("Explain says what would happen, and which rule decides");
+    show.run(
+        "ctl",
+        "explain 192.0.2.10 --sni alpha.example.org",
+        Says("10.77.1.2:8443"),
+    )
+}
+
+fn country(_: &mut World, show: &mut Show) -> Result<()> {
+    show.step("Block a country: its packets are dropped in the kernel, others pass");
+    show.ctl("firewall country block US")?;
+    show.request("us", ALPHA, Dropped)?;
+    show.request("us6", ALPHA, Dropped)?;
+    show.request("de", ALPHA, Says(FROM_ALPHA))?;
+    show.run(
+        "ctl",
+        "explain 198.51.100.10 --sni alpha.example.org",
+        Says("US"),
+    )?;
+
+    show.step("The same with --action reset: refused at once, by an RST from XDP");
+    show.ctl("firewall country block US --action reset")?;
+    show.request("us", ALPHA, Refused)?;
+    show.request("us6", ALPHA, Refused)?;
+
+    show.step("The same with --action observe: counted, and let through");
+    show.ctl("firewall country block US --action observe")?;
+    show.request("us", ALPHA, Says(FROM_ALPHA))?;
+    show.run("ctl", "stats", Says("observe"))?;
+    show.ctl("firewall country allow US")?;
+    show.request("us", ALPHA, Says(FROM_ALPHA))
+}
+
+fn ban(_: &mut World, show: &mut Show) -> Result<()> {
+    show.step("Ban an address for a while");
+    show.ctl("firewall ban 192.0.2.10 --ttl 10m")?;
+    show.request("de", ALPHA, Dropped)?;
+    show.run(
+        "ctl",
+        "explain 192.0.2.10 --sni alpha.example.org",
+        Says("ban"),
+    )?;
+    show.ctl("firewall unban 192.0.2.10")?;
+    show.request("de", ALPHA, Says(FROM_ALPHA))
+}
+
+fn block(_: &mut World, show: &mut Show) -> Result<()> {
+    show.step("Block a network, and observe another");
+    show.ctl("firewall block 198.51.100.0/24")?;
+    show.ctl("firewall block 192.0.2.0/24 --action observe")?;
+    show.request("us", BETA, Dropped)?;
+    show.request("de", BETA, Says(FROM_BETA))?;
+    show.ctl("firewall list")?;
+    show.ctl("firewall unblock 192.0.2.0/24")
+}
+
+fn crash(world: &mut World, show: &mut Show) -> Result<()> {
+    show.step("Kill the daemon: the firewall stays, pinned in the kernel");
+    println!("$ kill -9 (mc-proxy)");
+    world.kill_daemon()?;
+    show.request("us", BETA, Dropped)?;
+    show.request("de", BETA, Refused)?;
+
+    show.step(
+        "The next daemon takes the firewall over; listeners and routes come back from SQLite",
+    );
+    println!("$ mc-proxy server …");
+    world.start_daemon()?;
+    show.request("us", BETA, Dropped)?;
+    show.request("de", BETA, Says(FROM_BETA))?;
+    show.ctl("firewall unblock 198.51.100.0/24")?;
+    show.request("us", BETA, Says(FROM_BETA))
+}
+
+fn figures(world: &mut World, show: &mut Show) -> Result<()> {
+    show.step("The kernel's maps are what the database says");
+    show.ctl("maps verify")?;
+    show.step("Figures: stats, and Prometheus's view");
+    show.run("ctl", "stats", Says(ALPHA))?;
+    let metrics = output(&mut Command::new(world.directory.join("metrics")))?;
+    println!("$ {}", show.shown("metrics"));
+    let ours: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("mc_proxy_"))
+        .collect();
+    for line in ours.iter().filter(|line| !line.ends_with(" 0")).take(20) {
+        println!("  {line}");
+    }
+    println!("  ({} series)", ours.len());
+    let dropped = ours
+        .iter()
+        .any(|line| line.contains("drop") && !line.ends_with(" 0"));
+    show.expect(
+        dropped,
+        "expected a series that counts dropped packets, above 0",
+    );
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask test`: everything that can fail, on this machine's kernel.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::geteuid;
+
+use crate::{
+    command::{cargo, installed, run, run_picking},
+    demo,
+    setup::{self, Need},
+};
+
+/// Seconds for each fuzz target: finds what breaks at once; long runs are for a person to start.
+const FUZZ_SECONDS: u32 = 5;
+
+/// All tests, doc tests, fuzz targets, the demo.
+pub(crate) fn test() -> Result<()> {
+    if !geteuid().is_root() {
+        bail!("the tests load eBPF programs and make network namespaces: run them as root");
+    }
+    setup::ensure(&[Need::Build, Need::Run, Need::Fuzz])?;
+    let mut closing = workspace_tests()?;
+    closing.extend(run_picking(
+        &mut cargo(["test", "--workspace", "--doc"]),
+        is_closing,
+    )?);
+    for target in fuzz_targets()? {
+        fuzz(&target)?;
+        closing.push(format!("fuzz {target}: nothing found in {FUZZ_SECONDS} s"));
+    }
+    demo::up(demo::Up {
+        check: true,
+        keep: false,
+    })?;
+    closing.push("up --check: every step as described".to_owned());
+
+    println!("\nAll passed:");
+    for line in closing {
+        println!("  {line}");
+    }
+    Ok(())
+}
+
+fn workspace_tests() -> Result<Vec<String>> {
+    let mut command = if installed("cargo-nextest") {
+        cargo(["nextest", "run", "--workspace", "--no-fail-fast"])
+    } else {
+        cargo(["test", "--workspace", "--all-targets", "--no-fail-fast"])
+    };
+    run_picking(&mut command, is_closing)
+}
+
+/// Lines in which cargo test or nextest says how many tests ran.
+fn is_closing(line: &str) -> bool {
+    let line = line.trim_start();
+    let ran_something = !line.contains(" 0 passed; 0 failed; 0 ignored;");
+    line.starts_with("Summary [") || (line.starts_with("test result:") && ran_something)
+}
+
+fn fuzz_directory() -> PathBuf {
+    crate::workspace().join("proxy/fuzz")
+}
+
+fn fuzz_targets() -> Result<Vec<String>> {
+    let path = fuzz_directory().join("Cargo.toml");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let manifest: toml::Table = text
+        .parse()
+        .with_context(|| format!("{} is not TOML", path.display()))?;
+    let bins = manifest.get("bin").and_then(toml::Value::as_array);
+    let names = bins
+        .into_iter()
+        .flatten()
+        .filter_map(|bin| bin.get("name")?.as_str());
+    Ok(names.map(str::to_owned).collect())
+}
+
+fn fuzz(target: &str) -> Result<()> {
+    let mut command = cargo(["fuzz", "run", "--fuzz-dir"]);
+    command
+        .arg(fuzz_directory())
+        .arg("--target-dir")
+        .arg(crate::target_dir().join("fuzz"))
+        .arg(target)
+        .arg("--");
+    command.arg(format!("-max_total_time={FUZZ_SECONDS}")).arg("-verbosity=0");
+    // cargo-fuzz passes -Z flags; the toolchain is the workspace's.
+    run(command.env("RUSTC_BOOTSTRAP", "1"))
+}
