@@ -102,7 +102,8 @@ pub(super) fn rates(limits: &RateLimits) -> String {
         None => format!("{what} off"),
         Some(l) => {
             let action = rows::action_text(l.action);
-            format!("{what} {}/s, burst {}, {action}", l.per_second, l.burst)
+            let rate = mcdsl::human::rate(l.per_second);
+            format!("{what} {rate}, burst {}, {action}", l.burst)
         }
     };
     let packets = one("packets", limits.packets);

@@ -513,7 +513,7 @@ fn the_audit_reads_like_what_was_typed() {
             "the kernel said no: route a.example on port 443 goes",
             "[::]:443; PROXY header from 10.0.0.0/8, fd00::/8",
             "only ??, DE; others reset",
-            "connections 0.25/s, burst 100, observe; packets off",
+            "connections 15/m, burst 100, observe; packets off",
             "block 192.0.2.0/24, block 2001:db8::/32",
             "no room: rules [block 192.0.2.0/24, block 2001:db8::/32] go, [] are back",
         ]

@@ -250,12 +250,14 @@ fn rules(count: u32) -> String {
 }
 
 async fn add(client: &mut Client, out: Output, request: pb::AddRulesRequest) -> Result {
+    // What was asked for; the answer's is what is left of it already.
+    let ttl = request.rules.first().map_or(0, |r| r.ttl_s);
     let added = call_add(client.admin().await?.add_rules(request))
         .await?
         .rules;
     let sentence = match added.as_slice() {
-        [rule] if rule.ttl_s != 0 => {
-            let ttl = human::duration_short(Duration::from_secs(rule.ttl_s));
+        [rule] if ttl != 0 => {
+            let ttl = human::duration(Duration::from_secs(ttl));
             format!("{} {} for {ttl}", view::kind(rule.kind), rule.cidr)
         }
         [rule] => format!("{} {}", view::kind(rule.kind), rule.cidr),

@@ -2,7 +2,10 @@
 
 use clap::{Subcommand, ValueEnum};
 use mc_proto::mcproxy::v1 as pb;
-use mcdsl::cli::{Failure, Output};
+use mcdsl::{
+    cli::{Failure, Output},
+    human,
+};
 
 use crate::{
     Result,
@@ -97,21 +100,11 @@ pub(crate) fn row(what: &str, limit: Option<&pb::RateLimit>) -> Vec<String> {
     let Some(limit) = limit.filter(|l| l.per_second > 0.0) else {
         return [what, "off", "-", "-", "-"].map(str::to_owned).to_vec();
     };
-    let rate = match limit.per_second {
-        r if r >= 1.0 => format!("{r}/s"),
-        r if r * 60.0 >= 1.0 => format!("{}/m", trim(r * 60.0)),
-        r => format!("{}/h", trim(r * 3600.0)),
-    };
     vec![
         what.to_owned(),
-        rate,
+        human::rate(limit.per_second),
         limit.burst.to_string(),
         view::action(limit.action).to_owned(),
         limit.exceeded.to_string(),
     ]
-}
-
-/// Three digits after the point at most: 10/m is stored as 0.1666…/s.
-fn trim(rate: f64) -> f64 {
-    (rate * 1000.0).round() / 1000.0
 }
