@@ -85,6 +85,10 @@ fn parse_v1(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
     let Some(end) = window.windows(2).position(|w| w == b"\r\n") else {
         return if buf.len() >= MAX_V1 { Err(ProxyError::TooLong) } else { Ok(None) };
     };
+    // "The receiver must ignore anything presented before the CRLF": it need not be text.
+    if let Some([] | [b' ', ..]) = window[..end].strip_prefix(b"PROXY UNKNOWN") {
+        return Ok(Some((Header::Local, end + 2)));
+    }
     let line = std::str::from_utf8(&window[..end]).map_err(|_| ProxyError::Malformed("not ASCII"))?;
     let header = parse_line(line)?;
     Ok(Some((header, end + 2)))
@@ -94,10 +98,6 @@ fn parse_line(line: &str) -> Result<Header, ProxyError> {
     let mut words = line.split(' ').skip(1);
     let mut next = |what| words.next().ok_or(ProxyError::Malformed(what));
     let family = next("family")?;
-    if family == "UNKNOWN" {
-        // "the receiver must ignore anything presented before the CRLF"
-        return Ok(Header::Local);
-    }
     let (source, destination) = (next("source")?, next("destination")?);
     let (source_port, destination_port) = (port(next("source port")?)?, port(next("destination port")?)?);
     if words.next().is_some() {
@@ -141,18 +141,20 @@ fn parse_v2(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
         _ => return Err(ProxyError::Malformed("version or command")),
     };
     let addresses = match head[13] {
+        // "Discard the protocol block including the family which is ignored."
+        _ if command == Command::Local => 0,
         0x11 => 12,
         0x21 => 36,
         // Datagrams and Unix sockets do not arrive on a TCP listener; UNSPEC carries no address.
         0x00 | 0x12 | 0x22 | 0x31 | 0x32 => 0,
         _ => return Err(ProxyError::Malformed("family or protocol")),
     };
-    if command == Command::Proxy && length < addresses {
+    if length < addresses {
         return Err(ProxyError::Malformed("addresses are cut"));
     }
     let Some(body) = rest.get(..length) else { return Ok(None) };
     let consumed = V2_HEADER + length;
-    if command == Command::Local || addresses == 0 {
+    if addresses == 0 {
         return Ok(Some((Header::Local, consumed)));
     }
     let (addresses, tlvs) = body.split_at(addresses);
@@ -216,7 +218,8 @@ fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
     })
 }
 
-/// Appends a v2 header. Addresses of different families are both written as IPv6.
+/// Appends a v2 header. Addresses of different families are both written as IPv6. An authority or a protocol name
+/// above 255 bytes is left out: there are none.
 pub fn encode_v2(
     source: SocketAddr,
     destination: SocketAddr,
@@ -243,10 +246,11 @@ pub fn encode_v2(
     out.extend(destination.port().to_be_bytes());
     let tlvs = [(PP2_TYPE_AUTHORITY, authority.map(str::as_bytes)), (PP2_TYPE_ALPN, alpn)];
     for (kind, value) in tlvs {
-        // A hostname has at most 253 bytes, a protocol name 255: a length of 16 bits is enough.
-        if let Some((value, length)) = value.and_then(|v| Some((v, u16::try_from(v.len()).ok()?))) {
+        // A hostname has at most 253 bytes, a protocol name 255: what is longer is neither, and must not reach the
+        // header's own length of 16 bits.
+        if let Some((value, length)) = value.and_then(|v| Some((v, u8::try_from(v.len()).ok()?))) {
             out.push(kind);
-            out.extend(length.to_be_bytes());
+            out.extend(u16::from(length).to_be_bytes());
             out.extend_from_slice(value);
         }
     }
@@ -275,6 +279,8 @@ mod tests {
             ("a mapped source is IPv4", b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n", Ok(Some("192.0.2.1:1"))),
             ("UNKNOWN", b"PROXY UNKNOWN\r\n", Ok(None)),
             ("UNKNOWN with anything", b"PROXY UNKNOWN 1 2 x\r\n", Ok(None)),
+            ("UNKNOWN with what is no text", b"PROXY UNKNOWN \xff\xfe\r\n", Ok(None)),
+            ("no family", b"PROXY UNKNOWNS\r\n", malformed),
             ("two spaces", b"PROXY  TCP4 192.0.2.1 192.0.2.2 1 2\r\n", malformed),
             ("a leading zero in a port", b"PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n", malformed),
             ("a signed port", b"PROXY TCP4 192.0.2.1 192.0.2.2 +1 2\r\n", malformed),
@@ -306,6 +312,7 @@ mod tests {
         let with = |tlv: &[u8]| v2(0x21, 0x11, &[&addresses[..], tlv].concat());
         assert!(matches!(parse(&with(&[])), Ok(Some((Header::Proxied { .. }, 28)))));
         assert_eq!(parse(&v2(0x20, 0, b"anything")), Ok(Some((Header::Local, 24))), "LOCAL ignores its body");
+        assert_eq!(parse(&v2(0x20, 0xff, &[])), Ok(Some((Header::Local, 16))), "LOCAL ignores its family");
         assert_eq!(parse(&v2(0x21, 0, &[])), Ok(Some((Header::Local, 16))), "UNSPEC");
         for (description, bytes) in [
             ("version 1", v2(0x11, 0x11, &addresses)),
@@ -343,6 +350,15 @@ mod tests {
             alpn: Some(b"h2"[..].into()),
         };
         assert_eq!(parse(&bytes), Ok(Some((header, bytes.len()))));
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_name_is_not_written() {
+        let (source, destination) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:443".parse().unwrap());
+        let mut bytes = Vec::new();
+        encode_v2(source, destination, Some(&"a".repeat(65_535)), Some(&[b'a'; 256]), &mut bytes);
+        let header = Header::Proxied { source, destination, authority: None, alpn: None };
+        assert_eq!(parse(&bytes), Ok(Some((header, 28))));
     }
 
     #[test]
