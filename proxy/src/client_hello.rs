@@ -20,13 +20,16 @@ const TYPE_CLIENT_HELLO: u8 = 1;
 const EXTENSION_SERVER_NAME: u16 = 0;
 const EXTENSION_ALPN: u16 = 16;
 const NAME_TYPE_HOST: u8 = 0;
+/// Protocol names kept; the rest is checked and left out. Clients offer at most a handful, but 16 KiB hold 8,000 names
+/// of a byte, each of which would be an allocation.
+const MAX_PROTOCOLS: usize = 32;
 
 /// What routing needs of a ClientHello.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientHello {
     /// The one host_name of server_name (RFC 6066 §3).
     pub sni: Option<Hostname>,
-    /// Protocol names in the client's order (RFC 7301 §3.1).
+    /// Protocol names in the client's order (RFC 7301 §3.1); the first 32 of them.
     pub alpn: Vec<Box<[u8]>>,
 }
 
@@ -219,7 +222,7 @@ fn parse(body: &[u8]) -> Result<ClientHello, HelloError> {
     if !input.is_empty() {
         return Err(HelloError::Malformed("bytes behind the extensions"));
     }
-    // One bit per type: "There MUST NOT be more than one extension of the same type" (RFC 8446 §4.2).
+    // "There MUST NOT be more than one extension of the same type" (RFC 8446 §4.2).
     let mut seen = Vec::new();
     while !extensions.is_empty() {
         let kind = extensions.u16()?;
@@ -263,7 +266,9 @@ fn protocols(mut input: Input<'_>) -> Result<Vec<Box<[u8]>>, HelloError> {
         if name.is_empty() {
             return Err(HelloError::Malformed("empty protocol name"));
         }
-        protocols.push(name.0.into());
+        if protocols.len() < MAX_PROTOCOLS {
+            protocols.push(name.0.into());
+        }
     }
     Ok(protocols)
 }
@@ -403,6 +408,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn protocol_names_beyond_the_bound_are_checked_but_not_kept() {
+        let list = |names: &[u8]| [&(names.len() as u16).to_be_bytes()[..], names].concat();
+        let many = b"\x01a".repeat(1000);
+        let got = Reader::default().advance(&hello(&[(16, &list(&many))])).unwrap().unwrap();
+        assert_eq!(got.alpn.len(), MAX_PROTOCOLS);
+        let cut = [&many[..], b"\x02a"].concat();
+        assert!(Reader::default().advance(&hello(&[(16, &list(&cut))])).is_err());
     }
 
     #[test]

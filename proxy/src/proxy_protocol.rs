@@ -83,14 +83,13 @@ pub fn parse(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
 fn parse_v1(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
     let window = &buf[..buf.len().min(MAX_V1)];
     let Some(end) = window.windows(2).position(|w| w == b"\r\n") else {
-        return if buf.len() >= MAX_V1 {
-            Err(ProxyError::TooLong)
-        } else {
-            Ok(None)
-        };
+        return if buf.len() >= MAX_V1 { Err(ProxyError::TooLong) } else { Ok(None) };
     };
-    let line =
-        std::str::from_utf8(&window[..end]).map_err(|_| ProxyError::Malformed("not ASCII"))?;
+    // "The receiver must ignore anything presented before the CRLF": it need not be text.
+    if let Some([] | [b' ', ..]) = window[..end].strip_prefix(b"PROXY UNKNOWN") {
+        return Ok(Some((Header::Local, end + 2)));
+    }
+    let line = std::str::from_utf8(&window[..end]).map_err(|_| ProxyError::Malformed("not ASCII"))?;
     let header = parse_line(line)?;
     Ok(Some((header, end + 2)))
 }
@@ -99,15 +98,8 @@ fn parse_line(line: &str) -> Result<Header, ProxyError> {
     let mut words = line.split(' ').skip(1);
     let mut next = |what| words.next().ok_or(ProxyError::Malformed(what));
     let family = next("family")?;
-    if family == "UNKNOWN" {
-        // "the receiver must ignore anything presented before the CRLF"
-        return Ok(Header::Local);
-    }
     let (source, destination) = (next("source")?, next("destination")?);
-    let (source_port, destination_port) = (
-        port(next("source port")?)?,
-        port(next("destination port")?)?,
-    );
+    let (source_port, destination_port) = (port(next("source port")?)?, port(next("destination port")?)?);
     if words.next().is_some() {
         return Err(ProxyError::Malformed("words behind the ports"));
     }
@@ -119,21 +111,13 @@ fn parse_line(line: &str) -> Result<Header, ProxyError> {
         }
         .map_err(|_| ProxyError::Malformed("address"))
     };
-    Ok(proxied(
-        address(source)?,
-        source_port,
-        address(destination)?,
-        destination_port,
-    ))
+    Ok(proxied(address(source)?, source_port, address(destination)?, destination_port))
 }
 
 fn port(text: &str) -> Result<u16, ProxyError> {
     let canonical = text == "0" || !text.starts_with('0');
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse()
-        .ok()
-        .filter(|_| canonical && digits)
-        .ok_or(ProxyError::Malformed("port"))
+    text.parse().ok().filter(|_| canonical && digits).ok_or(ProxyError::Malformed("port"))
 }
 
 fn proxied(source: IpAddr, source_port: u16, destination: IpAddr, destination_port: u16) -> Header {
@@ -146,9 +130,7 @@ fn proxied(source: IpAddr, source_port: u16, destination: IpAddr, destination_po
 }
 
 fn parse_v2(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
-    let Some((head, rest)) = buf.split_at_checked(V2_HEADER) else {
-        return Ok(None);
-    };
+    let Some((head, rest)) = buf.split_at_checked(V2_HEADER) else { return Ok(None) };
     let length = usize::from(u16::from_be_bytes([head[14], head[15]]));
     if V2_HEADER + length > MAX_HEADER {
         return Err(ProxyError::TooLong);
@@ -159,20 +141,20 @@ fn parse_v2(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
         _ => return Err(ProxyError::Malformed("version or command")),
     };
     let addresses = match head[13] {
+        // "Discard the protocol block including the family which is ignored."
+        _ if command == Command::Local => 0,
         0x11 => 12,
         0x21 => 36,
         // Datagrams and Unix sockets do not arrive on a TCP listener; UNSPEC carries no address.
         0x00 | 0x12 | 0x22 | 0x31 | 0x32 => 0,
         _ => return Err(ProxyError::Malformed("family or protocol")),
     };
-    if command == Command::Proxy && length < addresses {
+    if length < addresses {
         return Err(ProxyError::Malformed("addresses are cut"));
     }
-    let Some(body) = rest.get(..length) else {
-        return Ok(None);
-    };
+    let Some(body) = rest.get(..length) else { return Ok(None) };
     let consumed = V2_HEADER + length;
-    if command == Command::Local || addresses == 0 {
+    if addresses == 0 {
         return Ok(Some((Header::Local, consumed)));
     }
     let (addresses, tlvs) = body.split_at(addresses);
@@ -197,31 +179,18 @@ fn read_addresses(bytes: &[u8]) -> Header {
         }
     };
     let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-    proxied(
-        address(0),
-        port(2 * size),
-        address(size),
-        port(2 * size + 2),
-    )
+    proxied(address(0), port(2 * size), address(size), port(2 * size + 2))
 }
 
 fn with_tlvs(mut header: Header, whole: &[u8], mut tlvs: &[u8]) -> Result<Header, ProxyError> {
-    let Header::Proxied {
-        authority, alpn, ..
-    } = &mut header
-    else {
-        return Ok(header);
-    };
+    let Header::Proxied { authority, alpn, .. } = &mut header else { return Ok(header) };
     while !tlvs.is_empty() {
         let cut = ProxyError::Malformed("a TLV is cut");
         let (head, rest) = tlvs.split_at_checked(3).ok_or(cut)?;
-        let (value, rest) = rest
-            .split_at_checked(usize::from(u16::from_be_bytes([head[1], head[2]])))
-            .ok_or(cut)?;
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[1], head[2]]))).ok_or(cut)?;
         match head[0] {
             PP2_TYPE_AUTHORITY => {
-                let name =
-                    Hostname::from_bytes(value).map_err(|_| ProxyError::Malformed("authority"))?;
+                let name = Hostname::from_bytes(value).map_err(|_| ProxyError::Malformed("authority"))?;
                 *authority = Some(name);
             }
             PP2_TYPE_ALPN => *alpn = Some(value.into()),
@@ -238,27 +207,19 @@ fn check_crc(whole: &[u8], value: &[u8]) -> Result<(), ProxyError> {
     let wrong = ProxyError::Malformed("CRC32c");
     let stated = u32::from_be_bytes(value.try_into().map_err(|_| wrong)?);
     let at = value.as_ptr() as usize - whole.as_ptr() as usize;
-    let zeroed = whole
-        .iter()
-        .enumerate()
-        .map(|(i, b)| if (at..at + 4).contains(&i) { 0 } else { *b });
-    if crc32c(zeroed) == stated {
-        Ok(())
-    } else {
-        Err(wrong)
-    }
+    let zeroed = whole.iter().enumerate().map(|(i, b)| if (at..at + 4).contains(&i) { 0 } else { *b });
+    if crc32c(zeroed) == stated { Ok(()) } else { Err(wrong) }
 }
 
 /// CRC-32C (Castagnoli), RFC 3720 appendix B.4, bit by bit: headers are short and rare.
 fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
     !bytes.fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
-        })
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
     })
 }
 
-/// Appends a v2 header. Addresses of different families are both written as IPv6.
+/// Appends a v2 header. Addresses of different families are both written as IPv6. An authority or a protocol name
+/// above 255 bytes is left out: there are none.
 pub fn encode_v2(
     source: SocketAddr,
     destination: SocketAddr,
@@ -283,15 +244,13 @@ pub fn encode_v2(
     }
     out.extend(source.port().to_be_bytes());
     out.extend(destination.port().to_be_bytes());
-    let tlvs = [
-        (PP2_TYPE_AUTHORITY, authority.map(str::as_bytes)),
-        (PP2_TYPE_ALPN, alpn),
-    ];
+    let tlvs = [(PP2_TYPE_AUTHORITY, authority.map(str::as_bytes)), (PP2_TYPE_ALPN, alpn)];
     for (kind, value) in tlvs {
-        // A hostname has at most 253 bytes, a protocol name 255: a length of 16 bits is enough.
-        if let Some((value, length)) = value.and_then(|v| Some((v, u16::try_from(v.len()).ok()?))) {
+        // A hostname has at most 253 bytes, a protocol name 255: what is longer is neither, and must not reach the
+        // header's own length of 16 bits.
+        if let Some((value, length)) = value.and_then(|v| Some((v, u8::try_from(v.len()).ok()?))) {
             out.push(kind);
-            out.extend(length.to_be_bytes());
+            out.extend(u16::from(length).to_be_bytes());
             out.extend_from_slice(value);
         }
     }
@@ -315,62 +274,20 @@ mod tests {
         let malformed = Err(ProxyError::Malformed(""));
         let long = [&b"PROXY UNKNOWN "[..], &[b'x'; 100], b"\r\n"].concat();
         for (description, line, wanted) in [
-            (
-                "TCP4",
-                &b"PROXY TCP4 192.0.2.1 192.0.2.2 65535 443\r\n"[..],
-                Ok(Some("192.0.2.1:65535")),
-            ),
-            (
-                "TCP6",
-                b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n",
-                Ok(Some("[2001:db8::1]:1")),
-            ),
-            (
-                "a mapped source is IPv4",
-                b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n",
-                Ok(Some("192.0.2.1:1")),
-            ),
+            ("TCP4", &b"PROXY TCP4 192.0.2.1 192.0.2.2 65535 443\r\n"[..], Ok(Some("192.0.2.1:65535"))),
+            ("TCP6", b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n", Ok(Some("[2001:db8::1]:1"))),
+            ("a mapped source is IPv4", b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n", Ok(Some("192.0.2.1:1"))),
             ("UNKNOWN", b"PROXY UNKNOWN\r\n", Ok(None)),
-            (
-                "UNKNOWN with anything",
-                b"PROXY UNKNOWN 1 2 x\r\n",
-                Ok(None),
-            ),
-            (
-                "two spaces",
-                b"PROXY  TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
-                malformed,
-            ),
-            (
-                "a leading zero in a port",
-                b"PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n",
-                malformed,
-            ),
-            (
-                "a signed port",
-                b"PROXY TCP4 192.0.2.1 192.0.2.2 +1 2\r\n",
-                malformed,
-            ),
-            (
-                "a port above 65535",
-                b"PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n",
-                malformed,
-            ),
-            (
-                "the wrong family",
-                b"PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n",
-                malformed,
-            ),
-            (
-                "a word too many",
-                b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n",
-                malformed,
-            ),
-            (
-                "a port too few",
-                b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n",
-                malformed,
-            ),
+            ("UNKNOWN with anything", b"PROXY UNKNOWN 1 2 x\r\n", Ok(None)),
+            ("UNKNOWN with what is no text", b"PROXY UNKNOWN \xff\xfe\r\n", Ok(None)),
+            ("no family", b"PROXY UNKNOWNS\r\n", malformed),
+            ("two spaces", b"PROXY  TCP4 192.0.2.1 192.0.2.2 1 2\r\n", malformed),
+            ("a leading zero in a port", b"PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n", malformed),
+            ("a signed port", b"PROXY TCP4 192.0.2.1 192.0.2.2 +1 2\r\n", malformed),
+            ("a port above 65535", b"PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n", malformed),
+            ("the wrong family", b"PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n", malformed),
+            ("a word too many", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n", malformed),
+            ("a port too few", b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n", malformed),
             ("above 107 bytes", &long, Err(ProxyError::TooLong)),
             ("a ClientHello", b"\x16\x03\x01", Err(ProxyError::Missing)),
         ] {
@@ -380,43 +297,23 @@ mod tests {
             });
             match (got, wanted) {
                 (Err(ProxyError::Malformed(_)), Err(ProxyError::Malformed(_))) => {}
-                (got, wanted) => assert_eq!(
-                    got.as_ref().map(Option::as_deref),
-                    wanted.as_ref().map(|w| *w),
-                    "{description}"
-                ),
+                (got, wanted) => assert_eq!(got.as_ref().map(Option::as_deref), wanted.as_ref().map(|w| *w), "{description}"),
             }
         }
     }
 
     fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
-        [
-            &SIGNATURE[..],
-            &[command, family],
-            &(body.len() as u16).to_be_bytes(),
-            body,
-        ]
-        .concat()
+        [&SIGNATURE[..], &[command, family], &(body.len() as u16).to_be_bytes(), body].concat()
     }
 
     #[test]
     fn v2_headers() {
         let addresses = [192, 0, 2, 1, 192, 0, 2, 2, 0, 80, 1, 187];
         let with = |tlv: &[u8]| v2(0x21, 0x11, &[&addresses[..], tlv].concat());
-        assert!(matches!(
-            parse(&with(&[])),
-            Ok(Some((Header::Proxied { .. }, 28)))
-        ));
-        assert_eq!(
-            parse(&v2(0x20, 0, b"anything")),
-            Ok(Some((Header::Local, 24))),
-            "LOCAL ignores its body"
-        );
-        assert_eq!(
-            parse(&v2(0x21, 0, &[])),
-            Ok(Some((Header::Local, 16))),
-            "UNSPEC"
-        );
+        assert!(matches!(parse(&with(&[])), Ok(Some((Header::Proxied { .. }, 28)))));
+        assert_eq!(parse(&v2(0x20, 0, b"anything")), Ok(Some((Header::Local, 24))), "LOCAL ignores its body");
+        assert_eq!(parse(&v2(0x20, 0xff, &[])), Ok(Some((Header::Local, 16))), "LOCAL ignores its family");
+        assert_eq!(parse(&v2(0x21, 0, &[])), Ok(Some((Header::Local, 16))), "UNSPEC");
         for (description, bytes) in [
             ("version 1", v2(0x11, 0x11, &addresses)),
             ("command 2", v2(0x22, 0x11, &addresses)),
@@ -428,15 +325,9 @@ mod tests {
             ("a checksum of 3 bytes", with(&[3, 0, 3, 1, 2, 3])),
             ("an authority that is no name", with(&[2, 0, 1, b' '])),
         ] {
-            assert!(
-                matches!(parse(&bytes), Err(ProxyError::Malformed(_))),
-                "{description}"
-            );
+            assert!(matches!(parse(&bytes), Err(ProxyError::Malformed(_))), "{description}");
         }
-        assert_eq!(
-            parse(&v2(0x21, 0x11, &[0; MAX_HEADER])),
-            Err(ProxyError::TooLong)
-        );
+        assert_eq!(parse(&v2(0x21, 0x11, &[0; MAX_HEADER])), Err(ProxyError::TooLong));
         let mut checked = with(&[3, 0, 4, 0, 0, 0, 0]);
         let crc = crc32c(checked.iter().copied()).to_be_bytes();
         let at = checked.len() - 4;
@@ -447,17 +338,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_every_prefix_wants_more() {
         let mut bytes = Vec::new();
-        let (source, destination) = (
-            "192.0.2.1:1".parse().unwrap(),
-            "[2001:db8::1]:443".parse().unwrap(),
-        );
-        encode_v2(
-            source,
-            destination,
-            Some("a.example"),
-            Some(b"h2"),
-            &mut bytes,
-        );
+        let (source, destination) = ("192.0.2.1:1".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap());
+        encode_v2(source, destination, Some("a.example"), Some(b"h2"), &mut bytes);
         for n in 0..bytes.len() {
             assert_eq!(parse(&bytes[..n]), Ok(None), "{n} bytes");
         }
@@ -468,6 +350,15 @@ mod tests {
             alpn: Some(b"h2"[..].into()),
         };
         assert_eq!(parse(&bytes), Ok(Some((header, bytes.len()))));
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_name_is_not_written() {
+        let (source, destination) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:443".parse().unwrap());
+        let mut bytes = Vec::new();
+        encode_v2(source, destination, Some(&"a".repeat(65_535)), Some(&[b'a'; 256]), &mut bytes);
+        let header = Header::Proxied { source, destination, authority: None, alpn: None };
+        assert_eq!(parse(&bytes), Ok(Some((header, 28))));
     }
 
     #[test]
