@@ -1,13 +1,15 @@
 //! Moving bytes between two connected TCP sockets.
 //!
-//! One trait, chosen per connection.
-//! `SockmapEngine` redirects in the kernel and falls back to it on the spot. Whatever ends a connection other than
+//! One trait, chosen per connection. [`CopyEngine`] is always available and always correct;
+//! [`SockmapEngine`] redirects in the kernel and falls back to it on the spot. Whatever ends a connection other than
 //! both sides' FIN resets both sockets: a truncated stream must never look complete.
 //!
 //! Rejected: two tasks per connection (twice the memory and wake-ups, and a shared end to agree on).
 
 mod copy;
 mod pool;
+mod sockmap;
+mod sys;
 
 use std::{
     io,
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     copy::CopyEngine,
     pool::{BUFFER_LEN, BufferPool, MAX_SPARE},
+    sockmap::{SockmapEngine, SockmapError},
 };
 
 /// When to end a connection that nobody closes.
