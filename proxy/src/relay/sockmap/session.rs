@@ -287,7 +287,12 @@ impl Direction {
                 Poll::Ready(ready) => ready.map_err(|e| failed(&e))?,
             }
             let mut buffer = ends.pool.take();
-            match ends.from.try_read(&mut buffer) {
+            let result = match ends.from.try_read(&mut buffer) {
+                // The psock's receive says this, without an error pending, of a socket on which both FINs were exchanged.
+                Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(0),
+                result => result,
+            };
+            match result {
                 Ok(0) => {
                     ends.pool.give(buffer);
                     if self.redirecting {
