@@ -26,7 +26,7 @@ use crate::{
     firewall::Firewall,
     hostname::Hostname,
     proxy_protocol::{self, Header},
-    relay::{Engine, Job, Limits, Outcome},
+    relay::{End, Engine, Job, Limits, Outcome},
     router::{LiveRoute, Router},
     spec::EngineKind,
     stats::{Active, BackendGauge, Gauge, Reasons, RouteGauge},
@@ -211,12 +211,12 @@ async fn relay(context: &Context, client: TcpStream, established: Established) {
     };
     let Outcome {
         end,
-        engine: used,
+        engine_used: used,
         fallback,
     } = engine.relay(job).await;
     route.stats.count_engine(used, fallback.unwrap_or(missing));
-    if let Some(reason) = end.error() {
-        route.stats.errors.count(reason);
+    if end != End::Closed {
+        route.stats.errors.count(end.label());
     }
     drop((route_gauge, backend_gauge));
 }

@@ -25,7 +25,7 @@ use crate::{
     geoip::{GeoIp, GeoIpError},
     kernel::{Kernel, KernelError},
     metrics,
-    relay::{self, Engine},
+    relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
     routes::{RouteTable, RouteTableError},
     seed,
@@ -125,7 +125,8 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let mut kernel = Kernel::open(&config.pin_path)?;
     let router = Router::new(RouteTable::take(&mut kernel)?);
     let firewall = Arc::new(Firewall::take(&mut kernel)?);
-    let sockmap = sockmap(&mut kernel);
+    let pool = BufferPool::default();
+    let sockmap = sockmap(&mut kernel, pool.clone());
     let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
     let taken_over = kernel.taken_over();
 
@@ -138,7 +139,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         idle: config.idle_timeout,
         max_age: config.max_age,
     };
-    let copy: Arc<dyn Engine> = Arc::new(relay::Copy);
+    let copy: Arc<dyn Engine> = Arc::new(CopyEngine::new(pool));
     let context = Arc::new(Context::new(
         router,
         firewall,
@@ -206,8 +207,17 @@ fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, St
     Ok(differences)
 }
 
-fn sockmap(_: &mut Kernel) -> Option<Arc<dyn Engine>> {
-    None
+fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Option<Arc<dyn Engine>> {
+    match SockmapEngine::new(kernel, pool) {
+        Ok(engine) => Some(Arc::new(engine)),
+        Err(error) => {
+            tracing::warn!(
+                error = mcdsl::cli::chain(&error),
+                "no sockmap engine; its routes are copied"
+            );
+            None
+        }
+    }
 }
 
 /// Makes the kernel maps what the database says. After a reboot they are empty, which is no divergence.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod geo;
+pub mod relay;
 pub mod route;
 
 /// Version of every layout in this crate. It is part of the pin path, so that a daemon never takes
