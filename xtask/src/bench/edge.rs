@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Only these, e.g. `copy,haproxy`; rows without both sides are left out
     #[arg(long, value_delimiter = ',')]
     subjects: Vec<String>,
+    /// Only these of the relays' measurements
+    #[arg(long, value_enum, value_delimiter = ',')]
+    measure: Vec<relay::Measurement>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -93,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<Vec<Row>> {
     plan.idle = plan.idle.min(connections_allowed()?);
     let mut rows = Vec::new();
     if args.only != Some(Half::Xdp) {
-        rows.extend(relay::run(plan, &args.subjects)?);
+        rows.extend(relay::run(plan, &args.subjects, &args.measure)?);
     }
     if args.only != Some(Half::Relay) {
         rows.extend(xdp::run(plan)?);

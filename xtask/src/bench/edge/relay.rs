@@ -68,10 +68,15 @@ impl Figure {
 type Samples = HashMap<(&'static str, Figure), Vec<f64>>;
 
 /// What is measured in a round; each gives one or more figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Measurement {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Measurement {
+    /// Memory of connections that do nothing
+    Idle,
+    /// Throughput
     Bulk,
+    /// 200 bytes there and back
     Requests,
+    /// New connections
     Connections,
 }
 
@@ -98,7 +103,7 @@ struct Bench<'a> {
 }
 
 /// All rows of the relay half.
-pub(super) fn run(plan: Plan, only: &[String]) -> Result<Vec<Row>> {
+pub(super) fn run(plan: Plan, only: &[String], measure: &[Measurement]) -> Result<Vec<Row>> {
     let wanted = |key: &str| only.is_empty() || only.iter().any(|name| name == key);
     let directory = tempfile::Builder::new()
         .prefix("mc-bench-")
@@ -117,15 +122,20 @@ pub(super) fn run(plan: Plan, only: &[String]) -> Result<Vec<Row>> {
         hello,
         samples: Samples::new(),
     };
-    bench.idle_memory()?;
+    let measured = |measurement| measure.is_empty() || measure.contains(&measurement);
+    if measured(Measurement::Idle) {
+        bench.idle_memory()?;
+    }
     for round in 1..=plan.rounds {
         for measurement in [
             Measurement::Bulk,
             Measurement::Requests,
             Measurement::Connections,
         ] {
-            eprintln!("round {round} of {}: {measurement:?}", plan.rounds);
-            bench.round(measurement)?;
+            if measured(measurement) {
+                eprintln!("round {round} of {}: {measurement:?}", plan.rounds);
+                bench.round(measurement)?;
+            }
         }
     }
     Ok(bench.rows())
@@ -239,6 +249,8 @@ impl Bench<'_> {
     fn measure(&self, subject: &Subject, measurement: Measurement) -> Result<Vec<(Figure, f64)>> {
         let target = self.target(subject);
         Ok(match measurement {
+            // Not per round: see `idle_memory`.
+            Measurement::Idle => Vec::new(),
             Measurement::Bulk => {
                 let (bytes, took) = target.bulk(BULK_EACH, self.window())?;
                 vec![
