@@ -80,9 +80,9 @@ impl Plan {
             }
         } else {
             Self {
-                rounds: 3,
-                warm_up: ms(300),
-                window: ms(2000),
+                rounds: 9,
+                warm_up: ms(150),
+                window: ms(600),
                 idle: 10_000,
                 routes: 10_000,
                 repeat: 1_000_000,
