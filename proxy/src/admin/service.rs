@@ -7,16 +7,14 @@ use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 
 use super::{
     convert::{
-        address_in, countries_in, engine_out, listener_in, listener_out, missing, rate_out,
-        rates_in, route_in, route_key_in, route_out, rule_in, rule_key_in, rule_kind_in, rule_out,
-        unix_seconds,
+        address_in, audit_out, countries_in, listener_in, listener_out, missing, rates_in, route_in,
+        route_key_in, route_out, rule_in, rule_key_in, rule_kind_in, rule_out,
     },
-    explain,
+    explain, observe,
 };
 use crate::{
     control::{Control, ControlError, CountedRule},
-    firewall::{self, DifferenceKind, ObservedSample},
-    spec::{Action, CountryPolicy, },
+    firewall::{Count, DifferenceKind},
     store::{Actor, StoreError},
 };
 
@@ -390,7 +388,7 @@ impl Admin for AdminService {
                 .audit_log(limit)
                 .map_err(refused)?
                 .into_iter()
-                .map(super::convert::audit_out)
+                .map(audit_out)
                 .collect();
             Ok(pb::ListAuditResponse { entries })
         })

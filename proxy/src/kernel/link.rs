@@ -40,6 +40,18 @@ pub enum LinkMode {
     Detached,
 }
 
+impl LinkMode {
+    /// As in status and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Detached => "detached",
+        }
+    }
+}
+
 const PREFIX: &str = "link-";
 
 impl Kernel {
