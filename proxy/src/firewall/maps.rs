@@ -154,7 +154,7 @@ fn diff<K: Ord + Copy, V: PartialEq>(
 macro_rules! sync {
     ($old:expr, $new:expr, $map:expr, $name:literal, $key:expr) => {
         diff(&$old, &$new, |key, value| match value {
-            Some(value) => at($name, $map.insert($key(key), value, 0)),
+            Some(value) => at($name, $map.insert(&$key(key), value, 0)),
             None => gone($name, $map.remove(&$key(key))),
         })?
     };
@@ -235,34 +235,10 @@ impl Maps {
     /// Writes the difference between two tables; prefilters are the caller's.
     pub(super) fn apply(&mut self, old: &Compiled, new: &Compiled) -> Result<(), FirewallError> {
         // Allow-lists first: a packet in between must not be denied by a rule whose exception is on its way.
-        sync!(
-            old.v4.allow,
-            new.v4.allow,
-            self.allow4,
-            "ALLOW4",
-            |k| &key4(k)
-        );
-        sync!(
-            old.v6.allow,
-            new.v6.allow,
-            self.allow6,
-            "ALLOW6",
-            |k| &key6(k)
-        );
-        sync!(
-            old.v4.block,
-            new.v4.block,
-            self.block4,
-            "BLOCK4",
-            |k| &key4(k)
-        );
-        sync!(
-            old.v6.block,
-            new.v6.block,
-            self.block6,
-            "BLOCK6",
-            |k| &key6(k)
-        );
+        sync!(old.v4.allow, new.v4.allow, self.allow4, "ALLOW4", key4);
+        sync!(old.v6.allow, new.v6.allow, self.allow6, "ALLOW6", key6);
+        sync!(old.v4.block, new.v4.block, self.block4, "BLOCK4", key4);
+        sync!(old.v6.block, new.v6.block, self.block6, "BLOCK6", key6);
         sync!(old.hosts4, new.hosts4, self.hosts4, "HOSTS4", same);
         sync!(old.hosts6, new.hosts6, self.hosts6, "HOSTS6", same);
         Ok(())

@@ -47,23 +47,24 @@ pub(super) struct Layout {
 
 /// Bytes of the frame.
 #[inline(always)]
-pub(super) fn read<const N: usize>(ctx: &XdpContext, offset: usize) -> Result<[u8; N], Reason> {
+pub(super) fn read<const N: usize>(ctx: &XdpContext, offset: usize) -> Result<&[u8; N], Reason> {
     let start = ctx.data() + offset;
     if start + N > ctx.data_end() {
         return Err(Reason::Truncated);
     }
     // SAFETY: within the frame, checked above; bytes have no alignment.
-    Ok(unsafe { *(start as *const [u8; N]) })
+    Ok(unsafe { &*(start as *const [u8; N]) })
 }
 
 #[inline(always)]
 pub(super) fn u16_at<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+    // SAFETY: callers pass even offsets into headers, which start at even addresses, and stay within `N`.
+    u16::from_be(unsafe { *bytes.as_ptr().add(at).cast::<u16>() })
 }
 
 #[inline(always)]
 pub(super) fn u32_at<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    u32::from(u16_at(bytes, at)) << 16 | u32::from(u16_at(bytes, at + 2))
 }
 
 #[inline(always)]
@@ -74,14 +75,14 @@ pub(super) fn u64_at<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
 /// Parses a frame.
 #[inline(always)]
 pub(super) fn parse(ctx: &XdpContext, length: u32) -> Result<Parsed, Reason> {
-    let mut ether_type = u16::from_be_bytes(read(ctx, ETHERNET - 2)?);
+    let mut ether_type = u16::from_be_bytes(*read(ctx, ETHERNET - 2)?);
     let mut offset = ETHERNET;
     let mut tags = 0;
     while matches!(ether_type, 0x8100 | 0x88a8 | 0x9100) {
         if tags == MAX_TAGS {
             return Err(Reason::TooManyTags);
         }
-        ether_type = u16::from_be_bytes(read(ctx, offset + 2)?);
+        ether_type = u16::from_be_bytes(*read(ctx, offset + 2)?);
         offset += 4;
         tags += 1;
     }
@@ -94,13 +95,13 @@ pub(super) fn parse(ctx: &XdpContext, length: u32) -> Result<Parsed, Reason> {
 
 #[inline(always)]
 fn ipv4(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason> {
-    let header: [u8; 20] = read(ctx, network)?;
+    let header: &[u8; 20] = read(ctx, network)?;
     let header_length = usize::from(header[0] & 15) * 4;
-    let total = usize::from(u16_at(&header, 2));
+    let total = usize::from(u16_at(header, 2));
     if header[0] >> 4 != 4 || header_length < 20 || total < header_length {
         return Err(Reason::BadHeader);
     }
-    let fragment = u16_at(&header, 6);
+    let fragment = u16_at(header, 6);
     let upper = Upper {
         protocol: header[9],
         more: fragment & 0x2000 != 0,
@@ -115,7 +116,7 @@ fn ipv4(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason>
         v6: false,
     };
     let (class, port) = upper.classify(ctx, &layout)?;
-    let source = Source::V4(u32_at(&header, 12));
+    let source = Source::V4(u32_at(header, 12));
     Ok(Parsed::Ip(
         Packet {
             source,
@@ -129,11 +130,11 @@ fn ipv4(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason>
 
 #[inline(always)]
 fn ipv6(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason> {
-    let header: [u8; 24] = read(ctx, network)?;
+    let header: &[u8; 24] = read(ctx, network)?;
     if header[0] >> 4 != 6 {
         return Err(Reason::BadHeader);
     }
-    let end = network + IPV6 + usize::from(u16_at(&header, 4));
+    let end = network + IPV6 + usize::from(u16_at(header, 4));
     let mut upper = Upper {
         protocol: header[6],
         more: false,
@@ -149,7 +150,7 @@ fn ipv6(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason>
             return Err(Reason::TooManyExtensions);
         }
         walked += 1;
-        let extension: [u8; 4] = read(ctx, transport)?;
+        let extension: &[u8; 4] = read(ctx, transport)?;
         let units = usize::from(extension[1]);
         let size = match upper.protocol {
             44 => 8,
@@ -164,7 +165,7 @@ fn ipv6(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason>
             });
         }
         if upper.protocol == 44 {
-            let fragment = u16_at(&extension, 2);
+            let fragment = u16_at(extension, 2);
             upper.more = fragment & 1 != 0;
             upper.offset = fragment >> 3;
         }
@@ -185,7 +186,7 @@ fn ipv6(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason>
         v6: true,
     };
     let (class, port) = upper.classify(ctx, &layout)?;
-    let source = Source::from_v6(u64_at(&header, 8), u64_at(&header, 16));
+    let source = Source::from_v6(u64_at(header, 8), u64_at(header, 16));
     Ok(Parsed::Ip(
         Packet {
             source,
@@ -229,26 +230,26 @@ impl Upper {
                 if at + TCP > layout.end {
                     return Err(short);
                 }
-                let header: [u8; TCP] = read(ctx, at)?;
+                let header: &[u8; TCP] = read(ctx, at)?;
                 let class = if header[13] & 0x12 == 0x02 {
                     Class::Syn
                 } else {
                     Class::Established
                 };
-                Ok((class, Some(u32::from(u16_at(&header, 2)))))
+                Ok((class, Some(u32::from(u16_at(header, 2)))))
             }
             PROTO_UDP => {
                 if at + 8 > layout.end {
                     return Err(short);
                 }
-                let header: [u8; 4] = read(ctx, at)?;
-                Ok((Class::Other, Some(65_536 + u32::from(u16_at(&header, 2)))))
+                let header: &[u8; 4] = read(ctx, at)?;
+                Ok((Class::Other, Some(65_536 + u32::from(u16_at(header, 2)))))
             }
             PROTO_ICMPV6 if self.v6 => {
                 if at + 4 > layout.end {
                     return Err(short);
                 }
-                let [kind] = read(ctx, at)?;
+                let [kind] = *read(ctx, at)?;
                 // RFC 6980: neighbour discovery is never fragmented.
                 let neighbour = matches!(kind, 133..=137) && self.hop_limit == 255 && !self.more;
                 Ok((

@@ -1,5 +1,7 @@
 //! The verdict `reset`: turns the frame into the RST that answers it (RFC 9293 §3.10.7.1). VLAN tags stay, IP options and
 //! extension headers go, and the frame shrinks to the answer.
+//!
+//! Headers are rewritten where they lie, 16 bits at a time: copies would not fit on the 512 bytes of stack.
 
 use core::ffi::c_void;
 
@@ -12,10 +14,10 @@ const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
-const HOP_LIMIT: u8 = 64;
+const HOP_LIMIT: u16 = 64;
+const PROTO_TCP: u16 = 6;
 
-/// Writes the answer into the frame. `false`: there is none (an RST, a group address, a truncated header), and the
-/// frame is to be dropped.
+/// Makes the frame the answer. `false`: there is none (an RST, a group address), and the frame is to be dropped.
 #[inline(always)]
 pub(super) fn build(ctx: &XdpContext, layout: &Layout) -> bool {
     let (ctx, l) = (ctx.as_ptr(), layout);
@@ -27,164 +29,155 @@ pub(super) fn build(ctx: &XdpContext, layout: &Layout) -> bool {
     built != 0
 }
 
-// Functions of their own, so that what they keep on the stack is not in the packet path's 512 bytes.
-#[inline(never)]
-fn build4(ctx: *mut c_void, network: usize, transport: usize, end: usize) -> u32 {
-    let ctx = XdpContext::new(ctx.cast());
-    u32::from(prepare(&ctx, transport, end).is_some_and(|(macs, tcp)| ipv4(&ctx, network, &macs, tcp)))
+/// What the answer takes from the segment, as the words of its header.
+struct Answer {
+    ports: [u16; 2],
+    sequence: u32,
+    acknowledge: u32,
+    flags: u8,
 }
 
-#[inline(never)]
-fn build6(ctx: *mut c_void, network: usize, transport: usize, end: usize) -> u32 {
-    let ctx = XdpContext::new(ctx.cast());
-    u32::from(prepare(&ctx, transport, end).is_some_and(|(macs, tcp)| ipv6(&ctx, network, &macs, tcp)))
-}
-
-/// The frame's MAC addresses and the answer's TCP header.
+/// RFC 9293 §3.10.7.1: `<SEQ=SEG.ACK><CTL=RST>` to a segment with ACK, else `<SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>`.
 #[inline(always)]
-fn prepare(ctx: &XdpContext, transport: usize, end: usize) -> Option<([u8; 12], [u8; TCP])> {
-    let macs = read::<12>(ctx, 0).ok()?;
+fn answer(ctx: &XdpContext, transport: usize, end: usize) -> Option<Answer> {
+    let macs = read::<2>(ctx, 0).ok()?;
     let tcp = read::<TCP>(ctx, transport).ok()?;
+    let flags = tcp[13];
     // RFC 1122 §4.2.3.10: nothing sent to a group is answered.
-    if tcp[13] & RST != 0 || macs[0] & 1 != 0 {
+    if flags & RST != 0 || macs[0] & 1 != 0 {
         return None;
     }
-    Some((macs, answer(&tcp, transport, end)))
+    let ports = [u16_at(tcp, 2), u16_at(tcp, 0)];
+    if flags & ACK != 0 {
+        return Some(Answer {
+            ports,
+            sequence: u32_at(tcp, 8),
+            acknowledge: 0,
+            flags: RST,
+        });
+    }
+    let header = usize::from(tcp[12] >> 4) * 4;
+    let payload = end.saturating_sub(transport + header) as u32;
+    let length = payload + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+    Some(Answer {
+        ports,
+        sequence: 0,
+        acknowledge: u32_at(tcp, 4).wrapping_add(length),
+        flags: RST | ACK,
+    })
 }
 
-/// The TCP header of the answer, checksum 0.
+/// `N` bytes of the frame, as words in network order.
 #[inline(always)]
-fn answer(tcp: &[u8; TCP], transport: usize, end: usize) -> [u8; TCP] {
-    let flags = tcp[13];
-    let (sequence, acknowledge, answer_flags) = if flags & ACK != 0 {
-        (u32_at(tcp, 8), 0, RST)
-    } else {
-        let header = usize::from(tcp[12] >> 4) * 4;
-        let payload = end.saturating_sub(transport + header) as u32;
-        let length = payload + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
-        (0, u32_at(tcp, 4).wrapping_add(length), RST | ACK)
-    };
-    let (s, a) = (sequence.to_be_bytes(), acknowledge.to_be_bytes());
-    [
-        tcp[2],
-        tcp[3],
-        tcp[0],
-        tcp[1],
-        s[0],
-        s[1],
-        s[2],
-        s[3],
-        a[0],
-        a[1],
-        a[2],
-        a[3],
-        5 << 4,
-        answer_flags,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]
+fn words<const N: usize>(ctx: &XdpContext, offset: usize) -> Option<&mut [u16; N]> {
+    let start = ctx.data() + offset;
+    if start + 2 * N > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: within the frame, checked above; a frame starts at an even address, and so do all its headers. One
+    // reference is used at a time.
+    Some(unsafe { &mut *(start as *mut [u16; N]) })
 }
 
-/// Sums 16-bit words.
+/// Swaps two ranges of `N` words and returns their sum.
 #[inline(always)]
-fn sum<const N: usize>(bytes: &[u8; N]) -> u32 {
+fn swap<const M: usize>(words: &mut [u16; M], a: usize, b: usize, n: usize) -> u32 {
     let mut total = 0;
     let mut i = 0;
-    while i < N {
-        total += u32::from(u16_at(bytes, i));
-        i += 2;
+    while i < n {
+        let (x, y) = (words[a + i], words[b + i]);
+        words[a + i] = y;
+        words[b + i] = x;
+        total += u32::from(u16::from_be(x)) + u32::from(u16::from_be(y));
+        i += 1;
     }
     total
 }
 
-/// The Internet checksum of a sum (RFC 1071).
+/// The Internet checksum of a sum (RFC 1071), in network order.
 #[inline(always)]
-fn fold(mut sum: u32) -> [u8; 2] {
+fn fold(mut sum: u32) -> u16 {
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
-    (!(sum as u16)).to_be_bytes()
+    (!(sum as u16)).to_be()
 }
 
-/// Cuts the frame to `length`, swaps the MAC addresses, and writes the headers at `offset`.
+/// Writes the TCP header at `offset`, given the sum of the addresses, swaps the MAC addresses and cuts the frame there.
 #[inline(always)]
-fn write<const N: usize>(
-    ctx: &XdpContext,
-    offset: usize,
-    macs: &[u8; 12],
-    ip: &[u8; N],
-    tcp: &[u8; TCP],
-) -> bool {
-    let length = offset + N + TCP;
-    let delta = length as i64 - (ctx.data_end() - ctx.data()) as i64;
+fn finish(ctx: &XdpContext, offset: usize, answer: &Answer, addresses: u32) -> Option<()> {
+    let tcp = words::<10>(ctx, offset)?;
+    let (s, a) = (answer.sequence, answer.acknowledge);
+    let flags = 5 << 12 | u16::from(answer.flags);
+    let [source, destination] = answer.ports;
+    let total = addresses
+        + u32::from(PROTO_TCP)
+        + TCP as u32
+        + u32::from(source)
+        + u32::from(destination)
+        + (s >> 16)
+        + (s & 0xffff)
+        + (a >> 16)
+        + (a & 0xffff)
+        + u32::from(flags);
+    tcp[0] = source.to_be();
+    tcp[1] = destination.to_be();
+    tcp[2] = ((s >> 16) as u16).to_be();
+    tcp[3] = (s as u16).to_be();
+    tcp[4] = ((a >> 16) as u16).to_be();
+    tcp[5] = (a as u16).to_be();
+    tcp[6] = flags.to_be();
+    tcp[7] = 0;
+    tcp[8] = fold(total);
+    tcp[9] = 0;
+    swap(words::<6>(ctx, 0)?, 0, 3, 3);
+    let delta = (offset + TCP) as i64 - (ctx.data_end() - ctx.data()) as i64;
     // SAFETY: the context is the program's own.
-    if unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), delta as i32) } != 0 {
-        return false;
-    }
-    let start = ctx.data();
-    if start + 12 > ctx.data_end() {
-        return false;
-    }
-    let network = start + offset;
-    if network + N + TCP > ctx.data_end() {
-        return false;
-    }
-    // SAFETY: both ranges are within the frame, checked above; bytes have no alignment.
-    unsafe {
-        let m = macs;
-        *(start as *mut [u8; 12]) = [
-            m[6], m[7], m[8], m[9], m[10], m[11], m[0], m[1], m[2], m[3], m[4], m[5],
-        ];
-        *(network as *mut [u8; N]) = *ip;
-        *((network + N) as *mut [u8; TCP]) = *tcp;
-    }
-    true
+    let cut = unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), delta as i32) };
+    (cut == 0).then_some(())
+}
+
+// Functions of their own, so that what they keep on the stack is not in the packet path's 512 bytes.
+#[inline(never)]
+fn build4(ctx: *mut c_void, network: usize, transport: usize, end: usize) -> u32 {
+    u32::from(ipv4(&XdpContext::new(ctx.cast()), network, transport, end).is_some())
+}
+
+#[inline(never)]
+fn build6(ctx: *mut c_void, network: usize, transport: usize, end: usize) -> u32 {
+    u32::from(ipv6(&XdpContext::new(ctx.cast()), network, transport, end).is_some())
 }
 
 #[inline(always)]
-fn ipv4(ctx: &XdpContext, network: usize, macs: &[u8; 12], mut tcp: [u8; TCP]) -> bool {
-    let Ok(old) = read::<20>(ctx, network) else {
-        return false;
-    };
-    if old[16] >= 224 {
-        return false; // to a group
+fn ipv4(ctx: &XdpContext, network: usize, transport: usize, end: usize) -> Option<()> {
+    let answer = answer(ctx, transport, end)?;
+    let ip = words::<10>(ctx, network)?;
+    if u16::from_be(ip[8]) >> 8 >= 224 {
+        return None; // to a group
     }
-    let mut ip = [
-        0x45, 0, 0, 40, 0, 0, 0x40, 0, HOP_LIMIT, 6, 0, 0, old[16], old[17], old[18], old[19],
-        old[12], old[13], old[14], old[15],
-    ];
-    [ip[10], ip[11]] = fold(sum(&ip));
-    let addresses = [
-        old[16], old[17], old[18], old[19], old[12], old[13], old[14], old[15],
-    ];
-    [tcp[16], tcp[17]] = fold(sum(&addresses) + sum(&tcp) + 6 + TCP as u32);
-    write(ctx, network, macs, &ip, &tcp)
+    let (first, length, fragment, ttl) = (0x4500u16, 40u16, 0x4000u16, HOP_LIMIT << 8 | PROTO_TCP);
+    let addresses = swap(ip, 6, 8, 2);
+    ip[0] = first.to_be();
+    ip[1] = length.to_be();
+    ip[2] = 0;
+    ip[3] = fragment.to_be();
+    ip[4] = ttl.to_be();
+    ip[5] = fold(
+        addresses + u32::from(first) + u32::from(length) + u32::from(fragment) + u32::from(ttl),
+    );
+    finish(ctx, network + 20, &answer, addresses)
 }
 
 #[inline(always)]
-fn ipv6(ctx: &XdpContext, network: usize, macs: &[u8; 12], mut tcp: [u8; TCP]) -> bool {
-    let (Ok(source), Ok(destination)) =
-        (read::<16>(ctx, network + 8), read::<16>(ctx, network + 24))
-    else {
-        return false;
-    };
-    if destination[0] == 0xff {
-        return false; // to a group
+fn ipv6(ctx: &XdpContext, network: usize, transport: usize, end: usize) -> Option<()> {
+    let answer = answer(ctx, transport, end)?;
+    let ip = words::<20>(ctx, network)?;
+    if u16::from_be(ip[12]) >> 8 == 0xff {
+        return None; // to a group
     }
-    let mut ip = [0u8; 40];
-    ip[0] = 0x60;
-    ip[5] = TCP as u8;
-    ip[6] = 6;
-    ip[7] = HOP_LIMIT;
-    let mut i = 0;
-    while i < 16 {
-        ip[8 + i] = destination[i];
-        ip[24 + i] = source[i];
-        i += 1;
-    }
-    [tcp[16], tcp[17]] = fold(sum(&source) + sum(&destination) + sum(&tcp) + 6 + TCP as u32);
-    write(ctx, network, macs, &ip, &tcp)
+    let addresses = swap(ip, 4, 12, 8);
+    ip[0] = 0x6000u16.to_be();
+    ip[1] = 0;
+    ip[2] = (TCP as u16).to_be();
+    ip[3] = (PROTO_TCP << 8 | HOP_LIMIT).to_be();
+    finish(ctx, network + 40, &answer, addresses)
 }
