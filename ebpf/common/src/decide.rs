@@ -62,6 +62,9 @@ pub enum Class {
     NeighbourDiscovery,
 }
 
+/// Of a packet without a port, or a fragment whose port is elsewhere. Not an `Option`: see [`Tables::host`].
+pub const NO_PORT: u32 = u32::MAX;
+
 /// A parsed packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Packet {
@@ -69,8 +72,8 @@ pub struct Packet {
     pub source: Source,
     /// What it is.
     pub class: Class,
-    /// Index into the bitmap of guarded ports: port, plus 65,536 for UDP. `None` = has no port.
-    pub port: Option<u32>,
+    /// Index into the bitmap of guarded ports: port, plus 65,536 for UDP; or [`NO_PORT`].
+    pub port: u32,
     /// Bytes of the frame.
     pub length: u32,
 }
@@ -112,8 +115,9 @@ pub enum Limit {
 pub trait Tables {
     /// The settings.
     fn config(&self) -> &Config;
-    /// The entry of an IPv4 address or an IPv6 /64.
-    fn host(&self, source: Source) -> Option<HostEntry>;
+    /// The entry of an IPv4 address or an IPv6 /64; the default if there is none (an `Option` would leave LLVM undefined
+    /// registers to spill, which the verifier refuses).
+    fn host(&self, source: Source) -> HostEntry;
     /// The longest blocking prefix.
     fn blocked(&self, source: Source) -> Option<PrefixEntry>;
     /// The longest allowing prefix.
@@ -145,8 +149,7 @@ pub fn decide<T: Tables>(tables: &T, packet: &Packet) -> Decision {
     {
         return decision;
     }
-    if let Some(host) = host
-        && host.ban_action != action::PASS
+    if host.ban_action != action::PASS
         && host.ban_expires > tables.now()
         && let Some(decision) = apply(tables, packet, host.ban_action, host.ban_rule, Reason::Ban)
     {
@@ -157,11 +160,7 @@ pub fn decide<T: Tables>(tables: &T, packet: &Packet) -> Decision {
         Class::NeighbourDiscovery => return Decision::pass(Reason::NeighbourDiscovery),
         Class::Syn | Class::Other => {}
     }
-    let guarded = match packet.port {
-        Some(port) => tables.guarded(port),
-        None => false,
-    };
-    if !guarded {
+    if packet.port == NO_PORT || !tables.guarded(packet.port) {
         return Decision::pass(Reason::Unguarded);
     }
     if let Some(decision) = country(tables, packet) {
@@ -175,11 +174,10 @@ pub fn decide<T: Tables>(tables: &T, packet: &Packet) -> Decision {
 
 /// The most specific block.
 #[inline(always)]
-fn block<T: Tables>(tables: &T, source: Source, host: Option<HostEntry>) -> Option<PrefixEntry> {
-    let exact = match host {
-        Some(host) if host.block_action != action::PASS => host,
-        _ => return tables.blocked(source),
-    };
+fn block<T: Tables>(tables: &T, source: Source, exact: HostEntry) -> Option<PrefixEntry> {
+    if exact.block_action == action::PASS {
+        return tables.blocked(source);
+    }
     if exact.longer != 0
         && let Some(found) = tables.blocked(source)
         && found.length > 64

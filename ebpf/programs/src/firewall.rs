@@ -14,7 +14,7 @@ use mc_edge_common::{
     decide::{Decision, Source, decide},
     firewall::{Config, Reason, Verdict, action, rule},
 };
-use parse::Parsed;
+use parse::NOT_IP;
 use tables::Maps;
 
 /// Judges one packet.
@@ -25,18 +25,21 @@ pub fn firewall(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_DROP;
     };
     let length = (ctx.data_end() - ctx.data()) as u32;
-    match parse::parse(&ctx, length) {
-        Ok(Parsed::Ip(packet, layout)) => {
-            let tables = Maps { config, ctx: &ctx };
-            let mut decision = decide(&tables, &packet);
-            if matches!(decision.verdict, Verdict::Reset) && !reset::build(&ctx, &layout) {
+    match parse::parse(&ctx) {
+        Ok(found) if found.version == NOT_IP => {
+            tables::count_verdict(Verdict::Pass, Reason::NotIp, length);
+            xdp_action::XDP_PASS
+        }
+        Ok(found) => {
+            let Some(found) = tables::forget(found) else {
+                return xdp_action::XDP_DROP;
+            };
+            let packet = found.packet(length);
+            let mut decision = decide(&Maps { config, ctx: &ctx }, &packet);
+            if matches!(decision.verdict, Verdict::Reset) && !reset::build(&ctx, &found, length) {
                 decision.verdict = Verdict::Drop;
             }
             finish(&ctx, config, &decision, length, packet.source)
-        }
-        Ok(Parsed::NotIp) => {
-            tables::count_verdict(Verdict::Pass, Reason::NotIp, length);
-            xdp_action::XDP_PASS
         }
         Err(reason) => {
             let verdict = match config.unparsed {

@@ -103,8 +103,9 @@ impl Tables for Explain<'_> {
     fn config(&self) -> &Config {
         &self.config
     }
-    fn host(&self, source: Source) -> Option<HostEntry> {
+    fn host(&self, source: Source) -> HostEntry {
         self.step("host", self.maps.host(source), show_host)
+            .unwrap_or_default()
     }
     fn blocked(&self, source: Source) -> Option<PrefixEntry> {
         self.step(
@@ -194,7 +195,7 @@ pub(super) fn explain(
     let packet = Packet {
         source: source(address),
         class: Class::Syn,
-        port: Some(u32::from(port)),
+        port: u32::from(port),
         length: 0,
     };
     let decision = decide(&tables, &packet);

@@ -115,10 +115,15 @@ impl Tables for Twin<'_> {
     fn config(&self) -> &Config {
         self.config
     }
-    fn host(&self, source: Source) -> Option<HostEntry> {
+    fn host(&self, source: Source) -> HostEntry {
         match source {
-            Source::V4(address) => self.compiled.hosts4.get(&address).copied(),
-            Source::V6(high, _) => self.compiled.hosts6.get(&high).copied(),
+            Source::V4(address) => self
+                .compiled
+                .hosts4
+                .get(&address)
+                .copied()
+                .unwrap_or_default(),
+            Source::V6(high, _) => self.compiled.hosts6.get(&high).copied().unwrap_or_default(),
         }
     }
     fn blocked(&self, source: Source) -> Option<PrefixEntry> {
@@ -172,7 +177,7 @@ pub(super) fn admit(
     let packet = Packet {
         source: source(address),
         class: Class::Syn,
-        port: Some(u32::from(port)),
+        port: u32::from(port),
         length: 0,
     };
     let decision = decide(&tables, &packet);

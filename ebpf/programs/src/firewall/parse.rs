@@ -6,7 +6,7 @@
 
 use aya_ebpf::programs::XdpContext;
 use mc_edge_common::{
-    decide::{Class, Packet, Source},
+    decide::{Class, NO_PORT, Packet, Source},
     firewall::Reason,
 };
 
@@ -14,6 +14,9 @@ use mc_edge_common::{
 const MAX_TAGS: usize = 4;
 /// IPv6 extension headers that are walked (RFC 8200 §4.1 lists 6, destination options twice).
 const MAX_EXTENSIONS: usize = 7;
+
+/// No header that is read starts beyond.
+pub(super) const MAX_OFFSET: u32 = 0x7fff;
 
 const ETHERNET: usize = 14;
 const IPV6: usize = 40;
@@ -24,25 +27,64 @@ const PROTO_TCP: u8 = 6;
 const PROTO_UDP: u8 = 17;
 const PROTO_ICMPV6: u8 = 58;
 
-/// What a frame holds.
-pub(super) enum Parsed {
-    /// Not for us.
-    NotIp,
-    /// IPv4 or IPv6.
-    Ip(Packet, Layout),
+/// What a frame holds: all integers and always whole, as it passes through a map (see `tables::forget`).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    /// The source address' upper half; 0 for IPv4.
+    high: u64,
+    /// The source address' lower half, or the IPv4 address.
+    low: u64,
+    /// As in [`Packet`].
+    port: u32,
+    /// [`SYN`] …
+    class: u32,
+    /// [`NOT_IP`], 4 or 6.
+    pub(super) version: u32,
+    /// IP header; offsets are from the start of the frame.
+    pub(super) network: u32,
+    /// TCP header, if the class is a TCP one.
+    pub(super) transport: u32,
+    /// End of the IP packet by its own length.
+    pub(super) end: u32,
 }
 
-/// Where the headers are; offsets from the start of the frame.
-#[derive(Clone, Copy)]
-pub(super) struct Layout {
-    /// IP header.
-    pub(super) network: usize,
-    /// TCP header, if the class is a TCP one.
-    pub(super) transport: usize,
-    /// End of the IP packet by its own length.
-    pub(super) end: usize,
-    /// IPv6.
-    pub(super) v6: bool,
+/// Version of what is not for us.
+pub(super) const NOT_IP: u32 = 0;
+const SYN: u32 = 0;
+const ESTABLISHED: u32 = 1;
+const OTHER: u32 = 2;
+const NEIGHBOUR: u32 = 3;
+
+impl Found {
+    /// What the rules judge.
+    #[inline(always)]
+    pub(super) fn packet(&self, length: u32) -> Packet {
+        let source = if self.version == 4 {
+            Source::V4(self.low as u32)
+        } else {
+            Source::from_v6(self.high, self.low)
+        };
+        let class = match self.class {
+            SYN => Class::Syn,
+            ESTABLISHED => Class::Established,
+            NEIGHBOUR => Class::NeighbourDiscovery,
+            _ => Class::Other,
+        };
+        Packet {
+            source,
+            class,
+            port: self.port,
+            length,
+        }
+    }
+}
+
+/// Where the payload is, as the walk finds it.
+struct Layout {
+    network: usize,
+    transport: usize,
+    end: usize,
 }
 
 /// Bytes of the frame.
@@ -74,7 +116,7 @@ pub(super) fn u64_at<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
 
 /// Parses a frame.
 #[inline(always)]
-pub(super) fn parse(ctx: &XdpContext, length: u32) -> Result<Parsed, Reason> {
+pub(super) fn parse(ctx: &XdpContext) -> Result<Found, Reason> {
     let mut ether_type = u16::from_be_bytes(*read(ctx, ETHERNET - 2)?);
     let mut offset = ETHERNET;
     let mut tags = 0;
@@ -87,14 +129,23 @@ pub(super) fn parse(ctx: &XdpContext, length: u32) -> Result<Parsed, Reason> {
         tags += 1;
     }
     match ether_type {
-        0x0800 => ipv4(ctx, offset, length),
-        0x86dd => ipv6(ctx, offset, length),
-        _ => Ok(Parsed::NotIp),
+        0x0800 => ipv4(ctx, offset),
+        0x86dd => ipv6(ctx, offset),
+        _ => Ok(Found {
+            high: 0,
+            low: 0,
+            port: NO_PORT,
+            class: OTHER,
+            version: NOT_IP,
+            network: 0,
+            transport: 0,
+            end: 0,
+        }),
     }
 }
 
 #[inline(always)]
-fn ipv4(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason> {
+fn ipv4(ctx: &XdpContext, network: usize) -> Result<Found, Reason> {
     let header: &[u8; 20] = read(ctx, network)?;
     let header_length = usize::from(header[0] & 15) * 4;
     let total = usize::from(u16_at(header, 2));
@@ -113,23 +164,13 @@ fn ipv4(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason>
         network,
         transport: network + header_length,
         end: network + total,
-        v6: false,
     };
     let (class, port) = upper.classify(ctx, &layout)?;
-    let source = Source::V4(u32_at(header, 12));
-    Ok(Parsed::Ip(
-        Packet {
-            source,
-            class,
-            port,
-            length,
-        },
-        layout,
-    ))
+    Ok(layout.found(4, (0, u64::from(u32_at(header, 12))), class, port))
 }
 
 #[inline(always)]
-fn ipv6(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason> {
+fn ipv6(ctx: &XdpContext, network: usize) -> Result<Found, Reason> {
     let header: &[u8; 24] = read(ctx, network)?;
     if header[0] >> 4 != 6 {
         return Err(Reason::BadHeader);
@@ -183,19 +224,27 @@ fn ipv6(ctx: &XdpContext, network: usize, length: u32) -> Result<Parsed, Reason>
         network,
         transport,
         end,
-        v6: true,
     };
     let (class, port) = upper.classify(ctx, &layout)?;
-    let source = Source::from_v6(u64_at(header, 8), u64_at(header, 16));
-    Ok(Parsed::Ip(
-        Packet {
-            source,
-            class,
+    Ok(layout.found(6, (u64_at(header, 8), u64_at(header, 16)), class, port))
+}
+
+impl Layout {
+    #[inline(always)]
+    fn found(&self, version: u32, (high, low): (u64, u64), class: u32, port: u32) -> Found {
+        let (network, transport, end) =
+            (self.network as u32, self.transport as u32, self.end as u32);
+        Found {
+            high,
+            low,
             port,
-            length,
-        },
-        layout,
-    ))
+            class,
+            version,
+            network,
+            transport,
+            end,
+        }
+    }
 }
 
 /// What the IP header says of its payload.
@@ -211,13 +260,13 @@ struct Upper {
 
 impl Upper {
     #[inline(always)]
-    fn classify(&self, ctx: &XdpContext, layout: &Layout) -> Result<(Class, Option<u32>), Reason> {
+    fn classify(&self, ctx: &XdpContext, layout: &Layout) -> Result<(u32, u32), Reason> {
         if self.offset != 0 {
             // RFC 3128: a fragment at offset 8 would overwrite the flags that the first one was judged by.
             if self.protocol == PROTO_TCP && self.offset == 1 {
                 return Err(Reason::OverlappingFragment);
             }
-            return Ok((Class::Other, None));
+            return Ok((OTHER, NO_PORT));
         }
         let at = layout.transport;
         let short = if self.more {
@@ -232,18 +281,18 @@ impl Upper {
                 }
                 let header: &[u8; TCP] = read(ctx, at)?;
                 let class = if header[13] & 0x12 == 0x02 {
-                    Class::Syn
+                    SYN
                 } else {
-                    Class::Established
+                    ESTABLISHED
                 };
-                Ok((class, Some(u32::from(u16_at(header, 2)))))
+                Ok((class, u32::from(u16_at(header, 2))))
             }
             PROTO_UDP => {
                 if at + 8 > layout.end {
                     return Err(short);
                 }
                 let header: &[u8; 4] = read(ctx, at)?;
-                Ok((Class::Other, Some(65_536 + u32::from(u16_at(header, 2)))))
+                Ok((OTHER, 65_536 + u32::from(u16_at(header, 2))))
             }
             PROTO_ICMPV6 if self.v6 => {
                 if at + 4 > layout.end {
@@ -252,16 +301,9 @@ impl Upper {
                 let [kind] = *read(ctx, at)?;
                 // RFC 6980: neighbour discovery is never fragmented.
                 let neighbour = matches!(kind, 133..=137) && self.hop_limit == 255 && !self.more;
-                Ok((
-                    if neighbour {
-                        Class::NeighbourDiscovery
-                    } else {
-                        Class::Other
-                    },
-                    None,
-                ))
+                Ok((if neighbour { NEIGHBOUR } else { OTHER }, NO_PORT))
             }
-            _ => Ok((Class::Other, None)),
+            _ => Ok((OTHER, NO_PORT)),
         }
     }
 }

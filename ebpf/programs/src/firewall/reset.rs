@@ -7,7 +7,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_adjust_tail, programs::XdpContext};
 
-use super::parse::{Layout, read, u16_at, u32_at};
+use super::parse::{Found, read, u16_at, u32_at};
 
 const TCP: usize = 20;
 const FIN: u8 = 0x01;
@@ -19,12 +19,17 @@ const PROTO_TCP: u16 = 6;
 
 /// Makes the frame the answer. `false`: there is none (an RST, a group address), and the frame is to be dropped.
 #[inline(always)]
-pub(super) fn build(ctx: &XdpContext, layout: &Layout) -> bool {
-    let (ctx, l) = (ctx.as_ptr(), layout);
-    let built = if l.v6 {
-        build6(ctx, l.network, l.transport, l.end)
+pub(super) fn build(ctx: &XdpContext, found: &Found, length: u32) -> bool {
+    let (ctx, network, transport, end) = (
+        ctx.as_ptr(),
+        found.network as usize,
+        found.transport as usize,
+        found.end as usize,
+    );
+    let built = if found.version == 6 {
+        build6(ctx, network, transport, end, length)
     } else {
-        build4(ctx, l.network, l.transport, l.end)
+        build4(ctx, network, transport, end, length)
     };
     built != 0
 }
@@ -104,7 +109,13 @@ fn fold(mut sum: u32) -> u16 {
 
 /// Writes the TCP header at `offset`, given the sum of the addresses, swaps the MAC addresses and cuts the frame there.
 #[inline(always)]
-fn finish(ctx: &XdpContext, offset: usize, answer: &Answer, addresses: u32) -> Option<()> {
+fn finish(
+    ctx: &XdpContext,
+    offset: usize,
+    answer: &Answer,
+    addresses: u32,
+    frame: u32,
+) -> Option<()> {
     let tcp = words::<10>(ctx, offset)?;
     let (s, a) = (answer.sequence, answer.acknowledge);
     let flags = 5 << 12 | u16::from(answer.flags);
@@ -130,25 +141,44 @@ fn finish(ctx: &XdpContext, offset: usize, answer: &Answer, addresses: u32) -> O
     tcp[8] = fold(total);
     tcp[9] = 0;
     swap(words::<6>(ctx, 0)?, 0, 3, 3);
-    let delta = (offset + TCP) as i64 - (ctx.data_end() - ctx.data()) as i64;
+    // Not from the packet pointers, which LLVM would subtract in 32 bits.
+    let delta = (offset + TCP) as i32 - frame as i32;
     // SAFETY: the context is the program's own.
-    let cut = unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), delta as i32) };
+    let cut = unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), delta) };
     (cut == 0).then_some(())
 }
 
 // Functions of their own, so that what they keep on the stack is not in the packet path's 512 bytes.
 #[inline(never)]
-fn build4(ctx: *mut c_void, network: usize, transport: usize, end: usize) -> u32 {
-    u32::from(ipv4(&XdpContext::new(ctx.cast()), network, transport, end).is_some())
+fn build4(ctx: *mut c_void, network: usize, transport: usize, end: usize, length: u32) -> u32 {
+    u32::from(
+        ipv4(
+            &XdpContext::new(ctx.cast()),
+            network,
+            transport,
+            end,
+            length,
+        )
+        .is_some(),
+    )
 }
 
 #[inline(never)]
-fn build6(ctx: *mut c_void, network: usize, transport: usize, end: usize) -> u32 {
-    u32::from(ipv6(&XdpContext::new(ctx.cast()), network, transport, end).is_some())
+fn build6(ctx: *mut c_void, network: usize, transport: usize, end: usize, length: u32) -> u32 {
+    u32::from(
+        ipv6(
+            &XdpContext::new(ctx.cast()),
+            network,
+            transport,
+            end,
+            length,
+        )
+        .is_some(),
+    )
 }
 
 #[inline(always)]
-fn ipv4(ctx: &XdpContext, network: usize, transport: usize, end: usize) -> Option<()> {
+fn ipv4(ctx: &XdpContext, network: usize, transport: usize, end: usize, frame: u32) -> Option<()> {
     let answer = answer(ctx, transport, end)?;
     let ip = words::<10>(ctx, network)?;
     if u16::from_be(ip[8]) >> 8 >= 224 {
@@ -164,11 +194,11 @@ fn ipv4(ctx: &XdpContext, network: usize, transport: usize, end: usize) -> Optio
     ip[5] = fold(
         addresses + u32::from(first) + u32::from(length) + u32::from(fragment) + u32::from(ttl),
     );
-    finish(ctx, network + 20, &answer, addresses)
+    finish(ctx, network + 20, &answer, addresses, frame)
 }
 
 #[inline(always)]
-fn ipv6(ctx: &XdpContext, network: usize, transport: usize, end: usize) -> Option<()> {
+fn ipv6(ctx: &XdpContext, network: usize, transport: usize, end: usize, frame: u32) -> Option<()> {
     let answer = answer(ctx, transport, end)?;
     let ip = words::<20>(ctx, network)?;
     if u16::from_be(ip[12]) >> 8 == 0xff {
@@ -179,5 +209,5 @@ fn ipv6(ctx: &XdpContext, network: usize, transport: usize, end: usize) -> Optio
     ip[1] = 0;
     ip[2] = (TCP as u16).to_be();
     ip[3] = (PROTO_TCP << 8 | HOP_LIMIT).to_be();
-    finish(ctx, network + 40, &answer, addresses)
+    finish(ctx, network + 40, &answer, addresses, frame)
 }

@@ -17,6 +17,7 @@ use mc_edge_common::{
     },
 };
 
+use super::parse::{Found, MAX_OFFSET};
 use crate::geo;
 
 /// Settings.
@@ -71,6 +72,23 @@ static COUNTRY_COUNTS: PerCpuArray<CountryCounter> = PerCpuArray::pinned(COUNTRI
 #[map]
 static SAMPLES: LruHashMap<SampleKey, Sample> = LruHashMap::pinned(MAX_SAMPLES, 0);
 
+/// What [`forget`] passes through.
+#[map]
+static SCRATCH: PerCpuArray<Found> = PerCpuArray::with_max_entries(1, 0);
+
+/// Passes what the parser found through a map, so that the verifier knows no more of it than its bounds. Otherwise it
+/// walks all that follows once for every way through the headers, and gives up after a million instructions.
+#[inline(always)]
+pub(super) fn forget(found: Found) -> Option<Found> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a per-CPU slot that only this function uses; what is read is what was just written.
+    let found = unsafe {
+        scratch.write_volatile(found);
+        scratch.read_volatile()
+    };
+    (found.network <= MAX_OFFSET && found.transport <= MAX_OFFSET).then_some(found)
+}
+
 #[inline(always)]
 fn count(slot: Option<*mut Counter>, bytes: u32) {
     if let Some(counter) = slot {
@@ -118,13 +136,13 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn host(&self, source: Source) -> Option<HostEntry> {
+    fn host(&self, source: Source) -> HostEntry {
         let entry = match source {
             Source::V4(address) => HOSTS4.get_ptr(address),
             Source::V6(high, _) => HOSTS6.get_ptr(high),
-        }?;
+        };
         // SAFETY: not preallocated, so the entry outlives the program (RCU) and is replaced whole.
-        Some(unsafe { *entry })
+        entry.map_or_else(HostEntry::default, |entry| unsafe { *entry })
     }
 
     #[inline(always)]
