@@ -233,7 +233,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default of `server.max_connections`.
 const MAX_CONNECTIONS: u32 = 100_000;
 /// Default of `firewall.pin_path`.
-const PIN_PATH: &str = "/sys/fs/bpf/mc-proxy";
+pub const PIN_PATH: &str = "/sys/fs/bpf/mc-proxy";
 
 impl Config {
     /// Checks a raw configuration; relative paths are below `root`.

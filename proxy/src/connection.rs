@@ -13,6 +13,7 @@ use std::{
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
+use mc_edge_common::firewall::Verdict;
 use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -57,7 +58,7 @@ pub struct Context {
     /// Hostname to route.
     pub router: Router,
     /// Judges clients that XDP cannot see.
-    pub firewall: Arc<Firewall>,
+    pub firewall: Firewall,
     /// Userland copy.
     pub copy: Arc<dyn Engine>,
     /// In-kernel redirect, if the kernel offers it.
@@ -126,7 +127,7 @@ impl Context {
     /// A context without connections.
     pub fn new(
         router: Router,
-        firewall: Arc<Firewall>,
+        firewall: Firewall,
         copy: Arc<dyn Engine>,
         sockmap: Option<Arc<dyn Engine>>,
         default_engine: EngineKind,
@@ -299,7 +300,7 @@ async fn read_preface(
         } = header
         {
             (source, destination) = (canonical(client), Some(to));
-            if context.firewall.admit(source.ip(), listener.port).denied() {
+            if context.firewall.admit(source.ip(), listener.port).decision.verdict != Verdict::Pass {
                 return Err("firewall".into());
             }
         }

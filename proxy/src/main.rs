@@ -74,10 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Version => println!("mc-proxy {}", env!("CARGO_PKG_VERSION")),
         Command::Check => {
-            let checked = Kernel::check()?;
-            for program in checked {
-                println!("{program}");
-            }
+            check(&cli)?;
         }
         Command::CheckConfig => {
             let config = load(&cli)?;
@@ -97,6 +94,21 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Server { log_format } => server(load(&cli)?, log_format)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// In a pin directory of its own, which it removes: a running daemon's maps are not touched.
+fn check(cli: &Cli) -> anyhow::Result<()> {
+    let pins = match load(cli) {
+        Ok(config) => config.pin_path,
+        Err(_) => mc_proxy::config::PIN_PATH.into(),
+    };
+    let pins = pins.with_file_name(format!("mc-proxy-check-{}", std::process::id()));
+    let checked = Kernel::open(&pins).and_then(|mut kernel| kernel.check());
+    mc_proxy::kernel::detach(&pins)?;
+    std::fs::remove_dir(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
+    checked?;
+    println!("this kernel takes every program and map");
+    Ok(())
 }
 
 fn load(cli: &Cli) -> anyhow::Result<Config> {

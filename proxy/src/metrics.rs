@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{control::Control, firewall::CountryCounter, router::LiveRoute, stats::Histogram};
+use crate::{control::Control, geoip::countries, router::LiveRoute, stats::Histogram};
 
 /// A label set made on the spot.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -199,16 +199,12 @@ impl Scrape {
             &Labels::new(),
             u64::from(self.0.geoip.status().table.is_some()),
         )?;
-        let fills = self.0.map_fills();
+        let fills = self.0.map_fills().map_err(unreadable)?;
         let mut m = gauge(encoder, "map_entries", "Entries of a kernel map in use")?;
         for fill in &fills {
             set(&mut m, &vec![("map", fill.map.as_str())], fill.used)?;
         }
-        let mut m = gauge(
-            encoder,
-            "map_capacity",
-            "Entries that a kernel map can hold",
-        )?;
+        let mut m = gauge(encoder, "map_capacity", "Entries that a kernel map can hold")?;
         for fill in &fills {
             set(&mut m, &vec![("map", fill.map.as_str())], fill.capacity)?;
         }
@@ -216,71 +212,40 @@ impl Scrape {
     }
 
     fn firewall(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut m = counter(
-            encoder,
-            "firewall_packets",
-            "Packets judged, by verdict and reason",
-        )?;
-        let verdicts = self.0.verdict_counters();
+        let firewall = &self.0.firewall;
+        let verdicts = firewall.verdict_counters().map_err(unreadable)?;
+        let mut m = counter(encoder, "firewall_packets", "Packets judged, by verdict and reason")?;
         for v in &verdicts {
-            add(
-                &mut m,
-                &vec![("verdict", v.verdict), ("reason", v.reason)],
-                v.packets,
-            )?;
+            let labels: Labels<'_> = vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
+            add(&mut m, &labels, v.count.packets)?;
         }
-        let mut m = counter(
-            encoder,
-            "firewall_bytes",
-            "Bytes judged, by verdict and reason",
-        )?;
+        let mut m = counter(encoder, "firewall_bytes", "Bytes judged, by verdict and reason")?;
         for v in &verdicts {
-            add(
-                &mut m,
-                &vec![("verdict", v.verdict), ("reason", v.reason)],
-                v.bytes,
-            )?;
+            let labels: Labels<'_> = vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
+            add(&mut m, &labels, v.count.bytes)?;
         }
-        let mut m = counter(
-            encoder,
-            "firewall_rule_packets",
-            "Packets that a rule decided or observed",
-        )?;
-        for rule in self.0.rules_with_counters() {
-            let (id, cidr) = (rule.rule.id.to_string(), rule.rule.cidr.to_string());
-            let labels: Labels<'_> = vec![
-                ("rule", &id),
-                ("kind", rule.rule.kind.name()),
-                ("cidr", &cidr),
-            ];
-            add(&mut m, &labels, rule.packets)?;
+        let mut m = counter(encoder, "firewall_rule_packets", "Packets that a rule decided or observed")?;
+        for counted in self.0.rules().map_err(unreadable)? {
+            let rule = &counted.rule;
+            let (id, cidr) = (rule.id.to_string(), rule.cidr.to_string());
+            let labels: Labels<'_> = vec![("rule", &id), ("kind", rule.kind.name()), ("cidr", &cidr)];
+            add(&mut m, &labels, counted.count.packets)?;
         }
-        let countries = self.0.country_counters();
-        let mut m = counter(
-            encoder,
-            "firewall_country_packets",
-            "New connections by country",
-        )?;
-        for CountryCounter {
-            country,
-            passed,
-            denied,
-        } in &countries
-        {
-            let country = country.to_string();
-            add(
-                &mut m,
-                &vec![("country", country.as_str()), ("result", "passed")],
-                *passed,
-            )?;
-            add(
-                &mut m,
-                &vec![("country", country.as_str()), ("result", "denied")],
-                *denied,
-            )?;
+        let mut m = counter(encoder, "firewall_country_packets", "New connections by country")?;
+        for counted in firewall.country_counters().map_err(unreadable)? {
+            let country = countries::code(counted.country).to_string();
+            for (result, packets) in [("passed", counted.passed), ("denied", counted.denied)] {
+                add(&mut m, &vec![("country", country.as_str()), ("result", result)], packets)?;
+            }
         }
         Ok(())
     }
+}
+
+/// A collector's only error has no room for a reason.
+fn unreadable(error: impl std::error::Error) -> fmt::Error {
+    tracing::error!(error = mcdsl::cli::chain(&error), "cannot read what is to be scraped");
+    fmt::Error
 }
 
 fn counter<'a>(

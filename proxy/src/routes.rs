@@ -16,9 +16,10 @@ use mc_edge_common::route::{
 };
 
 use crate::{
+    firewall::{Difference, DifferenceKind},
     hostname::Hostname,
     kernel::{Kernel, KernelError},
-    spec::{Difference, DifferenceKind, EngineKind, MapEntry, MapFill, Route, RouteId},
+    spec::{EngineKind, MapEntry, MapFill, Route, RouteId},
 };
 
 /// Name of the map, as in the eBPF object.
@@ -128,7 +129,7 @@ impl RouteTable {
         let mut differences = Vec::new();
         let mut stale = Vec::new();
         let difference = |key: &str, kind, detail| Difference {
-            map: MAP.into(),
+            map: MAP,
             key: key.into(),
             kind,
             detail,

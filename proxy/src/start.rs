@@ -122,13 +122,15 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let warnings = seed_or_compare(&mut store, &config)?;
     let state = store.load()?;
 
+    // Before it is opened: afterwards there always are pins.
+    let taken_over = crate::kernel::pins(&config.pin_path).exists();
     let mut kernel = Kernel::open(&config.pin_path)?;
     let router = Router::new(RouteTable::take(&mut kernel)?);
-    let firewall = Arc::new(Firewall::take(&mut kernel)?);
-    let pool = BufferPool::default();
+        let pool = BufferPool::default();
     let sockmap = sockmap(&mut kernel, pool.clone());
     let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
-    let taken_over = kernel.taken_over();
+    let located = Arc::clone(&geoip);
+    let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
 
     for route in &state.routes {
         router.adopt(route.clone());
@@ -148,8 +150,11 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         config.engine,
         timeouts,
     ));
-    let control = Arc::new(Control::new(config, context, geoip, store, warnings));
+    let control = Arc::new(Control::new(
+        config, context, geoip, kernel, store, warnings,
+    ));
     reconcile(&control, taken_over)?;
+    control.set_policies(&state)?;
     load_geoip(&control).await;
     control.attach();
 

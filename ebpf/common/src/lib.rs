@@ -3,6 +3,8 @@
 #![no_std]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod decide;
+pub mod firewall;
 pub mod geo;
 pub mod relay;
 pub mod route;

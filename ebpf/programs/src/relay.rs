@@ -35,6 +35,11 @@ pub fn relay(ctx: SkBuffContext) -> u32 {
     // SAFETY: the entry outlives the program run (RCU), and the socket's lock makes this its only writer.
     let flow = unsafe { &mut *flow };
     let len = u64::from(ctx.len());
+    if len == 0 {
+        // A bare FIN, which TCP has acted on. Redirected, it would be sent after userland's shutdown and leave
+        // EPIPE on the peer.
+        return sk_action::SK_DROP;
+    }
     // SAFETY: userland replaces the entry as a whole; an old one stays readable for this run.
     if let Some(credit) = unsafe { RELAY_CREDITS.get(&cookie) } {
         let resumed = flow.paused == 0 || credit.resume_at == flow.passed;

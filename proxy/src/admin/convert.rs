@@ -309,8 +309,8 @@ pub(super) fn rule_out(counted: &CountedRule, now: SystemTime) -> pb::Rule {
         ttl_s: left.map_or(0, |d| d.as_secs().max(1)),
         comment: rule.comment.clone(),
         created_unix_s: unix_seconds(rule.created),
-        packets: counted.packets,
-        bytes: counted.bytes,
+        packets: counted.count.packets,
+        bytes: counted.count.bytes,
         samples: Vec::new(),
     }
 }

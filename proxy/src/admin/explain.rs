@@ -8,6 +8,7 @@ use tonic::Status;
 use super::convert::{invalid, route_out};
 use crate::{
     control::{Control, ControlError},
+    geoip::countries,
     hostname::Hostname,
 };
 
@@ -62,21 +63,22 @@ pub(super) fn answer(
     control: &Control,
     question: &Question,
 ) -> Result<pb::ExplainResponse, ControlError> {
-    let trace = control.explain(question.address, question.port)?;
+    let trace = control.firewall.explain(question.address, question.port)?;
+    let decision = &trace.decision;
+    let mut steps: Vec<_> = trace
+        .steps
+        .into_iter()
+        .map(|s| step(s.stage, s.detail, ""))
+        .collect();
+    if let Some(last) = steps.last_mut() {
+        last.outcome = decision.verdict.name().to_owned();
+        last.rule_id = decision.rule;
+    }
     let mut response = pb::ExplainResponse {
-        verdict: trace.verdict.to_owned(),
-        reason: trace.reason,
-        country: trace.country.map(|c| c.to_string()).unwrap_or_default(),
-        steps: trace
-            .steps
-            .into_iter()
-            .map(|s| pb::ExplainStep {
-                stage: s.stage.to_owned(),
-                detail: s.detail,
-                outcome: s.outcome,
-                rule_id: s.rule,
-            })
-            .collect(),
+        verdict: decision.verdict.name().to_owned(),
+        reason: decision.reason.name().to_owned(),
+        country: countries::code(trace.country).to_string(),
+        steps,
         route: None,
     };
     if response.verdict == "pass" {
@@ -117,7 +119,7 @@ fn route(control: &Control, question: &Question, response: &mut pb::ExplainRespo
         ));
         return;
     };
-    match control.find_route(question.port, sni) {
+    match control.context.router.find(question.port, sni) {
         Ok(live) => {
             let via = format!(
                 "{} -> route {} ({})",

@@ -3,32 +3,29 @@
 //!
 //! All of it blocks (SQLite, syscalls): callers on the runtime go through `spawn_blocking`.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime},
-};
+mod rules;
 
-use ipnet::IpNet;
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use crate::{
     config::{self, Config},
     connection::Context,
-    firewall::{CountryCounter, Desired, Firewall, FirewallError, InterfaceStatus, VerdictCounter},
+    firewall::{Difference, Firewall, FirewallError},
     geoip::GeoIp,
-    hostname::Hostname,
-    kernel::KernelError,
+    kernel::{self, Kernel, KernelError, LinkMode, LinkStatus},
     listener::{ListenerState, Listeners},
-    router::{LiveRoute, Miss},
+    router::LiveRoute,
     routes::RouteTableError,
-    spec::{
-        CountryPolicy, Difference, Listener, MapEntry, MapFill, RateLimits, Route, RouteId, Rule,
-        RuleKind,
-    },
-    store::{Actor, AuditEntry, State, Store, StoreError, Undo},
+    spec::{Listener, MapEntry, MapFill, Route, RouteId},
+    store::{Actor, AuditEntry, Store, StoreError, Undo},
 };
+
+pub use rules::CountedRule;
 
 /// A refused or failed request.
 #[derive(Debug, thiserror::Error)]
@@ -69,17 +66,6 @@ impl ControlError {
     }
 }
 
-/// A rule and its counters.
-#[derive(Clone, Debug)]
-pub struct CountedRule {
-    /// The rule.
-    pub rule: Rule,
-    /// Packets that it decided or observed.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
 /// The daemon's state and everything that changes it.
 pub struct Control {
     /// As started.
@@ -89,10 +75,12 @@ pub struct Control {
     /// Listening sockets.
     pub listeners: Listeners,
     /// In-kernel firewall.
-    pub firewall: Arc<Firewall>,
+    pub firewall: Firewall,
     /// Country tables.
     pub geoip: Arc<GeoIp>,
     store: Mutex<Store>,
+    // Its programs stay loaded, and attachable, as long as it lives.
+    kernel: Mutex<Kernel>,
     warnings: Mutex<Vec<String>>,
     /// When the daemon started.
     pub started: Instant,
@@ -112,15 +100,17 @@ impl Control {
         config: Config,
         context: Arc<Context>,
         geoip: Arc<GeoIp>,
+        kernel: Kernel,
         store: Store,
         warnings: Vec<String>,
     ) -> Self {
         Self {
             listeners: Listeners::new(Arc::clone(&context), config.max_connections),
-            firewall: Arc::clone(&context.firewall),
+            firewall: context.firewall.clone(),
             context,
             geoip,
             store: Mutex::new(store),
+            kernel: Mutex::new(kernel),
             warnings: Mutex::new(warnings),
             started: Instant::now(),
             config,
@@ -278,161 +268,7 @@ impl Control {
             .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
-    // ---- firewall
-
-    /// Adds rules, all or none.
-    ///
-    /// # Errors
-    /// If one cannot be, exists already (without `replace`), or the kernel refuses it.
-    pub fn add_rules(
-        &self,
-        by: &Actor,
-        rules: &[Rule],
-        replace: bool,
-    ) -> Result<Vec<Rule>, ControlError> {
-        let mut store = self.store();
-        let done = store.add_rules(by, rules, replace)?;
-        if let Err(e) = self.firewall.insert(&done.value) {
-            let error = Self::undo(&mut store, by, &done.undo, e);
-            self.restore_maps(&mut store);
-            return Err(error);
-        }
-        Ok(done.value)
-    }
-
-    /// Removes rules, all or none.
-    ///
-    /// # Errors
-    /// If one is not there.
-    pub fn remove_rules(
-        &self,
-        by: &Actor,
-        keys: &[(RuleKind, IpNet)],
-    ) -> Result<usize, ControlError> {
-        let mut store = self.store();
-        let done = store.remove_rules(by, keys)?;
-        if let Err(e) = self.firewall.remove(&done.value) {
-            let error = Self::undo(&mut store, by, &done.undo, e);
-            self.restore_maps(&mut store);
-            return Err(error);
-        }
-        Ok(done.value.len())
-    }
-
-    /// After a batch that the kernel took half of.
-    fn restore_maps(&self, store: &mut Store) {
-        let restored = store
-            .load()
-            .map_err(ControlError::from)
-            .and_then(|state| Ok(self.firewall.reconcile(&self.desired(&state), true)?));
-        if let Err(error) = restored {
-            tracing::error!(
-                error = mcdsl::cli::chain(&error),
-                "the firewall maps could not be restored"
-            );
-        }
-    }
-
-    /// All rules with their counters.
-    pub fn rules_with_counters(&self) -> Vec<CountedRule> {
-        let rules = match self.store().load() {
-            Ok(state) => state.rules,
-            Err(error) => {
-                tracing::error!(%error, "cannot read the rules");
-                Vec::new()
-            }
-        };
-        let ids: Vec<u32> = rules.iter().map(|r| r.id).collect();
-        let counters: HashMap<u32, (u64, u64)> = match self.firewall.rule_counters(&ids) {
-            Ok(counters) => counters
-                .into_iter()
-                .map(|c| (c.id, (c.packets, c.bytes)))
-                .collect(),
-            Err(error) => {
-                tracing::error!(%error, "cannot read the rule counters");
-                HashMap::new()
-            }
-        };
-        rules
-            .into_iter()
-            .map(|rule| {
-                let (packets, bytes) = counters.get(&rule.id).copied().unwrap_or_default();
-                CountedRule {
-                    rule,
-                    packets,
-                    bytes,
-                }
-            })
-            .collect()
-    }
-
-    /// Ends bans that have run out.
-    pub fn expire_bans(&self, now: SystemTime) {
-        let mut store = self.store();
-        let swept = store
-            .expire_bans(now)
-            .map_err(ControlError::from)
-            .and_then(|ended| Ok(self.firewall.remove(&ended)?));
-        if let Err(error) = swept {
-            tracing::error!(
-                error = mcdsl::cli::chain(&error),
-                "cannot end bans that have run out"
-            );
-        }
-    }
-
-    /// The country policy in force.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn countries(&self) -> Result<CountryPolicy, ControlError> {
-        Ok(self.store().load()?.countries)
-    }
-
-    /// Replaces the country policy.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn set_countries(&self, by: &Actor, policy: &CountryPolicy) -> Result<(), ControlError> {
-        let mut store = self.store();
-        let done = store.set_countries(by, policy)?;
-        self.firewall
-            .set_countries(policy)
-            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
-    }
-
-    /// The rate limits in force.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn rates(&self) -> Result<RateLimits, ControlError> {
-        Ok(self.store().load()?.rates)
-    }
-
-    /// Replaces the rate limits.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn set_rates(&self, by: &Actor, rates: &RateLimits) -> Result<(), ControlError> {
-        let mut store = self.store();
-        let done = store.set_rates(by, rates)?;
-        self.firewall
-            .set_rates(rates)
-            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
-    }
-
     // ---- kernel against database
-
-    fn desired(&self, state: &State) -> Desired {
-        Desired {
-            rules: state.rules.clone(),
-            countries: state.countries.clone(),
-            rates: state.rates,
-            guarded: self.guarded_ports(),
-            unparsed: self.config.unparsed,
-            log_sample: self.config.log_sample,
-        }
-    }
 
     /// Compares the kernel maps with the database; with `repair`, rewrites them. Returns the differences and how
     /// many entries were compared.
@@ -452,8 +288,9 @@ impl Control {
             .router
             .table
             .verify(state.routes.iter(), repair)?;
-        differences.extend(self.firewall.reconcile(&self.desired(&state), repair)?);
-        Ok((differences, (state.routes.len() + state.rules.len()) as u64))
+        differences.extend(self.firewall.reconcile(&state.rules, repair)?);
+        let checked = (state.routes.len() + state.rules.len()) as u64;
+        Ok((differences, checked))
     }
 
     /// Entries of the kernel maps, or of one.
@@ -466,39 +303,29 @@ impl Control {
             entries.extend(self.context.router.table.dump()?);
         }
         if map != crate::routes::MAP {
-            entries.extend(self.firewall.dump(map)?);
+            let dumped = self.firewall.dump((!map.is_empty()).then_some(map))?;
+            entries.extend(dumped.into_iter().map(|(map, key, value)| MapEntry {
+                map: map.to_owned(),
+                key,
+                value,
+            }));
         }
         Ok(entries)
     }
 
     /// How full the kernel maps are.
-    pub fn map_fills(&self) -> Vec<MapFill> {
-        let mut fills = Vec::new();
-        match self.context.router.table.fill() {
-            Ok(fill) => fills.push(fill),
-            Err(error) => tracing::error!(%error, "cannot read the route table's fill level"),
-        }
-        match self.firewall.map_fill() {
-            Ok(more) => fills.extend(more),
-            Err(error) => tracing::error!(%error, "cannot read the firewall maps' fill level"),
-        }
-        fills
-    }
-
-    /// Packets by verdict and reason.
-    pub fn verdict_counters(&self) -> Vec<VerdictCounter> {
-        self.firewall.verdict_counters().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot read the verdict counters");
-            Vec::new()
-        })
-    }
-
-    /// New connections by country.
-    pub fn country_counters(&self) -> Vec<CountryCounter> {
-        self.firewall.country_counters().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot read the country counters");
-            Vec::new()
-        })
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn map_fills(&self) -> Result<Vec<MapFill>, ControlError> {
+        let mut fills = vec![self.context.router.table.fill()?];
+        let firewall = self.firewall.map_fill()?;
+        fills.extend(firewall.into_iter().map(|(map, used, capacity)| MapFill {
+            map: map.to_owned(),
+            used: used.into(),
+            capacity: capacity.into(),
+        }));
+        Ok(fills)
     }
 
     /// The latest changes, newest first.
@@ -509,22 +336,47 @@ impl Control {
         Ok(self.store().audit_log(limit)?)
     }
 
-    /// Interfaces and how the firewall is attached to them.
-    pub fn interfaces(&self) -> Vec<InterfaceStatus> {
-        self.firewall.interfaces(&self.config.interfaces)
+    /// SIGHUP: looks again at what may have changed outside.
+    pub fn reload(&self) {
+        self.listeners.retry();
+        self.attach();
     }
 
-    /// Attaches the firewall to the configured interfaces. One that fails does not keep the daemon down: it is logged
-    /// and shown in the status, and the others filter.
+    // ---- interfaces
+
+    fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The configured interfaces and how the firewall is attached to them.
+    ///
+    /// # Errors
+    /// If the pins cannot be read.
+    pub fn interfaces(&self) -> Result<Vec<LinkStatus>, ControlError> {
+        let mut links = kernel::links(&self.kernel().pins)?;
+        for interface in &self.config.interfaces {
+            if !links.iter().any(|l| l.interface == *interface) {
+                links.push(LinkStatus {
+                    interface: interface.clone(),
+                    mode: LinkMode::Detached,
+                    detail: "unfiltered; the log says why, SIGHUP tries again".to_owned(),
+                });
+            }
+        }
+        Ok(links)
+    }
+
+    /// Attaches the firewall to the configured interfaces. One that fails does not keep the daemon down: it is
+    /// logged and shown in the status, and the others filter.
     pub fn attach(&self) {
         for interface in &self.config.interfaces {
-            match self.firewall.attach(interface) {
-                Ok(status) if status.mode == "native" => {
-                    tracing::info!(interface, "firewall attached")
+            match self.kernel().attach(interface) {
+                Ok(status) if status.mode == LinkMode::Native => {
+                    tracing::info!(interface, "firewall attached");
                 }
                 Ok(status) => tracing::warn!(
                     interface,
-                    mode = status.mode,
+                    mode = status.mode.name(),
                     detail = status.detail,
                     "firewall attached"
                 ),
@@ -542,34 +394,9 @@ impl Control {
     /// # Errors
     /// If a link or pin cannot be removed.
     pub fn detach(&self, by: &Actor) -> Result<Vec<String>, ControlError> {
-        let interfaces = self.firewall.detach(&self.config.pin_path)?;
-        self.store()
-            .audit(by, "detach", &interfaces.join(" "), "ok")?;
+        let mut store = self.store();
+        let interfaces = kernel::detach(&self.config.pin_path)?;
+        store.audit(by, "detach", &interfaces.join(" "), "ok")?;
         Ok(interfaces)
-    }
-
-    /// SIGHUP: looks at files again that are read at start.
-    pub fn reload(&self) {
-        self.listeners.retry();
-    }
-
-    /// The route that a hostname takes on a port, by the live kernel table.
-    ///
-    /// # Errors
-    /// [`Miss`].
-    pub fn find_route(&self, port: u16, name: &Hostname) -> Result<Arc<LiveRoute>, Miss> {
-        self.context.router.find(port, name)
-    }
-
-    /// What the firewall would do with a new connection.
-    ///
-    /// # Errors
-    /// If the kernel maps cannot be read.
-    pub fn explain(
-        &self,
-        address: IpAddr,
-        port: u16,
-    ) -> Result<crate::firewall::Trace, ControlError> {
-        Ok(self.firewall.explain(address, port)?)
     }
 }
