@@ -288,6 +288,7 @@ mod tests {
             ("SSLv2", vec![0x80, 0x2e, 1, 0, 2], Err(HelloError::NotTls)),
             ("an alert", vec![21, 3, 1, 0, 2, 2, 40], Err(HelloError::NotTls)),
             ("a ServerHello", record(&[2, 0, 0, 0]), malformed),
+            ("bytes behind the hello in its record", record(&[&hello(&[])[RECORD_HEADER..], &[0]].concat()), malformed),
             ("an empty record", vec![22, 3, 1, 0, 0], malformed),
             ("a record above 2^14", vec![22, 3, 1, 0x40, 1], malformed),
             ("a message above the bound", record(&[1, 0xff, 0, 0]), Err(HelloError::TooLarge)),
