@@ -194,6 +194,8 @@ fn with_tlvs(mut header: Header, whole: &[u8], mut tlvs: &[u8]) -> Result<Header
                 let name = Hostname::from_bytes(value).map_err(|_| ProxyError::Malformed("authority"))?;
                 *authority = Some(name);
             }
+            // One protocol name (RFC 7301 §3.1).
+            PP2_TYPE_ALPN if value.len() > 255 => return Err(ProxyError::Malformed("ALPN")),
             PP2_TYPE_ALPN => *alpn = Some(value.into()),
             PP2_TYPE_CRC32C => check_crc(whole, value)?,
             _ => {}
@@ -327,6 +329,7 @@ mod tests {
             ("a cut TLV value", with(&[1, 0, 2, 0])),
             ("a wrong checksum", with(&[3, 0, 4, 1, 2, 3, 4])),
             ("a checksum of 3 bytes", with(&[3, 0, 3, 1, 2, 3])),
+            ("a protocol name above 255 bytes", with(&[&[1, 1, 0][..], &[b'a'; 256]].concat())),
             ("an authority that is no name", with(&[2, 0, 1, b' '])),
         ] {
             assert!(matches!(parse(&bytes), Err(ProxyError::Malformed(_))), "{description}");
