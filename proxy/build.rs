@@ -72,7 +72,21 @@ fn main() {
         "building the eBPF programs failed ({status}); is bpf-linker 0.10.0 installed? `cargo xtask setup` does it"
     );
     let object = target_dir.join(TARGET).join("release/mc-edge");
+    make_btf_names_valid(&object);
     println!("cargo:rustc-env=MC_EDGE_OBJECT={}", object.display());
+}
+
+/// bpf-linker 0.10 turns `Global<u8>` into `Global_3C_u8_3E_` but leaves the names of unions, and the kernel refuses the whole
+/// BTF for one `<`. aya-log's level is such a union. The replacement has the same length, so offsets hold.
+fn make_btf_names_valid(object: &Path) {
+    let (name, valid) = (b"MaybeUninit<u8>", b"MaybeUninit_u8_");
+    let mut bytes = std::fs::read(object).expect("the object was just built");
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(name.len()).position(|w| w == name) {
+        at += found;
+        bytes[at..at + name.len()].copy_from_slice(valid);
+    }
+    std::fs::write(object, bytes).expect("the object's directory is writable");
 }
 
 fn find_toolchain() -> Option<Toolchain> {

@@ -81,7 +81,9 @@ impl Reader {
         loop {
             let rest = bytes.get(self.at..).unwrap_or_default();
             check_start(rest, self.at == 0)?;
-            let Some((header, body)) = rest.split_at_checked(RECORD_HEADER) else { return Ok(None) };
+            let Some((header, body)) = rest.split_at_checked(RECORD_HEADER) else {
+                return Ok(None);
+            };
             let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
             if length == 0 || length > MAX_RECORD {
                 return Err(HelloError::Malformed("record length"));
@@ -92,7 +94,9 @@ impl Reader {
             if self.at == 0 {
                 check_message_start(&body[..body.len().min(length)])?;
             }
-            let Some(fragment) = body.get(..length) else { return Ok(None) };
+            let Some(fragment) = body.get(..length) else {
+                return Ok(None);
+            };
             self.at += RECORD_HEADER + length;
             if self.message.is_empty()
                 && let Some(message) = whole(fragment)?
@@ -109,33 +113,48 @@ impl Reader {
 
 /// Says early what is no TLS: the record's type and major version come first.
 fn check_start(record: &[u8], first: bool) -> Result<(), HelloError> {
-    let wrong = record.first().is_some_and(|t| *t != CONTENT_HANDSHAKE) || record.get(1).is_some_and(|v| *v != 3);
+    let wrong = record.first().is_some_and(|t| *t != CONTENT_HANDSHAKE)
+        || record.get(1).is_some_and(|v| *v != 3);
     match (wrong, first) {
         (false, _) => Ok(()),
         (true, true) => Err(HelloError::NotTls),
-        (true, false) => Err(HelloError::Malformed("another record in the middle of the handshake message")),
+        (true, false) => Err(HelloError::Malformed(
+            "another record in the middle of the handshake message",
+        )),
     }
 }
 
 /// Refuses another handshake message, or one that is too long, before it is all there.
 fn check_message_start(body: &[u8]) -> Result<(), HelloError> {
     if body.first().is_some_and(|t| *t != TYPE_CLIENT_HELLO) {
-        return Err(HelloError::Malformed("the first handshake message is no ClientHello"));
+        return Err(HelloError::Malformed(
+            "the first handshake message is no ClientHello",
+        ));
     }
-    body.get(..HANDSHAKE_HEADER).map_or(Ok(()), |header| message_length(header).map(drop))
+    body.get(..HANDSHAKE_HEADER)
+        .map_or(Ok(()), |header| message_length(header).map(drop))
 }
 
 fn message_length(header: &[u8]) -> Result<usize, HelloError> {
-    let length = usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
-    if length + HANDSHAKE_HEADER > MAX_CLIENT_HELLO { Err(HelloError::TooLarge) } else { Ok(length) }
+    let length =
+        usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
+    if length + HANDSHAKE_HEADER > MAX_CLIENT_HELLO {
+        Err(HelloError::TooLarge)
+    } else {
+        Ok(length)
+    }
 }
 
 /// The body of the handshake message, once it is all there.
 fn whole(message: &[u8]) -> Result<Option<&[u8]>, HelloError> {
-    let Some((header, body)) = message.split_at_checked(HANDSHAKE_HEADER) else { return Ok(None) };
+    let Some((header, body)) = message.split_at_checked(HANDSHAKE_HEADER) else {
+        return Ok(None);
+    };
     let length = message_length(header)?;
     if body.len() > length {
-        return Err(HelloError::Malformed("bytes behind the ClientHello in its record"));
+        return Err(HelloError::Malformed(
+            "bytes behind the ClientHello in its record",
+        ));
     }
     Ok((body.len() == length).then_some(body))
 }
@@ -145,7 +164,10 @@ struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
     fn take(&mut self, n: usize) -> Result<&'a [u8], HelloError> {
-        let (taken, rest) = self.0.split_at_checked(n).ok_or(HelloError::Malformed("truncated field"))?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(n)
+            .ok_or(HelloError::Malformed("truncated field"))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -188,7 +210,10 @@ fn parse(body: &[u8]) -> Result<ClientHello, HelloError> {
     if input.vector8()?.is_empty() {
         return Err(HelloError::Malformed("compression methods"));
     }
-    let mut hello = ClientHello { sni: None, alpn: Vec::new() };
+    let mut hello = ClientHello {
+        sni: None,
+        alpn: Vec::new(),
+    };
     // TLS 1.2 and before: a hello may end here (RFC 5246 §7.4.1.2).
     if input.is_empty() {
         return Ok(hello);
@@ -256,7 +281,14 @@ mod tests {
     fn hello(extensions: &[(u16, &[u8])]) -> Vec<u8> {
         let extensions: Vec<u8> = extensions
             .iter()
-            .flat_map(|(kind, body)| [&kind.to_be_bytes()[..], &(body.len() as u16).to_be_bytes(), body].concat())
+            .flat_map(|(kind, body)| {
+                [
+                    &kind.to_be_bytes()[..],
+                    &(body.len() as u16).to_be_bytes(),
+                    body,
+                ]
+                .concat()
+            })
             .collect();
         let mut body = vec![3, 3];
         body.extend([7; 32]);
@@ -267,12 +299,32 @@ mod tests {
     }
 
     fn record(content: &[u8]) -> Vec<u8> {
-        [&[22, 3, 1][..], &(content.len() as u16).to_be_bytes(), content].concat()
+        [
+            &[22, 3, 1][..],
+            &(content.len() as u16).to_be_bytes(),
+            content,
+        ]
+        .concat()
     }
 
     fn sni(name: &[u8]) -> Vec<u8> {
         let n = name.len() as u16;
         [&(n + 3).to_be_bytes()[..], &[0], &n.to_be_bytes(), name].concat()
+    }
+
+    #[test]
+    fn a_short_first_record_is_not_read_into_the_next() {
+        let message = &hello(&[(0, &sni(b"a.example"))])[RECORD_HEADER..];
+        for split in 1..=HANDSHAKE_HEADER {
+            let bytes = [record(&message[..split]), record(&message[split..])].concat();
+            let name = Reader::default()
+                .advance(&bytes)
+                .unwrap()
+                .unwrap()
+                .sni
+                .unwrap();
+            assert_eq!(name.as_str(), "a.example", "split at {split}");
+        }
     }
 
     #[test]
@@ -283,29 +335,72 @@ mod tests {
         for (description, bytes, wanted) in [
             ("a name", hello(&[(0, &good)]), Ok(Some("a.example"))),
             ("no name", hello(&[]), Ok(None)),
-            ("the outer name under ECH", hello(&[(0xfe0d, b"\0\0\0\0"), (0, &good)]), Ok(Some("a.example"))),
-            ("plain HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec(), Err(HelloError::NotTls)),
+            (
+                "the outer name under ECH",
+                hello(&[(0xfe0d, b"\0\0\0\0"), (0, &good)]),
+                Ok(Some("a.example")),
+            ),
+            (
+                "plain HTTP",
+                b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+                Err(HelloError::NotTls),
+            ),
             ("SSLv2", vec![0x80, 0x2e, 1, 0, 2], Err(HelloError::NotTls)),
-            ("an alert", vec![21, 3, 1, 0, 2, 2, 40], Err(HelloError::NotTls)),
+            (
+                "an alert",
+                vec![21, 3, 1, 0, 2, 2, 40],
+                Err(HelloError::NotTls),
+            ),
             ("a ServerHello", record(&[2, 0, 0, 0]), malformed),
             ("bytes behind the hello in its record", record(&[&hello(&[])[RECORD_HEADER..], &[0]].concat()), malformed),
             ("an empty record", vec![22, 3, 1, 0, 0], malformed),
             ("a record above 2^14", vec![22, 3, 1, 0x40, 1], malformed),
-            ("a message above the bound", record(&[1, 0xff, 0, 0]), Err(HelloError::TooLarge)),
-            ("the same extension twice", hello(&[(0, &good), (0, &good)]), malformed),
+            (
+                "a message above the bound",
+                record(&[1, 0xff, 0, 0]),
+                Err(HelloError::TooLarge),
+            ),
+            (
+                "the same extension twice",
+                hello(&[(0, &good), (0, &good)]),
+                malformed,
+            ),
             ("an empty list", hello(&[(0, &[0, 0])]), malformed),
             ("two names", hello(&[(0, &two)]), malformed),
-            ("another name type", hello(&[(0, &[0, 4, 1, 0, 1, 97])]), malformed),
-            ("bytes behind the list", hello(&[(0, &[&good[..], &[0]].concat())]), malformed),
-            ("an address", hello(&[(0, &sni(b"192.0.2.1"))]), Err(HelloError::BadName(HostnameError::Address))),
-            ("a NUL", hello(&[(0, &sni(b"a\0b"))]), Err(HelloError::BadName(HostnameError::Character('\0')))),
-            ("an empty protocol name", hello(&[(16, &[0, 1, 0])]), malformed),
+            (
+                "another name type",
+                hello(&[(0, &[0, 4, 1, 0, 1, 97])]),
+                malformed,
+            ),
+            (
+                "bytes behind the list",
+                hello(&[(0, &[&good[..], &[0]].concat())]),
+                malformed,
+            ),
+            (
+                "an address",
+                hello(&[(0, &sni(b"192.0.2.1"))]),
+                Err(HelloError::BadName(HostnameError::Address)),
+            ),
+            (
+                "a NUL",
+                hello(&[(0, &sni(b"a\0b"))]),
+                Err(HelloError::BadName(HostnameError::Character('\0'))),
+            ),
+            (
+                "an empty protocol name",
+                hello(&[(16, &[0, 1, 0])]),
+                malformed,
+            ),
         ] {
             let got = Reader::default().advance(&bytes);
             let got = got.map(|h| h.expect(description).sni);
             match wanted {
                 Err(HelloError::Malformed(_)) => {
-                    assert!(matches!(got, Err(HelloError::Malformed(_))), "{description}: {got:?}");
+                    assert!(
+                        matches!(got, Err(HelloError::Malformed(_))),
+                        "{description}: {got:?}"
+                    );
                 }
                 Err(e) => assert_eq!(got, Err(e), "{description}"),
                 Ok(name) => {
@@ -336,7 +431,10 @@ mod tests {
         let mut more = whole.clone();
         more.extend(b"early data");
         let hello = reader.advance(&more).unwrap().unwrap();
-        assert_eq!(hello.alpn, [Box::from(&b"h2"[..]), Box::from(&b"http/1.1"[..])]);
+        assert_eq!(
+            hello.alpn,
+            [Box::from(&b"h2"[..]), Box::from(&b"http/1.1"[..])]
+        );
     }
 
     #[test]
@@ -346,7 +444,11 @@ mod tests {
         let hello = Reader::default().advance(&split).unwrap().unwrap();
         assert_eq!(hello.sni.unwrap().as_str(), "a.example");
         // One byte a record: the headers count towards the bound.
-        let huge: Vec<u8> = [&[1, 0, 0x20, 0][..], &[0; 0x2000]].concat().chunks(1).flat_map(record).collect();
+        let huge: Vec<u8> = [&[1, 0, 0x20, 0][..], &[0; 0x2000]]
+            .concat()
+            .chunks(1)
+            .flat_map(record)
+            .collect();
         assert_eq!(Reader::default().advance(&huge), Err(HelloError::TooLarge));
     }
 }

@@ -233,7 +233,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default of `server.max_connections`.
 const MAX_CONNECTIONS: u32 = 100_000;
 /// Default of `firewall.pin_path`.
-const PIN_PATH: &str = "/sys/fs/bpf/mc-proxy";
+pub const PIN_PATH: &str = "/sys/fs/bpf/mc-proxy";
 
 impl Config {
     /// Checks a raw configuration; relative paths are below `root`.
@@ -249,7 +249,9 @@ impl Config {
         if let Some(listen) = raw.metrics.listen.filter(|l| !l.ip().is_loopback()) {
             return Err(invalid(
                 "metrics.listen",
-                format!("{listen} is not a loopback address; use 127.0.0.1 and let the scraper reach it there"),
+                format!(
+                    "{listen} is not a loopback address; use 127.0.0.1 and let the scraper reach it there"
+                ),
             ));
         }
         let durations = [
@@ -258,17 +260,36 @@ impl Config {
             ("relay.idle_timeout", raw.relay.idle_timeout),
             ("relay.max_age", raw.relay.max_age),
         ];
-        if let Some((key, _)) = durations.iter().find(|(_, d)| d.is_some_and(|d| d.is_zero())) {
-            return Err(invalid(key, "must be above zero; leave it out for the default".into()));
+        if let Some((key, _)) = durations
+            .iter()
+            .find(|(_, d)| d.is_some_and(|d| d.is_zero()))
+        {
+            return Err(invalid(
+                key,
+                "must be above zero; leave it out for the default".into(),
+            ));
         }
         if raw.server.max_connections == Some(0) {
-            return Err(invalid("server.max_connections", "must be above zero".into()));
+            return Err(invalid(
+                "server.max_connections",
+                "must be above zero".into(),
+            ));
         }
-        if let Some(name) = raw.firewall.interfaces.iter().find(|n| n.is_empty() || n.len() > 15) {
-            return Err(invalid("firewall.interfaces", format!("{name:?} is not an interface name")));
+        if let Some(name) = raw
+            .firewall
+            .interfaces
+            .iter()
+            .find(|n| n.is_empty() || n.len() > 15)
+        {
+            return Err(invalid(
+                "firewall.interfaces",
+                format!("{name:?} is not an interface name"),
+            ));
         }
         let seed = check_seed(&raw).map_err(|(key, reason)| invalid(&key, reason))?;
-        let under_root = |path: Option<PathBuf>, default: &str| root.join(path.unwrap_or_else(|| default.into()));
+        let under_root = |path: Option<PathBuf>, default: &str| {
+            root.join(path.unwrap_or_else(|| default.into()))
+        };
         Ok(Self {
             file: file.to_owned(),
             admin_socket: under_root(raw.server.admin_socket, "admin.sock"),
@@ -284,7 +305,10 @@ impl Config {
             max_connections: raw.server.max_connections.unwrap_or(MAX_CONNECTIONS),
             drain_timeout: raw.server.drain_timeout.unwrap_or(DRAIN_TIMEOUT),
             engine: raw.relay.engine.map_or(EngineKind::Copy, Into::into),
-            client_hello_timeout: raw.relay.client_hello_timeout.unwrap_or(CLIENT_HELLO_TIMEOUT),
+            client_hello_timeout: raw
+                .relay
+                .client_hello_timeout
+                .unwrap_or(CLIENT_HELLO_TIMEOUT),
             connect_timeout: raw.relay.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             idle_timeout: raw.relay.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             max_age: raw.relay.max_age,
@@ -302,15 +326,26 @@ fn check_seed(raw: &Raw) -> Result<Seed, (String, String)> {
             trusted_proxies: l.trusted_proxies.iter().map(IpNet::trunc).collect(),
             guarded: l.guarded.unwrap_or(true),
         };
-        if seed.listeners.iter().any(|other: &Listener| other.address == listener.address) {
-            return Err((format!("listeners[{i}].address"), format!("{} is there twice", l.address)));
+        if seed
+            .listeners
+            .iter()
+            .any(|other: &Listener| other.address == listener.address)
+        {
+            return Err((
+                format!("listeners[{i}].address"),
+                format!("{} is there twice", l.address),
+            ));
         }
         seed.listeners.push(listener);
     }
     for (i, r) in raw.routes.iter().enumerate() {
-        let route = check_route(r).map_err(|(key, reason)| (format!("routes[{i}].{key}"), reason))?;
+        let route =
+            check_route(r).map_err(|(key, reason)| (format!("routes[{i}].{key}"), reason))?;
         if seed.routes.iter().any(|other| other.key == route.key) {
-            return Err((format!("routes[{i}].hostname"), format!("{} port {} is there twice", r.hostname, r.port)));
+            return Err((
+                format!("routes[{i}].hostname"),
+                format!("{} port {} is there twice", r.hostname, r.port),
+            ));
         }
         seed.routes.push(route);
     }
@@ -331,8 +366,15 @@ fn check_seed(raw: &Raw) -> Result<Seed, (String, String)> {
             comment: r.comment.clone(),
             created: SystemTime::now(),
         };
-        if seed.rules.iter().any(|other| (other.kind, other.cidr) == (rule.kind, rule.cidr)) {
-            return Err((format!("rules[{i}].cidr"), format!("{} is there twice", rule.cidr)));
+        if seed
+            .rules
+            .iter()
+            .any(|other| (other.kind, other.cidr) == (rule.kind, rule.cidr))
+        {
+            return Err((
+                format!("rules[{i}].cidr"),
+                format!("{} is there twice", rule.cidr),
+            ));
         }
         seed.rules.push(rule);
     }
@@ -340,10 +382,16 @@ fn check_seed(raw: &Raw) -> Result<Seed, (String, String)> {
 }
 
 fn check_route(raw: &RawRoute) -> Result<Route, (String, String)> {
-    let hostname = raw.hostname.parse().map_err(|e| ("hostname".to_owned(), format!("{}: {e}", raw.hostname)))?;
+    let hostname = raw
+        .hostname
+        .parse()
+        .map_err(|e| ("hostname".to_owned(), format!("{}: {e}", raw.hostname)))?;
     let route = Route {
         id: 0,
-        key: RouteId { port: raw.port, hostname },
+        key: RouteId {
+            port: raw.port,
+            hostname,
+        },
         backends: raw.backends.clone(),
         engine: raw.engine.map(Into::into),
         enabled: raw.enabled.unwrap_or(true),
@@ -368,12 +416,18 @@ pub fn validate_route(route: &Route) -> Result<(), (String, String)> {
     if route.backends.is_empty() || route.backends.len() > MAX_BACKENDS {
         return Err((
             "backends".into(),
-            format!("a route has 1 to {MAX_BACKENDS} backends, this one {}", route.backends.len()),
+            format!(
+                "a route has 1 to {MAX_BACKENDS} backends, this one {}",
+                route.backends.len()
+            ),
         ));
     }
     for (i, backend) in route.backends.iter().enumerate() {
         if backend.port() == 0 || backend.ip().is_unspecified() || backend.ip().is_multicast() {
-            return Err(("backends".into(), format!("{backend} cannot be connected to")));
+            return Err((
+                "backends".into(),
+                format!("{backend} cannot be connected to"),
+            ));
         }
         if route.backends[..i].contains(backend) {
             return Err(("backends".into(), format!("{backend} is there twice")));
@@ -385,7 +439,10 @@ pub fn validate_route(route: &Route) -> Result<(), (String, String)> {
         ("max_age", route.max_age),
     ] {
         if duration.is_some_and(|d| d.is_zero()) {
-            return Err((key.into(), "must be above zero; leave it out for the default".into()));
+            return Err((
+                key.into(),
+                "must be above zero; leave it out for the default".into(),
+            ));
         }
     }
     Ok(())
@@ -397,7 +454,8 @@ mod tests {
 
     fn check(toml: &str) -> Result<Config, String> {
         let raw: Raw = toml::from_str(toml).map_err(|e| e.to_string())?;
-        Config::check(raw, Path::new("mc-proxy.toml"), Path::new("/srv/mc-proxy")).map_err(|e| e.to_string())
+        Config::check(raw, Path::new("mc-proxy.toml"), Path::new("/srv/mc-proxy"))
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -411,14 +469,46 @@ mod tests {
     fn what_cannot_be_is_refused_by_name() {
         let route = "[[routes]]\nhostname='a.example'\nport=443\n";
         for (description, toml, wanted) in [
-            ("metrics off loopback", "[metrics]\nlisten='0.0.0.0:9'".to_owned(), "metrics.listen"),
-            ("zero timeout", "[relay]\nidle_timeout='0s'".to_owned(), "relay.idle_timeout"),
-            ("no backend", format!("{route}backends=[]"), "routes[0].backends"),
-            ("same backend twice", format!("{route}backends=['1.1.1.1:1','1.1.1.1:1']"), "there twice"),
-            ("port zero backend", format!("{route}backends=['1.1.1.1:0']"), "cannot be connected"),
-            ("bad name", "[[routes]]\nhostname='-'\nport=443\nbackends=['1.1.1.1:1']".to_owned(), "routes[0].hostname"),
-            ("same listener twice", "[[listeners]]\naddress='1.1.1.1:1'\n[[listeners]]\naddress='1.1.1.1:1'".to_owned(), "listeners[1]"),
-            ("interface name too long", "[firewall]\ninterfaces=['abcdefghijklmnopq']".to_owned(), "firewall.interfaces"),
+            (
+                "metrics off loopback",
+                "[metrics]\nlisten='0.0.0.0:9'".to_owned(),
+                "metrics.listen",
+            ),
+            (
+                "zero timeout",
+                "[relay]\nidle_timeout='0s'".to_owned(),
+                "relay.idle_timeout",
+            ),
+            (
+                "no backend",
+                format!("{route}backends=[]"),
+                "routes[0].backends",
+            ),
+            (
+                "same backend twice",
+                format!("{route}backends=['1.1.1.1:1','1.1.1.1:1']"),
+                "there twice",
+            ),
+            (
+                "port zero backend",
+                format!("{route}backends=['1.1.1.1:0']"),
+                "cannot be connected",
+            ),
+            (
+                "bad name",
+                "[[routes]]\nhostname='-'\nport=443\nbackends=['1.1.1.1:1']".to_owned(),
+                "routes[0].hostname",
+            ),
+            (
+                "same listener twice",
+                "[[listeners]]\naddress='1.1.1.1:1'\n[[listeners]]\naddress='1.1.1.1:1'".to_owned(),
+                "listeners[1]",
+            ),
+            (
+                "interface name too long",
+                "[firewall]\ninterfaces=['abcdefghijklmnopq']".to_owned(),
+                "firewall.interfaces",
+            ),
         ] {
             let error = check(&toml).expect_err(description);
             assert!(error.contains(wanted), "{description}: {error}");

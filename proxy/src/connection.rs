@@ -13,6 +13,7 @@ use std::{
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
+use mc_edge_common::firewall::Verdict;
 use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -26,7 +27,7 @@ use crate::{
     firewall::Firewall,
     hostname::Hostname,
     proxy_protocol::{self, Header},
-    relay::{Engine, Job, Limits, Outcome},
+    relay::{End, Engine, Job, Limits, Outcome},
     router::{LiveRoute, Router},
     spec::EngineKind,
     stats::{Active, BackendGauge, Gauge, Reasons, RouteGauge},
@@ -57,7 +58,7 @@ pub struct Context {
     /// Hostname to route.
     pub router: Router,
     /// Judges clients that XDP cannot see.
-    pub firewall: Arc<Firewall>,
+    pub firewall: Firewall,
     /// Userland copy.
     pub copy: Arc<dyn Engine>,
     /// In-kernel redirect, if the kernel offers it.
@@ -96,7 +97,11 @@ struct Denied {
 
 impl From<&'static str> for Denied {
     fn from(reason: &'static str) -> Self {
-        Self { reason, sni: None, route: None }
+        Self {
+            reason,
+            sni: None,
+            route: None,
+        }
     }
 }
 
@@ -122,7 +127,7 @@ impl Context {
     /// A context without connections.
     pub fn new(
         router: Router,
-        firewall: Arc<Firewall>,
+        firewall: Firewall,
         copy: Arc<dyn Engine>,
         sockmap: Option<Arc<dyn Engine>>,
         default_engine: EngineKind,
@@ -143,7 +148,10 @@ impl Context {
     }
 
     fn engine(&self, route: &LiveRoute) -> (&Arc<dyn Engine>, &'static str) {
-        match (route.route.engine.unwrap_or(self.default_engine), &self.sockmap) {
+        match (
+            route.route.engine.unwrap_or(self.default_engine),
+            &self.sockmap,
+        ) {
             (EngineKind::Sockmap, Some(sockmap)) => (sockmap, ""),
             (EngineKind::Sockmap, None) => (&self.copy, "sockmap_unavailable"),
             (EngineKind::Copy, _) => (&self.copy, ""),
@@ -163,7 +171,12 @@ impl Context {
 }
 
 /// Serves one accepted connection to its end.
-pub async fn serve(context: Arc<Context>, listener: Arc<ListenerContext>, client: TcpStream, peer: SocketAddr) {
+pub async fn serve(
+    context: Arc<Context>,
+    listener: Arc<ListenerContext>,
+    client: TcpStream,
+    peer: SocketAddr,
+) {
     let _active = Active::new(context.active.clone());
     let _listener_active = Active::new(listener.active.clone());
     // Boxed, so that its buffers and states are gone while the relay runs.
@@ -180,7 +193,12 @@ pub async fn serve(context: Arc<Context>, listener: Arc<ListenerContext>, client
 }
 
 async fn relay(context: &Context, client: TcpStream, established: Established) {
-    let Established { route, backend, route_gauge, backend_gauge } = established;
+    let Established {
+        route,
+        backend,
+        route_gauge,
+        backend_gauge,
+    } = established;
     let (engine, missing) = context.engine(&route);
     let job = Job {
         client,
@@ -192,10 +210,14 @@ async fn relay(context: &Context, client: TcpStream, established: Established) {
         traffic: Arc::clone(&route.stats.traffic),
         cancel: context.abort.clone(),
     };
-    let Outcome { end, engine: used, fallback } = engine.relay(job).await;
+    let Outcome {
+        end,
+        engine_used: used,
+        fallback,
+    } = engine.relay(job).await;
     route.stats.count_engine(used, fallback.unwrap_or(missing));
-    if let Some(reason) = end.error() {
-        route.stats.errors.count(reason);
+    if end != End::Closed {
+        route.stats.errors.count(end.label());
     }
     drop((route_gauge, backend_gauge));
 }
@@ -207,23 +229,41 @@ async fn establish(
     peer: SocketAddr,
 ) -> Result<Established, Denied> {
     let accepted = Instant::now();
-    let preface = timeout(context.timeouts.client_hello, read_preface(context, listener, client, peer))
-        .await
-        .map_err(|_| Denied::from("client_hello_timeout"))??;
+    let preface = timeout(
+        context.timeouts.client_hello,
+        read_preface(context, listener, client, peer),
+    )
+    .await
+    .map_err(|_| Denied::from("client_hello_timeout"))??;
     let sni = preface.hello.sni.clone().ok_or("no_sni")?;
     let route = context
         .router
         .find(listener.port, &sni)
-        .map_err(|miss| Denied { reason: miss.reason(), sni: Some(sni.clone()), route: None })?;
-    let denied = |reason| Denied { reason, sni: Some(sni.clone()), route: Some(Arc::clone(&route)) };
+        .map_err(|miss| Denied {
+            reason: miss.reason(),
+            sni: Some(sni.clone()),
+            route: None,
+        })?;
+    let denied = |reason| Denied {
+        reason,
+        sni: Some(sni.clone()),
+        route: Some(Arc::clone(&route)),
+    };
     let limit = route.route.max_connections.map_or(u64::MAX, u64::from);
-    let route_gauge =
-        Active::below(RouteGauge(Arc::clone(&route.stats)), limit).ok_or_else(|| denied("max_connections"))?;
+    let route_gauge = Active::below(RouteGauge(Arc::clone(&route.stats)), limit)
+        .ok_or_else(|| denied("max_connections"))?;
     route.stats.connections.fetch_add(1, Relaxed);
     route.stats.client_hello.observe(accepted.elapsed());
     let (mut backend, backend_gauge) = connect(context, &route).await.map_err(denied)?;
-    send_preface(&mut backend, &route, &sni, preface).await.map_err(|_| denied("backend_write"))?;
-    Ok(Established { route, backend, route_gauge, backend_gauge })
+    send_preface(&mut backend, &route, &sni, preface)
+        .await
+        .map_err(|_| denied("backend_write"))?;
+    Ok(Established {
+        route,
+        backend,
+        route_gauge,
+        backend_gauge,
+    })
 }
 
 /// Reads until the ClientHello is whole.
@@ -236,7 +276,11 @@ async fn read_preface(
     let mut bytes = Vec::with_capacity(FIRST_READ);
     let (mut source, mut destination) = (canonical(peer), None);
     if !listener.trusted_proxies.is_empty() {
-        if !listener.trusted_proxies.iter().any(|net| net.contains(&source.ip())) {
+        if !listener
+            .trusted_proxies
+            .iter()
+            .any(|net| net.contains(&source.ip()))
+        {
             return Err("proxy_untrusted".into());
         }
         let header = loop {
@@ -249,9 +293,14 @@ async fn read_preface(
                 Err(e) => return Err(e.reason().into()),
             }
         };
-        if let Header::Proxied { source: client, destination: to, .. } = header {
+        if let Header::Proxied {
+            source: client,
+            destination: to,
+            ..
+        } = header
+        {
             (source, destination) = (canonical(client), Some(to));
-            if context.firewall.admit(source.ip(), listener.port).denied() {
+            if context.firewall.admit(source.ip(), listener.port).decision.verdict != Verdict::Pass {
                 return Err("firewall".into());
             }
         }
@@ -268,7 +317,12 @@ async fn read_preface(
         Some(destination) => destination,
         None => client.local_addr().map_err(|_| "client_reset")?,
     };
-    Ok(Preface { hello, source, destination, bytes })
+    Ok(Preface {
+        hello,
+        source,
+        destination,
+        bytes,
+    })
 }
 
 async fn read_more(client: &TcpStream, bytes: &mut Vec<u8>) -> Result<(), Denied> {
@@ -294,7 +348,10 @@ async fn connect(
     context: &Context,
     route: &LiveRoute,
 ) -> Result<(TcpStream, Active<BackendGauge>), &'static str> {
-    let limit = route.route.connect_timeout.unwrap_or(context.timeouts.connect);
+    let limit = route
+        .route
+        .connect_timeout
+        .unwrap_or(context.timeouts.connect);
     let started = Instant::now();
     let mut tried = Vec::new();
     let mut reason = "backend_refused";
@@ -308,7 +365,11 @@ async fn connect(
                 return Ok((stream, gauge));
             }
             Ok(Err(e)) => {
-                reason = if e.kind() == io::ErrorKind::ConnectionRefused { "backend_refused" } else { "backend_unreachable" };
+                reason = if e.kind() == io::ErrorKind::ConnectionRefused {
+                    "backend_refused"
+                } else {
+                    "backend_unreachable"
+                };
                 tracing::debug!(backend = %backend.address, error = %e, "connecting to a backend failed");
             }
             Err(_) => reason = "backend_connect_timeout",
@@ -320,7 +381,11 @@ async fn connect(
 }
 
 async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_nodelay(true)?;
     socket.connect(address).await
 }
@@ -336,7 +401,13 @@ async fn send_preface(
     if route.route.send_proxy {
         let mut bytes = Vec::with_capacity(preface.bytes.len() + 128);
         let alpn = preface.hello.alpn.first().map(|p| &p[..]);
-        proxy_protocol::encode_v2(preface.source, preface.destination, Some(sni.as_str()), alpn, &mut bytes);
+        proxy_protocol::encode_v2(
+            preface.source,
+            preface.destination,
+            Some(sni.as_str()),
+            alpn,
+            &mut bytes,
+        );
         bytes.extend_from_slice(&preface.bytes);
         backend.write_all(&bytes).await?;
     } else {

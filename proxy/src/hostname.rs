@@ -59,13 +59,16 @@ impl Hostname {
     /// # Errors
     /// [`HostnameError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HostnameError> {
-        std::str::from_utf8(bytes).map_err(|_| HostnameError::NotAscii)?.parse()
+        std::str::from_utf8(bytes)
+            .map_err(|_| HostnameError::NotAscii)?
+            .parse()
     }
 
     /// The keys to look up, most specific first: the name, then `*.` and each parent.
     pub fn candidates(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let parents = iter::successors(parent(&self.0), |name| parent(name));
-        iter::once(Cow::Borrowed(self.as_str())).chain(parents.map(|p| Cow::Owned(format!("*.{p}"))))
+        iter::once(Cow::Borrowed(self.as_str()))
+            .chain(parents.map(|p| Cow::Owned(format!("*.{p}"))))
     }
 }
 
@@ -96,7 +99,11 @@ impl FromStr for Hostname {
         }
         name.split('.').try_for_each(check_label)?;
         // What looks like an address to a resolver is one: a last label of digits only (WHATWG URL, ends-in-a-number).
-        if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+        if name
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
+        {
             return Err(HostnameError::Address);
         }
         Ok(Self(name.to_ascii_lowercase().into()))
@@ -113,7 +120,10 @@ fn check_label(label: &str) -> Result<(), HostnameError> {
     if label.starts_with('-') || label.ends_with('-') {
         return Err(HostnameError::Hyphen);
     }
-    match label.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))) {
+    match label
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))
+    {
         Some('*') => Err(HostnameError::Wildcard),
         Some(':') => Err(HostnameError::Address),
         Some(c) => Err(HostnameError::Character(c)),
@@ -126,7 +136,11 @@ impl FromStr for HostPattern {
 
     fn from_str(text: &str) -> Result<Self, HostnameError> {
         let Some(parent) = text.strip_prefix("*.") else {
-            return if text == "*" { Err(HostnameError::Wildcard) } else { Ok(Self(text.parse::<Hostname>()?.0)) };
+            return if text == "*" {
+                Err(HostnameError::Wildcard)
+            } else {
+                Ok(Self(text.parse::<Hostname>()?.0))
+            };
         };
         let pattern = format!("*.{}", parent.parse::<Hostname>()?.0);
         if pattern.len() > MAX_HOSTNAME {
@@ -158,7 +172,11 @@ mod tests {
         for (description, text, wanted) in [
             ("lower-cased", "Example.ORG", Ok("example.org")),
             ("one trailing dot goes", "example.org.", Ok("example.org")),
-            ("underscores are in use", "_dmarc.example", Ok("_dmarc.example")),
+            (
+                "underscores are in use",
+                "_dmarc.example",
+                Ok("_dmarc.example"),
+            ),
             ("a single label", "localhost", Ok("localhost")),
             ("digits within", "1.2.3.4a", Ok("1.2.3.4a")),
             ("a label of 63", &long, Ok(long.as_str())),
@@ -167,7 +185,11 @@ mod tests {
             ("two trailing dots", "a..", Err(HostnameError::EmptyLabel)),
             ("a leading dot", ".a", Err(HostnameError::EmptyLabel)),
             ("an IPv4 address", "192.0.2.1", Err(HostnameError::Address)),
-            ("an IPv6 address", "2001:db8::1", Err(HostnameError::Address)),
+            (
+                "an IPv6 address",
+                "2001:db8::1",
+                Err(HostnameError::Address),
+            ),
             ("a space", "a b", Err(HostnameError::Character(' '))),
             ("NUL", "a\0b", Err(HostnameError::Character('\0'))),
             ("a U-label", "bücher.example", Err(HostnameError::NotAscii)),
@@ -175,11 +197,24 @@ mod tests {
             ("a star", "*.example", Err(HostnameError::Wildcard)),
         ] {
             let got = text.parse::<Hostname>();
-            assert_eq!(got.as_ref().map(Hostname::as_str).map_err(|e| *e), wanted, "{description}");
+            assert_eq!(
+                got.as_ref().map(Hostname::as_str).map_err(|e| *e),
+                wanted,
+                "{description}"
+            );
         }
-        assert_eq!("a".repeat(64).parse::<Hostname>(), Err(HostnameError::LabelTooLong));
-        assert_eq!("a.".repeat(127).parse::<Hostname>().map(|n| n.0.len()), Ok(253));
-        assert_eq!("a.".repeat(128).parse::<Hostname>(), Err(HostnameError::TooLong));
+        assert_eq!(
+            "a".repeat(64).parse::<Hostname>(),
+            Err(HostnameError::LabelTooLong)
+        );
+        assert_eq!(
+            "a.".repeat(127).parse::<Hostname>().map(|n| n.0.len()),
+            Ok(253)
+        );
+        assert_eq!(
+            "a.".repeat(128).parse::<Hostname>(),
+            Err(HostnameError::TooLong)
+        );
     }
 
     #[test]
@@ -194,7 +229,11 @@ mod tests {
             ("*.", Err(HostnameError::Empty)),
         ] {
             let got = text.parse::<HostPattern>();
-            assert_eq!(got.as_ref().map(HostPattern::as_str).map_err(|e| *e), wanted, "{text}");
+            assert_eq!(
+                got.as_ref().map(HostPattern::as_str).map_err(|e| *e),
+                wanted,
+                "{text}"
+            );
         }
     }
 
@@ -203,7 +242,12 @@ mod tests {
         let name: Hostname = "a.b.example.org".parse().unwrap();
         assert_eq!(
             name.candidates().collect::<Vec<_>>(),
-            ["a.b.example.org", "*.b.example.org", "*.example.org", "*.org"]
+            [
+                "a.b.example.org",
+                "*.b.example.org",
+                "*.example.org",
+                "*.org"
+            ]
         );
     }
 }

@@ -20,8 +20,8 @@ pub mod relay;
 pub mod router;
 pub mod routes;
 mod seed;
-mod start;
 pub mod spec;
+mod start;
 pub mod stats;
 pub mod store;
 

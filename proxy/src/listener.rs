@@ -73,7 +73,10 @@ impl Listeners {
     pub fn add(&self, listener: Listener) -> io::Result<SocketAddr> {
         let socket = bind(listener.address)?;
         let address = socket.local_addr()?;
-        let listener = Listener { address, ..listener };
+        let listener = Listener {
+            address,
+            ..listener
+        };
         let entry = self.start(listener, socket);
         self.lock().insert(address, entry);
         Ok(address)
@@ -85,15 +88,23 @@ impl Listeners {
         if let Err(error) = self.add(listener.clone()) {
             tracing::error!(address = %listener.address, %error, "cannot listen; retrying");
             let context = listener_context(&listener);
-            let entry = Entry { state: Err(error.to_string()), context, listener };
+            let entry = Entry {
+                state: Err(error.to_string()),
+                context,
+                listener,
+            };
             self.lock().insert(entry.listener.address, entry);
         }
     }
 
     /// Tries again to bind what could not be bound.
     pub fn retry(&self) {
-        let failed: Vec<Listener> =
-            self.lock().values().filter(|e| e.state.is_err()).map(|e| e.listener.clone()).collect();
+        let failed: Vec<Listener> = self
+            .lock()
+            .values()
+            .filter(|e| e.state.is_err())
+            .map(|e| e.listener.clone())
+            .collect();
         for listener in failed {
             let address = listener.address;
             if self.add(listener).is_ok() {
@@ -134,7 +145,10 @@ impl Listeners {
         self.accepting.close();
         self.accepting.wait().await;
         self.connections.close();
-        if tokio::time::timeout(grace, self.connections.wait()).await.is_ok() {
+        if tokio::time::timeout(grace, self.connections.wait())
+            .await
+            .is_ok()
+        {
             return 0;
         }
         let left = self.context.active.0.load(Relaxed);
@@ -161,7 +175,11 @@ impl Listeners {
                 () = accept => {}
             }
         });
-        Entry { listener, context, state: Ok(cancel) }
+        Entry {
+            listener,
+            context,
+            state: Ok(cancel),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, Entry>> {
@@ -185,17 +203,24 @@ async fn accept(
     connections: TaskTracker,
 ) {
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            return;
+        };
         match socket.accept().await {
             Ok((stream, peer)) => {
-                let serving = connection::serve(Arc::clone(&context), Arc::clone(&listener), stream, peer);
+                let serving =
+                    connection::serve(Arc::clone(&context), Arc::clone(&listener), stream, peer);
                 connections.spawn(async move {
                     serving.await;
                     drop(permit);
                 });
             }
             // Errors of the one connection that was in the queue; the next may be fine.
-            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) => {}
             Err(error) => {
                 context.denied.count("accept_failed");
                 tracing::warn!(%error, port = listener.port, "accept failed");
@@ -206,7 +231,11 @@ async fn accept(
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -214,7 +243,11 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     // Accepted sockets inherit both, which saves two calls per connection.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE),
+    )?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

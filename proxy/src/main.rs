@@ -20,7 +20,11 @@ use mcdsl::{
 
 /// MC-Proxy: in-kernel firewall, SNI router and L4 relay of a node
 #[derive(Parser)]
-#[command(name = "mc-proxy", version, after_help = "Operate a running daemon with mcproxyctl.")]
+#[command(
+    name = "mc-proxy",
+    version,
+    after_help = "Operate a running daemon with mcproxyctl."
+)]
 struct Cli {
     #[command(flatten)]
     root: Root,
@@ -70,10 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Version => println!("mc-proxy {}", env!("CARGO_PKG_VERSION")),
         Command::Check => {
-            let checked = Kernel::check()?;
-            for program in checked {
-                println!("{program}");
-            }
+            check(&cli)?;
         }
         Command::CheckConfig => {
             let config = load(&cli)?;
@@ -95,9 +96,27 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// In a pin directory of its own, which it removes: a running daemon's maps are not touched.
+fn check(cli: &Cli) -> anyhow::Result<()> {
+    let pins = match load(cli) {
+        Ok(config) => config.pin_path,
+        Err(_) => mc_proxy::config::PIN_PATH.into(),
+    };
+    let pins = pins.with_file_name(format!("mc-proxy-check-{}", std::process::id()));
+    let checked = Kernel::open(&pins).and_then(|mut kernel| kernel.check());
+    mc_proxy::kernel::detach(&pins)?;
+    std::fs::remove_dir(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
+    checked?;
+    println!("this kernel takes every program and map");
+    Ok(())
+}
+
 fn load(cli: &Cli) -> anyhow::Result<Config> {
     let root = cli.root.of("mc-proxy");
-    let file = cli.config.clone().unwrap_or_else(|| root.join("mc-proxy.toml"));
+    let file = cli
+        .config
+        .clone()
+        .unwrap_or_else(|| root.join("mc-proxy.toml"));
     let loaded = mcdsl::config::load::<Raw>("mc-proxy", Some(&file), std::env::vars())?;
     Ok(Config::check(loaded.value, &file, &root)?)
 }
@@ -121,7 +140,10 @@ async fn server(config: Config, log_format: LogFormat) -> anyhow::Result<()> {
         .wait_for_signal(move || control.reload())
         .await
         .context("cannot wait for signals")?;
-    tracing::info!(?drain, "stopping: draining connections; the firewall stays attached");
+    tracing::info!(
+        ?drain,
+        "stopping: draining connections; the firewall stays attached"
+    );
     let cut = handle.stop().await;
     if cut > 0 {
         tracing::warn!(cut, "connections were cut by the drain deadline");
@@ -146,7 +168,12 @@ async fn status(socket: &Path) -> anyhow::Result<ExitCode> {
         println!("down: nothing answers on {}", socket.display());
         return Ok(ExitCode::FAILURE);
     };
-    let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await?;
-    println!("{}", answer.into_inner().status().as_str_name().to_lowercase());
+    let answer = HealthClient::new(channel)
+        .check(HealthCheckRequest::default())
+        .await?;
+    println!(
+        "{}",
+        answer.into_inner().status().as_str_name().to_lowercase()
+    );
     Ok(ExitCode::SUCCESS)
 }

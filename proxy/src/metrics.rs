@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{control::Control, firewall::CountryCounter, router::LiveRoute, stats::Histogram};
+use crate::{control::Control, geoip::countries, router::LiveRoute, stats::Histogram};
 
 /// A label set made on the spot.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -36,17 +36,32 @@ pub fn render(control: &Arc<Control>) -> Result<String, fmt::Error> {
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let routes = self.0.context.router.all();
-        let keys: Vec<_> =
-            routes.iter().map(|r| (r.route.key.port.to_string(), r.route.key.hostname.to_string())).collect();
+        let keys: Vec<_> = routes
+            .iter()
+            .map(|r| {
+                (
+                    r.route.key.port.to_string(),
+                    r.route.key.hostname.to_string(),
+                )
+            })
+            .collect();
         let routes: Vec<_> = routes.iter().zip(&keys).collect();
         self.routes(&mut encoder, &routes)?;
         self.route_reasons(&mut encoder, &routes)?;
-        histogram(&mut encoder, "client_hello_seconds", "Accept to complete ClientHello", &routes, |r| {
-            &r.stats.client_hello
-        })?;
-        histogram(&mut encoder, "backend_connect_seconds", "Connecting to a backend", &routes, |r| {
-            &r.stats.connect
-        })?;
+        histogram(
+            &mut encoder,
+            "client_hello_seconds",
+            "Accept to complete ClientHello",
+            &routes,
+            |r| &r.stats.client_hello,
+        )?;
+        histogram(
+            &mut encoder,
+            "backend_connect_seconds",
+            "Connecting to a backend",
+            &routes,
+            |r| &r.stats.connect,
+        )?;
         self.backends(&mut encoder, &routes)?;
         self.daemon(&mut encoder)?;
         self.firewall(&mut encoder)
@@ -72,9 +87,10 @@ impl Scrape {
         let mut m = counter(encoder, "bytes", "Bytes relayed")?;
         for (route, key) in routes {
             let traffic = &route.stats.traffic;
-            for (direction, bytes) in
-                [("from_client", &traffic.from_client), ("to_client", &traffic.to_client)]
-            {
+            for (direction, bytes) in [
+                ("from_client", &traffic.from_client),
+                ("to_client", &traffic.to_client),
+            ] {
                 let mut labels = labels(key);
                 labels.push(("direction", direction));
                 add(&mut m, &labels, bytes.load(Relaxed))?;
@@ -83,8 +99,16 @@ impl Scrape {
         Ok(())
     }
 
-    fn route_reasons(&self, encoder: &mut DescriptorEncoder<'_>, routes: &[Keyed<'_>]) -> fmt::Result {
-        let mut m = counter(encoder, "errors", "Connections of a route that ended in an error")?;
+    fn route_reasons(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        routes: &[Keyed<'_>],
+    ) -> fmt::Result {
+        let mut m = counter(
+            encoder,
+            "errors",
+            "Connections of a route that ended in an error",
+        )?;
         for (route, key) in routes {
             for (reason, count) in route.stats.errors.snapshot() {
                 let mut labels = labels(key);
@@ -92,7 +116,11 @@ impl Scrape {
                 add(&mut m, &labels, count)?;
             }
         }
-        let mut m = counter(encoder, "engine", "Relays by engine, and why another than the asked one was used")?;
+        let mut m = counter(
+            encoder,
+            "engine",
+            "Relays by engine, and why another than the asked one was used",
+        )?;
         for (route, key) in routes {
             for ((engine, fallback), count) in route.stats.engines() {
                 let mut labels = labels(key);
@@ -108,7 +136,11 @@ impl Scrape {
             .iter()
             .map(|(r, _)| r.backends.iter().map(|b| b.address.to_string()).collect())
             .collect();
-        let mut m = counter(encoder, "backend_connections", "Connections made to a backend")?;
+        let mut m = counter(
+            encoder,
+            "backend_connections",
+            "Connections made to a backend",
+        )?;
         for ((route, key), addresses) in routes.iter().zip(&addresses) {
             for (backend, address) in route.backends.iter().zip(addresses) {
                 let mut labels = labels(key);
@@ -116,7 +148,11 @@ impl Scrape {
                 add(&mut m, &labels, backend.connections.load(Relaxed))?;
             }
         }
-        let mut m = counter(encoder, "backend_connect_failures", "Attempts to connect to a backend that failed")?;
+        let mut m = counter(
+            encoder,
+            "backend_connect_failures",
+            "Attempts to connect to a backend that failed",
+        )?;
         for ((route, key), addresses) in routes.iter().zip(&addresses) {
             for (backend, address) in route.backends.iter().zip(addresses) {
                 let mut labels = labels(key);
@@ -128,22 +164,42 @@ impl Scrape {
     }
 
     fn daemon(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut m = counter(encoder, "denied", "Connections denied before they had a route")?;
+        let mut m = counter(
+            encoder,
+            "denied",
+            "Connections denied before they had a route",
+        )?;
         for (reason, count) in self.0.context.denied.snapshot() {
             add(&mut m, &vec![("reason", reason)], count)?;
         }
-        let mut m = gauge(encoder, "listener_connections_active", "Connections open now by listener")?;
+        let mut m = gauge(
+            encoder,
+            "listener_connections_active",
+            "Connections open now by listener",
+        )?;
         for state in self.0.listeners.list() {
-            set(&mut m, &vec![("address", state.listener.address.to_string().as_str())], state.active)?;
+            set(
+                &mut m,
+                &vec![("address", state.listener.address.to_string().as_str())],
+                state.active,
+            )?;
         }
         let mut m = gauge(encoder, "listener_up", "1 = the listener accepts")?;
         for state in self.0.listeners.list() {
             let up = u64::from(state.error.is_none());
-            set(&mut m, &vec![("address", state.listener.address.to_string().as_str())], up)?;
+            set(
+                &mut m,
+                &vec![("address", state.listener.address.to_string().as_str())],
+                up,
+            )?;
         }
         let mut m = gauge(encoder, "geoip_loaded", "1 = a GeoIP database is in force")?;
-        set(&mut m, &Labels::new(), u64::from(self.0.geoip.status().table.is_some()))?;
-        let fills = self.0.map_fills();
+        set(
+            &mut m,
+            &Labels::new(),
+            u64::from(self.0.geoip.status().table.is_some()),
+        )?;
+        let fills = self.0.map_fills().map_err(unreadable)?;
         let mut m = gauge(encoder, "map_entries", "Entries of a kernel map in use")?;
         for fill in &fills {
             set(&mut m, &vec![("map", fill.map.as_str())], fill.used)?;
@@ -156,42 +212,62 @@ impl Scrape {
     }
 
     fn firewall(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let firewall = &self.0.firewall;
+        let verdicts = firewall.verdict_counters().map_err(unreadable)?;
         let mut m = counter(encoder, "firewall_packets", "Packets judged, by verdict and reason")?;
-        let verdicts = self.0.verdict_counters();
         for v in &verdicts {
-            add(&mut m, &vec![("verdict", v.verdict), ("reason", v.reason)], v.packets)?;
+            let labels: Labels<'_> = vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
+            add(&mut m, &labels, v.count.packets)?;
         }
         let mut m = counter(encoder, "firewall_bytes", "Bytes judged, by verdict and reason")?;
         for v in &verdicts {
-            add(&mut m, &vec![("verdict", v.verdict), ("reason", v.reason)], v.bytes)?;
+            let labels: Labels<'_> = vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
+            add(&mut m, &labels, v.count.bytes)?;
         }
         let mut m = counter(encoder, "firewall_rule_packets", "Packets that a rule decided or observed")?;
-        for rule in self.0.rules_with_counters() {
-            let (id, cidr) = (rule.rule.id.to_string(), rule.rule.cidr.to_string());
-            let labels: Labels<'_> = vec![("rule", &id), ("kind", rule.rule.kind.name()), ("cidr", &cidr)];
-            add(&mut m, &labels, rule.packets)?;
+        for counted in self.0.rules().map_err(unreadable)? {
+            let rule = &counted.rule;
+            let (id, cidr) = (rule.id.to_string(), rule.cidr.to_string());
+            let labels: Labels<'_> = vec![("rule", &id), ("kind", rule.kind.name()), ("cidr", &cidr)];
+            add(&mut m, &labels, counted.count.packets)?;
         }
-        let countries = self.0.country_counters();
         let mut m = counter(encoder, "firewall_country_packets", "New connections by country")?;
-        for CountryCounter { country, passed, denied } in &countries {
-            let country = country.to_string();
-            add(&mut m, &vec![("country", country.as_str()), ("result", "passed")], *passed)?;
-            add(&mut m, &vec![("country", country.as_str()), ("result", "denied")], *denied)?;
+        for counted in firewall.country_counters().map_err(unreadable)? {
+            let country = countries::code(counted.country).to_string();
+            for (result, packets) in [("passed", counted.passed), ("denied", counted.denied)] {
+                add(&mut m, &vec![("country", country.as_str()), ("result", result)], packets)?;
+            }
         }
         Ok(())
     }
 }
 
-fn counter<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, help: &'a str) -> Result<MetricEncoder<'a>, fmt::Error> {
+/// A collector's only error has no room for a reason.
+fn unreadable(error: impl std::error::Error) -> fmt::Error {
+    tracing::error!(error = mcdsl::cli::chain(&error), "cannot read what is to be scraped");
+    fmt::Error
+}
+
+fn counter<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &'a str,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
     encoder.encode_descriptor(name, help, None, MetricType::Counter)
 }
 
-fn gauge<'a>(encoder: &'a mut DescriptorEncoder<'_>, name: &'a str, help: &'a str) -> Result<MetricEncoder<'a>, fmt::Error> {
+fn gauge<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &'a str,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)
 }
 
 fn add(metric: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
-    metric.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
+    metric
+        .encode_family(labels)?
+        .encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
 fn set(metric: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
@@ -210,7 +286,8 @@ fn histogram(
     for (route, key) in routes {
         let (sum, count, buckets) = of(route).snapshot();
         if count > 0 {
-            m.encode_family(&labels(key))?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+            m.encode_family(&labels(key))?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
     }
     Ok(())

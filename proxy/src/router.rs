@@ -82,7 +82,10 @@ pub struct Router {
 impl Router {
     /// No live route yet: see [`Self::adopt`].
     pub fn new(table: RouteTable) -> Self {
-        Self { table, live: RwLock::default() }
+        Self {
+            table,
+            live: RwLock::default(),
+        }
     }
 
     /// The route of `name` on `port`.
@@ -98,7 +101,11 @@ impl Router {
     }
 
     fn look_up(&self, port: u16, name: &Hostname) -> Result<Arc<LiveRoute>, Miss> {
-        let value = self.table.find(port, name).map_err(Miss::Table)?.ok_or(Miss::Unknown)?;
+        let value = self
+            .table
+            .find(port, name)
+            .map_err(Miss::Table)?
+            .ok_or(Miss::Unknown)?;
         self.resolve(&value)
     }
 
@@ -107,9 +114,13 @@ impl Router {
             return Err(Miss::Disabled);
         }
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        let route = live.by_id.get(&value.route_id).ok_or(Miss::Diverged(value.route_id))?;
+        let route = live
+            .by_id
+            .get(&value.route_id)
+            .ok_or(Miss::Diverged(value.route_id))?;
         let same = routes::backends(value).eq(route.route.backends.iter().copied());
-        same.then(|| Arc::clone(route)).ok_or(Miss::Diverged(value.route_id))
+        same.then(|| Arc::clone(route))
+            .ok_or(Miss::Diverged(value.route_id))
     }
 
     /// Puts a route into kernel table and live state; counters of a route with the same key are kept, its
@@ -125,7 +136,10 @@ impl Router {
 
     /// Takes a route into the live state only, for one that [`RouteTable::verify`] puts into the kernel.
     pub fn adopt(&self, route: Route) -> Arc<LiveRoute> {
-        self.live.write().unwrap_or_else(PoisonError::into_inner).adopt(route)
+        self.live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .adopt(route)
     }
 
     /// Removes a route, kernel first. Its connections go on.
@@ -143,12 +157,23 @@ impl Router {
 
     /// One route by its key.
     pub fn get(&self, id: &RouteId) -> Option<Arc<LiveRoute>> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).by_key.get(id).cloned()
+        self.live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_key
+            .get(id)
+            .cloned()
     }
 
     /// All routes in the order of their keys.
     pub fn all(&self) -> Vec<Arc<LiveRoute>> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).by_key.values().cloned().collect()
+        self.live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_key
+            .values()
+            .cloned()
+            .collect()
     }
 }
 
@@ -156,7 +181,11 @@ impl Live {
     fn adopt(&mut self, route: Route) -> Arc<LiveRoute> {
         let previous = self.by_key.get(&route.key).cloned();
         let known = |address: &SocketAddr| {
-            previous.iter().flat_map(|p| &p.backends).find(|b| b.address == *address).cloned()
+            previous
+                .iter()
+                .flat_map(|p| &p.backends)
+                .find(|b| b.address == *address)
+                .cloned()
         };
         let live = Arc::new(LiveRoute {
             backends: route
@@ -164,13 +193,17 @@ impl Live {
                 .iter()
                 .map(|a| known(a).unwrap_or_else(|| Arc::new(BackendStats::new(*a))))
                 .collect(),
-            stats: previous.as_ref().map(|p| Arc::clone(&p.stats)).unwrap_or_default(),
+            stats: previous
+                .as_ref()
+                .map(|p| Arc::clone(&p.stats))
+                .unwrap_or_default(),
             route,
         });
         if let Some(previous) = previous {
             self.by_id.remove(&previous.route.id);
         }
-        self.by_key.insert(live.route.key.clone(), Arc::clone(&live));
+        self.by_key
+            .insert(live.route.key.clone(), Arc::clone(&live));
         self.by_id.insert(live.route.id, Arc::clone(&live));
         live
     }
@@ -182,11 +215,16 @@ mod tests {
 
     #[test]
     fn least_connections_with_rotation_and_exclusion() {
-        let addresses: Vec<SocketAddr> = (1..=3).map(|i| SocketAddr::from(([10, 0, 0, i], 1))).collect();
+        let addresses: Vec<SocketAddr> = (1..=3)
+            .map(|i| SocketAddr::from(([10, 0, 0, i], 1)))
+            .collect();
         let route = LiveRoute {
             route: Route {
                 id: 1,
-                key: RouteId { port: 443, hostname: "a.example".parse().unwrap() },
+                key: RouteId {
+                    port: 443,
+                    hostname: "a.example".parse().unwrap(),
+                },
                 backends: addresses.clone(),
                 engine: None,
                 enabled: true,
@@ -197,16 +235,27 @@ mod tests {
                 max_connections: None,
             },
             stats: Arc::default(),
-            backends: addresses.iter().map(|a| Arc::new(BackendStats::new(*a))).collect(),
+            backends: addresses
+                .iter()
+                .map(|a| Arc::new(BackendStats::new(*a)))
+                .collect(),
         };
         let picked = |tried: &[SocketAddr]| route.pick(tried).map(|b| b.address);
         assert_eq!(picked(&[]), Some(addresses[0]), "all idle: the first");
         route.stats.connections.store(1, Relaxed);
-        assert_eq!(picked(&[]), Some(addresses[1]), "all idle: the start rotates");
+        assert_eq!(
+            picked(&[]),
+            Some(addresses[1]),
+            "all idle: the start rotates"
+        );
         route.backends[1].active.store(2, Relaxed);
         route.backends[2].active.store(1, Relaxed);
         assert_eq!(picked(&[]), Some(addresses[0]), "fewest connections");
-        assert_eq!(picked(&addresses[..1]), Some(addresses[2]), "what was tried is left out");
+        assert_eq!(
+            picked(&addresses[..1]),
+            Some(addresses[2]),
+            "what was tried is left out"
+        );
         assert_eq!(picked(&addresses), None, "all tried");
     }
 }

@@ -16,9 +16,10 @@ use mc_edge_common::route::{
 };
 
 use crate::{
+    firewall::{Difference, DifferenceKind},
     hostname::Hostname,
     kernel::{Kernel, KernelError},
-    spec::{Difference, DifferenceKind, EngineKind, MapEntry, MapFill, Route, RouteId},
+    spec::{EngineKind, MapEntry, MapFill, Route, RouteId},
 };
 
 /// Name of the map, as in the eBPF object.
@@ -61,7 +62,9 @@ impl RouteTable {
     /// If the object has no route table of this layout.
     pub fn take(kernel: &mut Kernel) -> Result<Self, RouteTableError> {
         let map = HashMap::try_from(kernel.take_map(MAP)?).map_err(RouteTableError::Layout)?;
-        Ok(Self { map: RwLock::new(map) })
+        Ok(Self {
+            map: RwLock::new(map),
+        })
     }
 
     /// The entry that routes `name` on `port`: the exact name first, then `*.` by parent labels.
@@ -86,9 +89,11 @@ impl RouteTable {
     /// [`RouteTableError::Write`] if the table is full or the kernel refuses.
     pub fn insert(&self, route: &Route) -> Result<(), RouteTableError> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        map.insert(encode_key(&route.key), encode_value(route), 0).map_err(|source| {
-            RouteTableError::Write { key: describe_id(&route.key), source }
-        })
+        map.insert(encode_key(&route.key), encode_value(route), 0)
+            .map_err(|source| RouteTableError::Write {
+                key: describe_id(&route.key),
+                source,
+            })
     }
 
     /// Removes one route; one that is not there is no error.
@@ -99,8 +104,13 @@ impl RouteTable {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         match map.remove(&encode_key(id)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(RouteTableError::Write { key: describe_id(id), source }),
+            Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            Err(source) => Err(RouteTableError::Write {
+                key: describe_id(id),
+                source,
+            }),
         }
     }
 
@@ -118,7 +128,12 @@ impl RouteTable {
             .collect();
         let mut differences = Vec::new();
         let mut stale = Vec::new();
-        let difference = |key: &str, kind, detail| Difference { map: MAP.into(), key: key.into(), kind, detail };
+        let difference = |key: &str, kind, detail| Difference {
+            map: MAP,
+            key: key.into(),
+            kind,
+            detail,
+        };
         for (key, value) in self.entries()? {
             let name = describe_key(&key);
             match wanted.get(&name) {
@@ -128,22 +143,37 @@ impl RouteTable {
                 Some((_, want)) => differences.push(difference(
                     &name,
                     DifferenceKind::Different,
-                    format!("kernel has {}, database has {}", describe_value(&value), describe_value(want)),
+                    format!(
+                        "kernel has {}, database has {}",
+                        describe_value(&value),
+                        describe_value(want)
+                    ),
                 )),
                 None => {
-                    differences.push(difference(&name, DifferenceKind::Unexpected, describe_value(&value)));
+                    differences.push(difference(
+                        &name,
+                        DifferenceKind::Unexpected,
+                        describe_value(&value),
+                    ));
                     stale.push(key);
                 }
             }
         }
         for (name, (_, want)) in &wanted {
             if !differences.iter().any(|d| d.key == *name) {
-                differences.push(difference(name, DifferenceKind::Missing, describe_value(want)));
+                differences.push(difference(
+                    name,
+                    DifferenceKind::Missing,
+                    describe_value(want),
+                ));
             }
         }
         if repair {
             let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-            let failed = |key: &RouteKey, source| RouteTableError::Write { key: describe_key(key), source };
+            let failed = |key: &RouteKey, source| RouteTableError::Write {
+                key: describe_key(key),
+                source,
+            };
             for key in &stale {
                 map.remove(key).map_err(|e| failed(key, e))?;
             }
@@ -162,7 +192,11 @@ impl RouteTable {
         let mut entries: Vec<_> = self
             .entries()?
             .iter()
-            .map(|(k, v)| MapEntry { map: MAP.into(), key: describe_key(k), value: describe_value(v) })
+            .map(|(k, v)| MapEntry {
+                map: MAP.into(),
+                key: describe_key(k),
+                value: describe_value(v),
+            })
             .collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(entries)
@@ -179,17 +213,27 @@ impl RouteTable {
             key.map_err(RouteTableError::Read)?;
             used += 1;
         }
-        Ok(MapFill { map: MAP.into(), used, capacity: u64::from(MAX_ROUTES) })
+        Ok(MapFill {
+            map: MAP.into(),
+            used,
+            capacity: u64::from(MAX_ROUTES),
+        })
     }
 
     fn entries(&self) -> Result<Vec<(RouteKey, RouteValue)>, RouteTableError> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
-        map.iter().collect::<Result<_, _>>().map_err(RouteTableError::Read)
+        map.iter()
+            .collect::<Result<_, _>>()
+            .map_err(RouteTableError::Read)
     }
 }
 
 fn key_bytes(port: u16, name: &str) -> RouteKey {
-    let mut key = RouteKey { port, len: 0, name: [0; MAX_HOSTNAME] };
+    let mut key = RouteKey {
+        port,
+        len: 0,
+        name: [0; MAX_HOSTNAME],
+    };
     // Invariant: hostnames and patterns are at most MAX_HOSTNAME bytes by type.
     let bytes = &name.as_bytes()[..name.len().min(MAX_HOSTNAME)];
     key.name[..bytes.len()].copy_from_slice(bytes);
@@ -230,9 +274,11 @@ fn encode_value(route: &Route) -> RouteValue {
 
 /// The backends of an entry.
 pub fn backends(value: &RouteValue) -> impl Iterator<Item = SocketAddr> + '_ {
-    value.backends.iter().take(usize::from(value.backend_count)).map(|b| {
-        SocketAddr::new(Ipv6Addr::from(b.addr).to_canonical(), b.port)
-    })
+    value
+        .backends
+        .iter()
+        .take(usize::from(value.backend_count))
+        .map(|b| SocketAddr::new(Ipv6Addr::from(b.addr).to_canonical(), b.port))
 }
 
 fn describe_id(id: &RouteId) -> String {
@@ -267,8 +313,14 @@ mod tests {
     fn a_value_gives_its_backends_back() {
         let route = Route {
             id: 7,
-            key: RouteId { port: 443, hostname: "a.example".parse().unwrap() },
-            backends: vec!["192.0.2.1:8443".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap()],
+            key: RouteId {
+                port: 443,
+                hostname: "a.example".parse().unwrap(),
+            },
+            backends: vec![
+                "192.0.2.1:8443".parse().unwrap(),
+                "[2001:db8::1]:443".parse().unwrap(),
+            ],
             engine: Some(EngineKind::Sockmap),
             enabled: true,
             send_proxy: false,

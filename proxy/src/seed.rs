@@ -22,9 +22,17 @@ pub(crate) fn state(seed: &Seed) -> State {
 pub(crate) fn differences(seed: &Seed, state: &State) -> Vec<String> {
     let mut told = Vec::new();
     for wanted in &seed.listeners {
-        let stored = state.listeners.iter().find(|l| l.address == wanted.address).cloned();
+        let stored = state
+            .listeners
+            .iter()
+            .find(|l| l.address == wanted.address)
+            .cloned();
         let same = stored.map(|s| crate::spec::Listener { id: wanted.id, ..s } == *wanted);
-        told.extend(sentence(same, &format!("listener {}", wanted.address), "listener"));
+        told.extend(sentence(
+            same,
+            &format!("listener {}", wanted.address),
+            "listener",
+        ));
     }
     for wanted in &seed.routes {
         let stored = state.routes.iter().find(|r| r.key == wanted.key).cloned();
@@ -33,9 +41,16 @@ pub(crate) fn differences(seed: &Seed, state: &State) -> Vec<String> {
         told.extend(sentence(same, &name, "route"));
     }
     for wanted in &seed.rules {
-        let stored = state.rules.iter().find(|r| (r.kind, r.cidr) == (wanted.kind, wanted.cidr));
+        let stored = state
+            .rules
+            .iter()
+            .find(|r| (r.kind, r.cidr) == (wanted.kind, wanted.cidr));
         let same = stored.map(|s| s.action == wanted.action && s.comment == wanted.comment);
-        told.extend(sentence(same, &format!("rule {} {}", wanted.kind.name(), wanted.cidr), "firewall"));
+        told.extend(sentence(
+            same,
+            &format!("rule {} {}", wanted.kind.name(), wanted.cidr),
+            "firewall",
+        ));
     }
     told
 }
@@ -46,7 +61,9 @@ fn sentence(same: Option<bool>, name: &str, command: &str) -> Option<String> {
         Some(false) => "is another in the database",
         None => "is not in the database",
     };
-    Some(format!("config: {name} {how}; the config only seeds an empty database: use `mcproxyctl {command}`"))
+    Some(format!(
+        "config: {name} {how}; the config only seeds an empty database: use `mcproxyctl {command}`"
+    ))
 }
 
 #[cfg(test)]
@@ -62,13 +79,19 @@ mod tests {
             trusted_proxies: Vec::new(),
             guarded,
         };
-        let seed = Seed { listeners: vec![listener(1, true), listener(2, true), listener(3, true)], ..Seed::default() };
+        let seed = Seed {
+            listeners: vec![listener(1, true), listener(2, true), listener(3, true)],
+            ..Seed::default()
+        };
         let mut stored = state(&seed);
         stored.listeners[0].id = 7;
         stored.listeners[1].guarded = false;
         stored.listeners.remove(2);
         let told = differences(&seed, &stored);
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].contains("127.0.0.1:2 is another") && told[1].contains("127.0.0.1:3 is not in"), "{told:?}");
+        assert!(
+            told[0].contains("127.0.0.1:2 is another") && told[1].contains("127.0.0.1:3 is not in"),
+            "{told:?}"
+        );
     }
 }

@@ -173,30 +173,6 @@ pub struct RateLimits {
     pub packets: Option<RateLimit>,
 }
 
-/// A kernel map that disagrees with the database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// Map name.
-    pub map: String,
-    /// The entry.
-    pub key: String,
-    /// How it differs.
-    pub kind: DifferenceKind,
-    /// Both sides.
-    pub detail: String,
-}
-
-/// How a map entry differs from the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DifferenceKind {
-    /// In the database only.
-    Missing,
-    /// In the kernel only.
-    Unexpected,
-    /// In both, not the same.
-    Different,
-}
-
 /// One entry of a kernel map, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapEntry {

@@ -25,7 +25,7 @@ use crate::{
     geoip::{GeoIp, GeoIpError},
     kernel::{Kernel, KernelError},
     metrics,
-    relay::{self, Engine},
+    relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
     routes::{RouteTable, RouteTableError},
     seed,
@@ -98,7 +98,11 @@ impl Handle {
 
     /// Stops accepting, drains, stops. The firewall stays attached. Returns how many connections the deadline cut.
     pub async fn stop(self) -> u64 {
-        let cut = self.control.listeners.drain(self.control.config.drain_timeout).await;
+        let cut = self
+            .control
+            .listeners
+            .drain(self.control.config.drain_timeout)
+            .await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -118,12 +122,15 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let warnings = seed_or_compare(&mut store, &config)?;
     let state = store.load()?;
 
+    // Before it is opened: afterwards there always are pins.
+    let taken_over = crate::kernel::pins(&config.pin_path).exists();
     let mut kernel = Kernel::open(&config.pin_path)?;
     let router = Router::new(RouteTable::take(&mut kernel)?);
-    let firewall = Arc::new(Firewall::take(&mut kernel)?);
-    let sockmap = sockmap(&mut kernel);
+        let pool = BufferPool::default();
+    let sockmap = sockmap(&mut kernel, pool.clone());
     let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
-    let taken_over = kernel.taken_over();
+    let located = Arc::clone(&geoip);
+    let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
 
     for route in &state.routes {
         router.adopt(route.clone());
@@ -134,10 +141,20 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         idle: config.idle_timeout,
         max_age: config.max_age,
     };
-    let copy: Arc<dyn Engine> = Arc::new(relay::Copy);
-    let context = Arc::new(Context::new(router, firewall, copy, sockmap, config.engine, timeouts));
-    let control = Arc::new(Control::new(config, context, geoip, store, warnings));
+    let copy: Arc<dyn Engine> = Arc::new(CopyEngine::new(pool));
+    let context = Arc::new(Context::new(
+        router,
+        firewall,
+        copy,
+        sockmap,
+        config.engine,
+        timeouts,
+    ));
+    let control = Arc::new(Control::new(
+        config, context, geoip, kernel, store, warnings,
+    ));
     reconcile(&control, taken_over)?;
+    control.set_policies(&state)?;
     load_geoip(&control).await;
     control.attach();
 
@@ -153,16 +170,30 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     control.guard_ports()?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     spawn_services(&control, socket, metrics_listener, &stop, &tasks);
-    Ok(Handle { control, metrics, stop, tasks, _lock: lock })
+    Ok(Handle {
+        control,
+        metrics,
+        stop,
+        tasks,
+        _lock: lock,
+    })
 }
 
 fn lock(config: &Config) -> Result<Flock<File>, StartError> {
     let path = &config.lock;
-    let failed = |source| StartError::Root { path: path.clone(), source };
+    let failed = |source| StartError::Root {
+        path: path.clone(),
+        source,
+    };
     if let Some(root) = path.parent() {
         std::fs::create_dir_all(root).map_err(failed)?;
     }
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => StartError::Running(path.clone()),
         errno => failed(errno.into()),
@@ -181,7 +212,18 @@ fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, St
     Ok(differences)
 }
 
-fn sockmap(_: &mut Kernel) -> Option<Arc<dyn Engine>> { None }
+fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Option<Arc<dyn Engine>> {
+    match SockmapEngine::new(kernel, pool) {
+        Ok(engine) => Some(Arc::new(engine)),
+        Err(error) => {
+            tracing::warn!(
+                error = mcdsl::cli::chain(&error),
+                "no sockmap engine; its routes are copied"
+            );
+            None
+        }
+    }
+}
 
 /// Makes the kernel maps what the database says. After a reboot they are empty, which is no divergence.
 fn reconcile(control: &Control, taken_over: bool) -> Result<(), StartError> {
@@ -225,7 +267,11 @@ fn spawn_services(
                 String::new()
             })
         };
-        tasks.spawn(mcdsl::telemetry::serve_metrics(listener, render, stop.clone()));
+        tasks.spawn(mcdsl::telemetry::serve_metrics(
+            listener,
+            render,
+            stop.clone(),
+        ));
     }
     tasks.spawn(housekeeping(Arc::clone(control), stop.clone()));
     tasks.spawn(Arc::clone(&control.geoip).watch(stop.clone()));
@@ -237,7 +283,10 @@ async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         control.listeners.retry();
         let sweeping = Arc::clone(&control);
-        if tokio::task::spawn_blocking(move || sweeping.expire_bans(SystemTime::now())).await.is_err() {
+        if tokio::task::spawn_blocking(move || sweeping.expire_bans(SystemTime::now()))
+            .await
+            .is_err()
+        {
             tracing::error!("sweeping bans failed");
         }
     }

@@ -19,12 +19,20 @@ pub struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
 impl Reasons {
     /// Counts one.
     pub fn count(&self, reason: &'static str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(reason)
+            .or_default() += 1;
     }
 
     /// A copy.
     pub fn snapshot(&self) -> BTreeMap<&'static str, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -45,9 +53,15 @@ impl Histogram {
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
-        let bucket = BUCKETS.iter().position(|b| seconds <= *b).unwrap_or(BUCKETS.len());
+        let bucket = BUCKETS
+            .iter()
+            .position(|b| seconds <= *b)
+            .unwrap_or(BUCKETS.len());
         self.counts[bucket].fetch_add(1, Relaxed);
-        self.nanoseconds.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.nanoseconds.fetch_add(
+            u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
+            Relaxed,
+        );
     }
 
     /// (sum in seconds, count, (upper bound, count in the bucket) per bucket; the last bound is `f64::MAX`).
@@ -85,12 +99,20 @@ pub struct RouteStats {
 impl RouteStats {
     /// Counts the choice of an engine; `fallback` is empty when it is the asked one.
     pub fn count_engine(&self, engine: &'static str, fallback: &'static str) {
-        *self.engines.lock().unwrap_or_else(PoisonError::into_inner).entry((engine, fallback)).or_default() += 1;
+        *self
+            .engines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry((engine, fallback))
+            .or_default() += 1;
     }
 
     /// Relays by (engine, fallback reason).
     pub fn engines(&self) -> BTreeMap<(&'static str, &'static str), u64> {
-        self.engines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.engines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -110,7 +132,12 @@ pub struct BackendStats {
 impl BackendStats {
     /// A backend that nothing was sent to yet.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, active: AtomicU64::new(0), connections: AtomicU64::new(0), failures: AtomicU64::new(0) }
+        Self {
+            address,
+            active: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
     }
 }
 

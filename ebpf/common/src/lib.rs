@@ -3,7 +3,10 @@
 #![no_std]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod decide;
+pub mod firewall;
 pub mod geo;
+pub mod relay;
 pub mod route;
 
 /// Version of every layout in this crate. It is part of the pin path, so that a daemon never takes

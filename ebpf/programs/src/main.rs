@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+mod empty;
 mod firewall;
 mod geo;
 mod relay;

@@ -16,8 +16,8 @@ use crate::{
     listener::ListenerState,
     router::LiveRoute,
     spec::{
-        Action, CountryCode, CountryPolicy, EngineKind, Listener, RateLimit, RateLimits, Route, RouteId, Rule,
-        RuleKind,
+        Action, CountryCode, CountryPolicy, EngineKind, Listener, RateLimit, RateLimits, Route,
+        RouteId, Rule, RuleKind,
     },
     store::AuditEntry,
 };
@@ -39,11 +39,22 @@ pub(super) fn listener_in(message: pb::Listener) -> Result<Listener, Status> {
         return Err(missing("trusted_sources"));
     }
     if !required && !message.trusted_sources.is_empty() {
-        return Err(invalid("trusted_sources", "is only for proxy_protocol = REQUIRED"));
+        return Err(invalid(
+            "trusted_sources",
+            "is only for proxy_protocol = REQUIRED",
+        ));
     }
-    let trusted_proxies =
-        message.trusted_sources.iter().map(|s| cidr_in("trusted_sources", s)).collect::<Result<_, _>>()?;
-    Ok(Listener { id: 0, address, trusted_proxies, guarded: message.guarded })
+    let trusted_proxies = message
+        .trusted_sources
+        .iter()
+        .map(|s| cidr_in("trusted_sources", s))
+        .collect::<Result<_, _>>()?;
+    Ok(Listener {
+        id: 0,
+        address,
+        trusted_proxies,
+        guarded: message.guarded,
+    })
 }
 
 pub(super) fn listener_out(state: &ListenerState) -> pb::Listener {
@@ -56,7 +67,11 @@ pub(super) fn listener_out(state: &ListenerState) -> pb::Listener {
         } else {
             pb::ProxyProtocolIn::Required.into()
         },
-        trusted_sources: listener.trusted_proxies.iter().map(ToString::to_string).collect(),
+        trusted_sources: listener
+            .trusted_proxies
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         guarded: listener.guarded,
         active_connections: state.active,
         listening: state.error.is_none(),
@@ -65,22 +80,30 @@ pub(super) fn listener_out(state: &ListenerState) -> pb::Listener {
 }
 
 pub(super) fn address_in(field: &str, text: &str) -> Result<SocketAddr, Status> {
-    text.parse().map_err(|_| invalid(field, format!("{text:?} is not ip:port or [ip]:port")))
+    text.parse()
+        .map_err(|_| invalid(field, format!("{text:?} is not ip:port or [ip]:port")))
 }
 
 // ---- routes
 
 pub(super) fn route_key_in(key: Option<pb::RouteKey>) -> Result<RouteId, Status> {
     let key = key.ok_or_else(|| missing("key"))?;
-    Ok(RouteId { port: port_in(key.port)?, hostname: hostname_in(&key.hostname)? })
+    Ok(RouteId {
+        port: port_in(key.port)?,
+        hostname: hostname_in(&key.hostname)?,
+    })
 }
 
 fn port_in(port: u32) -> Result<u16, Status> {
-    u16::try_from(port).ok().filter(|p| *p > 0).ok_or_else(|| invalid("port", format!("{port} is not 1 to 65535")))
+    u16::try_from(port)
+        .ok()
+        .filter(|p| *p > 0)
+        .ok_or_else(|| invalid("port", format!("{port} is not 1 to 65535")))
 }
 
 fn hostname_in(text: &str) -> Result<crate::hostname::HostPattern, Status> {
-    text.parse().map_err(|e| invalid("hostname", format!("{text:?}: {e}")))
+    text.parse()
+        .map_err(|e| invalid("hostname", format!("{text:?}: {e}")))
 }
 
 pub(super) fn route_in(message: &pb::Route) -> Result<Route, Status> {
@@ -89,8 +112,15 @@ pub(super) fn route_in(message: &pb::Route) -> Result<Route, Status> {
     }
     Ok(Route {
         id: 0,
-        key: RouteId { port: port_in(message.port)?, hostname: hostname_in(&message.hostname)? },
-        backends: message.backends.iter().map(|b| address_in("backends", &b.address)).collect::<Result<_, _>>()?,
+        key: RouteId {
+            port: port_in(message.port)?,
+            hostname: hostname_in(&message.hostname)?,
+        },
+        backends: message
+            .backends
+            .iter()
+            .map(|b| address_in("backends", &b.address))
+            .collect::<Result<_, _>>()?,
         engine: match message.engine() {
             pb::Engine::Default => None,
             pb::Engine::Copy => Some(EngineKind::Copy),
@@ -98,7 +128,8 @@ pub(super) fn route_in(message: &pb::Route) -> Result<Route, Status> {
         },
         enabled: message.enabled,
         send_proxy: message.send_proxy,
-        connect_timeout: nonzero(message.connect_timeout_ms).map(|ms| Duration::from_millis(ms.into())),
+        connect_timeout: nonzero(message.connect_timeout_ms)
+            .map(|ms| Duration::from_millis(ms.into())),
         idle_timeout: nonzero(message.idle_timeout_s).map(|s| Duration::from_secs(s.into())),
         max_age: nonzero(message.max_age_s).map(|s| Duration::from_secs(s.into())),
         max_connections: nonzero(message.max_connections),
@@ -123,7 +154,9 @@ pub(super) fn engine_out(engine: Option<EngineKind>) -> pb::Engine {
 
 pub(super) fn route_out(live: &LiveRoute) -> pb::Route {
     let route = &live.route;
-    let connect_timeout = route.connect_timeout.map_or(0, |d| u32::try_from(d.as_millis()).unwrap_or(u32::MAX));
+    let connect_timeout = route
+        .connect_timeout
+        .map_or(0, |d| u32::try_from(d.as_millis()).unwrap_or(u32::MAX));
     pb::Route {
         id: route.id,
         port: route.key.port.into(),
@@ -157,7 +190,12 @@ pub(super) fn cidr_in(field: &str, text: &str) -> Result<IpNet, Status> {
         Ok(net) => net.trunc(),
         Err(_) => text
             .parse::<IpAddr>()
-            .map_err(|_| invalid(field, format!("{text:?} is neither an address nor a prefix such as 192.0.2.0/24")))?
+            .map_err(|_| {
+                invalid(
+                    field,
+                    format!("{text:?} is neither an address nor a prefix such as 192.0.2.0/24"),
+                )
+            })?
             .into(),
     };
     Ok(match net {
@@ -209,7 +247,10 @@ pub(super) fn rule_key_in(message: &pb::Rule) -> Result<(RuleKind, IpNet), Statu
             let widened = Ipv6Net::new(v6.addr(), 64).map_err(|e| invalid("cidr", e))?;
             Ok((kind, IpNet::V6(widened.trunc())))
         }
-        _ => Err(invalid("cidr", format!("{cidr} is too wide for a ban (one IPv4 address, one IPv6 /64); block it"))),
+        _ => Err(invalid(
+            "cidr",
+            format!("{cidr} is too wide for a ban (one IPv4 address, one IPv6 /64); block it"),
+        )),
     }
 }
 
@@ -223,7 +264,12 @@ pub(super) fn rule_in(message: &pb::Rule, now: SystemTime) -> Result<Rule, Statu
     let ttl = Duration::from_secs(message.ttl_s);
     let expires = match kind {
         RuleKind::Ban if ttl.is_zero() => return Err(missing("ttl_s")),
-        RuleKind::Ban if ttl > MAX_BAN => return Err(invalid("ttl_s", "is above a year; block the address instead")),
+        RuleKind::Ban if ttl > MAX_BAN => {
+            return Err(invalid(
+                "ttl_s",
+                "is above a year; block the address instead",
+            ));
+        }
         RuleKind::Ban => Some(now + ttl),
         _ if !ttl.is_zero() => return Err(invalid("ttl_s", "is only for bans")),
         _ => None,
@@ -232,7 +278,15 @@ pub(super) fn rule_in(message: &pb::Rule, now: SystemTime) -> Result<Rule, Statu
         return Err(invalid("comment", format!("is above {MAX_COMMENT} bytes")));
     }
     let comment = message.comment.clone();
-    Ok(Rule { id: 0, kind, cidr, action: action_in(message.action()), expires, comment, created: now })
+    Ok(Rule {
+        id: 0,
+        kind,
+        cidr,
+        action: action_in(message.action()),
+        expires,
+        comment,
+        created: now,
+    })
 }
 
 pub(super) fn rule_out(counted: &CountedRule, now: SystemTime) -> pb::Rule {
@@ -255,14 +309,15 @@ pub(super) fn rule_out(counted: &CountedRule, now: SystemTime) -> pb::Rule {
         ttl_s: left.map_or(0, |d| d.as_secs().max(1)),
         comment: rule.comment.clone(),
         created_unix_s: unix_seconds(rule.created),
-        packets: counted.packets,
-        bytes: counted.bytes,
+        packets: counted.count.packets,
+        bytes: counted.count.bytes,
         samples: Vec::new(),
     }
 }
 
 pub(super) fn unix_seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }
 
 // ---- countries and rates
@@ -277,7 +332,12 @@ fn country_in(text: &str) -> Result<CountryCode, Status> {
     };
     code.map(CountryCode)
         .filter(|c| crate::geoip::countries::index(*c).is_some())
-        .ok_or_else(|| invalid("country", format!("{text:?} is no ISO 3166-1 alpha-2 code (\"??\" = unknown)")))
+        .ok_or_else(|| {
+            invalid(
+                "country",
+                format!("{text:?} is no ISO 3166-1 alpha-2 code (\"??\" = unknown)"),
+            )
+        })
 }
 
 pub(super) fn countries_in(message: &pb::CountryPolicy) -> Result<CountryPolicy, Status> {
@@ -295,28 +355,44 @@ pub(super) fn rates_in(message: &pb::RateLimits) -> Result<RateLimits, Status> {
         Some(limit) if limit.per_second != 0.0 => rate_in(field, limit).map(Some),
         _ => Ok(None),
     };
-    Ok(RateLimits { connections: one("connections", &message.connections)?, packets: one("packets", &message.packets)? })
+    Ok(RateLimits {
+        connections: one("connections", &message.connections)?,
+        packets: one("packets", &message.packets)?,
+    })
 }
 
 fn rate_in(field: &str, limit: &pb::RateLimit) -> Result<RateLimit, Status> {
     // A rate below one a day or above one a nanosecond is a mistake.
     if !limit.per_second.is_finite() || !(1.0 / 86_400.0..=1e9).contains(&limit.per_second) {
-        return Err(invalid(field, format!("{} per second is out of range", limit.per_second)));
+        return Err(invalid(
+            field,
+            format!("{} per second is out of range", limit.per_second),
+        ));
     }
     let burst = match limit.burst {
         0 => limit.per_second.ceil() as u32,
         burst => burst,
     };
-    Ok(RateLimit { per_second: limit.per_second, burst, action: action_in(limit.action()) })
+    Ok(RateLimit {
+        per_second: limit.per_second,
+        burst,
+        action: action_in(limit.action()),
+    })
 }
 
 pub(super) fn rate_out(limit: Option<RateLimit>, exceeded: u64) -> pb::RateLimit {
-    limit.map_or(pb::RateLimit { exceeded, ..Default::default() }, |l| pb::RateLimit {
-        per_second: l.per_second,
-        burst: l.burst,
-        action: action_out(l.action).into(),
-        exceeded,
-    })
+    limit.map_or(
+        pb::RateLimit {
+            exceeded,
+            ..Default::default()
+        },
+        |l| pb::RateLimit {
+            per_second: l.per_second,
+            burst: l.burst,
+            action: action_out(l.action).into(),
+            exceeded,
+        },
+    )
 }
 
 // ---- audit
@@ -345,10 +421,22 @@ mod tests {
             ("an IPv4 address", "192.0.2.1", "192.0.2.1/32"),
             ("an IPv6 address", "2001:db8::1", "2001:db8::1/128"),
             ("host bits go", "192.0.2.1/24", "192.0.2.0/24"),
-            ("a mapped address is IPv4", "::ffff:192.0.2.1", "192.0.2.1/32"),
-            ("a mapped prefix is IPv4", "::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            (
+                "a mapped address is IPv4",
+                "::ffff:192.0.2.1",
+                "192.0.2.1/32",
+            ),
+            (
+                "a mapped prefix is IPv4",
+                "::ffff:192.0.2.0/120",
+                "192.0.2.0/24",
+            ),
         ] {
-            assert_eq!(cidr_in("cidr", text).unwrap().to_string(), wanted, "{description}");
+            assert_eq!(
+                cidr_in("cidr", text).unwrap().to_string(),
+                wanted,
+                "{description}"
+            );
         }
         for text in ["", "example.org", "192.0.2.0/33", "1.2.3"] {
             assert!(cidr_in("cidr", text).is_err(), "{text:?}");
@@ -358,19 +446,41 @@ mod tests {
     #[test]
     fn a_ban_is_a_host() {
         let ban = |cidr: &str| {
-            let message = pb::Rule { kind: pb::RuleKind::Ban.into(), cidr: cidr.into(), ..Default::default() };
-            rule_key_in(&message).map(|(_, cidr)| cidr.to_string()).map_err(|s| s.message().to_owned())
+            let message = pb::Rule {
+                kind: pb::RuleKind::Ban.into(),
+                cidr: cidr.into(),
+                ..Default::default()
+            };
+            rule_key_in(&message)
+                .map(|(_, cidr)| cidr.to_string())
+                .map_err(|s| s.message().to_owned())
         };
         assert_eq!(ban("192.0.2.7").unwrap(), "192.0.2.7/32");
-        assert_eq!(ban("2001:db8:1:2:3::7").unwrap(), "2001:db8:1:2::/64", "an IPv6 ban is widened to its /64");
+        assert_eq!(
+            ban("2001:db8:1:2:3::7").unwrap(),
+            "2001:db8:1:2::/64",
+            "an IPv6 ban is widened to its /64"
+        );
         assert!(ban("192.0.2.0/24").unwrap_err().contains("too wide"));
         assert!(ban("2001:db8::/32").unwrap_err().contains("too wide"));
     }
 
     #[test]
     fn rates_have_a_range() {
-        let rate = |per_second| rate_in("packets", &pb::RateLimit { per_second, ..Default::default() });
-        assert_eq!(rate(2.5).unwrap().burst, 3, "the burst defaults to a second's worth");
+        let rate = |per_second| {
+            rate_in(
+                "packets",
+                &pb::RateLimit {
+                    per_second,
+                    ..Default::default()
+                },
+            )
+        };
+        assert_eq!(
+            rate(2.5).unwrap().burst,
+            3,
+            "the burst defaults to a second's worth"
+        );
         for bad in [f64::NAN, f64::INFINITY, -1.0, 1e-9, 1e12] {
             assert!(rate(bad).is_err(), "{bad}");
         }

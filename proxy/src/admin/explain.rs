@@ -8,6 +8,7 @@ use tonic::Status;
 use super::convert::{invalid, route_out};
 use crate::{
     control::{Control, ControlError},
+    geoip::countries,
     hostname::Hostname,
 };
 
@@ -23,37 +24,61 @@ pub(super) struct Question {
 
 impl Question {
     pub(super) fn parse(message: &pb::ExplainRequest) -> Result<Self, Status> {
-        let address: IpAddr = message
-            .address
-            .parse()
-            .map_err(|_| invalid("address", format!("{:?} is not an IP address", message.address)))?;
+        let address: IpAddr = message.address.parse().map_err(|_| {
+            invalid(
+                "address",
+                format!("{:?} is not an IP address", message.address),
+            )
+        })?;
         let port = match message.port {
             0 => DEFAULT_PORT,
-            port => u16::try_from(port).map_err(|_| invalid("port", format!("{port} is above 65535")))?,
+            port => u16::try_from(port)
+                .map_err(|_| invalid("port", format!("{port} is above 65535")))?,
         };
         let sni = match message.sni.as_str() {
             "" => None,
-            name => Some(name.parse().map_err(|e| invalid("sni", format!("{name:?}: {e}")))?),
+            name => Some(
+                name.parse()
+                    .map_err(|e| invalid("sni", format!("{name:?}: {e}")))?,
+            ),
         };
-        Ok(Self { address: address.to_canonical(), port, sni })
+        Ok(Self {
+            address: address.to_canonical(),
+            port,
+            sni,
+        })
     }
 }
 
 fn step(stage: &str, detail: impl Into<String>, outcome: &str) -> pb::ExplainStep {
-    pb::ExplainStep { stage: stage.into(), detail: detail.into(), outcome: outcome.into(), rule_id: 0 }
+    pb::ExplainStep {
+        stage: stage.into(),
+        detail: detail.into(),
+        outcome: outcome.into(),
+        rule_id: 0,
+    }
 }
 
-pub(super) fn answer(control: &Control, question: &Question) -> Result<pb::ExplainResponse, ControlError> {
-    let trace = control.explain(question.address, question.port)?;
+pub(super) fn answer(
+    control: &Control,
+    question: &Question,
+) -> Result<pb::ExplainResponse, ControlError> {
+    let trace = control.firewall.explain(question.address, question.port)?;
+    let decision = &trace.decision;
+    let mut steps: Vec<_> = trace
+        .steps
+        .into_iter()
+        .map(|s| step(s.stage, s.detail, ""))
+        .collect();
+    if let Some(last) = steps.last_mut() {
+        last.outcome = decision.verdict.name().to_owned();
+        last.rule_id = decision.rule;
+    }
     let mut response = pb::ExplainResponse {
-        verdict: trace.verdict.to_owned(),
-        reason: trace.reason,
-        country: trace.country.map(|c| c.to_string()).unwrap_or_default(),
-        steps: trace
-            .steps
-            .into_iter()
-            .map(|s| pb::ExplainStep { stage: s.stage.to_owned(), detail: s.detail, outcome: s.outcome, rule_id: s.rule })
-            .collect(),
+        verdict: decision.verdict.name().to_owned(),
+        reason: decision.reason.name().to_owned(),
+        country: countries::code(trace.country).to_string(),
+        steps,
         route: None,
     };
     if response.verdict == "pass" {
@@ -74,27 +99,51 @@ fn route(control: &Control, question: &Question, response: &mut pb::ExplainRespo
             && l.listener.address.is_ipv4() == question.address.is_ipv4()
     });
     if !listening {
-        let detail = format!("nothing listens on port {} for this address family", question.port);
-        response.steps.push(step("listener", detail.clone(), "reset"));
+        let detail = format!(
+            "nothing listens on port {} for this address family",
+            question.port
+        );
+        response
+            .steps
+            .push(step("listener", detail.clone(), "reset"));
         return refused(response, detail);
     }
-    response.steps.push(step("listener", format!("port {}", question.port), ""));
+    response
+        .steps
+        .push(step("listener", format!("port {}", question.port), ""));
     let Some(sni) = &question.sni else {
-        response.steps.push(step("route", "no --sni given: a ClientHello without a name is refused", ""));
+        response.steps.push(step(
+            "route",
+            "no --sni given: a ClientHello without a name is refused",
+            "",
+        ));
         return;
     };
-    match control.find_route(question.port, sni) {
+    match control.context.router.find(question.port, sni) {
         Ok(live) => {
-            let via = format!("{} -> route {} ({})", sni.as_str(), live.route.id, live.route.key.hostname);
+            let via = format!(
+                "{} -> route {} ({})",
+                sni.as_str(),
+                live.route.id,
+                live.route.key.hostname
+            );
             response.steps.push(step("route", via, "route"));
             match live.pick(&[]) {
-                Some(backend) => response.steps.push(step("backend", backend.address.to_string(), "route")),
+                Some(backend) => {
+                    response
+                        .steps
+                        .push(step("backend", backend.address.to_string(), "route"))
+                }
                 None => refused(response, "the route has no backend".into()),
             }
             response.route = Some(route_out(&live));
         }
         Err(miss) => {
-            response.steps.push(step("route", format!("{}: {}", sni.as_str(), miss.reason()), "reset"));
+            response.steps.push(step(
+                "route",
+                format!("{}: {}", sni.as_str(), miss.reason()),
+                "reset",
+            ));
             refused(response, miss.reason().to_owned());
         }
     }

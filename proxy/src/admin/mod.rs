@@ -5,6 +5,7 @@
 
 mod convert;
 mod explain;
+mod observe;
 mod service;
 mod socket;
 

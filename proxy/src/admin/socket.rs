@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use hyper_util::rt::TokioIo;
 use mc_proto::mcproxy::v1::admin_server::AdminServer;
 use nix::{
     sys::stat::{Mode, umask},
@@ -15,7 +16,6 @@ use nix::{
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
-use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 
 use super::AdminService;
@@ -42,9 +42,16 @@ pub struct SocketError {
 /// # Errors
 /// [`SocketError`].
 pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
-    let failed = |source| SocketError { path: path.to_owned(), source };
+    let failed = |source| SocketError {
+        path: path.to_owned(),
+        source,
+    };
     if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(failed)?;
     }
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
@@ -100,11 +107,15 @@ pub async fn connect(path: &Path) -> Result<Channel, tonic::transport::Error> {
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
     // The authority is required by HTTP/2 and means nothing on a Unix socket.
-    Endpoint::from_static("http://mc-proxy").connect_with_connector(connector).await
+    Endpoint::from_static("http://mc-proxy")
+        .connect_with_connector(connector)
+        .await
 }
 
 fn permitted(stream: &UnixStream) -> bool {
-    let permitted = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
+    let permitted = stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
     if !permitted {
         tracing::warn!(peer = ?stream.peer_cred().map(|p| p.uid()).ok(), "admin connection refused");
     }

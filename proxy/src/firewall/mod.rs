@@ -1,37 +1,494 @@
-//! STUB until merged.
-use std::{net::IpAddr, path::Path, time::Duration};
-use crate::{config::UnparsedPolicy, kernel::{Kernel, KernelError}, spec::*};
-#[derive(Debug, thiserror::Error)] #[error("fw")] pub struct FirewallError;
-#[derive(Debug)] pub struct Firewall;
-#[derive(Debug)] pub struct Desired { pub rules: Vec<Rule>, pub countries: CountryPolicy, pub rates: RateLimits, pub guarded: Vec<u16>, pub unparsed: UnparsedPolicy, pub log_sample: u32 }
-#[derive(Debug)] pub struct RuleCounter { pub id: u32, pub packets: u64, pub bytes: u64 }
-#[derive(Debug)] pub struct VerdictCounter { pub verdict: &'static str, pub reason: &'static str, pub packets: u64, pub bytes: u64 }
-#[derive(Debug)] pub struct CountryCounter { pub country: CountryCode, pub passed: u64, pub denied: u64 }
-#[derive(Debug)] pub struct RateCounters { pub connections: u64, pub packets: u64 }
-#[derive(Debug)] pub struct Sample { pub rule: u32, pub address: IpAddr, pub packets: u64, pub age: Duration }
-#[derive(Debug)] pub struct Step { pub stage: &'static str, pub detail: String, pub outcome: String, pub rule: u32 }
-#[derive(Debug)] pub struct Trace { pub steps: Vec<Step>, pub verdict: &'static str, pub reason: String, pub country: Option<CountryCode> }
-#[derive(Debug)] pub struct InterfaceStatus { pub name: String, pub mode: &'static str, pub detail: String }
-pub struct Admission; impl Admission { pub fn denied(&self) -> bool { false } }
-type R<T> = Result<T, FirewallError>;
+//! The firewall's userland half: rules into kernel maps, counters out of them, `explain`, and the same decision for
+//! clients that XDP cannot see.
+//!
+//! [`Firewall`] keeps what must stand in the maps ([`compile`]) and writes differences. The prefilter's bits are set before a
+//! trie entry and cleared after it, so a packet never misses a rule. Rejected: rewriting whole maps (an unfiltered
+//! instant), reference counts per prefilter bit (a row is cheaper to compute than to keep right).
+
+mod compile;
+mod maps;
+mod trace;
+mod twin;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use aya::maps::MapError;
+use compile::Compiled;
+use ipnet::IpNet;
+use maps::Maps;
+use mc_edge_common::firewall::{Config, CountryActions, Filter6Row, GUARDED_WORDS, Rate, action};
+
+pub use compile::{action_code, source};
+pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
+pub use trace::{Step, Trace};
+pub use twin::Admission;
+
+use crate::{
+    kernel::{Kernel, KernelError},
+    spec::{RateLimit, RateLimits, Rule, RuleKind},
+};
+
+/// A failure of the firewall.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// The object lacks a map.
+    #[error("the firewall's maps cannot be opened")]
+    Kernel(#[from] KernelError),
+    /// A map cannot be read or written.
+    #[error("the kernel map {map} cannot be read or written; is it full (`mcproxyctl status`)?")]
+    Map {
+        /// The map.
+        map: &'static str,
+        #[source]
+        /// Why.
+        source: MapError,
+    },
+    /// No such map.
+    #[error("the firewall has no map {0}")]
+    UnknownMap(String),
+    /// An IPv4 address spelled as IPv6.
+    #[error("{0} stands for IPv4 addresses, which are judged as IPv4; write the rule as IPv4")]
+    Embedded(IpNet),
+    /// A ban of more than a host.
+    #[error("a ban is an IPv4 /32 or an IPv6 /64, not {0}; block it instead")]
+    BanPrefix(IpNet),
+    /// No counter slot.
+    #[error("rule id {0} has no counter slot")]
+    RuleId(u32),
+}
+
+/// A change of one rule.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Puts it in force; replaces the rule of the same id.
+    Set(Rule),
+    /// Takes the rule with this id out; its counters are reset.
+    Remove(u32),
+}
+
+/// What a check of the kernel found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DifferenceKind {
+    /// Should be in the kernel.
+    Missing,
+    /// Should not be.
+    Unexpected,
+    /// Is there with another value.
+    Different,
+}
+
+/// A difference between the rules and a kernel map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The map.
+    pub map: &'static str,
+    /// The key, readable.
+    pub key: String,
+    /// What is wrong.
+    pub kind: DifferenceKind,
+    /// Both values.
+    pub detail: String,
+}
+
+/// The country of an address as the GeoIP tables say; 0 = unknown.
+pub type CountryOf = Arc<dyn Fn(IpAddr) -> u8 + Send + Sync>;
+
+struct State {
+    maps: Maps,
+    rules: BTreeMap<u32, Rule>,
+    compiled: Compiled,
+    config: Config,
+    countries: CountryActions,
+    guarded: BTreeSet<u16>,
+}
+
+/// The firewall. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Firewall {
+    state: Arc<Mutex<State>>,
+    twin: Arc<twin::Rates>,
+    country: CountryOf,
+}
+
+impl std::fmt::Debug for Firewall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Firewall").finish_non_exhaustive()
+    }
+}
+
+/// `CLOCK_MONOTONIC` now, ns: the clock of `bpf_ktime_get_ns`.
+#[must_use]
+pub fn ktime() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
+    u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A ban's end on the kernel's clock. Converted once, when the rule is set: a later jump of the wall clock neither
+/// shortens nor extends it. A restart of the daemon converts again, by the wall clock of then.
+fn expires(rule: &Rule) -> u64 {
+    let Some(end) = rule.expires else {
+        return u64::MAX;
+    };
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    ktime().saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn rate(limit: Option<RateLimit>) -> Rate {
+    let Some(limit) = limit else {
+        return Rate::default();
+    };
+    let interval = ((1e9 / limit.per_second) as u64).max(1);
+    Rate {
+        interval,
+        tolerance: interval.saturating_mul(u64::from(limit.burst.max(1) - 1)),
+        action: action_code(limit.action),
+        reserved: [0; 7],
+    }
+}
+
 impl Firewall {
- pub fn take(_: &mut Kernel) -> R<Self> { Ok(Self) }
- pub fn interfaces(&self, _: &[String]) -> Vec<InterfaceStatus> { vec![] }
- pub fn attach(&self, i: &str) -> Result<InterfaceStatus, KernelError> { Ok(InterfaceStatus { name: i.into(), mode: "native", detail: String::new() }) }
- pub fn detach(&self, _: &Path) -> Result<Vec<String>, KernelError> { Ok(vec![]) }
- pub fn insert(&self, _: &[Rule]) -> R<()> { Ok(()) }
- pub fn remove(&self, _: &[Rule]) -> R<()> { Ok(()) }
- pub fn reconcile(&self, _: &Desired, _: bool) -> R<Vec<Difference>> { Ok(vec![]) }
- pub fn set_guarded(&self, _: &[u16]) -> R<()> { Ok(()) }
- pub fn set_countries(&self, _: &CountryPolicy) -> R<()> { Ok(()) }
- pub fn set_rates(&self, _: &RateLimits) -> R<()> { Ok(()) }
- pub fn rule_counters(&self, _: &[u32]) -> R<Vec<RuleCounter>> { Ok(vec![]) }
- pub fn verdict_counters(&self) -> R<Vec<VerdictCounter>> { Ok(vec![]) }
- pub fn country_counters(&self) -> R<Vec<CountryCounter>> { Ok(vec![]) }
- pub fn rate_counters(&self) -> R<RateCounters> { Ok(RateCounters { connections: 0, packets: 0 }) }
- pub fn samples(&self) -> R<Vec<Sample>> { Ok(vec![]) }
- pub fn map_fill(&self) -> R<Vec<MapFill>> { Ok(vec![]) }
- pub fn dump(&self, _: &str) -> R<Vec<MapEntry>> { Ok(vec![]) }
- pub fn explain(&self, _: IpAddr, _: u16) -> R<Trace> { Ok(Trace { steps: vec![], verdict: "pass", reason: String::new(), country: None }) }
- pub fn admit(&self, _: IpAddr, _: u16) -> Admission { Admission }
+    /// Takes the firewall's maps out of the kernel object. What a former daemon left in them stays in force until
+    /// [`Self::reconcile`].
+    ///
+    /// # Errors
+    /// [`FirewallError`] if a map is missing or unreadable.
+    pub fn open(kernel: &mut Kernel, country: CountryOf) -> Result<Self, FirewallError> {
+        let maps = Maps::open(kernel)?;
+        let mut config = maps.config()?;
+        if config == Config::default() {
+            config.unparsed = action::DROP;
+        }
+        let state = State {
+            countries: maps.countries()?,
+            config,
+            maps,
+            rules: BTreeMap::new(),
+            compiled: Compiled::default(),
+            guarded: BTreeSet::new(),
+        };
+        let firewall = Self {
+            state: Arc::new(Mutex::new(state)),
+            twin: Arc::default(),
+            country,
+        };
+        let mut state = firewall.lock();
+        let config = state.config;
+        state.maps.set_config(&config)?;
+        drop(state);
+        Ok(firewall)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while locked leaves maps that `reconcile` compares anyway.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies changes of rules, in order, as one batch.
+    ///
+    /// # Errors
+    /// [`FirewallError`]: a bad rule changes nothing; a failed map write leaves the rest to [`Self::reconcile`].
+    pub fn apply(&self, changes: &[Change]) -> Result<(), FirewallError> {
+        for change in changes {
+            if let Change::Set(rule) = change {
+                compile::check(rule)?;
+            }
+        }
+        let mut state = self.lock();
+        let mut next = state.compiled.clone();
+        let mut rows = BTreeSet::new();
+        let mut gone = Vec::new();
+        for change in changes {
+            let id = match change {
+                Change::Set(rule) => rule.id,
+                Change::Remove(id) => *id,
+            };
+            if let Some(old) = state.rules.remove(&id) {
+                next.apply(&old, false, 0);
+                touch(&mut rows, &old);
+                if matches!(change, Change::Remove(_)) {
+                    gone.push(id);
+                }
+            }
+            if let Change::Set(rule) = change {
+                next.apply(rule, true, expires(rule));
+                touch(&mut rows, rule);
+                state.rules.insert(id, rule.clone());
+            }
+        }
+        state.write(next, &rows)?;
+        for id in gone {
+            state.maps.reset_rule(id)?;
+        }
+        Ok(())
+    }
+
+    /// Takes bans out that ended before `now`, and returns their ids. The program ignores them from their last
+    /// nanosecond on; this frees their entries.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn expire(&self, now: SystemTime) -> Result<Vec<u32>, FirewallError> {
+        let over: Vec<u32> = self
+            .lock()
+            .rules
+            .values()
+            .filter(|r| r.kind == RuleKind::Ban && r.expires.is_some_and(|end| end <= now))
+            .map(|r| r.id)
+            .collect();
+        self.apply(
+            &over
+                .iter()
+                .map(|id| Change::Remove(*id))
+                .collect::<Vec<_>>(),
+        )?;
+        Ok(over)
+    }
+
+    /// Sets the action of every country index.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn set_countries(&self, actions: [u8; 256]) -> Result<(), FirewallError> {
+        let mut state = self.lock();
+        state.countries = CountryActions { actions };
+        let countries = state.countries;
+        state.maps.set_countries(&countries)
+    }
+
+    /// Sets the rate limits.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn set_rates(&self, limits: &RateLimits) -> Result<(), FirewallError> {
+        let mut state = self.lock();
+        state.config.connections = rate(limits.connections);
+        state.config.packets = rate(limits.packets);
+        self.twin.set(limits);
+        let config = state.config;
+        state.maps.set_config(&config)
+    }
+
+    /// Sets what happens to what cannot be parsed (one of `action`), and how often denials are logged: one in
+    /// `log_every`, 0 = never.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn set_config(&self, unparsed: u8, log_every: u32) -> Result<(), FirewallError> {
+        let mut state = self.lock();
+        state.config.unparsed = unparsed;
+        state.config.log_every = log_every;
+        let config = state.config;
+        state.maps.set_config(&config)
+    }
+
+    /// Sets the ports that country and rate rules judge, TCP and UDP alike.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn set_guarded(&self, ports: &[u16]) -> Result<(), FirewallError> {
+        let mut state = self.lock();
+        let mut words = vec![0u64; GUARDED_WORDS as usize];
+        for port in ports {
+            for bit in [usize::from(*port), 65_536 + usize::from(*port)] {
+                words[bit / 64] |= 1 << (bit % 64);
+            }
+        }
+        state.guarded = ports.iter().copied().collect();
+        state.maps.set_guarded(&words)
+    }
+
+    /// Compares the kernel maps with the rules; `repair` makes the kernel right. At start: the rules of the store
+    /// against what a former daemon left.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn reconcile(
+        &self,
+        rules: &[Rule],
+        repair: bool,
+    ) -> Result<Vec<Difference>, FirewallError> {
+        let mut next = Compiled::default();
+        for rule in rules {
+            compile::check(rule)?;
+            next.apply(rule, true, expires(rule));
+        }
+        let mut state = self.lock();
+        let mut kernel = state.maps.read()?;
+        keep_expiries(&mut next, &kernel);
+        let mut differences = maps::compare(&next, &kernel);
+        differences.extend(state.maps.compare_filters(&next, &state.config)?);
+        if repair {
+            let rows: BTreeSet<u16> = (0..=u16::MAX).collect();
+            std::mem::swap(&mut state.compiled, &mut kernel);
+            state.rules = rules.iter().map(|r| (r.id, r.clone())).collect();
+            state.write(next, &rows)?;
+        }
+        Ok(differences)
+    }
+
+    /// Counters of the rules that counted anything, by id.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn rule_counters(&self) -> Result<Vec<(u32, Count)>, FirewallError> {
+        let state = self.lock();
+        let built_in = 1..crate::spec::FIRST_RULE_ID;
+        built_in
+            .chain(state.rules.keys().copied())
+            .map(|id| Ok((id, state.maps.rule_counter(id)?)))
+            .collect()
+    }
+
+    /// Counters by verdict and reason.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn verdict_counters(&self) -> Result<Vec<VerdictCount>, FirewallError> {
+        self.lock().maps.verdict_counters()
+    }
+
+    /// Counters by country index.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn country_counters(&self) -> Result<Vec<CountryCount>, FirewallError> {
+        self.lock().maps.country_counters()
+    }
+
+    /// Sources that observing rules matched.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn samples(&self) -> Result<Vec<ObservedSample>, FirewallError> {
+        self.lock().maps.samples()
+    }
+
+    /// Entries and capacity of each map that can fill.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn map_fill(&self) -> Result<Vec<(&'static str, u32, u32)>, FirewallError> {
+        self.lock().maps.fill()
+    }
+
+    /// A map's contents, readable: (map, key, value). `None` = all.
+    ///
+    /// # Errors
+    /// [`FirewallError`] if there is no such map or it is unreadable.
+    pub fn dump(
+        &self,
+        map: Option<&str>,
+    ) -> Result<Vec<(&'static str, String, String)>, FirewallError> {
+        self.lock().maps.dump(map)
+    }
+
+    /// What the program would do with a new TCP connection, from the kernel's own maps, stage by stage. Changes
+    /// nothing: rates are read, not charged.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn explain(&self, address: IpAddr, port: u16) -> Result<Trace, FirewallError> {
+        let state = self.lock();
+        trace::explain(&state.maps, &self.country, address, port)
+    }
+
+    /// Judges a client known only by its PROXY header, by the same rules.
+    #[must_use]
+    pub fn admit(&self, address: IpAddr, port: u16) -> Admission {
+        let state = self.lock();
+        twin::admit(
+            &state.compiled,
+            &state.config,
+            &state.countries,
+            &state.guarded,
+            &self.twin,
+            &self.country,
+            address,
+            port,
+        )
+    }
+}
+
+fn touch(rows: &mut BTreeSet<u16>, rule: &Rule) {
+    let prefix = compile::prefix(rule.cidr);
+    let host = prefix.1 == 32 && rule.kind != RuleKind::Allow;
+    if matches!(rule.cidr, IpNet::V4(_)) && !host {
+        rows.extend(compile::rows_of(prefix));
+    }
+}
+
+/// Ends of bans that stand in the kernel hold: they were converted when the ban was made, before any jump of the wall
+/// clock.
+fn keep_expiries(next: &mut Compiled, kernel: &Compiled) {
+    for (key, entry) in &mut next.hosts4 {
+        if let Some(old) = kernel
+            .hosts4
+            .get(key)
+            .filter(|old| old.ban_rule == entry.ban_rule)
+        {
+            entry.ban_expires = old.ban_expires;
+        }
+    }
+    for (key, entry) in &mut next.hosts6 {
+        if let Some(old) = kernel
+            .hosts6
+            .get(key)
+            .filter(|old| old.ban_rule == entry.ban_rule)
+        {
+            entry.ban_expires = old.ban_expires;
+        }
+    }
+}
+
+impl State {
+    /// Writes the difference to `next`: prefilter bits of both, tries and hosts, then the bits of `next` only.
+    fn write(&mut self, next: Compiled, rows: &BTreeSet<u16>) -> Result<(), FirewallError> {
+        let (before, after) = (self.compiled.short6(), next.short6());
+        self.set_short((before.0 || after.0, before.1 || after.1))?;
+        for row in rows {
+            let (old, mut new) = (self.compiled.row4(*row), next.row4(*row));
+            for i in 0..4 {
+                new.block[i] |= old.block[i];
+                new.allow[i] |= old.allow[i];
+            }
+            self.maps.set_row4(*row, &new)?;
+        }
+        let six = self.compiled.v6 != next.v6 || rows.len() > usize::from(u16::MAX);
+        let (old6, new6) = (self.compiled.rows6(), next.rows6());
+        if six {
+            self.maps.set_rows6(&new6, |row, new| {
+                let old = old6.get(&row).copied().unwrap_or_default();
+                Filter6Row {
+                    block: new.block | old.block,
+                    allow: new.allow | old.allow,
+                }
+            })?;
+        }
+        self.maps.apply(&self.compiled, &next)?;
+        for row in rows {
+            self.maps.set_row4(*row, &next.row4(*row))?;
+        }
+        if six {
+            self.maps.set_rows6(&new6, |_, new| new)?;
+        }
+        self.set_short(after)?;
+        self.compiled = next;
+        Ok(())
+    }
+
+    fn set_short(&mut self, (block, allow): (bool, bool)) -> Result<(), FirewallError> {
+        let (block, allow) = (u8::from(block), u8::from(allow));
+        if (self.config.short_block, self.config.short_allow) != (block, allow) {
+            (self.config.short_block, self.config.short_allow) = (block, allow);
+            let config = self.config;
+            self.maps.set_config(&config)?;
+        }
+        Ok(())
+    }
 }

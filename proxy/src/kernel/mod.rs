@@ -1,13 +1,23 @@
 //! Loading the eBPF object. The only place that knows how maps are pinned; each area takes its own maps
 //! out of [`Kernel`].
 
+mod link;
+mod netlink;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use aya::{Ebpf, EbpfError, EbpfLoader, maps::Map};
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::Map,
+    pin::PinError,
+    programs::{ProgramError, links::LinkError},
+};
 use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP};
+
+pub use link::{LinkMode, LinkStatus, detach, links};
 
 /// The object that `build.rs` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MC_EDGE_OBJECT"));
@@ -32,6 +42,91 @@ pub enum KernelError {
     /// A map that the daemon needs is not in the object.
     #[error("the eBPF object has no map {0}")]
     NoMap(&'static str),
+    /// A program that the daemon needs is not in the object.
+    #[error("the eBPF object has no program {0}")]
+    NoProgram(&'static str),
+    /// The verifier refuses a program.
+    #[error("the kernel refuses the eBPF program {name}")]
+    Verify {
+        /// The program.
+        name: String,
+        #[source]
+        /// Why, with the verifier's log.
+        source: Box<ProgramError>,
+    },
+    /// No such interface.
+    #[error("there is no interface {interface}; `ip link` lists them")]
+    NoInterface {
+        /// Its name.
+        interface: String,
+        #[source]
+        /// Why.
+        source: io::Error,
+    },
+    /// The interface cannot be asked for its XDP program.
+    #[error("cannot ask the kernel which XDP program is on {interface}")]
+    Query {
+        /// Its name.
+        interface: String,
+        #[source]
+        /// Why.
+        source: io::Error,
+    },
+    /// Someone else's program is on the interface.
+    #[error(
+        "the XDP program {program} (id {id}) is already on {interface}; \
+         detach it (`ip link set dev {interface} xdp off`, or end the daemon that owns it) and try again"
+    )]
+    Foreign {
+        /// The interface's name.
+        interface: String,
+        /// The program's name.
+        program: String,
+        /// The program's id.
+        id: u32,
+    },
+    /// Neither native nor generic mode works.
+    #[error("cannot attach the firewall to {interface}, neither natively nor in generic mode")]
+    Attach {
+        /// The interface's name.
+        interface: String,
+        #[source]
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// A pinned link cannot be read.
+    #[error("cannot use the link {path}")]
+    Link {
+        /// Its pin.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: Box<LinkError>,
+    },
+    /// Something cannot be pinned.
+    #[error("cannot pin {path}")]
+    Pin {
+        /// The pin.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: Box<PinError>,
+    },
+    /// A pin cannot be removed.
+    #[error("cannot remove {path}")]
+    Unpin {
+        /// The pin.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Directory of this layout's pins, below the configured one.
+#[must_use]
+pub fn pins(pin_path: &Path) -> PathBuf {
+    pin_path.join(format!("v{LAYOUT_VERSION}"))
 }
 
 /// The loaded eBPF object: maps (pinned ones are taken over from an earlier daemon) and programs,
@@ -50,7 +145,7 @@ impl Kernel {
     /// # Errors
     /// [`KernelError`] if the directory cannot be made or the kernel refuses a map.
     pub fn open(pin_path: &Path) -> Result<Self, KernelError> {
-        let pins = pin_path.join(format!("v{LAYOUT_VERSION}"));
+        let pins = pins(pin_path);
         fs::create_dir_all(&pins).map_err(|source| KernelError::PinDirectory {
             path: pins.clone(),
             source,
@@ -71,11 +166,4 @@ impl Kernel {
     pub fn take_map(&mut self, name: &'static str) -> Result<Map, KernelError> {
         self.ebpf.take_map(name).ok_or(KernelError::NoMap(name))
     }
-
-    /// STUB
-    pub fn taken_over(&self) -> bool { false }
-    /// STUB
-    pub fn check() -> Result<Vec<String>, KernelError> { Ok(vec![]) }
 }
-/// STUB
-pub fn detach(_: &Path) -> Result<Vec<String>, KernelError> { Ok(vec![]) }

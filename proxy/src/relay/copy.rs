@@ -1,260 +1,272 @@
-//! Userland copy: always available, always correct.
-//!
-//! One task per connection polls both directions. Bytes go through a scratch buffer of the worker thread straight into the
-//! other socket; only what a full socket does not take is kept, in a buffer of its own, and nothing more is read until it is
-//! gone. So an idle connection owns no buffer, and one whose reader stalls owns at most one per direction.
-//!
-//! Rejected: tokio's `copy_bidirectional` (two buffers per connection for ever), splice(2) (two pipes per connection, slower
-//! than copying on the measured kernel).
+//! Userland copy: one task, one timer, a pooled buffer per direction only while bytes are in flight.
 
 use std::{
-    cell::RefCell,
-    future::Future,
-    io::{self, ErrorKind},
-    net::Shutdown,
-    pin::Pin,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    task::{Context, Poll, ready},
-    time::Duration,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
 };
 
 use futures_util::future::BoxFuture;
-use socket2::SockRef;
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{End, Engine, Job, Limits, Outcome, Side};
+use super::{
+    Deadlines, ERROR_CHECK, End, Engine, Job, Outcome, Side, Traffic,
+    pool::{BufferPool, Pending},
+    reset_on_close,
+};
 
-/// Bytes moved by one read: larger does not get faster, smaller costs calls.
-const CHUNK: usize = 128 * 1024;
-/// Chunks of one direction before other connections have their turn.
-const BUDGET: usize = 8;
-/// A deadline that never comes: thirty years.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+/// Buffers a direction moves before other tasks get their turn: 1 MiB.
+const ROUNDS: usize = 16;
 
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into());
+/// Reads into userland and writes back. Always available.
+#[derive(Clone, Debug, Default)]
+pub struct CopyEngine {
+    pool: BufferPool,
 }
 
-/// The copy engine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Copy;
+impl CopyEngine {
+    /// An engine on `pool`; engines may share one.
+    #[must_use]
+    pub fn new(pool: BufferPool) -> Self {
+        Self { pool }
+    }
+}
 
-impl Engine for Copy {
+impl Engine for CopyEngine {
     fn name(&self) -> &'static str {
         "copy"
     }
 
     fn relay(&self, job: Job) -> BoxFuture<'static, Outcome> {
+        let pool = self.pool.clone();
         Box::pin(async move {
-            let end = Relay::new(job).await;
-            Outcome { end, engine: "copy", fallback: None }
+            Outcome {
+                end: run(job, pool).await,
+                engine_used: "copy",
+                fallback: None,
+            }
         })
     }
 }
 
-/// One direction.
-#[derive(Debug, Default)]
-struct Direction {
-    state: State,
-    /// Read and not yet written: at most [`CHUNK`] bytes.
-    rest: Vec<u8>,
-    /// Of `rest`, written.
-    written: usize,
+/// Relays `job` to its end.
+pub(super) async fn run(job: Job, pool: BufferPool) -> End {
+    let mut session = Session {
+        client: job.client,
+        backend: job.backend,
+        up: Pipe::default(),
+        down: Pipe::default(),
+        deadlines: Deadlines::new(job.limits),
+        traffic: job.traffic,
+        pool,
+    };
+    let mut cancelled = pin!(job.cancel.cancelled());
+    let mut timer = pin!(sleep_until(session.deadlines.next(Instant::now())));
+    let end = std::future::poll_fn(|cx| {
+        if cancelled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Cancelled);
+        }
+        if let Poll::Ready(end) = session.poll(cx) {
+            return Poll::Ready(end);
+        }
+        if session.deaf() {
+            let soon = Instant::now() + ERROR_CHECK;
+            if timer.deadline() > soon {
+                timer.as_mut().reset(soon);
+            }
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if let Some(end) = session.deadlines.expired(now) {
+                return Poll::Ready(end);
+            }
+            let mut next = session.deadlines.next(now);
+            if session.deaf() {
+                if let Some(end) = super::pending_error(&session.client, &session.backend) {
+                    return Poll::Ready(end);
+                }
+                next = next.min(now + ERROR_CHECK);
+            }
+            timer.as_mut().reset(next);
+        }
+        Poll::Pending
+    })
+    .await;
+    if end != End::Closed {
+        reset_on_close(&session.client);
+        reset_on_close(&session.backend);
+    }
+    end
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Session {
+    client: TcpStream,
+    backend: TcpStream,
+    up: Pipe,
+    down: Pipe,
+    deadlines: Deadlines,
+    traffic: Arc<Traffic>,
+    pool: BufferPool,
+}
+
+impl Session {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut moved = false;
+        let Self {
+            client, backend, ..
+        } = self;
+        let mut up = Ends {
+            from: client,
+            to: backend,
+            sides: (Side::Client, Side::Backend),
+            counter: &self.traffic.from_client,
+            pool: &self.pool,
+        };
+        let first = self.up.poll(cx, &mut up, &mut moved);
+        let mut down = Ends {
+            from: backend,
+            to: client,
+            sides: (Side::Backend, Side::Client),
+            counter: &self.traffic.to_client,
+            pool: &self.pool,
+        };
+        let second = self.down.poll(cx, &mut down, &mut moved);
+        if moved {
+            self.deadlines.active = Instant::now();
+        }
+        // A side that reads no more may have sent its last words before: what it wrote is delivered first.
+        match (first, second) {
+            (Step::Failed(end), _) | (_, Step::Failed(end)) => Poll::Ready(end),
+            (Step::Refused(end), Step::Done | Step::Refused(_))
+            | (Step::Done, Step::Refused(end)) => Poll::Ready(end),
+            (Step::Done, Step::Done) => Poll::Ready(End::Closed),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// A reset may come that no registered waker would report.
+    fn deaf(&self) -> bool {
+        [&self.up, &self.down]
+            .iter()
+            .any(|p| p.state != State::Open || !p.pending.is_empty())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.up.pending.clear(&self.pool);
+        self.down.pending.clear(&self.pool);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum State {
     #[default]
     Open,
-    /// The source has sent its FIN; `rest` is still to be written.
-    Ended,
-    /// And the destination got ours.
-    Closed,
+    /// EOF read; FIN sent once nothing is pending.
+    Eof,
+    /// FIN sent.
+    Done,
+    /// The destination takes no more.
+    Refused(End),
 }
 
-/// A failed read or write, and whose socket it was.
-struct Failed {
-    side: Side,
-    error: io::Error,
+enum Step {
+    Waiting,
+    Done,
+    /// Writing failed; the other direction may still have bytes.
+    Refused(End),
+    /// Reading failed: all that could be read was delivered or never will be.
+    Failed(End),
 }
 
-/// The relay of one connection.
-struct Relay {
-    job: Job,
-    up: Direction,
-    down: Direction,
-    limits: Limits,
-    started: Instant,
-    active: Instant,
-    timer: Pin<Box<Sleep>>,
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+struct Ends<'a> {
+    from: &'a mut TcpStream,
+    to: &'a mut TcpStream,
+    sides: (Side, Side),
+    counter: &'a AtomicU64,
+    pool: &'a BufferPool,
 }
 
-impl Relay {
-    fn new(job: Job) -> Self {
-        let now = Instant::now();
-        let mut relay = Self {
-            limits: job.limits,
-            cancelled: Box::pin(job.cancel.clone().cancelled_owned()),
-            job,
-            up: Direction::default(),
-            down: Direction::default(),
-            started: now,
-            active: now,
-            timer: Box::pin(sleep_until(now)),
-        };
-        let deadline = relay.deadline().0;
-        relay.timer.as_mut().reset(deadline);
-        relay
-    }
-
-    /// When the next limit is reached, and which it is.
-    fn deadline(&self) -> (Instant, End) {
-        let idle = self.active + self.limits.idle.unwrap_or(NEVER);
-        let age = self.started + self.limits.max_age.unwrap_or(NEVER);
-        if age < idle { (age, End::MaxAge) } else { (idle, End::Idle) }
-    }
-
-    fn poll_limits(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        if self.cancelled.as_mut().poll(context).is_ready() {
-            return Poll::Ready(End::Cancelled);
-        }
-        // The timer is not moved with every byte: when it fires, the deadline may have moved on.
-        while self.timer.as_mut().poll(context).is_ready() {
-            let (deadline, end) = self.deadline();
-            if deadline <= Instant::now() {
-                return Poll::Ready(end);
-            }
-            self.timer.as_mut().reset(deadline);
-        }
-        Poll::Pending
-    }
-
-    /// Ends with an RST to whoever is still there.
-    fn reset(&self) {
-        for stream in [&self.job.client, &self.job.backend] {
-            // Fails only on a socket that is gone already.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        }
-    }
+#[derive(Default)]
+struct Pipe {
+    pending: Pending,
+    state: State,
 }
 
-impl Future for Relay {
-    type Output = End;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
-        let this = self.get_mut();
-        let Job { client, backend, traffic, .. } = &this.job;
-        let mut moved = false;
-        let up = this.up.poll(context, (Side::Client, client), (Side::Backend, backend), &traffic.from_client, &mut moved);
-        let down = this.down.poll(context, (Side::Backend, backend), (Side::Client, client), &traffic.to_client, &mut moved);
-        if moved {
-            this.active = Instant::now();
-        }
-        for direction in [up, down] {
-            if let Poll::Ready(Err(Failed { side, error })) = direction {
-                this.reset();
-                return Poll::Ready(End::failed(side, &error));
-            }
-        }
-        if this.up.state == State::Closed && this.down.state == State::Closed {
-            return Poll::Ready(End::Closed);
-        }
-        let end = ready!(this.poll_limits(context));
-        this.reset();
-        Poll::Ready(end)
-    }
-}
-
-impl Direction {
-    /// Moves what can be moved. Ready when the direction is closed or has failed.
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        (from_side, from): (Side, &TcpStream),
-        (to_side, to): (Side, &TcpStream),
-        count: &AtomicU64,
-        moved: &mut bool,
-    ) -> Poll<Result<(), Failed>> {
-        let failed = |side| move |error| Failed { side, error };
-        for _ in 0..BUDGET {
-            if !self.rest.is_empty() {
-                ready!(self.poll_rest(context, to, moved)).map_err(failed(to_side))?;
-            }
+impl Pipe {
+    fn poll(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>, moved: &mut bool) -> Step {
+        for _ in 0..ROUNDS {
             match self.state {
-                State::Closed => return Poll::Ready(Ok(())),
-                State::Ended => {
-                    self.state = State::Closed;
-                    return Poll::Ready(close(to).map_err(failed(to_side)));
-                }
-                State::Open => {}
+                State::Done => return Step::Done,
+                State::Refused(end) => return Step::Refused(end),
+                State::Open | State::Eof => {}
             }
-            ready!(from.poll_read_ready(context)).map_err(failed(from_side))?;
-            SCRATCH.with_borrow_mut(|scratch| match from.try_read(scratch) {
-                Ok(0) => {
-                    self.state = State::Ended;
-                    Ok(())
+            while !self.pending.is_empty() {
+                match Pin::new(&mut *ends.to).poll_write(cx, self.pending.bytes()) {
+                    Poll::Pending => return Step::Waiting,
+                    Poll::Ready(Ok(n)) => {
+                        self.pending.advance(n, ends.pool);
+                        ends.counter.fetch_add(n as u64, Relaxed);
+                        *moved = true;
+                    }
+                    Poll::Ready(Err(e)) => {
+                        return self.refuse(End::from_error(ends.sides.1, &e), ends.pool);
+                    }
                 }
-                Ok(n) => {
-                    *moved = true;
-                    count.fetch_add(n as u64, Relaxed);
-                    self.write(&scratch[..n], to).map_err(failed(to_side))
+            }
+            if self.state == State::Eof {
+                match Pin::new(&mut *ends.to).poll_shutdown(cx) {
+                    Poll::Pending => return Step::Waiting,
+                    Poll::Ready(Ok(())) => self.state = State::Done,
+                    Poll::Ready(Err(e)) => {
+                        return self.refuse(End::from_error(ends.sides.1, &e), ends.pool);
+                    }
                 }
-                Err(e) if retry(&e) => Ok(()),
-                Err(e) => Err(failed(from_side)(e)),
-            })?;
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Writes, and keeps what the socket does not take.
-    fn write(&mut self, mut bytes: &[u8], to: &TcpStream) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match to.try_write(bytes) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.rest.extend_from_slice(bytes);
-                    break;
-                }
-                Err(e) => return Err(e),
+                continue;
+            }
+            match self.read(cx, ends) {
+                Poll::Pending => return Step::Waiting,
+                Poll::Ready(Err(e)) => return Step::Failed(End::from_error(ends.sides.0, &e)),
+                Poll::Ready(Ok(())) => {}
             }
         }
-        Ok(())
+        cx.waker().wake_by_ref();
+        Step::Waiting
     }
 
-    fn poll_rest(&mut self, context: &mut Context<'_>, to: &TcpStream, moved: &mut bool) -> Poll<io::Result<()>> {
-        while self.written < self.rest.len() {
-            ready!(to.poll_write_ready(context))?;
-            match to.try_write(&self.rest[self.written..]) {
-                Ok(n) => {
-                    self.written += n;
-                    *moved = true;
-                }
-                Err(e) if retry(&e) => {}
-                Err(e) => return Poll::Ready(Err(e)),
-            }
+    /// Takes a buffer only once there is something to read.
+    fn read(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<std::io::Result<()>> {
+        match ends.from.poll_read_ready(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+            Poll::Ready(Ok(())) => {}
         }
-        self.written = 0;
-        // Frees it: an idle connection owns no buffer.
-        self.rest = Vec::new();
-        Poll::Ready(Ok(()))
+        let mut buffer = ends.pool.take();
+        let mut read = ReadBuf::new(&mut buffer);
+        let result = Pin::new(&mut *ends.from).poll_read(cx, &mut read);
+        let len = read.filled().len();
+        match &result {
+            Poll::Ready(Ok(())) if len > 0 => self.pending.fill(buffer, len),
+            Poll::Ready(Ok(())) => {
+                self.state = State::Eof;
+                ends.pool.give(buffer);
+            }
+            _ => ends.pool.give(buffer),
+        }
+        result
     }
-}
 
-fn retry(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
-/// Sends a FIN. A peer that has closed altogether no longer cares.
-fn close(stream: &TcpStream) -> io::Result<()> {
-    match SockRef::from(stream).shutdown(Shutdown::Write) {
-        Err(e) if e.kind() != ErrorKind::NotConnected => Err(e),
-        _ => Ok(()),
+    fn refuse(&mut self, end: End, pool: &BufferPool) -> Step {
+        self.pending.clear(pool);
+        self.state = State::Refused(end);
+        Step::Refused(end)
     }
 }

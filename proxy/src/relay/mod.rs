@@ -1,121 +1,194 @@
-//! Engines: how the bytes of a connection are moved once both sides are connected and the first bytes are sent.
+//! Moving bytes between two connected TCP sockets.
 //!
-//! An engine owns both sockets to the end. It closes them gracefully when both directions have ended, and resets both on an error, a
-//! limit or a cancelled token, so that neither side mistakes a cut stream for a complete one.
+//! One trait, chosen per connection. [`CopyEngine`] is always available and always correct;
+//! [`SockmapEngine`] redirects in the kernel and falls back to it on the spot. Whatever ends a connection other than
+//! both sides' FIN resets both sockets: a truncated stream must never look complete.
+//!
+//! Rejected: two tasks per connection (twice the memory and wake-ups, and a shared end to agree on).
+
+mod copy;
+mod pool;
+mod sockmap;
+mod sys;
 
 use std::{
-    io::{self, ErrorKind},
+    io,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-mod copy;
+pub use self::{
+    copy::CopyEngine,
+    pool::{BUFFER_LEN, BufferPool, MAX_SPARE},
+    sockmap::{SockmapEngine, SockmapError},
+};
 
-pub use copy::Copy;
-
-/// When a relay ends though nobody closed it.
+/// When to end a connection that nobody closes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
-    /// No byte in either direction for this long.
+    /// No byte in either direction for this long; `None` = never.
     pub idle: Option<Duration>,
-    /// From the start of the relay.
+    /// No connection lives longer; `None` = no limit.
     pub max_age: Option<Duration>,
 }
 
-/// Bytes moved, live.
+/// Bytes delivered so far, updated while the connection runs.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    /// From client to backend.
+    /// Client to backend.
     pub from_client: AtomicU64,
-    /// From backend to client.
+    /// Backend to client.
     pub to_client: AtomicU64,
 }
 
-/// A connection to relay.
+/// One connection to relay. What the caller read before (ClientHello) it has written already.
 #[derive(Debug)]
 pub struct Job {
-    /// Accepted.
+    /// The accepted socket.
     pub client: TcpStream,
-    /// Connected; what was read from the client before is already written to it.
+    /// The connected socket.
     pub backend: TcpStream,
-    /// When to give up.
+    /// Timeouts.
     pub limits: Limits,
-    /// Where to count.
+    /// Live counters.
     pub traffic: Arc<Traffic>,
-    /// Ends the relay at once, with a reset of both sides.
+    /// Force close: both sides are reset.
     pub cancel: CancellationToken,
 }
 
-/// One of the two peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A side of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// Who connected to us.
+    /// The accepted socket.
     Client,
-    /// Whom we connected to.
+    /// The connected socket.
     Backend,
 }
 
-/// How a relay ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// Both directions ended with a FIN.
+    /// Both sides sent FIN and everything was delivered.
     Closed,
-    /// A peer reset its connection, or is gone.
+    /// A side sent RST (or refused what it had yet to read); the other was reset.
     Reset(Side),
-    /// Another error on a peer's socket.
-    Failed(Side),
-    /// [`Limits::idle`].
+    /// [`Limits::idle`]; both sides were reset.
     Idle,
-    /// [`Limits::max_age`].
+    /// [`Limits::max_age`]; both sides were reset.
     MaxAge,
-    /// [`Job::cancel`].
+    /// [`Job::cancel`]; both sides were reset.
     Cancelled,
+    /// Another error on a socket, such as a retransmission timeout; both sides were reset.
+    Error(Side, io::ErrorKind),
 }
 
 impl End {
-    /// From a failed read or write.
-    fn failed(side: Side, error: &io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => Self::Reset(side),
-            _ => Self::Failed(side),
+    /// A stable name for counters.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Reset(Side::Client) => "client_reset",
+            Self::Reset(Side::Backend) => "backend_reset",
+            Self::Idle => "idle",
+            Self::MaxAge => "max_age",
+            Self::Cancelled => "cancelled",
+            Self::Error(Side::Client, _) => "client_error",
+            Self::Error(Side::Backend, _) => "backend_error",
         }
     }
 
-    /// The label for counters; `None` for a good end.
-    pub fn error(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Closed => return None,
-            Self::Reset(Side::Client) => "client_reset",
-            Self::Reset(Side::Backend) => "backend_reset",
-            Self::Failed(Side::Client) => "client_error",
-            Self::Failed(Side::Backend) => "backend_error",
-            Self::Idle => "idle_timeout",
-            Self::MaxAge => "max_age",
-            Self::Cancelled => "drain_deadline",
-        })
+    fn from_error(side: Side, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::ConnectionAborted => Self::Reset(side),
+            kind => Self::Error(side, kind),
+        }
     }
 }
 
-/// What became of a [`Job`].
+/// What happened to a [`Job`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// How it ended.
+    /// Why it ended.
     pub end: End,
-    /// The engine that did it.
-    pub engine: &'static str,
-    /// Why that is another than the one asked.
+    /// [`Engine::name`] of the engine that moved the bytes.
+    pub engine_used: &'static str,
+    /// Why it was not the engine that was asked.
     pub fallback: Option<&'static str>,
 }
 
-/// Moves the bytes of connections.
+/// Moves the bytes of one connection until it ends. Dropping the future resets both sides' state in the
+/// kernel maps and closes the sockets.
 pub trait Engine: Send + Sync {
-    /// As in config and metrics.
+    /// For logs and counters.
     fn name(&self) -> &'static str;
-
-    /// Moves the bytes of one connection to its end.
+    /// Relays until either end, a limit or the cancel token says stop.
     fn relay(&self, job: Job) -> BoxFuture<'static, Outcome>;
+}
+
+/// How often a connection with nobody listening for its errors (a direction finished or stalled, so that no waker is
+/// registered for it) is asked for them.
+const ERROR_CHECK: Duration = Duration::from_secs(1);
+/// Stands for "never" in a timer.
+const FAR: Duration = Duration::from_secs(86_400);
+
+/// The two timeouts of a connection behind one timer.
+struct Deadlines {
+    limits: Limits,
+    born: Instant,
+    active: Instant,
+}
+
+impl Deadlines {
+    fn new(limits: Limits) -> Self {
+        let now = Instant::now();
+        Self {
+            limits,
+            born: now,
+            active: now,
+        }
+    }
+
+    fn expired(&self, now: Instant) -> Option<End> {
+        if self
+            .limits
+            .max_age
+            .is_some_and(|max| now >= self.born + max)
+        {
+            return Some(End::MaxAge);
+        }
+        (self.limits.idle)
+            .is_some_and(|idle| now >= self.active + idle)
+            .then_some(End::Idle)
+    }
+
+    fn next(&self, now: Instant) -> Instant {
+        let idle = self.limits.idle.map(|d| self.active + d);
+        let age = self.limits.max_age.map(|d| self.born + d);
+        idle.into_iter().chain(age).min().unwrap_or(now + FAR)
+    }
+}
+
+/// Makes closing `stream` send RST.
+fn reset_on_close(stream: &TcpStream) {
+    // It fails only on a socket that is already gone.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// The pending error of either socket, for a connection whose wakers may not see it.
+fn pending_error(client: &TcpStream, backend: &TcpStream) -> Option<End> {
+    for (side, stream) in [(Side::Client, client), (Side::Backend, backend)] {
+        match stream.take_error() {
+            Ok(None) => {}
+            Ok(Some(e)) | Err(e) => return Some(End::from_error(side, &e)),
+        }
+    }
+    None
 }

@@ -7,6 +7,7 @@
 //! One connection, synchronous: the daemon serialises changes anyway (SQLite, then kernel, then acknowledge). Rejected:
 //! a pool, and rows as serialised blobs, which no operator can read and no constraint can check.
 
+mod describe;
 mod routes;
 mod rows;
 mod rules;
@@ -222,7 +223,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; the stored and the kernel's state then differ until the next start reconciles them.
     pub fn undo(&mut self, by: &Actor, undo: &Undo, why: &str) -> Result<(), StoreError> {
-        self.mutate(by, "undo", format!("{why}: {undo:?}"), |tx| match undo {
+        self.mutate(by, "undo", describe::undo(undo, why), |tx| match undo {
             Undo::Route(key, before) => routes::restore_route(tx, key, before.as_ref()),
             Undo::Listener(address, before) => {
                 routes::restore_listener(tx, *address, before.as_ref())

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{
     Actor, Done, MAX_LISTENERS, MAX_ROUTES, Store, StoreError, Undo,
+    describe::{self, route_name as name},
     rows::{self, corrupt, parse},
 };
 use crate::spec::{Listener, Route, RouteId};
@@ -21,7 +22,7 @@ impl Store {
         route: &Route,
         replace: bool,
     ) -> Result<Done<Route>, StoreError> {
-        self.mutate(by, "route add", format!("{route:?}"), |tx| {
+        self.mutate(by, "route add", describe::route(route), |tx| {
             let before = route_by_key(tx, &route.key)?;
             let value = add_route(tx, route, replace)?;
             Ok(Done {
@@ -84,7 +85,7 @@ impl Store {
         by: &Actor,
         listener: &Listener,
     ) -> Result<Done<Listener>, StoreError> {
-        self.mutate(by, "listener add", format!("{listener:?}"), |tx| {
+        self.mutate(by, "listener add", describe::listener(listener), |tx| {
             Ok(Done {
                 value: add_listener(tx, listener)?,
                 undo: Undo::Listener(listener.address, None),
@@ -113,10 +114,6 @@ impl Store {
             })
         })
     }
-}
-
-fn name(key: &RouteId) -> String {
-    format!("{} on port {}", key.hostname, key.port)
 }
 
 fn room(

@@ -7,12 +7,10 @@ use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{
     Actor, Done, MAX_RULES, RULE_ID_END, Store, StoreError, Undo,
+    describe::{self, rule_name as name, rules as summary},
     rows::{self, corrupt, parse},
 };
 use crate::spec::{CountryPolicy, FIRST_RULE_ID, RateLimit, RateLimits, Rule, RuleKind};
-
-/// Rules named in an audit row; the rest is counted.
-const NAMED_IN_AUDIT: usize = 8;
 
 impl Store {
     /// Adds rules, all or none; with `replace`, those whose (kind, cidr) exists are updated and keep their id.
@@ -103,7 +101,7 @@ impl Store {
         by: &Actor,
         policy: &CountryPolicy,
     ) -> Result<Done<CountryPolicy>, StoreError> {
-        self.mutate(by, "countries set", format!("{policy:?}"), |tx| {
+        self.mutate(by, "countries set", describe::countries(policy), |tx| {
             let before = countries(tx)?;
             set_countries(tx, policy)?;
             Ok(Done {
@@ -122,7 +120,7 @@ impl Store {
         by: &Actor,
         limits: &RateLimits,
     ) -> Result<Done<RateLimits>, StoreError> {
-        self.mutate(by, "rates set", format!("{limits:?}"), |tx| {
+        self.mutate(by, "rates set", describe::rates(limits), |tx| {
             let before = rates(tx)?;
             set_rates(tx, limits)?;
             Ok(Done {
@@ -131,23 +129,6 @@ impl Store {
             })
         })
     }
-}
-
-fn name(kind: RuleKind, cidr: &IpNet) -> String {
-    format!("{} {cidr}", rows::kind_text(kind))
-}
-
-fn summary(names: impl ExactSizeIterator<Item = (RuleKind, IpNet)>) -> String {
-    let count = names.len();
-    let named: Vec<String> = names
-        .take(NAMED_IN_AUDIT)
-        .map(|(kind, cidr)| name(kind, &cidr))
-        .collect();
-    let rest = match count - named.len() {
-        0 => String::new(),
-        rest => format!(" and {rest} more"),
-    };
-    format!("{}{rest}", named.join(", "))
 }
 
 const RULE_COLUMNS: &str =

@@ -208,9 +208,9 @@ fn routes_are_replaced_only_when_asked_and_keep_their_id() {
     ));
     let second = store.add_route(&me, &changed, true).unwrap();
     assert_eq!(second.value.id, first.value.id);
-    assert_eq!(store.load().unwrap().routes, [second.value.clone()]);
+    assert_eq!(store.load().unwrap().routes[..], [second.value][..]);
     store.undo(&me, &second.undo, "the kernel said no").unwrap();
-    assert_eq!(store.load().unwrap().routes, [first.value.clone()]);
+    assert_eq!(store.load().unwrap().routes[..], [first.value][..]);
     store.undo(&me, &first.undo, "the kernel said no").unwrap();
     assert_eq!(store.load().unwrap().routes, []);
 }
@@ -482,6 +482,42 @@ fn the_audit_names_the_actor_and_is_bounded() {
         .unwrap();
     store.audit(&operator(), "y", "", "ok").unwrap();
     assert_eq!(store.audit_log(9).unwrap().len(), 1, "the oldest are gone");
+}
+
+#[test]
+fn the_audit_reads_like_what_was_typed() {
+    let (_dir, mut store) = store();
+    let me = operator();
+    let added = store
+        .add_route(&me, &route("a.example", 443), false)
+        .unwrap();
+    store.undo(&me, &added.undo, "the kernel said no").unwrap();
+    let _ = store.add_listener(&me, &listener("[::]:443")).unwrap();
+    let _ = store.set_countries(&me, &policy()).unwrap();
+    let _ = store.set_rates(&me, &limits()).unwrap();
+    let blocks = ["192.0.2.0/24", "2001:db8::/32"].map(|cidr| rule(RuleKind::Block, cidr));
+    let rules = store.add_rules(&me, &blocks, false).unwrap();
+    store.undo(&me, &rules.undo, "no room").unwrap();
+    let details: Vec<String> = store
+        .audit_log(9)
+        .unwrap()
+        .into_iter()
+        .rev()
+        .map(|e| e.detail)
+        .collect();
+    assert_eq!(
+        details,
+        [
+            "a.example on port 443 -> 10.0.0.2:8443, [fd00::2]:8443; engine sockmap; send-proxy; connect timeout \
+             1s500ms; max age 1h; max connections 4294967295",
+            "the kernel said no: route a.example on port 443 goes",
+            "[::]:443; PROXY header from 10.0.0.0/8, fd00::/8",
+            "only ??, DE; others reset",
+            "connections 15/m, burst 100, observe; packets off",
+            "block 192.0.2.0/24, block 2001:db8::/32",
+            "no room: rules [block 192.0.2.0/24, block 2001:db8::/32] go, [] are back",
+        ]
+    );
 }
 
 #[test]

@@ -15,7 +15,9 @@ use crate::world::{BACKEND, World};
 impl World {
     /// Listens in the backend's namespace on a free port.
     pub(crate) fn listen(&self) -> Result<(TcpListener, SocketAddr)> {
-        let listener = self.backend.run(|| std::net::TcpListener::bind((BACKEND, 0)))??;
+        let listener = self
+            .backend
+            .run(|| std::net::TcpListener::bind((BACKEND, 0)))??;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let _guard = self.backend_runtime.enter();
@@ -29,11 +31,16 @@ impl World {
         self.serve(move |stream| {
             let (acceptor, name) = (acceptor.clone(), name.clone());
             async move {
-                let Ok(mut tls) = acceptor.accept(stream).await else { return };
+                let Ok(mut tls) = acceptor.accept(stream).await else {
+                    return;
+                };
                 let mut request = vec![0; 4096];
                 let _ = tls.read(&mut request).await;
                 let body = format!("hello from {name}\n");
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
                 let _ = tls.write_all((head + &body).as_bytes()).await;
                 let _ = tls.shutdown().await;
             }
@@ -60,7 +67,9 @@ impl World {
     pub(crate) fn echo(&self, hello: usize) -> Result<SocketAddr> {
         self.serve(move |mut stream| async move {
             let mut preface = vec![0; hello];
-            if stream.read_exact(&mut preface).await.is_err() || stream.write_all(b"!").await.is_err() {
+            if stream.read_exact(&mut preface).await.is_err()
+                || stream.write_all(b"!").await.is_err()
+            {
                 return;
             }
             let (mut read, mut write) = stream.split();

@@ -13,13 +13,29 @@ use tokio_rustls::TlsConnector;
 
 use crate::world::{NODE, NODE6, World};
 
-const NAMES: [&str; 3] = ["alpha.example.org", "beta.example.org", "deep.wild.example.net"];
+const NAMES: [&str; 3] = [
+    "alpha.example.org",
+    "beta.example.org",
+    "deep.wild.example.net",
+];
 
 fn two_backends(world: &World) -> Result<Ca> {
     let ca = Ca::new()?;
-    for (name, pattern) in NAMES.iter().zip(["alpha.example.org", "beta.example.org", "*.wild.example.net"]) {
+    for (name, pattern) in NAMES.iter().zip([
+        "alpha.example.org",
+        "beta.example.org",
+        "*.wild.example.net",
+    ]) {
         let address = world.https(&ca, name)?.to_string();
-        world.ctl(&["route", "add", pattern, "--port", "443", "--backend", &address])?;
+        world.ctl(&[
+            "route",
+            "add",
+            pattern,
+            "--port",
+            "443",
+            "--backend",
+            &address,
+        ])?;
     }
     std::fs::write(world.dir.path().join("ca.pem"), ca.pem())?;
     Ok(ca)
@@ -30,7 +46,19 @@ fn curl(world: &World, name: &str, node: &str) -> Result<std::process::Output> {
     let resolve = format!("{name}:443:{node}");
     let url = format!("https://{name}/");
     let ca = ca.to_str().context("a temporary directory is UTF-8")?;
-    world.client_command("curl", &["-sS", "-m", "10", "--cacert", ca, "--resolve", &resolve, &url])
+    world.client_command(
+        "curl",
+        &[
+            "-sS",
+            "-m",
+            "10",
+            "--cacert",
+            ca,
+            "--resolve",
+            &resolve,
+            &url,
+        ],
+    )
 }
 
 #[test]
@@ -41,14 +69,25 @@ fn curl_reaches_the_backend_that_sni_names() -> Result<()> {
         for node in [NODE, &format!("[{NODE6}]")] {
             let output = curl(&world, name, node)?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            ensure!(text == format!("hello from {name}\n"), "{name} at {node}: {output:?}\n{}", world.log());
+            ensure!(
+                text == format!("hello from {name}\n"),
+                "{name} at {node}: {output:?}\n{}",
+                world.log()
+            );
         }
     }
     // curl says "reset by peer" or, when the RST overtakes its own write, "broken pipe" / SSL_ERROR_SYSCALL: exit 35.
     let output = curl(&world, "unknown.example.org", NODE)?;
-    ensure!(output.status.code() == Some(35), "an unknown name is reset: {output:?}");
+    ensure!(
+        output.status.code() == Some(35),
+        "an unknown name is reset: {output:?}"
+    );
     world.wait_metric("mc_proxy_denied_total", &["reason=\"unknown_sni\""], 1.0)?;
-    world.wait_metric("mc_proxy_connections_total", &["hostname=\"alpha.example.org\""], 2.0)?;
+    world.wait_metric(
+        "mc_proxy_connections_total",
+        &["hostname=\"alpha.example.org\""],
+        2.0,
+    )?;
     Ok(())
 }
 
@@ -70,14 +109,23 @@ fn openssl_with_and_without_post_quantum_key_exchange() -> Result<()> {
             ca.display()
         )])?;
         let text = String::from_utf8_lossy(&output.stdout);
-        ensure!(text.contains("hello from beta.example.org"), "{group}: {output:?}");
+        ensure!(
+            text.contains("hello from beta.example.org"),
+            "{group}: {output:?}"
+        );
     }
     Ok(())
 }
 
-async fn tls_get(config: Arc<rustls::ClientConfig>, address: SocketAddr, name: &'static str) -> io::Result<String> {
+async fn tls_get(
+    config: Arc<rustls::ClientConfig>,
+    address: SocketAddr,
+    name: &'static str,
+) -> io::Result<String> {
     let stream = TcpStream::connect(address).await?;
-    let mut tls = TlsConnector::from(config).connect(ServerName::try_from(name).unwrap(), stream).await?;
+    let mut tls = TlsConnector::from(config)
+        .connect(ServerName::try_from(name).unwrap(), stream)
+        .await?;
     tls.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
     let mut answer = String::new();
     tls.read_to_string(&mut answer).await?;
@@ -90,9 +138,18 @@ fn rustls_with_and_without_post_quantum_key_exchange() -> Result<()> {
     let ca = two_backends(&world)?;
     for exchange in [KeyExchange::PostQuantum, KeyExchange::Classic] {
         for name in NAMES {
-            let get = tls_get(ca.client_config(exchange)?, format!("{NODE}:443").parse()?, name);
-            let answer = world.client_runtime.block_on(world.client_runtime.spawn(get))??;
-            ensure!(answer.ends_with(&format!("hello from {name}\n")), "{exchange:?} {name}: {answer}");
+            let get = tls_get(
+                ca.client_config(exchange)?,
+                format!("{NODE}:443").parse()?,
+                name,
+            );
+            let answer = world
+                .client_runtime
+                .block_on(world.client_runtime.spawn(get))??;
+            ensure!(
+                answer.ends_with(&format!("hello from {name}\n")),
+                "{exchange:?} {name}: {answer}"
+            );
         }
     }
     Ok(())
@@ -125,13 +182,32 @@ fn a_client_hello_arrives_in_any_pieces() -> Result<()> {
     let ca = Ca::new()?;
     for (description, exchange, record, piece) in [
         ("one byte at a time", KeyExchange::PostQuantum, None, 1),
-        ("split across records of 100 bytes", KeyExchange::PostQuantum, Some(100), 4096),
-        ("records of 7 bytes, 11 bytes at a time", KeyExchange::Classic, Some(7), 11),
+        (
+            "split across records of 100 bytes",
+            KeyExchange::PostQuantum,
+            Some(100),
+            4096,
+        ),
+        (
+            "records of 7 bytes, 11 bytes at a time",
+            KeyExchange::Classic,
+            Some(7),
+            11,
+        ),
     ] {
         let hello = client_hello(&ca, "pieces.example.org", exchange)?;
         let hello = record.map_or(hello.clone(), |size| in_small_records(&hello, size));
         let backend = world.echo(hello.len())?.to_string();
-        world.ctl(&["route", "add", "pieces.example.org", "--port", "443", "--replace", "--backend", &backend])?;
+        world.ctl(&[
+            "route",
+            "add",
+            "pieces.example.org",
+            "--port",
+            "443",
+            "--replace",
+            "--backend",
+            &backend,
+        ])?;
         let sent = async move {
             let mut stream = TcpStream::connect((NODE, 443)).await?;
             stream.set_nodelay(true)?;
@@ -144,7 +220,10 @@ fn a_client_hello_arrives_in_any_pieces() -> Result<()> {
             stream.read_exact(&mut answer).await?;
             io::Result::Ok(answer)
         };
-        let answer = world.client_runtime.block_on(world.client_runtime.spawn(sent))?.context(description)?;
+        let answer = world
+            .client_runtime
+            .block_on(world.client_runtime.spawn(sent))?
+            .context(description)?;
         ensure!(&answer == b"!after", "{description}: {answer:?}");
     }
     Ok(())
@@ -155,17 +234,26 @@ fn what_is_not_a_client_hello_with_a_known_name_is_reset() -> Result<()> {
     let world = World::started("[relay]\nclient_hello_timeout = \"1s\"\n")?;
     let ca = Ca::new()?;
     let mut ip_literal = client_hello(&ca, "known.example.org", KeyExchange::Classic)?;
-    let at = ip_literal.windows(17).position(|w| w == b"known.example.org").context("the hello has its name")?;
+    let at = ip_literal
+        .windows(17)
+        .position(|w| w == b"known.example.org")
+        .context("the hello has its name")?;
     ip_literal[at..at + 17].copy_from_slice(b"010.010.010.01010");
     let hello = client_hello(&ca, "known.example.org", KeyExchange::Classic)?;
     let half = hello[..hello.len() / 2].to_vec();
     for (description, bytes) in [
-        ("plain HTTP", b"GET / HTTP/1.1\r\nhost: known.example.org\r\n\r\n".to_vec()),
+        (
+            "plain HTTP",
+            b"GET / HTTP/1.1\r\nhost: known.example.org\r\n\r\n".to_vec(),
+        ),
         ("a TLS alert", vec![0x15, 3, 1, 0, 2, 2, 40]),
         ("zeros", vec![0; 64]),
         ("a record that is too long", vec![0x16, 3, 1, 0xff, 0xff, 1]),
         ("a name that is no hostname", ip_literal),
-        ("an unknown name", client_hello(&ca, "unknown.example.org", KeyExchange::PostQuantum)?),
+        (
+            "an unknown name",
+            client_hello(&ca, "unknown.example.org", KeyExchange::PostQuantum)?,
+        ),
         ("half a ClientHello and silence", half),
         ("silence", Vec::new()),
     ] {
@@ -175,11 +263,21 @@ fn what_is_not_a_client_hello_with_a_known_name_is_reset() -> Result<()> {
             stream.read(&mut [0; 16]).await
         };
         let attempt = async { tokio::time::timeout(Duration::from_secs(30), attempt).await };
-        let answer = world.client_runtime.block_on(world.client_runtime.spawn(attempt))?.context(description)?;
+        let answer = world
+            .client_runtime
+            .block_on(world.client_runtime.spawn(attempt))?
+            .context(description)?;
         let kind = answer.as_ref().map_err(io::Error::kind).copied();
-        ensure!(kind == Err(io::ErrorKind::ConnectionReset), "{description}: {answer:?}");
+        ensure!(
+            kind == Err(io::ErrorKind::ConnectionReset),
+            "{description}: {answer:?}"
+        );
     }
     world.wait_metric("mc_proxy_denied_total", &[], 8.0)?;
-    world.wait_metric("mc_proxy_denied_total", &["reason=\"client_hello_timeout\""], 2.0)?;
+    world.wait_metric(
+        "mc_proxy_denied_total",
+        &["reason=\"client_hello_timeout\""],
+        2.0,
+    )?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     clients::client_hello,
-    world::{CLIENT, NODE, World},
+    world::{CLIENT, World},
 };
 
 const NAME: &str = "control.example.org";
@@ -39,9 +39,15 @@ fn the_exposition_passes_a_parser_and_has_every_family() -> Result<()> {
         "mc_proxy_map_capacity",
         "mc_proxy_listener_up",
     ] {
-        ensure!(parsed.samples.iter().any(|s| s.metric == wanted), "{wanted} is not in\n{text}");
+        ensure!(
+            parsed.samples.iter().any(|s| s.metric == wanted),
+            "{wanted} is not in\n{text}"
+        );
     }
-    ensure!(text.trim_end().ends_with("# EOF"), "OpenMetrics ends with # EOF");
+    ensure!(
+        text.trim_end().ends_with("# EOF"),
+        "OpenMetrics ends with # EOF"
+    );
     Ok(())
 }
 
@@ -59,16 +65,11 @@ fn explain_agrees_with_what_happens() -> Result<()> {
     let check = |description: &str, verdict: &str| -> Result<()> {
         let said = explain(&world, &[CLIENT, "--sni", NAME])?;
         ensure!(said["verdict"] == verdict, "{description}: {said}");
-        let connected = world.client_command(
-            "timeout",
-            &["1", "sh", "-c", &format!("exec 3<>/dev/tcp/{NODE}/443 2>/dev/null || bash -c 'exec 3<>/dev/tcp/{NODE}/443'")],
-        )?;
-        let happened = match connected.status.code() {
-            Some(0) => "pass",
-            Some(124) => "drop",
-            _ => "reset",
-        };
-        ensure!(happened == verdict, "{description}: {connected:?}");
+        let happened = world.probe()?;
+        ensure!(
+            happened == verdict,
+            "{description}: {happened}, explain said {verdict}"
+        );
         Ok(())
     };
     check("no rule", "pass")?;
@@ -88,7 +89,10 @@ fn explain_agrees_with_what_happens() -> Result<()> {
     world.ctl(&["firewall", "block", CLIENT, "--action", "observe"])?;
     check("observed only", "pass")?;
     let rules = world.json(&["firewall", "list"])?.to_string();
-    ensure!(rules.contains(CLIENT) && rules.contains("observe"), "{rules}");
+    ensure!(
+        rules.contains(CLIENT) && rules.contains("observe"),
+        "{rules}"
+    );
     Ok(())
 }
 
@@ -97,8 +101,12 @@ fn a_ban_ends_by_itself() -> Result<()> {
     let world = World::started("")?;
     world.ctl(&["firewall", "ban", CLIENT, "--ttl", "2s"])?;
     ensure!(explain(&world, &[CLIENT])?["verdict"] == "drop");
-    wait_for("the ban to end", || (explain(&world, &[CLIENT]).ok()?["verdict"] == "pass").then_some(()))?;
-    wait_for("the rule to be swept", || (!world.ctl(&["firewall", "list"]).ok()?.contains(CLIENT)).then_some(()))?;
+    wait_for("the ban to end", || {
+        (explain(&world, &[CLIENT]).ok()?["verdict"] == "pass").then_some(())
+    })?;
+    wait_for("the rule to be swept", || {
+        (!world.ctl(&["firewall", "list"]).ok()?.contains(CLIENT)).then_some(())
+    })?;
     Ok(())
 }
 
@@ -106,27 +114,41 @@ fn a_ban_ends_by_itself() -> Result<()> {
 fn a_country_is_blocked_by_one_command_and_the_database_reloads() -> Result<()> {
     let mut world = World::new("[geoip]\ndatabase = \"geo.mmdb\"\n")?;
     let path = world.dir.path().join("geo.mmdb");
-    std::fs::write(&path, mmdb::small(&[("10.9.1.0/24", "DE"), ("fd09:1::/32", "US")])?)?;
+    std::fs::write(
+        &path,
+        mmdb::small(&[("10.9.1.0/24", "DE"), ("fd09:1::/32", "US")]),
+    )?;
     world.start()?;
     world.ctl(&["listener", "add", "0.0.0.0:443"])?;
     let verdict = |args: &[&str]| -> Result<Value> { explain(&world, args) };
     let said = verdict(&[CLIENT])?;
-    ensure!(said["country"] == "DE" && said["verdict"] == "pass", "{said}");
+    ensure!(
+        said["country"] == "DE" && said["verdict"] == "pass",
+        "{said}"
+    );
     world.ctl(&["firewall", "country", "block", "DE", "--action", "reset"])?;
     ensure!(verdict(&[CLIENT])?["verdict"] == "reset");
     world.ctl(&["firewall", "country", "allow", "DE"])?;
     ensure!(verdict(&[CLIENT])?["verdict"] == "pass");
     world.ctl(&["firewall", "country", "allow", "AT", "--only"])?;
     ensure!(verdict(&[CLIENT])?["verdict"] == "drop", "only Austria may");
-    ensure!(verdict(&["192.0.2.1"])?["verdict"] == "drop", "and the unknown may not");
+    ensure!(
+        verdict(&["192.0.2.1"])?["verdict"] == "drop",
+        "and the unknown may not"
+    );
     std::fs::write(&path, b"no database at all")?;
     wait_for("the broken file to be refused", || {
         let status = world.json(&["status"]).ok()?;
         (!status["geoip"]["error"].as_str()?.is_empty()).then_some(())
     })?;
-    ensure!(verdict(&[CLIENT])?["country"] == "DE", "the table before it stays in force");
-    std::fs::write(&path, mmdb::small(&[("10.9.1.0/24", "AT")])?)?;
-    wait_for("the new file to be loaded", || (verdict(&[CLIENT]).ok()?["verdict"] == "pass").then_some(()))?;
+    ensure!(
+        verdict(&[CLIENT])?["country"] == "DE",
+        "the table before it stays in force"
+    );
+    std::fs::write(&path, mmdb::small(&[("10.9.1.0/24", "AT")]))?;
+    wait_for("the new file to be loaded", || {
+        (verdict(&[CLIENT]).ok()?["verdict"] == "pass").then_some(())
+    })?;
     Ok(())
 }
 
@@ -135,22 +157,76 @@ fn bad_requests_say_what_and_change_nothing() -> Result<()> {
     let world = World::started("")?;
     let before = world.ctl(&["maps", "dump"])?;
     for (description, args, code, wanted) in [
-        ("a route that is not there", vec!["route", "remove", "nobody.example.org", "--port", "443"], 3, "nobody.example.org"),
-        ("a route without a backend", vec!["route", "add", "a.example.org", "--port", "443"], 2, "backend"),
-        ("a hostname that is none", vec!["route", "add", "-bad-", "--port", "443", "--backend", "10.0.0.1:1"], 2, "-bad-"),
-        ("an address in use", vec!["listener", "add", "0.0.0.0:443"], 1, "443"),
-        ("an address of another machine", vec!["listener", "add", "192.0.2.1:443"], 1, "192.0.2.1:443"),
-        ("a ban of a network", vec!["firewall", "ban", "192.0.2.0/24", "--ttl", "1m"], 2, "192.0.2.0/24"),
-        ("no country", vec!["firewall", "country", "block", "QZ"], 2, "QZ"),
-        ("a rule that is not there", vec!["firewall", "unblock", "192.0.2.1"], 3, "192.0.2.1"),
+        (
+            "a route that is not there",
+            vec!["route", "remove", "nobody.example.org", "--port", "443"],
+            3,
+            "nobody.example.org",
+        ),
+        (
+            "a route without a backend",
+            vec!["route", "add", "a.example.org", "--port", "443"],
+            2,
+            "backend",
+        ),
+        (
+            "a hostname that is none",
+            vec![
+                "route",
+                "add",
+                "bad-.example.org",
+                "--port",
+                "443",
+                "--backend",
+                "10.0.0.1:1",
+            ],
+            2,
+            "bad-.example.org",
+        ),
+        (
+            "an address in use",
+            vec!["listener", "add", "0.0.0.0:443"],
+            1,
+            "443",
+        ),
+        (
+            "an address of another machine",
+            vec!["listener", "add", "192.0.2.1:443"],
+            1,
+            "192.0.2.1:443",
+        ),
+        (
+            "a ban of a network",
+            vec!["firewall", "ban", "192.0.2.0/24", "--ttl", "1m"],
+            2,
+            "192.0.2.0/24",
+        ),
+        (
+            "no country",
+            vec!["firewall", "country", "block", "QZ"],
+            2,
+            "QZ",
+        ),
+        (
+            "a rule that is not there",
+            vec!["firewall", "unblock", "192.0.2.1"],
+            3,
+            "192.0.2.1",
+        ),
     ] {
         let (got, complaint) = world.ctl_fails(&args)?;
         ensure!(complaint.contains(wanted), "{description}: {complaint}");
-        ensure!(got != 0 && (code == 1 || got == code), "{description}: exit {got}, {complaint}");
+        ensure!(
+            got != 0 && (code == 1 || got == code),
+            "{description}: exit {got}, {complaint}"
+        );
     }
     ensure!(world.ctl(&["maps", "dump"])? == before, "nothing changed");
     let verified = world.json(&["maps", "verify"])?;
-    ensure!(verified["differences"].as_array().is_none_or(Vec::is_empty), "{verified}");
+    ensure!(
+        verified["differences"].as_array().is_none_or(Vec::is_empty),
+        "{verified}"
+    );
     Ok(())
 }
 
@@ -158,11 +234,20 @@ fn bad_requests_say_what_and_change_nothing() -> Result<()> {
 fn the_socket_is_the_owners_alone_and_a_root_has_one_daemon() -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let mut world = World::started("")?;
-    let mode = std::fs::metadata(world.dir.path().join("admin.sock"))?.permissions().mode();
+    let mode = std::fs::metadata(world.dir.path().join("admin.sock"))?
+        .permissions()
+        .mode();
     ensure!(mode & 0o777 == 0o600, "{mode:o}");
-    let second = world.command().arg("server").output().context("mc-proxy runs")?;
+    let second = world
+        .command()
+        .arg("server")
+        .output()
+        .context("mc-proxy runs")?;
     let complaint = String::from_utf8_lossy(&second.stderr).into_owned();
-    ensure!(!second.status.success() && complaint.contains("another mc-proxy runs"), "{complaint}");
+    ensure!(
+        !second.status.success() && complaint.contains("another mc-proxy runs"),
+        "{complaint}"
+    );
     world.json(&["status"]).context("the first goes on")?;
     // Somebody else, even with the socket's permissions opened, is refused by peer credentials.
     let socket = world.dir.path().join("admin.sock");

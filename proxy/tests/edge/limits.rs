@@ -29,7 +29,9 @@ impl World {
     /// [`open`] from the client's namespace.
     pub(crate) fn open(&self, hello: &[u8]) -> Result<io::Result<TcpStream>> {
         let hello = hello.to_vec();
-        Ok(self.client_runtime.block_on(self.client_runtime.spawn(async move { open(&hello).await }))?)
+        Ok(self
+            .client_runtime
+            .block_on(self.client_runtime.spawn(async move { open(&hello).await }))?)
     }
 }
 
@@ -45,7 +47,17 @@ fn a_route_takes_no_more_than_its_limit() -> Result<()> {
     let world = World::started("")?;
     let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
     let backend = world.echo(hello.len())?.to_string();
-    world.ctl(&["route", "add", NAME, "--port", "443", "--max-connections", "2", "--backend", &backend])?;
+    world.ctl(&[
+        "route",
+        "add",
+        NAME,
+        "--port",
+        "443",
+        "--max-connections",
+        "2",
+        "--backend",
+        &backend,
+    ])?;
     let first = world.open(&hello)??;
     let _second = world.open(&hello)??;
     let third = world.open(&hello)?;
@@ -66,17 +78,49 @@ fn a_backend_that_refuses_or_hangs_is_passed_over() -> Result<()> {
     // Nobody has this address: ARP goes unanswered and the connect hangs until its timeout.
     let hanging = "10.9.2.99:443";
     world.ctl(&[
-        "route", "add", NAME, "--port", "443", "--backend", &refusing, "--backend", hanging, "--backend", &good,
+        "route",
+        "add",
+        NAME,
+        "--port",
+        "443",
+        "--backend",
+        &refusing,
+        "--backend",
+        hanging,
+        "--backend",
+        &good,
     ])?;
     for n in 0..6 {
-        world.open(&hello)?.with_context(|| format!("connection {n} found the good backend\n{}", world.log()))?;
+        world
+            .open(&hello)?
+            .with_context(|| format!("connection {n} found the good backend\n{}", world.log()))?;
     }
-    let shown = world.json(&["route", "show", NAME, "--port", "443"])?.to_string();
-    ensure!(world.metric("mc_proxy_backend_connect_failures_total", &[&refusing])? > 0.0, "{shown}");
-    ensure!(world.metric("mc_proxy_backend_connect_failures_total", &[hanging])? > 0.0, "{shown}");
-    ensure!(world.metric("mc_proxy_backend_connections_total", &[&good])? > 5.5, "{shown}");
+    let shown = world
+        .json(&["route", "show", NAME, "--port", "443"])?
+        .to_string();
+    ensure!(
+        world.metric("mc_proxy_backend_connect_failures_total", &[&refusing])? > 0.0,
+        "{shown}"
+    );
+    ensure!(
+        world.metric("mc_proxy_backend_connect_failures_total", &[hanging])? > 0.0,
+        "{shown}"
+    );
+    ensure!(
+        world.metric("mc_proxy_backend_connections_total", &[&good])? > 5.5,
+        "{shown}"
+    );
 
-    world.ctl(&["route", "add", NAME, "--port", "443", "--replace", "--backend", &refusing])?;
+    world.ctl(&[
+        "route",
+        "add",
+        NAME,
+        "--port",
+        "443",
+        "--replace",
+        "--backend",
+        &refusing,
+    ])?;
     ensure!(world.open(&hello)?.is_err(), "no backend is left: reset");
     world.wait_metric("mc_proxy_errors_total", &["backend_refused"], 1.0)?;
     Ok(())
@@ -86,12 +130,31 @@ fn a_backend_that_refuses_or_hangs_is_passed_over() -> Result<()> {
 fn the_backend_with_the_fewest_connections_is_next() -> Result<()> {
     let world = World::started("")?;
     let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backends = [world.echo(hello.len())?.to_string(), world.echo(hello.len())?.to_string()];
-    world.ctl(&["route", "add", NAME, "--port", "443", "--backend", &backends[0], "--backend", &backends[1]])?;
-    let open: Vec<_> = (0..10).map(|_| world.open(&hello)?.map_err(Into::into)).collect::<Result<_>>()?;
+    let backends = [
+        world.echo(hello.len())?.to_string(),
+        world.echo(hello.len())?.to_string(),
+    ];
+    world.ctl(&[
+        "route",
+        "add",
+        NAME,
+        "--port",
+        "443",
+        "--backend",
+        &backends[0],
+        "--backend",
+        &backends[1],
+    ])?;
+    let open: Vec<_> = (0..10)
+        .map(|_| world.open(&hello)?.map_err(Into::into))
+        .collect::<Result<_>>()?;
     for backend in &backends {
         let count = world.metric("mc_proxy_backend_connections_total", &[backend])?;
-        ensure!((4.5..5.5).contains(&count), "{backend} has {count} of {}", open.len());
+        ensure!(
+            (4.5..5.5).contains(&count),
+            "{backend} has {count} of {}",
+            open.len()
+        );
     }
     Ok(())
 }
@@ -99,8 +162,15 @@ fn the_backend_with_the_fewest_connections_is_next() -> Result<()> {
 /// Resident memory of the daemon, KiB.
 fn resident(world: &World) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", world.pid()))?;
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("VmRSS is there")?;
-    Ok(line.split_whitespace().nth(1).context("VmRSS has a value")?.parse()?)
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmRSS:"))
+        .context("VmRSS is there")?;
+    Ok(line
+        .split_whitespace()
+        .nth(1)
+        .context("VmRSS has a value")?
+        .parse()?)
 }
 
 #[test]
@@ -108,7 +178,9 @@ fn slow_clients_cost_little_memory_and_no_thread() -> Result<()> {
     const CLIENTS: usize = 2000;
     let world = World::started("[relay]\nclient_hello_timeout = \"60s\"\n")?;
     let hello = client_hello(&Ca::new()?, NAME, KeyExchange::PostQuantum)?;
-    let threads = || -> Result<usize> { Ok(std::fs::read_dir(format!("/proc/{}/task", world.pid()))?.count()) };
+    let threads = || -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/task", world.pid()))?.count())
+    };
     let (memory_before, threads_before) = (resident(&world)?, threads()?);
     let mut opening = JoinSet::new();
     for _ in 0..CLIENTS {
@@ -124,13 +196,28 @@ fn slow_clients_cost_little_memory_and_no_thread() -> Result<()> {
             world.client_runtime.handle(),
         );
     }
-    let held: Vec<_> = world.client_runtime.block_on(opening.join_all()).into_iter().collect::<Result<_, _>>()?;
-    world.wait_metric("mc_proxy_listener_connections_active", &["0.0.0.0:443"], CLIENTS as f64)?;
+    let held: Vec<_> = world
+        .client_runtime
+        .block_on(opening.join_all())
+        .into_iter()
+        .collect::<Result<_, _>>()?;
+    world.wait_metric(
+        "mc_proxy_listener_connections_active",
+        &["0.0.0.0:443"],
+        CLIENTS as f64,
+    )?;
     let grown = resident(&world)?.saturating_sub(memory_before);
     // 16 KiB is the bound of a ClientHello; half of a post-quantum one must not reserve it.
-    ensure!(grown / (CLIENTS as u64) < 16, "{grown} KiB for {CLIENTS} slow clients");
+    ensure!(
+        grown / (CLIENTS as u64) < 16,
+        "{grown} KiB for {CLIENTS} slow clients"
+    );
     // Blocking-pool threads of the admin API come and go; none is per client.
-    ensure!(threads()? < threads_before + 50, "{} threads, {threads_before} before", threads()?);
+    ensure!(
+        threads()? < threads_before + 50,
+        "{} threads, {threads_before} before",
+        threads()?
+    );
     drop(held);
     Ok(())
 }
@@ -154,15 +241,28 @@ fn connections_on_other_routes_do_not_notice_changes() -> Result<()> {
     });
     for n in 0..10 {
         let other = format!("other{n}.example.org");
-        world.ctl(&["route", "add", &other, "--port", "443", "--backend", &format!("{BACKEND}:{}", 1000 + n)])?;
+        world.ctl(&[
+            "route",
+            "add",
+            &other,
+            "--port",
+            "443",
+            "--backend",
+            &format!("{BACKEND}:{}", 1000 + n),
+        ])?;
         world.ctl(&["route", "disable", &other, "--port", "443"])?;
         world.ctl(&["firewall", "block", &format!("203.0.113.{n}")])?;
         world.ctl(&["route", "remove", &other, "--port", "443"])?;
     }
     // Its own route goes as well: a connection in progress stays.
     world.ctl(&["route", "remove", NAME, "--port", "443"])?;
-    ensure!(world.open(&hello)?.is_err(), "a new connection finds no route");
-    stop.send(()).ok().context("the connection lived until the end")?;
+    ensure!(
+        world.open(&hello)?.is_err(),
+        "a new connection finds no route"
+    );
+    stop.send(())
+        .ok()
+        .context("the connection lived until the end")?;
     let rounds = world.client_runtime.block_on(pinging)??;
     ensure!(rounds > 0, "no round trip was made");
     Ok(())

@@ -21,7 +21,18 @@ const ENGINES: [&str; 2] = ["copy", "sockmap"];
 const NAME: &str = "relay.example.org";
 
 fn route(world: &World, engine: &str, backend: &str) -> Result<()> {
-    world.ctl(&["route", "add", NAME, "--port", "443", "--replace", "--engine", engine, "--backend", backend])?;
+    world.ctl(&[
+        "route",
+        "add",
+        NAME,
+        "--port",
+        "443",
+        "--replace",
+        "--engine",
+        engine,
+        "--backend",
+        backend,
+    ])?;
     Ok(())
 }
 
@@ -70,22 +81,45 @@ fn two_hundred_concurrent_transfers_are_exact_in_both_directions() -> Result<()>
         route(&world, engine, &world.echo(hello.len())?.to_string())?;
         let mut transfers = JoinSet::new();
         for n in 0..200_u64 {
-            let length = usize::try_from(payload(n, 8).iter().fold(0_u64, |a, b| a * 31 + u64::from(*b)) % 400_000)?;
+            let length = usize::try_from(
+                payload(n, 8)
+                    .iter()
+                    .fold(0_u64, |a, b| a * 31 + u64::from(*b))
+                    % 400_000,
+            )?;
             let upload = payload(n + 1, length);
             let wanted = Sha256::digest([b"!", &upload[..]].concat()).to_vec();
             let hello = hello.clone();
             transfers.spawn_on(
-                async move { (n, length, transfer(hello, upload).await.map(|got| got == wanted)) },
+                async move {
+                    (
+                        n,
+                        length,
+                        transfer(hello, upload).await.map(|got| got == wanted),
+                    )
+                },
                 world.client_runtime.handle(),
             );
         }
         for (n, length, result) in world.client_runtime.block_on(transfers.join_all()) {
-            let same = result.with_context(|| format!("{engine}: transfer {n} of {length} bytes\n{}", world.log()))?;
-            ensure!(same, "{engine}: transfer {n} of {length} bytes came back changed");
+            let same = result.with_context(|| {
+                format!("{engine}: transfer {n} of {length} bytes\n{}", world.log())
+            })?;
+            ensure!(
+                same,
+                "{engine}: transfer {n} of {length} bytes came back changed"
+            );
         }
         world.wait_metric("mc_proxy_connections_active", &[], 0.0)?;
-        let used = world.metric("mc_proxy_engine_total", &[&format!("engine=\"{engine}\""), "fallback=\"\""])?;
-        ensure!(used >= 190.0, "{engine} was used for {used} of 200 transfers\n{}", world.metrics()?);
+        let used = world.metric(
+            "mc_proxy_engine_total",
+            &[&format!("engine=\"{engine}\""), "fallback=\"\""],
+        )?;
+        ensure!(
+            used >= 190.0,
+            "{engine} was used for {used} of 200 transfers\n{}",
+            world.metrics()?
+        );
     }
     Ok(())
 }
@@ -99,7 +133,8 @@ fn a_reset_reaches_the_other_side() -> Result<()> {
         let length = hello.len();
         let backend = world.serve(move |mut stream| async move {
             let mut preface = vec![0; length];
-            if stream.read_exact(&mut preface).await.is_ok() && stream.write_all(b"!").await.is_ok() {
+            if stream.read_exact(&mut preface).await.is_ok() && stream.write_all(b"!").await.is_ok()
+            {
                 let _ = stream.read(&mut preface).await;
                 let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }
@@ -114,9 +149,14 @@ fn a_reset_reaches_the_other_side() -> Result<()> {
             stream.write_all(b"now").await?;
             stream.read(&mut answer).await
         };
-        let result = world.client_runtime.block_on(world.client_runtime.spawn(backend_resets))?;
+        let result = world
+            .client_runtime
+            .block_on(world.client_runtime.spawn(backend_resets))?;
         let kind = result.as_ref().map_err(io::Error::kind).copied();
-        ensure!(kind == Err(io::ErrorKind::ConnectionReset), "{engine}: backend's reset: {result:?}");
+        ensure!(
+            kind == Err(io::ErrorKind::ConnectionReset),
+            "{engine}: backend's reset: {result:?}"
+        );
 
         // A backend that reports how its client ended.
         let (report, mut reported) = tokio::sync::mpsc::channel(1);
@@ -137,11 +177,19 @@ fn a_reset_reaches_the_other_side() -> Result<()> {
             stream.read_exact(&mut [0; 1]).await?;
             SockRef::from(&stream).set_linger(Some(Duration::ZERO))
         };
-        world.client_runtime.block_on(world.client_runtime.spawn(client_resets))??;
+        world
+            .client_runtime
+            .block_on(world.client_runtime.spawn(client_resets))??;
         let seen = async { tokio::time::timeout(Duration::from_secs(30), reported.recv()).await };
-        let seen = world.client_runtime.block_on(seen)?.context("the backend has a connection")?;
+        let seen = world
+            .client_runtime
+            .block_on(seen)?
+            .context("the backend has a connection")?;
         let kind = seen.as_ref().map_err(io::Error::kind).copied();
-        ensure!(kind == Err(io::ErrorKind::ConnectionReset), "{engine}: client's reset: {seen:?}");
+        ensure!(
+            kind == Err(io::ErrorKind::ConnectionReset),
+            "{engine}: client's reset: {seen:?}"
+        );
     }
     Ok(())
 }
@@ -156,7 +204,18 @@ fn an_idle_connection_ends_and_a_busy_one_ends_at_its_age() -> Result<()> {
             ("idle", ["--idle-timeout", "1s"], "idle", false),
             ("maximum age", ["--max-age", "2s"], "max_age", true),
         ] {
-            let add = ["route", "add", NAME, "--port", "443", "--replace", "--engine", engine, "--backend", &backend];
+            let add = [
+                "route",
+                "add",
+                NAME,
+                "--port",
+                "443",
+                "--replace",
+                "--engine",
+                engine,
+                "--backend",
+                &backend,
+            ];
             world.ctl(&[&add[..], &limit[..]].concat())?;
             let before = world.metric("mc_proxy_errors_total", &[reason])?;
             let hello = hello.clone();
@@ -176,7 +235,10 @@ fn an_idle_connection_ends_and_a_busy_one_ends_at_its_age() -> Result<()> {
             };
             let attempt = async { tokio::time::timeout(Duration::from_secs(30), attempt).await };
             // Whether it ends by FIN or RST is the engine's affair; that it ends is what counts.
-            let _ended = world.client_runtime.block_on(world.client_runtime.spawn(attempt))?.context(description)?;
+            let _ended = world
+                .client_runtime
+                .block_on(world.client_runtime.spawn(attempt))?
+                .context(description)?;
             world.wait_metric("mc_proxy_errors_total", &[reason], before + 1.0)?;
         }
     }

@@ -2,9 +2,12 @@
 
 use std::{
     fs,
+    io::ErrorKind,
+    net::{TcpStream, ToSocketAddrs as _},
     path::PathBuf,
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -48,14 +51,34 @@ impl World {
     pub(crate) fn new(config: &str) -> Result<Self> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let (client, node, backend) = (Namespace::new("c")?, Namespace::new("n")?, Namespace::new("b")?);
+        let (client, node, backend) = (
+            Namespace::new("c")?,
+            Namespace::new("n")?,
+            Namespace::new("b")?,
+        );
         netns::veth(
-            End { namespace: &client, interface: "eth0", addresses: &["10.9.1.2/24", "fd09:1::2/64"] },
-            End { namespace: &node, interface: "c0", addresses: &["10.9.1.1/24", "fd09:1::1/64"] },
+            End {
+                namespace: &client,
+                interface: "eth0",
+                addresses: &["10.9.1.2/24", "fd09:1::2/64"],
+            },
+            End {
+                namespace: &node,
+                interface: "c0",
+                addresses: &["10.9.1.1/24", "fd09:1::1/64"],
+            },
         )?;
         netns::veth(
-            End { namespace: &backend, interface: "eth0", addresses: &["10.9.2.2/24", "fd09:2::2/64"] },
-            End { namespace: &node, interface: "b0", addresses: &["10.9.2.1/24", "fd09:2::1/64"] },
+            End {
+                namespace: &backend,
+                interface: "eth0",
+                addresses: &["10.9.2.2/24", "fd09:2::2/64"],
+            },
+            End {
+                namespace: &node,
+                interface: "b0",
+                addresses: &["10.9.2.1/24", "fd09:2::1/64"],
+            },
         )?;
         let dir = tempfile::tempdir()?;
         let pins = Pins(format!("/sys/fs/bpf/mc-edge-{}-{n}", std::process::id()).into());
@@ -109,7 +132,10 @@ impl World {
     }
 
     pub(crate) fn log(&self) -> String {
-        self.daemon.as_ref().map(Process::output).unwrap_or_default()
+        self.daemon
+            .as_ref()
+            .map(Process::output)
+            .unwrap_or_default()
     }
 
     pub(crate) fn pins(&self) -> &std::path::Path {
@@ -143,20 +169,56 @@ impl World {
     pub(crate) fn ctl_fails(&self, args: &[&str]) -> Result<(i32, String)> {
         let output = self.ctl_output(args)?;
         if output.status.success() {
-            bail!("mcproxyctl {args:?} should have failed: {}", String::from_utf8_lossy(&output.stdout));
+            bail!(
+                "mcproxyctl {args:?} should have failed: {}",
+                String::from_utf8_lossy(&output.stdout)
+            );
         }
-        Ok((output.status.code().unwrap_or(-1), String::from_utf8(output.stderr)?))
+        Ok((
+            output.status.code().unwrap_or(-1),
+            String::from_utf8(output.stderr)?,
+        ))
     }
 
     /// `mcproxyctl --json`.
     pub(crate) fn json(&self, args: &[&str]) -> Result<Value> {
         let text = self.ctl(&[&["--json"], args].concat())?;
-        serde_json::from_str(&text).with_context(|| format!("mcproxyctl --json {args:?} printed {text:?}"))
+        serde_json::from_str(&text)
+            .with_context(|| format!("mcproxyctl --json {args:?} printed {text:?}"))
+    }
+
+    /// `mcproxyctl --json` whatever its exit code.
+    pub(crate) fn json_even_if_it_fails(&self, args: &[&str]) -> Result<Value> {
+        let output = self.ctl_output(&[&["--json"], args].concat())?;
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("mcproxyctl --json {args:?}: {output:?}"))
+    }
+
+    /// What a new connection of the client meets: "pass", "drop" (no answer) or "reset".
+    pub(crate) fn probe(&self) -> Result<&'static str> {
+        let address = (NODE, 443)
+            .to_socket_addrs()?
+            .next()
+            .context("an address")?;
+        // A second is a retransmitted SYN: on a veth an answer takes microseconds.
+        let connected = self
+            .client
+            .run(|| TcpStream::connect_timeout(&address, Duration::from_millis(1500)))?;
+        Ok(match connected {
+            Ok(_) => "pass",
+            Err(e) if e.kind() == ErrorKind::TimedOut => "drop",
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => "reset",
+            Err(e) => return Err(e).context("probing"),
+        })
     }
 
     /// One scrape of the metrics.
     pub(crate) fn metrics(&self) -> Result<String> {
-        let output = self.node.command("curl").args(["-sSf", "http://127.0.0.1:9901/metrics"]).output()?;
+        let output = self
+            .node
+            .command("curl")
+            .args(["-sSf", "http://127.0.0.1:9901/metrics"])
+            .output()?;
         if !output.status.success() {
             bail!("scraping: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -177,7 +239,9 @@ impl World {
     /// Waits until a metric has a value.
     pub(crate) fn wait_metric(&self, name: &str, labels: &[&str], wanted: f64) -> Result<()> {
         wait_for(&format!("{name}{labels:?} = {wanted}"), || {
-            self.metric(name, labels).ok().filter(|v| (v - wanted).abs() < 0.5)
+            self.metric(name, labels)
+                .ok()
+                .filter(|v| (v - wanted).abs() < 0.5)
         })
         .map(drop)
         .with_context(|| format!("daemon: {}", self.log()))
@@ -185,6 +249,10 @@ impl World {
 
     /// Runs a command in the client's namespace.
     pub(crate) fn client_command(&self, program: &str, args: &[&str]) -> Result<Output> {
-        self.client.command(program).args(args).output().with_context(|| format!("{program} does not run"))
+        self.client
+            .command(program)
+            .args(args)
+            .output()
+            .with_context(|| format!("{program} does not run"))
     }
 }

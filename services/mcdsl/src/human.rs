@@ -84,6 +84,17 @@ pub fn duration_short(value: Duration) -> String {
     duration(Duration::from_millis(ms - ms % scale))
 }
 
+/// Writes a rate per second, minute or hour, whichever is the first of 1 or more: "50/s", "10/m".
+pub fn rate(per_second: f64) -> String {
+    // 10/m is stored as 0.1666…/s: three digits after the point bring it back.
+    let rounded = |rate: f64| (rate * 1000.0).round() / 1000.0;
+    match per_second {
+        r if r >= 1.0 => format!("{}/s", rounded(r)),
+        r if r * 60.0 >= 1.0 => format!("{}/m", rounded(r * 60.0)),
+        r => format!("{}/h", rounded(r * 3600.0)),
+    }
+}
+
 /// Writes a size with a binary unit: "512 B", "1.5 KiB".
 pub fn bytes(value: u64) -> String {
     const NAMES: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -156,6 +167,19 @@ mod tests {
         assert_eq!(duration_short(Duration::from_secs(93_784)), "1d2h");
         assert_eq!(duration_short(Duration::from_millis(61_005)), "1m1s");
         assert_eq!(duration_short(Duration::ZERO), "0s");
+    }
+
+    #[test]
+    fn rates() {
+        let rows = [
+            (50.0, "50/s"),
+            (1.5, "1.5/s"),
+            (10.0 / 60.0, "10/m"),
+            (0.01, "36/h"),
+        ];
+        for (value, want) in rows {
+            assert_eq!(rate(value), want);
+        }
     }
 
     #[test]

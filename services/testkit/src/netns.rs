@@ -200,21 +200,28 @@ pub struct End<'a> {
 /// # Errors
 /// If `ip` or `ethtool` fails.
 pub fn veth(a: End<'_>, b: End<'_>) -> Result<()> {
-    let (from, to) = (&a.namespace.name, &b.namespace.name);
-    ip(&[
-        "link",
-        "add",
-        a.interface,
-        "netns",
-        from,
-        "type",
-        "veth",
-        "peer",
-        "name",
-        b.interface,
-        "netns",
-        to,
-    ])?;
+    // Ends with the same index in their namespaces are taken for no pair at all by the kernel's link watch, which then
+    // activates the link (and IPv6 on it) up to a second later.
+    static INDEX: AtomicU32 = AtomicU32::new(100);
+    let index = INDEX.fetch_add(2, Ordering::Relaxed);
+    let named = |end: End<'_>, index: u32| {
+        let words = [
+            "name",
+            end.interface,
+            "index",
+            &index.to_string(),
+            "netns",
+            &end.namespace.name,
+        ];
+        words.map(str::to_owned)
+    };
+    let (from, to) = (named(a, index), named(b, index + 1));
+    let words = from
+        .iter()
+        .map(String::as_str)
+        .chain(["type", "veth", "peer"])
+        .chain(to.iter().map(String::as_str));
+    ip(&["link", "add"].into_iter().chain(words).collect::<Vec<_>>())?;
     for end in [a, b] {
         for address in end.addresses {
             let mut args = vec!["address", "add", address, "dev", end.interface];

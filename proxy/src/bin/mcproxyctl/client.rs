@@ -104,6 +104,19 @@ pub(crate) async fn call<T>(
     }
 }
 
+/// Awaits the answer to an addition that `--replace` could force.
+pub(crate) async fn call_add<T>(
+    answer: impl Future<Output = std::result::Result<Response<T>, Status>>,
+) -> Result<T> {
+    match answer.await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) if status.code() == Code::AlreadyExists => {
+            Err(failure(&status).hint("--replace changes what exists"))
+        }
+        Err(status) => Err(failure(&status)),
+    }
+}
+
 pub(crate) fn failure(status: &Status) -> Failure {
     let exit = match status.code() {
         Code::NotFound => Exit::NotFound,
@@ -122,7 +135,6 @@ pub(crate) fn failure(status: &Status) -> Failure {
     };
     let failure = Failure::new(exit, message);
     match status.code() {
-        Code::AlreadyExists => failure.hint("--replace changes what exists"),
         Code::Unimplemented => {
             failure.hint("the running daemon is older than this mcproxyctl; restart it")
         }

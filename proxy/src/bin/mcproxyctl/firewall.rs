@@ -1,4 +1,4 @@
-//! `mcproxyctl firewall`: address rules and rate limits.
+//! `mcproxyctl firewall`: address rules.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,16 +6,16 @@ use clap::{Subcommand, ValueEnum};
 use ipnet::IpNet;
 use mc_proto::mcproxy::v1 as pb;
 use mcdsl::{
-    cli::{Failure, Output, write_out},
+    cli::{Output, write_out},
     human,
 };
 
 use crate::{
     Result,
-    client::{Client, call},
+    client::{Client, call, call_add},
     country, export,
-    parse::{self, Action, Rate},
-    view,
+    parse::{self, Action},
+    rate, view,
 };
 
 /// Sources shown per rule; `--json` has all.
@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Country(country::Command),
     /// Limits per source: an IPv4 address or an IPv6 /64
     #[command(subcommand)]
-    Rate(RateCommand),
+    Rate(rate::Command),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -250,10 +250,14 @@ fn rules(count: u32) -> String {
 }
 
 async fn add(client: &mut Client, out: Output, request: pb::AddRulesRequest) -> Result {
-    let added = call(client.admin().await?.add_rules(request)).await?.rules;
+    // What was asked for; the answer's is what is left of it already.
+    let ttl = request.rules.first().map_or(0, |r| r.ttl_s);
+    let added = call_add(client.admin().await?.add_rules(request))
+        .await?
+        .rules;
     let sentence = match added.as_slice() {
-        [rule] if rule.ttl_s != 0 => {
-            let ttl = human::duration_short(Duration::from_secs(rule.ttl_s));
+        [rule] if ttl != 0 => {
+            let ttl = human::duration(Duration::from_secs(ttl));
             format!("{} {} for {ttl}", view::kind(rule.kind), rule.cidr)
         }
         [rule] => format!("{} {}", view::kind(rule.kind), rule.cidr),
@@ -298,111 +302,4 @@ pub(crate) fn row(r: &pb::Rule) -> Vec<String> {
         sources,
         r.comment.clone(),
     ]
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RateCommand {
-    /// Sets or removes a limit
-    Set(SetRate),
-    /// Shows the limits
-    Show,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Limited {
-    /// New TCP connections to the listeners
-    Connections,
-    /// TCP SYNs and packets other than TCP to the listeners
-    Packets,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct SetRate {
-    what: Limited,
-    /// Per source: 50/s, 10/m, 100/h; or off
-    #[arg(value_parser = parse::rate)]
-    rate: Rate,
-    /// At once [default: one second's worth, 1 at least]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    burst: Option<u32>,
-    /// What happens to those above it
-    #[arg(long, default_value = "drop")]
-    action: Action,
-}
-
-impl SetRate {
-    /// The limits after this change of one.
-    pub(crate) fn apply(&self, mut limits: pb::RateLimits) -> Result<pb::RateLimits> {
-        let limit = match self.rate.0 {
-            None if self.burst.is_some() => {
-                return Err(Failure::usage(
-                    "--burst has no meaning for a limit that is off",
-                ));
-            }
-            None => None,
-            Some(per_second) => Some(pb::RateLimit {
-                per_second,
-                // Saturates; a rate above 4 billion a second is no limit anyway.
-                burst: self.burst.unwrap_or((per_second.ceil() as u32).max(1)),
-                action: self.action.wire().into(),
-                exceeded: 0,
-            }),
-        };
-        match self.what {
-            Limited::Connections => limits.connections = limit,
-            Limited::Packets => limits.packets = limit,
-        }
-        Ok(limits)
-    }
-}
-
-impl RateCommand {
-    async fn run(&self, client: &mut Client, out: Output) -> Result {
-        let admin = client.admin().await?;
-        let mut limits = call(admin.get_rate_limits(pb::GetRateLimitsRequest {})).await?;
-        if let Self::Set(set) = self {
-            let limits_now = set.apply(limits)?;
-            let request = pb::SetRateLimitsRequest {
-                limits: Some(limits_now),
-            };
-            limits = call(admin.set_rate_limits(request)).await?;
-        }
-        let both = [
-            ("connections", limits.connections),
-            ("packets", limits.packets),
-        ];
-        let rows = both
-            .iter()
-            .map(|(what, limit)| rate_row(what, limit.as_ref()));
-        out.table(
-            &["WHAT", "RATE", "BURST", "ACTION", "EXCEEDED"],
-            rows.collect(),
-            "",
-            &view::rate_limits(&limits),
-        )?;
-        Ok(())
-    }
-}
-
-pub(crate) fn rate_row(what: &str, limit: Option<&pb::RateLimit>) -> Vec<String> {
-    let Some(limit) = limit.filter(|l| l.per_second > 0.0) else {
-        return [what, "off", "-", "-", "-"].map(str::to_owned).to_vec();
-    };
-    let rate = match limit.per_second {
-        r if r >= 1.0 => format!("{r}/s"),
-        r if r * 60.0 >= 1.0 => format!("{}/m", trim(r * 60.0)),
-        r => format!("{}/h", trim(r * 3600.0)),
-    };
-    vec![
-        what.to_owned(),
-        rate,
-        limit.burst.to_string(),
-        view::action(limit.action).to_owned(),
-        limit.exceeded.to_string(),
-    ]
-}
-
-/// Three digits after the point at most: 10/m is stored as 0.1666…/s.
-fn trim(rate: f64) -> f64 {
-    (rate * 1000.0).round() / 1000.0
 }

@@ -10,6 +10,7 @@ mod firewall;
 mod listener;
 mod observe;
 mod parse;
+mod rate;
 mod route;
 mod stats;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use mcdsl::{
     cli::{EXIT_CODES_HELP, Exit, Failure, Output, write_out},
-    config::Root,
+    config::{GLOBAL, Root},
 };
 
 use client::Client;
@@ -33,10 +34,16 @@ type Result<T = ()> = std::result::Result<T, Failure>;
 #[command(name = "mcproxyctl", version, after_help = EXIT_CODES_HELP, arg_required_else_help = true)]
 struct Cli {
     /// Prints JSON, errors included
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     /// The daemon's admin socket [default: <root>/admin.sock]
-    #[arg(long, global = true, env = "MC_PROXY_SOCKET", value_name = "PATH")]
+    #[arg(
+        long,
+        global = true,
+        env = "MC_PROXY_SOCKET",
+        value_name = "PATH",
+        help_heading = GLOBAL
+    )]
     socket: Option<PathBuf>,
     #[command(flatten)]
     root: Root,

@@ -55,7 +55,8 @@ pub(crate) fn backend(text: &str) -> Parsed<SocketAddr> {
 /// An address or a network without host bits.
 pub(crate) fn network(text: &str) -> Parsed<IpNet> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
+        // An IPv4-mapped address is an IPv4 client's: its packets are IPv4.
+        return Ok(IpNet::from(address.to_canonical()));
     }
     let net: IpNet = text.parse().map_err(|_| {
         "write an address or a network, like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".to_owned()

@@ -11,7 +11,7 @@ use mcdsl::{
 
 use crate::{
     Result,
-    client::{Client, call},
+    client::{Client, call, call_add},
     parse, view,
 };
 
@@ -137,7 +137,7 @@ impl Command {
         let admin = client.admin().await?;
         match self {
             Self::Add(add) => {
-                let route = call(admin.add_route(add.request())).await?;
+                let route = call_add(admin.add_route(add.request())).await?;
                 let to: Vec<&str> = route.backends.iter().map(|b| b.address.as_str()).collect();
                 let sentence = format!("route {} -> {}", add.key.name(), to.join(", "));
                 out.done(&sentence, &view::route(&route))?;

@@ -70,7 +70,11 @@ impl Args {
             } else {
                 let rows = if self.watch { WATCHED_ROWS } else { usize::MAX };
                 let text = page(&now, before.as_ref(), rows);
-                let head = if clear { CLEAR } else { "" };
+                let head = match before {
+                    _ if clear => CLEAR,
+                    Some(_) => "\n",
+                    None => "",
+                };
                 write_out(&format!("{head}{text}"))?;
             }
             before = Some(now);

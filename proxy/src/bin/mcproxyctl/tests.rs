@@ -4,7 +4,9 @@ use clap::{CommandFactory as _, Parser as _};
 use mc_proto::mcproxy::v1 as pb;
 use mcdsl::cli::Exit;
 
-use crate::{Cli, Command, country, export, firewall, listener, observe, parse, route, stats};
+use crate::{
+    Cli, Command, country, export, firewall, listener, observe, parse, rate, route, stats,
+};
 
 /// Parses a command line without the program's name.
 fn cli(line: &str) -> Result<Cli, clap::Error> {
@@ -400,14 +402,13 @@ fn rate_limits() {
     ];
     for (line, after) in rows {
         let set = match firewall(&format!("rate set {line}")) {
-            firewall::Command::Rate(firewall::RateCommand::Set(set)) => set,
+            firewall::Command::Rate(rate::Command::Set(set)) => set,
             other => panic!("{other:?}"),
         };
         assert_eq!(set.apply(before).ok(), after, "{line}");
     }
-    let shown = |per_second| {
-        firewall::rate_row("x", limit(per_second, 1, pb::Action::Drop).as_ref())[1].clone()
-    };
+    let shown =
+        |per_second| rate::row("x", limit(per_second, 1, pb::Action::Drop).as_ref())[1].clone();
     assert_eq!(shown(50.0), "50/s");
     assert_eq!(shown(10.0 / 60.0), "10/m");
     assert_eq!(shown(0.01), "36/h");
@@ -618,4 +619,8 @@ fn rows_of_tables() {
         "pass"
     );
     assert_eq!(parse::country("at").unwrap(), "AT");
+    assert_eq!(
+        parse::banned("::ffff:192.0.2.7").unwrap().to_string(),
+        "192.0.2.7/32"
+    );
 }

@@ -9,7 +9,10 @@ use serde::{
 };
 use toml::{Table, Value};
 
-use super::ConfigError;
+use super::{
+    ConfigError,
+    names::{longest_match, nearest, variable_name},
+};
 
 /// An environment variable on its way to its key.
 #[derive(Clone, Debug)]
@@ -20,11 +23,6 @@ pub(super) struct Override {
     pub(super) rest: String,
     /// The value.
     pub(super) text: String,
-}
-
-/// "mc-proxy" → "MC_PROXY".
-pub(super) fn variable_name(name: &str) -> String {
-    name.to_ascii_uppercase().replace(['-', '.'], "_")
 }
 
 /// Deserializes and reports every unknown key and variable.
@@ -267,39 +265,6 @@ fn located(mut e: Error, origin: String) -> Error {
 fn parse_value(text: &str) -> Result<Value, toml::de::Error> {
     let mut table: Table = format!("value = {text}").parse()?;
     Ok(table.remove("value").unwrap_or(Value::Boolean(false)))
-}
-
-/// The field whose variable name is `rest`, or its longest prefix that ends at an underscore.
-fn longest_match(rest: &str, variables: &[String]) -> Option<usize> {
-    let matches = |v: &str| {
-        rest.strip_prefix(v)
-            .is_some_and(|tail| tail.is_empty() || tail.starts_with('_'))
-    };
-    (0..variables.len())
-        .filter(|i| matches(&variables[*i]))
-        .max_by_key(|i| variables[*i].len())
-}
-
-/// The known name at most two edits away.
-fn nearest<'k>(name: &str, known: &'k [String]) -> Option<&'k str> {
-    const FAR: usize = 3;
-    let best = known.iter().map(|k| (distance(name, k), k)).min()?;
-    (best.0 < FAR).then_some(best.1.as_str())
-}
-
-/// Levenshtein distance in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 macro_rules! numbers {

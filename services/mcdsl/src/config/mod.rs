@@ -12,6 +12,7 @@
 //! serde_ignored (knows what was ignored, not what could have been meant, nor how to split `A_B_C` into sections).
 
 mod layer;
+mod names;
 
 use std::{
     fs::File,
@@ -25,7 +26,7 @@ use serde::de::DeserializeOwned;
 /// Variables (after the service's prefix) that flags read, not the configuration.
 pub const EXEMPT: [&str; 4] = ["ROOT", "CONFIG", "SOCKET", "LOG_FORMAT"];
 /// No configuration is longer; a mistaken path (a device, a log) is refused instead of read.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: u64 = 16 << 20;
 
 /// A configuration and where it came from.
 #[derive(Clone, Debug)]
@@ -103,7 +104,7 @@ pub fn load<T: DeserializeOwned>(
             path: path.map(Path::to_owned).unwrap_or_default(),
             message: e.to_string(),
         })?;
-    let prefix = format!("{}_", layer::variable_name(service));
+    let prefix = format!("{}_", names::variable_name(service));
     let variables = env.filter_map(|(name, text)| {
         let rest = name.strip_prefix(&prefix)?.to_owned();
         (!rest.is_empty() && !EXEMPT.contains(&rest.as_str())).then_some(layer::Override {
@@ -137,7 +138,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         .and_then(|f| f.take(MAX_FILE + 1).read_to_string(&mut text))
         .map_err(failed)?;
     if length as u64 > MAX_FILE {
-        return Err(failed(io::Error::other("longer than 1 MiB")));
+        return Err(failed(io::Error::other("longer than 16 MiB")));
     }
     Ok(text)
 }
@@ -153,7 +154,7 @@ pub fn with_port(
 ) -> Result<SocketAddr, ConfigError> {
     let variable = match name {
         None => "PORT".to_owned(),
-        Some(name) => format!("PORT_{}", layer::variable_name(name)),
+        Some(name) => format!("PORT_{}", names::variable_name(name)),
     };
     let Some(text) = env(&variable) else {
         return Ok(address);
@@ -164,11 +165,14 @@ pub fn with_port(
     }
 }
 
+/// Heading of the flags that every subcommand takes, apart from its own in `--help`.
+pub const GLOBAL: &str = "Common options";
+
 /// The flag every binary has: where the service's files are.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Root {
     /// Directory of the service's files [default: /srv/<service>]
-    #[arg(long, env = "MC_ROOT", global = true, value_name = "DIR")]
+    #[arg(long, env = "MC_ROOT", global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub root: Option<PathBuf>,
 }
 

@@ -1,0 +1,210 @@
+//! What is only looked at: counters, policies with their counters, status.
+
+use std::{sync::atomic::Ordering::Relaxed, time::SystemTime};
+
+use mc_edge_common::firewall::rule;
+use mc_proto::mcproxy::v1 as pb;
+use tonic::Status;
+
+use super::{
+    convert::{action_out, engine_out, rate_out, rule_out, unix_seconds},
+    service::refused,
+};
+use crate::{
+    control::{Control, ControlError, CountedRule},
+    firewall::{CountryCount, ObservedSample, ktime},
+    geoip::countries,
+    router::LiveRoute,
+    spec::{Action, CountryPolicy},
+};
+
+fn failed(error: impl Into<ControlError>) -> Status {
+    refused(error.into())
+}
+
+fn samples_of(samples: &[ObservedSample], rule: u32) -> Vec<pb::Sample> {
+    let now = ktime();
+    samples
+        .iter()
+        .filter(|s| s.rule == rule)
+        .map(|s| pb::Sample {
+            address: s.address.to_string(),
+            packets: s.packets,
+            age_ms: now.saturating_sub(s.last_seen) / 1_000_000,
+        })
+        .collect()
+}
+
+/// The rules that `keep` wants, with counters and samples.
+pub(super) fn rules(
+    control: &Control,
+    keep: impl Fn(&CountedRule) -> bool,
+) -> Result<Vec<pb::Rule>, Status> {
+    let now = SystemTime::now();
+    let samples = control.firewall.samples().map_err(failed)?;
+    Ok(control
+        .rules()
+        .map_err(refused)?
+        .iter()
+        .filter(|r| keep(r))
+        .map(|r| pb::Rule {
+            samples: samples_of(&samples, r.rule.id),
+            ..rule_out(r, now)
+        })
+        .collect())
+}
+
+fn country_counts(control: &Control) -> Result<Vec<CountryCount>, Status> {
+    control.firewall.country_counters().map_err(failed)
+}
+
+pub(super) fn country_policy(
+    control: &Control,
+    policy: &CountryPolicy,
+) -> Result<pb::CountryPolicy, Status> {
+    let counts = country_counts(control)?;
+    let rule = |(code, action): (&crate::spec::CountryCode, &Action)| {
+        let index = countries::index(*code);
+        let count = counts.iter().find(|c| Some(c.country) == index);
+        pb::CountryRule {
+            country: code.to_string(),
+            action: action_out(*action).into(),
+            passed: count.map_or(0, |c| c.passed),
+            denied: count.map_or(0, |c| c.denied),
+        }
+    };
+    let others = policy
+        .others
+        .map_or(pb::Action::Unspecified, action_out);
+    Ok(pb::CountryPolicy {
+        rules: policy.listed.iter().map(rule).collect(),
+        only: policy.others.is_some(),
+        default_action: others.into(),
+        database_loaded: control.geoip.status().table.is_some(),
+    })
+}
+
+pub(super) fn rate_limits(control: &Control) -> Result<pb::RateLimits, Status> {
+    let limits = control.rates().map_err(refused)?;
+    let counters = control.firewall.rule_counters().map_err(failed)?;
+    let exceeded = |id| {
+        let found = counters.iter().find(|(rule, _)| *rule == id);
+        found.map_or(0, |(_, count)| count.packets)
+    };
+    Ok(pb::RateLimits {
+        connections: Some(rate_out(limits.connections, exceeded(rule::RATE_CONNECTIONS))),
+        packets: Some(rate_out(limits.packets, exceeded(rule::RATE_PACKETS))),
+    })
+}
+
+fn route_stats(control: &Control, live: &LiveRoute) -> pb::RouteStats {
+    let stats = &live.stats;
+    pb::RouteStats {
+        port: live.route.key.port.into(),
+        hostname: live.route.key.hostname.to_string(),
+        connections: stats.connections.load(Relaxed),
+        active: stats.active.load(Relaxed),
+        bytes_from_client: stats.traffic.from_client.load(Relaxed),
+        bytes_to_client: stats.traffic.to_client.load(Relaxed),
+        errors: stats.errors.snapshot().values().sum(),
+        engine: live
+            .route
+            .engine
+            .unwrap_or(control.config.engine)
+            .name()
+            .to_owned(),
+    }
+}
+
+pub(super) fn stats(control: &Control) -> Result<pb::Stats, Status> {
+    let routes = control.context.router.all();
+    let verdicts = control.firewall.verdict_counters().map_err(failed)?;
+    let denied = control.context.denied.snapshot();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok(pb::Stats {
+        routes: routes.iter().map(|r| route_stats(control, r)).collect(),
+        rules: rules(control, |r| {
+            r.count.packets > 0 || r.rule.action == Action::Observe
+        })?,
+        verdicts: verdicts
+            .into_iter()
+            .map(|v| pb::VerdictStats {
+                verdict: v.verdict.name().to_owned(),
+                reason: v.reason.name().to_owned(),
+                packets: v.count.packets,
+                bytes: v.count.bytes,
+            })
+            .collect(),
+        countries: country_counts(control)?
+            .into_iter()
+            .map(|c| pb::CountryRule {
+                country: countries::code(c.country).to_string(),
+                passed: c.passed,
+                denied: c.denied,
+                ..Default::default()
+            })
+            .collect(),
+        denied: denied
+            .into_iter()
+            .map(|(reason, connections)| pb::ReasonStats {
+                reason: reason.to_owned(),
+                connections,
+            })
+            .collect(),
+        unix_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+    })
+}
+
+fn geoip(control: &Control) -> pb::GeoipStatus {
+    let status = control.geoip.status();
+    let table = status.table.as_ref();
+    pb::GeoipStatus {
+        path: status
+            .path
+            .map(|p| p.display().to_string())
+            .unwrap_or_default(),
+        loaded: table.is_some(),
+        database_type: table.map(|t| t.database_type.clone()).unwrap_or_default(),
+        build_unix_s: table.map_or(0, |t| unix_seconds(t.built)),
+        ipv4_networks: table.map_or(0, |t| t.networks_v4),
+        ipv6_networks: table.map_or(0, |t| t.networks_v6),
+        loaded_unix_s: table.map_or(0, |t| unix_seconds(t.loaded)),
+        error: status.error.unwrap_or_default(),
+    }
+}
+
+pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
+    let config = &control.config;
+    let interfaces = control.interfaces().map_err(refused)?;
+    let maps = control.map_fills().map_err(refused)?;
+    Ok(pb::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_s: control.started.elapsed().as_secs(),
+        interfaces: interfaces
+            .into_iter()
+            .map(|i| pb::InterfaceStatus {
+                name: i.interface,
+                mode: i.mode.name().to_owned(),
+                detail: i.detail,
+            })
+            .collect(),
+        geoip: Some(geoip(control)),
+        maps: maps
+            .into_iter()
+            .map(|f| pb::MapFill {
+                name: f.map,
+                used: f.used,
+                capacity: f.capacity,
+            })
+            .collect(),
+        warnings: control.warnings(),
+        active_connections: control.context.active.0.load(Relaxed),
+        default_engine: engine_out(Some(config.engine)).into(),
+        database: config.database.display().to_string(),
+        config: config.file.display().to_string(),
+        pin_path: config.pin_path.display().to_string(),
+    })
+}

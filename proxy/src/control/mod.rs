@@ -1,0 +1,402 @@
+//! Changes and questions of the operator. A change is: validate, commit to SQLite, put in force in the kernel,
+//! answer. One at a time, under the store's lock; what the kernel refuses is taken out of SQLite again.
+//!
+//! All of it blocks (SQLite, syscalls): callers on the runtime go through `spawn_blocking`.
+
+mod rules;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use crate::{
+    config::{self, Config},
+    connection::Context,
+    firewall::{Difference, Firewall, FirewallError},
+    geoip::GeoIp,
+    kernel::{self, Kernel, KernelError, LinkMode, LinkStatus},
+    listener::{ListenerState, Listeners},
+    router::LiveRoute,
+    routes::RouteTableError,
+    spec::{Listener, MapEntry, MapFill, Route, RouteId},
+    store::{Actor, AuditEntry, Store, StoreError, Undo},
+};
+
+pub use rules::CountedRule;
+
+/// A refused or failed request.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A field of the request cannot be.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Which.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The database refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The kernel's route table refused; the change was undone.
+    #[error(transparent)]
+    Routes(#[from] RouteTableError),
+    /// The kernel's firewall maps refused; the change was undone.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    /// Loading or attaching failed.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl ControlError {
+    fn invalid((field, reason): (String, String)) -> Self {
+        Self::Invalid { field, reason }
+    }
+}
+
+/// The daemon's state and everything that changes it.
+pub struct Control {
+    /// As started.
+    pub config: Config,
+    /// The connection path.
+    pub context: Arc<Context>,
+    /// Listening sockets.
+    pub listeners: Listeners,
+    /// In-kernel firewall.
+    pub firewall: Firewall,
+    /// Country tables.
+    pub geoip: Arc<GeoIp>,
+    store: Mutex<Store>,
+    // Its programs stay loaded, and attachable, as long as it lives.
+    kernel: Mutex<Kernel>,
+    warnings: Mutex<Vec<String>>,
+    /// When the daemon started.
+    pub started: Instant,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Puts the parts together; nothing listens yet.
+    pub fn new(
+        config: Config,
+        context: Arc<Context>,
+        geoip: Arc<GeoIp>,
+        kernel: Kernel,
+        store: Store,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self {
+            listeners: Listeners::new(Arc::clone(&context), config.max_connections),
+            firewall: context.firewall.clone(),
+            context,
+            geoip,
+            store: Mutex::new(store),
+            kernel: Mutex::new(kernel),
+            warnings: Mutex::new(warnings),
+            started: Instant::now(),
+            config,
+        }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Things that an operator should look at.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes a change out of SQLite again that the kernel refused, and says why it failed.
+    fn undo(
+        store: &mut Store,
+        by: &Actor,
+        undo: &Undo,
+        error: impl Into<ControlError>,
+    ) -> ControlError {
+        let error = error.into();
+        if let Err(second) = store.undo(by, undo, &mcdsl::cli::chain(&error)) {
+            tracing::error!(
+                error = mcdsl::cli::chain(&second),
+                "a refused change could not be undone; run `mcproxyctl maps verify`"
+            );
+        }
+        error
+    }
+
+    // ---- listeners
+
+    /// Binds a listener and keeps it.
+    ///
+    /// # Errors
+    /// If the address is taken, refused by the system, or known already.
+    pub fn add_listener(
+        &self,
+        by: &Actor,
+        listener: &Listener,
+    ) -> Result<ListenerState, ControlError> {
+        if listener.address.port() == 0 {
+            return Err(ControlError::invalid((
+                "address".into(),
+                "needs a port other than 0".into(),
+            )));
+        }
+        let mut store = self.store();
+        let address = listener.address;
+        let done = store.add_listener(by, listener)?;
+        if let Err(source) = self.listeners.add(done.value.clone()) {
+            return Err(Self::undo(
+                &mut store,
+                by,
+                &done.undo,
+                ControlError::Bind { address, source },
+            ));
+        }
+        if let Err(e) = self.guard_ports() {
+            self.listeners.remove(address);
+            return Err(Self::undo(&mut store, by, &done.undo, e));
+        }
+        Ok(ListenerState {
+            listener: done.value,
+            active: 0,
+            error: None,
+        })
+    }
+
+    /// Closes a listener; its connections go on.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn remove_listener(&self, by: &Actor, address: SocketAddr) -> Result<(), ControlError> {
+        let mut store = self.store();
+        let _removed = store.remove_listener(by, address)?;
+        self.listeners.remove(address);
+        self.guard_ports()
+    }
+
+    /// Tells the firewall which ports have listeners.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn guard_ports(&self) -> Result<(), ControlError> {
+        Ok(self.firewall.set_guarded(&self.guarded_ports())?)
+    }
+
+    fn guarded_ports(&self) -> Vec<u16> {
+        let listeners = self.listeners.list();
+        let mut ports: Vec<u16> = listeners
+            .iter()
+            .filter(|l| l.listener.guarded)
+            .map(|l| l.listener.address.port())
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    // ---- routes
+
+    /// Adds or (with `replace`) replaces a route.
+    ///
+    /// # Errors
+    /// If it cannot be, exists already, or the kernel refuses it.
+    pub fn add_route(
+        &self,
+        by: &Actor,
+        route: &Route,
+        replace: bool,
+    ) -> Result<Arc<LiveRoute>, ControlError> {
+        config::validate_route(route).map_err(ControlError::invalid)?;
+        let mut store = self.store();
+        let done = store.add_route(by, route, replace)?;
+        self.context
+            .router
+            .set(done.value)
+            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
+    }
+
+    /// Removes a route; its connections go on.
+    ///
+    /// # Errors
+    /// If there is none, or the kernel refuses.
+    pub fn remove_route(&self, by: &Actor, id: &RouteId) -> Result<(), ControlError> {
+        let mut store = self.store();
+        let done = store.remove_route(by, id)?;
+        self.context
+            .router
+            .remove(id)
+            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
+    }
+
+    /// Enables or disables a route.
+    ///
+    /// # Errors
+    /// If there is none, or the kernel refuses.
+    pub fn set_route_enabled(
+        &self,
+        by: &Actor,
+        id: &RouteId,
+        enabled: bool,
+    ) -> Result<Arc<LiveRoute>, ControlError> {
+        let mut store = self.store();
+        let done = store.set_route_enabled(by, id, enabled)?;
+        self.context
+            .router
+            .set(done.value)
+            .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
+    }
+
+    // ---- kernel against database
+
+    /// Compares the kernel maps with the database; with `repair`, rewrites them. Returns the differences and how
+    /// many entries were compared.
+    ///
+    /// # Errors
+    /// If database or kernel cannot be read or written.
+    pub fn verify(&self, repair: bool) -> Result<(Vec<Difference>, u64), ControlError> {
+        let mut store = self.store();
+        let state = store.load()?;
+        if repair {
+            for route in &state.routes {
+                self.context.router.adopt(route.clone());
+            }
+        }
+        let mut differences = self
+            .context
+            .router
+            .table
+            .verify(state.routes.iter(), repair)?;
+        differences.extend(self.firewall.reconcile(&state.rules, repair)?);
+        let checked = (state.routes.len() + state.rules.len()) as u64;
+        Ok((differences, checked))
+    }
+
+    /// Entries of the kernel maps, or of one.
+    ///
+    /// # Errors
+    /// If there is no such map or it cannot be read.
+    pub fn dump(&self, map: &str) -> Result<Vec<MapEntry>, ControlError> {
+        let mut entries = Vec::new();
+        if map.is_empty() || map == crate::routes::MAP {
+            entries.extend(self.context.router.table.dump()?);
+        }
+        if map != crate::routes::MAP {
+            let dumped = self.firewall.dump((!map.is_empty()).then_some(map))?;
+            entries.extend(dumped.into_iter().map(|(map, key, value)| MapEntry {
+                map: map.to_owned(),
+                key,
+                value,
+            }));
+        }
+        Ok(entries)
+    }
+
+    /// How full the kernel maps are.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn map_fills(&self) -> Result<Vec<MapFill>, ControlError> {
+        let mut fills = vec![self.context.router.table.fill()?];
+        let firewall = self.firewall.map_fill()?;
+        fills.extend(firewall.into_iter().map(|(map, used, capacity)| MapFill {
+            map: map.to_owned(),
+            used: used.into(),
+            capacity: capacity.into(),
+        }));
+        Ok(fills)
+    }
+
+    /// The latest changes, newest first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn audit_log(&self, limit: u32) -> Result<Vec<AuditEntry>, ControlError> {
+        Ok(self.store().audit_log(limit)?)
+    }
+
+    /// SIGHUP: looks again at what may have changed outside.
+    pub fn reload(&self) {
+        self.listeners.retry();
+        self.attach();
+    }
+
+    // ---- interfaces
+
+    fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The configured interfaces and how the firewall is attached to them.
+    ///
+    /// # Errors
+    /// If the pins cannot be read.
+    pub fn interfaces(&self) -> Result<Vec<LinkStatus>, ControlError> {
+        let mut links = kernel::links(&self.kernel().pins)?;
+        for interface in &self.config.interfaces {
+            if !links.iter().any(|l| l.interface == *interface) {
+                links.push(LinkStatus {
+                    interface: interface.clone(),
+                    mode: LinkMode::Detached,
+                    detail: "unfiltered; the log says why, SIGHUP tries again".to_owned(),
+                });
+            }
+        }
+        Ok(links)
+    }
+
+    /// Attaches the firewall to the configured interfaces. One that fails does not keep the daemon down: it is
+    /// logged and shown in the status, and the others filter.
+    pub fn attach(&self) {
+        for interface in &self.config.interfaces {
+            match self.kernel().attach(interface) {
+                Ok(status) if status.mode == LinkMode::Native => {
+                    tracing::info!(interface, "firewall attached");
+                }
+                Ok(status) => tracing::warn!(
+                    interface,
+                    mode = status.mode.name(),
+                    detail = status.detail,
+                    "firewall attached"
+                ),
+                Err(error) => tracing::error!(
+                    interface,
+                    error = mcdsl::cli::chain(&error),
+                    "the firewall is not attached: this interface is unfiltered"
+                ),
+            }
+        }
+    }
+
+    /// Takes the firewall off every interface and unpins it.
+    ///
+    /// # Errors
+    /// If a link or pin cannot be removed.
+    pub fn detach(&self, by: &Actor) -> Result<Vec<String>, ControlError> {
+        let mut store = self.store();
+        let interfaces = kernel::detach(&self.config.pin_path)?;
+        store.audit(by, "detach", &interfaces.join(" "), "ok")?;
+        Ok(interfaces)
+    }
+}

@@ -1,0 +1,252 @@
+//! Rules -> map contents. Pure: what must stand in the maps is a function of the rules, so that a change is
+//! the difference of two tables and a check of the kernel is a comparison with one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+};
+
+use ipnet::IpNet;
+use mc_edge_common::{
+    decide::Source,
+    firewall::{Filter4Row, Filter6Row, HostEntry, PrefixEntry, action, filter6_bit},
+};
+
+use super::FirewallError;
+use crate::spec::{Action, Rule, RuleKind};
+
+/// The action as it stands in maps.
+#[must_use]
+pub fn action_code(action: Action) -> u8 {
+    match action {
+        Action::Drop => action::DROP,
+        Action::Reset => action::RESET,
+        Action::Observe => action::OBSERVE,
+    }
+}
+
+/// An address as the decision sees it.
+#[must_use]
+pub fn source(address: IpAddr) -> Source {
+    match address {
+        IpAddr::V4(v4) => Source::V4(v4.to_bits()),
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            Source::from_v6((bits >> 64) as u64, bits as u64)
+        }
+    }
+}
+
+/// A prefix: network bits (IPv4 in the low 32) and length.
+pub(super) type Prefix = (u128, u8);
+
+/// Refuses prefixes that could never match, since their sources are judged as IPv4.
+pub(super) fn check(rule: &Rule) -> Result<(), FirewallError> {
+    if let IpNet::V6(net) = rule.cidr
+        && net.prefix_len() >= 96
+        && let Source::V4(_) = source(IpAddr::V6(net.network()))
+    {
+        return Err(FirewallError::Embedded(rule.cidr));
+    }
+    let full = match rule.cidr {
+        IpNet::V4(_) => 32,
+        IpNet::V6(_) => 64,
+    };
+    if rule.kind == RuleKind::Ban && rule.cidr.prefix_len() != full {
+        return Err(FirewallError::BanPrefix(rule.cidr));
+    }
+    if rule.id < crate::spec::FIRST_RULE_ID || rule.id >= mc_edge_common::firewall::MAX_RULES {
+        return Err(FirewallError::RuleId(rule.id));
+    }
+    Ok(())
+}
+
+/// The tries of one family and their prefilter's source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tries {
+    pub(super) block: BTreeMap<Prefix, PrefixEntry>,
+    pub(super) allow: BTreeMap<Prefix, PrefixEntry>,
+}
+
+/// What must stand in the maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Compiled {
+    pub(super) hosts4: BTreeMap<u32, HostEntry>,
+    pub(super) hosts6: BTreeMap<u64, HostEntry>,
+    pub(super) v4: Tries,
+    pub(super) v6: Tries,
+}
+
+pub(super) fn prefix(cidr: IpNet) -> Prefix {
+    match cidr {
+        IpNet::V4(net) => (u128::from(net.network().to_bits()), net.prefix_len()),
+        IpNet::V6(net) => (net.network().to_bits(), net.prefix_len()),
+    }
+}
+
+impl Compiled {
+    /// Puts a rule in (`present`) or takes it out. `expires` is the ban's end in ktime.
+    pub(super) fn apply(&mut self, rule: &Rule, present: bool, expires: u64) {
+        let (bits, length) = prefix(rule.cidr);
+        let v4 = matches!(rule.cidr, IpNet::V4(_));
+        let host = if v4 { length == 32 } else { length == 64 };
+        if rule.kind != RuleKind::Allow && host {
+            let edit = |entry: &mut HostEntry| edit_host(entry, rule, present, expires);
+            if v4 {
+                update(&mut self.hosts4, bits as u32, edit);
+            } else {
+                update(&mut self.hosts6, (bits >> 64) as u64, edit);
+                self.mark_longer((bits >> 64) as u64);
+            }
+            return;
+        }
+        let tries = if v4 { &mut self.v4 } else { &mut self.v6 };
+        let (trie, code) = match rule.kind {
+            RuleKind::Allow => (&mut tries.allow, action::PASS),
+            RuleKind::Block | RuleKind::Ban => (&mut tries.block, action_code(rule.action)),
+        };
+        if present {
+            trie.insert(
+                (bits, length),
+                PrefixEntry {
+                    rule: rule.id,
+                    action: code,
+                    length,
+                    reserved: 0,
+                },
+            );
+        } else {
+            trie.remove(&(bits, length));
+        }
+        if !v4 && length > 64 {
+            self.mark_longer((bits >> 64) as u64);
+        }
+    }
+
+    /// Sets `longer` of a /64's entry.
+    fn mark_longer(&mut self, high: u64) {
+        if let Some(entry) = self.hosts6.get_mut(&high) {
+            let low = u128::from(high) << 64;
+            let longer = self
+                .v6
+                .block
+                .range((low, 65)..=(low | u128::from(u64::MAX), 128))
+                .next()
+                .is_some();
+            entry.longer = u8::from(longer);
+        }
+    }
+
+    /// The prefilter row of a /16.
+    pub(super) fn row4(&self, row: u16) -> Filter4Row {
+        Filter4Row {
+            block: bits4(&self.v4.block, row),
+            allow: bits4(&self.v4.allow, row),
+        }
+    }
+
+    /// The prefilter row `row`; `concerned` are the /32 that hash to it.
+    pub(super) fn rows6(&self) -> BTreeMap<u32, Filter6Row> {
+        let mut rows = BTreeMap::<u32, Filter6Row>::new();
+        for (bits, length) in self.v6.block.keys().filter(|(_, l)| *l >= 32) {
+            let (row, bit) = bit_of(*bits, *length);
+            rows.entry(row).or_default().block |= 1 << bit;
+        }
+        for (bits, length) in self.v6.allow.keys().filter(|(_, l)| *l >= 32) {
+            let (row, bit) = bit_of(*bits, *length);
+            rows.entry(row).or_default().allow |= 1 << bit;
+        }
+        rows
+    }
+
+    /// Whether the IPv6 (block, allow) tries hold prefixes shorter than /32.
+    pub(super) fn short6(&self) -> (bool, bool) {
+        let short =
+            |trie: &BTreeMap<Prefix, PrefixEntry>| trie.keys().any(|(_, length)| *length < 32);
+        (short(&self.v6.block), short(&self.v6.allow))
+    }
+
+    /// Every /16 that a prefix concerns.
+    pub(super) fn rows4_of(&self) -> BTreeSet<u16> {
+        self.v4
+            .block
+            .keys()
+            .chain(self.v4.allow.keys())
+            .flat_map(|p| rows_of(*p))
+            .collect()
+    }
+}
+
+fn bit_of(bits: u128, _length: u8) -> (u32, u32) {
+    filter6_bit((bits >> 96) as u32)
+}
+
+/// The /16s that an IPv4 prefix concerns.
+pub(super) fn rows_of((bits, length): Prefix) -> std::ops::RangeInclusive<u16> {
+    let first = (bits >> 16) as u16;
+    let span = if length >= 16 {
+        0
+    } else {
+        (1u32 << (16 - length)) - 1
+    };
+    first..=first + span as u16
+}
+
+fn bits4(trie: &BTreeMap<Prefix, PrefixEntry>, row: u16) -> [u64; 4] {
+    let base = u128::from(row) << 16;
+    for length in 0..=16u8 {
+        let mask = if length == 0 {
+            0
+        } else {
+            u32::MAX << (32 - length)
+        };
+        if trie.contains_key(&(base & u128::from(mask), length)) {
+            return [u64::MAX; 4];
+        }
+    }
+    let mut words = [0u64; 4];
+    for (bits, length) in trie
+        .range((base, 17)..=(base | 0xffff, 32))
+        .map(|(prefix, _)| prefix)
+    {
+        let first = (*bits >> 8 & 0xff) as usize;
+        let span = if *length >= 24 {
+            1
+        } else {
+            1usize << (24 - *length)
+        };
+        for bit in first..first + span {
+            words[bit / 64] |= 1 << (bit % 64);
+        }
+    }
+    words
+}
+
+fn update<K: Ord>(map: &mut BTreeMap<K, HostEntry>, key: K, edit: impl FnOnce(&mut HostEntry)) {
+    let mut entry = map.remove(&key).unwrap_or_default();
+    edit(&mut entry);
+    if entry.ban_action != action::PASS || entry.block_action != action::PASS {
+        map.insert(key, entry);
+    }
+}
+
+fn edit_host(entry: &mut HostEntry, rule: &Rule, present: bool, expires: u64) {
+    let (id, code) = if present {
+        (rule.id, action_code(rule.action))
+    } else {
+        (0, action::PASS)
+    };
+    if rule.kind == RuleKind::Ban {
+        entry.ban_rule = id;
+        entry.ban_action = code;
+        entry.ban_expires = if present { expires } else { 0 };
+    } else {
+        entry.block_rule = id;
+        entry.block_action = code;
+    }
+}
+
+/// An IPv6 /64 as text.
+pub(super) fn host6(high: u64) -> String {
+    format!("{}/64", Ipv6Addr::from_bits(u128::from(high) << 64))
+}

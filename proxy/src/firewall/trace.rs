@@ -1,0 +1,210 @@
+//! `explain`: the decision over the kernel's maps, with what each stage found.
+
+use std::{cell::RefCell, net::IpAddr};
+
+use mc_edge_common::{
+    decide::{Class, Decision, Limit, Packet, Source, Tables, decide},
+    firewall::{Config, HostEntry, PrefixEntry, Reason, action},
+};
+
+use super::{CountryOf, FirewallError, compile::source, ktime, maps::Maps};
+
+/// A stage and what it found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// host, block, allow, guarded, country, country-policy, rate-connections, rate-packets, observe.
+    pub stage: &'static str,
+    /// What was found.
+    pub detail: String,
+}
+
+/// How a decision came about.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// In order of evaluation. Stages that could not matter were not evaluated.
+    pub steps: Vec<Step>,
+    /// The decision.
+    pub decision: Decision,
+    /// The source's country index; 0 = unknown.
+    pub country: u8,
+}
+
+struct Explain<'a> {
+    maps: &'a Maps,
+    config: Config,
+    country: u8,
+    steps: RefCell<Vec<Step>>,
+    error: RefCell<Option<FirewallError>>,
+}
+
+impl Explain<'_> {
+    /// Records a lookup; the first error ends up in the answer.
+    fn step<T>(
+        &self,
+        stage: &'static str,
+        result: Result<Option<T>, FirewallError>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let value = result.unwrap_or_else(|error| {
+            self.error.borrow_mut().get_or_insert(error);
+            None
+        });
+        self.say(
+            stage,
+            value.as_ref().map_or_else(|| "no entry".to_owned(), show),
+        );
+        value
+    }
+
+    fn say(&self, stage: &'static str, detail: String) {
+        self.steps.borrow_mut().push(Step { stage, detail });
+    }
+}
+
+fn action_name(code: u8) -> &'static str {
+    match code {
+        action::PASS => "pass",
+        action::RESET => "reset",
+        action::OBSERVE => "observe",
+        _ => "drop",
+    }
+}
+
+fn show_prefix(entry: &PrefixEntry) -> String {
+    format!(
+        "rule {} by a /{}: {}",
+        entry.rule,
+        entry.length,
+        action_name(entry.action)
+    )
+}
+
+fn show_host(entry: &HostEntry) -> String {
+    let mut text = Vec::new();
+    if entry.block_action != action::PASS {
+        text.push(format!(
+            "block by rule {}: {}",
+            entry.block_rule,
+            action_name(entry.block_action)
+        ));
+    }
+    if entry.ban_action != action::PASS {
+        let left = entry.ban_expires.saturating_sub(ktime()) / 1_000_000_000;
+        text.push(format!(
+            "ban by rule {}: {}, {left} s left",
+            entry.ban_rule,
+            action_name(entry.ban_action)
+        ));
+    }
+    text.join("; ")
+}
+
+impl Tables for Explain<'_> {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+    fn host(&self, source: Source) -> HostEntry {
+        self.step("host", self.maps.host(source), show_host)
+            .unwrap_or_default()
+    }
+    fn blocked(&self, source: Source) -> Option<PrefixEntry> {
+        self.step(
+            "block",
+            self.maps.longest(source, false, &self.config),
+            show_prefix,
+        )
+    }
+    fn allowed(&self, source: Source) -> Option<PrefixEntry> {
+        self.step(
+            "allow",
+            self.maps.longest(source, true, &self.config),
+            show_prefix,
+        )
+    }
+    fn now(&self) -> u64 {
+        ktime()
+    }
+    fn guarded(&self, port: u32) -> bool {
+        self.step(
+            "guarded",
+            self.maps.guarded(port).map(Some),
+            ToString::to_string,
+        )
+        .unwrap_or(false)
+    }
+    fn country(&self, _source: Source) -> u8 {
+        self.country
+    }
+    fn country_action(&self, country: u8) -> u8 {
+        let action = self
+            .maps
+            .countries()
+            .map(|policy| Some(policy.actions[usize::from(country)]));
+        self.step("country-policy", action, |a| {
+            format!("country index {country}: {}", action_name(*a))
+        })
+        .unwrap_or(action::DROP)
+    }
+    fn conforms(&self, limit: Limit, source: Source) -> bool {
+        let connections = limit == Limit::Connections;
+        let (stage, rate) = if connections {
+            ("rate-connections", self.config.connections)
+        } else {
+            ("rate-packets", self.config.packets)
+        };
+        let conforms = |arrival: &u64| rate.conforms(*arrival, ktime()).is_some();
+        let arrival = self.step(
+            stage,
+            self.maps.arrival(connections, source.rate_key()),
+            |a| {
+                if conforms(a) {
+                    "below the limit".into()
+                } else {
+                    "above the limit".into()
+                }
+            },
+        );
+        arrival.is_none_or(|a| conforms(&a))
+    }
+    fn observed(&self, _packet: &Packet, rule: u32, reason: Reason) {
+        self.say(
+            "observe",
+            format!(
+                "rule {rule} ({}) would have denied it; evaluation goes on",
+                reason.name()
+            ),
+        );
+    }
+    fn judged_country(&self, _country: u8, _denied: bool) {}
+}
+
+pub(super) fn explain(
+    maps: &Maps,
+    country: &CountryOf,
+    address: IpAddr,
+    port: u16,
+) -> Result<Trace, FirewallError> {
+    let country = country(address.to_canonical());
+    let tables = Explain {
+        maps,
+        config: maps.config()?,
+        country,
+        steps: RefCell::default(),
+        error: RefCell::default(),
+    };
+    let packet = Packet {
+        source: source(address),
+        class: Class::Syn,
+        port: u32::from(port),
+        length: 0,
+    };
+    let decision = decide(&tables, &packet);
+    match tables.error.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(Trace {
+            steps: tables.steps.into_inner(),
+            decision,
+            country,
+        }),
+    }
+}

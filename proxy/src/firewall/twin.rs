@@ -1,0 +1,189 @@
+//! The firewall for clients that XDP cannot see: behind another proxy, known by their PROXY header. The same decision
+//! over the same tables; rates by `governor`.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use governor::{DefaultKeyedRateLimiter, Quota};
+use mc_edge_common::{
+    decide::{Class, Decision, Limit, Packet, Source, Tables, decide},
+    firewall::{Config, CountryActions, HostEntry, PrefixEntry, Reason},
+};
+
+use super::{
+    CountryOf,
+    compile::{Compiled, Prefix, source},
+    ktime,
+};
+use crate::spec::{RateLimit, RateLimits};
+
+/// Sources whose rates are remembered: as the kernel's LRU, at about 100 bytes each.
+const MAX_SOURCES: usize = 65_536;
+
+/// The decision on a client.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Pass, drop or reset, and why.
+    pub decision: Decision,
+    /// Rules that observed it.
+    pub observed: Vec<(u32, Reason)>,
+    /// Its country index; 0 = unknown.
+    pub country: u8,
+}
+
+type Limiter = DefaultKeyedRateLimiter<u64>;
+
+/// Both limiters; `None` = no limit.
+#[derive(Default)]
+pub(super) struct Rates(Mutex<(Option<Limiter>, Option<Limiter>)>);
+
+fn limiter(limit: Option<RateLimit>) -> Option<Limiter> {
+    let limit = limit?;
+    let quota = Quota::with_period(Duration::from_secs_f64(1.0 / limit.per_second))?
+        .allow_burst(NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN));
+    Some(Limiter::keyed(quota))
+}
+
+impl Rates {
+    pub(super) fn set(&self, limits: &RateLimits) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            (limiter(limits.connections), limiter(limits.packets));
+    }
+
+    fn conforms(&self, limit: Limit, key: u64) -> bool {
+        let limiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let limiter = match limit {
+            Limit::Connections => &limiters.0,
+            Limit::Packets => &limiters.1,
+        };
+        let Some(limiter) = limiter else {
+            return true;
+        };
+        if limiter.len() >= MAX_SOURCES {
+            // Forgets sources that are back at a full bucket; if all are busy, new ones wait.
+            limiter.retain_recent();
+            if limiter.len() >= MAX_SOURCES {
+                return false;
+            }
+        }
+        limiter.check_key(&key).is_ok()
+    }
+}
+
+struct Twin<'a> {
+    compiled: &'a Compiled,
+    config: &'a Config,
+    countries: &'a CountryActions,
+    guarded: &'a BTreeSet<u16>,
+    rates: &'a Rates,
+    country: u8,
+    observed: RefCell<Vec<(u32, Reason)>>,
+}
+
+fn longest(trie: &BTreeMap<Prefix, PrefixEntry>, bits: u128, width: u8) -> Option<PrefixEntry> {
+    if trie.is_empty() {
+        return None;
+    }
+    (0..=width).rev().find_map(|length| {
+        let host = u32::from(width - length);
+        let network = if host >= 128 { 0 } else { bits >> host << host };
+        trie.get(&(network, length)).copied()
+    })
+}
+
+impl Twin<'_> {
+    fn longest(&self, source: Source, allow: bool) -> Option<PrefixEntry> {
+        let (tries, bits, width) = match source {
+            Source::V4(address) => (&self.compiled.v4, u128::from(address), 32),
+            Source::V6(high, low) => (
+                &self.compiled.v6,
+                u128::from(high) << 64 | u128::from(low),
+                128,
+            ),
+        };
+        longest(if allow { &tries.allow } else { &tries.block }, bits, width)
+    }
+}
+
+impl Tables for Twin<'_> {
+    fn config(&self) -> &Config {
+        self.config
+    }
+    fn host(&self, source: Source) -> HostEntry {
+        match source {
+            Source::V4(address) => self
+                .compiled
+                .hosts4
+                .get(&address)
+                .copied()
+                .unwrap_or_default(),
+            Source::V6(high, _) => self.compiled.hosts6.get(&high).copied().unwrap_or_default(),
+        }
+    }
+    fn blocked(&self, source: Source) -> Option<PrefixEntry> {
+        self.longest(source, false)
+    }
+    fn allowed(&self, source: Source) -> Option<PrefixEntry> {
+        self.longest(source, true)
+    }
+    fn now(&self) -> u64 {
+        ktime()
+    }
+    fn guarded(&self, port: u32) -> bool {
+        self.guarded.contains(&(port as u16))
+    }
+    fn country(&self, _source: Source) -> u8 {
+        self.country
+    }
+    fn country_action(&self, country: u8) -> u8 {
+        self.countries.actions[usize::from(country)]
+    }
+    fn conforms(&self, limit: Limit, source: Source) -> bool {
+        self.rates.conforms(limit, source.rate_key())
+    }
+    fn observed(&self, _packet: &Packet, rule: u32, reason: Reason) {
+        self.observed.borrow_mut().push((rule, reason));
+    }
+    fn judged_country(&self, _country: u8, _denied: bool) {}
+}
+
+#[allow(clippy::too_many_arguments)] // the parts of one locked state
+pub(super) fn admit(
+    compiled: &Compiled,
+    config: &Config,
+    countries: &CountryActions,
+    guarded: &BTreeSet<u16>,
+    rates: &Rates,
+    country: &CountryOf,
+    address: IpAddr,
+    port: u16,
+) -> Admission {
+    let country = country(address.to_canonical());
+    let tables = Twin {
+        compiled,
+        config,
+        countries,
+        guarded,
+        rates,
+        country,
+        observed: RefCell::default(),
+    };
+    let packet = Packet {
+        source: source(address),
+        class: Class::Syn,
+        port: u32::from(port),
+        length: 0,
+    };
+    let decision = decide(&tables, &packet);
+    Admission {
+        decision,
+        observed: tables.observed.into_inner(),
+        country,
+    }
+}

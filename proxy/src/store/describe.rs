@@ -1,0 +1,129 @@
+//! Changes in words, for the audit: what an operator would have typed, not how it is stored.
+
+use ipnet::IpNet;
+
+use super::{Undo, rows};
+use crate::spec::{CountryPolicy, Listener, RateLimit, RateLimits, Route, RouteId, RuleKind};
+
+/// Rules named in an audit row; the rest is counted.
+const NAMED_IN_AUDIT: usize = 8;
+
+pub(super) fn route_name(key: &RouteId) -> String {
+    format!("{} on port {}", key.hostname, key.port)
+}
+
+/// The route with all that is not the daemon's default.
+pub(super) fn route(route: &Route) -> String {
+    let backends: Vec<String> = route.backends.iter().map(ToString::to_string).collect();
+    let mut out = format!("{} -> {}", route_name(&route.key), backends.join(", "));
+    if let Some(engine) = route.engine {
+        out.push_str(&format!("; engine {}", rows::engine_text(engine)));
+    }
+    if route.send_proxy {
+        out.push_str("; send-proxy");
+    }
+    if !route.enabled {
+        out.push_str("; disabled");
+    }
+    let times = [
+        ("connect timeout", route.connect_timeout),
+        ("idle timeout", route.idle_timeout),
+        ("max age", route.max_age),
+    ];
+    for (what, time) in times {
+        if let Some(time) = time {
+            out.push_str(&format!("; {what} {}", mcdsl::human::duration(time)));
+        }
+    }
+    if let Some(max) = route.max_connections {
+        out.push_str(&format!("; max connections {max}"));
+    }
+    out
+}
+
+pub(super) fn listener(listener: &Listener) -> String {
+    let mut out = listener.address.to_string();
+    if !listener.trusted_proxies.is_empty() {
+        let from: Vec<String> = listener
+            .trusted_proxies
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        out.push_str(&format!("; PROXY header from {}", from.join(", ")));
+    }
+    if !listener.guarded {
+        out.push_str("; unguarded");
+    }
+    out
+}
+
+pub(super) fn rule_name(kind: RuleKind, cidr: &IpNet) -> String {
+    format!("{} {cidr}", rows::kind_text(kind))
+}
+
+pub(super) fn rules(names: impl ExactSizeIterator<Item = (RuleKind, IpNet)>) -> String {
+    let count = names.len();
+    let named: Vec<String> = names
+        .take(NAMED_IN_AUDIT)
+        .map(|(kind, cidr)| rule_name(kind, &cidr))
+        .collect();
+    let rest = match count - named.len() {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    format!("{}{rest}", named.join(", "))
+}
+
+pub(super) fn countries(policy: &CountryPolicy) -> String {
+    let listed = policy
+        .listed
+        .iter()
+        .map(|(code, action)| match policy.others {
+            Some(_) => rows::country_text(*code),
+            None => format!(
+                "{} {}",
+                rows::country_text(*code),
+                rows::action_text(*action)
+            ),
+        });
+    let listed: Vec<String> = listed.collect();
+    match policy.others {
+        Some(others) => {
+            let action = rows::action_text(others);
+            format!("only {}; others {action}", listed.join(", "))
+        }
+        None if listed.is_empty() => "all let in".to_owned(),
+        None => listed.join(", "),
+    }
+}
+
+pub(super) fn rates(limits: &RateLimits) -> String {
+    let one = |what: &str, limit: Option<RateLimit>| match limit {
+        None => format!("{what} off"),
+        Some(l) => {
+            let action = rows::action_text(l.action);
+            let rate = mcdsl::human::rate(l.per_second);
+            format!("{what} {rate}, burst {}, {action}", l.burst)
+        }
+    };
+    let packets = one("packets", limits.packets);
+    format!("{}; {packets}", one("connections", limits.connections))
+}
+
+/// What is put back.
+pub(super) fn undo(undo: &Undo, why: &str) -> String {
+    let what = match undo {
+        Undo::Route(key, None) => format!("route {} goes", route_name(key)),
+        Undo::Route(_, Some(before)) => format!("route {} is back", route(before)),
+        Undo::Listener(address, None) => format!("listener {address} goes"),
+        Undo::Listener(_, Some(before)) => format!("listener {} is back", listener(before)),
+        Undo::Rules { remove, restore } => {
+            let gone = rules(remove.iter().copied());
+            let back = rules(restore.iter().map(|r| (r.kind, r.cidr)));
+            format!("rules [{gone}] go, [{back}] are back")
+        }
+        Undo::Countries(before) => format!("countries: {}", countries(before)),
+        Undo::Rates(before) => format!("rates: {}", rates(before)),
+    };
+    format!("{why}: {what}")
+}
