@@ -363,12 +363,8 @@ fn program_name(id: u32) -> String {
 fn native_refusal(interface: &str, error: &aya::programs::ProgramError) -> String {
     let cause =
         std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    let mtu = fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).unwrap_or_default();
     let hint = if cause.contains("os error 34") {
-        format!(
-            "; an MTU of {} is too large for it, about 3500 is the most",
-            mtu.trim()
-        )
+        format!("; the MTU of {interface} is too large for it (on veth about 3500 is the most)")
     } else {
         String::new()
     };
