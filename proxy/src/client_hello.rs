@@ -352,6 +352,7 @@ mod tests {
                 Err(HelloError::NotTls),
             ),
             ("a ServerHello", record(&[2, 0, 0, 0]), malformed),
+            ("bytes behind the hello in its record", record(&[&hello(&[])[RECORD_HEADER..], &[0]].concat()), malformed),
             ("an empty record", vec![22, 3, 1, 0, 0], malformed),
             ("a record above 2^14", vec![22, 3, 1, 0x40, 1], malformed),
             (

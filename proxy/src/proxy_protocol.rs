@@ -143,10 +143,10 @@ fn parse_v2(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
     let addresses = match head[13] {
         // "Discard the protocol block including the family which is ignored."
         _ if command == Command::Local => 0,
-        0x11 => 12,
-        0x21 => 36,
-        // Datagrams and Unix sockets do not arrive on a TCP listener; UNSPEC carries no address.
-        0x00 | 0x12 | 0x22 | 0x31 | 0x32 => 0,
+        0x00 => 0,
+        0x11 | 0x12 => 12,
+        0x21 | 0x22 => 36,
+        0x31 | 0x32 => 216,
         _ => return Err(ProxyError::Malformed("family or protocol")),
     };
     if length < addresses {
@@ -154,7 +154,8 @@ fn parse_v2(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
     }
     let Some(body) = rest.get(..length) else { return Ok(None) };
     let consumed = V2_HEADER + length;
-    if addresses == 0 {
+    // Datagrams and Unix sockets do not arrive on a TCP listener; UNSPEC carries no address.
+    if command == Command::Local || !matches!(head[13], 0x11 | 0x21) {
         return Ok(Some((Header::Local, consumed)));
     }
     let (addresses, tlvs) = body.split_at(addresses);
@@ -193,6 +194,8 @@ fn with_tlvs(mut header: Header, whole: &[u8], mut tlvs: &[u8]) -> Result<Header
                 let name = Hostname::from_bytes(value).map_err(|_| ProxyError::Malformed("authority"))?;
                 *authority = Some(name);
             }
+            // One protocol name (RFC 7301 §3.1).
+            PP2_TYPE_ALPN if value.len() > 255 => return Err(ProxyError::Malformed("ALPN")),
             PP2_TYPE_ALPN => *alpn = Some(value.into()),
             PP2_TYPE_CRC32C => check_crc(whole, value)?,
             _ => {}
@@ -313,16 +316,20 @@ mod tests {
         assert!(matches!(parse(&with(&[])), Ok(Some((Header::Proxied { .. }, 28)))));
         assert_eq!(parse(&v2(0x20, 0, b"anything")), Ok(Some((Header::Local, 24))), "LOCAL ignores its body");
         assert_eq!(parse(&v2(0x20, 0xff, &[])), Ok(Some((Header::Local, 16))), "LOCAL ignores its family");
+        assert_eq!(parse(&v2(0x21, 0x32, &[0; 216])), Ok(Some((Header::Local, 232))), "Unix datagrams");
         assert_eq!(parse(&v2(0x21, 0, &[])), Ok(Some((Header::Local, 16))), "UNSPEC");
         for (description, bytes) in [
             ("version 1", v2(0x11, 0x11, &addresses)),
             ("command 2", v2(0x22, 0x11, &addresses)),
             ("family 4", v2(0x21, 0x41, &addresses)),
             ("cut addresses", v2(0x21, 0x11, &addresses[..11])),
+            ("cut datagram addresses", v2(0x21, 0x12, &addresses[..11])),
+            ("cut Unix addresses", v2(0x21, 0x31, &[0; 215])),
             ("a cut TLV header", with(&[1, 0])),
             ("a cut TLV value", with(&[1, 0, 2, 0])),
             ("a wrong checksum", with(&[3, 0, 4, 1, 2, 3, 4])),
             ("a checksum of 3 bytes", with(&[3, 0, 3, 1, 2, 3])),
+            ("a protocol name above 255 bytes", with(&[&[1, 1, 0][..], &[b'a'; 256]].concat())),
             ("an authority that is no name", with(&[2, 0, 1, b' '])),
         ] {
             assert!(matches!(parse(&bytes), Err(ProxyError::Malformed(_))), "{description}");

@@ -117,7 +117,9 @@ fn deliberate(refused: HelloError) -> bool {
     match refused {
         // rustls passes over an IP address in SNI (RFC 6066 §3 forbids it); it cannot route.
         HelloError::BadName(_) => true,
-        HelloError::Malformed(what) => matches!(what, ""),
+        // rustls takes the host_name and passes over names of other types behind it. None was ever defined, so here
+        // such a list is refused rather than read by two parties in two ways.
+        HelloError::Malformed(what) => what == "server name list",
         HelloError::NotTls | HelloError::TooLarge => false,
     }
 }

@@ -106,13 +106,14 @@ fn ends_v2(header: &v2::Header<'_>) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// Where this parser is stricter than `ppp` on purpose: `ppp` takes family and protocol bytes that section 2.2 says
-/// to reject, leaves TLVs unread, does not verify the checksum, and has no bound below 64 KiB.
+/// to reject, leaves TLVs unread (a protocol name has at most 255 bytes, an authority is a hostname), does not verify the checksum, and has no bound below 64 KiB.
 fn stricter_v2(theirs: &v2::Header<'_>) -> bool {
     let listed = [0, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32].contains(&theirs.header[13]);
     !listed
         || theirs.header.len() > MAX_HEADER
         || theirs.tlvs().any(|tlv| match tlv {
             Err(_) => true,
+            Ok(tlv) if tlv.kind == 1 => tlv.value.len() > 255,
             Ok(tlv) => tlv.kind == 3 || (tlv.kind == 2 && mc_proxy::hostname::Hostname::from_bytes(&tlv.value).is_err()),
         })
 }
