@@ -14,13 +14,12 @@ use aya::{
     programs::Xdp,
 };
 use ipnet::{IpNet, Ipv4Net};
+use mc_edge_common::firewall::action;
 use mc_proxy::{
-    firewall::Firewall,
+    firewall::{Change, Firewall},
     geoip::GeoIp,
     kernel::Kernel,
-    spec::{
-        Action, CountryCode, CountryPolicy, FIRST_RULE_ID, RateLimit, RateLimits, Rule, RuleKind,
-    },
+    spec::{Action, CountryCode, FIRST_RULE_ID, RateLimit, RateLimits, Rule, RuleKind},
 };
 use serde::Serialize;
 
@@ -90,8 +89,10 @@ pub(crate) struct GeoIpLoad {
 impl Tables {
     pub(crate) fn fill(pins: &Path, mmdb: &Path) -> Result<(Self, GeoIpLoad)> {
         let mut kernel = Kernel::open(pins)?;
-        let firewall = Firewall::take(&mut kernel)?;
         let geoip = Arc::new(GeoIp::open(&mut kernel, Some(mmdb.to_owned()))?);
+        let located = Arc::clone(&geoip);
+        let firewall =
+            Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
         for name in ["firewall", "empty"] {
             xdp(&mut kernel.ebpf, name)?
                 .load()
@@ -123,7 +124,8 @@ impl Tables {
         for (rule, id) in rules.iter_mut().zip(FIRST_RULE_ID..) {
             rule.id = id;
         }
-        firewall.insert(&rules)?;
+        let changes: Vec<Change> = rules.into_iter().map(Change::Set).collect();
+        firewall.apply(&changes)?;
         let blocked = packet::v4(host(RULES / 2), SYN);
         Ok((
             Self {
@@ -146,11 +148,9 @@ impl Tables {
     /// All of them; those whose country is blocked get the only country that is.
     pub(crate) fn cases(&self) -> Result<Vec<Case>> {
         let other = self.other_country()?;
-        let blocked = CountryPolicy {
-            others: None,
-            listed: [(self.geoip.lookup(other.into()), Action::Drop)].into(),
-        };
-        self.firewall.set_countries(&blocked)?;
+        let mut actions = [0; 256];
+        actions[usize::from(self.geoip.index(other.into()))] = action::DROP;
+        self.firewall.set_countries(actions)?;
         let high = RateLimit {
             per_second: 1e9,
             burst: u32::MAX,
@@ -212,8 +212,9 @@ impl Tables {
     fn other_country(&self) -> Result<Ipv4Addr> {
         let unknown = CountryCode(*b"??");
         let used = [CLEAN, OBSERVED].map(|address| self.geoip.lookup(address.into()));
-        for third in 0..=u8::MAX {
-            let address = Ipv4Addr::new(92, third, 7, 7);
+        // Above all blocked prefixes and hosts.
+        for first in 120..=223 {
+            let address = Ipv4Addr::new(first, 7, 7, 7);
             let country = self.geoip.lookup(address.into());
             if country != unknown && !used.contains(&country) {
                 return Ok(address);

@@ -177,7 +177,9 @@ pub fn realistic(v4: usize, v6: usize, seed: u64) -> Vec<u8> {
             0 => random.below(8) as u32,
             _ => 8 + random.below(u64::from(want.saturating_sub(8)).max(1) + 1) as u32,
         };
-        let bits = bits.min((at as u32).trailing_zeros()).min(24);
+        let bits = bits.min(24);
+        // Real databases have holes too.
+        at = at.next_multiple_of(1 << bits);
         previous = random.country(previous);
         let address = Ipv4Addr::from(at as u32);
         networks.push((IpNet::new_assert(address.into(), 32 - bits as u8), previous));
