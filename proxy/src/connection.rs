@@ -300,7 +300,13 @@ async fn read_preface(
         } = header
         {
             (source, destination) = (canonical(client), Some(to));
-            if context.firewall.admit(source.ip(), listener.port).decision.verdict != Verdict::Pass {
+            if context
+                .firewall
+                .admit(source.ip(), listener.port)
+                .decision
+                .verdict
+                != Verdict::Pass
+            {
                 return Err("firewall".into());
             }
         }
@@ -400,7 +406,11 @@ async fn send_preface(
     let count = preface.bytes.len() as u64;
     if route.route.send_proxy {
         let mut bytes = Vec::with_capacity(preface.bytes.len() + 128);
-        let alpn = preface.hello.alpn.first().map(|p| &p[..]);
+        // What was offered is not what the backend will choose, unless there is no choice.
+        let alpn = match &preface.hello.alpn[..] {
+            [only] => Some(&only[..]),
+            _ => None,
+        };
         proxy_protocol::encode_v2(
             preface.source,
             preface.destination,

@@ -12,8 +12,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aya_log::EbpfLogger;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -126,7 +130,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let taken_over = crate::kernel::pins(&config.pin_path).exists();
     let mut kernel = Kernel::open(&config.pin_path)?;
     let router = Router::new(RouteTable::take(&mut kernel)?);
-        let pool = BufferPool::default();
+    let pool = BufferPool::default();
     let sockmap = sockmap(&mut kernel, pool.clone());
     let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
     let located = Arc::clone(&geoip);
@@ -141,6 +145,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         idle: config.idle_timeout,
         max_age: config.max_age,
     };
+    let program_log = program_log(&mut kernel, config.log_sample);
     let copy: Arc<dyn Engine> = Arc::new(CopyEngine::new(pool));
     let context = Arc::new(Context::new(
         router,
@@ -170,6 +175,9 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     control.guard_ports()?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     spawn_services(&control, socket, metrics_listener, &stop, &tasks);
+    if let Some(log) = program_log {
+        tasks.spawn(forward(log, stop.clone()));
+    }
     Ok(Handle {
         control,
         metrics,
@@ -222,6 +230,34 @@ fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Option<Arc<dyn Engine>> {
             );
             None
         }
+    }
+}
+
+/// What the programs log (aya-log), if the configuration asks for a sample of it.
+fn program_log(
+    kernel: &mut Kernel,
+    sample: u32,
+) -> Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>> {
+    if sample == 0 {
+        return None;
+    }
+    let logger = EbpfLogger::init(&mut kernel.ebpf).map_err(|e| e.to_string());
+    match logger
+        .and_then(|l| AsyncFd::register_with_interest(l, Interest::READABLE).map_err(|e| e.to_string()))
+    {
+        Ok(log) => Some(log),
+        Err(error) => {
+            tracing::warn!(error, "the programs' log cannot be read");
+            None
+        }
+    }
+}
+
+/// From the kernel's ring into tracing, at debug level.
+async fn forward(mut log: AsyncFd<EbpfLogger<&'static dyn log::Log>>, stop: CancellationToken) {
+    while let Some(Ok(mut ready)) = stop.run_until_cancelled(log.readable_mut()).await {
+        ready.get_inner_mut().flush();
+        ready.clear_ready();
     }
 }
 

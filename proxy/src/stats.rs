@@ -64,12 +64,12 @@ impl Histogram {
         );
     }
 
-    /// (sum in seconds, count, (upper bound, count in the bucket) per bucket; the last bound is `f64::MAX`).
+    /// (sum in seconds, count, (upper bound, count in the bucket) per bucket; the last bound is `f64::INFINITY`).
     pub fn snapshot(&self) -> (f64, u64, Vec<(f64, u64)>) {
         let buckets: Vec<_> = BUCKETS
             .iter()
             .copied()
-            .chain([f64::MAX])
+            .chain([f64::INFINITY])
             .zip(self.counts.iter().map(|c| c.load(Relaxed)))
             .collect();
         let count = buckets.iter().map(|(_, n)| n).sum();

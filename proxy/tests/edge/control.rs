@@ -44,6 +44,7 @@ fn the_exposition_passes_a_parser_and_has_every_family() -> Result<()> {
             "{wanted} is not in\n{text}"
         );
     }
+    ensure!(text.contains("le=\"+Inf\""), "{text}");
     ensure!(
         text.trim_end().ends_with("# EOF"),
         "OpenMetrics ends with # EOF"

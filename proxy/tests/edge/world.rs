@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use mc_testkit::{
     netns::{self, End, Namespace},
     process::Process,
-    wait_for,
+    wait_for, xdp,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -80,6 +80,8 @@ impl World {
                 addresses: &["10.9.2.1/24", "fd09:2::1/64"],
             },
         )?;
+        // For the resets that XDP sends.
+        xdp::pass(&client, "eth0")?;
         let dir = tempfile::tempdir()?;
         let pins = Pins(format!("/sys/fs/bpf/mc-edge-{}-{n}", std::process::id()).into());
         let text = format!(

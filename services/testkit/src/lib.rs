@@ -10,5 +10,6 @@ pub mod mmdb;
 pub mod netns;
 pub mod process;
 mod wait;
+pub mod xdp;
 
 pub use wait::{DEADLINE, wait_for, wait_for_async};

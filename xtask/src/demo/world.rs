@@ -21,6 +21,7 @@ use mc_testkit::{
     mmdb,
     netns::{End, Namespace, delete, veth},
     process::Process,
+    xdp,
 };
 use nix::sys::signal::Signal;
 
@@ -124,6 +125,8 @@ impl World {
                     addresses: &[&own4, &own6],
                 },
             )?;
+            // For the resets that XDP sends.
+            xdp::pass(&namespace, "eth0")?;
         }
         let ca = Ca::new()?;
         world.write("ca.crt", &ca.pem())?;
