@@ -14,10 +14,7 @@ use std::{
 
 use aya_log::EbpfLogger;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -38,6 +35,9 @@ use crate::{
 
 /// How often bans are swept and lost listeners retried.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How often the programs' log is read, when it is on.
+const PROGRAM_LOG: Duration = Duration::from_millis(100);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -233,31 +233,23 @@ fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Option<Arc<dyn Engine>> {
     }
 }
 
+type ProgramLog = EbpfLogger<&'static dyn log::Log>;
+
 /// What the programs log (aya-log), if the configuration asks for a sample of it.
-fn program_log(
-    kernel: &mut Kernel,
-    sample: u32,
-) -> Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>> {
+fn program_log(kernel: &mut Kernel, sample: u32) -> Option<ProgramLog> {
     if sample == 0 {
         return None;
     }
-    let logger = EbpfLogger::init(&mut kernel.ebpf).map_err(|e| e.to_string());
-    match logger
-        .and_then(|l| AsyncFd::register_with_interest(l, Interest::READABLE).map_err(|e| e.to_string()))
-    {
-        Ok(log) => Some(log),
-        Err(error) => {
-            tracing::warn!(error, "the programs' log cannot be read");
-            None
-        }
-    }
+    EbpfLogger::init(&mut kernel.ebpf)
+        .inspect_err(|error| tracing::warn!(%error, "the programs' log cannot be read"))
+        .ok()
 }
 
-/// From the kernel's ring into tracing, at debug level.
-async fn forward(mut log: AsyncFd<EbpfLogger<&'static dyn log::Log>>, stop: CancellationToken) {
-    while let Some(Ok(mut ready)) = stop.run_until_cancelled(log.readable_mut()).await {
-        ready.get_inner_mut().flush();
-        ready.clear_ready();
+/// From the kernel's ring, whose size is its bound, into tracing at debug level.
+async fn forward(mut log: ProgramLog, stop: CancellationToken) {
+    let mut tick = interval(PROGRAM_LOG);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        log.flush();
     }
 }
 
