@@ -275,7 +275,7 @@ fn ip(args: &[&str]) -> Result<()> {
     checked(Command::new("ip").args(args))
 }
 
-fn checked(command: &mut Command) -> Result<()> {
+pub(crate) fn checked(command: &mut Command) -> Result<()> {
     let output = match command.output() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!("{command:?}: not installed; `cargo xtask setup` installs it")

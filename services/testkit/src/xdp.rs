@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::netns::Namespace;
+use crate::netns::{self, Namespace};
 
 /// `mov r0, XDP_PASS; exit` (linux/bpf.h: BPF_ALU64|BPF_MOV|BPF_K, BPF_JMP|BPF_EXIT).
 const PROGRAM: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
@@ -89,7 +89,12 @@ pub fn pass(namespace: &Namespace, interface: &str) -> Result<()> {
     };
     bpf(BPF_OBJ_PIN, &attributes)
         .with_context(|| format!("cannot pin {pin}; is bpffs mounted?"))?;
-    let attached = namespace.ip(&["link", "set", "dev", interface, "xdpdrv", "pinned", &pin]);
+    // Not `ip -n`, which mounts a fresh /sys without bpffs.
+    let attached = netns::checked(
+        namespace
+            .command("ip")
+            .args(["link", "set", "dev", interface, "xdpdrv", "pinned", &pin]),
+    );
     fs::remove_file(Path::new(&pin)).with_context(|| format!("cannot remove {pin}"))?;
     attached
 }
