@@ -329,7 +329,7 @@ impl Admin for AdminService {
         &self,
         _: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::Status>, Status> {
-        self.run(|c| observe::status(c)).await
+        self.run(observe::status).await
     }
 
     async fn dump_map(
