@@ -2,7 +2,11 @@
 
 #[path = "../../src/client_hello.rs"]
 pub mod client_hello;
+#[path = "../../src/config.rs"]
+pub mod config;
 #[path = "../../src/hostname.rs"]
 pub mod hostname;
 #[path = "../../src/proxy_protocol.rs"]
 pub mod proxy_protocol;
+#[path = "../../src/spec.rs"]
+pub mod spec;

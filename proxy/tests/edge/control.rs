@@ -129,6 +129,10 @@ fn a_country_is_blocked_by_one_command_and_the_database_reloads() -> Result<()> 
     );
     world.ctl(&["firewall", "country", "block", "DE", "--action", "reset"])?;
     ensure!(verdict(&[CLIENT])?["verdict"] == "reset");
+    ensure!(
+        world.probe()? == "reset",
+        "the kernel looks the country up alike"
+    );
     world.ctl(&["firewall", "country", "allow", "DE"])?;
     ensure!(verdict(&[CLIENT])?["verdict"] == "pass");
     world.ctl(&["firewall", "country", "allow", "AT", "--only"])?;
