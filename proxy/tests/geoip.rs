@@ -263,8 +263,9 @@ async fn refused_and_the_old_table_stays() {
         ("no networks", mmdb::empty(), "has no networks"),
     ] {
         fixture.replace(&bytes);
-        let error = geoip.reload_if_changed().await.expect_err(what).to_string();
-        assert!(error.contains(reason), "{what}: {error}");
+        let error = geoip.reload_if_changed().await.expect_err(what);
+        let (debug, error) = (format!("{error:?}"), error.to_string());
+        assert!(error.contains(reason), "{what}: {error} {debug}");
         assert!(
             error.contains("country.mmdb"),
             "{what}: names the file: {error}"

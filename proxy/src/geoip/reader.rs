@@ -234,8 +234,10 @@ impl Walk<'_> {
         if any4_network.is_ipv6() {
             // One record covers ::/96. maxminddb would take other networks with the same record for aliases of it.
             options = options.include_aliased_networks();
-            let country = self.country(&any4)?;
-            self.add(IpNet::V4(Default::default()), country)?;
+            if any4.has_data() {
+                let country = self.country(&any4)?;
+                self.add(IpNet::V4(Default::default()), country)?;
+            }
         }
         for (leaves, result) in reader
             .networks(options)
