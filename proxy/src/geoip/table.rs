@@ -6,8 +6,8 @@
 
 use ipnet::IpNet;
 use mc_edge_common::geo::{
-    FANOUT, FIRST_FREE_ROW, GeoTables, HEADER_ROW, Header, LEAF_KEYS, LEVELS, MAX_RANGES,
-    ROW_WORDS, Row, SEARCH, UNKNOWN, V4_ROOT, V6_ROOT,
+    FANOUT, FIRST_FREE_ROW, GeoTables, HEADER_ROW, Header, LEAF_KEYS, LEVELS, LINE_KEYS,
+    LINE_WORDS, MAX_RANGES, ROW_WORDS, Row, SEARCH, UNKNOWN, V4_ROOT, V6_ROOT,
 };
 
 /// More ranges than a tree holds.
@@ -226,8 +226,9 @@ fn leaf(keys: &[u64], countries: &[u8]) -> Row {
     let mut row = [0; ROW_WORDS];
     for i in 0..LEAF_KEYS {
         let from = i.min(keys.len() - 1);
-        row[i] = keys[from];
-        row[LEAF_KEYS + i / 8] |= u64::from(countries[from]) << (i % 8 * 8);
+        let (line, entry) = (i / LINE_KEYS * LINE_WORDS, i % LINE_KEYS);
+        row[line + entry] = keys[from];
+        row[line + LINE_KEYS] |= u64::from(countries[from]) << (entry * 8);
     }
     row
 }
