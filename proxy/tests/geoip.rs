@@ -263,8 +263,9 @@ async fn refused_and_the_old_table_stays() {
         ("no networks", mmdb::empty(), "has no networks"),
     ] {
         fixture.replace(&bytes);
-        let error = geoip.reload_if_changed().await.expect_err(what).to_string();
-        assert!(error.contains(reason), "{what}: {error}");
+        let error = geoip.reload_if_changed().await.expect_err(what);
+        let (debug, error) = (format!("{error:?}"), error.to_string());
+        assert!(error.contains(reason), "{what}: {error} {debug}");
         assert!(
             error.contains("country.mmdb"),
             "{what}: names the file: {error}"
@@ -430,4 +431,38 @@ fn damaged_databases_are_refused_or_read_but_never_panic() {
         outcomes[usize::from(reader::parse(&bytes, path).is_ok())] += 1;
     }
     assert!(outcomes.iter().all(|n| *n > 0), "both happen: {outcomes:?}");
+}
+
+/// Every node's children are both the next node: 2^100 leaves in 100 nodes.
+fn shared_nodes() -> Vec<u8> {
+    const NODES: u32 = 100;
+    let mut bytes = Vec::new();
+    for node in 1..=NODES {
+        let child = &node.to_be_bytes()[1..];
+        bytes.extend([child, child].concat());
+    }
+    let proper = mmdb::empty();
+    // Separator, data and metadata of a proper file, with its node count (a 32-bit integer) replaced.
+    let tail = &proper[6..];
+    let key = b"node_count";
+    let at = tail
+        .windows(key.len())
+        .position(|w| w == key)
+        .expect("metadata")
+        + key.len();
+    bytes.extend(&tail[..at]);
+    bytes.extend([0xc1, NODES as u8]);
+    bytes.extend(&tail[at + 2..]);
+    bytes
+}
+
+#[test]
+fn a_tree_of_shared_nodes_is_refused() {
+    let error = reader::parse(&shared_nodes(), Path::new("shared.mmdb")).expect_err("endless");
+    assert!(
+        error
+            .to_string()
+            .contains("shared nodes in its search tree"),
+        "{error:?}"
+    );
 }

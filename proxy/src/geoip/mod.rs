@@ -178,26 +178,21 @@ impl GeoIp {
             what: "use the map GEO",
             source,
         })?;
-        let current = match outer.get(&0, 0) {
-            Ok(inner) => KernelTable::take_over(inner),
-            Err(MapError::KeyNotFound) => None,
-            Err(source) => {
-                return Err(GeoIpError::Map {
-                    what: "open the GeoIP table in force",
-                    source,
-                });
+        let (occupied, mut current) = match outer.get(&0, 0) {
+            Ok(inner) => (true, KernelTable::take_over(inner)),
+            Err(MapError::KeyNotFound) => (false, None),
+            Err(error) => {
+                // Opening a map by its id needs CAP_SYS_ADMIN. The kernel goes on using it; only userland
+                // cannot look until its first load.
+                tracing::warn!(error = %chain(&error), "cannot open the GeoIP table in force");
+                (true, None)
             }
         };
-        let current = match path {
-            Some(_) => current,
-            None if current.is_none() => None,
-            None => {
-                let none = create(1)?;
-                put_in_force(&mut outer, &none)?;
-                tracing::info!("GeoIP is no longer configured; its table is out of force");
-                None
-            }
-        };
+        if path.is_none() && occupied {
+            // A table without rows knows no address; aya cannot empty the slot.
+            put_in_force(&mut outer, &create(1)?)?;
+            current = None;
+        }
         Ok(Self {
             path,
             loader: Mutex::new(Loader { outer, seen: None }),
@@ -307,6 +302,7 @@ impl GeoIp {
             })?;
         let inner = write(&table)?;
         drop(table);
+        give_back_memory();
         put_in_force(&mut loader.outer, &inner)?;
         self.current
             .store(Some(Arc::new(KernelTable { inner, header })));
@@ -417,6 +413,18 @@ fn put_in_force(outer: &mut Outer, inner: &Inner) -> Result<(), GeoIpError> {
         source,
     })
 }
+
+/// Returns what a load needed for a moment to the system; glibc would keep it, some 50 MiB, for this thread.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)]
+fn give_back_memory() {
+    // SAFETY: malloc_trim has no preconditions and only touches memory that is free.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators keep to themselves what they keep.
+#[cfg(not(target_env = "gnu"))]
+fn give_back_memory() {}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whatever panicked left a table that is whole: it is replaced by one write.

@@ -28,8 +28,10 @@ use crate::spec::CountryCode;
 pub const MAX_FILE_BYTES: u64 = 512 << 20;
 /// Leaves of the search tree visited, empty ones included. City databases have some 6 million.
 pub const MAX_LEAVES: usize = 16 << 20;
-/// Networks kept. Sixteen times what a table could hold at most would be needed only by a file made to hurt.
-pub const MAX_NETWORKS: usize = 8 * MAX_RANGES;
+/// Records that lead to a node which others lead to as well. Databases have three, the aliases of IPv4.
+pub const MAX_SHARED_NODES: usize = 8;
+/// Networks kept, after neighbours of one country are joined: what both trees hold, and as many in whole /24s.
+pub const MAX_NETWORKS: usize = 4 * MAX_RANGES;
 /// Decoded records remembered; beyond, they are decoded again.
 const MAX_CACHED_RECORDS: usize = 1 << 16;
 
@@ -159,6 +161,13 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Database, ReadError> {
         path: path.to_owned(),
         source,
     })?;
+    if shared_nodes(&reader, bytes) > MAX_SHARED_NODES {
+        return Err(ReadError::TooMany {
+            path: path.to_owned(),
+            what: "shared nodes in its search tree",
+            limit: MAX_SHARED_NODES,
+        });
+    }
     let mut walk = Walk {
         reader: &reader,
         path,
@@ -189,6 +198,34 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Database, ReadError> {
         }),
         (false, _) => Ok(found),
     }
+}
+
+/// How many records of the tree lead to a node that another record leads to. maxminddb's iterator passes over aliases
+/// without yielding, so that a tree of shared nodes would hold it for ever.
+fn shared_nodes(reader: &Reader<&[u8]>, bytes: &[u8]) -> usize {
+    let nodes = reader.metadata().node_count as usize;
+    let record_bits = usize::from(reader.metadata().record_size);
+    let mut seen = vec![false; nodes];
+    let mut shared = 0;
+    for node in bytes.chunks_exact(record_bits / 4).take(nodes) {
+        let be = |bytes: &[u8]| bytes.iter().fold(0, |n, &byte| n << 8 | usize::from(byte));
+        let (left, right) = match record_bits {
+            28 => {
+                let high = usize::from(node[3]);
+                (
+                    (high >> 4) << 24 | be(&node[..3]),
+                    (high & 0xf) << 24 | be(&node[4..]),
+                )
+            }
+            _ => (be(&node[..node.len() / 2]), be(&node[node.len() / 2..])),
+        };
+        for child in [left, right] {
+            if let Some(seen) = seen.get_mut(child) {
+                shared += usize::from(std::mem::replace(seen, true));
+            }
+        }
+    }
+    shared
 }
 
 /// Where IPv4 addresses are embedded above the /64 boundary: prefix, its length, and how far an address is shifted.
@@ -234,8 +271,10 @@ impl Walk<'_> {
         if any4_network.is_ipv6() {
             // One record covers ::/96. maxminddb would take other networks with the same record for aliases of it.
             options = options.include_aliased_networks();
-            let country = self.country(&any4)?;
-            self.add(IpNet::V4(Default::default()), country)?;
+            if any4.has_data() {
+                let country = self.country(&any4)?;
+                self.add(IpNet::V4(Default::default()), country)?;
+            }
         }
         for (leaves, result) in reader
             .networks(options)
@@ -284,7 +323,7 @@ impl Walk<'_> {
                 }
             }
         }
-        self.found.networks.push(network, country);
+        self.found.networks.push_next(network, country);
         Ok(())
     }
 

@@ -6,8 +6,8 @@
 
 use ipnet::IpNet;
 use mc_edge_common::geo::{
-    FANOUT, FIRST_FREE_ROW, GeoTables, HEADER_ROW, Header, LEAF_KEYS, LEVELS, MAX_RANGES,
-    ROW_WORDS, Row, SEARCH, UNKNOWN, V4_ROOT, V6_ROOT,
+    FANOUT, FIRST_FREE_ROW, GeoTables, HEADER_ROW, Header, LEAF_KEYS, LEVELS, LINE_KEYS,
+    LINE_WORDS, MAX_RANGES, ROW_WORDS, Row, SEARCH, UNKNOWN, V4_ROOT, V6_ROOT,
 };
 
 /// More ranges than a tree holds.
@@ -20,7 +20,7 @@ pub struct TooManyRanges {
     pub ranges: usize,
 }
 
-/// A network in the key space of its tree: 32 bits of IPv4 or the upper 64 of IPv6.
+/// A network (or several neighbours) in the key space of its tree: 32 bits of IPv4 or the upper 64 of IPv6.
 #[derive(Clone, Copy, Debug)]
 struct Network {
     first: u64,
@@ -39,23 +39,49 @@ impl Networks {
     /// Adds a network. Of an IPv6 network longer than /64 only the first of its /64 counts: it is kept as that /64 or, if it
     /// begins within one, left out. Of equal networks the last added wins.
     pub fn push(&mut self, network: IpNet, country: u8) {
-        let (key, width, networks) = match network {
+        if let Some((networks, network)) = self.place(network, country) {
+            networks.push(network);
+        }
+    }
+
+    /// Like [`Self::push`], for networks that neither nest nor come out of order: neighbours of one country are kept as
+    /// one, so that a city database needs no more than a country database.
+    pub fn push_next(&mut self, network: IpNet, country: u8) {
+        let Some((networks, network)) = self.place(network, country) else {
+            return;
+        };
+        match networks.last_mut() {
+            Some(last)
+                if last.country == country && last.last.checked_add(1) == Some(network.first) =>
+            {
+                last.last = network.last;
+            }
+            _ => networks.push(network),
+        }
+    }
+
+    /// A network in its key space, and the list it goes to.
+    fn place(&mut self, network: IpNet, country: u8) -> Option<(&mut Vec<Network>, Network)> {
+        let (first, width, networks) = match network {
             IpNet::V4(net) => (u64::from(u32::from(net.network())), 32, &mut self.v4),
             IpNet::V6(net) => {
                 let bits = u128::from(net.network());
                 if bits as u64 != 0 {
-                    return;
+                    return None;
                 }
                 ((bits >> 64) as u64, 64, &mut self.v6)
             }
         };
         let host_bits = width - u32::from(network.prefix_len()).min(width);
-        let last = key | (!0u64).checked_shr(64 - host_bits).unwrap_or(0);
-        networks.push(Network {
-            first: key,
-            last,
-            country,
-        });
+        let last = first | u64::MAX.checked_shr(64 - host_bits).unwrap_or(0);
+        Some((
+            networks,
+            Network {
+                first,
+                last,
+                country,
+            },
+        ))
     }
 
     /// Networks so far.
@@ -226,8 +252,9 @@ fn leaf(keys: &[u64], countries: &[u8]) -> Row {
     let mut row = [0; ROW_WORDS];
     for i in 0..LEAF_KEYS {
         let from = i.min(keys.len() - 1);
-        row[i] = keys[from];
-        row[LEAF_KEYS + i / 8] |= u64::from(countries[from]) << (i % 8 * 8);
+        let (line, entry) = (i / LINE_KEYS * LINE_WORDS, i % LINE_KEYS);
+        row[line + entry] = keys[from];
+        row[line + LINE_KEYS] |= u64::from(countries[from]) << (entry * 8);
     }
     row
 }

@@ -161,46 +161,79 @@ pub fn flat(field: &str, networks: &[(&str, &str)]) -> Vec<u8> {
     finish(&database)
 }
 
-/// A deterministic country database with `v4` IPv4 and `v6` IPv6 networks, neighbours of different countries; about one IPv4
-/// network in four is longer than /24, as in real ones. 464,000 and 310,000 are the size of a real one.
+/// A deterministic country database with `v4` IPv4 and `v6` IPv6 networks, neighbours of different countries. IPv4
+/// covers 1.0.0.0 to 223.255.255.255, with networks of every size; IPv6 covers half of what registries hand out.
+/// 464,000 and 310,000 are the size of a real one.
 pub fn realistic(v4: usize, v6: usize, seed: u64) -> Vec<u8> {
     let mut random = SplitMix(seed);
-    let mut networks: Vec<(IpNet, &'static str)> = Vec::with_capacity(v4 + v6);
-    // Public unicast: 1.0.0.0 to 223.255.255.255.
-    let mut at = 1 << 24;
+    let mut networks = Vec::with_capacity(v4 + v6);
     let mut previous = "";
-    while networks.len() < v4 && at < 224 << 24 {
-        // Mean size so that they spread over what is left of the space.
-        let left = ((224u64 << 24) - at) / (v4 - networks.len()) as u64;
-        let want = 64 - left.leading_zeros().min(63);
-        let bits = match random.below(4) {
-            0 => random.below(8) as u32,
-            _ => 8 + random.below(u64::from(want.saturating_sub(8)).max(1) + 1) as u32,
-        };
-        let bits = bits.min(24);
-        // Real databases have holes too.
-        at = at.next_multiple_of(1 << bits);
-        previous = random.country(previous);
-        let address = Ipv4Addr::from(at as u32);
-        networks.push((IpNet::new_assert(address.into(), 32 - bits as u8), previous));
-        at += 1 << bits;
+    let blocks: Vec<u128> = (1..224).map(|block| block << 24).collect();
+    for (block, count) in blocks.iter().zip(shares(v4, blocks.len())) {
+        subdivide(
+            *block,
+            8,
+            count,
+            32,
+            &mut random,
+            &mut |bits, len, random| {
+                previous = random.country(previous);
+                let address = Ipv4Addr::from(bits as u32);
+                networks.push((IpNet::new_assert(address.into(), len as u8), previous));
+            },
+        );
     }
-    // What registries hand out: 2400::/12, 2600::/12, 2800::/12, 2a00::/12, 2c00::/12.
-    for i in 0..v6 as u64 {
-        let registry =
-            [0x2400u64, 0x2600, 0x2800, 0x2a00, 0x2c00][(i * 5 / v6.max(1) as u64) as usize];
-        let step = (1u64 << 52) / (v6 as u64 / 5 + 1);
-        let start = (registry << 48) + (i % (v6 as u64 / 5 + 1)) * step;
-        let len = 32 + random.below(5) as u32 * 4;
-        let mask = !0u64 << (64 - len.max(64 - step.ilog2()));
-        previous = random.country(previous);
-        let address = Ipv6Addr::from(u128::from(start & mask) << 64);
-        networks.push((
-            IpNet::new_assert(address.into(), len.max(64 - step.ilog2()) as u8),
-            previous,
-        ));
+    let registries = [0x2400u128, 0x2600, 0x2800, 0x2a00, 0x2c00].map(|top| top << 112);
+    for (registry, count) in registries.iter().zip(shares(v6, registries.len())) {
+        subdivide(
+            *registry,
+            12,
+            count,
+            128,
+            &mut random,
+            &mut |bits, len, random| {
+                previous = random.country(previous);
+                // Half of each is not assigned.
+                let len = (len + 1).max(20);
+                networks.push((
+                    IpNet::new_assert(Ipv6Addr::from(bits).into(), len as u8),
+                    previous,
+                ));
+            },
+        );
     }
     country_database(&networks, "mc-testkit-realistic-Country")
+}
+
+/// `total` in `parts` parts that differ by one at most.
+fn shares(total: usize, parts: usize) -> impl Iterator<Item = usize> {
+    (0..parts).map(move |i| total * (i + 1) / parts - total * i / parts)
+}
+
+/// Cuts a network of an address family of `width` bits into `count` smaller ones, unevenly.
+fn subdivide(
+    bits: u128,
+    len: u32,
+    count: usize,
+    width: u32,
+    random: &mut SplitMix,
+    emit: &mut dyn FnMut(u128, u32, &mut SplitMix),
+) {
+    if count == 0 {
+        return;
+    }
+    // IPv6 networks end at /48 here.
+    let room = width.min(47).saturating_sub(len);
+    if count == 1 || room == 0 {
+        return emit(bits, len, random);
+    }
+    let half = 1usize << (room - 1);
+    let least = count.saturating_sub(half).max(1);
+    let most = (count - 1).min(half);
+    let left = least + random.below((most - least + 1) as u64) as usize;
+    subdivide(bits, len + 1, left, width, random, emit);
+    let right = bits | 1 << (width - len - 1);
+    subdivide(right, len + 1, count - left, width, random, emit);
 }
 
 /// Steele, Lea and Flood's SplitMix64: a few lines, and the same everywhere.
