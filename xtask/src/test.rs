@@ -85,7 +85,9 @@ fn fuzz(target: &str) -> Result<()> {
         .arg(crate::target_dir().join("fuzz"))
         .arg(target)
         .arg("--");
-    command.arg(format!("-max_total_time={FUZZ_SECONDS}")).arg("-verbosity=0");
+    command
+        .arg(format!("-max_total_time={FUZZ_SECONDS}"))
+        .arg("-verbosity=0");
     // cargo-fuzz passes -Z flags; the toolchain is the workspace's.
     run(command.env("RUSTC_BOOTSTRAP", "1"))
 }
