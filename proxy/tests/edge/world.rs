@@ -2,9 +2,12 @@
 
 use std::{
     fs,
+    io::ErrorKind,
+    net::{TcpStream, ToSocketAddrs as _},
     path::PathBuf,
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -152,6 +155,25 @@ impl World {
     pub(crate) fn json(&self, args: &[&str]) -> Result<Value> {
         let text = self.ctl(&[&["--json"], args].concat())?;
         serde_json::from_str(&text).with_context(|| format!("mcproxyctl --json {args:?} printed {text:?}"))
+    }
+
+    /// `mcproxyctl --json` whatever its exit code.
+    pub(crate) fn json_even_if_it_fails(&self, args: &[&str]) -> Result<Value> {
+        let output = self.ctl_output(&[&["--json"], args].concat())?;
+        serde_json::from_slice(&output.stdout).with_context(|| format!("mcproxyctl --json {args:?}: {output:?}"))
+    }
+
+    /// What a new connection of the client meets: "pass", "drop" (no answer) or "reset".
+    pub(crate) fn probe(&self) -> Result<&'static str> {
+        let address = (NODE, 443).to_socket_addrs()?.next().context("an address")?;
+        // A second is a retransmitted SYN: on a veth an answer takes microseconds.
+        let connected = self.client.run(|| TcpStream::connect_timeout(&address, Duration::from_millis(1500)))?;
+        Ok(match connected {
+            Ok(_) => "pass",
+            Err(e) if e.kind() == ErrorKind::TimedOut => "drop",
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => "reset",
+            Err(e) => return Err(e).context("probing"),
+        })
     }
 
     /// One scrape of the metrics.

@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 /// Variables (after the service's prefix) that flags read, not the configuration.
 pub const EXEMPT: [&str; 4] = ["ROOT", "CONFIG", "SOCKET", "LOG_FORMAT"];
 /// No configuration is longer; a mistaken path (a device, a log) is refused instead of read.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: u64 = 16 << 20;
 
 /// A configuration and where it came from.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         .and_then(|f| f.take(MAX_FILE + 1).read_to_string(&mut text))
         .map_err(failed)?;
     if length as u64 > MAX_FILE {
-        return Err(failed(io::Error::other("longer than 1 MiB")));
+        return Err(failed(io::Error::other("longer than 16 MiB")));
     }
     Ok(text)
 }
