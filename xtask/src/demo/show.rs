@@ -54,8 +54,9 @@ impl Show {
             .args(line.split_whitespace())
             .output()
             .with_context(|| format!("cannot run {}", path.display()))?;
-        println!("$ {} {line}", self.shown(program));
-        self.judge(&output, expect);
+        let command = format!("{} {line}", self.shown(program));
+        println!("$ {command}");
+        self.judge(&command, &output, expect);
         Ok(())
     }
 
@@ -86,7 +87,7 @@ impl Show {
             .to_string()
     }
 
-    fn judge(&mut self, output: &Output, expect: Expect<'_>) {
+    fn judge(&mut self, command: &str, output: &Output, expect: Expect<'_>) {
         let text = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
         for line in text.lines().chain(errors.lines()) {
@@ -110,11 +111,8 @@ impl Show {
         if !matches!(expect, Expect::Says(_)) && holds {
             println!("  -> {meaning}");
         }
-        let told = format!(
-            "expected: {meaning}; got: {}, {}",
-            output.status,
-            errors.trim()
-        );
+        let got = format!("{} {}", output.status, errors.trim());
+        let told = format!("`{command}`: expected: {meaning}; got: {}", got.trim());
         self.expect(holds, &told);
     }
 }

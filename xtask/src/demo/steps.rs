@@ -156,7 +156,7 @@ fn figures(world: &mut World, show: &mut Show) -> Result<()> {
     println!("$ {}", show.shown("metrics"));
     let ours: Vec<&str> = metrics
         .lines()
-        .filter(|line| line.starts_with("mc_proxy_"))
+        .filter(|line| line.starts_with("mc_proxy_") && !line.contains("_seconds_"))
         .collect();
     for line in ours.iter().filter(|line| !line.ends_with(" 0")).take(20) {
         println!("  {line}");
