@@ -352,7 +352,11 @@ mod tests {
                 Err(HelloError::NotTls),
             ),
             ("a ServerHello", record(&[2, 0, 0, 0]), malformed),
-            ("bytes behind the hello in its record", record(&[&hello(&[])[RECORD_HEADER..], &[0]].concat()), malformed),
+            (
+                "bytes behind the hello in its record",
+                record(&[&hello(&[])[RECORD_HEADER..], &[0]].concat()),
+                malformed,
+            ),
             ("an empty record", vec![22, 3, 1, 0, 0], malformed),
             ("a record above 2^14", vec![22, 3, 1, 0x40, 1], malformed),
             (
@@ -415,10 +419,17 @@ mod tests {
     fn protocol_names_beyond_the_bound_are_checked_but_not_kept() {
         let list = |names: &[u8]| [&(names.len() as u16).to_be_bytes()[..], names].concat();
         let many = b"\x01a".repeat(1000);
-        let got = Reader::default().advance(&hello(&[(16, &list(&many))])).unwrap().unwrap();
+        let got = Reader::default()
+            .advance(&hello(&[(16, &list(&many))]))
+            .unwrap()
+            .unwrap();
         assert_eq!(got.alpn.len(), MAX_PROTOCOLS);
         let cut = [&many[..], b"\x02a"].concat();
-        assert!(Reader::default().advance(&hello(&[(16, &list(&cut))])).is_err());
+        assert!(
+            Reader::default()
+                .advance(&hello(&[(16, &list(&cut))]))
+                .is_err()
+        );
     }
 
     #[test]

@@ -300,7 +300,13 @@ async fn read_preface(
         } = header
         {
             (source, destination) = (canonical(client), Some(to));
-            if context.firewall.admit(source.ip(), listener.port).decision.verdict != Verdict::Pass {
+            if context
+                .firewall
+                .admit(source.ip(), listener.port)
+                .decision
+                .verdict
+                != Verdict::Pass
+            {
                 return Err("firewall".into());
             }
         }

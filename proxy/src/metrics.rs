@@ -204,7 +204,11 @@ impl Scrape {
         for fill in &fills {
             set(&mut m, &vec![("map", fill.map.as_str())], fill.used)?;
         }
-        let mut m = gauge(encoder, "map_capacity", "Entries that a kernel map can hold")?;
+        let mut m = gauge(
+            encoder,
+            "map_capacity",
+            "Entries that a kernel map can hold",
+        )?;
         for fill in &fills {
             set(&mut m, &vec![("map", fill.map.as_str())], fill.capacity)?;
         }
@@ -214,28 +218,51 @@ impl Scrape {
     fn firewall(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let firewall = &self.0.firewall;
         let verdicts = firewall.verdict_counters().map_err(unreadable)?;
-        let mut m = counter(encoder, "firewall_packets", "Packets judged, by verdict and reason")?;
+        let mut m = counter(
+            encoder,
+            "firewall_packets",
+            "Packets judged, by verdict and reason",
+        )?;
         for v in &verdicts {
-            let labels: Labels<'_> = vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
+            let labels: Labels<'_> =
+                vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
             add(&mut m, &labels, v.count.packets)?;
         }
-        let mut m = counter(encoder, "firewall_bytes", "Bytes judged, by verdict and reason")?;
+        let mut m = counter(
+            encoder,
+            "firewall_bytes",
+            "Bytes judged, by verdict and reason",
+        )?;
         for v in &verdicts {
-            let labels: Labels<'_> = vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
+            let labels: Labels<'_> =
+                vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
             add(&mut m, &labels, v.count.bytes)?;
         }
-        let mut m = counter(encoder, "firewall_rule_packets", "Packets that a rule decided or observed")?;
+        let mut m = counter(
+            encoder,
+            "firewall_rule_packets",
+            "Packets that a rule decided or observed",
+        )?;
         for counted in self.0.rules().map_err(unreadable)? {
             let rule = &counted.rule;
             let (id, cidr) = (rule.id.to_string(), rule.cidr.to_string());
-            let labels: Labels<'_> = vec![("rule", &id), ("kind", rule.kind.name()), ("cidr", &cidr)];
+            let labels: Labels<'_> =
+                vec![("rule", &id), ("kind", rule.kind.name()), ("cidr", &cidr)];
             add(&mut m, &labels, counted.count.packets)?;
         }
-        let mut m = counter(encoder, "firewall_country_packets", "New connections by country")?;
+        let mut m = counter(
+            encoder,
+            "firewall_country_packets",
+            "New connections by country",
+        )?;
         for counted in firewall.country_counters().map_err(unreadable)? {
             let country = countries::code(counted.country).to_string();
             for (result, packets) in [("passed", counted.passed), ("denied", counted.denied)] {
-                add(&mut m, &vec![("country", country.as_str()), ("result", result)], packets)?;
+                add(
+                    &mut m,
+                    &vec![("country", country.as_str()), ("result", result)],
+                    packets,
+                )?;
             }
         }
         Ok(())
@@ -244,7 +271,10 @@ impl Scrape {
 
 /// A collector's only error has no room for a reason.
 fn unreadable(error: impl std::error::Error) -> fmt::Error {
-    tracing::error!(error = mcdsl::cli::chain(&error), "cannot read what is to be scraped");
+    tracing::error!(
+        error = mcdsl::cli::chain(&error),
+        "cannot read what is to be scraped"
+    );
     fmt::Error
 }
 

@@ -83,13 +83,18 @@ pub fn parse(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
 fn parse_v1(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
     let window = &buf[..buf.len().min(MAX_V1)];
     let Some(end) = window.windows(2).position(|w| w == b"\r\n") else {
-        return if buf.len() >= MAX_V1 { Err(ProxyError::TooLong) } else { Ok(None) };
+        return if buf.len() >= MAX_V1 {
+            Err(ProxyError::TooLong)
+        } else {
+            Ok(None)
+        };
     };
     // "The receiver must ignore anything presented before the CRLF": it need not be text.
     if let Some([] | [b' ', ..]) = window[..end].strip_prefix(b"PROXY UNKNOWN") {
         return Ok(Some((Header::Local, end + 2)));
     }
-    let line = std::str::from_utf8(&window[..end]).map_err(|_| ProxyError::Malformed("not ASCII"))?;
+    let line =
+        std::str::from_utf8(&window[..end]).map_err(|_| ProxyError::Malformed("not ASCII"))?;
     let header = parse_line(line)?;
     Ok(Some((header, end + 2)))
 }
@@ -99,7 +104,10 @@ fn parse_line(line: &str) -> Result<Header, ProxyError> {
     let mut next = |what| words.next().ok_or(ProxyError::Malformed(what));
     let family = next("family")?;
     let (source, destination) = (next("source")?, next("destination")?);
-    let (source_port, destination_port) = (port(next("source port")?)?, port(next("destination port")?)?);
+    let (source_port, destination_port) = (
+        port(next("source port")?)?,
+        port(next("destination port")?)?,
+    );
     if words.next().is_some() {
         return Err(ProxyError::Malformed("words behind the ports"));
     }
@@ -111,13 +119,21 @@ fn parse_line(line: &str) -> Result<Header, ProxyError> {
         }
         .map_err(|_| ProxyError::Malformed("address"))
     };
-    Ok(proxied(address(source)?, source_port, address(destination)?, destination_port))
+    Ok(proxied(
+        address(source)?,
+        source_port,
+        address(destination)?,
+        destination_port,
+    ))
 }
 
 fn port(text: &str) -> Result<u16, ProxyError> {
     let canonical = text == "0" || !text.starts_with('0');
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| canonical && digits).ok_or(ProxyError::Malformed("port"))
+    text.parse()
+        .ok()
+        .filter(|_| canonical && digits)
+        .ok_or(ProxyError::Malformed("port"))
 }
 
 fn proxied(source: IpAddr, source_port: u16, destination: IpAddr, destination_port: u16) -> Header {
@@ -130,7 +146,9 @@ fn proxied(source: IpAddr, source_port: u16, destination: IpAddr, destination_po
 }
 
 fn parse_v2(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
-    let Some((head, rest)) = buf.split_at_checked(V2_HEADER) else { return Ok(None) };
+    let Some((head, rest)) = buf.split_at_checked(V2_HEADER) else {
+        return Ok(None);
+    };
     let length = usize::from(u16::from_be_bytes([head[14], head[15]]));
     if V2_HEADER + length > MAX_HEADER {
         return Err(ProxyError::TooLong);
@@ -152,7 +170,9 @@ fn parse_v2(buf: &[u8]) -> Result<Option<(Header, usize)>, ProxyError> {
     if length < addresses {
         return Err(ProxyError::Malformed("addresses are cut"));
     }
-    let Some(body) = rest.get(..length) else { return Ok(None) };
+    let Some(body) = rest.get(..length) else {
+        return Ok(None);
+    };
     let consumed = V2_HEADER + length;
     // Datagrams and Unix sockets do not arrive on a TCP listener; UNSPEC carries no address.
     if command == Command::Local || !matches!(head[13], 0x11 | 0x21) {
@@ -180,18 +200,31 @@ fn read_addresses(bytes: &[u8]) -> Header {
         }
     };
     let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-    proxied(address(0), port(2 * size), address(size), port(2 * size + 2))
+    proxied(
+        address(0),
+        port(2 * size),
+        address(size),
+        port(2 * size + 2),
+    )
 }
 
 fn with_tlvs(mut header: Header, whole: &[u8], mut tlvs: &[u8]) -> Result<Header, ProxyError> {
-    let Header::Proxied { authority, alpn, .. } = &mut header else { return Ok(header) };
+    let Header::Proxied {
+        authority, alpn, ..
+    } = &mut header
+    else {
+        return Ok(header);
+    };
     while !tlvs.is_empty() {
         let cut = ProxyError::Malformed("a TLV is cut");
         let (head, rest) = tlvs.split_at_checked(3).ok_or(cut)?;
-        let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[1], head[2]]))).ok_or(cut)?;
+        let (value, rest) = rest
+            .split_at_checked(usize::from(u16::from_be_bytes([head[1], head[2]])))
+            .ok_or(cut)?;
         match head[0] {
             PP2_TYPE_AUTHORITY => {
-                let name = Hostname::from_bytes(value).map_err(|_| ProxyError::Malformed("authority"))?;
+                let name =
+                    Hostname::from_bytes(value).map_err(|_| ProxyError::Malformed("authority"))?;
                 *authority = Some(name);
             }
             // One protocol name (RFC 7301 §3.1).
@@ -210,14 +243,23 @@ fn check_crc(whole: &[u8], value: &[u8]) -> Result<(), ProxyError> {
     let wrong = ProxyError::Malformed("CRC32c");
     let stated = u32::from_be_bytes(value.try_into().map_err(|_| wrong)?);
     let at = value.as_ptr() as usize - whole.as_ptr() as usize;
-    let zeroed = whole.iter().enumerate().map(|(i, b)| if (at..at + 4).contains(&i) { 0 } else { *b });
-    if crc32c(zeroed) == stated { Ok(()) } else { Err(wrong) }
+    let zeroed = whole
+        .iter()
+        .enumerate()
+        .map(|(i, b)| if (at..at + 4).contains(&i) { 0 } else { *b });
+    if crc32c(zeroed) == stated {
+        Ok(())
+    } else {
+        Err(wrong)
+    }
 }
 
 /// CRC-32C (Castagnoli), RFC 3720 appendix B.4, bit by bit: headers are short and rare.
 fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
     !bytes.fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
@@ -247,7 +289,10 @@ pub fn encode_v2(
     }
     out.extend(source.port().to_be_bytes());
     out.extend(destination.port().to_be_bytes());
-    let tlvs = [(PP2_TYPE_AUTHORITY, authority.map(str::as_bytes)), (PP2_TYPE_ALPN, alpn)];
+    let tlvs = [
+        (PP2_TYPE_AUTHORITY, authority.map(str::as_bytes)),
+        (PP2_TYPE_ALPN, alpn),
+    ];
     for (kind, value) in tlvs {
         // A hostname has at most 253 bytes, a protocol name 255: what is longer is neither, and must not reach the
         // header's own length of 16 bits.
@@ -277,20 +322,68 @@ mod tests {
         let malformed = Err(ProxyError::Malformed(""));
         let long = [&b"PROXY UNKNOWN "[..], &[b'x'; 100], b"\r\n"].concat();
         for (description, line, wanted) in [
-            ("TCP4", &b"PROXY TCP4 192.0.2.1 192.0.2.2 65535 443\r\n"[..], Ok(Some("192.0.2.1:65535"))),
-            ("TCP6", b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n", Ok(Some("[2001:db8::1]:1"))),
-            ("a mapped source is IPv4", b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n", Ok(Some("192.0.2.1:1"))),
+            (
+                "TCP4",
+                &b"PROXY TCP4 192.0.2.1 192.0.2.2 65535 443\r\n"[..],
+                Ok(Some("192.0.2.1:65535")),
+            ),
+            (
+                "TCP6",
+                b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n",
+                Ok(Some("[2001:db8::1]:1")),
+            ),
+            (
+                "a mapped source is IPv4",
+                b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n",
+                Ok(Some("192.0.2.1:1")),
+            ),
             ("UNKNOWN", b"PROXY UNKNOWN\r\n", Ok(None)),
-            ("UNKNOWN with anything", b"PROXY UNKNOWN 1 2 x\r\n", Ok(None)),
-            ("UNKNOWN with what is no text", b"PROXY UNKNOWN \xff\xfe\r\n", Ok(None)),
+            (
+                "UNKNOWN with anything",
+                b"PROXY UNKNOWN 1 2 x\r\n",
+                Ok(None),
+            ),
+            (
+                "UNKNOWN with what is no text",
+                b"PROXY UNKNOWN \xff\xfe\r\n",
+                Ok(None),
+            ),
             ("no family", b"PROXY UNKNOWNS\r\n", malformed),
-            ("two spaces", b"PROXY  TCP4 192.0.2.1 192.0.2.2 1 2\r\n", malformed),
-            ("a leading zero in a port", b"PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n", malformed),
-            ("a signed port", b"PROXY TCP4 192.0.2.1 192.0.2.2 +1 2\r\n", malformed),
-            ("a port above 65535", b"PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n", malformed),
-            ("the wrong family", b"PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n", malformed),
-            ("a word too many", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n", malformed),
-            ("a port too few", b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n", malformed),
+            (
+                "two spaces",
+                b"PROXY  TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+                malformed,
+            ),
+            (
+                "a leading zero in a port",
+                b"PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n",
+                malformed,
+            ),
+            (
+                "a signed port",
+                b"PROXY TCP4 192.0.2.1 192.0.2.2 +1 2\r\n",
+                malformed,
+            ),
+            (
+                "a port above 65535",
+                b"PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n",
+                malformed,
+            ),
+            (
+                "the wrong family",
+                b"PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n",
+                malformed,
+            ),
+            (
+                "a word too many",
+                b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n",
+                malformed,
+            ),
+            (
+                "a port too few",
+                b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n",
+                malformed,
+            ),
             ("above 107 bytes", &long, Err(ProxyError::TooLong)),
             ("a ClientHello", b"\x16\x03\x01", Err(ProxyError::Missing)),
         ] {
@@ -300,24 +393,53 @@ mod tests {
             });
             match (got, wanted) {
                 (Err(ProxyError::Malformed(_)), Err(ProxyError::Malformed(_))) => {}
-                (got, wanted) => assert_eq!(got.as_ref().map(Option::as_deref), wanted.as_ref().map(|w| *w), "{description}"),
+                (got, wanted) => assert_eq!(
+                    got.as_ref().map(Option::as_deref),
+                    wanted.as_ref().map(|w| *w),
+                    "{description}"
+                ),
             }
         }
     }
 
     fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
-        [&SIGNATURE[..], &[command, family], &(body.len() as u16).to_be_bytes(), body].concat()
+        [
+            &SIGNATURE[..],
+            &[command, family],
+            &(body.len() as u16).to_be_bytes(),
+            body,
+        ]
+        .concat()
     }
 
     #[test]
     fn v2_headers() {
         let addresses = [192, 0, 2, 1, 192, 0, 2, 2, 0, 80, 1, 187];
         let with = |tlv: &[u8]| v2(0x21, 0x11, &[&addresses[..], tlv].concat());
-        assert!(matches!(parse(&with(&[])), Ok(Some((Header::Proxied { .. }, 28)))));
-        assert_eq!(parse(&v2(0x20, 0, b"anything")), Ok(Some((Header::Local, 24))), "LOCAL ignores its body");
-        assert_eq!(parse(&v2(0x20, 0xff, &[])), Ok(Some((Header::Local, 16))), "LOCAL ignores its family");
-        assert_eq!(parse(&v2(0x21, 0x32, &[0; 216])), Ok(Some((Header::Local, 232))), "Unix datagrams");
-        assert_eq!(parse(&v2(0x21, 0, &[])), Ok(Some((Header::Local, 16))), "UNSPEC");
+        assert!(matches!(
+            parse(&with(&[])),
+            Ok(Some((Header::Proxied { .. }, 28)))
+        ));
+        assert_eq!(
+            parse(&v2(0x20, 0, b"anything")),
+            Ok(Some((Header::Local, 24))),
+            "LOCAL ignores its body"
+        );
+        assert_eq!(
+            parse(&v2(0x20, 0xff, &[])),
+            Ok(Some((Header::Local, 16))),
+            "LOCAL ignores its family"
+        );
+        assert_eq!(
+            parse(&v2(0x21, 0x32, &[0; 216])),
+            Ok(Some((Header::Local, 232))),
+            "Unix datagrams"
+        );
+        assert_eq!(
+            parse(&v2(0x21, 0, &[])),
+            Ok(Some((Header::Local, 16))),
+            "UNSPEC"
+        );
         for (description, bytes) in [
             ("version 1", v2(0x11, 0x11, &addresses)),
             ("command 2", v2(0x22, 0x11, &addresses)),
@@ -329,12 +451,21 @@ mod tests {
             ("a cut TLV value", with(&[1, 0, 2, 0])),
             ("a wrong checksum", with(&[3, 0, 4, 1, 2, 3, 4])),
             ("a checksum of 3 bytes", with(&[3, 0, 3, 1, 2, 3])),
-            ("a protocol name above 255 bytes", with(&[&[1, 1, 0][..], &[b'a'; 256]].concat())),
+            (
+                "a protocol name above 255 bytes",
+                with(&[&[1, 1, 0][..], &[b'a'; 256]].concat()),
+            ),
             ("an authority that is no name", with(&[2, 0, 1, b' '])),
         ] {
-            assert!(matches!(parse(&bytes), Err(ProxyError::Malformed(_))), "{description}");
+            assert!(
+                matches!(parse(&bytes), Err(ProxyError::Malformed(_))),
+                "{description}"
+            );
         }
-        assert_eq!(parse(&v2(0x21, 0x11, &[0; MAX_HEADER])), Err(ProxyError::TooLong));
+        assert_eq!(
+            parse(&v2(0x21, 0x11, &[0; MAX_HEADER])),
+            Err(ProxyError::TooLong)
+        );
         let mut checked = with(&[3, 0, 4, 0, 0, 0, 0]);
         let crc = crc32c(checked.iter().copied()).to_be_bytes();
         let at = checked.len() - 4;
@@ -345,8 +476,17 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_every_prefix_wants_more() {
         let mut bytes = Vec::new();
-        let (source, destination) = ("192.0.2.1:1".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap());
-        encode_v2(source, destination, Some("a.example"), Some(b"h2"), &mut bytes);
+        let (source, destination) = (
+            "192.0.2.1:1".parse().unwrap(),
+            "[2001:db8::1]:443".parse().unwrap(),
+        );
+        encode_v2(
+            source,
+            destination,
+            Some("a.example"),
+            Some(b"h2"),
+            &mut bytes,
+        );
         for n in 0..bytes.len() {
             assert_eq!(parse(&bytes[..n]), Ok(None), "{n} bytes");
         }
@@ -361,10 +501,24 @@ mod tests {
 
     #[test]
     fn what_is_too_long_for_a_name_is_not_written() {
-        let (source, destination) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:443".parse().unwrap());
+        let (source, destination) = (
+            "192.0.2.1:1".parse().unwrap(),
+            "192.0.2.2:443".parse().unwrap(),
+        );
         let mut bytes = Vec::new();
-        encode_v2(source, destination, Some(&"a".repeat(65_535)), Some(&[b'a'; 256]), &mut bytes);
-        let header = Header::Proxied { source, destination, authority: None, alpn: None };
+        encode_v2(
+            source,
+            destination,
+            Some(&"a".repeat(65_535)),
+            Some(&[b'a'; 256]),
+            &mut bytes,
+        );
+        let header = Header::Proxied {
+            source,
+            destination,
+            authority: None,
+            alpn: None,
+        };
         assert_eq!(parse(&bytes), Ok(Some((header, 28))));
     }
 

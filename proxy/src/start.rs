@@ -126,7 +126,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let taken_over = crate::kernel::pins(&config.pin_path).exists();
     let mut kernel = Kernel::open(&config.pin_path)?;
     let router = Router::new(RouteTable::take(&mut kernel)?);
-        let pool = BufferPool::default();
+    let pool = BufferPool::default();
     let sockmap = sockmap(&mut kernel, pool.clone());
     let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
     let located = Arc::clone(&geoip);

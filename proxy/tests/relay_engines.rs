@@ -266,6 +266,33 @@ async fn queued_before_start_arrives_first() {
     assert_eq!(bench.sockmap.sockets(), 0);
 }
 
+/// What the daemon does with a ClientHello: it reads only as far as it must.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_read_in_part_is_not_sent_again() {
+    let bench = Bench::new();
+    for engine in &bench.engines {
+        for taken in [1, 1999, 30_000, 49_999, 50_000] {
+            let what = format!("{} {taken} bytes read before", engine.name());
+            let mut link = link(Limits::default(), None).await;
+            let data = bytes(3, 200_000);
+            link.client.write_all(&data[..50_000]).await.unwrap();
+            let ours = &mut link.job.as_mut().unwrap().client;
+            let mut before = vec![0; taken];
+            within(&what, ours.read_exact(&mut before)).await.unwrap();
+            assert_same(&before, &data[..taken], &what);
+            let relay = link.start(engine);
+            link.client.write_all(&data[50_000..]).await.unwrap();
+            link.client.shutdown().await.unwrap();
+            let got = within(&what, receive(&mut link.backend)).await.unwrap();
+            assert_same(&got, &data[taken..], &what);
+            drop(link.backend);
+            let outcome = within(&what, relay).await.unwrap();
+            assert_eq!(outcome.end, End::Closed, "{what}");
+        }
+    }
+    assert_eq!(bench.sockmap.sockets(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_other_end_resets_both() {
     let bench = Bench::new();

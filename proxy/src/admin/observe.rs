@@ -73,9 +73,7 @@ pub(super) fn country_policy(
             denied: count.map_or(0, |c| c.denied),
         }
     };
-    let others = policy
-        .others
-        .map_or(pb::Action::Unspecified, action_out);
+    let others = policy.others.map_or(pb::Action::Unspecified, action_out);
     Ok(pb::CountryPolicy {
         rules: policy.listed.iter().map(rule).collect(),
         only: policy.others.is_some(),
@@ -92,7 +90,10 @@ pub(super) fn rate_limits(control: &Control) -> Result<pb::RateLimits, Status> {
         found.map_or(0, |(_, count)| count.packets)
     };
     Ok(pb::RateLimits {
-        connections: Some(rate_out(limits.connections, exceeded(rule::RATE_CONNECTIONS))),
+        connections: Some(rate_out(
+            limits.connections,
+            exceeded(rule::RATE_CONNECTIONS),
+        )),
         packets: Some(rate_out(limits.packets, exceeded(rule::RATE_PACKETS))),
     })
 }

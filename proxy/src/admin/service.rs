@@ -7,8 +7,8 @@ use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 
 use super::{
     convert::{
-        address_in, audit_out, countries_in, listener_in, listener_out, missing, rates_in, route_in,
-        route_key_in, route_out, rule_in, rule_key_in, rule_kind_in, rule_out,
+        address_in, audit_out, countries_in, listener_in, listener_out, missing, rates_in,
+        route_in, route_key_in, route_out, rule_in, rule_key_in, rule_kind_in, rule_out,
     },
     explain, observe,
 };
@@ -223,7 +223,13 @@ impl Admin for AdminService {
                 .add_rules(&actor, &rules, message.replace)
                 .map_err(refused)?;
             let out = stored.into_iter().map(|rule| {
-                rule_out(&CountedRule { rule, count: Count::default() }, now)
+                rule_out(
+                    &CountedRule {
+                        rule,
+                        count: Count::default(),
+                    },
+                    now,
+                )
             });
             Ok(pb::AddRulesResponse {
                 rules: out.collect(),

@@ -207,6 +207,10 @@ mod tests {
         });
         assert_eq!(only[at_index(at)], 0, "the listed pass");
         let drop = action_code(Action::Drop);
-        assert_eq!((only[at_index(de)], only[0]), (drop, drop), "all others, and the unknown, do not");
+        assert_eq!(
+            (only[at_index(de)], only[0]),
+            (drop, drop),
+            "all others, and the unknown, do not"
+        );
     }
 }

@@ -14,7 +14,10 @@ pub(crate) type Seen = (Option<String>, Vec<Vec<u8>>);
 
 pub(crate) fn seen(hello: &ClientHello) -> Seen {
     let protocols = hello.alpn.iter().map(|p| p.to_vec()).collect();
-    (hello.sni.as_ref().map(|name| name.as_str().to_owned()), protocols)
+    (
+        hello.sni.as_ref().map(|name| name.as_str().to_owned()),
+        protocols,
+    )
 }
 
 /// Everything at once.
@@ -26,7 +29,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<ClientHello>, HelloError> {
 pub(crate) fn read_bytewise(bytes: &[u8]) -> Result<Option<ClientHello>, HelloError> {
     let mut reader = Reader::default();
     for end in 0..bytes.len() {
-        assert_eq!(reader.advance(&bytes[..end])?, None, "{end} of {} bytes", bytes.len());
+        assert_eq!(
+            reader.advance(&bytes[..end])?,
+            None,
+            "{end} of {} bytes",
+            bytes.len()
+        );
     }
     reader.advance(bytes)
 }
@@ -34,9 +42,13 @@ pub(crate) fn read_bytewise(bytes: &[u8]) -> Result<Option<ClientHello>, HelloEr
 pub(crate) fn seen_by_tls_parser(message: &[u8]) -> Seen {
     let (rest, parsed) = tls_parser::parse_tls_message_handshake(message).unwrap();
     assert!(rest.is_empty());
-    let TlsMessage::Handshake(TlsMessageHandshake::ClientHello(hello)) = parsed else { panic!("{parsed:?}") };
+    let TlsMessage::Handshake(TlsMessageHandshake::ClientHello(hello)) = parsed else {
+        panic!("{parsed:?}")
+    };
     let mut seen = (None, Vec::new());
-    let Some(extensions) = hello.ext else { return seen };
+    let Some(extensions) = hello.ext else {
+        return seen;
+    };
     let (rest, extensions) = tls_parser::parse_tls_client_hello_extensions(extensions).unwrap();
     assert!(rest.is_empty());
     for extension in extensions {
@@ -44,9 +56,15 @@ pub(crate) fn seen_by_tls_parser(message: &[u8]) -> Seen {
             TlsExtension::SNI(names) => {
                 assert_eq!(names.len(), 1);
                 // tls-parser gives the bytes as they are; here names are lower-cased.
-                seen.0 = Some(String::from_utf8(names[0].1.to_vec()).unwrap().to_ascii_lowercase());
+                seen.0 = Some(
+                    String::from_utf8(names[0].1.to_vec())
+                        .unwrap()
+                        .to_ascii_lowercase(),
+                );
             }
-            TlsExtension::ALPN(protocols) => seen.1 = protocols.iter().map(|p| p.to_vec()).collect(),
+            TlsExtension::ALPN(protocols) => {
+                seen.1 = protocols.iter().map(|p| p.to_vec()).collect()
+            }
             _ => {}
         }
     }
@@ -61,8 +79,16 @@ pub(crate) fn seen_by_rustls(bytes: &[u8]) -> Result<Option<Seen>, String> {
         acceptor.read_tls(&mut rest).map_err(|e| e.to_string())?;
         if let Some(accepted) = acceptor.accept().map_err(|(e, _)| e.to_string())? {
             let hello = accepted.client_hello();
-            let protocols = hello.alpn().into_iter().flatten().map(<[u8]>::to_vec).collect();
-            return Ok(Some((hello.server_name().map(str::to_ascii_lowercase), protocols)));
+            let protocols = hello
+                .alpn()
+                .into_iter()
+                .flatten()
+                .map(<[u8]>::to_vec)
+                .collect();
+            return Ok(Some((
+                hello.server_name().map(str::to_ascii_lowercase),
+                protocols,
+            )));
         }
     }
     Ok(None)
@@ -76,7 +102,8 @@ pub(crate) fn rustls_hello(name: &str, protocols: &[Vec<u8>]) -> Vec<u8> {
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     config.alpn_protocols = protocols.to_vec();
-    let mut client = ClientConnection::new(Arc::new(config), name.to_owned().try_into().unwrap()).unwrap();
+    let mut client =
+        ClientConnection::new(Arc::new(config), name.to_owned().try_into().unwrap()).unwrap();
     let mut bytes = Vec::new();
     client.write_tls(&mut bytes).unwrap();
     bytes

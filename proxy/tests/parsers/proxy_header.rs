@@ -18,8 +18,17 @@ fn words() -> impl Strategy<Value = Vec<String>> {
         1 => "01\\.2\\.3\\.4|1\\.2\\.3|::1%lo|1\\.2\\.3\\.4\\.|:::|",
     ];
     let port = prop_oneof![8 => any::<u16>().prop_map(|p| p.to_string()), 1 => "65536|00|01|\\+1|-1||80\\r|0x50"];
-    (family, address.clone(), address, port.clone(), port, prop::option::weighted(0.1, "x| "))
-        .prop_map(|(family, a, b, p, q, more)| [family, a, b, p, q].into_iter().chain(more).collect())
+    (
+        family,
+        address.clone(),
+        address,
+        port.clone(),
+        port,
+        prop::option::weighted(0.1, "x| "),
+    )
+        .prop_map(|(family, a, b, p, q, more)| {
+            [family, a, b, p, q].into_iter().chain(more).collect()
+        })
 }
 
 /// v2 headers: addresses, TLVs, sometimes with fields that do not fit.
@@ -30,14 +39,23 @@ fn v2_headers() -> impl Strategy<Value = Vec<u8>> {
         2 => prop::sample::select(vec![0, 0x12, 0x22, 0x31, 0x32, 0x01, 0x10]),
         1 => any::<u8>(),
     ];
-    let kind = prop_oneof![prop::sample::select(vec![1_u8, 2, 4, 5, 0x20, 0x30]), any::<u8>()];
+    let kind = prop_oneof![
+        prop::sample::select(vec![1_u8, 2, 4, 5, 0x20, 0x30]),
+        any::<u8>()
+    ];
     let value = prop_oneof![
         crate::wire::names().prop_map(String::into_bytes),
         prop::collection::vec(any::<u8>(), 0..40),
     ];
     let tlvs = prop::collection::vec((kind, value), 0..5);
-    (command, family, prop::array::uniform32(any::<u8>()), tlvs, prop::collection::vec(any::<u8>(), 0..4)).prop_map(
-        |(command, family, addresses, tlvs, garbage)| {
+    (
+        command,
+        family,
+        prop::array::uniform32(any::<u8>()),
+        tlvs,
+        prop::collection::vec(any::<u8>(), 0..4),
+    )
+        .prop_map(|(command, family, addresses, tlvs, garbage)| {
             let size = match family >> 4 {
                 1 => 12,
                 2 => 36,
@@ -53,8 +71,7 @@ fn v2_headers() -> impl Strategy<Value = Vec<u8>> {
                 body.extend(garbage);
             }
             header(command, family, &body)
-        },
-    )
+        })
 }
 
 fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
@@ -62,7 +79,13 @@ fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
 }
 
 fn header(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
-    [SIGNATURE, &[command, family], &(body.len() as u16).to_be_bytes(), body].concat()
+    [
+        SIGNATURE,
+        &[command, family],
+        &(body.len() as u16).to_be_bytes(),
+        body,
+    ]
+    .concat()
 }
 
 fn canonical(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
@@ -73,19 +96,25 @@ fn canonical(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
 fn ends_v1(addresses: v1::Addresses) -> Option<(SocketAddr, SocketAddr)> {
     match addresses {
         v1::Addresses::Unknown => None,
-        v1::Addresses::Tcp4(a) => {
-            Some((canonical(a.source_address, a.source_port), canonical(a.destination_address, a.destination_port)))
-        }
-        v1::Addresses::Tcp6(a) => {
-            Some((canonical(a.source_address, a.source_port), canonical(a.destination_address, a.destination_port)))
-        }
+        v1::Addresses::Tcp4(a) => Some((
+            canonical(a.source_address, a.source_port),
+            canonical(a.destination_address, a.destination_port),
+        )),
+        v1::Addresses::Tcp6(a) => Some((
+            canonical(a.source_address, a.source_port),
+            canonical(a.destination_address, a.destination_port),
+        )),
     }
 }
 
 fn ends(header: &Header) -> Option<(SocketAddr, SocketAddr)> {
     match header {
         Header::Local => None,
-        Header::Proxied { source, destination, .. } => Some((*source, *destination)),
+        Header::Proxied {
+            source,
+            destination,
+            ..
+        } => Some((*source, *destination)),
     }
 }
 
@@ -95,12 +124,14 @@ fn ends_v2(header: &v2::Header<'_>) -> Option<(SocketAddr, SocketAddr)> {
         return None;
     }
     match header.addresses {
-        v2::Addresses::IPv4(a) => {
-            Some((canonical(a.source_address, a.source_port), canonical(a.destination_address, a.destination_port)))
-        }
-        v2::Addresses::IPv6(a) => {
-            Some((canonical(a.source_address, a.source_port), canonical(a.destination_address, a.destination_port)))
-        }
+        v2::Addresses::IPv4(a) => Some((
+            canonical(a.source_address, a.source_port),
+            canonical(a.destination_address, a.destination_port),
+        )),
+        v2::Addresses::IPv6(a) => Some((
+            canonical(a.source_address, a.source_port),
+            canonical(a.destination_address, a.destination_port),
+        )),
         v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
     }
 }
@@ -114,7 +145,11 @@ fn stricter_v2(theirs: &v2::Header<'_>) -> bool {
         || theirs.tlvs().any(|tlv| match tlv {
             Err(_) => true,
             Ok(tlv) if tlv.kind == 1 => tlv.value.len() > 255,
-            Ok(tlv) => tlv.kind == 3 || (tlv.kind == 2 && mc_proxy::hostname::Hostname::from_bytes(&tlv.value).is_err()),
+            Ok(tlv) => {
+                tlv.kind == 3
+                    || (tlv.kind == 2
+                        && mc_proxy::hostname::Hostname::from_bytes(&tlv.value).is_err())
+            }
         })
 }
 
@@ -123,10 +158,25 @@ fn check_v2(bytes: &[u8]) -> Result<(), TestCaseError> {
         (Ok(Some((ours, length))), Ok(theirs)) => {
             prop_assert_eq!(length, theirs.len());
             prop_assert_eq!(ends(&ours), ends_v2(&theirs));
-            if let Header::Proxied { authority, alpn, .. } = &ours {
-                let last = |kind| theirs.tlvs().flatten().filter(|tlv| tlv.kind == kind).last().map(|t| t.value.to_vec());
+            if let Header::Proxied {
+                authority, alpn, ..
+            } = &ours
+            {
+                let last = |kind| {
+                    theirs
+                        .tlvs()
+                        .flatten()
+                        .filter(|tlv| tlv.kind == kind)
+                        .last()
+                        .map(|t| t.value.to_vec())
+                };
                 prop_assert_eq!(alpn.as_ref().map(|a| a.to_vec()), last(1));
-                let name = last(2).map(|n| String::from_utf8(n).unwrap().trim_end_matches('.').to_ascii_lowercase());
+                let name = last(2).map(|n| {
+                    String::from_utf8(n)
+                        .unwrap()
+                        .trim_end_matches('.')
+                        .to_ascii_lowercase()
+                });
                 prop_assert_eq!(authority.as_ref().map(|a| a.as_str().to_owned()), name);
             }
         }
@@ -134,7 +184,10 @@ fn check_v2(bytes: &[u8]) -> Result<(), TestCaseError> {
         (Ok(Some((ours, _))), Err(_)) => prop_assert!(ours == Header::Local && bytes[12] == 0x20),
         (Ok(None), Ok(_)) => prop_assert!(false, "ppp has enough"),
         (Ok(None), Err(e)) => prop_assert!(
-            matches!(e, v2::ParseError::Incomplete(_) | v2::ParseError::Partial(..)) || bytes.get(12) == Some(&0x20),
+            matches!(
+                e,
+                v2::ParseError::Incomplete(_) | v2::ParseError::Partial(..)
+            ) || bytes.get(12) == Some(&0x20),
             "ppp refuses at once: {e}"
         ),
         (Err(e), Ok(theirs)) => prop_assert!(stricter_v2(&theirs), "{e}, but ppp reads {theirs:?}"),
@@ -263,7 +316,17 @@ proptest! {
 /// By table, unlike the one under test.
 fn crc32c(bytes: &[u8]) -> u32 {
     let table: Vec<u32> = (0..256_u32)
-        .map(|n| (0..8).fold(n, |c, _| if c & 1 == 1 { c >> 1 ^ 0x82f6_3b78 } else { c >> 1 }))
+        .map(|n| {
+            (0..8).fold(n, |c, _| {
+                if c & 1 == 1 {
+                    c >> 1 ^ 0x82f6_3b78
+                } else {
+                    c >> 1
+                }
+            })
+        })
         .collect();
-    !bytes.iter().fold(!0, |crc, byte| table[usize::from(crc as u8 ^ byte)] ^ crc >> 8)
+    !bytes.iter().fold(!0, |crc, byte| {
+        table[usize::from(crc as u8 ^ byte)] ^ crc >> 8
+    })
 }

@@ -44,7 +44,11 @@ fn capture(program: &str, arguments: &[&str]) -> Vec<u8> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = Vec::new();
     let mut reader = Reader::default();
-    while reader.advance(&bytes).unwrap_or_else(|e| panic!("{program}: {e}: {bytes:02x?}")).is_none() {
+    while reader
+        .advance(&bytes)
+        .unwrap_or_else(|e| panic!("{program}: {e}: {bytes:02x?}"))
+        .is_none()
+    {
         let mut buffer = [0; 256];
         let n = stream.read(&mut buffer).unwrap();
         assert_ne!(n, 0, "{program} closed after {bytes:02x?}");
@@ -76,36 +80,136 @@ fn accept(listener: &TcpListener, client: &mut Client, program: &str) -> TcpStre
 fn names_and_protocols_of_real_clients() {
     const S_CLIENT: [&str; 3] = ["s_client", "-connect", "127.0.0.1:PORT"];
     let openssl = |more: &[&'static str]| [&S_CLIENT[..], more].concat();
-    let post_quantum = Command::new("openssl").args(["list", "-kem-algorithms"]).output().expect("openssl is needed");
+    let post_quantum = Command::new("openssl")
+        .args(["list", "-kem-algorithms"])
+        .output()
+        .expect("openssl is needed");
     let post_quantum = String::from_utf8_lossy(&post_quantum.stdout).contains("X25519MLKEM768");
     let curl = |more: &[&'static str]| {
-        let common = ["-sk", "--noproxy", "*", "--resolve", "curl.example:PORT:127.0.0.1"];
+        let common = [
+            "-sk",
+            "--noproxy",
+            "*",
+            "--resolve",
+            "curl.example:PORT:127.0.0.1",
+        ];
         [&common[..], more].concat()
     };
     let mut rows = vec![
-        ("curl", "curl, HTTP/2", curl(&["--http2", "https://curl.example:PORT/"]), Some("curl.example"), "h2 http/1.1"),
-        ("curl", "curl, HTTP/1.1", curl(&["--http1.1", "https://curl.example:PORT/"]), Some("curl.example"), "http/1.1"),
-        ("curl", "curl, no ALPN", curl(&["--no-alpn", "https://CURL.Example:PORT/"]), Some("curl.example"), ""),
-        ("curl", "curl to an address", curl(&["--no-alpn", "https://127.0.0.1:PORT/"]), None, ""),
-        ("curl", "curl, TLS 1.2", curl(&["--no-alpn", "--tls-max", "1.2", "https://curl.example:PORT/"]), Some("curl.example"), ""),
-        ("openssl", "s_client", openssl(&["-servername", "Openssl.Example", "-alpn", "h2,x"]), Some("openssl.example"), "h2 x"),
-        ("openssl", "without a name", openssl(&["-noservername"]), None, ""),
-        ("openssl", "TLS 1.2", openssl(&["-tls1_2", "-servername", "a_b.example"]), Some("a_b.example"), ""),
-        ("openssl", "classical groups", openssl(&["-groups", "X25519:P-256", "-servername", "c.example"]), Some("c.example"), ""),
-        ("openssl", "small records", openssl(&["-split_send_frag", "512", "-max_send_frag", "512", "-servername", "f.example"]), Some("f.example"), ""),
+        (
+            "curl",
+            "curl, HTTP/2",
+            curl(&["--http2", "https://curl.example:PORT/"]),
+            Some("curl.example"),
+            "h2 http/1.1",
+        ),
+        (
+            "curl",
+            "curl, HTTP/1.1",
+            curl(&["--http1.1", "https://curl.example:PORT/"]),
+            Some("curl.example"),
+            "http/1.1",
+        ),
+        (
+            "curl",
+            "curl, no ALPN",
+            curl(&["--no-alpn", "https://CURL.Example:PORT/"]),
+            Some("curl.example"),
+            "",
+        ),
+        (
+            "curl",
+            "curl to an address",
+            curl(&["--no-alpn", "https://127.0.0.1:PORT/"]),
+            None,
+            "",
+        ),
+        (
+            "curl",
+            "curl, TLS 1.2",
+            curl(&[
+                "--no-alpn",
+                "--tls-max",
+                "1.2",
+                "https://curl.example:PORT/",
+            ]),
+            Some("curl.example"),
+            "",
+        ),
+        (
+            "openssl",
+            "s_client",
+            openssl(&["-servername", "Openssl.Example", "-alpn", "h2,x"]),
+            Some("openssl.example"),
+            "h2 x",
+        ),
+        (
+            "openssl",
+            "without a name",
+            openssl(&["-noservername"]),
+            None,
+            "",
+        ),
+        (
+            "openssl",
+            "TLS 1.2",
+            openssl(&["-tls1_2", "-servername", "a_b.example"]),
+            Some("a_b.example"),
+            "",
+        ),
+        (
+            "openssl",
+            "classical groups",
+            openssl(&["-groups", "X25519:P-256", "-servername", "c.example"]),
+            Some("c.example"),
+            "",
+        ),
+        (
+            "openssl",
+            "small records",
+            openssl(&[
+                "-split_send_frag",
+                "512",
+                "-max_send_frag",
+                "512",
+                "-servername",
+                "f.example",
+            ]),
+            Some("f.example"),
+            "",
+        ),
     ];
     if post_quantum {
-        rows.push(("openssl", "post-quantum", openssl(&["-groups", "X25519MLKEM768", "-servername", "pq.example"]), Some("pq.example"), ""));
+        rows.push((
+            "openssl",
+            "post-quantum",
+            openssl(&["-groups", "X25519MLKEM768", "-servername", "pq.example"]),
+            Some("pq.example"),
+            "",
+        ));
     } else {
-        println!("this OpenSSL has no X25519MLKEM768: post-quantum hellos come from rustls only (hello.rs)");
+        println!(
+            "this OpenSSL has no X25519MLKEM768: post-quantum hellos come from rustls only (hello.rs)"
+        );
     }
     for (program, description, arguments, name, protocols) in rows {
         let bytes = capture(program, &arguments);
         let got = read_bytewise(&bytes).unwrap().expect(description);
-        let protocols: Vec<Vec<u8>> = protocols.split_whitespace().map(|p| p.as_bytes().to_vec()).collect();
+        let protocols: Vec<Vec<u8>> = protocols
+            .split_whitespace()
+            .map(|p| p.as_bytes().to_vec())
+            .collect();
         let wanted = (name.map(str::to_owned), protocols);
         assert_eq!(seen(&got), wanted, "{description}");
-        assert_eq!(seen_by_tls_parser(&message_of(&bytes)), wanted, "{description}: tls-parser");
-        assert_eq!(seen_by_rustls(&bytes).unwrap().expect(description), wanted, "{description}: rustls");
+        assert_eq!(
+            seen_by_tls_parser(&message_of(&bytes)),
+            wanted,
+            "{description}: tls-parser"
+        );
+        assert_eq!(
+            seen_by_rustls(&bytes).unwrap().expect(description),
+            wanted,
+            "{description}: rustls"
+        );
     }
 }

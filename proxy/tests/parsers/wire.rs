@@ -22,13 +22,24 @@ pub(crate) struct Hello {
 impl Hello {
     /// The handshake message, header included.
     pub(crate) fn message(&self) -> Vec<u8> {
-        let mut extensions: Vec<Vec<u8>> = self.others.iter().map(|(kind, body)| extension(*kind, body)).collect();
+        let mut extensions: Vec<Vec<u8>> = self
+            .others
+            .iter()
+            .map(|(kind, body)| extension(*kind, body))
+            .collect();
         let mut insert = |bytes| extensions.insert(self.place.index(extensions.len() + 1), bytes);
         if let Some(name) = &self.name {
-            insert(extension(0, &vector16(&[&[0][..], &vector16(name.as_bytes())].concat())));
+            insert(extension(
+                0,
+                &vector16(&[&[0][..], &vector16(name.as_bytes())].concat()),
+            ));
         }
         if !self.protocols.is_empty() {
-            let list: Vec<u8> = self.protocols.iter().flat_map(|p| [&[p.len() as u8][..], p].concat()).collect();
+            let list: Vec<u8> = self
+                .protocols
+                .iter()
+                .flat_map(|p| [&[p.len() as u8][..], p].concat())
+                .collect();
             insert(extension(16, &vector16(&list)));
         }
         let body = [
@@ -46,7 +57,11 @@ impl Hello {
 }
 
 fn vector16(content: &[u8]) -> Vec<u8> {
-    [&u16::try_from(content.len()).unwrap().to_be_bytes()[..], content].concat()
+    [
+        &u16::try_from(content.len()).unwrap().to_be_bytes()[..],
+        content,
+    ]
+    .concat()
 }
 
 fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
@@ -55,7 +70,11 @@ fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
 
 /// A message in records that end at these places.
 pub(crate) fn records(version: u8, message: &[u8], cuts: &[Index]) -> Vec<u8> {
-    let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(message.len())).filter(|end| *end > 0).collect();
+    let mut ends: Vec<usize> = cuts
+        .iter()
+        .map(|cut| cut.index(message.len()))
+        .filter(|end| *end > 0)
+        .collect();
     ends.push(message.len());
     ends.sort_unstable();
     ends.dedup();
@@ -98,13 +117,15 @@ pub(crate) fn hellos() -> impl Strategy<Value = Hello> {
         prop::collection::btree_map(unknown, body, 0..12),
         any::<Index>(),
     )
-        .prop_map(|(record_version, session_id, suites, name, protocols, others, place)| Hello {
-            record_version,
-            session_id,
-            suites,
-            name,
-            protocols,
-            others: others.into_iter().collect(),
-            place,
-        })
+        .prop_map(
+            |(record_version, session_id, suites, name, protocols, others, place)| Hello {
+                record_version,
+                session_id,
+                suites,
+                name,
+                protocols,
+                others: others.into_iter().collect(),
+                place,
+            },
+        )
 }
