@@ -17,6 +17,7 @@ use mc_proxy::{
         Traffic,
     },
 };
+use mc_testkit::netns::Namespace;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -427,6 +428,29 @@ async fn slow_reader_gets_exact_bytes() {
             "{what}"
         );
     }
+}
+
+/// Segments that its own queue drops are counted as sent, and sent again; receivers see retransmissions.
+#[test]
+fn a_device_that_drops_changes_nothing() {
+    let bench = Bench::new();
+    let namespace = Namespace::new("drop").unwrap();
+    let tbf = "qdisc replace dev lo root tbf rate 500mbit burst 80k limit 90k";
+    let status = namespace.command("tc").args(tbf.split(' ')).status();
+    assert!(status.unwrap().success(), "tc {tbf}");
+    let runtime = namespace.runtime().unwrap();
+    for engine in &bench.engines {
+        let many = (0..24u64).map(|i| {
+            let engine = engine.clone();
+            let (up, down) = (1_000_000 + 1000 * i as usize, 300_000);
+            runtime.spawn(async move { exchange(&engine, i, up, down, 700 << (i % 7)).await })
+        });
+        for task in many.collect::<Vec<_>>() {
+            runtime.block_on(task).unwrap();
+        }
+    }
+    assert_eq!(bench.sockmap.sockets(), 0);
+    drop(runtime);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

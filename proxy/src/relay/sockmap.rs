@@ -2,7 +2,7 @@
 //!
 //! A redirect has no backpressure: what the destination does not take is queued in kernel memory without bound. So the
 //! program redirects only within a credit ([`CAP`] beyond what the destination's send queue has taken, read from
-//! `TCP_INFO`). Beyond it the program *pauses* the direction: all goes to the source's own receive queue, whose window
+//! the socket). Beyond it the program *pauses* the direction: all goes to the source's own receive queue, whose window
 //! closes. Userland relays that like `copy`, after everything redirected has gone out. To go back it writes how many
 //! passed bytes it has delivered; the program redirects again only if it passed none since. The program runs under the
 //! source's lock, so the handover has no race and the socket never leaves the map.
