@@ -10,6 +10,10 @@
 //! The bound is the program's: however late userland is, no more than the credit is in flight. Userland
 //! polls only to renew credit (backing off to [`MAX_TICK`]); the kernel wakes it for FIN, RST and paused data.
 //!
+//! The verdict gets whole skbs whatever was read of them, and retransmissions that overlap; the program cuts off what
+//! was there before by sequence number (see `ebpf/programs/src/relay.rs`), for which the loader gives it the offset of
+//! `copied_seq` from the kernel's BTF. What it cannot relay exactly it marks, and the connection is reset.
+//!
 //! Rejected: taking the source out of the map to pause it, from userland that polls. Its bound is the
 //! poll's latency, and bytes passed under the verdict are not accounted for by the plain receive path afterwards.
 

@@ -1,6 +1,8 @@
 //! Both engines against real sockets: exact bytes, half-close, resets, limits, stalled readers.
 #![allow(missing_docs)]
 
+mod repair;
+
 use std::{
     io,
     sync::{
@@ -286,6 +288,37 @@ async fn a_segment_read_in_part_is_not_sent_again() {
             link.client.shutdown().await.unwrap();
             let got = within(&what, receive(&mut link.backend)).await.unwrap();
             assert_same(&got, &data[taken..], &what);
+            drop(link.backend);
+            let outcome = within(&what, relay).await.unwrap();
+            assert_eq!(outcome.end, End::Closed, "{what}");
+        }
+    }
+    assert_eq!(bench.sockmap.sockets(), 0);
+}
+
+/// A retransmission that joins a segment that arrived with one that did not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overlapping_retransmission_is_not_sent_twice() {
+    let bench = Bench::new();
+    let data = bytes(5, 60_000);
+    for engine in &bench.engines {
+        for (first, overlap) in [(100, 1), (1000, 1000), (20_000, 4200)] {
+            let what = format!("{} {first} bytes, {overlap} again", engine.name());
+            let mut link = link(Limits::default(), None).await;
+            let relay = link.start(engine);
+            link.client.write_all(&data[..first]).await.unwrap();
+            let mut got = vec![0; first];
+            within(&what, link.backend.read_exact(&mut got))
+                .await
+                .unwrap();
+            let client = link.client.into_std().unwrap();
+            let client = repair::rewind(client, u32::try_from(overlap).unwrap());
+            client.set_nonblocking(true).unwrap();
+            let mut client = TcpStream::from_std(client).unwrap();
+            client.write_all(&data[first - overlap..]).await.unwrap();
+            client.shutdown().await.unwrap();
+            got.extend(within(&what, receive(&mut link.backend)).await.unwrap());
+            assert_same(&got, &data, &what);
             drop(link.backend);
             let outcome = within(&what, relay).await.unwrap();
             assert_eq!(outcome.end, End::Closed, "{what}");
