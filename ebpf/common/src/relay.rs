@@ -10,6 +10,9 @@ pub const CAP: u64 = 4 * 1024 * 1024;
 /// Charged per skb on top of its bytes, so that one-byte segments cannot hold gigabytes in headers.
 pub const SKB_CHARGE: u64 = 1024;
 
+/// Stands for an offset in a kernel struct that is not known.
+pub const NO_OFFSET: u32 = u32::MAX;
+
 /// Value of `RELAY_FLOWS`: written by the program only.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,7 +25,14 @@ pub struct Flow {
     pub passed: u64,
     /// 1 = everything goes to userland until [`Credit::resume_at`] equals `passed`.
     pub paused: u64,
+    /// [`STARTED`] plus the sequence number after the last byte seen; 0 before the first.
+    pub next: u64,
+    /// 1 = the program met what it cannot relay and dropped it: the connection must be reset.
+    pub broken: u64,
 }
+
+/// See [`Flow::next`].
+pub const STARTED: u64 = 1 << 32;
 
 /// Value of `RELAY_CREDITS`: written by userland only.
 #[repr(C)]
@@ -37,4 +47,4 @@ pub struct Credit {
     pub resume_at: u64,
 }
 
-map_types!(Flow = 32, Credit = 24);
+map_types!(Flow = 48, Credit = 24);

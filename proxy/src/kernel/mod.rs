@@ -1,6 +1,7 @@
 //! Loading the eBPF object. The only place that knows how maps are pinned; each area takes its own maps
 //! out of [`Kernel`].
 
+mod btf;
 mod link;
 mod netlink;
 
@@ -15,7 +16,7 @@ use aya::{
     pin::PinError,
     programs::{ProgramError, links::LinkError},
 };
-use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP};
+use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP, relay::NO_OFFSET};
 
 pub use link::{LinkMode, LinkStatus, detach, links};
 
@@ -150,7 +151,11 @@ impl Kernel {
             path: pins.clone(),
             source,
         })?;
+        let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+        // Without it the verifier refuses the program that needs it, and only that.
+        let copied_seq = btf::member_offset(&types, "tcp_sock", "copied_seq").unwrap_or(NO_OFFSET);
         let ebpf = EbpfLoader::new()
+            .override_global("COPIED_SEQ_OFFSET", &copied_seq, true)
             .default_map_pin_directory(&pins)
             // aya-ebpf's BTF maps cannot say that they want to be pinned.
             .map_pin_path(GEO_MAP, pins.join(GEO_MAP))

@@ -2,13 +2,17 @@
 //!
 //! A redirect has no backpressure: what the destination does not take is queued in kernel memory without bound. So the
 //! program redirects only within a credit ([`CAP`] beyond what the destination's send queue has taken, read from
-//! `TCP_INFO`). Beyond it the program *pauses* the direction: all goes to the source's own receive queue, whose window
+//! the socket). Beyond it the program *pauses* the direction: all goes to the source's own receive queue, whose window
 //! closes. Userland relays that like `copy`, after everything redirected has gone out. To go back it writes how many
 //! passed bytes it has delivered; the program redirects again only if it passed none since. The program runs under the
 //! source's lock, so the handover has no race and the socket never leaves the map.
 //!
 //! The bound is the program's: however late userland is, no more than the credit is in flight. Userland
 //! polls only to renew credit (backing off to [`MAX_TICK`]); the kernel wakes it for FIN, RST and paused data.
+//!
+//! The verdict gets whole skbs whatever was read of them, and retransmissions that overlap; the program cuts off what
+//! was there before by sequence number (see `ebpf/programs/src/relay.rs`), for which the loader gives it the offset of
+//! `copied_seq` from the kernel's BTF. What it cannot relay exactly it marks, and the connection is reset.
 //!
 //! Rejected: taking the source out of the map to pause it, from userland that polls. Its bound is the
 //! poll's latency, and bytes passed under the verdict are not accounted for by the plain receive path afterwards.

@@ -115,8 +115,11 @@ fn two_hundred_concurrent_transfers_are_exact_in_both_directions() -> Result<()>
             "mc_proxy_engine_total",
             &[&format!("engine=\"{engine}\""), "fallback=\"\""],
         )?;
+        // The kernel takes no socket whose client has finished already, as one with a short upload may have.
+        let finished = world.metric("mc_proxy_engine_total", &["fallback=\"not_established\""])?;
+        let short = if engine == "copy" { 0.0 } else { finished };
         ensure!(
-            used >= 190.0,
+            used >= 100.0 && used + short >= 200.0,
             "{engine} was used for {used} of 200 transfers\n{}",
             world.metrics()?
         );

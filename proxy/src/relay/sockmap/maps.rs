@@ -122,8 +122,9 @@ impl Pair {
                 .cookie()
                 .map_err(|_| Refused("cookie"))
         };
-        let queued =
-            |s: &TcpStream| sys::bytes_queued(s).map_err(|_: io::Error| Refused("tcp_info"));
+        let queued = |s: &TcpStream| {
+            sys::bytes_queued_exactly(s).map_err(|_: io::Error| Refused("tcp_info"))
+        };
         let pair = Self {
             client: cookie(client)?,
             backend: cookie(backend)?,

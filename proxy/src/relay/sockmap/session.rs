@@ -205,13 +205,12 @@ impl Direction {
         if !self.redirecting {
             return Ok(());
         }
-        let flow = ends.tables.flow(self.source);
         let before = self.flow.redirected;
+        let flow = self.load(ends)?;
         if flow.redirected > before {
             ends.counter.fetch_add(flow.redirected - before, Relaxed);
             *moved = true;
         }
-        self.flow = flow;
         if self.mark.0 < flow.redirected || self.limit < flow.charged + CAP {
             let drained = self.drained(ends)?;
             if drained >= self.mark.0 && self.limit < self.mark.1 + CAP {
@@ -227,6 +226,14 @@ impl Direction {
             }
         }
         Ok(())
+    }
+
+    fn load(&mut self, ends: &Ends<'_>) -> Result<Flow, End> {
+        self.flow = ends.tables.flow(self.source);
+        if self.flow.broken != 0 {
+            return Err(End::Error(ends.sides.0, io::ErrorKind::InvalidData));
+        }
+        Ok(self.flow)
     }
 
     fn grant(&self, ends: &Ends<'_>) {
@@ -246,7 +253,7 @@ impl Direction {
 
     fn flush(&mut self, ends: &Ends<'_>) -> Result<bool, End> {
         if self.redirecting && !self.flushed {
-            self.flow = ends.tables.flow(self.source);
+            self.load(ends)?;
             self.flushed = self.drained(ends)? >= self.flow.redirected;
         }
         Ok(self.flushed || !self.redirecting)
@@ -296,7 +303,7 @@ impl Direction {
                 Ok(0) => {
                     ends.pool.give(buffer);
                     if self.redirecting {
-                        self.flow = ends.tables.flow(self.source);
+                        self.load(ends)?;
                     }
                     // FIN may be seen while passed bytes are on their way to the receive queue.
                     self.eof = self.read >= self.flow.passed;
@@ -331,7 +338,7 @@ impl Direction {
 
     fn finish(&mut self, ends: &Ends<'_>) -> Result<bool, End> {
         if self.redirecting {
-            self.flow = ends.tables.flow(self.source);
+            self.load(ends)?;
             if self.drained(ends)? < self.flow.redirected {
                 return Ok(false);
             }

@@ -1,6 +1,8 @@
 //! Both engines against real sockets: exact bytes, half-close, resets, limits, stalled readers.
 #![allow(missing_docs)]
 
+mod repair;
+
 use std::{
     io,
     sync::{
@@ -17,6 +19,7 @@ use mc_proxy::{
         Traffic,
     },
 };
+use mc_testkit::netns::Namespace;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -266,6 +269,64 @@ async fn queued_before_start_arrives_first() {
     assert_eq!(bench.sockmap.sockets(), 0);
 }
 
+/// What the daemon does with a ClientHello: it reads only as far as it must.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_read_in_part_is_not_sent_again() {
+    let bench = Bench::new();
+    for engine in &bench.engines {
+        for taken in [1, 1999, 30_000, 49_999, 50_000] {
+            let what = format!("{} {taken} bytes read before", engine.name());
+            let mut link = link(Limits::default(), None).await;
+            let data = bytes(3, 200_000);
+            link.client.write_all(&data[..50_000]).await.unwrap();
+            let ours = &mut link.job.as_mut().unwrap().client;
+            let mut before = vec![0; taken];
+            within(&what, ours.read_exact(&mut before)).await.unwrap();
+            assert_same(&before, &data[..taken], &what);
+            let relay = link.start(engine);
+            link.client.write_all(&data[50_000..]).await.unwrap();
+            link.client.shutdown().await.unwrap();
+            let got = within(&what, receive(&mut link.backend)).await.unwrap();
+            assert_same(&got, &data[taken..], &what);
+            drop(link.backend);
+            let outcome = within(&what, relay).await.unwrap();
+            assert_eq!(outcome.end, End::Closed, "{what}");
+        }
+    }
+    assert_eq!(bench.sockmap.sockets(), 0);
+}
+
+/// A retransmission that joins a segment that arrived with one that did not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overlapping_retransmission_is_not_sent_twice() {
+    let bench = Bench::new();
+    let data = bytes(5, 60_000);
+    for engine in &bench.engines {
+        for (first, overlap) in [(100, 1), (1000, 1000), (20_000, 4200)] {
+            let what = format!("{} {first} bytes, {overlap} again", engine.name());
+            let mut link = link(Limits::default(), None).await;
+            let relay = link.start(engine);
+            link.client.write_all(&data[..first]).await.unwrap();
+            let mut got = vec![0; first];
+            within(&what, link.backend.read_exact(&mut got))
+                .await
+                .unwrap();
+            let client = link.client.into_std().unwrap();
+            let client = repair::rewind(client, u32::try_from(overlap).unwrap());
+            client.set_nonblocking(true).unwrap();
+            let mut client = TcpStream::from_std(client).unwrap();
+            client.write_all(&data[first - overlap..]).await.unwrap();
+            client.shutdown().await.unwrap();
+            got.extend(within(&what, receive(&mut link.backend)).await.unwrap());
+            assert_same(&got, &data, &what);
+            drop(link.backend);
+            let outcome = within(&what, relay).await.unwrap();
+            assert_eq!(outcome.end, End::Closed, "{what}");
+        }
+    }
+    assert_eq!(bench.sockmap.sockets(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_other_end_resets_both() {
     let bench = Bench::new();
@@ -400,6 +461,29 @@ async fn slow_reader_gets_exact_bytes() {
             "{what}"
         );
     }
+}
+
+/// Segments that its own queue drops are counted as sent, and sent again; receivers see retransmissions.
+#[test]
+fn a_device_that_drops_changes_nothing() {
+    let bench = Bench::new();
+    let namespace = Namespace::new("drop").unwrap();
+    let tbf = "qdisc replace dev lo root tbf rate 500mbit burst 80k limit 90k";
+    let status = namespace.command("tc").args(tbf.split(' ')).status();
+    assert!(status.unwrap().success(), "tc {tbf}");
+    let runtime = namespace.runtime().unwrap();
+    for engine in &bench.engines {
+        let many = (0..24u64).map(|i| {
+            let engine = engine.clone();
+            let (up, down) = (1_000_000 + 1000 * i as usize, 300_000);
+            runtime.spawn(async move { exchange(&engine, i, up, down, 700 << (i % 7)).await })
+        });
+        for task in many.collect::<Vec<_>>() {
+            runtime.block_on(task).unwrap();
+        }
+    }
+    assert_eq!(bench.sockmap.sockets(), 0);
+    drop(runtime);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
