@@ -366,6 +366,8 @@ fn check_seed(raw: &Raw) -> Result<Seed, (String, String)> {
             comment: r.comment.clone(),
             created: SystemTime::now(),
         };
+        crate::firewall::check_prefix(rule.kind, rule.cidr)
+            .map_err(|e| (format!("rules[{i}].cidr"), e.to_string()))?;
         if seed
             .rules
             .iter()

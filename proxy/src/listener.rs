@@ -99,15 +99,11 @@ impl Listeners {
 
     /// Tries again to bind what could not be bound.
     pub fn retry(&self) {
-        let failed: Vec<Listener> = self
-            .lock()
-            .values()
-            .filter(|e| e.state.is_err())
-            .map(|e| e.listener.clone())
-            .collect();
-        for listener in failed {
-            let address = listener.address;
-            if self.add(listener).is_ok() {
+        // Locked throughout, or one that is removed meanwhile would listen again.
+        let mut entries = self.lock();
+        for (address, entry) in entries.iter_mut().filter(|(_, e)| e.state.is_err()) {
+            if let Ok(socket) = bind(*address) {
+                *entry = self.start(entry.listener.clone(), socket);
                 tracing::info!(%address, "listening at last");
             }
         }

@@ -122,9 +122,17 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
 }
 
 #[tokio::main]
-async fn server(config: Config, log_format: LogFormat) -> anyhow::Result<()> {
+async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()> {
     telemetry::init(&config.log, log_format)?;
-    raise_descriptor_limit();
+    let most = connections_of(raise_descriptor_limit());
+    if config.max_connections > most {
+        tracing::warn!(
+            configured = config.max_connections,
+            used = most,
+            "max_connections is more than the limit of open files allows (two for each connection); raise the limit"
+        );
+        config.max_connections = most;
+    }
     let drain = config.drain_timeout;
     let shutdown = mcdsl::shutdown::Shutdown::new();
     let handle = mc_proxy::start(config).await?;
@@ -151,14 +159,26 @@ async fn server(config: Config, log_format: LogFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two descriptors per connection: take what the hard limit allows.
-fn raise_descriptor_limit() {
+/// Two descriptors per connection: take what the hard limit allows. Returns the limit.
+fn raise_descriptor_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(hard)
+    });
+    raised.unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot raise the limit of open files");
-    }
+        getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+    })
+}
+
+/// Descriptors that are not for connections: maps, listeners, SQLite, the admin API's clients, scrapers.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
+/// Connections that so many descriptors carry. Were it more, clients could take those of the admin API.
+fn connections_of(descriptors: u64) -> u32 {
+    let connections = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    u32::try_from(connections).unwrap_or(u32::MAX).max(1)
 }
 
 #[tokio::main(flavor = "current_thread")]

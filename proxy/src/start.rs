@@ -33,7 +33,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How often bans are swept and lost listeners retried.
+/// How often bans are swept, lost listeners retried and interfaces looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// How often the programs' log is read, when it is on.
@@ -311,11 +311,12 @@ async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         control.listeners.retry();
         let sweeping = Arc::clone(&control);
-        if tokio::task::spawn_blocking(move || sweeping.expire_bans(SystemTime::now()))
-            .await
-            .is_err()
-        {
-            tracing::error!("sweeping bans failed");
+        let swept = tokio::task::spawn_blocking(move || {
+            sweeping.follow_interfaces();
+            sweeping.expire_bans(SystemTime::now());
+        });
+        if swept.await.is_err() {
+            tracing::error!("housekeeping failed");
         }
     }
 }

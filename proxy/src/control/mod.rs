@@ -82,6 +82,8 @@ pub struct Control {
     // Its programs stay loaded, and attachable, as long as it lives.
     kernel: Mutex<Kernel>,
     warnings: Mutex<Vec<String>>,
+    // What is to be filtered, and the index that each had when it was last looked at; empty while detached.
+    filtered: Mutex<Vec<(String, Option<u32>)>>,
     /// When the daemon started.
     pub started: Instant,
 }
@@ -112,6 +114,7 @@ impl Control {
             store: Mutex::new(store),
             kernel: Mutex::new(kernel),
             warnings: Mutex::new(warnings),
+            filtered: Mutex::default(),
             started: Instant::now(),
             config,
         }
@@ -369,23 +372,51 @@ impl Control {
     /// Attaches the firewall to the configured interfaces. One that fails does not keep the daemon down: it is
     /// logged and shown in the status, and the others filter.
     pub fn attach(&self) {
+        let mut filtered = self.filtered();
+        filtered.clear();
         for interface in &self.config.interfaces {
-            match self.kernel().attach(interface) {
-                Ok(status) if status.mode == LinkMode::Native => {
-                    tracing::info!(interface, "firewall attached");
-                }
-                Ok(status) => tracing::warn!(
-                    interface,
-                    mode = status.mode.name(),
-                    detail = status.detail,
-                    "firewall attached"
-                ),
-                Err(error) => tracing::error!(
-                    interface,
-                    error = mcdsl::cli::chain(&error),
-                    "the firewall is not attached: this interface is unfiltered"
-                ),
+            filtered.push((interface.clone(), kernel::index(interface)));
+            self.attach_one(interface);
+        }
+    }
+
+    /// Attaches the firewall to interfaces that have come, or come back as another, since [`Self::attach`]: the link
+    /// of one that was deleted filters nothing.
+    pub fn follow_interfaces(&self) {
+        for (interface, seen) in self.filtered().iter_mut() {
+            let index = kernel::index(interface);
+            if *seen == index {
+                continue;
             }
+            *seen = index;
+            if index.is_some() {
+                self.attach_one(interface);
+            } else {
+                tracing::error!(interface, "the interface is gone, and its filter with it");
+            }
+        }
+    }
+
+    fn filtered(&self) -> MutexGuard<'_, Vec<(String, Option<u32>)>> {
+        self.filtered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attach_one(&self, interface: &str) {
+        match self.kernel().attach(interface) {
+            Ok(status) if status.mode == LinkMode::Native => {
+                tracing::info!(interface, "firewall attached");
+            }
+            Ok(status) => tracing::warn!(
+                interface,
+                mode = status.mode.name(),
+                detail = status.detail,
+                "firewall attached"
+            ),
+            Err(error) => tracing::error!(
+                interface,
+                error = mcdsl::cli::chain(&error),
+                "the firewall is not attached: this interface is unfiltered"
+            ),
         }
     }
 
@@ -395,6 +426,8 @@ impl Control {
     /// If a link or pin cannot be removed.
     pub fn detach(&self, by: &Actor) -> Result<Vec<String>, ControlError> {
         let mut store = self.store();
+        let mut filtered = self.filtered();
+        filtered.clear();
         let interfaces = kernel::detach(&self.config.pin_path)?;
         store.audit(by, "detach", &interfaces.join(" "), "ok")?;
         Ok(interfaces)

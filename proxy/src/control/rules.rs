@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{Control, ControlError};
 use crate::{
     config::UnparsedPolicy,
-    firewall::{Change, Count, action_code},
+    firewall::{Change, Count, action_code, check_prefix},
     geoip::countries,
     spec::{Action, CountryPolicy, RateLimits, Rule, RuleKind},
     store::{Actor, State, Store},
@@ -33,6 +33,10 @@ impl Control {
         rules: &[Rule],
         replace: bool,
     ) -> Result<Vec<Rule>, ControlError> {
+        for rule in rules {
+            check_prefix(rule.kind, rule.cidr)
+                .map_err(|e| ControlError::invalid(("cidr".into(), e.to_string())))?;
+        }
         let mut store = self.store();
         let done = store.add_rules(by, rules, replace)?;
         let changes: Vec<_> = done.value.iter().cloned().map(Change::Set).collect();

@@ -40,21 +40,32 @@ pub fn source(address: IpAddr) -> Source {
 /// A prefix: network bits (IPv4 in the low 32) and length.
 pub(super) type Prefix = (u128, u8);
 
-/// Refuses prefixes that could never match, since their sources are judged as IPv4.
-pub(super) fn check(rule: &Rule) -> Result<(), FirewallError> {
-    if let IpNet::V6(net) = rule.cidr
-        && net.prefix_len() >= 96
+/// Refuses prefixes that could never match, since their sources are judged as IPv4, and bans of more than a host. To be
+/// asked before a rule is stored: the daemon does not start with one that the maps cannot hold.
+///
+/// # Errors
+/// [`FirewallError::Embedded`], [`FirewallError::BanPrefix`].
+pub fn check_prefix(kind: RuleKind, cidr: IpNet) -> Result<(), FirewallError> {
+    // A ban is of the whole /64 that such a source would be in.
+    if let IpNet::V6(net) = cidr
+        && (net.prefix_len() >= 96 || kind == RuleKind::Ban)
         && let Source::V4(_) = source(IpAddr::V6(net.network()))
     {
-        return Err(FirewallError::Embedded(rule.cidr));
+        return Err(FirewallError::Embedded(cidr));
     }
-    let full = match rule.cidr {
+    let full = match cidr {
         IpNet::V4(_) => 32,
         IpNet::V6(_) => 64,
     };
-    if rule.kind == RuleKind::Ban && rule.cidr.prefix_len() != full {
-        return Err(FirewallError::BanPrefix(rule.cidr));
+    if kind == RuleKind::Ban && cidr.prefix_len() != full {
+        return Err(FirewallError::BanPrefix(cidr));
     }
+    Ok(())
+}
+
+/// [`check_prefix`] for a stored rule, which has an id.
+pub(super) fn check(rule: &Rule) -> Result<(), FirewallError> {
+    check_prefix(rule.kind, rule.cidr)?;
     if rule.id < crate::spec::FIRST_RULE_ID || rule.id >= mc_edge_common::firewall::MAX_RULES {
         return Err(FirewallError::RuleId(rule.id));
     }

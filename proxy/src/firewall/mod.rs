@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use maps::Maps;
 use mc_edge_common::firewall::{Config, CountryActions, Filter6Row, GUARDED_WORDS, Rate, action};
 
-pub use compile::{action_code, source};
+pub use compile::{action_code, check_prefix, source};
 pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
 pub use trace::{Step, Trace};
 pub use twin::Admission;

@@ -45,8 +45,12 @@ pub(super) struct Rates(Mutex<(Option<Limiter>, Option<Limiter>)>);
 
 fn limiter(limit: Option<RateLimit>) -> Option<Limiter> {
     let limit = limit?;
-    let quota = Quota::with_period(Duration::from_secs_f64(1.0 / limit.per_second))?
-        .allow_burst(NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN));
+    let interval = Duration::from_secs_f64(1.0 / limit.per_second);
+    // The limiter multiplies both in 64 bits of nanoseconds, unchecked; a burst of centuries is none anyway.
+    let most = u128::from(u64::MAX / 2) / interval.as_nanos().max(1);
+    let burst = u128::from(limit.burst).min(most);
+    let burst = u32::try_from(burst).ok().and_then(NonZeroU32::new);
+    let quota = Quota::with_period(interval)?.allow_burst(burst.unwrap_or(NonZeroU32::MIN));
     Some(Limiter::keyed(quota))
 }
 

@@ -54,6 +54,12 @@ impl LinkMode {
 
 const PREFIX: &str = "link-";
 
+/// The kernel's number for an interface; `None` if there is none of that name.
+#[must_use]
+pub fn index(interface: &str) -> Option<u32> {
+    if_nametoindex(interface).ok()
+}
+
 impl Kernel {
     /// Loads every program through the verifier, attaching none.
     ///
@@ -131,6 +137,12 @@ impl Kernel {
                 id: foreign.program,
             });
         }
+        // A `detach` has taken the directory away.
+        fs::create_dir_all(&self.pins).map_err(|source| KernelError::PinDirectory {
+            path: self.pins.clone(),
+            source,
+        })?;
+        let program = self.firewall()?;
         let refused = |source| KernelError::Attach {
             interface: interface.to_owned(),
             source: Box::new(source),

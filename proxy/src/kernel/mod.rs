@@ -18,7 +18,7 @@ use aya::{
 };
 use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP, relay::NO_OFFSET};
 
-pub use link::{LinkMode, LinkStatus, detach, links};
+pub use link::{LinkMode, LinkStatus, detach, index, links};
 
 /// The object that `build.rs` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MC_EDGE_OBJECT"));

@@ -4,6 +4,7 @@
 //! client ns 10.9.1.2, fd09:1::2 -- c0 [node ns: mc-proxy] b0 -- backend ns 10.9.2.2, fd09:2::2
 //! ```
 
+mod attacks;
 mod backends;
 mod clients;
 mod control;

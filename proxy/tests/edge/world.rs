@@ -125,6 +125,21 @@ impl World {
         Ok(())
     }
 
+    /// [`Self::start`] with no more than so many open files.
+    pub(crate) fn start_limited(&mut self, files: u32) -> Result<()> {
+        let mut command = self.node.command("prlimit");
+        command
+            .arg(format!("--nofile={files}:{files}"))
+            .arg(env!("CARGO_BIN_EXE_mc-proxy"))
+            .arg("--root")
+            .arg(self.dir.path())
+            .arg("server");
+        let mut daemon = Process::start(&mut command)?;
+        daemon.wait_for_output("mc-proxy runs")?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
     pub(crate) fn daemon(&mut self) -> &mut Process {
         self.daemon.as_mut().expect("the daemon was started")
     }

@@ -1,0 +1,180 @@
+//! What an attacker, or an operator on a bad day, tried and must not achieve.
+
+use std::{
+    io::Write as _,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use mc_testkit::{
+    ca::{Ca, KeyExchange},
+    wait_for,
+};
+use nix::sys::signal::Signal;
+
+use crate::{
+    clients::client_hello,
+    world::{CLIENT, World},
+};
+
+const NAME: &str = "attack.example.org";
+
+#[test]
+fn an_absurd_burst_does_not_keep_the_daemon_down() -> Result<()> {
+    let mut world = World::started("")?;
+    let burst = u32::MAX.to_string();
+    let set = [
+        "firewall",
+        "rate",
+        "set",
+        "connections",
+        "1/h",
+        "--burst",
+        &burst,
+    ];
+    world.ctl(&set)?;
+    ensure!(world.probe()? == "pass", "a burst is far from used up");
+    world.daemon().terminate()?;
+    world.start().context("the next start")
+}
+
+#[test]
+fn an_embedded_address_in_the_config_is_refused_before_it_is_stored() -> Result<()> {
+    for cidr in ["::ffff:192.0.2.0/120", "64:ff9b::192.0.2.1/128"] {
+        let rule = format!("[[rules]]\nkind = \"block\"\ncidr = \"{cidr}\"\n");
+        let mut world = World::new(&rule)?;
+        let checked = world.command().arg("check-config").output()?;
+        ensure!(!checked.status.success(), "{cidr}: {checked:?}");
+        ensure!(world.start().is_err(), "{cidr}");
+        let file = world.dir.path().join("mc-proxy.toml");
+        let text = std::fs::read_to_string(&file)?;
+        std::fs::write(&file, text.replace(&rule, ""))?;
+        world.start().context("with the rule gone")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_embedded_address_is_the_callers_mistake_and_never_reaches_the_database() -> Result<()> {
+    let world = World::started("")?;
+    let (_, told) = world.ctl_fails(&["firewall", "block", "64:ff9b::192.0.2.1"])?;
+    ensure!(told.contains("IPv4"), "{told}");
+    let audit = world.ctl(&["--json", "audit"])?;
+    ensure!(!audit.contains("undo"), "{audit}");
+    Ok(())
+}
+
+#[test]
+fn a_listener_comes_back_at_once() -> Result<()> {
+    let world = World::started("")?;
+    for round in 0..40 {
+        world.ctl(&["listener", "remove", "0.0.0.0:443"])?;
+        world
+            .ctl(&["listener", "add", "0.0.0.0:443"])
+            .with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn connections_never_take_the_descriptors_of_the_admin_api() -> Result<()> {
+    let mut world = World::new("")?;
+    world.start_limited(200)?;
+    world.ctl(&["listener", "add", "0.0.0.0:443"])?;
+    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
+    let backend = world.echo(hello.len())?.to_string();
+    let port = ["--port", "443", "--backend", &backend];
+    world.ctl(&[&["route", "add", NAME][..], &port].concat())?;
+    let mut open = Vec::new();
+    for _ in 0..30 {
+        if let Ok(stream) = world.open(&hello)? {
+            open.push(stream);
+        }
+    }
+    // Idle, but open: whatever is left of the table is theirs for the taking.
+    let idle: Vec<_> = world.client.run(|| {
+        (0..300)
+            .filter_map(|_| std::net::TcpStream::connect((crate::world::NODE, 443)).ok())
+            .collect()
+    })?;
+    std::thread::sleep(Duration::from_millis(500));
+    let asked = Instant::now();
+    world.ctl(&["status"]).context("while they are open")?;
+    ensure!(
+        asked.elapsed() < Duration::from_secs(2),
+        "the admin API waited for {:?}",
+        asked.elapsed()
+    );
+    drop(idle);
+    drop(open);
+    world.ctl(&["status"]).context("afterwards")?;
+    let hello = hello.clone();
+    wait_for("a connection", || world.open(&hello).ok()?.ok()).map(drop)
+}
+
+#[test]
+fn an_interface_that_is_made_again_is_filtered_again() -> Result<()> {
+    let world = World::started("")?;
+    world.ctl(&["firewall", "block", CLIENT])?;
+    ensure!(world.probe()? == "drop", "blocked");
+    world.node.ip(&["link", "del", "c0"])?;
+    mc_testkit::netns::veth(
+        mc_testkit::netns::End {
+            namespace: &world.client,
+            interface: "eth0",
+            addresses: &["10.9.1.2/24", "fd09:1::2/64"],
+        },
+        mc_testkit::netns::End {
+            namespace: &world.node,
+            interface: "c0",
+            addresses: &["10.9.1.1/24", "fd09:1::1/64"],
+        },
+    )?;
+    std::thread::sleep(Duration::from_millis(2500));
+    ensure!(world.probe()? == "drop", "filtered again\n{}", world.log());
+    Ok(())
+}
+
+#[test]
+fn after_a_detach_sighup_filters_again() -> Result<()> {
+    let mut world = World::started("")?;
+    world.ctl(&["firewall", "block", CLIENT])?;
+    world.ctl(&["detach", "--yes"])?;
+    ensure!(world.probe()? == "pass", "detached");
+    world.daemon().signal(Signal::SIGHUP)?;
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(world.probe()? == "drop", "filtered again\n{}", world.log());
+    Ok(())
+}
+
+#[test]
+fn the_admin_socket_is_never_somebody_elses_file() -> Result<()> {
+    let mut world = World::new("")?;
+    let file = world.dir.path().join("admin.sock");
+    std::fs::File::create(&file)?.write_all(b"precious")?;
+    ensure!(world.start().is_err(), "a file is in the way");
+    ensure!(std::fs::read(&file)? == b"precious", "and stays");
+    Ok(())
+}
+
+#[test]
+fn a_listener_removed_while_it_waits_for_its_address_stays_removed() -> Result<()> {
+    let mut world = World::started("")?;
+    world.ctl(&["listener", "add", "0.0.0.0:444"])?;
+    world.daemon().terminate()?;
+    for _ in 0..3 {
+        let taken = world.node.run(|| TcpListener::bind("0.0.0.0:444"))??;
+        world.start()?;
+        world.ctl(&["listener", "remove", "0.0.0.0:444"])?;
+        drop(taken);
+        std::thread::sleep(Duration::from_millis(1500));
+        ensure!(
+            world.node.run(|| TcpListener::bind("0.0.0.0:444"))?.is_ok(),
+            "it listens"
+        );
+        world.ctl(&["listener", "add", "0.0.0.0:444"])?;
+        world.daemon().terminate()?;
+    }
+    Ok(())
+}
