@@ -324,7 +324,7 @@ impl Detach {
             "this leaves the node unfiltered: no block, ban, country or rate rule holds",
         )
         .hint(
-            "to do it: `mcproxyctl detach --yes`; the daemon attaches again when it is restarted or reloaded",
+            "to do it: `mcproxyctl detach --yes`; the daemon attaches again when it is restarted",
         ))
     }
 
