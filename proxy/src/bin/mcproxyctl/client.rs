@@ -75,7 +75,7 @@ fn unreachable(socket: &Path, e: &io::Error) -> Failure {
         .hint("the socket belongs to the daemon's user; run as root (sudo mcproxyctl …)"),
         io::ErrorKind::NotFound => Failure::new(
             Exit::Unavailable,
-            format_args!("mc-proxy is not running: there is no admin socket {at}"),
+            format_args!("mc-proxy is not running, or still starts: there is no admin socket {at}"),
         )
         .hint(
             "start it with `systemctl start mc-proxy`, or name its socket with --socket or --root",

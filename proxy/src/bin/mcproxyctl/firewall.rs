@@ -27,11 +27,11 @@ pub(crate) enum Command {
     Block(Block),
     /// Removes blocks
     Unblock(Networks),
-    /// Lets addresses or networks through, whatever later rules say
+    /// Lets addresses or networks through, whatever blocks, bans, countries and rates say
     Allow(Allow),
     /// Removes allows
     Disallow(Networks),
-    /// Denies every packet of an address for a while, established connections included
+    /// Denies every packet of an address for a while, established connections included, unless it is allowed
     Ban(Ban),
     /// Ends bans
     Unban(Banned),
@@ -256,13 +256,20 @@ async fn add(client: &mut Client, out: Output, request: pb::AddRulesRequest) -> 
         .await?
         .rules;
     let sentence = match added.as_slice() {
-        [rule] if ttl != 0 => {
-            let ttl = human::duration(Duration::from_secs(ttl));
-            format!("{} {} for {ttl}", view::kind(rule.kind), rule.cidr)
+        [rule] => {
+            let mut sentence = format!("{} {}", view::kind(rule.kind), rule.cidr);
+            if ttl != 0 {
+                let ttl = human::duration(Duration::from_secs(ttl));
+                sentence.push_str(&format!(" for {ttl}"));
+            }
+            // What is not the default.
+            if let action @ ("reset" | "observe") = view::rule_action(rule) {
+                sentence.push_str(&format!(": {action}"));
+            }
+            sentence
         }
-        [rule] => format!("{} {}", view::kind(rule.kind), rule.cidr),
         all => format!(
-            "{} added",
+            "{} in force",
             rules(u32::try_from(all.len()).unwrap_or(u32::MAX))
         ),
     };
@@ -275,8 +282,8 @@ async fn list(client: &mut Client, kind: Option<Kind>) -> Result<Vec<pb::Rule>> 
     Ok(call(client.admin().await?.list_rules(request)).await?.rules)
 }
 
-const HEADER: [&str; 8] = [
-    "KIND", "ADDRESS", "ACTION", "LEFT", "PACKETS", "BYTES", "SOURCES", "COMMENT",
+const HEADER: [&str; 9] = [
+    "RULE", "KIND", "ADDRESS", "ACTION", "LEFT", "PACKETS", "BYTES", "SOURCES", "COMMENT",
 ];
 
 pub(crate) fn row(r: &pb::Rule) -> Vec<String> {
@@ -293,6 +300,7 @@ pub(crate) fn row(r: &pb::Rule) -> Vec<String> {
         (_, more) => format!("{} +{more}", sources.join(" ")),
     };
     vec![
+        r.id.to_string(),
         view::kind(r.kind).to_owned(),
         r.cidr.clone(),
         view::rule_action(r).to_owned(),

@@ -17,7 +17,7 @@ mod stats;
 mod tests;
 mod view;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use mcdsl::{
@@ -92,7 +92,14 @@ impl Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // clap has parsed nothing, so that the flag is looked for by hand. Help and version are no errors.
+        Err(e) if e.use_stderr() && env::args_os().any(|a| a == "--json") => {
+            return Output { json: true }.fail(&misused(&e));
+        }
+        Err(e) => e.exit(),
+    };
     let out = Output { json: cli.json };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -102,6 +109,15 @@ fn main() -> ExitCode {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => out.fail(&failure),
     }
+}
+
+/// A command line that clap refuses: its message without the heading, the usage and the pointer to the help.
+fn misused(e: &clap::Error) -> Failure {
+    let text = e.to_string();
+    let message = text.split("\n\nUsage: ").next().unwrap_or_default();
+    let message = message.split("\n\nFor more information").next();
+    let message = message.unwrap_or_default().trim();
+    Failure::usage(message.strip_prefix("error: ").unwrap_or(message))
 }
 
 async fn run(cli: &Cli, out: Output) -> Result {

@@ -4,6 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use clap::Subcommand;
 use mc_proto::mcproxy::v1 as pb;
+use mc_proxy::spec::FIRST_RULE_ID;
 use mcdsl::{
     cli::{Exit, Failure, Output, write_out},
     human,
@@ -45,7 +46,8 @@ impl Explain {
         let rows = answer.steps.iter().map(|s| {
             let outcome = view::text(&s.outcome).unwrap_or("goes on");
             let rule = match s.rule_id {
-                0 => "-".to_owned(),
+                // No rule, or a policy's slot, which `firewall list` does not have.
+                0..FIRST_RULE_ID => "-".to_owned(),
                 id => id.to_string(),
             };
             vec![s.stage.clone(), outcome.to_owned(), rule, s.detail.clone()]
@@ -58,6 +60,8 @@ impl Explain {
             &(),
         )?;
         write_out(&verdict(&answer))?;
+        let status = call(client.admin().await?.get_status(pb::GetStatusRequest {})).await?;
+        write_out(&unjudged(&status.interfaces))?;
         answer
             .route
             .as_ref()
@@ -74,6 +78,19 @@ fn verdict(e: &pb::ExplainResponse) -> String {
         reason.unwrap_or_default(),
         country.unwrap_or_default()
     )
+}
+
+/// An explanation is of the rules; where the firewall is not attached, only listeners and routes hold.
+pub(crate) fn unjudged(interfaces: &[pb::InterfaceStatus]) -> String {
+    let detached = interfaces.iter().filter(|i| i.mode == "detached");
+    let names: Vec<&str> = detached.map(|i| i.name.as_str()).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        names => format!(
+            "the firewall is not attached to {}: what comes in there goes on to the listener at once\n",
+            names.join(", ")
+        ),
+    }
 }
 
 /// `mcproxyctl status`.

@@ -39,7 +39,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Key {
-    /// Exact hostname, or *.parent
+    /// Exact hostname, or *.parent: names below the parent, at any depth, without a nearer route
     #[arg(value_parser = parse::hostname)]
     hostname: String,
     /// The listener's port
@@ -148,12 +148,16 @@ impl Command {
                     .routes;
                 routes.retain(|r| port.is_none_or(|port| r.port == u32::from(port)));
                 let rows = routes.iter().map(row).collect();
+                let of_port = port.map(|p| format!(" on port {p}")).unwrap_or_default();
+                let empty = format!(
+                    "no routes{of_port}; add one with `mcproxyctl route add NAME --backend IP:PORT`"
+                );
                 out.table(
                     &[
                         "HOSTNAME", "PORT", "STATE", "BACKENDS", "ENGINE", "ACTIVE", "OPTIONS",
                     ],
                     rows,
-                    "no routes; add one with `mcproxyctl route add NAME --backend IP:PORT`",
+                    &empty,
                     &view::list(&routes, view::route),
                 )?;
             }

@@ -593,9 +593,11 @@ fn rows_of_tables() {
             ..Default::default()
         })
         .collect();
+    rule.id = 18;
     assert_eq!(
-        firewall::row(&rule)[..7],
+        firewall::row(&rule)[..8],
         [
+            "18",
             "ban",
             "192.0.2.9/32",
             "reset",
@@ -623,4 +625,36 @@ fn rows_of_tables() {
         parse::banned("::ffff:192.0.2.7").unwrap().to_string(),
         "192.0.2.7/32"
     );
+}
+
+#[test]
+fn a_refused_command_line_is_a_sentence_in_json() {
+    let rows = [
+        ("bogus", "unrecognized subcommand 'bogus'"),
+        (
+            "firewall block nope",
+            "invalid value 'nope' for '<CIDR>...': write an address or a network, like 192.0.2.7, 192.0.2.0/24 or \
+             2001:db8::/32",
+        ),
+    ];
+    for (line, message) in rows {
+        let error = Cli::try_parse_from(std::iter::once("mcproxyctl").chain(line.split(' ')));
+        let failure = crate::misused(&error.unwrap_err());
+        assert_eq!(
+            (failure.exit, failure.message.as_str()),
+            (Exit::Usage, message)
+        );
+    }
+}
+
+#[test]
+fn explain_tells_where_no_rule_holds() {
+    let interface = |name: &str, mode: &str| pb::InterfaceStatus {
+        name: name.into(),
+        mode: mode.into(),
+        ..Default::default()
+    };
+    assert_eq!(observe::unjudged(&[interface("eth0", "native")]), "");
+    let text = observe::unjudged(&[interface("eth0", "native"), interface("eth1", "detached")]);
+    assert!(text.contains("not attached to eth1"), "{text}");
 }
