@@ -30,8 +30,7 @@ static RELAY_SRC: SockHash<u64> = SockHash::with_max_entries(MAX_SOCKETS, 0);
 static RELAY_DST: SockHash<u64> = SockHash::with_max_entries(MAX_SOCKETS, 0);
 /// Source cookie -> counters.
 #[map]
-static RELAY_FLOWS: HashMap<u64, Flow> =
-    HashMap::with_max_entries(MAX_SOCKETS, BPF_F_NO_PREALLOC);
+static RELAY_FLOWS: HashMap<u64, Flow> = HashMap::with_max_entries(MAX_SOCKETS, BPF_F_NO_PREALLOC);
 /// Source cookie -> what userland allows.
 #[map]
 static RELAY_CREDITS: HashMap<u64, Credit> =
