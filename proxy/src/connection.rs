@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -71,6 +71,8 @@ pub struct Context {
     pub abort: CancellationToken,
     /// Connections denied before they had a route, by reason.
     pub denied: Reasons,
+    /// Clients known by their PROXY header only, by verdict and reason of the firewall.
+    pub judged: Reasons<(&'static str, &'static str)>,
     /// Connections open now, all listeners.
     pub active: Gauge,
     denied_log: DefaultDirectRateLimiter,
@@ -142,6 +144,7 @@ impl Context {
             timeouts,
             abort: CancellationToken::new(),
             denied: Reasons::default(),
+            judged: Reasons::default(),
             active: Gauge::default(),
             denied_log: RateLimiter::direct(Quota::per_second(DENIED_LOG_PER_SECOND)),
         }
@@ -158,14 +161,30 @@ impl Context {
         }
     }
 
-    fn count_denied(&self, peer: SocketAddr, port: u16, denied: &Denied) {
+    /// Judges a client that XDP could not see, and counts the verdict.
+    fn admit(&self, client: IpAddr, port: u16) -> Result<(), Denied> {
+        let admission = self.firewall.admit(client, port);
+        for (_, reason) in &admission.observed {
+            self.judged.count((Verdict::Observe.name(), reason.name()));
+        }
+        let decision = admission.decision;
+        self.judged
+            .count((decision.verdict.name(), decision.reason.name()));
+        if decision.verdict == Verdict::Pass {
+            Ok(())
+        } else {
+            Err("firewall".into())
+        }
+    }
+
+    fn count_denied(&self, client: SocketAddr, port: u16, denied: &Denied) {
         match &denied.route {
             Some(route) => route.stats.errors.count(denied.reason),
             None => self.denied.count(denied.reason),
         }
         if self.denied_log.check().is_ok() {
             let sni = denied.sni.as_ref().map_or("-", |s| s.as_str());
-            tracing::info!(%peer, port, sni, reason = denied.reason, "connection denied");
+            tracing::info!(%client, port, sni, reason = denied.reason, "connection denied");
         }
     }
 }
@@ -180,11 +199,12 @@ pub async fn serve(
     let _active = Active::new(context.active.clone());
     let _listener_active = Active::new(listener.active.clone());
     // Boxed, so that its buffers and states are gone while the relay runs.
-    let established = Box::pin(establish(&context, &listener, &client, peer)).await;
+    let mut source = peer;
+    let established = Box::pin(establish(&context, &listener, &client, &mut source)).await;
     let established = match established {
         Ok(established) => established,
         Err(denied) => {
-            context.count_denied(peer, listener.port, &denied);
+            context.count_denied(source, listener.port, &denied);
             reset(client);
             return;
         }
@@ -215,7 +235,10 @@ async fn relay(context: &Context, client: TcpStream, established: Established) {
         engine_used: used,
         fallback,
     } = engine.relay(job).await;
-    route.stats.count_engine(used, fallback.unwrap_or(missing));
+    route
+        .stats
+        .engines
+        .count((used, fallback.unwrap_or(missing)));
     if end != End::Closed {
         route.stats.errors.count(end.label());
     }
@@ -226,12 +249,12 @@ async fn establish(
     context: &Context,
     listener: &ListenerContext,
     client: &TcpStream,
-    peer: SocketAddr,
+    source: &mut SocketAddr,
 ) -> Result<Established, Denied> {
     let accepted = Instant::now();
     let preface = timeout(
         context.timeouts.client_hello,
-        read_preface(context, listener, client, peer),
+        read_preface(context, listener, client, source),
     )
     .await
     .map_err(|_| Denied::from("client_hello_timeout"))??;
@@ -271,10 +294,11 @@ async fn read_preface(
     context: &Context,
     listener: &ListenerContext,
     client: &TcpStream,
-    peer: SocketAddr,
+    source: &mut SocketAddr,
 ) -> Result<Preface, Denied> {
     let mut bytes = Vec::with_capacity(FIRST_READ);
-    let (mut source, mut destination) = (canonical(peer), None);
+    let mut destination = None;
+    *source = canonical(*source);
     if !listener.trusted_proxies.is_empty() {
         if !listener
             .trusted_proxies
@@ -294,21 +318,13 @@ async fn read_preface(
             }
         };
         if let Header::Proxied {
-            source: client,
+            source: of_client,
             destination: to,
             ..
         } = header
         {
-            (source, destination) = (canonical(client), Some(to));
-            if context
-                .firewall
-                .admit(source.ip(), listener.port)
-                .decision
-                .verdict
-                != Verdict::Pass
-            {
-                return Err("firewall".into());
-            }
+            (*source, destination) = (canonical(of_client), Some(to));
+            context.admit(source.ip(), listener.port)?;
         }
     }
     let mut reader = client_hello::Reader::default();
@@ -325,7 +341,7 @@ async fn read_preface(
     };
     Ok(Preface {
         hello,
-        source,
+        source: *source,
         destination,
         bytes,
     })

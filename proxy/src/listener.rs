@@ -66,35 +66,33 @@ impl Listeners {
         }
     }
 
-    /// Binds and starts a listener; port 0 takes a free one.
-    ///
-    /// # Errors
-    /// If the address cannot be bound. Nothing is kept then.
-    pub fn add(&self, listener: Listener) -> io::Result<SocketAddr> {
-        let socket = bind(listener.address)?;
-        let address = socket.local_addr()?;
-        let listener = Listener {
-            address,
-            ..listener
+    /// Takes a listener up without listening yet, so that its port can be guarded before the first connection.
+    pub fn declare(&self, listener: Listener) {
+        let entry = Entry {
+            state: Err("is being bound".to_owned()),
+            context: listener_context(&listener),
+            listener,
         };
-        let entry = self.start(listener, socket);
-        self.lock().insert(address, entry);
-        Ok(address)
+        self.lock().insert(entry.listener.address, entry);
     }
 
-    /// As [`Self::add`], but keeps a listener that cannot be bound, for [`Self::retry`]. For listeners that the
-    /// database holds: one missing address must not keep the others down.
-    pub fn restore(&self, listener: Listener) {
-        if let Err(error) = self.add(listener.clone()) {
-            tracing::error!(address = %listener.address, %error, "cannot listen; retrying");
-            let context = listener_context(&listener);
-            let entry = Entry {
-                state: Err(error.to_string()),
-                context,
-                listener,
-            };
-            self.lock().insert(entry.listener.address, entry);
+    /// Binds a declared listener and accepts on it.
+    ///
+    /// # Errors
+    /// If the address cannot be bound; [`Self::retry`] tries again unless it is removed.
+    pub fn bind(&self, address: SocketAddr) -> io::Result<()> {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(&address) else {
+            return Ok(());
+        };
+        match bind(address) {
+            Ok(socket) => *entry = self.start(entry.listener.clone(), socket),
+            Err(error) => {
+                entry.state = Err(error.to_string());
+                return Err(error);
+            }
         }
+        Ok(())
     }
 
     /// Tries again to bind what could not be bound.
@@ -149,7 +147,7 @@ impl Listeners {
         }
         let left = self.context.active.0.load(Relaxed);
         self.context.abort.cancel();
-        // The engines answer `abort` at once; what has no backend yet ends by its own deadline and is dropped here.
+        // The engines answer `abort` at once; what has no backend yet ends with the runtime.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.connections.wait()).await;
         left
     }

@@ -135,6 +135,9 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
     }
     let drain = config.drain_timeout;
     let shutdown = mcdsl::shutdown::Shutdown::new();
+    // From now on SIGHUP no longer kills: one that comes during the start is answered by what the start does.
+    let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+        .context("cannot handle SIGHUP")?;
     let handle = mc_proxy::start(config).await?;
     let metrics = handle.metrics().map(|m: SocketAddr| m.to_string());
     tracing::info!(
@@ -145,7 +148,11 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
     );
     let control = handle.control().clone();
     shutdown
-        .wait_for_signal(move || control.reload())
+        .wait_for_signal(move || {
+            let control = control.clone();
+            // Binding and attaching block; nobody waits for the end of it.
+            drop(tokio::task::spawn_blocking(move || control.reload()));
+        })
         .await
         .context("cannot wait for signals")?;
     tracing::info!(
@@ -153,6 +160,7 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
         "stopping: draining connections; the firewall stays attached"
     );
     let cut = handle.stop().await;
+    tracing::info!("stopped");
     if cut > 0 {
         tracing::warn!(cut, "connections were cut by the drain deadline");
     }

@@ -12,7 +12,9 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{control::Control, geoip::countries, router::LiveRoute, stats::Histogram};
+use crate::{
+    control::Control, geoip::countries, kernel::LinkMode, router::LiveRoute, stats::Histogram,
+};
 
 /// A label set made on the spot.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -122,7 +124,7 @@ impl Scrape {
             "Relays by engine, and why another than the asked one was used",
         )?;
         for (route, key) in routes {
-            for ((engine, fallback), count) in route.stats.engines() {
+            for ((engine, fallback), count) in route.stats.engines.snapshot() {
                 let mut labels = labels(key);
                 labels.extend([("engine", engine), ("fallback", fallback)]);
                 add(&mut m, &labels, count)?;
@@ -193,6 +195,17 @@ impl Scrape {
                 up,
             )?;
         }
+        let interfaces = self.0.interfaces().map_err(unreadable)?;
+        let mut m = gauge(
+            encoder,
+            "interface_attached",
+            "1 = the firewall filters the interface",
+        )?;
+        for link in &interfaces {
+            let labels: Labels<'_> =
+                vec![("interface", &link.interface), ("mode", link.mode.name())];
+            set(&mut m, &labels, u64::from(link.mode != LinkMode::Detached))?;
+        }
         let mut m = gauge(encoder, "geoip_loaded", "1 = a GeoIP database is in force")?;
         set(
             &mut m,
@@ -227,6 +240,18 @@ impl Scrape {
             let labels: Labels<'_> =
                 vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
             add(&mut m, &labels, v.count.packets)?;
+        }
+        let mut m = counter(
+            encoder,
+            "proxied_clients",
+            "Clients known by their PROXY header only, by verdict and reason of the firewall",
+        )?;
+        for ((verdict, reason), count) in self.0.context.judged.snapshot() {
+            add(
+                &mut m,
+                &vec![("verdict", verdict), ("reason", reason)],
+                count,
+            )?;
         }
         let mut m = counter(
             encoder,

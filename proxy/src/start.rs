@@ -33,6 +33,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// How long a stop waits for the admin API and the metrics endpoint once the connections have ended.
+const TASKS_END: Duration = Duration::from_secs(3);
 /// How often bans are swept, lost listeners retried and interfaces looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -43,7 +45,7 @@ const PROGRAM_LOG: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The root directory cannot be used.
-    #[error("cannot open {path}: {source}")]
+    #[error("cannot open {path}")]
     Root {
         /// The file.
         path: PathBuf,
@@ -109,7 +111,13 @@ impl Handle {
             .await;
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        // A client of the admin API that does not read must not keep the daemon.
+        if tokio::time::timeout(TASKS_END, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("an admin or metrics connection was cut");
+        }
         // Fails only if somebody removed it.
         let _ = std::fs::remove_file(&self.control.config.admin_socket);
         cut
@@ -161,18 +169,15 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     reconcile(&control, taken_over)?;
     control.set_policies(&state)?;
     load_geoip(&control).await;
-    control.attach();
-
     let socket = admin::bind(&control.config.admin_socket)?;
     let metrics_listener = match control.config.metrics {
         Some(address) => Some(mcdsl::telemetry::bind_metrics(address, false).await?),
         None => None,
     };
+    control.attach();
+
     let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
-    for listener in state.listeners {
-        control.listeners.restore(listener);
-    }
-    control.guard_ports()?;
+    control.restore_listeners(&state.listeners)?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     spawn_services(&control, socket, metrics_listener, &stop, &tasks);
     if let Some(log) = program_log {

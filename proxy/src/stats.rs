@@ -12,23 +12,25 @@ use std::{
 
 use crate::relay::Traffic;
 
-/// Counters by a reason label. Labels are static strings, so the map is bounded by the program text.
-#[derive(Debug, Default)]
-pub struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
+/// Counters by one label or several. Labels are static strings, so the map is bounded by the program text.
+#[derive(Debug)]
+pub struct Reasons<K = &'static str>(Mutex<BTreeMap<K, u64>>);
 
-impl Reasons {
+impl<K> Default for Reasons<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Ord + Clone> Reasons<K> {
     /// Counts one.
-    pub fn count(&self, reason: &'static str) {
-        *self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(reason)
-            .or_default() += 1;
+    pub fn count(&self, reason: K) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(reason).or_default() += 1;
     }
 
     /// A copy.
-    pub fn snapshot(&self) -> BTreeMap<&'static str, u64> {
+    pub fn snapshot(&self) -> BTreeMap<K, u64> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -89,31 +91,11 @@ pub struct RouteStats {
     /// Connections that ended in an error.
     pub errors: Reasons,
     /// Connections by engine, and by why another than the asked one was used.
-    engines: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    pub engines: Reasons<(&'static str, &'static str)>,
     /// Accept to complete ClientHello.
     pub client_hello: Histogram,
     /// Connecting to a backend, failed attempts included.
     pub connect: Histogram,
-}
-
-impl RouteStats {
-    /// Counts the choice of an engine; `fallback` is empty when it is the asked one.
-    pub fn count_engine(&self, engine: &'static str, fallback: &'static str) {
-        *self
-            .engines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry((engine, fallback))
-            .or_default() += 1;
-    }
-
-    /// Relays by (engine, fallback reason).
-    pub fn engines(&self) -> BTreeMap<(&'static str, &'static str), u64> {
-        self.engines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
 }
 
 /// Counters of one backend of one route.

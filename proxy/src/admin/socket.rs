@@ -28,7 +28,7 @@ const MAX_CONCURRENT: usize = 16;
 
 /// The admin socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot bind the admin socket {path}: {source}")]
+#[error("cannot bind the admin socket {path}")]
 pub struct SocketError {
     /// Its path.
     path: PathBuf,

@@ -51,7 +51,7 @@ pub enum ControlError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -169,17 +169,16 @@ impl Control {
         let mut store = self.store();
         let address = listener.address;
         let done = store.add_listener(by, listener)?;
-        if let Err(source) = self.listeners.add(done.value.clone()) {
-            return Err(Self::undo(
-                &mut store,
-                by,
-                &done.undo,
-                ControlError::Bind { address, source },
-            ));
-        }
-        if let Err(e) = self.guard_ports() {
+        self.listeners.declare(done.value.clone());
+        let bind = || {
+            let refused = |source| ControlError::Bind { address, source };
+            self.listeners.bind(address).map_err(refused)
+        };
+        if let Err(e) = self.guard_ports().and_then(|()| bind()) {
             self.listeners.remove(address);
-            return Err(Self::undo(&mut store, by, &done.undo, e));
+            let error = Self::undo(&mut store, by, &done.undo, e);
+            self.guard_ports()?;
+            return Err(error);
         }
         Ok(ListenerState {
             listener: done.value,
@@ -194,9 +193,28 @@ impl Control {
     /// If there is none.
     pub fn remove_listener(&self, by: &Actor, address: SocketAddr) -> Result<(), ControlError> {
         let mut store = self.store();
+        // The socket closes whatever becomes of the guard: a guarded port without a listener does no harm.
         let _removed = store.remove_listener(by, address)?;
         self.listeners.remove(address);
         self.guard_ports()
+    }
+
+    /// Listens on what the database holds. One address that cannot be bound must not keep the others down: it is logged,
+    /// shown in the list and tried again.
+    ///
+    /// # Errors
+    /// If the kernel refuses the guard.
+    pub fn restore_listeners(&self, listeners: &[Listener]) -> Result<(), ControlError> {
+        for listener in listeners {
+            self.listeners.declare(listener.clone());
+        }
+        self.guard_ports()?;
+        for listener in listeners {
+            if let Err(error) = self.listeners.bind(listener.address) {
+                tracing::error!(address = %listener.address, %error, "cannot listen; retrying");
+            }
+        }
+        Ok(())
     }
 
     /// Tells the firewall which ports have listeners.
