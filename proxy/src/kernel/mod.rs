@@ -12,7 +12,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::Map,
+    maps::{Map, MapError, MapInfo},
     pin::PinError,
     programs::{ProgramError, links::LinkError},
 };
@@ -104,6 +104,24 @@ pub enum KernelError {
         /// Why.
         source: Box<LinkError>,
     },
+    /// A pinned map cannot be asked.
+    #[error("cannot use the pinned map {path}")]
+    PinnedMap {
+        /// The pin.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: Box<MapError>,
+    },
+    /// A pinned map is not what this version makes.
+    #[error(
+        "the pinned map {path} is of another layout, from another build of mc-proxy; \
+         the firewall that it belongs to still filters: `mc-proxy detach` removes it"
+    )]
+    Layout {
+        /// The pin.
+        path: PathBuf,
+    },
     /// Something cannot be pinned.
     #[error("cannot pin {path}")]
     Pin {
@@ -130,6 +148,32 @@ pub fn pins(pin_path: &Path) -> PathBuf {
     pin_path.join(format!("v{LAYOUT_VERSION}"))
 }
 
+/// Refuses pinned maps of another layout: aya takes over whatever has the name, and a kernel map with longer values than
+/// declared writes beyond the buffers that they are read into.
+fn check_pinned(pins: &Path) -> Result<(), KernelError> {
+    let object = aya_obj::Object::parse(OBJECT)
+        .map_err(|e| KernelError::Load(Box::new(EbpfError::ParseError(e))))?;
+    for (name, wanted) in &object.maps {
+        let path = pins.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let layout = |source| KernelError::PinnedMap {
+            path: path.clone(),
+            source: Box::new(source),
+        };
+        let found = MapInfo::from_pin(&path).map_err(layout)?;
+        let sizes = (found.key_size(), found.value_size(), found.max_entries());
+        let kind = found.map_type().map_err(layout)? as u32;
+        if kind != wanted.map_type()
+            || sizes != (wanted.key_size(), wanted.value_size(), wanted.max_entries())
+        {
+            return Err(KernelError::Layout { path });
+        }
+    }
+    Ok(())
+}
+
 /// The loaded eBPF object: maps (pinned ones are taken over from an earlier daemon) and programs,
 /// not yet attached.
 #[derive(Debug)]
@@ -151,6 +195,7 @@ impl Kernel {
             path: pins.clone(),
             source,
         })?;
+        check_pinned(&pins)?;
         let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
         // Without it the verifier refuses the program that needs it, and only that.
         let copied_seq = btf::member_offset(&types, "tcp_sock", "copied_seq").unwrap_or(NO_OFFSET);

@@ -178,3 +178,40 @@ fn a_listener_removed_while_it_waits_for_its_address_stays_removed() -> Result<(
     }
     Ok(())
 }
+
+/// Pins an array of one value of so many bytes.
+fn pin_array(world: &World, name: &str, value: u32) -> Result<()> {
+    let dir = world.pins().join("v1");
+    std::fs::create_dir_all(&dir)?;
+    let object = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    let map = aya_obj::maps::LegacyMap {
+        def: aya_obj::maps::bpf_map_def {
+            map_type: object,
+            key_size: 4,
+            value_size: value,
+            max_entries: 1,
+            ..Default::default()
+        },
+        inner_def: None,
+        section_index: 0,
+        section_kind: aya_obj::EbpfSectionKind::Maps,
+        symbol_index: None,
+        data: Vec::new(),
+    };
+    let data = aya::maps::MapData::create(aya_obj::Map::Legacy(map), name, None)?;
+    Ok(data.pin(dir.join(name))?)
+}
+
+#[test]
+fn pins_of_another_layout_are_refused() -> Result<()> {
+    for value in [8, 4096] {
+        let mut world = World::new("")?;
+        pin_array(&world, "CONFIG", value)?;
+        let error = format!("{:#}", world.start().err().context("it starts")?);
+        ensure!(error.contains("another layout"), "{value}: {error}");
+        let detached = world.command().arg("detach").output()?;
+        ensure!(detached.status.success(), "{detached:?}");
+        world.start().context("after the detach")?;
+    }
+    Ok(())
+}
