@@ -207,10 +207,7 @@ impl Direction {
         }
         let before = self.flow.redirected;
         let flow = self.load(ends)?;
-        if flow.redirected > before {
-            ends.counter.fetch_add(flow.redirected - before, Relaxed);
-            *moved = true;
-        }
+        *moved |= flow.redirected > before;
         if self.mark.0 < flow.redirected || self.limit < flow.charged + CAP {
             let drained = self.drained(ends)?;
             if drained >= self.mark.0 && self.limit < self.mark.1 + CAP {
@@ -228,8 +225,12 @@ impl Direction {
         Ok(())
     }
 
+    /// Reads the program's counters, and counts.
     fn load(&mut self, ends: &Ends<'_>) -> Result<Flow, End> {
+        let before = self.flow.redirected;
         self.flow = ends.tables.flow(self.source);
+        let grown = self.flow.redirected.saturating_sub(before);
+        ends.counter.fetch_add(grown, Relaxed);
         if self.flow.broken != 0 {
             return Err(End::Error(ends.sides.0, io::ErrorKind::InvalidData));
         }
