@@ -278,8 +278,10 @@ async fn establish(
     route.stats.connections.fetch_add(1, Relaxed);
     route.stats.client_hello.observe(accepted.elapsed());
     let (mut backend, backend_gauge) = connect(context, &route).await.map_err(denied)?;
-    send_preface(&mut backend, &route, &sni, preface)
+    let patience = connect_timeout(context, &route);
+    timeout(patience, send_preface(&mut backend, &route, &sni, preface))
         .await
+        .map_err(|_| denied("backend_write_timeout"))?
         .map_err(|_| denied("backend_write"))?;
     Ok(Established {
         route,
@@ -365,19 +367,24 @@ async fn read_more(client: &TcpStream, bytes: &mut Vec<u8>) -> Result<(), Denied
     }
 }
 
+/// One attempt at one backend, and the writing of the first bytes to it.
+fn connect_timeout(context: &Context, route: &LiveRoute) -> Duration {
+    route
+        .route
+        .connect_timeout
+        .unwrap_or(context.timeouts.connect)
+}
+
 /// Connects to the backend with the fewest connections; one that fails is passed over for the next.
 async fn connect(
     context: &Context,
     route: &LiveRoute,
 ) -> Result<(TcpStream, Active<BackendGauge>), &'static str> {
-    let limit = route
-        .route
-        .connect_timeout
-        .unwrap_or(context.timeouts.connect);
-    let started = Instant::now();
+    let limit = connect_timeout(context, route);
     let mut tried = Vec::new();
     let mut reason = "backend_refused";
     while let Some(backend) = route.pick(&tried) {
+        let started = Instant::now();
         let gauge = Active::new(BackendGauge(Arc::clone(backend)));
         let attempt = timeout(limit, connect_to(backend.address)).await;
         route.stats.connect.observe(started.elapsed());
