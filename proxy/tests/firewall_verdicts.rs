@@ -531,3 +531,17 @@ fn ten_thousand_prefixes_and_overlaps() {
     let first = lost.cidr.network().to_string();
     assert_eq!(bench.verdict(&syn4(&first, 443)), PASS);
 }
+
+#[test]
+fn a_rule_that_no_map_can_hold_is_told_and_keeps_no_other_out() {
+    let mut bench = Bench::new();
+    let rules = [
+        rule(16, RuleKind::Block, "::ffff:192.0.2.0/120", Action::Drop),
+        rule(17, RuleKind::Block, "198.51.100.0/24", Action::Drop),
+    ];
+    let found = bench.firewall.reconcile(&rules, true).unwrap();
+    assert!(found.iter().any(|d| d.key.contains("rule 16")), "{found:?}");
+    assert_eq!(bench.verdict(&syn4("198.51.100.1", 443)), DROP);
+    let found = bench.firewall.reconcile(&rules, false).unwrap();
+    assert_eq!(found.len(), 1, "only the bad rule remains: {found:?}");
+}

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use mc_edge_common::{decide::Decision, firewall::rule};
 use mc_proto::mcproxy::v1 as pb;
 use tonic::Status;
 
@@ -59,6 +60,23 @@ fn step(stage: &str, detail: impl Into<String>, outcome: &str) -> pb::ExplainSte
     }
 }
 
+/// The row that names what decided. A row of its own, since the allow-list is looked up only after the stage that
+/// would deny, and an absent entry can decide as well.
+fn verdict(decision: &Decision) -> pb::ExplainStep {
+    let by = match decision.rule {
+        rule::NONE => String::new(),
+        id => format!(" by rule {id}"),
+    };
+    pb::ExplainStep {
+        rule_id: decision.rule,
+        ..step(
+            "verdict",
+            format!("{}{by}", decision.reason.name()),
+            decision.verdict.name(),
+        )
+    }
+}
+
 pub(super) fn answer(
     control: &Control,
     question: &Question,
@@ -70,10 +88,7 @@ pub(super) fn answer(
         .into_iter()
         .map(|s| step(s.stage, s.detail, ""))
         .collect();
-    if let Some(last) = steps.last_mut() {
-        last.outcome = decision.verdict.name().to_owned();
-        last.rule_id = decision.rule;
-    }
+    steps.push(verdict(decision));
     let mut response = pb::ExplainResponse {
         verdict: decision.verdict.name().to_owned(),
         reason: decision.reason.name().to_owned(),
@@ -145,6 +160,39 @@ fn route(control: &Control, question: &Question, response: &mut pb::ExplainRespo
                 "reset",
             ));
             refused(response, miss.reason().to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mc_edge_common::firewall::{Reason, Verdict};
+
+    use super::*;
+
+    #[test]
+    fn the_verdict_row_names_what_decided() {
+        for (description, verdict_is, reason, rule, detail) in [
+            ("a rule", Verdict::Drop, Reason::Ban, 18, "ban by rule 18"),
+            (
+                "no rule",
+                Verdict::Pass,
+                Reason::Unguarded,
+                rule::NONE,
+                Reason::Unguarded.name(),
+            ),
+        ] {
+            let row = verdict(&Decision {
+                verdict: verdict_is,
+                reason,
+                rule,
+            });
+            assert_eq!(
+                (row.stage.as_str(), row.detail.as_str(), row.rule_id),
+                ("verdict", detail, rule),
+                "{description}"
+            );
+            assert_eq!(row.outcome, verdict_is.name(), "{description}");
         }
     }
 }

@@ -304,29 +304,36 @@ impl Firewall {
     }
 
     /// Compares the kernel maps with the rules; `repair` makes the kernel right. At start: the rules of the store
-    /// against what a former daemon left.
+    /// against what a former daemon left. A rule that the maps cannot hold is told and left out: one bad rule must not
+    /// keep all others out of force.
     ///
     /// # Errors
-    /// As [`Self::apply`].
+    /// [`FirewallError::Map`].
     pub fn reconcile(
         &self,
         rules: &[Rule],
         repair: bool,
     ) -> Result<Vec<Difference>, FirewallError> {
+        let mut differences = Vec::new();
         let mut next = Compiled::default();
+        let mut wanted = BTreeMap::new();
         for rule in rules {
-            compile::check(rule)?;
+            if let Err(error) = compile::check(rule) {
+                differences.push(refused(rule, &error));
+                continue;
+            }
             next.apply(rule, true, expires(rule));
+            wanted.insert(rule.id, rule.clone());
         }
         let mut state = self.lock();
         let mut kernel = state.maps.read()?;
         keep_expiries(&mut next, &kernel);
-        let mut differences = maps::compare(&next, &kernel);
+        differences.extend(maps::compare(&next, &kernel));
         differences.extend(state.maps.compare_filters(&next, &state.config)?);
         if repair {
             let rows: BTreeSet<u16> = (0..=u16::MAX).collect();
             std::mem::swap(&mut state.compiled, &mut kernel);
-            state.rules = rules.iter().map(|r| (r.id, r.clone())).collect();
+            state.rules = wanted;
             state.write(next, &rows)?;
         }
         Ok(differences)
@@ -412,6 +419,22 @@ impl Firewall {
             address,
             port,
         )
+    }
+}
+
+/// A stored rule that cannot be in force.
+fn refused(rule: &Rule, error: &FirewallError) -> Difference {
+    tracing::error!(
+        rule = rule.id,
+        cidr = %rule.cidr,
+        error = mcdsl::cli::chain(error),
+        "a stored rule is not in force; remove it and add it as it should be"
+    );
+    Difference {
+        map: "RULES",
+        key: format!("rule {} {} {}", rule.id, rule.kind.name(), rule.cidr),
+        kind: DifferenceKind::Missing,
+        detail: error.to_string(),
     }
 }
 

@@ -37,7 +37,33 @@ pub struct Admission {
     pub country: u8,
 }
 
-type Limiter = DefaultKeyedRateLimiter<u64>;
+/// One limit's buckets, by [`Source::rate_key`].
+struct Limiter {
+    buckets: DefaultKeyedRateLimiter<u64>,
+    quota: Quota,
+}
+
+impl Limiter {
+    fn new(quota: Quota) -> Self {
+        Self {
+            buckets: DefaultKeyedRateLimiter::keyed(quota),
+            quota,
+        }
+    }
+
+    /// Counts an event. Full, it forgets sources whose buckets are full again, and all if that frees less than half:
+    /// so a sweep is paid for by as many new sources, and a flood of sources costs the others a burst, as it does
+    /// in the kernel's LRU, and never the service.
+    fn conforms(&mut self, key: u64, most: usize) -> bool {
+        if self.buckets.len() >= most {
+            self.buckets.retain_recent();
+            if self.buckets.len() > most / 2 {
+                *self = Self::new(self.quota);
+            }
+        }
+        self.buckets.check_key(&key).is_ok()
+    }
+}
 
 /// Both limiters; `None` = no limit.
 #[derive(Default)]
@@ -51,7 +77,7 @@ fn limiter(limit: Option<RateLimit>) -> Option<Limiter> {
     let burst = u128::from(limit.burst).min(most);
     let burst = u32::try_from(burst).ok().and_then(NonZeroU32::new);
     let quota = Quota::with_period(interval)?.allow_burst(burst.unwrap_or(NonZeroU32::MIN));
-    Some(Limiter::keyed(quota))
+    Some(Limiter::new(quota))
 }
 
 impl Rates {
@@ -61,22 +87,14 @@ impl Rates {
     }
 
     fn conforms(&self, limit: Limit, key: u64) -> bool {
-        let limiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let limiter = match limit {
-            Limit::Connections => &limiters.0,
-            Limit::Packets => &limiters.1,
+            Limit::Connections => &mut limiters.0,
+            Limit::Packets => &mut limiters.1,
         };
-        let Some(limiter) = limiter else {
-            return true;
-        };
-        if limiter.len() >= MAX_SOURCES {
-            // Forgets sources that are back at a full bucket; if all are busy, new ones wait.
-            limiter.retain_recent();
-            if limiter.len() >= MAX_SOURCES {
-                return false;
-            }
-        }
-        limiter.check_key(&key).is_ok()
+        limiter
+            .as_mut()
+            .is_none_or(|limiter| limiter.conforms(key, MAX_SOURCES))
     }
 }
 
@@ -189,5 +207,27 @@ pub(super) fn admit(
         decision,
         observed: tables.observed.into_inner(),
         country,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Action;
+
+    #[test]
+    fn a_flood_of_sources_is_bounded_and_denies_no_one_else() {
+        let mut limiter = limiter(Some(RateLimit {
+            per_second: 0.001,
+            burst: 1,
+            action: Action::Drop,
+        }))
+        .unwrap();
+        assert!(limiter.conforms(0, 8));
+        assert!(!limiter.conforms(0, 8), "its bucket is empty");
+        for source in 1..100 {
+            assert!(limiter.conforms(source, 8), "source {source} is new");
+            assert!(limiter.buckets.len() <= 8, "source {source}");
+        }
     }
 }
