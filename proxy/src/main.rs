@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mc_proxy::{
     config::{Config, Raw},
-    kernel::Kernel,
+    kernel::{self, Kernel, KernelError},
     store::Store,
 };
 use mcdsl::{
@@ -81,8 +81,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{} is fine", config.file.display());
         }
         Command::Detach => {
-            let config = load(&cli)?;
-            for interface in mc_proxy::kernel::detach(&config.pin_path)? {
+            for interface in detach(&load(&cli)?.pin_path)? {
                 println!("detached from {interface}");
             }
         }
@@ -96,6 +95,21 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Not under a running daemon, whose maps the next one would not find.
+fn detach(pins: &Path) -> anyhow::Result<Vec<String>> {
+    if !pins.exists() {
+        return Ok(Vec::new());
+    }
+    let _lock = kernel::lock(pins).map_err(|error| match error {
+        KernelError::PinsInUse(path) => anyhow::anyhow!(
+            "a running daemon holds the pins in {}; use `mcproxyctl detach`, or stop it first",
+            path.display()
+        ),
+        other => other.into(),
+    })?;
+    Ok(kernel::detach(pins)?)
+}
+
 /// In a pin directory of its own, which it removes: a running daemon's maps are not touched.
 fn check(cli: &Cli) -> anyhow::Result<()> {
     let pins = match load(cli) {
@@ -104,7 +118,7 @@ fn check(cli: &Cli) -> anyhow::Result<()> {
     };
     let pins = pins.with_file_name(format!("mc-proxy-check-{}", std::process::id()));
     let checked = Kernel::open(&pins).and_then(|mut kernel| kernel.check());
-    mc_proxy::kernel::detach(&pins)?;
+    kernel::detach(&pins)?;
     std::fs::remove_dir(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
     checked?;
     println!("this kernel takes every program and map");

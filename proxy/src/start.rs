@@ -24,7 +24,7 @@ use crate::{
     control::{Control, ControlError},
     firewall::{Firewall, FirewallError},
     geoip::{GeoIp, GeoIpError},
-    kernel::{Kernel, KernelError},
+    kernel::{self, Kernel, KernelError, PinLock},
     metrics,
     relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
@@ -89,6 +89,7 @@ pub struct Handle {
     tasks: TaskTracker,
     // Held until the end: see `Config::lock`.
     _lock: Flock<File>,
+    _pin_lock: PinLock,
 }
 
 impl Handle {
@@ -134,8 +135,9 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let warnings = seed_or_compare(&mut store, &config)?;
     let state = store.load()?;
 
+    let pin_lock = kernel::lock(&config.pin_path)?;
     // Before it is opened: afterwards there always are pins.
-    let taken_over = crate::kernel::pins(&config.pin_path).exists();
+    let taken_over = kernel::pins(&config.pin_path).exists();
     let mut kernel = Kernel::open(&config.pin_path)?;
     let router = Router::new(RouteTable::take(&mut kernel)?);
     let pool = BufferPool::default();
@@ -189,6 +191,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         stop,
         tasks,
         _lock: lock,
+        _pin_lock: pin_lock,
     })
 }
 

@@ -203,6 +203,51 @@ fn tcp_through_the_filter_and_its_life_without_a_daemon() {
 }
 
 #[test]
+fn one_daemon_to_a_pin_directory() {
+    let net = Net::new("l");
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("mc-proxy.toml");
+    fs::write(
+        &file,
+        format!("[firewall]\npin_path = \"{}\"\n", net.pins.display()),
+    )
+    .unwrap();
+    let detach = || {
+        Command::new(env!("CARGO_BIN_EXE_mc-proxy"))
+            .arg("--root")
+            .arg(root.path())
+            .arg("detach")
+            .output()
+            .unwrap()
+    };
+    let lock = kernel::lock(&net.pins).unwrap();
+    let (mut kernel, firewall) = net.kernel();
+    net.within("n", || kernel.attach("node").unwrap());
+    drop((kernel, firewall));
+
+    let error = kernel::lock(&net.pins).unwrap_err().to_string();
+    for part in [&*net.pins.to_string_lossy(), "firewall.pin_path"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let output = detach();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{output:?}");
+    assert!(said.contains("mcproxyctl detach"), "{said}");
+    let links = net.within("n", || {
+        kernel::links(&kernel::pins(&net.pins)).unwrap().len()
+    });
+    assert_eq!(links, 1, "the refused detach left it attached");
+
+    drop(lock);
+    let output = detach();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "detached from node\n"
+    );
+}
+
+#[test]
 fn modes_strangers_and_interfaces_made_again() {
     let net = Net::new("m");
     let name = &net.name;

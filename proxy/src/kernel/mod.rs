@@ -6,7 +6,8 @@ mod link;
 mod netlink;
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,10 @@ use aya::{
     programs::{ProgramError, links::LinkError},
 };
 use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP, relay::NO_OFFSET};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 
 pub use link::{LinkMode, LinkStatus, detach, index, links};
 
@@ -31,6 +36,20 @@ pub enum KernelError {
         "cannot create {path}; is a BPF file system mounted there (`mount -t bpf bpf /sys/fs/bpf`)?"
     )]
     PinDirectory {
+        /// The directory.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: io::Error,
+    },
+    /// Another daemon holds the pin directory.
+    #[error(
+        "a running daemon holds the pins in {0}; stop it, or give this one a directory of its own (`firewall.pin_path`)"
+    )]
+    PinsInUse(PathBuf),
+    /// The pin directory cannot be locked.
+    #[error("cannot lock the pin directory {path}")]
+    LockPins {
         /// The directory.
         path: PathBuf,
         #[source]
@@ -172,6 +191,37 @@ fn check_pinned(pins: &Path) -> Result<(), KernelError> {
         }
     }
     Ok(())
+}
+
+/// The pin directory is ours until this is dropped, or the process ends however it may.
+#[derive(Debug)]
+pub struct PinLock {
+    _directory: Flock<File>,
+}
+
+/// Locks the pin directory, made if absent. Pins are the host's, whereas a daemon's other lock is its root's: without this
+/// one, a daemon with another root would take over the maps of the first and "repair" them.
+///
+/// # Errors
+/// [`KernelError::PinsInUse`] if another daemon holds it; others if it cannot be made or locked.
+pub fn lock(pin_path: &Path) -> Result<PinLock, KernelError> {
+    fs::create_dir_all(pin_path).map_err(|source| KernelError::PinDirectory {
+        path: pin_path.to_owned(),
+        source,
+    })?;
+    let error = |source| KernelError::LockPins {
+        path: pin_path.to_owned(),
+        source,
+    };
+    let directory = File::open(pin_path).map_err(error)?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock)
+        .map(|directory| PinLock {
+            _directory: directory,
+        })
+        .map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => KernelError::PinsInUse(pin_path.to_owned()),
+            errno => error(errno.into()),
+        })
 }
 
 /// The loaded eBPF object: maps (pinned ones are taken over from an earlier daemon) and programs,
