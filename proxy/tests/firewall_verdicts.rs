@@ -545,3 +545,24 @@ fn a_rule_that_no_map_can_hold_is_told_and_keeps_no_other_out() {
     let found = bench.firewall.reconcile(&rules, false).unwrap();
     assert_eq!(found.len(), 1, "only the bad rule remains: {found:?}");
 }
+
+#[test]
+fn policies_are_compared_and_repaired() {
+    let mut bench = Bench::new();
+    bench.firewall.set_countries([0; 256]).unwrap();
+    // Another writer to the same maps.
+    let mut kernel = Kernel::open(&bench.pins).unwrap();
+    let other = Firewall::open(&mut kernel, Arc::new(|_| 0)).unwrap();
+    other.set_countries([1; 256]).unwrap();
+    other.set_config(0, 7).unwrap();
+    other.set_guarded(&[444]).unwrap();
+    let found = bench.firewall.reconcile(&[], false).unwrap();
+    for map in ["COUNTRY_POLICY", "CONFIG", "GUARDED"] {
+        assert!(found.iter().any(|d| d.map == map), "{map}: {found:?}");
+        assert!(!bench.firewall.dump(Some(map)).unwrap().is_empty(), "{map}");
+    }
+    assert_eq!(bench.verdict(&syn4("203.0.113.9", 444)), DROP);
+    bench.firewall.reconcile(&[], true).unwrap();
+    assert_eq!(bench.verdict(&syn4("203.0.113.9", 444)), PASS);
+    assert_eq!(bench.firewall.reconcile(&[], false).unwrap(), []);
+}
