@@ -22,7 +22,9 @@ use aya::maps::MapError;
 use compile::Compiled;
 use ipnet::IpNet;
 use maps::Maps;
-use mc_edge_common::firewall::{Config, CountryActions, Filter6Row, GUARDED_WORDS, Rate, action};
+use mc_edge_common::firewall::{
+    Config, CountryActions, Filter6Row, GUARDED_WORDS, HostEntry, Rate, action,
+};
 
 use policy::{Part, Policies};
 
@@ -324,7 +326,8 @@ impl Firewall {
         }
         let mut state = self.lock();
         let mut kernel = state.maps.read()?;
-        keep_expiries(&mut next, &kernel);
+        keep_expiries(&mut next.hosts4, &kernel.hosts4);
+        keep_expiries(&mut next.hosts6, &kernel.hosts6);
         differences.extend(maps::compare(&next, &kernel));
         differences.extend(state.maps.compare_filters(&next)?);
         let have = state.maps.policies()?;
@@ -454,23 +457,16 @@ fn touch(rows: &mut BTreeSet<u16>, rule: &Rule) {
     }
 }
 
-/// Ends of bans that stand in the kernel hold: they were converted when the ban was made, before any jump of the wall
-/// clock.
-fn keep_expiries(next: &mut Compiled, kernel: &Compiled) {
-    for (key, entry) in &mut next.hosts4 {
-        if let Some(old) = kernel
-            .hosts4
-            .get(key)
-            .filter(|old| old.ban_rule == entry.ban_rule)
-        {
-            entry.ban_expires = old.ban_expires;
-        }
-    }
-    for (key, entry) in &mut next.hosts6 {
-        if let Some(old) = kernel
-            .hosts6
-            .get(key)
-            .filter(|old| old.ban_rule == entry.ban_rule)
+/// How far apart the kernel's end of a ban and the database's may be: what rounding and conversion between the clocks
+/// make of it, in ns.
+const SAME_END: u64 = 2_000_000_000;
+
+/// Ends of bans that stand in the kernel hold if they are the database's but for the conversion.
+fn keep_expiries<K: Ord>(next: &mut BTreeMap<K, HostEntry>, kernel: &BTreeMap<K, HostEntry>) {
+    for (key, entry) in next {
+        if let Some(old) = kernel.get(key)
+            && old.ban_rule == entry.ban_rule
+            && old.ban_expires.abs_diff(entry.ban_expires) <= SAME_END
         {
             entry.ban_expires = old.ban_expires;
         }
