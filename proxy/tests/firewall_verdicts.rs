@@ -36,7 +36,7 @@ impl Bench {
         let pins = PathBuf::from(format!("/sys/fs/bpf/mc-test-{}-{n}", std::process::id()));
         let mut kernel = Kernel::open(&pins).unwrap();
         let firewall = Firewall::open(&mut kernel, Arc::new(|_| 0)).unwrap();
-        firewall.set_guarded(&[443]).unwrap();
+        firewall.set_guarded(&[443], &[]).unwrap();
         Self {
             kernel,
             firewall,
@@ -555,7 +555,7 @@ fn policies_are_compared_and_repaired() {
     let other = Firewall::open(&mut kernel, Arc::new(|_| 0)).unwrap();
     other.set_countries([1; 256]).unwrap();
     other.set_config(0, 7).unwrap();
-    other.set_guarded(&[444]).unwrap();
+    other.set_guarded(&[444], &[]).unwrap();
     let found = bench.firewall.reconcile(&[], false).unwrap();
     for map in ["COUNTRY_POLICY", "CONFIG", "GUARDED"] {
         assert!(found.iter().any(|d| d.map == map), "{map}: {found:?}");
@@ -586,5 +586,22 @@ fn a_ban_that_ends_at_another_time_is_a_difference() {
             let found = bench.firewall.reconcile(&[moved], false).unwrap();
             assert_eq!(found.len(), differences, "{cidr} {description}: {found:?}");
         }
+    }
+}
+
+#[test]
+fn a_port_behind_a_proxy_is_judged_by_the_header_only() {
+    let mut bench = Bench::new();
+    bench.firewall.set_guarded(&[443], &[8443]).unwrap();
+    bench.firewall.set_countries([1; 256]).unwrap();
+    let client = "203.0.113.9";
+    for (port, in_kernel) in [(443, DROP), (8443, PASS)] {
+        assert_eq!(bench.verdict(&syn4(client, port)), in_kernel, "{port}");
+        let twin = bench.firewall.admit(client.parse().unwrap(), port);
+        assert_eq!(
+            twin.decision.rule,
+            mc_edge_common::firewall::rule::COUNTRY,
+            "{port}"
+        );
     }
 }

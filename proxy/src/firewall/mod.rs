@@ -289,16 +289,17 @@ impl Firewall {
         })
     }
 
-    /// Sets the ports that country and rate rules judge, TCP and UDP alike.
+    /// Sets the ports that country and rate rules judge, TCP and UDP alike. Those `behind_proxy` are judged by
+    /// [`Self::admit`] only: to XDP all their clients are one source, the proxy.
     ///
     /// # Errors
     /// [`FirewallError::Map`].
-    pub fn set_guarded(&self, ports: &[u16]) -> Result<(), FirewallError> {
+    pub fn set_guarded(&self, ports: &[u16], behind_proxy: &[u16]) -> Result<(), FirewallError> {
         let mut state = self.lock();
         state.set(Part::Guarded, |policies| {
             policies.guarded = policy::bitmap(ports, GUARDED_WORDS as usize);
         })?;
-        state.guarded = ports.iter().copied().collect();
+        state.guarded = ports.iter().chain(behind_proxy).copied().collect();
         Ok(())
     }
 
