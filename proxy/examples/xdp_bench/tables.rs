@@ -99,7 +99,7 @@ impl Tables {
                 .with_context(|| format!("cannot load {name}"))?;
         }
         let load = load(&geoip)?;
-        firewall.set_guarded(&[PORT])?;
+        firewall.set_guarded(&[PORT], &[])?;
         let prefixes = (0..RULES).map(|i| prefix(i).into());
         let hosts = (0..RULES).map(|i| IpNet::from(IpAddr::from(host(i))));
         let mut rules: Vec<Rule> = prefixes

@@ -222,14 +222,17 @@ impl Control {
     /// # Errors
     /// If the kernel refuses.
     pub fn guard_ports(&self) -> Result<(), ControlError> {
-        Ok(self.firewall.set_guarded(&self.guarded_ports())?)
+        Ok(self
+            .firewall
+            .set_guarded(&self.guarded_ports(false), &self.guarded_ports(true))?)
     }
 
-    fn guarded_ports(&self) -> Vec<u16> {
+    /// Ports of guarded listeners whose clients a proxy stands for, or of those where none does.
+    fn guarded_ports(&self, behind_proxy: bool) -> Vec<u16> {
         let listeners = self.listeners.list();
         let mut ports: Vec<u16> = listeners
             .iter()
-            .filter(|l| l.listener.guarded)
+            .filter(|l| l.listener.guarded && l.listener.trusted_proxies.is_empty() != behind_proxy)
             .map(|l| l.listener.address.port())
             .collect();
         ports.sort_unstable();

@@ -13,14 +13,15 @@ use mc_edge_common::{
     decide::Source,
     firewall::{
         COUNTRIES, Config, Counter, CountryActions, CountryCounter, FILTER4_ROWS, FILTER6_ROWS,
-        Filter4Row, Filter6Row, HostEntry, MAX_HOSTS, MAX_PREFIXES, MAX_SAMPLES, PrefixEntry,
-        Reason, Sample, SampleKey, Verdict, filter6_bit, verdict_slot,
+        Filter4Row, Filter6Row, GUARDED_WORDS, HostEntry, MAX_HOSTS, MAX_PREFIXES, MAX_SAMPLES,
+        PrefixEntry, Reason, Sample, SampleKey, Verdict, filter6_bit, verdict_slot,
     },
 };
 
 use super::{
     Difference, DifferenceKind, FirewallError,
     compile::{Compiled, Prefix, host6},
+    policy::Policies,
 };
 use crate::kernel::Kernel;
 
@@ -199,12 +200,22 @@ impl Maps {
         at("COUNTRY_POLICY", self.countries.get(&0, 0))
     }
 
-    pub(super) fn set_countries(&mut self, actions: &CountryActions) -> Result<(), FirewallError> {
-        at("COUNTRY_POLICY", self.countries.set(0, actions, 0))
+    pub(super) fn policies(&self) -> Result<Policies, FirewallError> {
+        let guarded = (0..GUARDED_WORDS).map(|index| at("GUARDED", self.guarded.get(&index, 0)));
+        Ok(Policies {
+            config: self.config()?,
+            countries: self.countries()?,
+            guarded: guarded.collect::<Result<_, _>>()?,
+        })
     }
 
-    pub(super) fn set_guarded(&mut self, words: &[u64]) -> Result<(), FirewallError> {
-        for (index, word) in (0..).zip(words) {
+    pub(super) fn set_policies(&mut self, policies: &Policies) -> Result<(), FirewallError> {
+        self.set_config(&policies.config)?;
+        at(
+            "COUNTRY_POLICY",
+            self.countries.set(0, policies.countries, 0),
+        )?;
+        for (index, word) in (0..).zip(&policies.guarded) {
             if at("GUARDED", self.guarded.get(&index, 0))? != *word {
                 at("GUARDED", self.guarded.set(index, word, 0))?;
             }
@@ -287,11 +298,10 @@ impl Maps {
         Ok(found)
     }
 
-    /// Prefilter rows and flags against what `wanted` asks for.
+    /// Prefilter rows against what `wanted` asks for.
     pub(super) fn compare_filters(
         &self,
         wanted: &Compiled,
-        config: &Config,
     ) -> Result<Vec<Difference>, FirewallError> {
         let mut differences = Vec::new();
         let mut note = |map, key: String, detail: String| {
@@ -329,17 +339,6 @@ impl Maps {
                     format!("{have:x?}, wanted {want:x?}"),
                 );
             }
-        }
-        let (have, want) = (
-            (config.short_block != 0, config.short_allow != 0),
-            wanted.short6(),
-        );
-        if have != want {
-            note(
-                "CONFIG",
-                "short".into(),
-                format!("{have:?}, wanted {want:?}"),
-            );
         }
         Ok(differences)
     }
@@ -488,10 +487,10 @@ impl Maps {
     ) -> Result<Vec<(&'static str, String, String)>, FirewallError> {
         let kernel = self.read()?;
         let mut rows: Vec<(&'static str, String, String)> = Vec::new();
-        for (name, keys) in tables(&kernel) {
+        let policies = self.policies()?.tables();
+        for (name, keys) in tables(&kernel).into_iter().chain(policies) {
             rows.extend(keys.into_iter().map(|(key, value)| (name, key, value)));
         }
-        rows.push(("CONFIG", "0".into(), format!("{:?}", self.config()?)));
         for sample in self.samples()? {
             rows.push((
                 "SAMPLES",
@@ -511,8 +510,17 @@ impl Maps {
                 format!("{} packets, {} bytes", c.count.packets, c.count.bytes),
             ));
         }
-        const NAMES: [&str; 9] = [
-            "HOSTS4", "HOSTS6", "BLOCK4", "BLOCK6", "ALLOW4", "ALLOW6", "CONFIG", "SAMPLES",
+        const NAMES: [&str; 11] = [
+            "HOSTS4",
+            "HOSTS6",
+            "BLOCK4",
+            "BLOCK6",
+            "ALLOW4",
+            "ALLOW6",
+            "CONFIG",
+            "COUNTRY_POLICY",
+            "GUARDED",
+            "SAMPLES",
             "VERDICTS",
         ];
         if let Some(map) = map {
@@ -525,7 +533,8 @@ impl Maps {
     }
 }
 
-type Readable = BTreeMap<String, String>;
+/// Keys and values as text.
+pub(super) type Readable = BTreeMap<String, String>;
 
 fn show<K, V: Debug>(map: &BTreeMap<K, V>, key: impl Fn(&K) -> String) -> Readable {
     map.iter()
@@ -552,32 +561,38 @@ fn tables(compiled: &Compiled) -> [(&'static str, Readable); 6] {
 
 /// Differences between what is wanted and what stands in the kernel.
 pub(super) fn compare(wanted: &Compiled, kernel: &Compiled) -> Vec<Difference> {
+    let both = tables(wanted).into_iter().zip(tables(kernel));
+    both.flat_map(|((map, want), (_, have))| compare_table(map, &want, &have))
+        .collect()
+}
+
+/// The same of one table.
+pub(super) fn compare_table(
+    map: &'static str,
+    want: &Readable,
+    have: &Readable,
+) -> Vec<Difference> {
+    let difference = |key: &String, kind, detail| Difference {
+        map,
+        key: key.clone(),
+        kind,
+        detail,
+    };
     let mut differences = Vec::new();
-    for ((map, want), (_, have)) in tables(wanted).into_iter().zip(tables(kernel)) {
-        for (key, value) in &want {
-            let (kind, detail) = match have.get(key) {
-                Some(other) if other == value => continue,
-                Some(other) => (
-                    DifferenceKind::Different,
-                    format!("{other}, wanted {value}"),
-                ),
-                None => (DifferenceKind::Missing, format!("wanted {value}")),
-            };
-            differences.push(Difference {
-                map,
-                key: key.clone(),
-                kind,
-                detail,
-            });
-        }
-        for (key, value) in have.iter().filter(|(key, _)| !want.contains_key(*key)) {
-            differences.push(Difference {
-                map,
-                key: key.clone(),
-                kind: DifferenceKind::Unexpected,
-                detail: value.clone(),
-            });
-        }
+    for (key, value) in want {
+        let (kind, detail) = match have.get(key) {
+            Some(other) if other == value => continue,
+            Some(other) => (
+                DifferenceKind::Different,
+                format!("{other}, wanted {value}"),
+            ),
+            None => (DifferenceKind::Missing, format!("wanted {value}")),
+        };
+        differences.push(difference(key, kind, detail));
     }
+    let unexpected = have.iter().filter(|(key, _)| !want.contains_key(*key));
+    differences.extend(
+        unexpected.map(|(key, value)| difference(key, DifferenceKind::Unexpected, value.clone())),
+    );
     differences
 }

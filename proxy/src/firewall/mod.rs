@@ -7,6 +7,7 @@
 
 mod compile;
 mod maps;
+mod policy;
 mod trace;
 mod twin;
 
@@ -21,7 +22,11 @@ use aya::maps::MapError;
 use compile::Compiled;
 use ipnet::IpNet;
 use maps::Maps;
-use mc_edge_common::firewall::{Config, CountryActions, Filter6Row, GUARDED_WORDS, Rate, action};
+use mc_edge_common::firewall::{
+    Config, CountryActions, Filter6Row, GUARDED_WORDS, HostEntry, Rate, action,
+};
+
+use policy::{Part, Policies};
 
 pub use compile::{action_code, check_prefix, source};
 pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
@@ -102,8 +107,10 @@ struct State {
     maps: Maps,
     rules: BTreeMap<u32, Rule>,
     compiled: Compiled,
-    config: Config,
-    countries: CountryActions,
+    /// What was set last; until then, what a former daemon left.
+    policies: Policies,
+    /// Parts of them that a former daemon left.
+    inherited: BTreeSet<Part>,
     guarded: BTreeSet<u16>,
 }
 
@@ -159,29 +166,26 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError`] if a map is missing or unreadable.
     pub fn open(kernel: &mut Kernel, country: CountryOf) -> Result<Self, FirewallError> {
-        let maps = Maps::open(kernel)?;
-        let mut config = maps.config()?;
-        if config == Config::default() {
-            config.unparsed = action::DROP;
+        let mut maps = Maps::open(kernel)?;
+        let mut policies = maps.policies()?;
+        let inherited = policies.inherited();
+        if policies.config == Config::default() {
+            policies.config.unparsed = action::DROP;
+            maps.set_policies(&policies)?;
         }
         let state = State {
-            countries: maps.countries()?,
-            config,
             maps,
             rules: BTreeMap::new(),
             compiled: Compiled::default(),
+            policies,
+            inherited: inherited.into_iter().collect(),
             guarded: BTreeSet::new(),
         };
-        let firewall = Self {
+        Ok(Self {
             state: Arc::new(Mutex::new(state)),
             twin: Arc::default(),
             country,
-        };
-        let mut state = firewall.lock();
-        let config = state.config;
-        state.maps.set_config(&config)?;
-        drop(state);
-        Ok(firewall)
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -255,10 +259,9 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_countries(&self, actions: [u8; 256]) -> Result<(), FirewallError> {
-        let mut state = self.lock();
-        state.countries = CountryActions { actions };
-        let countries = state.countries;
-        state.maps.set_countries(&countries)
+        self.lock().set(Part::Countries, |policies| {
+            policies.countries = CountryActions { actions };
+        })
     }
 
     /// Sets the rate limits.
@@ -266,12 +269,12 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_rates(&self, limits: &RateLimits) -> Result<(), FirewallError> {
-        let mut state = self.lock();
-        state.config.connections = rate(limits.connections);
-        state.config.packets = rate(limits.packets);
+        self.lock().set(Part::Rates, |policies| {
+            policies.config.connections = rate(limits.connections);
+            policies.config.packets = rate(limits.packets);
+        })?;
         self.twin.set(limits);
-        let config = state.config;
-        state.maps.set_config(&config)
+        Ok(())
     }
 
     /// Sets what happens to what cannot be parsed (one of `action`), and how often denials are logged: one in
@@ -280,30 +283,27 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_config(&self, unparsed: u8, log_every: u32) -> Result<(), FirewallError> {
-        let mut state = self.lock();
-        state.config.unparsed = unparsed;
-        state.config.log_every = log_every;
-        let config = state.config;
-        state.maps.set_config(&config)
+        self.lock().set(Part::Settings, |policies| {
+            policies.config.unparsed = unparsed;
+            policies.config.log_every = log_every;
+        })
     }
 
-    /// Sets the ports that country and rate rules judge, TCP and UDP alike.
+    /// Sets the ports that country and rate rules judge, TCP and UDP alike. Those `behind_proxy` are judged by
+    /// [`Self::admit`] only: to XDP all their clients are one source, the proxy.
     ///
     /// # Errors
     /// [`FirewallError::Map`].
-    pub fn set_guarded(&self, ports: &[u16]) -> Result<(), FirewallError> {
+    pub fn set_guarded(&self, ports: &[u16], behind_proxy: &[u16]) -> Result<(), FirewallError> {
         let mut state = self.lock();
-        let mut words = vec![0u64; GUARDED_WORDS as usize];
-        for port in ports {
-            for bit in [usize::from(*port), 65_536 + usize::from(*port)] {
-                words[bit / 64] |= 1 << (bit % 64);
-            }
-        }
-        state.guarded = ports.iter().copied().collect();
-        state.maps.set_guarded(&words)
+        state.set(Part::Guarded, |policies| {
+            policies.guarded = policy::bitmap(ports, GUARDED_WORDS as usize);
+        })?;
+        state.guarded = ports.iter().chain(behind_proxy).copied().collect();
+        Ok(())
     }
 
-    /// Compares the kernel maps with the rules; `repair` makes the kernel right. At start: the rules of the store
+    /// Compares the kernel maps with the rules and with the policies last set; `repair` makes the kernel right. At start: the rules of the store
     /// against what a former daemon left. A rule that the maps cannot hold is told and left out: one bad rule must not
     /// keep all others out of force.
     ///
@@ -327,10 +327,22 @@ impl Firewall {
         }
         let mut state = self.lock();
         let mut kernel = state.maps.read()?;
-        keep_expiries(&mut next, &kernel);
+        keep_expiries(&mut next.hosts4, &kernel.hosts4);
+        keep_expiries(&mut next.hosts6, &kernel.hosts6);
         differences.extend(maps::compare(&next, &kernel));
-        differences.extend(state.maps.compare_filters(&next, &state.config)?);
+        differences.extend(state.maps.compare_filters(&next)?);
+        let have = state.maps.policies()?;
+        let mut policies = state.policies.clone();
+        let (block, allow) = next.short6();
+        policies.config.short_block = u8::from(block);
+        policies.config.short_allow = u8::from(allow);
+        differences.extend(policies.compare(&have));
         if repair {
+            // The flags of the tries are `write`'s, in its order.
+            policies.config.short_block = have.config.short_block;
+            policies.config.short_allow = have.config.short_allow;
+            state.maps.set_policies(&policies)?;
+            state.policies = policies;
             let rows: BTreeSet<u16> = (0..=u16::MAX).collect();
             std::mem::swap(&mut state.compiled, &mut kernel);
             state.rules = wanted;
@@ -411,8 +423,8 @@ impl Firewall {
         let state = self.lock();
         twin::admit(
             &state.compiled,
-            &state.config,
-            &state.countries,
+            &state.policies.config,
+            &state.policies.countries,
             &state.guarded,
             &self.twin,
             &self.country,
@@ -446,23 +458,16 @@ fn touch(rows: &mut BTreeSet<u16>, rule: &Rule) {
     }
 }
 
-/// Ends of bans that stand in the kernel hold: they were converted when the ban was made, before any jump of the wall
-/// clock.
-fn keep_expiries(next: &mut Compiled, kernel: &Compiled) {
-    for (key, entry) in &mut next.hosts4 {
-        if let Some(old) = kernel
-            .hosts4
-            .get(key)
-            .filter(|old| old.ban_rule == entry.ban_rule)
-        {
-            entry.ban_expires = old.ban_expires;
-        }
-    }
-    for (key, entry) in &mut next.hosts6 {
-        if let Some(old) = kernel
-            .hosts6
-            .get(key)
-            .filter(|old| old.ban_rule == entry.ban_rule)
+/// How far apart the kernel's end of a ban and the database's may be: what rounding and conversion between the clocks
+/// make of it, in ns.
+const SAME_END: u64 = 2_000_000_000;
+
+/// Ends of bans that stand in the kernel hold if they are the database's but for the conversion.
+fn keep_expiries<K: Ord>(next: &mut BTreeMap<K, HostEntry>, kernel: &BTreeMap<K, HostEntry>) {
+    for (key, entry) in next {
+        if let Some(old) = kernel.get(key)
+            && old.ban_rule == entry.ban_rule
+            && old.ban_expires.abs_diff(entry.ban_expires) <= SAME_END
         {
             entry.ban_expires = old.ban_expires;
         }
@@ -506,12 +511,31 @@ impl State {
     }
 
     fn set_short(&mut self, (block, allow): (bool, bool)) -> Result<(), FirewallError> {
-        let (block, allow) = (u8::from(block), u8::from(allow));
-        if (self.config.short_block, self.config.short_allow) != (block, allow) {
-            (self.config.short_block, self.config.short_allow) = (block, allow);
-            let config = self.config;
+        let mut config = self.policies.config;
+        (config.short_block, config.short_allow) = (u8::from(block), u8::from(allow));
+        if config != self.policies.config {
             self.maps.set_config(&config)?;
+            self.policies.config = config;
         }
+        Ok(())
+    }
+
+    /// Sets a part of the policies, in the kernel first. What a former daemon left there is told if it differs.
+    fn set(&mut self, part: Part, edit: impl FnOnce(&mut Policies)) -> Result<(), FirewallError> {
+        let mut next = self.policies.clone();
+        edit(&mut next);
+        if self.inherited.remove(&part) {
+            for difference in next.compare(&self.policies) {
+                tracing::warn!(
+                    map = difference.map,
+                    key = difference.key,
+                    detail = difference.detail,
+                    "a kernel map differed from what is to be in force; it is rewritten"
+                );
+            }
+        }
+        self.maps.set_policies(&next)?;
+        self.policies = next;
         Ok(())
     }
 }
