@@ -154,16 +154,17 @@ reasons! {
     OverlappingFragment = 17 "overlapping-fragment",
 }
 
-/// Reasons that exist.
-pub const REASONS: u32 = Reason::ALL.len() as u32;
+/// Slots of one verdict's counters: fixed, with room for more reasons, so that a new one moves no counter of a pinned map.
+pub const REASON_STRIDE: u32 = 32;
+const _: () = assert!(Reason::ALL.len() <= REASON_STRIDE as usize);
 /// Slots of the verdict counters.
-pub const VERDICT_SLOTS: u32 = 4 * REASONS;
+pub const VERDICT_SLOTS: u32 = Verdict::ALL.len() as u32 * REASON_STRIDE;
 
 /// The slot of a verdict for a reason.
 #[must_use]
 #[inline(always)]
 pub const fn verdict_slot(verdict: Verdict, reason: Reason) -> u32 {
-    verdict as u32 * REASONS + reason as u32
+    verdict as u32 * REASON_STRIDE + reason as u32
 }
 
 /// What is known of one host: an IPv4 address, or an IPv6 /64.

@@ -11,7 +11,7 @@ pub mod route;
 
 /// Version of every layout in this crate. It is part of the pin path, so that a daemon never takes
 /// over maps whose layout it does not know. Raise it when a key or value changes.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Implements `aya::Pod` for `#[repr(C)]` types without padding or invalid bit patterns, and asserts
 /// their size on both sides.

@@ -64,17 +64,14 @@ impl Kernel {
     /// Loads every program through the verifier, attaching none.
     ///
     /// # Errors
-    /// [`KernelError::Verify`] with the program's name and the verifier's log.
+    /// [`KernelError::Verify`] with the program's name and the verifier's log; [`KernelError::ProgramType`].
     pub fn check(&mut self) -> Result<(), KernelError> {
         use aya::programs::Program;
         for (name, program) in self.ebpf.programs_mut() {
             let result = match program {
                 Program::Xdp(program) => program.load(),
                 Program::SkSkb(program) => program.load(),
-                Program::SockOps(program) => program.load(),
-                Program::SchedClassifier(program) => program.load(),
-                Program::SkMsg(program) => program.load(),
-                _ => Ok(()),
+                _ => return Err(KernelError::ProgramType(name.to_owned())),
             };
             match result {
                 Ok(()) | Err(aya::programs::ProgramError::AlreadyLoaded) => {}
@@ -123,25 +120,27 @@ impl Kernel {
             source: source.into(),
         })?;
         let path = self.pins.join(format!("{PREFIX}{interface}"));
-        let program = self.firewall()?;
-        if let Some(link) = live_link(&path, index)? {
-            replace(program, link, interface)?;
-            self.pin_program()?;
-            return status(interface, index);
-        }
-        let attached = netlink::xdp(index).map_err(|source| query_error(interface, source))?;
-        if let Some(foreign) = attached {
-            return Err(KernelError::Foreign {
-                interface: interface.to_owned(),
-                program: program_name(foreign.program),
-                id: foreign.program,
-            });
-        }
         // A `detach` has taken the directory away.
         fs::create_dir_all(&self.pins).map_err(|source| KernelError::PinDirectory {
             path: self.pins.clone(),
             source,
         })?;
+        if let Some(link) = live_link(&path, index)? {
+            replace(self.firewall()?, link, interface)?;
+            return self.attached(interface, index);
+        }
+        for old in self.other_layouts()? {
+            let old = old.join(format!("{PREFIX}{interface}"));
+            if let Some(link) = live_link(&old, index)? {
+                let link = replace(self.firewall()?, link, interface)?;
+                pin(link, &path, interface)?;
+                return self.attached(interface, index);
+            }
+        }
+        let attached = netlink::xdp(index).map_err(|source| query_error(interface, source))?;
+        if let Some(foreign) = attached {
+            return Err(foreign_error(interface, foreign.program));
+        }
         let program = self.firewall()?;
         let refused = |source| KernelError::Attach {
             interface: interface.to_owned(),
@@ -156,10 +155,31 @@ impl Kernel {
         };
         let link = program.take_link(id).map_err(refused)?;
         pin(link, &path, interface)?;
-        self.pin_program()?;
-        let mut status = status(interface, index)?;
+        let mut status = self.attached(interface, index)?;
         status.detail = detail;
         Ok(status)
+    }
+
+    /// After attachment: pins the program, and drops what other layouts have pinned for the interface.
+    fn attached(&mut self, interface: &str, index: u32) -> Result<LinkStatus, KernelError> {
+        self.pin_program()?;
+        for old in self.other_layouts()? {
+            remove(&old.join(format!("{PREFIX}{interface}")))?;
+            let mut live = false;
+            for path in entries(&old)?.iter().filter(|p| link_name(p).is_some()) {
+                live |= link_index(path)?.is_some_and(|index| index != 0);
+            }
+            if !live {
+                remove_layout(&old)?;
+            }
+        }
+        status(interface, index)
+    }
+
+    fn other_layouts(&self) -> Result<Vec<PathBuf>, KernelError> {
+        let mut layouts = layouts(self.pins.parent().unwrap_or(&self.pins))?;
+        layouts.retain(|path| *path != self.pins);
+        Ok(layouts)
     }
 
     /// Pins the program as `firewall`, so that it can be found (`bpftool prog show pinned`).
@@ -181,10 +201,7 @@ impl Kernel {
 pub fn links(pins: &Path) -> Result<Vec<LinkStatus>, KernelError> {
     let mut links = Vec::new();
     for path in entries(pins)? {
-        let Some(interface) = path
-            .file_name()
-            .and_then(|n| n.to_str()?.strip_prefix(PREFIX))
-        else {
+        let Some(interface) = link_name(&path) else {
             continue;
         };
         let detached = |detail: &str| LinkStatus {
@@ -203,36 +220,56 @@ pub fn links(pins: &Path) -> Result<Vec<LinkStatus>, KernelError> {
     Ok(links)
 }
 
-/// Takes the firewall off every interface and removes every pin of this layout. Needs no daemon.
+/// Takes the firewall off every interface and removes every pin, of all layouts. Needs no daemon.
 ///
 /// # Errors
 /// [`KernelError`] if a pin cannot be removed.
 pub fn detach(pin_path: &Path) -> Result<Vec<String>, KernelError> {
-    let pins = super::pins(pin_path);
     let mut interfaces = Vec::new();
-    let (links, others): (Vec<_>, Vec<_>) = entries(&pins)?.into_iter().partition(|path| {
+    for layout in layouts(pin_path)? {
+        interfaces.extend(remove_layout(&layout)?);
+    }
+    Ok(interfaces)
+}
+
+/// Directories of pins, one per layout version.
+fn layouts(pin_path: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    let mut layouts = entries(pin_path)?;
+    layouts.retain(|path| {
         path.file_name()
-            .is_some_and(|n| n.to_string_lossy().starts_with(PREFIX))
+            .and_then(|n| n.to_str()?.strip_prefix('v')?.parse::<u32>().ok())
+            .is_some()
     });
+    Ok(layouts)
+}
+
+/// Removes a layout's pins, links first. Returns the interfaces of its links.
+fn remove_layout(pins: &Path) -> Result<Vec<String>, KernelError> {
+    let (links, others): (Vec<_>, Vec<_>) = entries(pins)?
+        .into_iter()
+        .partition(|path| link_name(path).is_some());
     for path in links.iter().chain(&others) {
         remove(path)?;
-        if let Some(interface) = path
-            .file_name()
-            .and_then(|n| n.to_str()?.strip_prefix(PREFIX))
-        {
-            interfaces.push(interface.to_owned());
-        }
     }
-    match fs::remove_dir(&pins) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(KernelError::PinDirectory { path: pins, source })
-        }
-        _ => Ok(interfaces),
+    match fs::remove_dir(pins) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KernelError::Unpin {
+            path: pins.to_owned(),
+            source,
+        }),
+        _ => Ok(links
+            .iter()
+            .filter_map(|path| link_name(path).map(str::to_owned))
+            .collect()),
     }
 }
 
+/// The interface that a pin is for, if it is a link's.
+fn link_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix(PREFIX)
+}
+
 fn entries(pins: &Path) -> Result<Vec<PathBuf>, KernelError> {
-    let error = |source| KernelError::PinDirectory {
+    let error = |source| KernelError::ListPins {
         path: pins.to_owned(),
         source,
     };
@@ -273,10 +310,10 @@ fn link_index(path: &Path) -> Result<Option<u32>, KernelError> {
     let Some(link) = open_link(path)? else {
         return Ok(None);
     };
-    fd_index(&link, path)
+    fd_index(&link, path).map(Some)
 }
 
-fn fd_index(link: &FdLink, path: &Path) -> Result<Option<u32>, KernelError> {
+fn fd_index(link: &FdLink, path: &Path) -> Result<u32, KernelError> {
     // aya does not give out a link's descriptor; its id does (`FdLinkId` is the descriptor's number).
     let id = link
         .info()
@@ -285,8 +322,8 @@ fn fd_index(link: &FdLink, path: &Path) -> Result<Option<u32>, KernelError> {
             source: Box::new(source),
         })?
         .id();
-    let error = |source| KernelError::Unpin {
-        path: PathBuf::from("/proc/self/fdinfo"),
+    let error = |source| KernelError::LinkInterface {
+        path: path.to_owned(),
         source,
     };
     for entry in fs::read_dir("/proc/self/fdinfo").map_err(error)? {
@@ -298,10 +335,10 @@ fn fd_index(link: &FdLink, path: &Path) -> Result<Option<u32>, KernelError> {
                 .find_map(|l| l.strip_prefix(name)?.trim().parse::<u32>().ok())
         };
         if field("link_id:") == Some(id) {
-            return Ok(field("ifindex:"));
+            return field("ifindex:").ok_or_else(|| error(io::ErrorKind::InvalidData.into()));
         }
     }
-    Ok(None)
+    Err(error(io::ErrorKind::NotFound.into()))
 }
 
 /// The pinned link if it holds this very interface; a stale one is removed.
@@ -309,7 +346,7 @@ fn live_link(path: &Path, index: u32) -> Result<Option<XdpLink>, KernelError> {
     let Some(link) = open_link(path)? else {
         return Ok(None);
     };
-    if fd_index(&link, path)? == Some(index) {
+    if fd_index(&link, path)? == index {
         let link = XdpLink::try_from(link).map_err(|source| KernelError::Link {
             path: path.to_owned(),
             source: Box::new(source),
@@ -320,15 +357,14 @@ fn live_link(path: &Path, index: u32) -> Result<Option<XdpLink>, KernelError> {
     Ok(None)
 }
 
-fn replace(program: &mut Xdp, link: XdpLink, interface: &str) -> Result<(), KernelError> {
+/// The link with our program. It is out of aya's hands, which would detach it with the program.
+fn replace(program: &mut Xdp, link: XdpLink, interface: &str) -> Result<XdpLink, KernelError> {
     let refused = |source| KernelError::Attach {
         interface: interface.to_owned(),
         source: Box::new(source),
     };
     let id = program.attach_to_link(link).map_err(refused)?;
-    // The pin keeps the link; this handle must not count as ours to detach.
-    drop(program.take_link(id).map_err(refused)?);
-    Ok(())
+    program.take_link(id).map_err(refused)
 }
 
 fn pin(link: XdpLink, path: &Path, interface: &str) -> Result<(), KernelError> {
@@ -362,6 +398,26 @@ fn status(interface: &str, index: u32) -> Result<LinkStatus, KernelError> {
         mode,
         detail: detail.to_owned(),
     })
+}
+
+fn foreign_error(interface: &str, id: u32) -> KernelError {
+    let (interface, program) = (interface.to_owned(), program_name(id));
+    let link = aya::programs::loaded_links()
+        .flatten()
+        .find(|link| link.program_id() == id);
+    match link.map(|link| link.id()) {
+        Some(link) => KernelError::ForeignLink {
+            interface,
+            program,
+            id,
+            link,
+        },
+        None => KernelError::Foreign {
+            interface,
+            program,
+            id,
+        },
+    }
 }
 
 fn program_name(id: u32) -> String {

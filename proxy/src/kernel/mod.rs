@@ -56,6 +56,27 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
+    /// The pin directory cannot be listed.
+    #[error("cannot list the pins in {path}")]
+    ListPins {
+        /// The directory.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: io::Error,
+    },
+    /// A link's interface is unknown.
+    #[error("cannot tell from /proc/self/fdinfo which interface the link {path} filters")]
+    LinkInterface {
+        /// Its pin.
+        path: PathBuf,
+        #[source]
+        /// Why.
+        source: io::Error,
+    },
+    /// The daemon has no use for a program of this type.
+    #[error("the eBPF program {0} is of a type that this daemon does not load")]
+    ProgramType(String),
     /// The object cannot be loaded.
     #[error("cannot load the eBPF object (needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON)")]
     Load(#[source] Box<EbpfError>),
@@ -104,6 +125,21 @@ pub enum KernelError {
         program: String,
         /// The program's id.
         id: u32,
+    },
+    /// Someone else's link is on the interface.
+    #[error(
+        "the XDP program {program} (id {id}) is already on {interface}, through the BPF link {link}; \
+         `bpftool -f link show id {link}` finds its owner and pins: end or remove those and try again"
+    )]
+    ForeignLink {
+        /// The interface's name.
+        interface: String,
+        /// The program's name.
+        program: String,
+        /// The program's id.
+        id: u32,
+        /// The link's id.
+        link: u32,
     },
     /// Neither native nor generic mode works.
     #[error("cannot attach the firewall to {interface}, neither natively nor in generic mode")]
