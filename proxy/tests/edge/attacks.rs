@@ -181,7 +181,7 @@ fn a_listener_removed_while_it_waits_for_its_address_stays_removed() -> Result<(
 
 /// Pins an array of one value of so many bytes.
 fn pin_array(world: &World, name: &str, value: u32) -> Result<()> {
-    let dir = world.pins().join("v1");
+    let dir = mc_proxy::kernel::pins(world.pins());
     std::fs::create_dir_all(&dir)?;
     let object = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
     let map = aya_obj::maps::LegacyMap {
