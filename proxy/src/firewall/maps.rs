@@ -465,6 +465,19 @@ impl Maps {
             .collect()
     }
 
+    /// Forgets the sources that rules out of force have observed: their ids will be other rules'.
+    pub(super) fn forget_samples(&mut self, rules: &[u32]) -> Result<(), FirewallError> {
+        let keys: Vec<_> = self
+            .samples
+            .keys()
+            .collect::<Result<_, _>>()
+            .or_else(|e| at("SAMPLES", Err(e)))?;
+        for key in keys.iter().filter(|key| rules.contains(&key.rule)) {
+            gone("SAMPLES", self.samples.remove(key))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn fill(&self) -> Result<Vec<(&'static str, u32, u32)>, FirewallError> {
         let kernel = self.read()?;
         let samples = self.samples.keys().filter(Result::is_ok).count();

@@ -226,6 +226,9 @@ impl Firewall {
             }
         }
         state.write(next, &rows)?;
+        if !gone.is_empty() {
+            state.maps.forget_samples(&gone)?;
+        }
         for id in gone {
             state.maps.reset_rule(id)?;
         }
