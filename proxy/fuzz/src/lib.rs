@@ -10,3 +10,7 @@ pub mod hostname;
 pub mod proxy_protocol;
 #[path = "../../src/spec.rs"]
 pub mod spec;
+
+/// Of the firewall, what the configuration asks.
+#[path = "../../src/firewall/prefix.rs"]
+pub mod firewall;

@@ -3,13 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    net::Ipv6Addr,
 };
 
 use ipnet::IpNet;
-use mc_edge_common::{
-    decide::Source,
-    firewall::{Filter4Row, Filter6Row, HostEntry, PrefixEntry, action, filter6_bit},
+use mc_edge_common::firewall::{
+    Filter4Row, Filter6Row, HostEntry, PrefixEntry, action, filter6_bit,
 };
 
 use super::FirewallError;
@@ -25,47 +24,12 @@ pub fn action_code(action: Action) -> u8 {
     }
 }
 
-/// An address as the decision sees it.
-#[must_use]
-pub fn source(address: IpAddr) -> Source {
-    match address {
-        IpAddr::V4(v4) => Source::V4(v4.to_bits()),
-        IpAddr::V6(v6) => {
-            let bits = v6.to_bits();
-            Source::from_v6((bits >> 64) as u64, bits as u64)
-        }
-    }
-}
-
 /// A prefix: network bits (IPv4 in the low 32) and length.
 pub(super) type Prefix = (u128, u8);
 
-/// Refuses prefixes that could never match, since their sources are judged as IPv4, and bans of more than a host. To be
-/// asked before a rule is stored: the daemon does not start with one that the maps cannot hold.
-///
-/// # Errors
-/// [`FirewallError::Embedded`], [`FirewallError::BanPrefix`].
-pub fn check_prefix(kind: RuleKind, cidr: IpNet) -> Result<(), FirewallError> {
-    // A ban is of the whole /64 that such a source would be in.
-    if let IpNet::V6(net) = cidr
-        && (net.prefix_len() >= 96 || kind == RuleKind::Ban)
-        && let Source::V4(_) = source(IpAddr::V6(net.network()))
-    {
-        return Err(FirewallError::Embedded(cidr));
-    }
-    let full = match cidr {
-        IpNet::V4(_) => 32,
-        IpNet::V6(_) => 64,
-    };
-    if kind == RuleKind::Ban && cidr.prefix_len() != full {
-        return Err(FirewallError::BanPrefix(cidr));
-    }
-    Ok(())
-}
-
 /// [`check_prefix`] for a stored rule, which has an id.
 pub(super) fn check(rule: &Rule) -> Result<(), FirewallError> {
-    check_prefix(rule.kind, rule.cidr)?;
+    super::check_prefix(rule.kind, rule.cidr)?;
     if rule.id < crate::spec::FIRST_RULE_ID || rule.id >= mc_edge_common::firewall::MAX_RULES {
         return Err(FirewallError::RuleId(rule.id));
     }

@@ -8,6 +8,7 @@
 mod compile;
 mod maps;
 mod policy;
+mod prefix;
 mod trace;
 mod twin;
 
@@ -28,8 +29,9 @@ use mc_edge_common::firewall::{
 
 use policy::{Part, Policies};
 
-pub use compile::{action_code, check_prefix, source};
+pub use compile::action_code;
 pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
+pub use prefix::{PrefixError, check_prefix, source};
 pub use trace::{Step, Trace};
 pub use twin::Admission;
 
@@ -56,12 +58,9 @@ pub enum FirewallError {
     /// No such map.
     #[error("the firewall has no map {0}")]
     UnknownMap(String),
-    /// An IPv4 address spelled as IPv6.
-    #[error("{0} stands for IPv4 addresses, which are judged as IPv4; write the rule as IPv4")]
-    Embedded(IpNet),
-    /// A ban of more than a host.
-    #[error("a ban is an IPv4 /32 or an IPv6 /64, not {0}; block it instead")]
-    BanPrefix(IpNet),
+    /// The rule's prefix cannot be.
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
     /// No counter slot.
     #[error("rule id {0} has no counter slot")]
     RuleId(u32),

@@ -7,7 +7,7 @@ use mc_edge_common::{
     firewall::{Config, HostEntry, PrefixEntry, Reason, action},
 };
 
-use super::{CountryOf, FirewallError, compile::source, ktime, maps::Maps};
+use super::{CountryOf, FirewallError, ktime, maps::Maps, prefix::source};
 
 /// A stage and what it found.
 #[derive(Clone, Debug, PartialEq, Eq)]

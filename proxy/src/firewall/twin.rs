@@ -18,8 +18,9 @@ use mc_edge_common::{
 
 use super::{
     CountryOf,
-    compile::{Compiled, Prefix, source},
+    compile::{Compiled, Prefix},
     ktime,
+    prefix::source,
 };
 use crate::spec::{RateLimit, RateLimits};
 
