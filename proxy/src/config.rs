@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use mc_edge_common::route::MAX_BACKENDS;
 use serde::Deserialize;
 
-use crate::spec::{Action, EngineKind, Listener, Route, RouteId, Rule, RuleKind};
+use crate::spec::{Action, EngineKind, L7, Listener, Route, RouteId, Rule, RuleKind};
 
 /// The file as written. Unknown keys are refused by the loader.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -131,6 +131,7 @@ struct RawRoute {
     #[serde(default, with = "humantime_serde")]
     max_age: Option<Duration>,
     max_connections: Option<u32>,
+    l7: Option<L7>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -295,7 +296,7 @@ impl Config {
                 format!("{name:?} is not an interface name"),
             ));
         }
-        let seed = check_seed(&raw).map_err(|(key, reason)| invalid(&key, reason))?;
+        let seed = check_seed(&raw, root).map_err(|(key, reason)| invalid(&key, reason))?;
         let under_root = |path: Option<PathBuf>, default: &str| {
             root.join(path.unwrap_or_else(|| default.into()))
         };
@@ -330,7 +331,7 @@ impl Config {
     }
 }
 
-fn check_seed(raw: &Raw) -> Result<Seed, (String, String)> {
+fn check_seed(raw: &Raw, root: &Path) -> Result<Seed, (String, String)> {
     let mut seed = Seed::default();
     for (i, l) in raw.listeners.iter().enumerate() {
         let listener = Listener {
@@ -353,7 +354,7 @@ fn check_seed(raw: &Raw) -> Result<Seed, (String, String)> {
     }
     for (i, r) in raw.routes.iter().enumerate() {
         let route =
-            check_route(r).map_err(|(key, reason)| (format!("routes[{i}].{key}"), reason))?;
+            check_route(r, root).map_err(|(key, reason)| (format!("routes[{i}].{key}"), reason))?;
         if seed.routes.iter().any(|other| other.key == route.key) {
             return Err((
                 format!("routes[{i}].hostname"),
@@ -396,7 +397,7 @@ fn check_seed(raw: &Raw) -> Result<Seed, (String, String)> {
     Ok(seed)
 }
 
-fn check_route(raw: &RawRoute) -> Result<Route, (String, String)> {
+fn check_route(raw: &RawRoute, root: &Path) -> Result<Route, (String, String)> {
     let hostname = raw
         .hostname
         .parse()
@@ -415,6 +416,10 @@ fn check_route(raw: &RawRoute) -> Result<Route, (String, String)> {
         idle_timeout: raw.idle_timeout,
         max_age: raw.max_age,
         max_connections: raw.max_connections.filter(|n| *n > 0),
+        l7: raw.l7.clone().map(|mut l7| {
+            l7.resolve(root);
+            l7
+        }),
     };
     validate_route(&route)?;
     Ok(route)
@@ -460,7 +465,7 @@ pub fn validate_route(route: &Route) -> Result<(), (String, String)> {
             ));
         }
     }
-    Ok(())
+    route.l7.as_ref().map_or(Ok(()), |l7| l7.validate(route))
 }
 
 #[cfg(test)]

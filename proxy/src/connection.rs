@@ -26,6 +26,7 @@ use crate::{
     client_hello::{self, ClientHello},
     firewall::Firewall,
     hostname::Hostname,
+    http,
     proxy_protocol::{self, Header},
     relay::{End, Engine, Job, Limits, Outcome},
     router::{LiveRoute, Router},
@@ -71,6 +72,8 @@ pub struct Context {
     pub timeouts: Timeouts,
     /// Bounds the connections of each client.
     pub sources: Arc<Sources>,
+    /// The daemon stops: no further requests on connections that carry several.
+    pub drain: CancellationToken,
     /// Ends every relay at once: the drain deadline.
     pub abort: CancellationToken,
     /// Connections denied before they had a route, by reason.
@@ -109,6 +112,19 @@ impl From<&'static str> for Denied {
             route: None,
         }
     }
+}
+
+/// A connection that has its route.
+enum Routed {
+    /// Bytes are relayed.
+    Relay(Established),
+    /// TLS ends here.
+    Http {
+        route: Arc<LiveRoute>,
+        hello: Vec<u8>,
+        route_gauge: Active<RouteGauge>,
+        counted: Counted,
+    },
 }
 
 /// A connection that has its backend and whose first bytes are on their way.
@@ -150,6 +166,7 @@ impl Context {
             default_engine,
             timeouts,
             sources,
+            drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             denied: Reasons::default(),
             judged: Reasons::default(),
@@ -209,15 +226,49 @@ pub async fn serve(
     // Boxed, so that its buffers and states are gone while the relay runs.
     let mut source = peer;
     let established = Box::pin(establish(&context, &listener, &mut client, &mut source)).await;
-    let established = match established {
-        Ok(established) => established,
+    match established {
+        Ok(Routed::Relay(established)) => relay(&context, client, established).await,
+        Ok(Routed::Http {
+            route,
+            hello,
+            route_gauge,
+            counted,
+        }) => {
+            terminate(&context, client, source, route, hello).await;
+            drop((route_gauge, counted));
+        }
         Err(denied) => {
             context.count_denied(source, listener.port, &denied);
             reset(client);
-            return;
         }
+    }
+}
+
+/// Serves HTTP to the connection's end.
+async fn terminate(
+    context: &Context,
+    client: TcpStream,
+    source: SocketAddr,
+    route: Arc<LiveRoute>,
+    hello: Vec<u8>,
+) {
+    let limits = http::Limits {
+        connect: connect_timeout(context, &route),
+        idle: route.route.idle_timeout.unwrap_or(context.timeouts.idle),
+        max_age: route.route.max_age.or(context.timeouts.max_age),
     };
-    relay(&context, client, established).await;
+    let job = http::Job {
+        client,
+        hello,
+        source,
+        route: Arc::clone(&route),
+        limits,
+        drain: context.drain.clone(),
+        abort: context.abort.clone(),
+    };
+    if let Err(reason) = Box::pin(http::serve(job)).await {
+        route.stats.errors.count(reason);
+    }
 }
 
 async fn relay(context: &Context, client: TcpStream, established: Established) {
@@ -259,7 +310,7 @@ async fn establish(
     listener: &ListenerContext,
     client: &mut TcpStream,
     source: &mut SocketAddr,
-) -> Result<Established, Denied> {
+) -> Result<Routed, Denied> {
     let accepted = Instant::now();
     let (preface, counted) = timeout(
         context.timeouts.client_hello,
@@ -286,6 +337,14 @@ async fn establish(
         .ok_or_else(|| denied("max_connections"))?;
     route.stats.connections.fetch_add(1, Relaxed);
     route.stats.client_hello.observe(accepted.elapsed());
+    if route.tls.is_some() {
+        return Ok(Routed::Http {
+            route,
+            hello: preface.bytes,
+            route_gauge,
+            counted,
+        });
+    }
     let (mut backend, backend_gauge) = connect(context, &route).await.map_err(denied)?;
     let patience = connect_timeout(context, &route);
     let sending = send_preface(&mut backend, client, &route, &sni, preface);
@@ -293,13 +352,13 @@ async fn establish(
         .await
         .map_err(|_| denied("backend_write_timeout"))?
         .map_err(|_| denied("backend_write"))?;
-    Ok(Established {
+    Ok(Routed::Relay(Established {
         route,
         backend,
         route_gauge,
         backend_gauge,
         counted,
-    })
+    }))
 }
 
 /// Reads until the ClientHello is whole.
@@ -424,7 +483,7 @@ async fn connect(
     Err(reason)
 }
 
-async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {

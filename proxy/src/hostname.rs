@@ -9,7 +9,10 @@ const MAX_LABEL: usize = 63;
 
 /// A validated, lower-cased hostname in A-label form without the trailing dot. No IP address: RFC 6066 §3 forbids
 /// literals in SNI.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
 pub struct Hostname(Box<str>);
 
 /// An exact hostname, or `*.` and a parent, which matches any name below the parent at any depth.
@@ -77,9 +80,32 @@ fn parent(name: &str) -> Option<&str> {
 }
 
 impl HostPattern {
+    /// Whether `name` is this name, or below this parent.
+    #[must_use]
+    pub fn matches(&self, name: &Hostname) -> bool {
+        match self.0.strip_prefix('*') {
+            Some(parent) => name.0.len() > parent.len() && name.0.ends_with(parent),
+            None => self.0 == name.0,
+        }
+    }
+
     /// The pattern, `*.` included.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for Hostname {
+    type Error = HostnameError;
+
+    fn try_from(name: String) -> Result<Self, HostnameError> {
+        name.parse()
+    }
+}
+
+impl From<Hostname> for String {
+    fn from(name: Hostname) -> Self {
+        name.0.into()
     }
 }
 

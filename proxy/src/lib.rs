@@ -12,6 +12,7 @@ pub mod control;
 pub mod firewall;
 pub mod geoip;
 pub mod hostname;
+pub mod http;
 pub mod kernel;
 pub mod listener;
 pub mod metrics;

@@ -142,6 +142,7 @@ impl Listeners {
         self.stop.cancel();
         self.accepting.close();
         self.accepting.wait().await;
+        self.context.drain.cancel();
         self.connections.close();
         if tokio::time::timeout(grace, self.connections.wait())
             .await

@@ -10,6 +10,7 @@ use mc_edge_common::route::RouteValue;
 
 use crate::{
     hostname::Hostname,
+    http::Tls,
     routes::{self, RouteTable, RouteTableError},
     spec::{Route, RouteId},
     stats::{BackendStats, RouteStats},
@@ -24,9 +25,18 @@ pub struct LiveRoute {
     pub stats: Arc<RouteStats>,
     /// One per backend, in the order of `route.backends`.
     pub backends: Vec<Arc<BackendStats>>,
+    /// Of an L7 route.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl LiveRoute {
+    /// Notes that a request to a backend failed.
+    pub fn failed(&self, address: SocketAddr) {
+        if let Some(backend) = self.backends.iter().find(|b| b.address == address) {
+            backend.failures.fetch_add(1, Relaxed);
+        }
+    }
+
     /// The backend with the fewest open connections that is not in `tried`; the first of equals, counting from a
     /// start that rotates with every connection, so that idle backends share.
     pub fn pick(&self, tried: &[SocketAddr]) -> Option<&Arc<BackendStats>> {
@@ -187,7 +197,9 @@ impl Live {
                 .find(|b| b.address == *address)
                 .cloned()
         };
+        let tls = tls(&route, previous.as_deref());
         let live = Arc::new(LiveRoute {
+            tls,
             backends: route
                 .backends
                 .iter()
@@ -207,6 +219,24 @@ impl Live {
         self.by_id.insert(live.route.id, Arc::clone(&live));
         live
     }
+}
+
+/// A route whose settings have not changed keeps its TLS, and so its clients' sessions. A certificate that is refused does not keep
+/// the others out: its route denies until the files are mended.
+fn tls(route: &Route, previous: Option<&LiveRoute>) -> Option<Arc<Tls>> {
+    let l7 = route.l7.as_ref()?;
+    if let Some(previous) = previous.filter(|p| p.route.l7.as_ref() == Some(l7)) {
+        return previous.tls.clone();
+    }
+    let tls = Tls::new();
+    if let Err(error) = tls.load(l7, &route.key.hostname) {
+        tracing::error!(
+            route = %route.key.hostname,
+            error = mcdsl::cli::chain(&error),
+            "the certificate is not in force"
+        );
+    }
+    Some(Arc::new(tls))
 }
 
 #[cfg(test)]
@@ -233,7 +263,9 @@ mod tests {
                 idle_timeout: None,
                 max_age: None,
                 max_connections: None,
+                l7: None,
             },
+            tls: None,
             stats: Arc::default(),
             backends: addresses
                 .iter()

@@ -259,7 +259,11 @@ fn encode_value(route: &Route) -> RouteValue {
     }
     RouteValue {
         route_id: route.id,
-        mode: route::mode::L4,
+        mode: if route.l7.is_some() {
+            route::mode::L7
+        } else {
+            route::mode::L4
+        },
         engine: match route.engine {
             None => route::engine::DEFAULT,
             Some(EngineKind::Copy) => route::engine::COPY,
@@ -328,6 +332,7 @@ mod tests {
             idle_timeout: None,
             max_age: None,
             max_connections: None,
+            l7: None,
         };
         let value = encode_value(&route);
         assert_eq!(backends(&value).collect::<Vec<_>>(), route.backends);

@@ -79,6 +79,27 @@ impl Histogram {
     }
 }
 
+/// Counters of an L7 route's requests.
+#[derive(Debug, Default)]
+pub struct HttpStats {
+    /// Requests begun.
+    pub requests: AtomicU64,
+    /// Requests ended, by the first digit of their status; at 0 those without a response.
+    pub classes: [AtomicU64; 6],
+    /// Request to response headers.
+    pub response: Histogram,
+}
+
+impl HttpStats {
+    /// Counts the end of a request.
+    pub fn count(&self, status: Option<u16>) {
+        let class = usize::from(status.unwrap_or(0) / 100);
+        if let Some(counter) = self.classes.get(class) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+}
+
 /// Counters of a route. They belong to its key (port and hostname), so that replacing a route keeps them.
 #[derive(Debug, Default)]
 pub struct RouteStats {
@@ -96,6 +117,8 @@ pub struct RouteStats {
     pub client_hello: Histogram,
     /// Connecting to a backend, failed attempts included.
     pub connect: Histogram,
+    /// Requests, for an L7 route.
+    pub http: HttpStats,
 }
 
 /// Counters of one backend of one route.

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// More than this share one listening socket badly: every one of them is woken for a connection.
 const MAX_WORKERS: usize = 32;
 
-/// How often an idle worker wakes. A runtime's timer that is due before any other costs a write to its wake-up descriptor and
+/// How often an idle worker wakes, and closes idle connections to backends. A runtime's timer that is due before any other costs a write to its wake-up descriptor and
 /// a turn of its loop; with one that is always sooner than the timeouts of a new connection, none of these is.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -64,6 +64,7 @@ async fn tick() {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        crate::http::sweep();
     }
 }
 

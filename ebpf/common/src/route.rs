@@ -37,6 +37,8 @@ pub struct BackendAddr {
 pub mod mode {
     /// Relay of bytes chosen by SNI, TLS untouched.
     pub const L4: u8 = 1;
+    /// TLS ends at the proxy, which speaks HTTP with the backends.
+    pub const L7: u8 = 2;
 }
 
 /// Relay engine of a route.

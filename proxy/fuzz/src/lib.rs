@@ -8,7 +8,7 @@ pub mod config;
 pub mod hostname;
 #[path = "../../src/proxy_protocol.rs"]
 pub mod proxy_protocol;
-#[path = "../../src/spec.rs"]
+#[path = "../../src/spec/mod.rs"]
 pub mod spec;
 
 /// Of the firewall, what the configuration asks.

@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv6Net};
 use mc_proto::mcproxy::v1 as pb;
 use tonic::Status;
 
+use super::l7;
 use crate::{
     control::CountedRule,
     listener::ListenerState,
@@ -107,8 +108,11 @@ fn hostname_in(text: &str) -> Result<crate::hostname::HostPattern, Status> {
 }
 
 pub(super) fn route_in(message: &pb::Route) -> Result<Route, Status> {
-    if message.mode() != pb::RouteMode::L4 {
-        return Err(invalid("mode", "must be L4"));
+    match (message.mode(), &message.l7) {
+        (pb::RouteMode::L4, None) | (pb::RouteMode::L7, Some(_)) => {}
+        (pb::RouteMode::L4, Some(_)) => return Err(invalid("l7", "is for mode L7")),
+        (pb::RouteMode::L7, None) => return Err(missing("l7")),
+        (pb::RouteMode::Unspecified, _) => return Err(invalid("mode", "must be L4 or L7")),
     }
     Ok(Route {
         id: 0,
@@ -133,6 +137,7 @@ pub(super) fn route_in(message: &pb::Route) -> Result<Route, Status> {
         idle_timeout: nonzero(message.idle_timeout_s).map(|s| Duration::from_secs(s.into())),
         max_age: nonzero(message.max_age_s).map(|s| Duration::from_secs(s.into())),
         max_connections: nonzero(message.max_connections),
+        l7: message.l7.as_ref().map(l7::parse).transpose()?,
     })
 }
 
@@ -161,7 +166,10 @@ pub(super) fn route_out(live: &LiveRoute) -> pb::Route {
         id: route.id,
         port: route.key.port.into(),
         hostname: route.key.hostname.to_string(),
-        mode: pb::RouteMode::L4.into(),
+        mode: match route.l7 {
+            None => pb::RouteMode::L4.into(),
+            Some(_) => pb::RouteMode::L7.into(),
+        },
         backends: live
             .backends
             .iter()
@@ -179,6 +187,10 @@ pub(super) fn route_out(live: &LiveRoute) -> pb::Route {
         idle_timeout_s: seconds(route.idle_timeout),
         max_age_s: seconds(route.max_age),
         max_connections: route.max_connections.unwrap_or(0),
+        l7: route
+            .l7
+            .as_ref()
+            .map(|l7| l7::message(l7, live.tls.as_deref())),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod convert;
 mod explain;
+mod l7;
 mod observe;
 mod service;
 mod socket;

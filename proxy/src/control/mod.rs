@@ -17,6 +17,7 @@ use crate::{
     connection::Context,
     firewall::{Difference, Firewall, FirewallError},
     geoip::GeoIp,
+    http::{Tls, TlsError},
     kernel::{self, Kernel, KernelError, LinkMode, LinkStatus},
     listener::{ListenerState, Listeners},
     router::LiveRoute,
@@ -51,6 +52,9 @@ pub enum ControlError {
     /// Loading or attaching failed.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The files of an L7 route cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Bind {
@@ -255,6 +259,9 @@ impl Control {
         replace: bool,
     ) -> Result<Arc<LiveRoute>, ControlError> {
         config::validate_route(route).map_err(ControlError::invalid)?;
+        if let Some(l7) = &route.l7 {
+            Tls::new().load(l7, &route.key.hostname)?;
+        }
         let mut store = self.store();
         let done = store.add_route(by, route, replace)?;
         self.context

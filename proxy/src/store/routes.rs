@@ -222,13 +222,14 @@ fn row_id(id: u64) -> Result<i64, StoreError> {
 
 const ROUTE_COLUMNS: &str =
     "SELECT id, port, hostname, engine, enabled, send_proxy, connect_timeout_ms,
-    idle_timeout_ms, max_age_ms, max_connections FROM routes";
+    idle_timeout_ms, max_age_ms, max_connections, l7 FROM routes";
 
 fn route(r: &Row<'_>, backends: &[String]) -> Result<Route, StoreError> {
     let timeout = |column| -> rusqlite::Result<_> {
         Ok(r.get::<_, Option<i64>>(column)?.map(rows::duration))
     };
     let engine: Option<String> = r.get(3)?;
+    let l7: Option<String> = r.get(10)?;
     Ok(Route {
         id: r.get::<_, i64>(0)?.unsigned_abs(),
         key: RouteId {
@@ -246,6 +247,9 @@ fn route(r: &Row<'_>, backends: &[String]) -> Result<Route, StoreError> {
         idle_timeout: timeout(7)?,
         max_age: timeout(8)?,
         max_connections: r.get(9)?,
+        l7: l7
+            .map(|l7| serde_json::from_str(&l7).map_err(|_| corrupt("a route's L7 settings", &l7)))
+            .transpose()?,
     })
 }
 
@@ -321,15 +325,16 @@ fn put_route(tx: &Transaction<'_>, route: &Route) -> Result<Route, StoreError> {
         id => Some(row_id(id)?),
     };
     let millis = |d: Option<std::time::Duration>| d.map(rows::millis);
+    let l7 = route.l7.as_ref().map(rows::json).transpose()?;
     let id: i64 = tx
         .prepare_cached(
             "INSERT INTO routes (id, port, hostname, engine, enabled, send_proxy, connect_timeout_ms,
-                 idle_timeout_ms, max_age_ms, max_connections)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 idle_timeout_ms, max_age_ms, max_connections, l7)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (id) DO UPDATE SET engine = excluded.engine, enabled = excluded.enabled,
                  send_proxy = excluded.send_proxy, connect_timeout_ms = excluded.connect_timeout_ms,
                  idle_timeout_ms = excluded.idle_timeout_ms, max_age_ms = excluded.max_age_ms,
-                 max_connections = excluded.max_connections
+                 max_connections = excluded.max_connections, l7 = excluded.l7
              RETURNING id",
         )?
         .query_row(
@@ -344,6 +349,7 @@ fn put_route(tx: &Transaction<'_>, route: &Route) -> Result<Route, StoreError> {
                 millis(route.idle_timeout),
                 millis(route.max_age),
                 route.max_connections,
+                l7,
             ),
             |r| r.get(0),
         )?;

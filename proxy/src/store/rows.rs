@@ -95,3 +95,8 @@ pub(super) fn country(text: &str) -> Result<CountryCode, StoreError> {
         _ => Err(corrupt("a country", text)),
     }
 }
+
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .map_err(|e| corrupt("settings that JSON cannot hold", &e.to_string()))
+}

@@ -2,7 +2,15 @@
 
 use mcdsl::db::Migration;
 
-pub(super) const MIGRATIONS: [Migration; 1] = [Migration {
+pub(super) const MIGRATIONS: [Migration; 2] = [FIRST, L7];
+
+const L7: Migration = Migration {
+    version: 2,
+    name: "L7 settings of a route, JSON",
+    sql: "ALTER TABLE routes ADD COLUMN l7 TEXT;",
+};
+
+const FIRST: Migration = Migration {
     version: 1,
     name: "listeners, routes, rules, country policy, rates, audit",
     sql: "
@@ -80,4 +88,4 @@ CREATE TABLE audit (
     result     TEXT NOT NULL
 ) STRICT;
 ",
-}];
+};

@@ -45,6 +45,7 @@ fn route(hostname: &str, port: u16) -> Route {
         idle_timeout: None,
         max_age: Some(Duration::from_secs(3_600)),
         max_connections: Some(u32::MAX),
+        l7: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod client;
 mod country;
 mod export;
 mod firewall;
+mod l7;
 mod listener;
 mod observe;
 mod parse;

@@ -12,6 +12,7 @@ use mcdsl::{
 use crate::{
     Result,
     client::{Client, call, call_add},
+    l7::L7,
     parse, view,
 };
 
@@ -93,6 +94,8 @@ pub(crate) struct Add {
     /// Concurrent connections [default: unlimited]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
+    #[command(flatten)]
+    l7: L7,
     /// Adds it disabled
     #[arg(long)]
     disabled: bool,
@@ -117,7 +120,11 @@ impl Add {
                 id: 0,
                 port: self.key.port.into(),
                 hostname: self.key.hostname.clone(),
-                mode: pb::RouteMode::L4.into(),
+                mode: if self.l7.certificate.is_some() {
+                    pb::RouteMode::L7.into()
+                } else {
+                    pb::RouteMode::L4.into()
+                },
                 backends: backends.collect(),
                 engine: engine.into(),
                 enabled: !self.disabled,
@@ -126,6 +133,7 @@ impl Add {
                 idle_timeout_s: self.idle_timeout.unwrap_or(0),
                 max_age_s: self.max_age.unwrap_or(0),
                 max_connections: self.max_connections.unwrap_or(0),
+                l7: self.l7.message(),
             }),
             replace: self.replace,
         }

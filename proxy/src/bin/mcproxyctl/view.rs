@@ -78,6 +78,7 @@ pub(crate) fn route(r: &pb::Route) -> Value {
         "idle_timeout_s": set(r.idle_timeout_s),
         "max_age_s": set(r.max_age_s),
         "max_connections": set(r.max_connections),
+        "l7": r.l7.as_ref().map(l7),
         "backends": list(&r.backends, |b| json!({
             "address": b.address,
             "active_connections": b.active_connections,
@@ -85,6 +86,52 @@ pub(crate) fn route(r: &pb::Route) -> Value {
             "connect_failures": b.connect_failures,
         })),
     })
+}
+
+fn l7(l7: &pb::L7) -> Value {
+    let status = l7.certificate_status.clone().unwrap_or_default();
+    json!({
+        "certificate": l7.certificate,
+        "key": l7.key,
+        "protocol": protocol(l7),
+        "backend_ca": text(&l7.backend_ca),
+        "backend_name": text(&l7.backend_name),
+        "client_ca": text(&l7.client_ca),
+        "max_body_bytes": l7.max_body_bytes,
+        "response_timeout_ms": set(l7.response_timeout_ms),
+        "max_streams": set(l7.max_streams),
+        "max_requests": set(l7.max_requests),
+        "retries": l7.retries,
+        "slow_start_ms": l7.slow_start_ms,
+        "access_log": l7.access_log,
+        "health": l7.health.as_ref().map(|h| json!({
+            "check": check(h),
+            "path": text(&h.path),
+            "service": text(&h.service),
+            "interval_ms": set(h.interval_ms),
+            "timeout_ms": set(h.timeout_ms),
+        })),
+        "certificate_not_after_unix_s": status.not_after_unix_s,
+        "certificate_loaded_unix_s": status.loaded_unix_s,
+        "certificate_error": text(&status.error),
+    })
+}
+
+/// What the backends of an L7 route speak.
+pub(crate) fn protocol(l7: &pb::L7) -> &'static str {
+    match l7.protocol() {
+        pb::BackendProtocol::Http1 => "http1",
+        pb::BackendProtocol::H2c => "h2c",
+        pb::BackendProtocol::H2 => "h2",
+    }
+}
+
+fn check(health: &pb::HealthCheck) -> &'static str {
+    match health.check() {
+        pb::Check::Http => "http",
+        pb::Check::Grpc => "grpc",
+        pb::Check::Tcp | pb::Check::Unspecified => "tcp",
+    }
 }
 
 pub(crate) fn rule(r: &pb::Rule) -> Value {

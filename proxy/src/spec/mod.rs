@@ -1,6 +1,8 @@
 //! What an operator declares, parsed once: listeners, routes, firewall rules, country policy, rate limits.
 //! SQLite stores these, the kernel maps are derived from them, the admin API converts to and from them.
 
+mod l7;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -11,6 +13,8 @@ use std::{
 use ipnet::IpNet;
 
 use crate::hostname::HostPattern;
+
+pub use l7::{Check, HealthCheck, L7, Protocol};
 
 /// A listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +80,8 @@ pub struct Route {
     pub max_age: Option<Duration>,
     /// Concurrent connections.
     pub max_connections: Option<u32>,
+    /// TLS ends here and HTTP is proxied; `None` = bytes are relayed.
+    pub l7: Option<L7>,
 }
 
 /// What a firewall rule does with what it matches.

@@ -1,0 +1,263 @@
+//! Bodies on their way through: counted, bounded, and timed while they wait.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::{exchange::Exchange, upstream::Lease};
+
+/// Why a body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyError {
+    /// Nothing came for too long.
+    #[error("no byte came within the idle timeout")]
+    Idle,
+    /// Longer than the route allows.
+    #[error("the body is longer than the route allows")]
+    TooLarge,
+    /// The other side broke it off.
+    #[error("the body was broken off")]
+    Broken,
+}
+
+/// Runs only while there is nothing to do: most bodies never wait.
+#[derive(Debug)]
+struct Idle {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self { limit, sleep: None }
+    }
+
+    fn progress(&mut self) {
+        if let Some(sleep) = &mut self.sleep {
+            sleep.as_mut().reset(Instant::now() + self.limit);
+        }
+    }
+
+    fn expired(&mut self, cx: &mut Context<'_>) -> bool {
+        let limit = self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(limit)));
+        sleep.as_mut().poll(cx).is_ready()
+    }
+}
+
+/// A client's body, on its way to the backend.
+pub(super) struct RequestBody {
+    incoming: Option<Incoming>,
+    left: u64,
+    idle: Idle,
+    exchange: Option<Arc<Exchange>>,
+}
+
+impl RequestBody {
+    /// None.
+    pub(super) fn empty() -> Self {
+        Self {
+            incoming: None,
+            left: 0,
+            idle: Idle::new(Duration::ZERO),
+            exchange: None,
+        }
+    }
+
+    pub(super) fn new(
+        incoming: Incoming,
+        most: u64,
+        idle: Duration,
+        exchange: Arc<Exchange>,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Self {
+            incoming: Some(incoming),
+            left: most,
+            idle: Idle::new(idle),
+            exchange: Some(exchange),
+        }
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(exchange) = &self.exchange {
+            exchange.request_failed(error);
+        }
+        self.incoming = None;
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(incoming).poll_frame(cx) {
+            Poll::Pending if self.idle.expired(cx) => self.fail(BodyError::Idle),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Err(_))) => self.fail(BodyError::Broken),
+            Poll::Ready(Some(Ok(frame))) => {
+                self.idle.progress();
+                let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+                if len > self.left {
+                    return self.fail(BodyError::TooLarge);
+                }
+                self.left -= len;
+                if let Some(exchange) = &self.exchange {
+                    exchange.from_client(len);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// A backend's body on its way to the client, or a text of our own.
+pub(super) struct ResponseBody {
+    source: Source,
+    exchange: Arc<Exchange>,
+}
+
+enum Source {
+    Text(Option<Bytes>),
+    Backend {
+        incoming: Incoming,
+        idle: Idle,
+        /// Goes back to the pool when the body has ended: until then the connection is this response's.
+        lease: Option<Lease>,
+    },
+}
+
+impl ResponseBody {
+    pub(super) fn text(text: &'static str, exchange: Arc<Exchange>) -> Self {
+        Self {
+            source: Source::Text((!text.is_empty()).then(|| Bytes::from_static(text.as_bytes()))),
+            exchange,
+        }
+    }
+
+    pub(super) fn backend(
+        incoming: Incoming,
+        idle: Duration,
+        lease: Lease,
+        exchange: Arc<Exchange>,
+    ) -> Self {
+        let mut body = Self {
+            source: Source::Backend {
+                incoming,
+                idle: Idle::new(idle),
+                lease: Some(lease),
+            },
+            exchange,
+        };
+        body.settle();
+        body
+    }
+
+    /// At the end: the connection is free for the next.
+    fn settle(&mut self) {
+        if !self.is_end_stream() {
+            return;
+        }
+        self.exchange.delivered();
+        if let Source::Backend { lease, .. } = &mut self.source
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = match &mut self.source {
+            Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Source::Backend { incoming, idle, .. } => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Pending if idle.expired(cx) => Poll::Ready(Some(Err(BodyError::Idle))),
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Broken))),
+                Poll::Ready(Some(Ok(frame))) => {
+                    idle.progress();
+                    Poll::Ready(Some(Ok(frame)))
+                }
+                Poll::Ready(None) => Poll::Ready(None),
+            },
+        };
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => {
+                let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.exchange.to_client(len);
+                self.settle();
+            }
+            Poll::Ready(Some(Err(error))) => self.exchange.response_failed(*error),
+            Poll::Ready(None) => {
+                self.exchange.delivered();
+                if let Source::Backend { lease, .. } = &mut self.source
+                    && let Some(lease) = lease.take()
+                {
+                    lease.give_back();
+                }
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Text(text) => text.is_none(),
+            Source::Backend { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Text(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+            Source::Backend { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+/// A counter that several add to.
+pub(super) fn add(counter: &AtomicU64, n: u64) {
+    if n > 0 {
+        counter.fetch_add(n, Relaxed);
+    }
+}

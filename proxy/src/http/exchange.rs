@@ -1,0 +1,227 @@
+//! One request and its response: what became of it, for the log, the counters and the health of the backend.
+//!
+//! It is told by whoever learns something, and told to others when the last of them lets go.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use hyper::{Method, StatusCode, Version, http::uri::Authority};
+
+use super::{
+    body::{BodyError, add},
+    headers,
+};
+use crate::{
+    router::LiveRoute,
+    stats::{Active, BackendGauge},
+};
+
+/// Who is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Backend,
+    /// A limit or a rule of the route.
+    Proxy,
+}
+
+impl Side {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// What went wrong, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) side: Side,
+    pub(super) reason: &'static str,
+}
+
+impl Fault {
+    pub(super) const fn of(side: Side, reason: &'static str) -> Self {
+        Self { side, reason }
+    }
+}
+
+/// What is written when it is over.
+#[derive(Debug, Default)]
+struct Outcome {
+    status: Option<StatusCode>,
+    fault: Option<Fault>,
+    delivered: bool,
+    backend: Option<SocketAddr>,
+    attempts: u32,
+    connect: Option<Duration>,
+    response: Option<Duration>,
+    gauge: Option<Active<BackendGauge>>,
+}
+
+/// One request and its response.
+pub(super) struct Exchange {
+    route: Arc<LiveRoute>,
+    client: SocketAddr,
+    method: Method,
+    authority: Option<Authority>,
+    path: String,
+    version: Version,
+    started: Instant,
+    logged: bool,
+    from_client: AtomicU64,
+    to_client: AtomicU64,
+    outcome: Mutex<Outcome>,
+}
+
+impl Exchange {
+    pub(super) fn begin(
+        route: &Arc<LiveRoute>,
+        client: SocketAddr,
+        request: &hyper::http::request::Parts,
+        authority: Option<Authority>,
+        sample: u32,
+    ) -> Arc<Self> {
+        let number = route.stats.http.requests.fetch_add(1, Relaxed);
+        let logged = sample > 0 && number.is_multiple_of(u64::from(sample));
+        Arc::new(Self {
+            route: Arc::clone(route),
+            client,
+            method: request.method.clone(),
+            authority,
+            // Without the query, which often carries secrets.
+            path: if logged {
+                request.uri.path().to_owned()
+            } else {
+                String::new()
+            },
+            version: request.version,
+            started: Instant::now(),
+            logged,
+            from_client: AtomicU64::new(0),
+            to_client: AtomicU64::new(0),
+            outcome: Mutex::default(),
+        })
+    }
+
+    fn outcome(&self) -> std::sync::MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An attempt at a backend; the one before it, if any, is over.
+    pub(super) fn attempt(&self, backend: SocketAddr, gauge: Active<BackendGauge>) {
+        let mut outcome = self.outcome();
+        outcome.backend = Some(backend);
+        outcome.attempts += 1;
+        outcome.gauge = Some(gauge);
+    }
+
+    /// A connection was made for it.
+    pub(super) fn connected(&self, took: Duration) {
+        self.outcome().connect = Some(took);
+    }
+
+    /// The response's head is there.
+    pub(super) fn responded(&self, status: StatusCode) {
+        let took = self.started.elapsed();
+        self.route.stats.http.response.observe(took);
+        let mut outcome = self.outcome();
+        outcome.response = Some(took);
+        outcome.status = Some(status);
+    }
+
+    /// Refused or failed before there was a response.
+    pub(super) fn failed(&self, status: StatusCode, fault: Fault) {
+        let mut outcome = self.outcome();
+        outcome.status = Some(status);
+        outcome.fault = Some(fault);
+    }
+
+    pub(super) fn request_failed(&self, error: BodyError) {
+        let reason = match error {
+            BodyError::Idle => "request_body_timeout",
+            BodyError::TooLarge => "request_body_too_large",
+            BodyError::Broken => "request_body_broken",
+        };
+        self.blame(Fault::of(Side::Client, reason));
+    }
+
+    pub(super) fn response_failed(&self, error: BodyError) {
+        let reason = match error {
+            BodyError::Idle => "response_body_timeout",
+            _ => "response_body_broken",
+        };
+        self.blame(Fault::of(Side::Backend, reason));
+    }
+
+    /// The first to go wrong is the cause of the rest.
+    fn blame(&self, fault: Fault) {
+        self.outcome().fault.get_or_insert(fault);
+    }
+
+    /// What is known to have gone wrong.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.outcome().fault
+    }
+
+    pub(super) fn from_client(&self, bytes: u64) {
+        add(&self.from_client, bytes);
+        add(&self.route.stats.traffic.from_client, bytes);
+    }
+
+    pub(super) fn to_client(&self, bytes: u64) {
+        add(&self.to_client, bytes);
+        add(&self.route.stats.traffic.to_client, bytes);
+    }
+
+    /// The whole response went out.
+    pub(super) fn delivered(&self) {
+        self.outcome().delivered = true;
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let outcome = std::mem::take(&mut *self.outcome());
+        let fault = outcome
+            .fault
+            .or_else(|| (!outcome.delivered).then_some(Fault::of(Side::Client, "client_gone")));
+        let stats = &self.route.stats;
+        stats.http.count(outcome.status.map(|s| s.as_u16()));
+        if let Some(fault) = fault {
+            stats.errors.count(fault.reason);
+        }
+        if !self.logged {
+            return;
+        }
+        let micros = |d: Option<Duration>| d.map(|d| d.as_micros() as u64);
+        tracing::info!(
+            target: "mc_proxy::access",
+            client = %self.client,
+            route = %self.route.route.key.hostname,
+            port = self.route.route.key.port,
+            method = self.method.as_str(),
+            host = self.authority.as_ref().map_or("-", Authority::as_str),
+            path = self.path,
+            version = headers::version(self.version),
+            status = outcome.status.map_or(0, |s| s.as_u16()),
+            backend = outcome.backend.map(tracing::field::display),
+            attempts = outcome.attempts,
+            from_client = self.from_client.load(Relaxed),
+            to_client = self.to_client.load(Relaxed),
+            connect_us = micros(outcome.connect),
+            response_us = micros(outcome.response),
+            total_us = self.started.elapsed().as_micros() as u64,
+            side = fault.map(|f| f.side.name()),
+            reason = fault.map(|f| f.reason),
+        );
+    }
+}

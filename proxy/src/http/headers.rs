@@ -1,0 +1,249 @@
+//! Headers as they cross a proxy (RFC 9110 §7.6): what concerns one hop ends here, what says who the client is begins here.
+
+use std::net::SocketAddr;
+
+use hyper::{
+    HeaderMap, Method, Version,
+    header::{self, HeaderName, HeaderValue},
+    http::{request::Parts, uri::Authority},
+};
+
+/// Fields of one hop (RFC 9110 §7.6.1). `te: trailers` is added again where it means something.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+];
+
+/// Who the client is, as backends are told. Always ours: what a client says of itself is removed.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// What of a client is the same for all requests of its connection.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    address: HeaderValue,
+    /// As RFC 7239 writes it: IPv6 in brackets and quotes.
+    forwarded: String,
+}
+
+impl Identity {
+    pub(super) fn new(client: SocketAddr) -> Self {
+        let ip = client.ip().to_canonical();
+        let address = HeaderValue::try_from(ip.to_string()).expect("an address is a token");
+        let forwarded = if ip.is_ipv6() {
+            format!("for=\"[{ip}]\";proto=https;host=")
+        } else {
+            format!("for={ip};proto=https;host=")
+        };
+        Self { address, forwarded }
+    }
+}
+
+/// The protocol that an HTTP/1.1 request asks to change to, kept beside the request while its headers are rewritten.
+#[derive(Clone, Debug)]
+pub(super) struct Upgrade(pub(super) HeaderValue);
+
+/// A client's request as a backend may have it.
+pub(super) fn rewrite(parts: &mut Parts, client: &Identity, authority: &Authority) {
+    if parts.version == Version::HTTP_11
+        && let Some(asked) = upgrade(&parts.headers)
+    {
+        parts.extensions.insert(Upgrade(asked));
+    }
+    if strip(&mut parts.headers) {
+        (parts.headers).insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    // Answered here, when the backend's connection asks for the body.
+    parts.headers.remove(header::EXPECT);
+    forward(&mut parts.headers, client, authority);
+}
+
+/// Removes what concerns the hop it came over. Says whether the sender takes trailers.
+pub(super) fn strip(headers: &mut HeaderMap) -> bool {
+    let trailers = headers
+        .get_all(header::TE)
+        .iter()
+        .any(|te| te.to_str().is_ok_and(|te| lists(te, "trailers")));
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    trailers
+}
+
+/// Tells the backend who the client is.
+fn forward(headers: &mut HeaderMap, client: &Identity, authority: &Authority) {
+    headers.remove(FORWARDED_HOST);
+    headers.remove(FORWARDED_PORT);
+    headers.insert(FORWARDED_FOR, client.address.clone());
+    headers.insert(REAL_IP, client.address.clone());
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+    let host = authority.as_str();
+    // A port makes it no token (RFC 7239 §4).
+    let forwarded = if host.contains(':') {
+        format!("{}\"{host}\"", client.forwarded)
+    } else {
+        format!("{}{host}", client.forwarded)
+    };
+    match HeaderValue::try_from(forwarded) {
+        Ok(value) => headers.insert(header::FORWARDED, value),
+        Err(_) => headers.remove(header::FORWARDED),
+    };
+}
+
+/// The protocol that an HTTP/1.1 request asks to change to.
+fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asked = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .any(|c| c.to_str().is_ok_and(|c| lists(c, "upgrade")));
+    let protocol = headers.get(header::UPGRADE).filter(|_| asked)?;
+    // HTTP/2 in a tunnel would pass every rule of the route (h2c smuggling).
+    (!protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2c")).then(|| protocol.clone())
+}
+
+fn lists(value: &str, wanted: &str) -> bool {
+    value
+        .split(',')
+        .any(|item| item.trim().eq_ignore_ascii_case(wanted))
+}
+
+/// Whether doing it twice is doing it once (RFC 9110 §9.2.2).
+pub(super) fn idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+/// For the log.
+pub(super) fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(headers: &[(&str, &str)]) -> HeaderMap {
+        headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.parse::<HeaderName>().unwrap(),
+                    value.parse::<HeaderValue>().unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn hop_by_hop_fields_end_here() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "x-other"),
+            ("x-secret", "1"),
+            ("x-other", "2"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "gzip, Trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-stays", "yes"),
+        ]);
+        assert!(strip(&mut headers), "trailers are taken");
+        assert_eq!(headers, map(&[("x-stays", "yes")]));
+        assert!(!strip(&mut headers));
+    }
+
+    #[test]
+    fn a_client_cannot_say_who_it_is() {
+        let mut headers = map(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-real-ip", "10.0.0.3"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil.example"),
+            ("forwarded", "for=10.0.0.4"),
+        ]);
+        let client = Identity::new("[2001:db8::1]:4711".parse().unwrap());
+        forward(&mut headers, &client, &"a.example:8443".parse().unwrap());
+        assert_eq!(
+            headers,
+            map(&[
+                ("x-forwarded-for", "2001:db8::1"),
+                ("x-real-ip", "2001:db8::1"),
+                ("x-forwarded-proto", "https"),
+                (
+                    "forwarded",
+                    "for=\"[2001:db8::1]\";proto=https;host=\"a.example:8443\""
+                ),
+            ])
+        );
+        let client = Identity::new("[::ffff:192.0.2.1]:4711".parse().unwrap());
+        forward(&mut headers, &client, &"a.example".parse().unwrap());
+        assert_eq!(
+            headers[header::FORWARDED],
+            "for=192.0.2.1;proto=https;host=a.example"
+        );
+    }
+
+    #[test]
+    fn upgrades_need_both_fields() {
+        for (description, headers, asked) in [
+            (
+                "as browsers do",
+                map(&[("connection", "Upgrade"), ("upgrade", "websocket")]),
+                true,
+            ),
+            (
+                "in a list",
+                map(&[
+                    ("connection", "keep-alive, upgrade"),
+                    ("upgrade", "websocket"),
+                ]),
+                true,
+            ),
+            (
+                "to HTTP/2",
+                map(&[
+                    ("connection", "upgrade, http2-settings"),
+                    ("upgrade", "h2c"),
+                ]),
+                false,
+            ),
+            ("no connection", map(&[("upgrade", "websocket")]), false),
+            (
+                "another connection",
+                map(&[("connection", "close"), ("upgrade", "websocket")]),
+                false,
+            ),
+            ("no upgrade", map(&[("connection", "upgrade")]), false),
+        ] {
+            assert_eq!(upgrade(&headers).is_some(), asked, "{description}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! L7 routes: TLS ends here and HTTP is proxied.
+//!
+//! A listener carries both kinds; the ClientHello's name has chosen the route before a byte of TLS was answered. hyper speaks HTTP
+//! on both sides, so that every request is parsed and written anew: what two parsers could read differently never passes.
+
+mod body;
+mod certificate;
+mod exchange;
+mod headers;
+mod proxy;
+mod tls;
+mod tunnel;
+mod upstream;
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+pub use certificate::{CertificateError, Identity, load as load_certificate};
+pub use tls::{Loaded, Tls, TlsError};
+pub(crate) use upstream::sweep;
+
+use crate::{hostname::Hostname, router::LiveRoute, spec::L7};
+
+/// ClientHello to the end of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A request's headers, from the end of the response before it: idle keep-alive connections end by it too.
+const HEADERS: Duration = Duration::from_secs(60);
+/// Bytes of a request's headers.
+const MAX_HEADERS: usize = 64 * 1024;
+/// Header fields of a request.
+const MAX_FIELDS: usize = 128;
+/// Default of `max_streams`.
+const MAX_STREAMS: u32 = 128;
+/// Streams that a client may have reset before they were answered: rapid reset (CVE-2023-44487) ends the connection.
+const MAX_RESET: usize = 64;
+/// Receive window of a stream, bytes: what a client may send that no backend has taken.
+const WINDOW: u32 = 256 * 1024;
+
+/// Timeouts of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// One attempt at one backend.
+    pub connect: Duration,
+    /// No byte of a body for this long.
+    pub idle: Duration,
+    /// The connection takes no request after this.
+    pub max_age: Option<Duration>,
+}
+
+/// What the requests of a connection share.
+pub(crate) struct Connection {
+    route: Arc<LiveRoute>,
+    loaded: Arc<Loaded>,
+    client: SocketAddr,
+    identity: headers::Identity,
+    limits: Limits,
+    abort: CancellationToken,
+}
+
+impl Connection {
+    fn l7(&self) -> &L7 {
+        self.route.route.l7.as_ref().expect("an L7 route")
+    }
+
+    /// Whether a request for `host` may come over a connection of this route.
+    fn serves(&self, host: &str) -> bool {
+        host.parse::<Hostname>()
+            .is_ok_and(|host| self.route.route.key.hostname.matches(&host))
+    }
+}
+
+/// What is served.
+pub struct Job {
+    /// The accepted socket.
+    pub client: TcpStream,
+    /// What was read of it: the ClientHello.
+    pub hello: Vec<u8>,
+    /// Who it is.
+    pub source: SocketAddr,
+    /// The route.
+    pub route: Arc<LiveRoute>,
+    /// Timeouts.
+    pub limits: Limits,
+    /// No further requests.
+    pub drain: CancellationToken,
+    /// The end, at once.
+    pub abort: CancellationToken,
+}
+
+/// Serves a connection to its end. Says what went wrong with it; a request's failures are the request's.
+///
+/// # Errors
+/// A label for counters.
+pub async fn serve(job: Job) -> Result<(), &'static str> {
+    let Job {
+        client,
+        hello,
+        source,
+        route,
+        limits,
+        drain,
+        abort,
+    } = job;
+    let loaded = route
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.current())
+        .ok_or("no_certificate")?;
+    let stream = Replayed {
+        before: hello,
+        read: 0,
+        stream: client,
+    };
+    let accepting = TlsAcceptor::from(Arc::clone(&loaded.server)).accept(stream);
+    let stream = timeout(HANDSHAKE, accepting)
+        .await
+        .map_err(|_| "tls_handshake_timeout")?
+        .map_err(|_| "tls_handshake")?;
+    let connection = Arc::new(Connection {
+        route,
+        loaded,
+        client: source,
+        identity: headers::Identity::new(source),
+        limits,
+        abort: abort.clone(),
+    });
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let serving = async {
+        if http2 {
+            serve_http2(stream, connection, drain).await
+        } else {
+            serve_http1(stream, connection, drain).await
+        }
+    };
+    abort
+        .run_until_cancelled(serving)
+        .await
+        .unwrap_or(Err("cancelled"))
+}
+
+/// Until drain, or the connection's age, says that it is enough.
+async fn enough(drain: CancellationToken, max_age: Option<Duration>) {
+    match max_age {
+        Some(age) => drop(timeout(age, drain.cancelled()).await),
+        None => drain.cancelled().await,
+    }
+}
+
+async fn serve_http1(
+    stream: TlsStream<Replayed>,
+    connection: Arc<Connection>,
+    drain: CancellationToken,
+) -> Result<(), &'static str> {
+    let max_age = connection.limits.max_age;
+    let service = service_fn(move |request| proxy::answer(Arc::clone(&connection), request));
+    let mut serving = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS)
+            .max_buf_size(MAX_HEADERS)
+            .max_headers(MAX_FIELDS)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+    );
+    tokio::select! {
+        served = &mut serving => return served.map_err(|e| reason(&e)),
+        () = enough(drain, max_age) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    serving.await.map_err(|e| reason(&e))
+}
+
+async fn serve_http2(
+    stream: TlsStream<Replayed>,
+    connection: Arc<Connection>,
+    drain: CancellationToken,
+) -> Result<(), &'static str> {
+    let max_age = connection.limits.max_age;
+    let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
+    let service = service_fn(move |request| proxy::answer(Arc::clone(&connection), request));
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .max_header_list_size(MAX_HEADERS as u32)
+        .max_pending_accept_reset_streams(MAX_RESET)
+        .max_local_error_reset_streams(MAX_RESET)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(4 * WINDOW)
+        .keep_alive_interval(HEADERS)
+        .enable_connect_protocol();
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        served = &mut serving => return served.map_err(|e| reason(&e)),
+        () = enough(drain, max_age) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    serving.await.map_err(|e| reason(&e))
+}
+
+fn reason(error: &hyper::Error) -> &'static str {
+    if error.is_timeout() {
+        "request_header_timeout"
+    } else if error.is_parse() {
+        "malformed_request"
+    } else {
+        "client_reset"
+    }
+}
+
+/// A stream whose first bytes were read already.
+struct Replayed {
+    before: Vec<u8>,
+    read: usize,
+    stream: TcpStream,
+}
+
+impl AsyncRead for Replayed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.before.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let rest = &this.before[this.read..];
+        let n = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..n]);
+        this.read += n;
+        if this.read == this.before.len() {
+            this.before = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replayed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,360 @@
+//! One request: checked, sent to a backend, answered.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    body::{Body as _, Incoming},
+    header::{self, HeaderValue},
+    http::{
+        request::Parts,
+        uri::{Authority, PathAndQuery, Scheme},
+    },
+    upgrade::OnUpgrade,
+};
+use tokio::time::timeout;
+
+use super::{
+    Connection,
+    body::{RequestBody, ResponseBody},
+    exchange::{Exchange, Fault, Side},
+    headers, tunnel,
+    upstream::{Key, Lease},
+};
+use crate::{
+    router::LiveRoute,
+    spec::Protocol,
+    stats::{Active, BackendGauge},
+};
+
+/// Default of `response_timeout`.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Default of `retries`.
+const RETRIES: u32 = 2;
+/// Default of `max_requests`.
+const MAX_REQUESTS: u32 = 1024;
+
+/// A refusal: what the client is told, and what the log is.
+#[derive(Clone, Copy)]
+struct Refusal {
+    status: StatusCode,
+    fault: Fault,
+}
+
+impl Refusal {
+    const fn new(status: StatusCode, side: Side, reason: &'static str) -> Self {
+        Self {
+            status,
+            fault: Fault::of(side, reason),
+        }
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (mut parts, body) = request.into_parts();
+    let authority = authority(&parts);
+    let exchange = Exchange::begin(
+        &connection.route,
+        connection.client,
+        &parts,
+        authority.clone(),
+        connection.l7().access_log,
+    );
+    let answered = match check(&connection, &parts, authority, &body) {
+        Ok(authority) => {
+            headers::rewrite(&mut parts, &connection.identity, &authority);
+            forward(&connection, parts, body, &authority, &exchange).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    Ok(answered.unwrap_or_else(|refusal| refuse(refusal, exchange)))
+}
+
+fn refuse(refusal: Refusal, exchange: Arc<Exchange>) -> Response<ResponseBody> {
+    exchange.failed(refusal.status, refusal.fault);
+    let text = match refusal.status {
+        StatusCode::BAD_REQUEST => "bad request\n",
+        StatusCode::PAYLOAD_TOO_LARGE => "the request is too large\n",
+        StatusCode::MISDIRECTED_REQUEST => "this connection is not for that host\n",
+        StatusCode::NOT_IMPLEMENTED => "not implemented\n",
+        StatusCode::REQUEST_TIMEOUT => "the request took too long\n",
+        StatusCode::SERVICE_UNAVAILABLE => "no backend is available\n",
+        StatusCode::GATEWAY_TIMEOUT => "the backend did not answer in time\n",
+        _ => "the backend failed\n",
+    };
+    let mut response = Response::new(ResponseBody::text(text, exchange));
+    *response.status_mut() = refusal.status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    if refusal.fault.side == Side::Client {
+        // What is left of its body is not waited for.
+        (response.headers_mut()).insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Of the URI (HTTP/2, absolute form) or the Host field, which must agree (RFC 9112 §3.2).
+fn authority(parts: &Parts) -> Option<Authority> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return None;
+    }
+    let host: Option<Authority> = match host {
+        None => None,
+        Some(host) => Some(host.to_str().ok()?.parse().ok()?),
+    };
+    match (parts.uri.authority(), host) {
+        (Some(uri), Some(host)) if *uri != host => None,
+        (Some(uri), _) => Some(uri.clone()),
+        (None, host) => host,
+    }
+}
+
+fn check(
+    connection: &Connection,
+    parts: &Parts,
+    authority: Option<Authority>,
+    body: &Incoming,
+) -> Result<Authority, Refusal> {
+    let client = |status, reason| -> Refusal { Refusal::new(status, Side::Client, reason) };
+    let authority = authority
+        .filter(|a| !a.as_str().contains('@'))
+        .ok_or_else(|| client(StatusCode::BAD_REQUEST, "bad_host"))?;
+    // A certificate may be good for more names than the route: the connection is not (RFC 9110 §7.4).
+    if !connection.serves(authority.host()) {
+        return Err(client(StatusCode::MISDIRECTED_REQUEST, "misdirected"));
+    }
+    if parts.method == Method::CONNECT && tunnel::protocol(parts).is_none() {
+        return Err(client(StatusCode::NOT_IMPLEMENTED, "connect_method"));
+    }
+    let most = connection.l7().max_body.unwrap_or(u64::MAX);
+    if body.size_hint().lower() > most {
+        return Err(client(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "request_body_too_large",
+        ));
+    }
+    Ok(authority)
+}
+
+/// Sends it to a backend, to the next one if that is safe, and hands on the response.
+async fn forward(
+    connection: &Arc<Connection>,
+    mut parts: Parts,
+    incoming: Incoming,
+    authority: &Authority,
+    exchange: &Arc<Exchange>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let (route, l7) = (&connection.route, connection.l7());
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let tunnel = (incoming.is_end_stream())
+        .then(|| tunnel::prepare(&mut parts, l7.protocol))
+        .flatten();
+    to_backend(&mut parts, l7.protocol, authority)?;
+    let most = l7.max_body.unwrap_or(u64::MAX);
+    let body = match &tunnel {
+        Some(_) => RequestBody::empty(),
+        None => RequestBody::new(incoming, most, connection.limits.idle, Arc::clone(exchange)),
+    };
+    // Only what has no body can be sent again: a body is read once.
+    let again = (headers::idempotent(&parts.method) && body.is_end_stream() && tunnel.is_none())
+        .then(|| parts.clone());
+    let mut request = Some(Request::from_parts(parts, body));
+    let (mut tried, mut last) = (Vec::new(), None);
+    for _ in 0..=l7.retries.unwrap_or(RETRIES) {
+        let Some(ready) = request.take().or_else(|| resend(again.as_ref())) else {
+            break;
+        };
+        let Some(backend) = pick(route, l7.max_requests.unwrap_or(MAX_REQUESTS), &tried) else {
+            break;
+        };
+        exchange.attempt(backend.0.address, Active::new(backend.clone()));
+        let sent = attempt(connection, backend.0.address, ready, exchange).await;
+        match sent {
+            Ok((response, lease)) => {
+                let limits = connection.limits;
+                return tunnel::respond(
+                    response,
+                    lease,
+                    tunnel.zip(upgrade),
+                    limits,
+                    exchange,
+                    &connection.abort,
+                )
+                .map_err(|fault| Refusal {
+                    status: StatusCode::BAD_GATEWAY,
+                    fault,
+                });
+            }
+            Err(failed) => {
+                if let Some(fault) = exchange.fault() {
+                    // It was the client's body that broke.
+                    let status = if fault.reason == "request_body_too_large" {
+                        StatusCode::PAYLOAD_TOO_LARGE
+                    } else {
+                        StatusCode::REQUEST_TIMEOUT
+                    };
+                    return Err(Refusal { status, fault });
+                }
+                route.failed(backend.0.address);
+                request = failed.unsent;
+                if !failed.stale {
+                    tried.push(backend.0.address);
+                }
+                let unsafe_now = request.is_none() && (again.is_none() || !failed.retry);
+                last = Some(failed.refusal);
+                if unsafe_now {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last.unwrap_or(Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        Side::Backend,
+        "no_backend",
+    )))
+}
+
+fn resend(parts: Option<&Parts>) -> Option<Request<RequestBody>> {
+    parts.map(|parts| Request::from_parts(parts.clone(), RequestBody::empty()))
+}
+
+fn pick(route: &LiveRoute, most: u32, tried: &[std::net::SocketAddr]) -> Option<BackendGauge> {
+    route
+        .pick(tried)
+        .filter(|b| b.active.load(std::sync::atomic::Ordering::Relaxed) < u64::from(most))
+        .map(|b| BackendGauge(Arc::clone(b)))
+}
+
+/// An attempt that came to nothing.
+struct Failed {
+    refusal: Refusal,
+    /// It never left: any backend may have it.
+    unsent: Option<Request<RequestBody>>,
+    /// Trying again may help.
+    retry: bool,
+    /// Only a kept connection was dead: the backend itself may be well.
+    stale: bool,
+}
+
+async fn attempt(
+    connection: &Connection,
+    backend: std::net::SocketAddr,
+    request: Request<RequestBody>,
+    exchange: &Exchange,
+) -> Result<(Response<Incoming>, Lease), Failed> {
+    let l7 = connection.l7();
+    let key = Key {
+        site: connection.route.route.id,
+        backend,
+    };
+    let bad = |reason| Refusal::new(StatusCode::BAD_GATEWAY, Side::Backend, reason);
+    let taken = Lease::take(
+        key,
+        l7.protocol,
+        &connection.loaded,
+        connection.limits.connect,
+    )
+    .await;
+    let (mut lease, connect) = match taken {
+        Ok(taken) => taken,
+        Err(error) => {
+            return Err(Failed {
+                refusal: bad(error.reason()),
+                unsent: Some(request),
+                retry: true,
+                stale: false,
+            });
+        }
+    };
+    if let Some(took) = connect {
+        connection.route.stats.connect.observe(took);
+        exchange.connected(took);
+    }
+    let stale = lease.reused;
+    let limit = l7.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
+    match timeout(limit, lease.send(request)).await {
+        Ok(Ok(response)) => {
+            exchange.responded(response.status());
+            Ok((response, lease))
+        }
+        Ok(Err(mut error)) => {
+            let unsent = error.take_message();
+            let error = error.into_error();
+            tracing::debug!(%backend, %error, "a request failed");
+            let reason = if error.is_parse() {
+                "backend_malformed"
+            } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+                "backend_closed"
+            } else {
+                "backend_reset"
+            };
+            Err(Failed {
+                refusal: bad(reason),
+                unsent,
+                retry: !error.is_parse(),
+                stale,
+            })
+        }
+        Err(_) => Err(Failed {
+            refusal: Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                Side::Backend,
+                "response_timeout",
+            ),
+            unsent: None,
+            retry: false,
+            stale: false,
+        }),
+    }
+}
+
+/// As the backend's protocol writes it.
+fn to_backend(parts: &mut Parts, protocol: Protocol, authority: &Authority) -> Result<(), Refusal> {
+    let bad = Refusal::new(StatusCode::BAD_REQUEST, Side::Client, "bad_target");
+    let path = parts
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut uri = hyper::http::uri::Parts::default();
+    uri.path_and_query = Some(path);
+    if protocol == Protocol::Http1 {
+        parts.version = Version::HTTP_11;
+        let host = HeaderValue::try_from(authority.as_str()).map_err(|_| bad)?;
+        parts.headers.insert(header::HOST, host);
+        join_cookies(&mut parts.headers);
+    } else {
+        parts.version = Version::HTTP_2;
+        parts.headers.remove(header::HOST);
+        uri.scheme = Some(Scheme::HTTPS);
+        uri.authority = Some(authority.clone());
+    }
+    parts.uri = Uri::from_parts(uri).map_err(|_| bad)?;
+    Ok(())
+}
+
+/// HTTP/2 may split the field (RFC 9113 §8.2.3), HTTP/1.1 may not.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut all = headers.get_all(header::COOKIE).iter();
+    if all.next().is_none() || all.next().is_none() {
+        return;
+    }
+    let joined = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect::<Vec<_>>()
+        .join(&b"; "[..]);
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, value);
+    }
+}

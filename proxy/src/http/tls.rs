@@ -1,0 +1,205 @@
+//! TLS 1.3 of an L7 route, both sides: what clients see, and how backends are verified.
+//!
+//! All of it is built anew when a file changes and swapped whole, so that a connection sees one state or the other. Only the
+//! ticket keys stay: a client resumes across a reload.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwapOption;
+use rustls::{
+    ClientConfig, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::ServerName,
+    server::{ProducesTickets, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
+    version::TLS13,
+};
+
+use super::certificate::{self, CertificateError};
+use crate::{
+    hostname::HostPattern,
+    spec::{L7, Protocol, Route},
+};
+
+/// Why a route's TLS is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// See [`CertificateError`].
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The library refuses.
+    #[error("TLS cannot be set up")]
+    Library(#[from] rustls::Error),
+    /// No CA to verify clients or backends with.
+    #[error("{path} cannot verify certificates: {reason}")]
+    Verifier {
+        /// The CA's file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What is in force.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// For clients.
+    pub server: Arc<ServerConfig>,
+    /// For backends that speak TLS, and the name to ask for.
+    pub backend: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// When the certificate, or one of its chain, ends.
+    pub not_after: SystemTime,
+    /// When it was loaded.
+    pub loaded: SystemTime,
+}
+
+/// The TLS of one route.
+#[derive(Debug)]
+pub struct Tls {
+    provider: Arc<CryptoProvider>,
+    tickets: Option<Arc<dyn ProducesTickets>>,
+    current: ArcSwapOption<Loaded>,
+    seen: Mutex<(Vec<Fingerprint>, Option<String>)>,
+}
+
+/// Tells a file from what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fingerprint(Option<(u64, u64, SystemTime)>);
+
+impl Fingerprint {
+    fn of(path: &Path) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        let state = || -> io::Result<_> {
+            let metadata = std::fs::metadata(path)?;
+            Ok((metadata.ino(), metadata.len(), metadata.modified()?))
+        };
+        Self(state().ok())
+    }
+}
+
+/// One certificate, whatever name is asked: the route was found by that name.
+#[derive(Debug)]
+struct Only(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Only {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+impl Tls {
+    /// Nothing in force yet: see [`Self::load`].
+    #[must_use]
+    pub fn new() -> Self {
+        let tickets = aws_lc_rs::Ticketer::new()
+            .inspect_err(|error| tracing::error!(%error, "no session tickets"))
+            .ok();
+        Self {
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            tickets,
+            current: ArcSwapOption::empty(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Loaded>> {
+        self.current.load_full()
+    }
+
+    /// Why the last load failed; what was in force before still is.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        self.seen().1.clone()
+    }
+
+    /// Loads all files of the route. A failure leaves in force what was.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file and what is wrong with it.
+    pub fn load(&self, l7: &L7, name: &HostPattern) -> Result<(), TlsError> {
+        // Before reading: a change from here on is seen at the next look.
+        let fingerprints = fingerprints(l7);
+        let loaded = self.build(l7, name);
+        let error = loaded.as_ref().err().map(|e| mcdsl::cli::chain(e));
+        *self.seen() = (fingerprints, error);
+        self.current.store(Some(Arc::new(loaded?)));
+        Ok(())
+    }
+
+    /// Loads again if a file has changed. `None` = nothing has.
+    pub fn reload(&self, route: &Route, l7: &L7) -> Option<Result<(), TlsError>> {
+        let changed = self.seen().0 != fingerprints(l7);
+        changed.then(|| self.load(l7, &route.key.hostname))
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, (Vec<Fingerprint>, Option<String>)> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn build(&self, l7: &L7, name: &HostPattern) -> Result<Loaded, TlsError> {
+        let now = SystemTime::now();
+        let identity = certificate::load(&l7.certificate, &l7.key, name, &self.provider, now)?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&TLS13])?;
+        let builder = match &l7.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let roots = Arc::new(certificate::anchors(path)?);
+                let provider = Arc::clone(&self.provider);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .map_err(|e| TlsError::Verifier {
+                        path: path.clone(),
+                        reason: e.to_string(),
+                    })?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut server = builder.with_cert_resolver(Arc::new(Only(identity.key)));
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if let Some(tickets) = &self.tickets {
+            server.ticketer = Arc::clone(tickets);
+        }
+        Ok(Loaded {
+            server: Arc::new(server),
+            backend: self.backend(l7, name)?,
+            not_after: identity.not_after,
+            loaded: now,
+        })
+    }
+
+    fn backend(
+        &self,
+        l7: &L7,
+        name: &HostPattern,
+    ) -> Result<Option<(Arc<ClientConfig>, ServerName<'static>)>, TlsError> {
+        let (Protocol::H2, Some(path)) = (l7.protocol, &l7.backend_ca) else {
+            return Ok(None);
+        };
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(certificate::anchors(path)?)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let asked = match &l7.backend_name {
+            Some(name) => name.as_str(),
+            None => name.as_str(),
+        };
+        let server = ServerName::try_from(asked.to_owned()).map_err(|e| TlsError::Verifier {
+            path: path.clone(),
+            reason: format!("{asked} is not a server's name ({e}); give the backends' name"),
+        })?;
+        Ok(Some((Arc::new(config), server)))
+    }
+}
+
+fn fingerprints(l7: &L7) -> Vec<Fingerprint> {
+    l7.files().map(|(_, path)| Fingerprint::of(path)).collect()
+}

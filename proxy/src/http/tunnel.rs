@@ -1,0 +1,240 @@
+//! Connections that stop being HTTP: WebSockets and what else upgrades, by HTTP/1.1 (RFC 9110 §7.8) or HTTP/2 (RFC 8441),
+//! on either side of the proxy.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{
+    HeaderMap, Method, Response, StatusCode, Version,
+    body::Incoming,
+    ext::Protocol as Extended,
+    header::{self, HeaderValue},
+    http::request::Parts,
+    upgrade::{OnUpgrade, Upgraded},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Limits,
+    body::ResponseBody,
+    exchange::{Exchange, Fault, Side},
+    headers,
+    upstream::Lease,
+};
+use crate::spec::Protocol;
+
+/// What the client asked for, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Tunnel {
+    protocol: HeaderValue,
+    /// By extended CONNECT: success is 200, not 101.
+    extended: bool,
+}
+
+/// The protocol of an extended CONNECT.
+pub(super) fn protocol(parts: &Parts) -> Option<&Extended> {
+    parts.extensions.get()
+}
+
+/// Recognises a request for a tunnel and writes it as the backend's protocol does.
+pub(super) fn prepare(parts: &mut Parts, backend: Protocol) -> Option<Tunnel> {
+    let extended = protocol(parts).cloned();
+    let tunnel = match &extended {
+        Some(protocol) => Tunnel {
+            protocol: HeaderValue::from_str(protocol.as_str()).ok()?,
+            extended: true,
+        },
+        None => Tunnel {
+            protocol: parts.extensions.remove::<headers::Upgrade>()?.0,
+            extended: false,
+        },
+    };
+    if backend == Protocol::Http1 {
+        parts.extensions.remove::<Extended>();
+        parts.method = Method::GET;
+        parts
+            .headers
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts
+            .headers
+            .insert(header::UPGRADE, tunnel.protocol.clone());
+        if tunnel.extended && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+            // RFC 8441 has none, and nobody but us sees the answer to it.
+            let key = HeaderValue::from_static("bWV0YWNpcmN1bGFyLWVkZw==");
+            parts.headers.insert(header::SEC_WEBSOCKET_KEY, key);
+        }
+    } else {
+        parts.method = Method::CONNECT;
+        parts.headers.remove(header::SEC_WEBSOCKET_KEY);
+        let name = tunnel.protocol.to_str().ok()?.to_owned();
+        parts
+            .extensions
+            .insert(extended.unwrap_or_else(|| Extended::from(name.as_str())));
+    }
+    Some(tunnel)
+}
+
+/// The response as the client's protocol writes it; where both sides agreed on a tunnel, that is begun.
+pub(super) fn respond(
+    mut response: Response<Incoming>,
+    lease: Lease,
+    tunnel: Option<(Tunnel, OnUpgrade)>,
+    limits: Limits,
+    exchange: &Arc<Exchange>,
+    abort: &CancellationToken,
+) -> Result<Response<ResponseBody>, Fault> {
+    let agreed = match (response.version(), response.status()) {
+        (_, StatusCode::SWITCHING_PROTOCOLS) => true,
+        (Version::HTTP_2, status) => status.is_success() && tunnel.is_some(),
+        _ => false,
+    };
+    if agreed {
+        let Some((tunnel, client)) = tunnel else {
+            return Err(Fault::of(Side::Backend, "backend_unasked_upgrade"));
+        };
+        let backend = hyper::upgrade::on(&mut response);
+        let run = run(client, backend, limits, Arc::clone(exchange));
+        let abort = abort.clone();
+        tokio::spawn(async move { abort.run_until_cancelled_owned(run).await });
+        return Ok(accept(&response, &tunnel, exchange));
+    }
+    let (mut parts, incoming) = response.into_parts();
+    headers::strip(&mut parts.headers);
+    parts.version = Version::HTTP_11;
+    let body = ResponseBody::backend(incoming, limits.idle, lease, Arc::clone(exchange));
+    Ok(Response::from_parts(parts, body))
+}
+
+fn accept(
+    response: &Response<Incoming>,
+    tunnel: &Tunnel,
+    exchange: &Arc<Exchange>,
+) -> Response<ResponseBody> {
+    let mut answer = Response::new(ResponseBody::text("", Arc::clone(exchange)));
+    let mut kept: HeaderMap = response.headers().clone();
+    headers::strip(&mut kept);
+    if tunnel.extended {
+        kept.remove(header::SEC_WEBSOCKET_ACCEPT);
+    } else {
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        kept.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        kept.insert(header::UPGRADE, tunnel.protocol.clone());
+    }
+    kept.remove(header::CONTENT_LENGTH);
+    *answer.headers_mut() = kept;
+    answer
+}
+
+async fn run(client: OnUpgrade, backend: OnUpgrade, limits: Limits, exchange: Arc<Exchange>) {
+    let Ok((client, backend)) = tokio::try_join!(client, backend) else {
+        return;
+    };
+    let active = Arc::new(AtomicU64::new(0));
+    let born = Instant::now();
+    let mut client = Counted::new(client, &active, born, Some(Arc::clone(&exchange)));
+    let mut backend = Counted::new(backend, &active, born, None);
+    tokio::select! {
+        _ = copy_bidirectional(&mut client, &mut backend) => {}
+        () = idle(&active, born, limits.idle) => exchange.failed(
+            StatusCode::SWITCHING_PROTOCOLS,
+            Fault::of(Side::Proxy, "idle"),
+        ),
+    }
+}
+
+/// Returns when nothing has moved for `limit`.
+async fn idle(active: &AtomicU64, born: Instant, limit: Duration) {
+    loop {
+        let last = born + Duration::from_millis(active.load(Relaxed));
+        if last.elapsed() >= limit {
+            return;
+        }
+        sleep_until(last + limit).await;
+    }
+}
+
+/// An upgraded connection that notes when it moved, and counts for the client's side.
+struct Counted {
+    io: TokioIo<Upgraded>,
+    active: Arc<AtomicU64>,
+    born: Instant,
+    exchange: Option<Arc<Exchange>>,
+}
+
+impl Counted {
+    fn new(
+        io: Upgraded,
+        active: &Arc<AtomicU64>,
+        born: Instant,
+        exchange: Option<Arc<Exchange>>,
+    ) -> Self {
+        Self {
+            io: TokioIo::new(io),
+            active: Arc::clone(active),
+            born,
+            exchange,
+        }
+    }
+
+    fn moved(&self) {
+        let now = self.born.elapsed().as_millis() as u64;
+        self.active.store(now, Relaxed);
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let n = buf.filled().len() - before;
+        if n > 0 {
+            self.moved();
+            if let Some(exchange) = &self.exchange {
+                exchange.from_client(n as u64);
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        if let Poll::Ready(Ok(n)) = &polled {
+            self.moved();
+            if let Some(exchange) = &self.exchange {
+                exchange.to_client(*n as u64);
+            }
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

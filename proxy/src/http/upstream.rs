@@ -1,0 +1,259 @@
+//! Connections to backends, kept for the next request.
+//!
+//! Each worker has a pool of its own: a connection is driven by the thread that uses it. Rejected: one pool for all (a lock
+//! and a wake-up across threads per request); hyper-util's client (it hides which backend a request went to, and whether it was sent).
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{net::TcpStream, sync::Mutex};
+use tokio_rustls::TlsConnector;
+
+use super::{body::RequestBody, tls::Loaded};
+use crate::{connection, spec::Protocol};
+
+/// Idle HTTP/1.1 connections that a worker keeps for a backend.
+const MAX_IDLE: usize = 256;
+/// A connection that was idle for so long is closed: most servers keep theirs for a minute or longer.
+const IDLE: Duration = Duration::from_secs(30);
+/// HTTP/2 connections of a worker to a backend: what one cannot carry at once waits in it.
+const WINDOW: u32 = 1 << 20;
+/// Headers of a response, bytes.
+const MAX_HEADERS: usize = 64 * 1024;
+
+/// Which connections are alike: a replaced route makes new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) site: u64,
+    pub(super) backend: SocketAddr,
+}
+
+#[derive(Default)]
+struct Slot {
+    idle: Vec<(http1::SendRequest<RequestBody>, Instant)>,
+    shared: Option<http2::SendRequest<RequestBody>>,
+    /// Held while an HTTP/2 connection is being made, so that a burst makes one.
+    making: Arc<Mutex<()>>,
+    used: Option<Instant>,
+}
+
+thread_local! {
+    static POOL: RefCell<HashMap<Key, Slot>> = RefCell::default();
+}
+
+/// A connection, for one request at a time or shared.
+pub(super) enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+/// A connection lent to one request.
+pub(super) struct Lease {
+    key: Key,
+    sender: Sender,
+    /// From the pool: the backend may have closed it just now.
+    pub(super) reused: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("refused")]
+    Refused,
+    #[error("unreachable")]
+    Unreachable,
+    #[error("timed out")]
+    TimedOut,
+    #[error("TLS failed")]
+    Tls,
+    #[error("it does not speak the protocol")]
+    Protocol,
+}
+
+impl ConnectError {
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused => "backend_refused",
+            Self::Unreachable => "backend_unreachable",
+            Self::TimedOut => "backend_connect_timeout",
+            Self::Tls => "backend_tls",
+            Self::Protocol => "backend_protocol",
+        }
+    }
+}
+
+impl Lease {
+    /// One from the pool, or a new one. Says how long it took to make.
+    pub(super) async fn take(
+        key: Key,
+        protocol: Protocol,
+        loaded: &Loaded,
+        limit: Duration,
+    ) -> Result<(Self, Option<Duration>), ConnectError> {
+        let lent = |sender| Self {
+            key,
+            sender,
+            reused: true,
+        };
+        if protocol == Protocol::Http1 {
+            while let Some(mut sender) = with(key, |slot| slot.idle.pop().map(|(s, _)| s)) {
+                // It may still be busy reading the end of the last response.
+                if sender.ready().await.is_ok() {
+                    return Ok((lent(Sender::Http1(sender)), None));
+                }
+            }
+            return make(key, protocol, loaded, limit).await;
+        }
+        if let Some(sender) = shared(key) {
+            return Ok((lent(Sender::Http2(sender)), None));
+        }
+        let making = with(key, |slot| Arc::clone(&slot.making));
+        let _alone = making.lock().await;
+        if let Some(sender) = shared(key) {
+            return Ok((lent(Sender::Http2(sender)), None));
+        }
+        make(key, protocol, loaded, limit).await
+    }
+
+    /// Sends; a request that did not leave comes back.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender) => sender.try_send_request(request).await,
+        }
+    }
+
+    /// For the next request.
+    pub(super) fn give_back(self) {
+        let Sender::Http1(sender) = self.sender else {
+            return;
+        };
+        if sender.is_closed() {
+            return;
+        }
+        with(self.key, |slot| {
+            if slot.idle.len() < MAX_IDLE {
+                slot.idle.push((sender, Instant::now()));
+            }
+        });
+    }
+}
+
+fn with<T>(key: Key, work: impl FnOnce(&mut Slot) -> T) -> T {
+    POOL.with_borrow_mut(|pool| {
+        let slot = pool.entry(key).or_default();
+        slot.used = Some(Instant::now());
+        work(slot)
+    })
+}
+
+fn shared(key: Key) -> Option<http2::SendRequest<RequestBody>> {
+    with(key, |slot| {
+        slot.shared = slot.shared.take().filter(|s| !s.is_closed());
+        slot.shared.clone()
+    })
+}
+
+/// Closes what this worker's pool has kept too long.
+pub(crate) fn sweep() {
+    POOL.with_borrow_mut(|pool| {
+        pool.retain(|_, slot| {
+            slot.idle
+                .retain(|(sender, since)| since.elapsed() < IDLE && !sender.is_closed());
+            slot.used.is_some_and(|used| used.elapsed() < IDLE) || !slot.idle.is_empty()
+        });
+    });
+}
+
+async fn make(
+    key: Key,
+    protocol: Protocol,
+    loaded: &Loaded,
+    limit: Duration,
+) -> Result<(Lease, Option<Duration>), ConnectError> {
+    let started = Instant::now();
+    let sender = tokio::time::timeout(limit, connect(key, protocol, loaded))
+        .await
+        .unwrap_or(Err(ConnectError::TimedOut))?;
+    if let Sender::Http2(sender) = &sender {
+        with(key, |slot| slot.shared = Some(sender.clone()));
+    }
+    let lease = Lease {
+        key,
+        sender,
+        reused: false,
+    };
+    Ok((lease, Some(started.elapsed())))
+}
+
+async fn connect(key: Key, protocol: Protocol, loaded: &Loaded) -> Result<Sender, ConnectError> {
+    let stream = connection::connect_to(key.backend).await.map_err(|e| {
+        if e.kind() == io::ErrorKind::ConnectionRefused {
+            ConnectError::Refused
+        } else {
+            ConnectError::Unreachable
+        }
+    })?;
+    match (protocol, &loaded.backend) {
+        (Protocol::Http1, _) => http1(stream).await,
+        (Protocol::H2c, _) => http2(TokioIo::new(stream)).await,
+        (Protocol::H2, Some((config, name))) => {
+            let stream = TlsConnector::from(Arc::clone(config))
+                .connect(name.clone(), stream)
+                .await
+                .map_err(|error| {
+                    tracing::debug!(backend = %key.backend, %error, "TLS with a backend failed");
+                    ConnectError::Tls
+                })?;
+            if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                return Err(ConnectError::Protocol);
+            }
+            http2(TokioIo::new(stream)).await
+        }
+        // A checked route has its CA.
+        (Protocol::H2, None) => Err(ConnectError::Tls),
+    }
+}
+
+async fn http1(stream: TcpStream) -> Result<Sender, ConnectError> {
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| ConnectError::Protocol)?;
+    // It ends with its sender or its backend, whichever is first.
+    tokio::spawn(connection.with_upgrades());
+    Ok(Sender::Http1(sender))
+}
+
+async fn http2<T>(io: T) -> Result<Sender, ConnectError>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(4 * WINDOW)
+        .max_header_list_size(MAX_HEADERS as u32)
+        .keep_alive_interval(IDLE)
+        .handshake(io)
+        .await
+        .map_err(|_| ConnectError::Protocol)?;
+    tokio::spawn(connection);
+    Ok(Sender::Http2(sender))
+}
