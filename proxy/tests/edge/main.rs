@@ -8,6 +8,7 @@ mod attacks;
 mod backends;
 mod clients;
 mod control;
+mod kill_nine;
 mod limits;
 mod proxy_header;
 mod recovery;
