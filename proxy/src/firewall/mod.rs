@@ -416,7 +416,17 @@ impl Firewall {
     /// [`FirewallError::Map`].
     pub fn explain(&self, address: IpAddr, port: u16) -> Result<Trace, FirewallError> {
         let state = self.lock();
-        trace::explain(&state.maps, &self.country, address, port)
+        trace::explain(&state.maps, &self.country, address, port, None)
+    }
+
+    /// [`Self::explain`] for a client that a PROXY header names: what [`Self::admit`] would say, but for its rates.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn explain_proxied(&self, address: IpAddr, port: u16) -> Result<Trace, FirewallError> {
+        let state = self.lock();
+        let guarded = Some(state.guarded.contains(&port));
+        trace::explain(&state.maps, &self.country, address, port, guarded)
     }
 
     /// Judges a client known only by its PROXY header, by the same rules.

@@ -8,6 +8,7 @@ mod attacks;
 mod backends;
 mod clients;
 mod control;
+mod explain;
 mod kill_nine;
 mod limits;
 mod proxy_header;
