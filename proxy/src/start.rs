@@ -297,12 +297,7 @@ fn spawn_services(
     });
     if let Some(listener) = metrics_listener {
         let scraped = Arc::clone(control);
-        let render = move || {
-            metrics::render(&scraped).unwrap_or_else(|_| {
-                tracing::error!("the metrics cannot be formatted");
-                String::new()
-            })
-        };
+        let render = move || metrics::render(&scraped);
         tasks.spawn(mcdsl::telemetry::serve_metrics(
             listener,
             render,

@@ -189,8 +189,11 @@ impl Answer {
             );
             return Ok(self.reset("proxy", detail, "proxy_untrusted"));
         };
-        let detail = format!("{peer} is trusted ({by}); its PROXY header names {client}");
-        self.say("proxy", detail, "");
+        let named = match question.via {
+            Some(_) => format!("its PROXY header names {client}"),
+            None => "judged as a client that its PROXY header names (--via for another)".to_owned(),
+        };
+        self.say("proxy", format!("{peer} is trusted ({by}); {named}"), "");
         Ok(self.judge(control.firewall.explain_proxied(client, question.port)?))
     }
 
