@@ -38,6 +38,7 @@ fn the_exposition_passes_a_parser_and_has_every_family() -> Result<()> {
         "mc_proxy_map_entries",
         "mc_proxy_map_capacity",
         "mc_proxy_listener_up",
+        "mc_proxy_scrape_part_up",
     ] {
         ensure!(
             parsed.samples.iter().any(|s| s.metric == wanted),
@@ -50,6 +51,46 @@ fn the_exposition_passes_a_parser_and_has_every_family() -> Result<()> {
         "OpenMetrics ends with # EOF"
     );
     Ok(())
+}
+
+#[test]
+fn a_part_that_cannot_be_read_does_not_take_the_others_along() -> Result<()> {
+    let world = World::started("")?;
+    let part = ["part=\"interfaces\""];
+    world.wait_metric("mc_proxy_scrape_part_up", &part, 1.0)?;
+    // Where a link should be pinned is a map.
+    let pins = world
+        .pins()
+        .join(format!("v{}", mc_edge_common::LAYOUT_VERSION));
+    let map = aya::maps::MapData::from_pin(pins.join("ROUTES"))?;
+    map.pin(pins.join("link-lo"))?;
+    world.wait_metric("mc_proxy_scrape_part_up", &part, 0.0)?;
+    let text = world.metrics()?;
+    ensure!(!text.contains("mc_proxy_interface_attached{"), "{text}");
+    ensure!(text.contains("mc_proxy_map_entries{"), "{text}");
+    ensure!(text.trim_end().ends_with("# EOF"), "{text}");
+    ensure!(
+        world.log().contains("part=\"interfaces\""),
+        "{}",
+        world.log()
+    );
+    Ok(())
+}
+
+#[test]
+fn the_fill_of_the_sockmap_is_told() -> Result<()> {
+    let world = World::started("")?;
+    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
+    let backend = world.echo(hello.len())?.to_string();
+    let engine = ["--engine", "sockmap", "--backend", &backend];
+    world.ctl(&[&["route", "add", NAME], &engine[..]].concat())?;
+    let used = |n| world.wait_metric("mc_proxy_map_entries", &["map=\"RELAY_DST\""], n);
+    used(0.0)?;
+    let held = world.open(&hello)??;
+    used(2.0)?;
+    ensure!(world.ctl(&["status"])?.contains("RELAY_DST"));
+    drop(held);
+    used(0.0)
 }
 
 fn explain(world: &World, args: &[&str]) -> Result<Value> {
