@@ -3,14 +3,7 @@
 //! Order: lock, database, kernel maps (taken over or made) reconciled with it, GeoIP, XDP attached; only then does
 //! anything listen, so that no packet is served before it can be filtered.
 
-use std::{
-    fs::File,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fs::File, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use aya_log::EbpfLogger;
 use nix::fcntl::{Flock, FlockArg};
@@ -316,7 +309,7 @@ async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {
         let sweeping = Arc::clone(&control);
         let swept = tokio::task::spawn_blocking(move || {
             sweeping.follow_interfaces();
-            sweeping.expire_bans(SystemTime::now());
+            sweeping.expire_bans();
         });
         if swept.await.is_err() {
             tracing::error!("housekeeping failed");

@@ -296,7 +296,10 @@ pub(super) fn rule_out(counted: &CountedRule, now: SystemTime) -> pb::Rule {
         RuleKind::Block => pb::RuleKind::Block,
         RuleKind::Ban => pb::RuleKind::Ban,
     };
-    let left = rule.expires.and_then(|e| e.duration_since(now).ok());
+    // After a jump of the wall clock a ban in force may have ended by it; 0 would be a rule without an end.
+    let left = rule
+        .expires
+        .map(|e| e.duration_since(now).unwrap_or_default());
     let action = match rule.kind {
         RuleKind::Allow => pb::Action::Unspecified,
         _ => action_out(rule.action),

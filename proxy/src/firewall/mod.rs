@@ -429,6 +429,18 @@ impl Firewall {
         trace::explain(&state.maps, &self.country, address, port, guarded)
     }
 
+    /// Bans in the maps whose end has come by the kernel's clock: the program ignores them.
+    #[must_use]
+    pub fn ended(&self) -> Vec<u32> {
+        let (state, now) = (self.lock(), ktime());
+        let hosts = state.compiled.hosts4.values();
+        hosts
+            .chain(state.compiled.hosts6.values())
+            .filter(|host| host.ban_action != action::PASS && host.ban_expires <= now)
+            .map(|host| host.ban_rule)
+            .collect()
+    }
+
     /// Judges a client known only by its PROXY header, by the same rules.
     #[must_use]
     pub fn admit(&self, address: IpAddr, port: u16) -> Admission {

@@ -6,6 +6,7 @@
 
 mod attacks;
 mod backends;
+mod bans;
 mod clients;
 mod control;
 mod explain;
