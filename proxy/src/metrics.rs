@@ -331,7 +331,7 @@ impl Scrape {
         let mut m = counter(
             encoder,
             "firewall_country_packets",
-            "New connections by country",
+            "New connections by country; those that are only observed count as denied",
         )?;
         let countries = readings.countries.iter().flatten();
         for counted in countries.filter(|c| c.passed + c.denied > 0) {

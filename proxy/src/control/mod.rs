@@ -15,7 +15,7 @@ use std::{
 use crate::{
     config::{self, Config},
     connection::Context,
-    firewall::{Difference, Firewall, FirewallError},
+    firewall::{DUMPED, Difference, Firewall, FirewallError},
     geoip::GeoIp,
     kernel::{self, Kernel, KernelError, LinkMode, LinkStatus},
     listener::{ListenerState, Listeners},
@@ -327,7 +327,15 @@ impl Control {
             entries.extend(self.context.router.table.dump()?);
         }
         if map != crate::routes::MAP {
-            let dumped = self.firewall.dump((!map.is_empty()).then_some(map))?;
+            let dumped = self.firewall.dump((!map.is_empty()).then_some(map));
+            let dumped = dumped.map_err(|error| match error {
+                FirewallError::UnknownMap(name) => {
+                    let known = [&[crate::routes::MAP], &DUMPED[..]].concat().join(", ");
+                    let reason = format!("{name:?} cannot be dumped; there are {known}");
+                    ControlError::invalid(("map".into(), reason))
+                }
+                error => error.into(),
+            })?;
             entries.extend(dumped.into_iter().map(|(map, key, value)| MapEntry {
                 map: map.to_owned(),
                 key,
