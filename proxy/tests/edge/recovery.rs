@@ -100,6 +100,34 @@ fn a_divergence_is_found_reported_and_repaired() -> Result<()> {
 }
 
 #[test]
+fn a_first_start_that_fails_seeds_nothing() -> Result<()> {
+    let listener = |port: u16| format!("[[listeners]]\naddress = \"0.0.0.0:{port}\"\n");
+    let mut world = World::new(&listener(443))?;
+    // The address of the metrics.
+    let taken = world
+        .node
+        .run(|| std::net::TcpListener::bind("127.0.0.1:9901"))??;
+    let failed = world.command().arg("server").output()?;
+    let complaint = String::from_utf8_lossy(&failed.stderr).into_owned();
+    ensure!(
+        !failed.status.success() && complaint.contains("127.0.0.1:9901"),
+        "{complaint}"
+    );
+    drop(taken);
+    let file = world.dir.path().join("mc-proxy.toml");
+    let mended = std::fs::read_to_string(&file)?.replace(&listener(443), &listener(8443));
+    std::fs::write(&file, mended)?;
+    world.start()?;
+    let listeners = world.json(&["listener", "list"])?;
+    ensure!(listeners[0]["address"] == "0.0.0.0:8443", "{listeners}");
+    ensure!(
+        world.json(&["status"])?["warnings"] == serde_json::json!([]),
+        "the seed is the mended one"
+    );
+    Ok(())
+}
+
+#[test]
 fn sigterm_drains_and_the_deadline_cuts() -> Result<()> {
     let mut world = World::started("[server]\ndrain_timeout = \"3s\"\n")?;
     let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
