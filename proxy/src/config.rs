@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use mc_edge_common::route::MAX_BACKENDS;
 use serde::Deserialize;
 
-use crate::spec::{Action, EngineKind, Listener, Route, RouteId, Rule, RuleKind};
+use crate::spec::{Action, EngineKind, Listener, Route, RouteId, Rule, RuleKind, canonical};
 
 /// The file as written. Unknown keys are refused by the loader.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -323,9 +323,11 @@ fn check_seed(raw: &Raw) -> Result<Seed, (String, String)> {
         let listener = Listener {
             id: 0,
             address: l.address,
-            trusted_proxies: l.trusted_proxies.iter().map(IpNet::trunc).collect(),
+            trusted_proxies: l.trusted_proxies.iter().copied().map(canonical).collect(),
             guarded: l.guarded.unwrap_or(true),
         };
+        validate_listener(&listener)
+            .map_err(|(key, reason)| (format!("listeners[{i}].{key}"), reason))?;
         if seed
             .listeners
             .iter()
@@ -407,6 +409,17 @@ fn check_route(raw: &RawRoute) -> Result<Route, (String, String)> {
     Ok(route)
 }
 
+/// The rules that hold for a listener wherever it comes from (config, admin API).
+///
+/// # Errors
+/// The field and what is wrong with it.
+pub fn validate_listener(listener: &Listener) -> Result<(), (String, String)> {
+    if listener.address.port() == 0 {
+        return Err(("address".into(), "needs a port other than 0".into()));
+    }
+    Ok(())
+}
+
 /// The rules that hold for a route wherever it comes from (config, admin API).
 ///
 /// # Errors
@@ -468,6 +481,19 @@ mod tests {
     }
 
     #[test]
+    fn trusted_proxies_are_canonical() {
+        let config = check(
+            "[[listeners]]\naddress='0.0.0.0:443'\ntrusted_proxies=['::ffff:192.0.2.0/120', '198.51.100.7/24', '2001:db8::/32']",
+        )
+        .unwrap();
+        let proxies = config.seed.listeners[0].trusted_proxies.iter();
+        assert_eq!(
+            proxies.map(ToString::to_string).collect::<Vec<_>>(),
+            ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/32"]
+        );
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_by_name() {
         let route = "[[routes]]\nhostname='a.example'\nport=443\n";
         for (description, toml, wanted) in [
@@ -505,6 +531,11 @@ mod tests {
                 "same listener twice",
                 "[[listeners]]\naddress='1.1.1.1:1'\n[[listeners]]\naddress='1.1.1.1:1'".to_owned(),
                 "listeners[1]",
+            ),
+            (
+                "a listener without a port",
+                "[[listeners]]\naddress='1.1.1.1:1'\n[[listeners]]\naddress='1.1.1.1:0'".to_owned(),
+                "listeners[1].address: needs a port",
             ),
             (
                 "interface name too long",

@@ -17,7 +17,7 @@ use crate::{
     router::LiveRoute,
     spec::{
         Action, CountryCode, CountryPolicy, EngineKind, Listener, RateLimit, RateLimits, Route,
-        RouteId, Rule, RuleKind,
+        RouteId, Rule, RuleKind, canonical,
     },
     store::AuditEntry,
 };
@@ -186,25 +186,12 @@ pub(super) fn route_out(live: &LiveRoute) -> pb::Route {
 
 /// A prefix, or a bare address as its host prefix. Host bits are cleared.
 pub(super) fn cidr_in(field: &str, text: &str) -> Result<IpNet, Status> {
-    let net = match text.parse::<IpNet>() {
-        Ok(net) => net.trunc(),
-        Err(_) => text
-            .parse::<IpAddr>()
-            .map_err(|_| {
-                invalid(
-                    field,
-                    format!("{text:?} is neither an address nor a prefix such as 192.0.2.0/24"),
-                )
-            })?
-            .into(),
-    };
-    Ok(match net {
-        // Packets of an IPv4 client carry IPv4 headers: a mapped prefix would match nothing.
-        IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
-            Some(v4) => IpNet::new(v4.into(), v6.prefix_len() - 96).unwrap_or(net),
-            None => net,
-        },
-        _ => net,
+    let net = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map(canonical).map_err(|_| {
+        let reason = format!("{text:?} is neither an address nor a prefix such as 192.0.2.0/24");
+        invalid(field, reason)
     })
 }
 

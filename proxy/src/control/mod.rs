@@ -160,12 +160,7 @@ impl Control {
         by: &Actor,
         listener: &Listener,
     ) -> Result<ListenerState, ControlError> {
-        if listener.address.port() == 0 {
-            return Err(ControlError::invalid((
-                "address".into(),
-                "needs a port other than 0".into(),
-            )));
-        }
+        config::validate_listener(listener).map_err(ControlError::invalid)?;
         let mut store = self.store();
         let address = listener.address;
         let done = store.add_listener(by, listener)?;
