@@ -166,10 +166,12 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
     );
     let control = handle.control().clone();
     shutdown
-        .wait_for_signal(move || {
+        .wait_for_signal(async move || {
             let control = control.clone();
-            // Binding and attaching block; nobody waits for the end of it.
-            drop(tokio::task::spawn_blocking(move || control.reload()));
+            // Binding and attaching block.
+            if let Err(error) = tokio::task::spawn_blocking(move || control.reload()).await {
+                tracing::error!(%error, "the reload failed");
+            }
         })
         .await
         .context("cannot wait for signals")?;

@@ -80,7 +80,7 @@ fn a_listener_comes_back_at_once() -> Result<()> {
 #[test]
 fn connections_never_take_the_descriptors_of_the_admin_api() -> Result<()> {
     let mut world = World::new("")?;
-    world.start_limited(200)?;
+    world.start_under("prlimit", &["--nofile=200:200"], &[])?;
     world.ctl(&["listener", "add", "0.0.0.0:443"])?;
     let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
     let backend = world.echo(hello.len())?.to_string();

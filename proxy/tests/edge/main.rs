@@ -16,4 +16,5 @@ mod proxy_header;
 mod recovery;
 mod relay;
 mod scale;
+mod unit;
 mod world;

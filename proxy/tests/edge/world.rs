@@ -4,7 +4,7 @@ use std::{
     fs,
     io::ErrorKind,
     net::{TcpStream, ToSocketAddrs as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -118,23 +118,29 @@ impl World {
 
     pub(crate) fn start(&mut self) -> Result<()> {
         let mut command = self.command();
-        command.arg("server");
-        let mut daemon = Process::start(&mut command)?;
-        daemon.wait_for_output("mc-proxy runs")?;
-        self.daemon = Some(daemon);
-        Ok(())
+        self.start_as(command.arg("server"))
     }
 
-    /// [`Self::start`] with no more than so many open files.
-    pub(crate) fn start_limited(&mut self, files: u32) -> Result<()> {
-        let mut command = self.node.command("prlimit");
+    /// [`Self::start`] by a program that restricts itself and then runs its last arguments.
+    pub(crate) fn start_under(
+        &mut self,
+        program: &str,
+        args: &[&str],
+        env: &[(&str, &Path)],
+    ) -> Result<()> {
+        let mut command = self.node.command(program);
         command
-            .arg(format!("--nofile={files}:{files}"))
+            .args(args)
             .arg(env!("CARGO_BIN_EXE_mc-proxy"))
             .arg("--root")
             .arg(self.dir.path())
-            .arg("server");
-        let mut daemon = Process::start(&mut command)?;
+            .arg("server")
+            .envs(env.iter().copied());
+        self.start_as(&mut command)
+    }
+
+    fn start_as(&mut self, command: &mut Command) -> Result<()> {
+        let mut daemon = Process::start(command)?;
         daemon.wait_for_output("mc-proxy runs")?;
         self.daemon = Some(daemon);
         Ok(())
@@ -155,7 +161,7 @@ impl World {
             .unwrap_or_default()
     }
 
-    pub(crate) fn pins(&self) -> &std::path::Path {
+    pub(crate) fn pins(&self) -> &Path {
         &self.pins.0
     }
 
