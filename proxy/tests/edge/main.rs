@@ -6,10 +6,10 @@
 
 mod attacks;
 mod backends;
-mod bans;
 mod clients;
 mod control;
 mod explain;
+mod in_process;
 mod kill_nine;
 mod limits;
 mod proxy_header;

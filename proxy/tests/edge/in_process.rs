@@ -1,9 +1,11 @@
-//! The end of a ban, with the daemon in this process: what cannot be done to a machine's clock and kernel is done to
-//! the database and the maps behind its back.
+//! The daemon in this process: what cannot be done to a machine's clock and kernel is done to the database and the maps
+//! behind its back.
 
 use std::{
     fs,
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -11,7 +13,8 @@ use anyhow::{Context as _, Result, ensure};
 use mc_proxy::{
     config::{Config, Raw},
     firewall::Change,
-    spec::{Action, Rule, RuleKind},
+    hostname::Hostname,
+    spec::{Action, Route, RouteId, Rule, RuleKind},
     store::Actor,
 };
 use mc_testkit::wait_for_async;
@@ -34,7 +37,7 @@ impl Drop for Pins {
 /// Filters nothing and listens nowhere.
 async fn daemon(name: &str) -> Result<Daemon> {
     let dir = tempfile::tempdir()?;
-    let pins = Pins(format!("/sys/fs/bpf/mc-bans-{}-{name}", std::process::id()).into());
+    let pins = Pins(format!("/sys/fs/bpf/mc-in-process-{}-{name}", std::process::id()).into());
     let raw: Raw = toml::from_str(&format!("[firewall]\npin_path = {:?}", pins.0))?;
     let config = Config::check(raw, &dir.path().join("mc-proxy.toml"), dir.path())?;
     Ok(Daemon {
@@ -118,6 +121,98 @@ async fn what_a_failed_sweep_has_left_is_swept_again() -> Result<()> {
     daemon.only(&["192.0.2.1"]).await?;
     let (differences, _) = control.verify(false)?;
     ensure!(differences.is_empty(), "{differences:?}");
+    daemon.handle.stop().await;
+    Ok(())
+}
+
+fn route(name: &str, backends: &[&str]) -> Result<Route> {
+    let parsed: Result<_, _> = backends.iter().map(|b| b.parse()).collect();
+    Ok(Route {
+        id: 0,
+        key: RouteId {
+            port: 443,
+            hostname: name.parse()?,
+        },
+        backends: parsed?,
+        engine: None,
+        enabled: true,
+        send_proxy: false,
+        connect_timeout: None,
+        idle_timeout: None,
+        max_age: None,
+        max_connections: None,
+    })
+}
+
+/// Between the kernel's table and the live state there is an instant in which they differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_in_progress_is_no_divergence() -> Result<()> {
+    const CHANGES: usize = 20_000;
+    const NAME: &str = "busy.example.org";
+    let daemon = daemon("busy").await?;
+    let router = &daemon.handle.control().context.router;
+    let routes = [
+        Route {
+            id: 7,
+            ..route(NAME, &["192.0.2.1:1"])?
+        },
+        Route {
+            id: 7,
+            ..route(NAME, &["192.0.2.2:1", "192.0.2.3:1"])?
+        },
+        Route {
+            id: 8,
+            ..route(NAME, &["192.0.2.4:1"])?
+        },
+    ];
+    router.set(routes[0].clone())?;
+    let (name, done): (Hostname, _) = (NAME.parse()?, AtomicBool::new(false));
+    thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            while !done.load(Relaxed) {
+                if let Err(miss) = router.find(443, &name) {
+                    return Err(anyhow::anyhow!("{miss:?}"));
+                }
+            }
+            Ok(())
+        });
+        let changed = routes
+            .iter()
+            .cycle()
+            .take(CHANGES)
+            .try_for_each(|route| router.set(route.clone()).map(drop));
+        done.store(true, Relaxed);
+        looking
+            .join()
+            .map_err(|_| anyhow::anyhow!("it panicked"))??;
+        anyhow::Ok(changed?)
+    })?;
+    daemon.handle.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_differing_routes_are_told_and_repaired() -> Result<()> {
+    const COUNT: usize = 10_000;
+    let daemon = daemon("routes").await?;
+    let table = &daemon.handle.control().context.router.table;
+    let of = |kind: &str, backend: &str| -> Result<Vec<Route>> {
+        (0..COUNT)
+            .map(|n| route(&format!("{kind}{n}.example.org"), &[backend]))
+            .collect()
+    };
+    // The kernel has one half otherwise, another that it should not have, and a third not at all.
+    for route in of("changed", "192.0.2.1:1")?
+        .iter()
+        .chain(&of("stale", "192.0.2.1:1")?)
+    {
+        table.insert(route)?;
+    }
+    let wanted = [of("changed", "192.0.2.2:1")?, of("missing", "192.0.2.2:1")?].concat();
+    let told = table.verify(wanted.iter(), true)?;
+    ensure!(told.len() == 3 * COUNT, "{}", told.len());
+    let left = table.verify(wanted.iter(), false)?;
+    ensure!(left.is_empty(), "{left:?}");
     daemon.handle.stop().await;
     Ok(())
 }
