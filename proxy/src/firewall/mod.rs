@@ -30,7 +30,8 @@ use mc_edge_common::firewall::{
 use policy::{Part, Policies};
 
 pub use compile::action_code;
-pub use maps::{Count, CountryCount, DUMPED, ObservedSample, VerdictCount};
+pub use maps::DUMPED;
+pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
 pub use prefix::{PrefixError, check_prefix, source};
 pub use trace::{Step, Trace};
 pub use twin::Admission;

@@ -8,7 +8,6 @@ use mc_edge_common::{
 };
 
 use super::{CountryOf, FirewallError, ktime, maps::Maps, prefix::source};
-use crate::geoip::countries;
 
 /// A stage and what it found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +153,11 @@ impl Tables for Explain<'_> {
             .countries()
             .map(|policy| Some(policy.actions[usize::from(country)]));
         self.step("country-policy", action, "", |a| {
-            format!("{}: {}", countries::code(country), action_name(*a))
+            format!(
+                "{}: {}",
+                crate::geoip::countries::code(country),
+                action_name(*a)
+            )
         })
         .unwrap_or(action::DROP)
     }
