@@ -1,25 +1,17 @@
 //! What the operator sees and changes.
 
 use anyhow::{Context as _, Result, ensure};
-use mc_testkit::{
-    ca::{Ca, KeyExchange},
-    mmdb, wait_for,
-};
+use mc_testkit::{mmdb, wait_for};
 use serde_json::Value;
 
-use crate::{
-    clients::client_hello,
-    world::{CLIENT, World},
-};
+use crate::world::{CLIENT, World};
 
 const NAME: &str = "control.example.org";
 
 #[test]
 fn the_exposition_passes_a_parser_and_has_every_family() -> Result<()> {
     let world = World::started("")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    world.ctl(&["route", "add", NAME, "--port", "443", "--backend", &backend])?;
+    let hello = world.echo_route(NAME, "")?;
     world.ctl(&["firewall", "block", "203.0.113.0/24"])?;
     drop(world.open(&hello)??);
     world.wait_metric("mc_proxy_engine_total", &[NAME], 1.0)?;
@@ -59,11 +51,8 @@ fn a_part_that_cannot_be_read_does_not_take_the_others_along() -> Result<()> {
     let part = ["part=\"interfaces\""];
     world.wait_metric("mc_proxy_scrape_part_up", &part, 1.0)?;
     // Where a link should be pinned is a map.
-    let pins = world
-        .pins()
-        .join(format!("v{}", mc_edge_common::LAYOUT_VERSION));
-    let map = aya::maps::MapData::from_pin(pins.join("ROUTES"))?;
-    map.pin(pins.join("link-lo"))?;
+    let map = aya::maps::MapData::from_pin(world.pin("ROUTES"))?;
+    map.pin(world.pin("link-lo"))?;
     world.wait_metric("mc_proxy_scrape_part_up", &part, 0.0)?;
     let text = world.metrics()?;
     ensure!(!text.contains("mc_proxy_interface_attached{"), "{text}");
@@ -80,10 +69,7 @@ fn a_part_that_cannot_be_read_does_not_take_the_others_along() -> Result<()> {
 #[test]
 fn the_fill_of_the_sockmap_is_told() -> Result<()> {
     let world = World::started("")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    let engine = ["--engine", "sockmap", "--backend", &backend];
-    world.ctl(&[&["route", "add", NAME], &engine[..]].concat())?;
+    let hello = world.echo_route(NAME, "--engine sockmap")?;
     let used = |n| world.wait_metric("mc_proxy_map_entries", &["map=\"RELAY_DST\""], n);
     used(0.0)?;
     let held = world.open(&hello)??;
@@ -101,9 +87,7 @@ fn explain(world: &World, args: &[&str]) -> Result<Value> {
 #[test]
 fn explain_agrees_with_what_happens() -> Result<()> {
     let world = World::started("")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    world.ctl(&["route", "add", NAME, "--port", "443", "--backend", &backend])?;
+    world.echo_route(NAME, "")?;
     let check = |description: &str, verdict: &str| -> Result<()> {
         let said = explain(&world, &[CLIENT, "--sni", NAME])?;
         ensure!(said["verdict"] == verdict, "{description}: {said}");
@@ -276,12 +260,7 @@ fn bad_requests_say_what_and_change_nothing() -> Result<()> {
         ensure!(got == code, "{description}: exit {got}, {complaint}");
     }
     ensure!(world.ctl(&["maps", "dump"])? == before, "nothing changed");
-    let verified = world.json(&["maps", "verify"])?;
-    ensure!(
-        verified["differences"].as_array().is_none_or(Vec::is_empty),
-        "{verified}"
-    );
-    Ok(())
+    world.verified()
 }
 
 #[test]

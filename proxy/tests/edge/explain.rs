@@ -1,12 +1,8 @@
 //! `explain` beyond the firewall: listeners, PROXY headers, routes that are full.
 
 use anyhow::{Result, ensure};
-use mc_testkit::ca::{Ca, KeyExchange};
 
-use crate::{
-    clients::client_hello,
-    world::{CLIENT, World},
-};
+use crate::world::{CLIENT, World};
 
 const NAME: &str = "explain.example.org";
 
@@ -142,10 +138,7 @@ fn proxies_and_ports_without_a_listener() -> Result<()> {
 #[test]
 fn a_full_route() -> Result<()> {
     let world = World::started("")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    let limited = ["--max-connections", "1", "--backend", &backend];
-    world.ctl(&[&["route", "add", NAME], &limited[..]].concat())?;
+    let hello = world.echo_route(NAME, "--max-connections 1")?;
     let asked = [CLIENT, "--sni", NAME];
     check(
         &world,

@@ -1,10 +1,12 @@
 //! kill -9 in the middle of a stream of changes of every kind: afterwards there is what was acknowledged, and at most
 //! the one change besides that was not answered any more.
 
+mod changes;
+
 use std::{
     collections::BTreeMap,
     process::Command,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,133 +18,14 @@ use mc_proxy::{
 use mc_testkit::process::Process;
 use serde_json::Value;
 
-use crate::{recovery::no_difference, world::World};
+use self::changes::{Change, Model, change};
+use crate::world::World;
 
 const ROUNDS: u32 = 8;
 /// Changes of a round: more than are made before the kill.
 const CHANGES: u32 = 90;
 /// How far apart the three ends of a ban may be: asked for, stored, in the kernel.
 const SAME_END: u64 = 1_000;
-
-/// What is declared, name to value.
-type Model = BTreeMap<String, String>;
-
-/// One command and the one entry that it sets or takes out.
-struct Change {
-    args: Vec<String>,
-    name: String,
-    value: Option<String>,
-    /// Of a ban.
-    ttl: Option<Duration>,
-}
-
-impl Change {
-    fn apply(&self, model: &mut Model) {
-        match &self.value {
-            Some(value) => model.insert(self.name.clone(), value.clone()),
-            None => model.remove(&self.name),
-        };
-    }
-}
-
-/// The `i`th change of a round; what it takes out is there.
-fn change(model: &Model, round: u32, i: u32) -> Change {
-    let n = i / 6 % 4;
-    let has = |name: &str| model.get(name).cloned();
-    let new = |args: String, name: String, value: Option<String>| Change {
-        args: args.split(' ').map(str::to_owned).collect(),
-        name,
-        value,
-        ttl: None,
-    };
-    match i % 6 {
-        0 => {
-            let host = format!("host{n}.example.org");
-            let name = format!("route {host}:443");
-            let (edit, remove) = (format!("{host} --port 443"), i % 5 == 4);
-            match has(&name) {
-                Some(_) if remove => new(format!("route remove {edit}"), name, None),
-                Some(now) if i % 5 == 3 => {
-                    let (verb, from, to) = match now.ends_with("enabled") {
-                        true => ("disable", "enabled", "disabled"),
-                        false => ("enable", "disabled", "enabled"),
-                    };
-                    let value = Some(now.replace(from, to));
-                    new(format!("route {verb} {edit}"), name, value)
-                }
-                _ => {
-                    let to = format!("10.9.2.2:{}", 1000 + round * 100 + i);
-                    let value = Some(format!("{to} enabled"));
-                    new(
-                        format!("route add {edit} --replace --backend {to}"),
-                        name,
-                        value,
-                    )
-                }
-            }
-        }
-        1 => {
-            let country = ["DE", "FR", "US", "JP"][n as usize];
-            let name = format!("country {country}");
-            let command = "firewall country";
-            match has(&name) {
-                Some(_) => new(format!("{command} allow {country}"), name, None),
-                None => new(
-                    format!("{command} block {country} --action reset"),
-                    name,
-                    Some("reset".into()),
-                ),
-            }
-        }
-        2 => {
-            let what = ["connections", "packets"][(n % 2) as usize];
-            let name = format!("rate {what}");
-            let command = format!("firewall rate set {what}");
-            match has(&name) {
-                Some(_) if n > 1 => new(format!("{command} off"), name, None),
-                _ => {
-                    let rate = 1000 + round * 100 + i;
-                    let value = format!("{rate}/s burst {rate} drop");
-                    new(format!("{command} {rate}/s"), name, Some(value))
-                }
-            }
-        }
-        3 => {
-            let name = format!("ban 198.51.100.{n}/32");
-            match has(&name) {
-                Some(_) if i % 5 == 4 => new(format!("firewall unban 198.51.100.{n}"), name, None),
-                _ => {
-                    let ttl = 3600 + u64::from(round * 100 + i);
-                    let command = format!("firewall ban 198.51.100.{n} --ttl {ttl}s --replace");
-                    Change {
-                        ttl: Some(Duration::from_secs(ttl)),
-                        ..new(command, name, Some(format!("drop {ttl}s")))
-                    }
-                }
-            }
-        }
-        4 => {
-            let address = format!("0.0.0.0:{}", 8000 + n);
-            let name = format!("listener {address}");
-            match has(&name) {
-                Some(_) => new(format!("listener remove {address}"), name, None),
-                None => new(
-                    format!("listener add {address}"),
-                    name,
-                    Some("guarded".into()),
-                ),
-            }
-        }
-        _ => {
-            let cidr = format!("198.18.{n}.0/24");
-            let name = format!("block {cidr}");
-            match has(&name) {
-                Some(_) => new(format!("firewall unblock {cidr}"), name, None),
-                None => new(format!("firewall block {cidr}"), name, Some("drop".into())),
-            }
-        }
-    }
-}
 
 fn verb(action: Action) -> &'static str {
     match action {
@@ -234,7 +117,7 @@ fn told(world: &World) -> Result<Model> {
 
 /// What the kernel does: routes by `explain`, everything else by its maps.
 fn in_force(world: &World, model: &Model) -> Result<()> {
-    no_difference(world)?;
+    world.verified()?;
     for n in 0..4 {
         let host = format!("host{n}.example.org");
         let said = world.json(&["explain", "203.0.113.1", "--sni", &host])?;
@@ -265,10 +148,7 @@ fn unix_ms(time: SystemTime) -> u64 {
 
 /// The ends of the bans as they stand in the kernel, by rule, in Unix time.
 fn kernel_ends(world: &World) -> Result<BTreeMap<u32, u64>> {
-    let pin = world
-        .pins()
-        .join(format!("v{}", mc_edge_common::LAYOUT_VERSION))
-        .join("HOSTS4");
+    let pin = world.pin("HOSTS4");
     let map = aya::maps::Map::HashMap(aya::maps::MapData::from_pin(&pin)?);
     let hosts: aya::maps::HashMap<_, u32, mc_edge_common::firewall::HostEntry> = map.try_into()?;
     let (now, ktime) = (unix_ms(SystemTime::now()), ktime());

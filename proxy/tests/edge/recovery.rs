@@ -3,25 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use mc_testkit::ca::{Ca, KeyExchange};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::{
-    clients::client_hello,
-    world::{CLIENT, World},
-};
+use crate::world::{CLIENT, World};
 
 const NAME: &str = "recovery.example.org";
-
-pub(crate) fn no_difference(world: &World) -> Result<()> {
-    let verified = world.json(&["maps", "verify"])?;
-    ensure!(
-        verified["differences"].as_array().is_none_or(Vec::is_empty),
-        "{verified}"
-    );
-    Ok(())
-}
 
 #[test]
 fn the_firewall_filters_while_the_daemon_is_dead_and_detach_needs_none() -> Result<()> {
@@ -61,15 +48,10 @@ fn the_firewall_filters_while_the_daemon_is_dead_and_detach_needs_none() -> Resu
 #[test]
 fn a_divergence_is_found_reported_and_repaired() -> Result<()> {
     let mut world = World::started("")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    world.ctl(&["route", "add", NAME, "--port", "443", "--backend", &backend])?;
-    no_difference(&world)?;
+    let hello = world.echo_route(NAME, "")?;
+    world.verified()?;
     // Behind the daemon's back.
-    let pin = world
-        .pins()
-        .join(format!("v{}", mc_edge_common::LAYOUT_VERSION))
-        .join("ROUTES");
+    let pin = world.pin("ROUTES");
     let map = aya::maps::MapData::from_pin(&pin)?;
     let mut routes: aya::maps::HashMap<
         _,
@@ -84,7 +66,7 @@ fn a_divergence_is_found_reported_and_repaired() -> Result<()> {
     ensure!(found.contains(NAME), "{found}");
     ensure!(world.open(&hello)?.is_err(), "fails closed");
     world.ctl(&["maps", "verify", "--repair"])?;
-    no_difference(&world)?;
+    world.verified()?;
     world.open(&hello)?.context("routes again")?;
     // And at a start.
     routes.remove(&key)?;
@@ -95,7 +77,7 @@ fn a_divergence_is_found_reported_and_repaired() -> Result<()> {
         "{}",
         world.log()
     );
-    no_difference(&world)?;
+    world.verified()?;
     Ok(())
 }
 
@@ -130,9 +112,7 @@ fn a_first_start_that_fails_seeds_nothing() -> Result<()> {
 #[test]
 fn sigterm_drains_and_the_deadline_cuts() -> Result<()> {
     let mut world = World::started("[server]\ndrain_timeout = \"3s\"\n")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    world.ctl(&["route", "add", NAME, "--port", "443", "--backend", &backend])?;
+    let hello = world.echo_route(NAME, "")?;
     let (mut short, mut long) = (world.open(&hello)??, world.open(&hello)??);
     world.daemon().signal(Signal::SIGTERM)?;
     world.daemon().wait_for_output("draining")?;
