@@ -56,6 +56,8 @@ pub struct Config {
     pub geoip: Option<PathBuf>,
     /// Connections of all listeners at once; above it new ones wait in the kernel's accept queue.
     pub max_connections: u32,
+    /// Connections open at once from one source (IPv4 address, IPv6 /64).
+    pub max_connections_per_source: u32,
     /// How long a stop waits for open connections.
     pub drain_timeout: Duration,
     /// Default engine.
@@ -93,6 +95,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default of `server.max_connections`.
 const MAX_CONNECTIONS: u32 = 100_000;
+/// Default of `server.max_connections_per_source`: room for many people behind one address, a tenth of all.
+const MAX_CONNECTIONS_PER_SOURCE: u32 = 10_000;
 /// Default of `firewall.pin_path`.
 pub const PIN_PATH: &str = "/sys/fs/bpf/mc-proxy";
 
@@ -130,11 +134,15 @@ impl Config {
                 "must be above zero; leave it out for the default".into(),
             ));
         }
-        if raw.server.max_connections == Some(0) {
-            return Err(invalid(
-                "server.max_connections",
-                "must be above zero".into(),
-            ));
+        let limits = [
+            ("server.max_connections", raw.server.max_connections),
+            (
+                "server.max_connections_per_source",
+                raw.server.max_connections_per_source,
+            ),
+        ];
+        if let Some((key, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
+            return Err(invalid(key, "must be above zero".into()));
         }
         if let Some(name) = raw
             .firewall
@@ -164,6 +172,10 @@ impl Config {
             log_sample: raw.firewall.log_sample,
             geoip: raw.geoip.database.map(|p| root.join(p)),
             max_connections: raw.server.max_connections.unwrap_or(MAX_CONNECTIONS),
+            max_connections_per_source: raw
+                .server
+                .max_connections_per_source
+                .unwrap_or(MAX_CONNECTIONS_PER_SOURCE),
             drain_timeout: raw.server.drain_timeout.unwrap_or(DRAIN_TIMEOUT),
             engine: raw.relay.engine.map_or(EngineKind::Copy, Into::into),
             client_hello_timeout: raw

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use mc_edge_common::firewall::Verdict;
 use socket2::SockRef;
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
@@ -29,12 +29,14 @@ use crate::{
     proxy_protocol::{self, Header},
     relay::{End, Engine, Job, Limits, Outcome},
     router::{LiveRoute, Router},
+    sources::{Counted, Sources},
     spec::EngineKind,
     stats::{Active, BackendGauge, Gauge, Reasons, RouteGauge},
 };
 
-/// First read; a classic ClientHello fits, a post-quantum one takes two reads.
-const FIRST_READ: usize = 2048;
+/// First read: a post-quantum ClientHello and what comes with it. One that is not filled needs no second read to learn
+/// that there is no more.
+const FIRST_READ: usize = 4096;
 /// Bytes that a client may send before it is routed: PROXY header and ClientHello, each with its own bound.
 const MAX_PREFACE: usize = proxy_protocol::MAX_HEADER + client_hello::MAX_CLIENT_HELLO;
 /// Log lines per second about denied connections; the counters count all.
@@ -67,6 +69,8 @@ pub struct Context {
     pub default_engine: EngineKind,
     /// Defaults.
     pub timeouts: Timeouts,
+    /// Bounds the connections of each client.
+    pub sources: Arc<Sources>,
     /// Ends every relay at once: the drain deadline.
     pub abort: CancellationToken,
     /// Connections denied before they had a route, by reason.
@@ -113,6 +117,7 @@ struct Established {
     backend: TcpStream,
     route_gauge: Active<RouteGauge>,
     backend_gauge: Active<BackendGauge>,
+    counted: Counted,
 }
 
 /// What the client said before it was routed.
@@ -120,7 +125,8 @@ struct Preface {
     hello: ClientHello,
     /// Of the client itself, from the PROXY header where there is one.
     source: SocketAddr,
-    destination: SocketAddr,
+    /// From the PROXY header.
+    destination: Option<SocketAddr>,
     /// ClientHello and whatever came with it, unchanged.
     bytes: Vec<u8>,
 }
@@ -134,6 +140,7 @@ impl Context {
         sockmap: Option<Arc<dyn Engine>>,
         default_engine: EngineKind,
         timeouts: Timeouts,
+        sources: Arc<Sources>,
     ) -> Self {
         Self {
             router,
@@ -142,6 +149,7 @@ impl Context {
             sockmap,
             default_engine,
             timeouts,
+            sources,
             abort: CancellationToken::new(),
             denied: Reasons::default(),
             judged: Reasons::default(),
@@ -193,14 +201,14 @@ impl Context {
 pub async fn serve(
     context: Arc<Context>,
     listener: Arc<ListenerContext>,
-    client: TcpStream,
+    mut client: TcpStream,
     peer: SocketAddr,
 ) {
     let _active = Active::new(context.active.clone());
     let _listener_active = Active::new(listener.active.clone());
     // Boxed, so that its buffers and states are gone while the relay runs.
     let mut source = peer;
-    let established = Box::pin(establish(&context, &listener, &client, &mut source)).await;
+    let established = Box::pin(establish(&context, &listener, &mut client, &mut source)).await;
     let established = match established {
         Ok(established) => established,
         Err(denied) => {
@@ -218,6 +226,7 @@ async fn relay(context: &Context, client: TcpStream, established: Established) {
         backend,
         route_gauge,
         backend_gauge,
+        counted,
     } = established;
     let (engine, missing) = context.engine(&route);
     let job = Job {
@@ -242,17 +251,17 @@ async fn relay(context: &Context, client: TcpStream, established: Established) {
     if end != End::Closed {
         route.stats.errors.count(end.label());
     }
-    drop((route_gauge, backend_gauge));
+    drop((route_gauge, backend_gauge, counted));
 }
 
 async fn establish(
     context: &Context,
     listener: &ListenerContext,
-    client: &TcpStream,
+    client: &mut TcpStream,
     source: &mut SocketAddr,
 ) -> Result<Established, Denied> {
     let accepted = Instant::now();
-    let preface = timeout(
+    let (preface, counted) = timeout(
         context.timeouts.client_hello,
         read_preface(context, listener, client, source),
     )
@@ -279,7 +288,8 @@ async fn establish(
     route.stats.client_hello.observe(accepted.elapsed());
     let (mut backend, backend_gauge) = connect(context, &route).await.map_err(denied)?;
     let patience = connect_timeout(context, &route);
-    timeout(patience, send_preface(&mut backend, &route, &sni, preface))
+    let sending = send_preface(&mut backend, client, &route, &sni, preface);
+    timeout(patience, sending)
         .await
         .map_err(|_| denied("backend_write_timeout"))?
         .map_err(|_| denied("backend_write"))?;
@@ -288,6 +298,7 @@ async fn establish(
         backend,
         route_gauge,
         backend_gauge,
+        counted,
     })
 }
 
@@ -295,13 +306,15 @@ async fn establish(
 async fn read_preface(
     context: &Context,
     listener: &ListenerContext,
-    client: &TcpStream,
+    client: &mut TcpStream,
     source: &mut SocketAddr,
-) -> Result<Preface, Denied> {
+) -> Result<(Preface, Counted), Denied> {
     let mut bytes = Vec::with_capacity(FIRST_READ);
-    let mut destination = None;
+    let (mut destination, mut counted) = (None, None);
     *source = canonical(*source);
-    if !listener.trusted_proxies.is_empty() {
+    if listener.trusted_proxies.is_empty() {
+        counted = Some(count(context, *source)?);
+    } else {
         if !listener
             .trusted_proxies
             .iter()
@@ -329,6 +342,10 @@ async fn read_preface(
             context.admit(source.ip(), listener.port)?;
         }
     }
+    let counted = match counted {
+        Some(counted) => counted,
+        None => count(context, *source)?,
+    };
     let mut reader = client_hello::Reader::default();
     let hello = loop {
         match reader.advance(&bytes) {
@@ -337,33 +354,31 @@ async fn read_preface(
             Err(e) => return Err(e.reason().into()),
         }
     };
-    let destination = match destination {
-        Some(destination) => destination,
-        None => client.local_addr().map_err(|_| "client_reset")?,
-    };
-    Ok(Preface {
+    let preface = Preface {
         hello,
         source: *source,
         destination,
         bytes,
-    })
+    };
+    Ok((preface, counted))
 }
 
-async fn read_more(client: &TcpStream, bytes: &mut Vec<u8>) -> Result<(), Denied> {
+fn count(context: &Context, source: SocketAddr) -> Result<Counted, Denied> {
+    let counted = context.sources.count(source.ip());
+    counted.ok_or_else(|| "max_connections_per_source".into())
+}
+
+async fn read_more(client: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), Denied> {
     if bytes.len() >= MAX_PREFACE {
         return Err("client_hello_too_large".into());
     }
     if bytes.capacity() - bytes.len() < FIRST_READ / 2 {
         bytes.reserve(FIRST_READ);
     }
-    loop {
-        client.readable().await.map_err(|_| "client_reset")?;
-        match client.try_read_buf(bytes) {
-            Ok(0) => return Err("closed_before_client_hello".into()),
-            Ok(_) => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err("client_reset".into()),
-        }
+    match client.read_buf(bytes).await {
+        Ok(0) => Err("closed_before_client_hello".into()),
+        Ok(_) => Ok(()),
+        Err(_) => Err("client_reset".into()),
     }
 }
 
@@ -416,12 +431,15 @@ async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
         TcpSocket::new_v6()?
     };
     socket.set_nodelay(true)?;
+    // The client's first bytes follow at once and carry the handshake's last ACK.
+    SockRef::from(&socket).set_tcp_quickack(false)?;
     socket.connect(address).await
 }
 
 /// Sends the PROXY header (if the route asks for it) and the client's first bytes in one write.
 async fn send_preface(
     backend: &mut TcpStream,
+    client: &TcpStream,
     route: &LiveRoute,
     sni: &Hostname,
     preface: Preface,
@@ -436,7 +454,9 @@ async fn send_preface(
         };
         proxy_protocol::encode_v2(
             preface.source,
-            preface.destination,
+            preface
+                .destination
+                .map_or_else(|| client.local_addr(), Ok)?,
             Some(sni.as_str()),
             alpn,
             &mut bytes,

@@ -20,9 +20,11 @@ pub mod relay;
 pub mod router;
 pub mod routes;
 mod seed;
+pub mod sources;
 pub mod spec;
 mod start;
 pub mod stats;
 pub mod store;
+pub mod workers;
 
 pub use start::{Handle, StartError, start};

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{self, SocketAddr},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use crate::{
     connection::{self, Context, ListenerContext},
     spec::Listener,
     stats::Gauge,
+    workers::Workers,
 };
 
 /// Connections that wait in the kernel for accept; the kernel caps it at net.core.somaxconn.
@@ -51,11 +52,12 @@ pub struct Listeners {
     connections: TaskTracker,
     stop: CancellationToken,
     entries: Mutex<BTreeMap<SocketAddr, Entry>>,
+    workers: Workers,
 }
 
 impl Listeners {
     /// None yet. `max_connections` bounds the connections of all of them together.
-    pub fn new(context: Arc<Context>, max_connections: u32) -> Self {
+    pub fn new(context: Arc<Context>, workers: Workers, max_connections: u32) -> Self {
         Self {
             context,
             permits: Arc::new(Semaphore::new(max_connections as usize)),
@@ -63,6 +65,7 @@ impl Listeners {
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
             entries: Mutex::default(),
+            workers,
         }
     }
 
@@ -85,8 +88,8 @@ impl Listeners {
         let Some(entry) = entries.get_mut(&address) else {
             return Ok(());
         };
-        match bind(address) {
-            Ok(socket) => *entry = self.start(entry.listener.clone(), socket),
+        match bind(address).and_then(|socket| self.start(entry.listener.clone(), &socket)) {
+            Ok(started) => *entry = started,
             Err(error) => {
                 entry.state = Err(error.to_string());
                 return Err(error);
@@ -100,8 +103,9 @@ impl Listeners {
         // Locked throughout, or one that is removed meanwhile would listen again.
         let mut entries = self.lock();
         for (address, entry) in entries.iter_mut().filter(|(_, e)| e.state.is_err()) {
-            if let Ok(socket) = bind(*address) {
-                *entry = self.start(entry.listener.clone(), socket);
+            let started = bind(*address).and_then(|s| self.start(entry.listener.clone(), &s));
+            if let Ok(started) = started {
+                *entry = started;
                 tracing::info!(%address, "listening at last");
             }
         }
@@ -152,28 +156,36 @@ impl Listeners {
         left
     }
 
-    fn start(&self, listener: Listener, socket: TcpListener) -> Entry {
+    /// Accepts on every worker.
+    fn start(&self, listener: Listener, socket: &net::TcpListener) -> io::Result<Entry> {
         let context = listener_context(&listener);
         let cancel = self.stop.child_token();
-        let accept = accept(
-            socket,
-            Arc::clone(&self.context),
-            Arc::clone(&context),
-            Arc::clone(&self.permits),
-            self.connections.clone(),
-        );
-        let cancelled = cancel.clone().cancelled_owned();
-        self.accepting.spawn(async move {
-            tokio::select! {
-                () = cancelled => {}
-                () = accept => {}
-            }
-        });
-        Entry {
+        for runtime in self.workers.runtimes() {
+            let shared = {
+                let _guard = runtime.enter();
+                TcpListener::from_std(socket.try_clone()?)?
+            };
+            let accept = accept(
+                shared,
+                Arc::clone(&self.context),
+                Arc::clone(&context),
+                Arc::clone(&self.permits),
+                self.connections.clone(),
+            );
+            let cancelled = cancel.clone().cancelled_owned();
+            let accepting = async move {
+                tokio::select! {
+                    () = cancelled => {}
+                    () = accept => {}
+                }
+            };
+            self.accepting.spawn_on(accepting, runtime);
+        }
+        Ok(Entry {
             listener,
             context,
             state: Ok(cancel),
-        }
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, Entry>> {
@@ -224,7 +236,7 @@ async fn accept(
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -242,7 +254,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE),
     )?;
+    // Inherited too: an answer follows a ClientHello soon enough to carry its ACK.
+    socket.set_tcp_quickack(false)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }

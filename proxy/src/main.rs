@@ -139,7 +139,8 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
     Ok(Config::check(loaded.value, &file, &root)?)
 }
 
-#[tokio::main]
+/// The control plane; connections have threads of their own ([`mc_proxy::workers`]).
+#[tokio::main(worker_threads = 2)]
 async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()> {
     telemetry::init(&config.log, log_format)?;
     let most = connections_of(raise_descriptor_limit());

@@ -23,7 +23,9 @@ use crate::{
     router::Router,
     routes::{RouteTable, RouteTableError},
     seed,
+    sources::Sources,
     store::{Store, StoreError},
+    workers::Workers,
 };
 
 /// How long a stop waits for the admin API and the metrics endpoint once the connections have ended.
@@ -69,6 +71,9 @@ pub enum StartError {
     /// See [`SocketError`].
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The system refuses threads.
+    #[error("cannot start the threads that serve connections; see `ulimit -u` and `ulimit -n`")]
+    Workers(#[source] io::Error),
     /// The metrics endpoint cannot be bound.
     #[error(transparent)]
     Metrics(#[from] mcdsl::telemetry::TelemetryError),
@@ -153,6 +158,7 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         idle: config.idle_timeout,
         max_age: config.max_age,
     };
+    let workers = Workers::start().map_err(StartError::Workers)?;
     let program_log = program_log(&mut kernel, config.log_sample);
     let copy: Arc<dyn Engine> = Arc::new(CopyEngine::new(pool));
     let context = Arc::new(Context::new(
@@ -162,9 +168,10 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         sockmap,
         config.engine,
         timeouts,
+        Sources::new(config.max_connections_per_source),
     ));
     let control = Arc::new(Control::new(
-        config, context, geoip, kernel, store, warnings,
+        config, context, geoip, kernel, store, workers, warnings,
     ));
     reconcile(&control, taken_over)?;
     control.set_policies(&state)?;

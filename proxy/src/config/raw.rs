@@ -30,6 +30,7 @@ pub(super) struct RawServer {
     #[serde(with = "humantime_serde")]
     pub(super) drain_timeout: Option<Duration>,
     pub(super) max_connections: Option<u32>,
+    pub(super) max_connections_per_source: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

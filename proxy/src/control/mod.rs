@@ -24,6 +24,7 @@ use crate::{
     routes::RouteTableError,
     spec::{Listener, MapEntry, MapFill, Route, RouteId},
     store::{Actor, AuditEntry, Store, StoreError, Undo},
+    workers::Workers,
 };
 
 pub use rules::CountedRule;
@@ -105,10 +106,11 @@ impl Control {
         geoip: Arc<GeoIp>,
         kernel: Kernel,
         store: Store,
+        workers: Workers,
         warnings: Vec<String>,
     ) -> Self {
         Self {
-            listeners: Listeners::new(Arc::clone(&context), config.max_connections),
+            listeners: Listeners::new(Arc::clone(&context), workers, config.max_connections),
             firewall: context.firewall.clone(),
             context,
             geoip,

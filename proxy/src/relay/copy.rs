@@ -128,6 +128,7 @@ impl Session {
             sides: (Side::Client, Side::Backend),
             counter: &self.traffic.from_client,
             pool: &self.pool,
+            last: self.down.state == State::Done,
         };
         let first = self.up.poll(cx, &mut up, &mut moved);
         let mut down = Ends {
@@ -136,6 +137,7 @@ impl Session {
             sides: (Side::Backend, Side::Client),
             counter: &self.traffic.to_client,
             pool: &self.pool,
+            last: self.up.state == State::Done,
         };
         let second = self.down.poll(cx, &mut down, &mut moved);
         if moved {
@@ -193,6 +195,8 @@ struct Ends<'a> {
     sides: (Side, Side),
     counter: &'a AtomicU64,
     pool: &'a BufferPool,
+    /// The other direction is done: closing the sockets will send the FIN.
+    last: bool,
 }
 
 #[derive(Default)]
@@ -221,6 +225,10 @@ impl Pipe {
                         return self.refuse(End::from_error(ends.sides.1, &e), ends.pool);
                     }
                 }
+            }
+            if self.state == State::Eof && ends.last {
+                self.state = State::Done;
+                continue;
             }
             if self.state == State::Eof {
                 match Pin::new(&mut *ends.to).poll_shutdown(cx) {

@@ -58,6 +58,38 @@ fn a_route_takes_no_more_than_its_limit() -> Result<()> {
 }
 
 #[test]
+fn one_source_holds_no_more_than_its_share() -> Result<()> {
+    let world = World::started("[server]\nmax_connections_per_source = 2\n")?;
+    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
+    let backend = world.echo(hello.len())?.to_string();
+    world.ctl(&["route", "add", NAME, "--port", "443", "--backend", &backend])?;
+    let first = world.open(&hello)??;
+    // One that says nothing counts as well.
+    let silent = world
+        .client_runtime
+        .block_on(world.client_runtime.spawn(TcpStream::connect((NODE, 443))))??;
+    world.wait_metric(
+        "mc_proxy_listener_connections_active",
+        &["0.0.0.0:443"],
+        2.0,
+    )?;
+    ensure!(world.open(&hello)?.is_err(), "a third connection is reset");
+    world.wait_metric(
+        "mc_proxy_denied_total",
+        &["max_connections_per_source"],
+        1.0,
+    )?;
+    drop((first, silent));
+    world.wait_metric(
+        "mc_proxy_listener_connections_active",
+        &["0.0.0.0:443"],
+        0.0,
+    )?;
+    let _fourth = world.open(&hello)?.context("its places are free again")?;
+    Ok(())
+}
+
+#[test]
 fn a_backend_that_refuses_or_hangs_is_passed_over() -> Result<()> {
     let world = World::started("[relay]\nconnect_timeout = \"500ms\"\n")?;
     let hello = client_hello(&Ca::new()?, NAME, KeyExchange::PostQuantum)?;

@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Row;
+use crate::setup::{self, Need};
 
 /// Descriptors of this process and its children: 10,000 idle connections are 20,000 here and 20,000 in a relay.
 const DESCRIPTORS: u64 = 32_768;
@@ -92,6 +93,7 @@ impl Plan {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Vec<Row>> {
+    setup::ensure(&[Need::Build, Need::Run, Need::Bench])?;
     let mut plan = Plan::new(args.quick);
     plan.idle = plan.idle.min(connections_allowed()?);
     let mut rows = Vec::new();

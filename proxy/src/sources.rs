@@ -1,0 +1,98 @@
+//! Open connections by source (IPv4 address, IPv6 /64), so that no client can hold them all.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::firewall::source;
+
+/// Locks, so that the workers seldom meet at one.
+const SHARDS: usize = 16;
+
+/// The counts. Bounded by the open connections: a source without one has no entry.
+#[derive(Debug)]
+pub struct Sources {
+    limit: u32,
+    shards: [Mutex<HashMap<u64, u32>>; SHARDS],
+}
+
+/// A counted connection; counts until it is dropped.
+#[derive(Debug)]
+pub struct Counted {
+    sources: Arc<Sources>,
+    key: u64,
+}
+
+impl Sources {
+    /// At most `limit` open connections from each source.
+    #[must_use]
+    pub fn new(limit: u32) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            shards: Default::default(),
+        })
+    }
+
+    /// Counts a connection of `address`; `None` if its source stands at the limit.
+    #[must_use]
+    pub fn count(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+        let key = source(address.to_canonical()).rate_key();
+        let mut shard = self.shard(key);
+        let open = shard.entry(key).or_default();
+        if *open >= self.limit {
+            return None;
+        }
+        *open += 1;
+        Some(Counted {
+            sources: Arc::clone(self),
+            key,
+        })
+    }
+
+    fn shard(&self, key: u64) -> MutexGuard<'_, HashMap<u64, u32>> {
+        // Neighbouring IPv4 addresses differ in the low bits, IPv6 /64s mostly above bit 16.
+        let index = (key ^ key >> 16 ^ key >> 32) as usize % SHARDS;
+        (self.shards[index].lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut open) = self.sources.shard(self.key).entry(self.key) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_has_its_limit_and_no_entry_stays() {
+        let sources = Sources::new(2);
+        let of = |address: &str| sources.count(address.parse().unwrap());
+        let first = of("192.0.2.1");
+        let second = of("::ffff:192.0.2.1");
+        assert!(first.is_some() && second.is_some());
+        assert!(of("192.0.2.1").is_none(), "an IPv4-mapped address is IPv4");
+        assert!(of("192.0.2.2").is_some(), "another source");
+        drop(first);
+        let third = of("192.0.2.1");
+        assert!(third.is_some(), "one has ended");
+        let six = (of("2001:db8::1"), of("2001:db8::2"));
+        assert!(six.0.is_some() && six.1.is_some());
+        assert!(of("2001:db8::3").is_none(), "the /64 is the source");
+        assert!(of("2001:db8:0:1::1").is_some(), "another /64");
+        drop((second, third, six));
+        assert!(
+            sources.shards.iter().all(|s| s.lock().unwrap().is_empty()),
+            "nothing is kept of sources without a connection"
+        );
+    }
+}
