@@ -1,165 +1,24 @@
 //! `mc-proxy.toml`: raw keys in, one typed [`Config`] out. Listeners, routes and rules in it only seed an empty
 //! database; after that the database rules and a difference is reported.
 
+// By path: the fuzz targets have this file as a module without the directory.
+#[path = "config/raw.rs"]
+mod raw;
+#[cfg(test)]
+mod tests;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use ipnet::IpNet;
 use mc_edge_common::route::MAX_BACKENDS;
-use serde::Deserialize;
 
-use crate::spec::{Action, EngineKind, L7, Listener, Route, RouteId, Rule, RuleKind};
+use self::raw::{RawAction, RawRoute, RawRuleKind};
+use crate::spec::{Action, EngineKind, Listener, Route, RouteId, Rule, RuleKind, canonical};
 
-/// The file as written. Unknown keys are refused by the loader.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Raw {
-    server: RawServer,
-    database: RawDatabase,
-    log: mcdsl::telemetry::LogConfig,
-    metrics: RawMetrics,
-    firewall: RawFirewall,
-    geoip: RawGeoip,
-    relay: RawRelay,
-    listeners: Vec<RawListener>,
-    routes: Vec<RawRoute>,
-    rules: Vec<RawRule>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawServer {
-    admin_socket: Option<PathBuf>,
-    #[serde(with = "humantime_serde")]
-    drain_timeout: Option<Duration>,
-    max_connections: Option<u32>,
-    max_connections_per_source: Option<u32>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawDatabase {
-    path: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawMetrics {
-    listen: Option<SocketAddr>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawFirewall {
-    interfaces: Vec<String>,
-    pin_path: Option<PathBuf>,
-    unparsed: UnparsedPolicy,
-    log_sample: u32,
-}
-
-/// What happens to a packet that the firewall cannot parse.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UnparsedPolicy {
-    /// Dropped.
-    #[default]
-    Drop,
-    /// Passed to the kernel's stack.
-    Pass,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawGeoip {
-    database: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawRelay {
-    engine: Option<RawEngine>,
-    #[serde(with = "humantime_serde")]
-    client_hello_timeout: Option<Duration>,
-    #[serde(with = "humantime_serde")]
-    connect_timeout: Option<Duration>,
-    #[serde(with = "humantime_serde")]
-    idle_timeout: Option<Duration>,
-    #[serde(with = "humantime_serde")]
-    max_age: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawEngine {
-    Copy,
-    Sockmap,
-}
-
-impl From<RawEngine> for EngineKind {
-    fn from(raw: RawEngine) -> Self {
-        match raw {
-            RawEngine::Copy => Self::Copy,
-            RawEngine::Sockmap => Self::Sockmap,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct RawListener {
-    address: SocketAddr,
-    #[serde(default)]
-    trusted_proxies: Vec<IpNet>,
-    guarded: Option<bool>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct RawRoute {
-    hostname: String,
-    port: u16,
-    backends: Vec<SocketAddr>,
-    engine: Option<RawEngine>,
-    enabled: Option<bool>,
-    #[serde(default)]
-    send_proxy: bool,
-    #[serde(default, with = "humantime_serde")]
-    connect_timeout: Option<Duration>,
-    #[serde(default, with = "humantime_serde")]
-    idle_timeout: Option<Duration>,
-    #[serde(default, with = "humantime_serde")]
-    max_age: Option<Duration>,
-    max_connections: Option<u32>,
-    l7: Option<L7>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct RawRule {
-    kind: RawRuleKind,
-    cidr: IpNet,
-    #[serde(default)]
-    action: RawAction,
-    #[serde(default)]
-    comment: String,
-}
-
-// A ban is temporary, so a seed cannot hold one.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawRuleKind {
-    Allow,
-    Block,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawAction {
-    #[default]
-    Drop,
-    Reset,
-    Observe,
-}
+pub use self::raw::{Raw, UnparsedPolicy};
 
 /// A value in the file that cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -337,9 +196,11 @@ fn check_seed(raw: &Raw, root: &Path) -> Result<Seed, (String, String)> {
         let listener = Listener {
             id: 0,
             address: l.address,
-            trusted_proxies: l.trusted_proxies.iter().map(IpNet::trunc).collect(),
+            trusted_proxies: l.trusted_proxies.iter().copied().map(canonical).collect(),
             guarded: l.guarded.unwrap_or(true),
         };
+        validate_listener(&listener)
+            .map_err(|(key, reason)| (format!("listeners[{i}].{key}"), reason))?;
         if seed
             .listeners
             .iter()
@@ -425,6 +286,17 @@ fn check_route(raw: &RawRoute, root: &Path) -> Result<Route, (String, String)> {
     Ok(route)
 }
 
+/// The rules that hold for a listener wherever it comes from (config, admin API).
+///
+/// # Errors
+/// The field and what is wrong with it.
+pub fn validate_listener(listener: &Listener) -> Result<(), (String, String)> {
+    if listener.address.port() == 0 {
+        return Err(("address".into(), "needs a port other than 0".into()));
+    }
+    Ok(())
+}
+
 /// The rules that hold for a route wherever it comes from (config, admin API).
 ///
 /// # Errors
@@ -466,72 +338,4 @@ pub fn validate_route(route: &Route) -> Result<(), (String, String)> {
         }
     }
     route.l7.as_ref().map_or(Ok(()), |l7| l7.validate(route))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(toml: &str) -> Result<Config, String> {
-        let raw: Raw = toml::from_str(toml).map_err(|e| e.to_string())?;
-        Config::check(raw, Path::new("mc-proxy.toml"), Path::new("/srv/mc-proxy"))
-            .map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn an_empty_file_is_a_whole_configuration() {
-        let config = check("").unwrap();
-        assert_eq!(config.admin_socket, Path::new("/srv/mc-proxy/admin.sock"));
-        assert_eq!(config.client_hello_timeout, CLIENT_HELLO_TIMEOUT);
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_by_name() {
-        let route = "[[routes]]\nhostname='a.example'\nport=443\n";
-        for (description, toml, wanted) in [
-            (
-                "metrics off loopback",
-                "[metrics]\nlisten='0.0.0.0:9'".to_owned(),
-                "metrics.listen",
-            ),
-            (
-                "zero timeout",
-                "[relay]\nidle_timeout='0s'".to_owned(),
-                "relay.idle_timeout",
-            ),
-            (
-                "no backend",
-                format!("{route}backends=[]"),
-                "routes[0].backends",
-            ),
-            (
-                "same backend twice",
-                format!("{route}backends=['1.1.1.1:1','1.1.1.1:1']"),
-                "there twice",
-            ),
-            (
-                "port zero backend",
-                format!("{route}backends=['1.1.1.1:0']"),
-                "cannot be connected",
-            ),
-            (
-                "bad name",
-                "[[routes]]\nhostname='-'\nport=443\nbackends=['1.1.1.1:1']".to_owned(),
-                "routes[0].hostname",
-            ),
-            (
-                "same listener twice",
-                "[[listeners]]\naddress='1.1.1.1:1'\n[[listeners]]\naddress='1.1.1.1:1'".to_owned(),
-                "listeners[1]",
-            ),
-            (
-                "interface name too long",
-                "[firewall]\ninterfaces=['abcdefghijklmnopq']".to_owned(),
-                "firewall.interfaces",
-            ),
-        ] {
-            let error = check(&toml).expect_err(description);
-            assert!(error.contains(wanted), "{description}: {error}");
-        }
-    }
 }

@@ -49,6 +49,11 @@ pub enum HostnameError {
     /// A star elsewhere.
     #[error("has a \"*\" that is not the whole first label; write *.example.org")]
     Wildcard,
+    /// A star alone.
+    #[error(
+        "is \"*\" alone: no route takes every name; write the names, or *.example.org for those below one"
+    )]
+    AnyName,
 }
 
 impl Hostname {
@@ -163,7 +168,7 @@ impl FromStr for HostPattern {
     fn from_str(text: &str) -> Result<Self, HostnameError> {
         let Some(parent) = text.strip_prefix("*.") else {
             return if text == "*" {
-                Err(HostnameError::Wildcard)
+                Err(HostnameError::AnyName)
             } else {
                 Ok(Self(text.parse::<Hostname>()?.0))
             };
@@ -249,7 +254,7 @@ mod tests {
             ("*.Example.org", Ok("*.example.org")),
             ("example.org", Ok("example.org")),
             ("*.org", Ok("*.org")),
-            ("*", Err(HostnameError::Wildcard)),
+            ("*", Err(HostnameError::AnyName)),
             ("a.*.org", Err(HostnameError::Wildcard)),
             ("*a.org", Err(HostnameError::Wildcard)),
             ("*.", Err(HostnameError::Empty)),

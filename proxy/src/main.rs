@@ -54,7 +54,7 @@ enum Command {
         /// The new file; must not exist
         to: PathBuf,
     },
-    /// Say whether the daemon answers, by the exit code as well
+    /// Say whether the daemon answers: exits with 0 if it does and serves, else with 1
     Status,
     /// Print the version
     Version,
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", mcdsl::cli::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -118,9 +118,13 @@ fn check(cli: &Cli) -> anyhow::Result<()> {
     };
     let pins = pins.with_file_name(format!("mc-proxy-check-{}", std::process::id()));
     let checked = Kernel::open(&pins).and_then(|mut kernel| kernel.check());
-    kernel::detach(&pins)?;
-    std::fs::remove_dir(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
+    let removed = kernel::detach(&pins)
+        .map_err(anyhow::Error::from)
+        .and_then(|_| {
+            std::fs::remove_dir(&pins).with_context(|| format!("cannot remove {}", pins.display()))
+        });
     checked?;
+    removed?;
     println!("this kernel takes every program and map");
     Ok(())
 }
@@ -163,10 +167,12 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
     );
     let control = handle.control().clone();
     shutdown
-        .wait_for_signal(move || {
+        .wait_for_signal(async move || {
             let control = control.clone();
-            // Binding and attaching block; nobody waits for the end of it.
-            drop(tokio::task::spawn_blocking(move || control.reload()));
+            // Binding and attaching block.
+            if let Err(error) = tokio::task::spawn_blocking(move || control.reload()).await {
+                tracing::error!(%error, "the reload failed");
+            }
         })
         .await
         .context("cannot wait for signals")?;
@@ -206,7 +212,9 @@ fn connections_of(descriptors: u64) -> u32 {
 
 #[tokio::main(flavor = "current_thread")]
 async fn status(socket: &Path) -> anyhow::Result<ExitCode> {
-    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
     let Ok(channel) = mc_proxy::admin::connect(socket).await else {
         println!("down: nothing answers on {}", socket.display());
         return Ok(ExitCode::FAILURE);
@@ -214,9 +222,10 @@ async fn status(socket: &Path) -> anyhow::Result<ExitCode> {
     let answer = HealthClient::new(channel)
         .check(HealthCheckRequest::default())
         .await?;
-    println!(
-        "{}",
-        answer.into_inner().status().as_str_name().to_lowercase()
-    );
-    Ok(ExitCode::SUCCESS)
+    let status = answer.into_inner().status();
+    println!("{}", status.as_str_name().to_lowercase());
+    Ok(match status {
+        ServingStatus::Serving => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
 }

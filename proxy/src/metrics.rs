@@ -1,4 +1,7 @@
 //! The Prometheus exposition, made from the live counters and kernel maps when it is scraped.
+//!
+//! What cannot be read (a pin that is no link, a map that is gone) is left out, logged, and told by `scrape_part_up`: the rest is
+//! what an operator then needs most.
 
 use std::{
     fmt,
@@ -13,7 +16,13 @@ use prometheus_client::{
 };
 
 use crate::{
-    control::Control, geoip::countries, kernel::LinkMode, router::LiveRoute, stats::Histogram,
+    control::{Control, CountedRule},
+    firewall::{CountryCount, VerdictCount},
+    geoip::countries,
+    kernel::{LinkMode, LinkStatus},
+    router::LiveRoute,
+    spec::MapFill,
+    stats::Histogram,
 };
 
 /// A label set made on the spot.
@@ -33,6 +42,44 @@ pub fn render(control: &Arc<Control>) -> Result<String, fmt::Error> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
+}
+
+/// What is read from the kernel and the database, each part by itself.
+#[derive(Default)]
+struct Readings {
+    interfaces: Option<Vec<LinkStatus>>,
+    fills: Option<Vec<MapFill>>,
+    verdicts: Option<Vec<VerdictCount>>,
+    rules: Option<Vec<CountedRule>>,
+    countries: Option<Vec<CountryCount>>,
+    /// Part by part, whether it could be read.
+    up: Vec<(&'static str, bool)>,
+}
+
+impl Readings {
+    fn of(control: &Control) -> Self {
+        let firewall = &control.firewall;
+        let mut readings = Self::default();
+        readings.interfaces = readings.part("interfaces", control.interfaces());
+        readings.fills = readings.part("maps", control.map_fills());
+        readings.verdicts = readings.part("verdicts", firewall.verdict_counters());
+        readings.rules = readings.part("rules", control.rules());
+        readings.countries = readings.part("countries", firewall.country_counters());
+        readings
+    }
+
+    fn part<T, E: std::error::Error>(
+        &mut self,
+        part: &'static str,
+        read: Result<T, E>,
+    ) -> Option<T> {
+        self.up.push((part, read.is_ok()));
+        read.inspect_err(|error| {
+            let error = mcdsl::cli::chain(error);
+            tracing::error!(part, error, "cannot read what is to be scraped");
+        })
+        .ok()
+    }
 }
 
 impl Collector for Scrape {
@@ -65,8 +112,18 @@ impl Collector for Scrape {
             |r| &r.stats.connect,
         )?;
         self.backends(&mut encoder, &routes)?;
-        self.daemon(&mut encoder)?;
-        self.firewall(&mut encoder)
+        let readings = Readings::of(&self.0);
+        self.daemon(&mut encoder, &readings)?;
+        self.firewall(&mut encoder, &readings)?;
+        let mut m = gauge(
+            &mut encoder,
+            "scrape_part_up",
+            "1 = the part could be read; 0 = its metrics are missing, the log says why",
+        )?;
+        for (part, up) in readings.up {
+            set(&mut m, &vec![("part", part)], u64::from(up))?;
+        }
+        Ok(())
     }
 }
 
@@ -165,7 +222,7 @@ impl Scrape {
         Ok(())
     }
 
-    fn daemon(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn daemon(&self, encoder: &mut DescriptorEncoder<'_>, readings: &Readings) -> fmt::Result {
         let mut m = counter(
             encoder,
             "denied",
@@ -195,13 +252,12 @@ impl Scrape {
                 up,
             )?;
         }
-        let interfaces = self.0.interfaces().map_err(unreadable)?;
         let mut m = gauge(
             encoder,
             "interface_attached",
             "1 = the firewall filters the interface",
         )?;
-        for link in &interfaces {
+        for link in readings.interfaces.iter().flatten() {
             let labels: Labels<'_> =
                 vec![("interface", &link.interface), ("mode", link.mode.name())];
             set(&mut m, &labels, u64::from(link.mode != LinkMode::Detached))?;
@@ -212,9 +268,8 @@ impl Scrape {
             &Labels::new(),
             u64::from(self.0.geoip.status().table.is_some()),
         )?;
-        let fills = self.0.map_fills().map_err(unreadable)?;
         let mut m = gauge(encoder, "map_entries", "Entries of a kernel map in use")?;
-        for fill in &fills {
+        for fill in readings.fills.iter().flatten() {
             set(&mut m, &vec![("map", fill.map.as_str())], fill.used)?;
         }
         let mut m = gauge(
@@ -222,21 +277,19 @@ impl Scrape {
             "map_capacity",
             "Entries that a kernel map can hold",
         )?;
-        for fill in &fills {
+        for fill in readings.fills.iter().flatten() {
             set(&mut m, &vec![("map", fill.map.as_str())], fill.capacity)?;
         }
         Ok(())
     }
 
-    fn firewall(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let firewall = &self.0.firewall;
-        let verdicts = firewall.verdict_counters().map_err(unreadable)?;
+    fn firewall(&self, encoder: &mut DescriptorEncoder<'_>, readings: &Readings) -> fmt::Result {
         let mut m = counter(
             encoder,
             "firewall_packets",
             "Packets judged, by verdict and reason",
         )?;
-        for v in &verdicts {
+        for v in readings.verdicts.iter().flatten() {
             let labels: Labels<'_> =
                 vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
             add(&mut m, &labels, v.count.packets)?;
@@ -258,7 +311,7 @@ impl Scrape {
             "firewall_bytes",
             "Bytes judged, by verdict and reason",
         )?;
-        for v in &verdicts {
+        for v in readings.verdicts.iter().flatten() {
             let labels: Labels<'_> =
                 vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
             add(&mut m, &labels, v.count.bytes)?;
@@ -268,7 +321,7 @@ impl Scrape {
             "firewall_rule_packets",
             "Packets that a rule decided or observed",
         )?;
-        for counted in self.0.rules().map_err(unreadable)? {
+        for counted in readings.rules.iter().flatten() {
             let rule = &counted.rule;
             let (id, cidr) = (rule.id.to_string(), rule.cidr.to_string());
             let labels: Labels<'_> =
@@ -278,10 +331,10 @@ impl Scrape {
         let mut m = counter(
             encoder,
             "firewall_country_packets",
-            "New connections by country",
+            "New connections by country; those that are only observed count as denied",
         )?;
-        let countries = firewall.country_counters().map_err(unreadable)?;
-        for counted in countries.iter().filter(|c| c.passed + c.denied > 0) {
+        let countries = readings.countries.iter().flatten();
+        for counted in countries.filter(|c| c.passed + c.denied > 0) {
             let country = countries::code(counted.country).to_string();
             for (result, packets) in [("passed", counted.passed), ("denied", counted.denied)] {
                 add(
@@ -293,15 +346,6 @@ impl Scrape {
         }
         Ok(())
     }
-}
-
-/// A collector's only error has no room for a reason.
-fn unreadable(error: impl std::error::Error) -> fmt::Error {
-    tracing::error!(
-        error = mcdsl::cli::chain(&error),
-        "cannot read what is to be scraped"
-    );
-    fmt::Error
 }
 
 fn counter<'a>(

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::Ordering::Relaxed},
 };
 
 use mc_edge_common::route::RouteValue;
@@ -103,34 +103,23 @@ impl Router {
     /// # Errors
     /// [`Miss`] says why there is none.
     pub fn find(&self, port: u16, name: &Hostname) -> Result<Arc<LiveRoute>, Miss> {
-        match self.look_up(port, name) {
-            // A change may have come between the two look-ups: the second try sees both sides of it.
-            Err(Miss::Diverged(_)) => self.look_up(port, name),
-            found => found,
-        }
+        let value = self.look_up(port, name)?;
+        let found = self.live().resolve(&value);
+        let Err(Miss::Diverged(_)) = found else {
+            return found;
+        };
+        // A change may have come between the two look-ups. Changes hold the lock: under it, both sides are seen.
+        let live = self.live();
+        live.resolve(&self.look_up(port, name)?)
     }
 
-    fn look_up(&self, port: u16, name: &Hostname) -> Result<Arc<LiveRoute>, Miss> {
-        let value = self
-            .table
-            .find(port, name)
-            .map_err(Miss::Table)?
-            .ok_or(Miss::Unknown)?;
-        self.resolve(&value)
+    fn look_up(&self, port: u16, name: &Hostname) -> Result<RouteValue, Miss> {
+        let value = self.table.find(port, name).map_err(Miss::Table)?;
+        value.ok_or(Miss::Unknown)
     }
 
-    fn resolve(&self, value: &RouteValue) -> Result<Arc<LiveRoute>, Miss> {
-        if value.enabled != 1 {
-            return Err(Miss::Disabled);
-        }
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        let route = live
-            .by_id
-            .get(&value.route_id)
-            .ok_or(Miss::Diverged(value.route_id))?;
-        let same = routes::backends(value).eq(route.route.backends.iter().copied());
-        same.then(|| Arc::clone(route))
-            .ok_or(Miss::Diverged(value.route_id))
+    fn live(&self) -> RwLockReadGuard<'_, Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a route into kernel table and live state; counters of a route with the same key are kept, its
@@ -167,27 +156,30 @@ impl Router {
 
     /// One route by its key.
     pub fn get(&self, id: &RouteId) -> Option<Arc<LiveRoute>> {
-        self.live
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .by_key
-            .get(id)
-            .cloned()
+        self.live().by_key.get(id).cloned()
     }
 
     /// All routes in the order of their keys.
     pub fn all(&self) -> Vec<Arc<LiveRoute>> {
-        self.live
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .by_key
-            .values()
-            .cloned()
-            .collect()
+        self.live().by_key.values().cloned().collect()
     }
 }
 
 impl Live {
+    /// The live state of an entry of the kernel's table.
+    fn resolve(&self, value: &RouteValue) -> Result<Arc<LiveRoute>, Miss> {
+        if value.enabled != 1 {
+            return Err(Miss::Disabled);
+        }
+        let route = self
+            .by_id
+            .get(&value.route_id)
+            .ok_or(Miss::Diverged(value.route_id))?;
+        let same = routes::backends(value).eq(route.route.backends.iter().copied());
+        same.then(|| Arc::clone(route))
+            .ok_or(Miss::Diverged(value.route_id))
+    }
+
     fn adopt(&mut self, route: Route) -> Arc<LiveRoute> {
         let previous = self.by_key.get(&route.key).cloned();
         let known = |address: &SocketAddr| {

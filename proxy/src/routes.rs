@@ -4,7 +4,7 @@
 //! in memory would be a few hundred nanoseconds faster and could disagree.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{PoisonError, RwLock},
@@ -127,7 +127,7 @@ impl RouteTable {
             .map(|r| (describe_id(&r.key), (encode_key(&r.key), encode_value(r))))
             .collect();
         let mut differences = Vec::new();
-        let mut stale = Vec::new();
+        let (mut stale, mut different) = (Vec::new(), BTreeSet::new());
         let difference = |key: &str, kind, detail| Difference {
             map: MAP,
             key: key.into(),
@@ -140,15 +140,15 @@ impl RouteTable {
                 Some((_, want)) if *want == value => {
                     wanted.remove(&name);
                 }
-                Some((_, want)) => differences.push(difference(
-                    &name,
-                    DifferenceKind::Different,
-                    format!(
+                Some((_, want)) => {
+                    let detail = format!(
                         "kernel has {}, database has {}",
                         describe_value(&value),
                         describe_value(want)
-                    ),
-                )),
+                    );
+                    differences.push(difference(&name, DifferenceKind::Different, detail));
+                    different.insert(name);
+                }
                 None => {
                     differences.push(difference(
                         &name,
@@ -159,15 +159,10 @@ impl RouteTable {
                 }
             }
         }
-        for (name, (_, want)) in &wanted {
-            if !differences.iter().any(|d| d.key == *name) {
-                differences.push(difference(
-                    name,
-                    DifferenceKind::Missing,
-                    describe_value(want),
-                ));
-            }
-        }
+        let missing = wanted.iter().filter(|(name, _)| !different.contains(*name));
+        differences.extend(missing.map(|(name, (_, want))| {
+            difference(name, DifferenceKind::Missing, describe_value(want))
+        }));
         if repair {
             let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
             let failed = |key: &RouteKey, source| RouteTableError::Write {

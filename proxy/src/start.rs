@@ -1,16 +1,9 @@
 //! From a checked configuration to a running daemon, and back.
 //!
-//! Order: lock, database, kernel maps (taken over or made) reconciled with it, GeoIP, XDP attached; only then does
-//! anything listen, so that no packet is served before it can be filtered.
+//! Order: lock, database, kernel maps (taken over or made), seed, maps reconciled with the database, GeoIP, XDP attached; only
+//! then does anything listen, so that no packet is served before it can be filtered.
 
-use std::{
-    fs::File,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fs::File, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use aya_log::EbpfLogger;
 use nix::fcntl::{Flock, FlockArg};
@@ -137,9 +130,6 @@ impl Handle {
 pub async fn start(config: Config) -> Result<Handle, StartError> {
     let lock = lock(&config)?;
     let mut store = Store::open(&config.database)?;
-    let warnings = seed_or_compare(&mut store, &config)?;
-    let state = store.load()?;
-
     let pin_lock = kernel::lock(&config.pin_path)?;
     // Before it is opened: afterwards there always are pins.
     let taken_over = kernel::pins(&config.pin_path).exists();
@@ -151,6 +141,14 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let located = Arc::clone(&geoip);
     let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
 
+    let socket = admin::bind(&config.admin_socket)?;
+    let metrics_listener = match config.metrics {
+        Some(address) => Some(mcdsl::telemetry::bind_metrics(address, false).await?),
+        None => None,
+    };
+    // What a mistake in the configuration lets fail is behind us: a mended one is to seed the database as well.
+    let warnings = seed_or_compare(&mut store, &config)?;
+    let state = store.load()?;
     for route in &state.routes {
         router.adopt(route.clone());
     }
@@ -178,11 +176,6 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     reconcile(&control, taken_over)?;
     control.set_policies(&state)?;
     load_geoip(&control).await;
-    let socket = admin::bind(&control.config.admin_socket)?;
-    let metrics_listener = match control.config.metrics {
-        Some(address) => Some(mcdsl::telemetry::bind_metrics(address, false).await?),
-        None => None,
-    };
     control.attach();
 
     let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
@@ -304,12 +297,7 @@ fn spawn_services(
     });
     if let Some(listener) = metrics_listener {
         let scraped = Arc::clone(control);
-        let render = move || {
-            metrics::render(&scraped).unwrap_or_else(|_| {
-                tracing::error!("the metrics cannot be formatted");
-                String::new()
-            })
-        };
+        let render = move || metrics::render(&scraped);
         tasks.spawn(mcdsl::telemetry::serve_metrics(
             listener,
             render,
@@ -328,7 +316,7 @@ async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {
         let sweeping = Arc::clone(&control);
         let swept = tokio::task::spawn_blocking(move || {
             sweeping.follow_interfaces();
-            sweeping.expire_bans(SystemTime::now());
+            sweeping.expire_bans();
         });
         if swept.await.is_err() {
             tracing::error!("housekeeping failed");

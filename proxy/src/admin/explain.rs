@@ -1,16 +1,25 @@
 //! `explain`: what would happen to a new connection, asked of the same code and kernel maps that decide it.
+//!
+//! The connection's source passes XDP; then its listener takes it, and where that asks for a PROXY header, the client that
+//! this names is judged in turn; then the route.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
 
-use mc_edge_common::{decide::Decision, firewall::rule};
+use mc_edge_common::{
+    decide::Decision,
+    firewall::{Reason, Verdict, rule},
+};
 use mc_proto::mcproxy::v1 as pb;
 use tonic::Status;
 
 use super::convert::{invalid, route_out};
 use crate::{
     control::{Control, ControlError},
+    firewall::Trace,
     geoip::countries,
     hostname::Hostname,
+    listener::ListenerState,
+    router::{LiveRoute, Miss},
 };
 
 const DEFAULT_PORT: u16 = 443;
@@ -19,18 +28,21 @@ const DEFAULT_PORT: u16 = 443;
 #[derive(Debug)]
 pub(super) struct Question {
     address: IpAddr,
+    /// Who connects, if it is not `address`.
+    via: Option<IpAddr>,
     port: u16,
     sni: Option<Hostname>,
 }
 
+fn address(field: &str, text: &str) -> Result<IpAddr, Status> {
+    let address: Result<IpAddr, _> = text.parse();
+    address
+        .map(|a| a.to_canonical())
+        .map_err(|_| invalid(field, format!("{text:?} is not an IP address")))
+}
+
 impl Question {
     pub(super) fn parse(message: &pb::ExplainRequest) -> Result<Self, Status> {
-        let address: IpAddr = message.address.parse().map_err(|_| {
-            invalid(
-                "address",
-                format!("{:?} is not an IP address", message.address),
-            )
-        })?;
         let port = match message.port {
             0 => DEFAULT_PORT,
             port => u16::try_from(port)
@@ -44,10 +56,19 @@ impl Question {
             ),
         };
         Ok(Self {
-            address: address.to_canonical(),
+            address: address("address", &message.address)?,
+            via: match message.via.as_str() {
+                "" => None,
+                via => Some(address("via", via)?),
+            },
             port,
             sni,
         })
+    }
+
+    /// The other end of the TCP connection.
+    fn peer(&self) -> IpAddr {
+        self.via.unwrap_or(self.address)
     }
 }
 
@@ -63,9 +84,10 @@ fn step(stage: &str, detail: impl Into<String>, outcome: &str) -> pb::ExplainSte
 /// The row that names what decided. A row of its own, since the allow-list is looked up only after the stage that
 /// would deny, and an absent entry can decide as well.
 fn verdict(decision: &Decision) -> pb::ExplainStep {
-    let by = match decision.rule {
-        rule::NONE => String::new(),
-        id => format!(" by rule {id}"),
+    let by = match (decision.rule, decision.reason) {
+        (_, Reason::NoMatch | Reason::Unguarded) => ": no rule denies it".to_owned(),
+        (rule::NONE, _) => String::new(),
+        (id, _) => format!(" by rule {id}"),
     };
     pb::ExplainStep {
         rule_id: decision.rule,
@@ -81,86 +103,170 @@ pub(super) fn answer(
     control: &Control,
     question: &Question,
 ) -> Result<pb::ExplainResponse, ControlError> {
-    let trace = control.firewall.explain(question.address, question.port)?;
-    let decision = &trace.decision;
-    let mut steps: Vec<_> = trace
-        .steps
-        .into_iter()
-        .map(|s| step(s.stage, s.detail, ""))
-        .collect();
-    steps.push(verdict(decision));
-    let mut response = pb::ExplainResponse {
-        verdict: decision.verdict.name().to_owned(),
-        reason: decision.reason.name().to_owned(),
-        country: countries::code(trace.country).to_string(),
-        steps,
-        route: None,
-    };
-    if response.verdict == "pass" {
-        route(control, question, &mut response);
+    let mut answer = Answer::default();
+    let trace = control.firewall.explain(question.peer(), question.port)?;
+    if answer.judge(trace)
+        && let Some(listener) = answer.listener(control, question)
+        && answer.proxy(control, question, &listener)?
+    {
+        answer.route(control, question);
     }
-    Ok(response)
+    Ok(answer.0)
 }
 
-/// What happens after the firewall let it pass.
-fn route(control: &Control, question: &Question, response: &mut pb::ExplainResponse) {
-    let refused = |response: &mut pb::ExplainResponse, reason: String| {
-        response.verdict = "reset".into();
-        response.reason = reason;
-    };
-    let listening = control.listeners.list().iter().any(|l| {
-        l.error.is_none()
-            && l.listener.address.port() == question.port
-            && l.listener.address.is_ipv4() == question.address.is_ipv4()
-    });
-    if !listening {
-        let detail = format!(
-            "nothing listens on port {} for this address family",
-            question.port
-        );
-        response
-            .steps
-            .push(step("listener", detail.clone(), "reset"));
-        return refused(response, detail);
+/// An answer in the making. Each stage says whether the connection goes on.
+#[derive(Default)]
+struct Answer(pb::ExplainResponse);
+
+impl Answer {
+    fn say(&mut self, stage: &str, detail: impl Into<String>, outcome: &str) {
+        self.0.steps.push(step(stage, detail, outcome));
     }
-    response
-        .steps
-        .push(step("listener", format!("port {}", question.port), ""));
-    let Some(sni) = &question.sni else {
-        response.steps.push(step(
-            "route",
-            "no --sni given: a ClientHello without a name is refused",
-            "",
-        ));
-        return;
-    };
-    match control.context.router.find(question.port, sni) {
-        Ok(live) => {
-            let via = format!(
-                "{} -> route {} ({})",
-                sni.as_str(),
-                live.route.id,
-                live.route.key.hostname
+
+    fn reset(&mut self, stage: &str, detail: impl Into<String>, reason: &str) -> bool {
+        self.say(stage, detail, Verdict::Reset.name());
+        self.0.verdict = Verdict::Reset.name().to_owned();
+        reason.clone_into(&mut self.0.reason);
+        false
+    }
+
+    /// The firewall's stages.
+    fn judge(&mut self, trace: Trace) -> bool {
+        let decision = &trace.decision;
+        for s in trace.steps {
+            self.say(s.stage, s.detail, "");
+        }
+        self.0.steps.push(verdict(decision));
+        decision.verdict.name().clone_into(&mut self.0.verdict);
+        decision.reason.name().clone_into(&mut self.0.reason);
+        self.0.country = countries::code(trace.country).to_string();
+        decision.verdict == Verdict::Pass
+    }
+
+    /// The listener that takes the connection. Where several share the port, one that takes a PROXY header if the question
+    /// has a proxy, else one that does not.
+    fn listener(&mut self, control: &Control, question: &Question) -> Option<ListenerState> {
+        let port = question.port;
+        let mut here: Vec<_> = control.listeners.list();
+        here.retain(|l| l.listener.address.port() == port);
+        let mut up = here.clone();
+        up.retain(|l| {
+            l.error.is_none() && l.listener.address.is_ipv4() == question.peer().is_ipv4()
+        });
+        up.sort_by_key(|l| l.listener.trusted_proxies.is_empty() == question.via.is_some());
+        let Some(listener) = up.into_iter().next() else {
+            self.reset("listener", no_listener(&here, port), "connection_refused");
+            return None;
+        };
+        self.say("listener", listener.listener.address.to_string(), "");
+        Some(listener)
+    }
+
+    /// The PROXY header, and the client that it names.
+    fn proxy(
+        &mut self,
+        control: &Control,
+        question: &Question,
+        listener: &ListenerState,
+    ) -> Result<bool, ControlError> {
+        let (peer, client) = (question.peer(), question.address);
+        let trusted = &listener.listener.trusted_proxies;
+        if trusted.is_empty() {
+            return Ok(match question.via {
+                None => true,
+                Some(_) => self.reset(
+                    "proxy",
+                    "the listener takes no PROXY header, and reads one as broken TLS",
+                    "not_tls",
+                ),
+            });
+        }
+        let Some(by) = trusted.iter().find(|net| net.contains(&peer)) else {
+            let from: Vec<_> = trusted.iter().map(ToString::to_string).collect();
+            let detail = format!(
+                "the listener takes connections from its proxies only ({}); for a client of one, give it with --via",
+                from.join(", ")
             );
-            response.steps.push(step("route", via, "route"));
-            match live.pick(&[]) {
-                Some(backend) => {
-                    response
-                        .steps
-                        .push(step("backend", backend.address.to_string(), "route"))
-                }
-                None => refused(response, "the route has no backend".into()),
+            return Ok(self.reset("proxy", detail, "proxy_untrusted"));
+        };
+        let named = match question.via {
+            Some(_) => format!("its PROXY header names {client}"),
+            None => "judged as a client that its PROXY header names (--via for another)".to_owned(),
+        };
+        self.say("proxy", format!("{peer} is trusted ({by}); {named}"), "");
+        Ok(self.judge(control.firewall.explain_proxied(client, question.port)?))
+    }
+
+    fn route(&mut self, control: &Control, question: &Question) {
+        let Some(sni) = &question.sni else {
+            let detail = "which one depends on the name asked for (--sni); without a name: reset";
+            return self.say("route", detail, "");
+        };
+        match control.context.router.find(question.port, sni) {
+            Err(miss) => {
+                self.reset("route", missed(&miss, sni, question.port), miss.reason());
             }
-            response.route = Some(route_out(&live));
+            Ok(live) => {
+                let detail = format!(
+                    "{sni} is routed by {} on port {} (route {})",
+                    live.route.key.hostname, live.route.key.port, live.route.id,
+                );
+                self.say("route", detail, "route");
+                if self.room(&live) {
+                    match live.pick(&[]) {
+                        Some(backend) => self.say("backend", backend.address.to_string(), "route"),
+                        None => {
+                            self.reset("backend", "the route has none", "no_backend");
+                        }
+                    }
+                }
+                self.0.route = Some(route_out(&live));
+            }
         }
-        Err(miss) => {
-            response.steps.push(step(
-                "route",
-                format!("{}: {}", sni.as_str(), miss.reason()),
-                "reset",
-            ));
-            refused(response, miss.reason().to_owned());
+    }
+
+    /// Whether the route takes another connection.
+    fn room(&mut self, live: &LiveRoute) -> bool {
+        let Some(most) = live.route.max_connections else {
+            return true;
+        };
+        let active = live.stats.active.load(Relaxed);
+        if active >= u64::from(most) {
+            let detail = format!("the route is full: {active} of {most} connections are open");
+            return self.reset("max-connections", detail, "max_connections");
         }
+        self.say(
+            "max-connections",
+            format!("{active} of {most} are open"),
+            "",
+        );
+        true
+    }
+}
+
+/// Why no listener takes it, of those `here` on the port.
+fn no_listener(here: &[ListenerState], port: u16) -> String {
+    let each: Vec<_> = here
+        .iter()
+        .map(|l| match &l.error {
+            Some(error) => format!("{} is not listening: {error}", l.listener.address),
+            None => format!("{} is of the other family", l.listener.address),
+        })
+        .collect();
+    if each.is_empty() {
+        return format!("there is none on port {port}; unless another program listens: refused");
+    }
+    format!("{}; refused", each.join(", "))
+}
+
+fn missed(miss: &Miss, sni: &Hostname, port: u16) -> String {
+    match miss {
+        Miss::Unknown => format!("{sni} has no route on port {port}, exact or wildcard"),
+        Miss::Disabled => format!("the route of {sni} on port {port} is disabled"),
+        Miss::Diverged(id) => format!(
+            "the kernel has route {id}, the daemon does not; `mcproxyctl maps verify --repair`"
+        ),
+        Miss::Table(error) => mcdsl::cli::chain(error),
     }
 }
 
@@ -179,7 +285,7 @@ mod tests {
                 Verdict::Pass,
                 Reason::Unguarded,
                 rule::NONE,
-                Reason::Unguarded.name(),
+                "unguarded: no rule denies it",
             ),
         ] {
             let row = verdict(&Decision {

@@ -1,6 +1,6 @@
 //! What is only looked at: counters, policies with their counters, status.
 
-use std::{sync::atomic::Ordering::Relaxed, time::SystemTime};
+use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed, time::SystemTime};
 
 use mc_edge_common::firewall::rule;
 use mc_proto::mcproxy::v1 as pb;
@@ -98,8 +98,17 @@ pub(super) fn rate_limits(control: &Control) -> Result<pb::RateLimits, Status> {
     })
 }
 
+fn reasons(counts: BTreeMap<&'static str, u64>) -> Vec<pb::ReasonStats> {
+    let one = |(reason, connections): (&str, u64)| pb::ReasonStats {
+        reason: reason.to_owned(),
+        connections,
+    };
+    counts.into_iter().map(one).collect()
+}
+
 fn route_stats(control: &Control, live: &LiveRoute) -> pb::RouteStats {
     let stats = &live.stats;
+    let errors = stats.errors.snapshot();
     pb::RouteStats {
         port: live.route.key.port.into(),
         hostname: live.route.key.hostname.to_string(),
@@ -107,7 +116,8 @@ fn route_stats(control: &Control, live: &LiveRoute) -> pb::RouteStats {
         active: stats.active.load(Relaxed),
         bytes_from_client: stats.traffic.from_client.load(Relaxed),
         bytes_to_client: stats.traffic.to_client.load(Relaxed),
-        errors: stats.errors.snapshot().values().sum(),
+        errors: errors.values().sum(),
+        reasons: reasons(errors),
         engine: live
             .route
             .engine
@@ -149,13 +159,7 @@ pub(super) fn stats(control: &Control) -> Result<pb::Stats, Status> {
                 ..Default::default()
             })
             .collect(),
-        denied: denied
-            .into_iter()
-            .map(|(reason, connections)| pb::ReasonStats {
-                reason: reason.to_owned(),
-                connections,
-            })
-            .collect(),
+        denied: reasons(denied),
         unix_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
     })
 }

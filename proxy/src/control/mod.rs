@@ -3,6 +3,7 @@
 //!
 //! All of it blocks (SQLite, syscalls): callers on the runtime go through `spawn_blocking`.
 
+mod interfaces;
 mod rules;
 
 use std::{
@@ -15,10 +16,10 @@ use std::{
 use crate::{
     config::{self, Config},
     connection::Context,
-    firewall::{Difference, Firewall, FirewallError},
+    firewall::{DUMPED, Difference, Firewall, FirewallError},
     geoip::GeoIp,
     http::{Tls, TlsError},
-    kernel::{self, Kernel, KernelError, LinkMode, LinkStatus},
+    kernel::{Kernel, KernelError},
     listener::{ListenerState, Listeners},
     router::LiveRoute,
     routes::RouteTableError,
@@ -166,12 +167,7 @@ impl Control {
         by: &Actor,
         listener: &Listener,
     ) -> Result<ListenerState, ControlError> {
-        if listener.address.port() == 0 {
-            return Err(ControlError::invalid((
-                "address".into(),
-                "needs a port other than 0".into(),
-            )));
-        }
+        config::validate_listener(listener).map_err(ControlError::invalid)?;
         let mut store = self.store();
         let address = listener.address;
         let done = store.add_listener(by, listener)?;
@@ -336,7 +332,15 @@ impl Control {
             entries.extend(self.context.router.table.dump()?);
         }
         if map != crate::routes::MAP {
-            let dumped = self.firewall.dump((!map.is_empty()).then_some(map))?;
+            let dumped = self.firewall.dump((!map.is_empty()).then_some(map));
+            let dumped = dumped.map_err(|error| match error {
+                FirewallError::UnknownMap(name) => {
+                    let known = [&[crate::routes::MAP], &DUMPED[..]].concat().join(", ");
+                    let reason = format!("{name:?} cannot be dumped; there are {known}");
+                    ControlError::invalid(("map".into(), reason))
+                }
+                error => error.into(),
+            })?;
             entries.extend(dumped.into_iter().map(|(map, key, value)| MapEntry {
                 map: map.to_owned(),
                 key,
@@ -352,6 +356,7 @@ impl Control {
     /// If one cannot be read.
     pub fn map_fills(&self) -> Result<Vec<MapFill>, ControlError> {
         let mut fills = vec![self.context.router.table.fill()?];
+        fills.extend(self.context.sockmap.iter().filter_map(|e| e.map_fill()));
         let firewall = self.firewall.map_fill()?;
         fills.extend(firewall.into_iter().map(|(map, used, capacity)| MapFill {
             map: map.to_owned(),
@@ -373,93 +378,5 @@ impl Control {
     pub fn reload(&self) {
         self.listeners.retry();
         self.attach();
-    }
-
-    // ---- interfaces
-
-    fn kernel(&self) -> MutexGuard<'_, Kernel> {
-        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The configured interfaces and how the firewall is attached to them.
-    ///
-    /// # Errors
-    /// If the pins cannot be read.
-    pub fn interfaces(&self) -> Result<Vec<LinkStatus>, ControlError> {
-        let mut links = kernel::links(&self.kernel().pins)?;
-        for interface in &self.config.interfaces {
-            if !links.iter().any(|l| l.interface == *interface) {
-                links.push(LinkStatus {
-                    interface: interface.clone(),
-                    mode: LinkMode::Detached,
-                    detail: "unfiltered; the log says why, SIGHUP tries again".to_owned(),
-                });
-            }
-        }
-        Ok(links)
-    }
-
-    /// Attaches the firewall to the configured interfaces. One that fails does not keep the daemon down: it is
-    /// logged and shown in the status, and the others filter.
-    pub fn attach(&self) {
-        let mut filtered = self.filtered();
-        filtered.clear();
-        for interface in &self.config.interfaces {
-            filtered.push((interface.clone(), kernel::index(interface)));
-            self.attach_one(interface);
-        }
-    }
-
-    /// Attaches the firewall to interfaces that have come, or come back as another, since [`Self::attach`]: the link
-    /// of one that was deleted filters nothing.
-    pub fn follow_interfaces(&self) {
-        for (interface, seen) in self.filtered().iter_mut() {
-            let index = kernel::index(interface);
-            if *seen == index {
-                continue;
-            }
-            *seen = index;
-            if index.is_some() {
-                self.attach_one(interface);
-            } else {
-                tracing::error!(interface, "the interface is gone, and its filter with it");
-            }
-        }
-    }
-
-    fn filtered(&self) -> MutexGuard<'_, Vec<(String, Option<u32>)>> {
-        self.filtered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn attach_one(&self, interface: &str) {
-        match self.kernel().attach(interface) {
-            Ok(status) if status.mode == LinkMode::Native => {
-                tracing::info!(interface, "firewall attached");
-            }
-            Ok(status) => tracing::warn!(
-                interface,
-                mode = status.mode.name(),
-                detail = status.detail,
-                "firewall attached"
-            ),
-            Err(error) => tracing::error!(
-                interface,
-                error = mcdsl::cli::chain(&error),
-                "the firewall is not attached: this interface is unfiltered"
-            ),
-        }
-    }
-
-    /// Takes the firewall off every interface and unpins it.
-    ///
-    /// # Errors
-    /// If a link or pin cannot be removed.
-    pub fn detach(&self, by: &Actor) -> Result<Vec<String>, ControlError> {
-        let mut store = self.store();
-        let mut filtered = self.filtered();
-        filtered.clear();
-        let interfaces = kernel::detach(&self.config.pin_path)?;
-        store.audit(by, "detach", &interfaces.join(" "), "ok")?;
-        Ok(interfaces)
     }
 }

@@ -1,6 +1,6 @@
 //! The firewall's rules, country policy and rate limits.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::collections::HashMap;
 
 use ipnet::IpNet;
 
@@ -98,19 +98,33 @@ impl Control {
             .collect())
     }
 
-    /// Ends bans that have run out.
-    pub fn expire_bans(&self, now: SystemTime) {
+    /// Takes out the bans that have run out on the kernel's clock, which no jump of the wall clock moves. What fails
+    /// is tried again at the next call: an ended ban stays in [`Firewall::ended`](crate::firewall::Firewall::ended)
+    /// until its entry is gone.
+    pub fn expire_bans(&self) {
         let mut store = self.store();
-        let swept = store
-            .expire_bans(now)
-            .map_err(ControlError::from)
-            .and_then(|ended| Ok(self.firewall.apply(&removals(&ended))?));
-        if let Err(error) = swept {
+        let ended = self.firewall.ended();
+        if ended.is_empty() {
+            return;
+        }
+        if let Err(error) = self.end_bans(&mut store, &ended) {
             tracing::error!(
                 error = mcdsl::cli::chain(&error),
-                "cannot end bans that have run out"
+                "cannot end bans that have run out; trying again"
             );
         }
+    }
+
+    fn end_bans(&self, store: &mut Store, ended: &[u32]) -> Result<(), ControlError> {
+        store.end_bans(ended)?;
+        let removed: Vec<_> = ended.iter().map(|id| Change::Remove(*id)).collect();
+        let applied = self.firewall.apply(&removed);
+        // Also for an entry that an earlier, failed batch has left without a rule.
+        let left = self.firewall.ended();
+        if applied.is_err() || ended.iter().any(|id| left.contains(id)) {
+            self.restore_maps(store);
+        }
+        Ok(applied?)
     }
 
     /// The country policy in force.

@@ -25,6 +25,21 @@ use super::{
 };
 use crate::kernel::Kernel;
 
+/// Maps that can be dumped.
+pub const DUMPED: [&str; 11] = [
+    "HOSTS4",
+    "HOSTS6",
+    "BLOCK4",
+    "BLOCK6",
+    "ALLOW4",
+    "ALLOW6",
+    "CONFIG",
+    "COUNTRY_POLICY",
+    "GUARDED",
+    "SAMPLES",
+    "VERDICTS",
+];
+
 /// Packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -523,21 +538,8 @@ impl Maps {
                 format!("{} packets, {} bytes", c.count.packets, c.count.bytes),
             ));
         }
-        const NAMES: [&str; 11] = [
-            "HOSTS4",
-            "HOSTS6",
-            "BLOCK4",
-            "BLOCK6",
-            "ALLOW4",
-            "ALLOW6",
-            "CONFIG",
-            "COUNTRY_POLICY",
-            "GUARDED",
-            "SAMPLES",
-            "VERDICTS",
-        ];
         if let Some(map) = map {
-            if !NAMES.contains(&map) {
+            if !DUMPED.contains(&map) {
                 return Err(FirewallError::UnknownMap(map.to_owned()));
             }
             rows.retain(|(name, ..)| *name == map);

@@ -30,6 +30,7 @@ use mc_edge_common::firewall::{
 use policy::{Part, Policies};
 
 pub use compile::action_code;
+pub use maps::DUMPED;
 pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
 pub use prefix::{PrefixError, check_prefix, source};
 pub use trace::{Step, Trace};
@@ -416,7 +417,29 @@ impl Firewall {
     /// [`FirewallError::Map`].
     pub fn explain(&self, address: IpAddr, port: u16) -> Result<Trace, FirewallError> {
         let state = self.lock();
-        trace::explain(&state.maps, &self.country, address, port)
+        trace::explain(&state.maps, &self.country, address, port, None)
+    }
+
+    /// [`Self::explain`] for a client that a PROXY header names: what [`Self::admit`] would say, but for its rates.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn explain_proxied(&self, address: IpAddr, port: u16) -> Result<Trace, FirewallError> {
+        let state = self.lock();
+        let guarded = Some(state.guarded.contains(&port));
+        trace::explain(&state.maps, &self.country, address, port, guarded)
+    }
+
+    /// Bans in the maps whose end has come by the kernel's clock: the program ignores them.
+    #[must_use]
+    pub fn ended(&self) -> Vec<u32> {
+        let (state, now) = (self.lock(), ktime());
+        let hosts = state.compiled.hosts4.values();
+        hosts
+            .chain(state.compiled.hosts6.values())
+            .filter(|host| host.ban_action != action::PASS && host.ban_expires <= now)
+            .map(|host| host.ban_rule)
+            .collect()
     }
 
     /// Judges a client known only by its PROXY header, by the same rules.

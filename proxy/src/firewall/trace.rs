@@ -33,6 +33,8 @@ struct Explain<'a> {
     maps: &'a Maps,
     config: Config,
     country: u8,
+    /// Of a client behind a proxy: whether its port is guarded. The kernel's map does not have those ports.
+    behind_proxy: Option<bool>,
     steps: RefCell<Vec<Step>>,
     error: RefCell<Option<FirewallError>>,
 }
@@ -43,6 +45,7 @@ impl Explain<'_> {
         &self,
         stage: &'static str,
         result: Result<Option<T>, FirewallError>,
+        absent: &str,
         show: impl Fn(&T) -> String,
     ) -> Option<T> {
         let value = result.unwrap_or_else(|error| {
@@ -51,7 +54,7 @@ impl Explain<'_> {
         });
         self.say(
             stage,
-            value.as_ref().map_or_else(|| "no entry".to_owned(), show),
+            value.as_ref().map_or_else(|| absent.to_owned(), show),
         );
         value
     }
@@ -72,7 +75,7 @@ fn action_name(code: u8) -> &'static str {
 
 fn show_prefix(entry: &PrefixEntry) -> String {
     format!(
-        "rule {} by a /{}: {}",
+        "rule {}, a /{}: {}",
         entry.rule,
         entry.length,
         action_name(entry.action)
@@ -104,13 +107,18 @@ impl Tables for Explain<'_> {
         &self.config
     }
     fn host(&self, source: Source) -> HostEntry {
-        self.step("host", self.maps.host(source), show_host)
+        let absent = match source {
+            Source::V4(_) => "this very address is neither banned nor blocked",
+            Source::V6(..) => "its /64 is neither banned nor blocked",
+        };
+        self.step("host", self.maps.host(source), absent, show_host)
             .unwrap_or_default()
     }
     fn blocked(&self, source: Source) -> Option<PrefixEntry> {
         self.step(
             "block",
             self.maps.longest(source, false, &self.config),
+            "no blocked network holds it",
             show_prefix,
         )
     }
@@ -118,6 +126,7 @@ impl Tables for Explain<'_> {
         self.step(
             "allow",
             self.maps.longest(source, true, &self.config),
+            "no allowed network holds it",
             show_prefix,
         )
     }
@@ -125,11 +134,14 @@ impl Tables for Explain<'_> {
         ktime()
     }
     fn guarded(&self, port: u32) -> bool {
-        self.step(
-            "guarded",
-            self.maps.guarded(port).map(Some),
-            ToString::to_string,
-        )
+        let guarded = match self.behind_proxy {
+            Some(guarded) => Ok(guarded),
+            None => self.maps.guarded(port),
+        };
+        self.step("guarded", guarded.map(Some), "", |guarded| {
+            let judged = if *guarded { "" } else { "do not " };
+            format!("country and rate rules {judged}judge port {port} here")
+        })
         .unwrap_or(false)
     }
     fn country(&self, _source: Source) -> u8 {
@@ -140,8 +152,12 @@ impl Tables for Explain<'_> {
             .maps
             .countries()
             .map(|policy| Some(policy.actions[usize::from(country)]));
-        self.step("country-policy", action, |a| {
-            format!("country index {country}: {}", action_name(*a))
+        self.step("country-policy", action, "", |a| {
+            format!(
+                "{}: {}",
+                crate::geoip::countries::code(country),
+                action_name(*a)
+            )
         })
         .unwrap_or(action::DROP)
     }
@@ -152,10 +168,18 @@ impl Tables for Explain<'_> {
         } else {
             ("rate-packets", self.config.packets)
         };
+        if self.behind_proxy.is_some() {
+            self.say(
+                stage,
+                "counted in the daemon for clients behind a proxy; taken as below the limit".into(),
+            );
+            return true;
+        }
         let conforms = |arrival: &u64| rate.conforms(*arrival, ktime()).is_some();
         let arrival = self.step(
             stage,
             self.maps.arrival(connections, source.rate_key()),
+            "below the limit: nothing from it of late",
             |a| {
                 if conforms(a) {
                     "below the limit".into()
@@ -183,12 +207,14 @@ pub(super) fn explain(
     country: &CountryOf,
     address: IpAddr,
     port: u16,
+    behind_proxy: Option<bool>,
 ) -> Result<Trace, FirewallError> {
     let country = country(address.to_canonical());
     let tables = Explain {
         maps,
         config: maps.config()?,
         country,
+        behind_proxy,
         steps: RefCell::default(),
         error: RefCell::default(),
     };

@@ -59,7 +59,7 @@ pub enum GeoIpError {
         source: MapError,
     },
     /// No path is configured.
-    #[error("no GeoIP database is configured (`geoip.path`)")]
+    #[error("no GeoIP database is configured (`geoip.database`)")]
     NotConfigured,
     /// The file is refused.
     #[error(transparent)]

@@ -21,6 +21,8 @@ use futures_util::future::BoxFuture;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::spec::MapFill;
+
 pub use self::{
     copy::CopyEngine,
     pool::{BUFFER_LEN, BufferPool, MAX_SPARE},
@@ -131,6 +133,10 @@ pub trait Engine: Send + Sync {
     fn name(&self) -> &'static str;
     /// Relays until either end, a limit or the cancel token says stop.
     fn relay(&self, job: Job) -> BoxFuture<'static, Outcome>;
+    /// How full its kernel maps are, if it has any.
+    fn map_fill(&self) -> Option<MapFill> {
+        None
+    }
 }
 
 /// How often a connection with nobody listening for its errors (a direction finished or stalled, so that no waker is

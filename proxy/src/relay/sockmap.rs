@@ -24,10 +24,14 @@ use std::{sync::Arc, time::Duration};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use futures_util::future::BoxFuture;
+use mc_edge_common::relay::MAX_SOCKETS;
 
 use self::maps::{Pair, Refused, Tables};
 use super::{Engine, Job, Outcome, copy, pool::BufferPool};
-use crate::kernel::{Kernel, KernelError};
+use crate::{
+    kernel::{Kernel, KernelError},
+    spec::MapFill,
+};
 
 /// Polling of a busy direction: [`mc_edge_common::relay::CAP`] lasts 3 ms at 10 Gbit/s.
 const MIN_TICK: Duration = Duration::from_millis(1);
@@ -83,6 +87,14 @@ impl SockmapEngine {
 impl Engine for SockmapEngine {
     fn name(&self) -> &'static str {
         "sockmap"
+    }
+
+    fn map_fill(&self) -> Option<MapFill> {
+        Some(MapFill {
+            map: "RELAY_DST".to_owned(),
+            used: self.tables.entered(),
+            capacity: MAX_SOCKETS.into(),
+        })
     }
 
     fn relay(&self, job: Job) -> BoxFuture<'static, Outcome> {

@@ -1,6 +1,6 @@
 //! Firewall rules, country policy and rate limits.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use rusqlite::{OptionalExtension as _, Row, Transaction};
@@ -62,18 +62,20 @@ impl Store {
         })
     }
 
-    /// Removes the bans whose time is over; gives them as they were.
+    /// Removes the bans with these ids, whose time the kernel's clock says is over; those that are not there are no error.
+    /// Gives them as they were.
     ///
     /// # Errors
     /// [`StoreError::Sqlite`].
-    pub fn expire_bans(&mut self, now: SystemTime) -> Result<Vec<Rule>, StoreError> {
-        let now = rows::unix_ms(now);
-        let over = {
-            let mut query = self.db.prepare_cached(&format!(
-                "{RULE_COLUMNS} WHERE kind = 'ban' AND expires_unix_ms <= ?1 ORDER BY id"
-            ))?;
-            collect(query.query([now])?)?
-        };
+    pub fn end_bans(&mut self, ids: &[u32]) -> Result<Vec<Rule>, StoreError> {
+        let mut over = Vec::new();
+        {
+            let by_id = format!("{RULE_COLUMNS} WHERE kind = 'ban' AND id = ?1");
+            let mut query = self.db.prepare_cached(&by_id)?;
+            for id in ids {
+                over.extend(collect(query.query([id])?)?);
+            }
+        }
         if over.is_empty() {
             return Ok(over);
         }
@@ -83,13 +85,14 @@ impl Store {
             "bans expire",
             summary(names),
             |tx| {
-                tx.execute(
-                    "DELETE FROM rules WHERE kind = 'ban' AND expires_unix_ms <= ?1",
-                    [now],
-                )?;
-                Ok(over)
+                let mut delete = tx.prepare_cached("DELETE FROM rules WHERE id = ?1")?;
+                for rule in &over {
+                    delete.execute([rule.id])?;
+                }
+                Ok(())
             },
-        )
+        )?;
+        Ok(over)
     }
 
     /// Replaces the country policy.

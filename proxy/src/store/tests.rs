@@ -427,13 +427,20 @@ fn bans_end() {
         rule(RuleKind::Block, "192.0.2.0/24"),
     ];
     let added = store.add_rules(&operator(), &rules, false).unwrap().value;
-    assert_eq!(store.expire_bans(at(9)).unwrap(), []);
+    let ids = |rules: &[Rule]| rules.iter().map(|r| r.id).collect::<Vec<_>>();
+    assert_eq!(store.end_bans(&[]).unwrap(), []);
+    assert_eq!(store.end_bans(&ids(&added[3..])).unwrap(), [], "no ban");
     assert_eq!(
         store.audit_log(9).unwrap().len(),
         1,
         "nothing done, nothing audited"
     );
-    assert_eq!(store.expire_bans(at(20)).unwrap(), added[..2]);
+    assert_eq!(store.end_bans(&ids(&added[..2])).unwrap(), added[..2]);
+    assert_eq!(
+        store.end_bans(&ids(&added[..2])).unwrap(),
+        [],
+        "they are gone"
+    );
     assert_eq!(store.load().unwrap().rules, added[2..]);
     assert_eq!(store.audit_log(1).unwrap()[0].actor.source, "expiry");
 }

@@ -7,16 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use mc_testkit::{
-    ca::{Ca, KeyExchange},
-    wait_for,
-};
+use mc_testkit::wait_for;
 use nix::sys::signal::Signal;
 
-use crate::{
-    clients::client_hello,
-    world::{CLIENT, World},
-};
+use crate::world::{CLIENT, World};
 
 const NAME: &str = "attack.example.org";
 
@@ -80,12 +74,9 @@ fn a_listener_comes_back_at_once() -> Result<()> {
 #[test]
 fn connections_never_take_the_descriptors_of_the_admin_api() -> Result<()> {
     let mut world = World::new("")?;
-    world.start_limited(200)?;
+    world.start_under("prlimit", &["--nofile=200:200"], &[])?;
     world.ctl(&["listener", "add", "0.0.0.0:443"])?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    let port = ["--port", "443", "--backend", &backend];
-    world.ctl(&[&["route", "add", NAME][..], &port].concat())?;
+    let hello = world.echo_route(NAME, "")?;
     let mut open = Vec::new();
     for _ in 0..30 {
         if let Ok(stream) = world.open(&hello)? {

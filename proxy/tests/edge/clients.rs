@@ -27,15 +27,9 @@ fn two_backends(world: &World) -> Result<Ca> {
         "*.wild.example.net",
     ]) {
         let address = world.https(&ca, name)?.to_string();
-        world.ctl(&[
-            "route",
-            "add",
-            pattern,
-            "--port",
-            "443",
-            "--backend",
-            &address,
-        ])?;
+        world.run(&format!(
+            "route add {pattern} --port 443 --backend {address}"
+        ))?;
     }
     std::fs::write(world.dir.path().join("ca.pem"), ca.pem())?;
     Ok(ca)
@@ -198,16 +192,9 @@ fn a_client_hello_arrives_in_any_pieces() -> Result<()> {
         let hello = client_hello(&ca, "pieces.example.org", exchange)?;
         let hello = record.map_or(hello.clone(), |size| in_small_records(&hello, size));
         let backend = world.echo(hello.len())?.to_string();
-        world.ctl(&[
-            "route",
-            "add",
-            "pieces.example.org",
-            "--port",
-            "443",
-            "--replace",
-            "--backend",
-            &backend,
-        ])?;
+        world.run(&format!(
+            "route add pieces.example.org --port 443 --replace --backend {backend}"
+        ))?;
         let sent = async move {
             let mut stream = TcpStream::connect((NODE, 443)).await?;
             stream.set_nodelay(true)?;

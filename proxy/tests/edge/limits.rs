@@ -45,19 +45,7 @@ fn refusing(world: &World) -> Result<SocketAddr> {
 #[test]
 fn a_route_takes_no_more_than_its_limit() -> Result<()> {
     let world = World::started("")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    world.ctl(&[
-        "route",
-        "add",
-        NAME,
-        "--port",
-        "443",
-        "--max-connections",
-        "2",
-        "--backend",
-        &backend,
-    ])?;
+    let hello = world.echo_route(NAME, "--max-connections 2")?;
     let first = world.open(&hello)??;
     let _second = world.open(&hello)??;
     let third = world.open(&hello)?;
@@ -109,19 +97,9 @@ fn a_backend_that_refuses_or_hangs_is_passed_over() -> Result<()> {
     let refusing = refusing(&world)?.to_string();
     // Nobody has this address: ARP goes unanswered and the connect hangs until its timeout.
     let hanging = "10.9.2.99:443";
-    world.ctl(&[
-        "route",
-        "add",
-        NAME,
-        "--port",
-        "443",
-        "--backend",
-        &refusing,
-        "--backend",
-        hanging,
-        "--backend",
-        &good,
-    ])?;
+    world.run(&format!(
+        "route add {NAME} --port 443 --backend {refusing} --backend {hanging} --backend {good}"
+    ))?;
     for n in 0..6 {
         world
             .open(&hello)?
@@ -143,16 +121,9 @@ fn a_backend_that_refuses_or_hangs_is_passed_over() -> Result<()> {
         "{shown}"
     );
 
-    world.ctl(&[
-        "route",
-        "add",
-        NAME,
-        "--port",
-        "443",
-        "--replace",
-        "--backend",
-        &refusing,
-    ])?;
+    world.run(&format!(
+        "route add {NAME} --port 443 --replace --backend {refusing}"
+    ))?;
     ensure!(world.open(&hello)?.is_err(), "no backend is left: reset");
     world.wait_metric("mc_proxy_errors_total", &["backend_refused"], 1.0)?;
     Ok(())
@@ -166,17 +137,10 @@ fn the_backend_with_the_fewest_connections_is_next() -> Result<()> {
         world.echo(hello.len())?.to_string(),
         world.echo(hello.len())?.to_string(),
     ];
-    world.ctl(&[
-        "route",
-        "add",
-        NAME,
-        "--port",
-        "443",
-        "--backend",
-        &backends[0],
-        "--backend",
-        &backends[1],
-    ])?;
+    world.run(&format!(
+        "route add {NAME} --port 443 --backend {} --backend {}",
+        backends[0], backends[1]
+    ))?;
     let open: Vec<_> = (0..10)
         .map(|_| world.open(&hello)?.map_err(Into::into))
         .collect::<Result<_>>()?;
@@ -257,9 +221,7 @@ fn slow_clients_cost_little_memory_and_no_thread() -> Result<()> {
 #[test]
 fn connections_on_other_routes_do_not_notice_changes() -> Result<()> {
     let world = World::started("")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    world.ctl(&["route", "add", NAME, "--port", "443", "--backend", &backend])?;
+    let hello = world.echo_route(NAME, "")?;
     let mut stream = world.open(&hello)??;
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let pinging = world.client_runtime.spawn(async move {
@@ -273,15 +235,10 @@ fn connections_on_other_routes_do_not_notice_changes() -> Result<()> {
     });
     for n in 0..10 {
         let other = format!("other{n}.example.org");
-        world.ctl(&[
-            "route",
-            "add",
-            &other,
-            "--port",
-            "443",
-            "--backend",
-            &format!("{BACKEND}:{}", 1000 + n),
-        ])?;
+        world.run(&format!(
+            "route add {other} --port 443 --backend {BACKEND}:{}",
+            1000 + n
+        ))?;
         world.ctl(&["route", "disable", &other, "--port", "443"])?;
         world.ctl(&["firewall", "block", &format!("203.0.113.{n}")])?;
         world.ctl(&["route", "remove", &other, "--port", "443"])?;

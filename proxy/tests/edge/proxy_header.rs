@@ -54,32 +54,15 @@ fn send(world: &World, port: u16, bytes: Vec<u8>) -> Result<io::Result<u8>> {
 fn the_clients_address_survives_both_hops() -> Result<()> {
     let world = World::started("")?;
     let hello = client_hello(&Ca::new()?, NAME, KeyExchange::PostQuantum)?;
-    world.ctl(&[
-        "listener",
-        "add",
-        "0.0.0.0:8443",
-        "--proxy-from",
-        &format!("{CLIENT}/32"),
-    ])?;
-    world.ctl(&[
-        "listener",
-        "add",
-        "0.0.0.0:9443",
-        "--proxy-from",
-        "192.0.2.0/24",
-    ])?;
+    world.run(&format!(
+        "listener add 0.0.0.0:8443 --proxy-from {CLIENT}/32"
+    ))?;
+    world.run("listener add 0.0.0.0:9443 --proxy-from 192.0.2.0/24")?;
     let (backend, mut reported) = header_backend(&world, hello.len())?;
     for port in ["443", "8443", "9443"] {
-        world.ctl(&[
-            "route",
-            "add",
-            NAME,
-            "--port",
-            port,
-            "--send-proxy",
-            "--backend",
-            &backend.to_string(),
-        ])?;
+        world.run(&format!(
+            "route add {NAME} --port {port} --send-proxy --backend {backend}"
+        ))?;
     }
     let mut header = move || world_recv(&mut reported);
 
@@ -169,36 +152,17 @@ fn world_recv(reported: &mut mpsc::Receiver<Header>) -> Result<Header> {
 fn the_firewall_judges_the_client_in_the_header() -> Result<()> {
     let world = World::started("")?;
     let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    world.ctl(&[
-        "listener",
-        "add",
-        "0.0.0.0:8443",
-        "--proxy-from",
-        &format!("{CLIENT}/32"),
-    ])?;
+    world.run(&format!(
+        "listener add 0.0.0.0:8443 --proxy-from {CLIENT}/32"
+    ))?;
     let (backend, _reported) = header_backend(&world, hello.len())?;
-    world.ctl(&[
-        "route",
-        "add",
-        NAME,
-        "--port",
-        "8443",
-        "--send-proxy",
-        "--backend",
-        &backend.to_string(),
-    ])?;
+    world.run(&format!(
+        "route add {NAME} --port 8443 --send-proxy --backend {backend}"
+    ))?;
     world.ctl(&["firewall", "block", "203.0.113.0/24"])?;
     world.ctl(&["firewall", "allow", "203.0.113.77"])?;
     world.ctl(&["firewall", "ban", "198.51.100.5", "--ttl", "10m"])?;
-    world.ctl(&[
-        "firewall",
-        "rate",
-        "set",
-        "connections",
-        "1/s",
-        "--burst",
-        "2",
-    ])?;
+    world.run("firewall rate set connections 1/s --burst 2")?;
     let attempt = |source: &str| -> Result<bool> {
         let mut bytes = Vec::new();
         proxy_protocol::encode_v2(

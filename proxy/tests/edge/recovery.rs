@@ -1,88 +1,14 @@
-//! kill -9, divergence, stop.
+//! A dead daemon, divergence, stop.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use mc_testkit::{
-    ca::{Ca, KeyExchange},
-    process::Process,
-};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::{
-    clients::client_hello,
-    world::{CLIENT, World},
-};
+use crate::world::{CLIENT, World};
 
 const NAME: &str = "recovery.example.org";
-
-fn blocked(world: &World) -> Result<BTreeSet<String>> {
-    let rules = world.json(&["firewall", "list"])?;
-    let rules = rules
-        .as_array()
-        .or_else(|| rules["rules"].as_array())
-        .context("a list of rules")?
-        .clone();
-    Ok(rules
-        .iter()
-        .filter_map(|r| Some(r["cidr"].as_str()?.to_owned()))
-        .collect())
-}
-
-fn no_difference(world: &World) -> Result<()> {
-    let verified = world.json(&["maps", "verify"])?;
-    ensure!(
-        verified["differences"].as_array().is_none_or(Vec::is_empty),
-        "{verified}"
-    );
-    Ok(())
-}
-
-#[test]
-fn kill_nine_at_any_point_keeps_exactly_what_was_acknowledged() -> Result<()> {
-    let mut world = World::started("")?;
-    let (mut acknowledged, mut attempted) = (BTreeSet::new(), BTreeSet::new());
-    for round in 0..8_u32 {
-        // A writer that the kill interrupts somewhere: in SQLite, between SQLite and the maps, before the answer.
-        let socket = world.dir.path().join("admin.sock");
-        let script = format!(
-            "for i in $(seq 0 60); do {ctl} --socket {socket} firewall block 198.18.{round}.$i >/dev/null 2>&1 && echo ok $i || break; done",
-            ctl = env!("CARGO_BIN_EXE_mcproxyctl"),
-            socket = socket.display(),
-        );
-        let mut writer = Process::start(std::process::Command::new("sh").args(["-c", &script]))?;
-        writer.wait_for_output(&format!("ok {}", round * 3))?;
-        world.daemon().kill9()?;
-        writer.wait_exit()?;
-        let done: Vec<u32> = writer
-            .output()
-            .lines()
-            .filter_map(|l| l.strip_prefix("ok ")?.parse().ok())
-            .collect();
-        let last = *done.last().context("some were acknowledged")?;
-        acknowledged.extend(done.iter().map(|i| format!("198.18.{round}.{i}/32")));
-        attempted.extend((0..=last + 1).map(|i| format!("198.18.{round}.{i}/32")));
-
-        world
-            .start()
-            .with_context(|| format!("start after kill {round}"))?;
-        let found = blocked(&world)?;
-        ensure!(
-            acknowledged.is_subset(&found),
-            "lost: {:?}",
-            acknowledged.difference(&found)
-        );
-        ensure!(
-            found.is_subset(&attempted),
-            "invented: {:?}",
-            found.difference(&attempted)
-        );
-        acknowledged = found;
-        no_difference(&world)?;
-    }
-    Ok(())
-}
 
 #[test]
 fn the_firewall_filters_while_the_daemon_is_dead_and_detach_needs_none() -> Result<()> {
@@ -122,15 +48,10 @@ fn the_firewall_filters_while_the_daemon_is_dead_and_detach_needs_none() -> Resu
 #[test]
 fn a_divergence_is_found_reported_and_repaired() -> Result<()> {
     let mut world = World::started("")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    world.ctl(&["route", "add", NAME, "--port", "443", "--backend", &backend])?;
-    no_difference(&world)?;
+    let hello = world.echo_route(NAME, "")?;
+    world.verified()?;
     // Behind the daemon's back.
-    let pin = world
-        .pins()
-        .join(format!("v{}", mc_edge_common::LAYOUT_VERSION))
-        .join("ROUTES");
+    let pin = world.pin("ROUTES");
     let map = aya::maps::MapData::from_pin(&pin)?;
     let mut routes: aya::maps::HashMap<
         _,
@@ -145,7 +66,7 @@ fn a_divergence_is_found_reported_and_repaired() -> Result<()> {
     ensure!(found.contains(NAME), "{found}");
     ensure!(world.open(&hello)?.is_err(), "fails closed");
     world.ctl(&["maps", "verify", "--repair"])?;
-    no_difference(&world)?;
+    world.verified()?;
     world.open(&hello)?.context("routes again")?;
     // And at a start.
     routes.remove(&key)?;
@@ -156,16 +77,42 @@ fn a_divergence_is_found_reported_and_repaired() -> Result<()> {
         "{}",
         world.log()
     );
-    no_difference(&world)?;
+    world.verified()?;
+    Ok(())
+}
+
+#[test]
+fn a_first_start_that_fails_seeds_nothing() -> Result<()> {
+    let listener = |port: u16| format!("[[listeners]]\naddress = \"0.0.0.0:{port}\"\n");
+    let mut world = World::new(&listener(443))?;
+    // The address of the metrics.
+    let taken = world
+        .node
+        .run(|| std::net::TcpListener::bind("127.0.0.1:9901"))??;
+    let failed = world.command().arg("server").output()?;
+    let complaint = String::from_utf8_lossy(&failed.stderr).into_owned();
+    ensure!(
+        !failed.status.success() && complaint.contains("127.0.0.1:9901"),
+        "{complaint}"
+    );
+    drop(taken);
+    let file = world.dir.path().join("mc-proxy.toml");
+    let mended = std::fs::read_to_string(&file)?.replace(&listener(443), &listener(8443));
+    std::fs::write(&file, mended)?;
+    world.start()?;
+    let listeners = world.json(&["listener", "list"])?;
+    ensure!(listeners[0]["address"] == "0.0.0.0:8443", "{listeners}");
+    ensure!(
+        world.json(&["status"])?["warnings"] == serde_json::json!([]),
+        "the seed is the mended one"
+    );
     Ok(())
 }
 
 #[test]
 fn sigterm_drains_and_the_deadline_cuts() -> Result<()> {
     let mut world = World::started("[server]\ndrain_timeout = \"3s\"\n")?;
-    let hello = client_hello(&Ca::new()?, NAME, KeyExchange::Classic)?;
-    let backend = world.echo(hello.len())?.to_string();
-    world.ctl(&["route", "add", NAME, "--port", "443", "--backend", &backend])?;
+    let hello = world.echo_route(NAME, "")?;
     let (mut short, mut long) = (world.open(&hello)??, world.open(&hello)??);
     world.daemon().signal(Signal::SIGTERM)?;
     world.daemon().wait_for_output("draining")?;

@@ -21,18 +21,9 @@ const ENGINES: [&str; 2] = ["copy", "sockmap"];
 const NAME: &str = "relay.example.org";
 
 fn route(world: &World, engine: &str, backend: &str) -> Result<()> {
-    world.ctl(&[
-        "route",
-        "add",
-        NAME,
-        "--port",
-        "443",
-        "--replace",
-        "--engine",
-        engine,
-        "--backend",
-        backend,
-    ])?;
+    world.run(&format!(
+        "route add {NAME} --port 443 --replace --engine {engine} --backend {backend}"
+    ))?;
     Ok(())
 }
 

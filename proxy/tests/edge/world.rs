@@ -4,14 +4,15 @@ use std::{
     fs,
     io::ErrorKind,
     net::{TcpStream, ToSocketAddrs as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use mc_testkit::{
+    ca::{Ca, KeyExchange},
     netns::{self, End, Namespace},
     process::Process,
     wait_for, xdp,
@@ -19,6 +20,8 @@ use mc_testkit::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use crate::clients::client_hello;
 
 pub(crate) const NODE: &str = "10.9.1.1";
 pub(crate) const NODE6: &str = "fd09:1::1";
@@ -118,23 +121,29 @@ impl World {
 
     pub(crate) fn start(&mut self) -> Result<()> {
         let mut command = self.command();
-        command.arg("server");
-        let mut daemon = Process::start(&mut command)?;
-        daemon.wait_for_output("mc-proxy runs")?;
-        self.daemon = Some(daemon);
-        Ok(())
+        self.start_as(command.arg("server"))
     }
 
-    /// [`Self::start`] with no more than so many open files.
-    pub(crate) fn start_limited(&mut self, files: u32) -> Result<()> {
-        let mut command = self.node.command("prlimit");
+    /// [`Self::start`] by a program that restricts itself and then runs its last arguments.
+    pub(crate) fn start_under(
+        &mut self,
+        program: &str,
+        args: &[&str],
+        env: &[(&str, &Path)],
+    ) -> Result<()> {
+        let mut command = self.node.command(program);
         command
-            .arg(format!("--nofile={files}:{files}"))
+            .args(args)
             .arg(env!("CARGO_BIN_EXE_mc-proxy"))
             .arg("--root")
             .arg(self.dir.path())
-            .arg("server");
-        let mut daemon = Process::start(&mut command)?;
+            .arg("server")
+            .envs(env.iter().copied());
+        self.start_as(&mut command)
+    }
+
+    fn start_as(&mut self, command: &mut Command) -> Result<()> {
+        let mut daemon = Process::start(command)?;
         daemon.wait_for_output("mc-proxy runs")?;
         self.daemon = Some(daemon);
         Ok(())
@@ -155,8 +164,14 @@ impl World {
             .unwrap_or_default()
     }
 
-    pub(crate) fn pins(&self) -> &std::path::Path {
+    pub(crate) fn pins(&self) -> &Path {
         &self.pins.0
+    }
+
+    /// The pin of a map or link.
+    pub(crate) fn pin(&self, name: &str) -> PathBuf {
+        let layout = format!("v{}", mc_edge_common::LAYOUT_VERSION);
+        self.pins.0.join(layout).join(name)
     }
 
     fn ctl_output(&self, args: &[&str]) -> Result<Output> {
@@ -180,6 +195,11 @@ impl World {
             );
         }
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// [`Self::ctl`] with the words of a line.
+    pub(crate) fn run(&self, line: &str) -> Result<String> {
+        self.ctl(&line.split_whitespace().collect::<Vec<_>>())
     }
 
     /// Runs mcproxyctl, which must fail; returns its exit code and what it complained.
@@ -209,6 +229,22 @@ impl World {
         let output = self.ctl_output(&[&["--json"], args].concat())?;
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("mcproxyctl --json {args:?}: {output:?}"))
+    }
+
+    /// A backend that echoes and its route on port 443, with further options. Returns a ClientHello for it.
+    pub(crate) fn echo_route(&self, name: &'static str, options: &str) -> Result<Vec<u8>> {
+        let hello = client_hello(&Ca::new()?, name, KeyExchange::Classic)?;
+        let backend = self.echo(hello.len())?;
+        self.run(&format!("route add {name} --backend {backend} {options}"))?;
+        Ok(hello)
+    }
+
+    /// The kernel maps hold what the database does.
+    pub(crate) fn verified(&self) -> Result<()> {
+        let verified = self.json_even_if_it_fails(&["maps", "verify"])?;
+        let differences = verified["differences"].as_array();
+        ensure!(differences.is_none_or(Vec::is_empty), "{verified}");
+        Ok(())
     }
 
     /// What a new connection of the client meets: "pass", "drop" (no answer) or "reset".

@@ -25,7 +25,7 @@ pub enum Exit {
     NotFound = 3,
     /// The daemon cannot be reached.
     Unavailable = 4,
-    /// Refused: permission, or a state that forbids it (exists already, full).
+    /// Refused: permission, or a state that forbids it (exists already, full, an address in use).
     Refused = 5,
 }
 
@@ -37,7 +37,7 @@ Exit codes:
   2  the command line or an input is not valid
   3  what was named does not exist
   4  the daemon cannot be reached
-  5  refused: permission, exists already, or full";
+  5  refused: permission, exists already, full, or an address that cannot be listened on";
 
 impl From<Exit> for std::process::ExitCode {
     fn from(code: Exit) -> Self {
@@ -172,11 +172,20 @@ impl Output {
 
 /// A plain table, wrapped to the terminal's width; unwrapped when stdout is not a terminal, for grep.
 pub fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    table(header, rows, io::stdout().is_terminal())
+}
+
+/// A plain table, as wide as it is.
+pub fn render_unwrapped(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    table(header, rows, false)
+}
+
+fn table(header: &[&str], rows: Vec<Vec<String>>, wrap: bool) -> String {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
         .set_header(header.to_vec());
-    if io::stdout().is_terminal() {
+    if wrap {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table.add_rows(rows);

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -68,24 +69,29 @@ impl Shutdown {
         });
     }
 
-    /// Waits for SIGTERM, SIGINT or a cancelled token, then cancels the token. Each SIGHUP calls `on_hangup`.
+    /// Tells systemd that the service is ready, then waits for SIGTERM, SIGINT or a cancelled token and cancels the
+    /// token. Each SIGHUP calls `on_hangup`, which ends when the reload has; systemd is told of both.
     ///
     /// # Errors
     /// If the signal handlers cannot be installed.
-    pub async fn wait_for_signal(&self, mut on_hangup: impl FnMut()) -> io::Result<()> {
+    pub async fn wait_for_signal(&self, mut on_hangup: impl AsyncFnMut()) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        tell_systemd(&[NotifyState::Ready]);
         loop {
             tokio::select! {
                 _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
                 _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
                 () = self.token.cancelled() => {}
                 _ = hangup.recv() => {
-                    on_hangup();
+                    reloading();
+                    on_hangup().await;
+                    tell_systemd(&[NotifyState::Ready]);
                     continue;
                 }
             }
+            tell_systemd(&[NotifyState::Stopping]);
             self.token.cancel();
             return Ok(());
         }
@@ -105,6 +111,21 @@ impl Shutdown {
             true => Ended::Panicked,
             false => Ended::Clean,
         }
+    }
+}
+
+/// For `Type=notify`; without systemd, nothing.
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, ?state, "cannot tell systemd");
+    }
+}
+
+/// The time lets systemd tell this reload from an earlier one (`Type=notify-reload`).
+fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "cannot tell systemd of the reload"),
     }
 }
 
@@ -142,7 +163,7 @@ mod tests {
     async fn a_panic_stops_the_service() {
         let shutdown = Shutdown::new();
         shutdown.spawn("broken", async { panic!("on purpose") });
-        shutdown.wait_for_signal(|| {}).await.unwrap();
+        shutdown.wait_for_signal(async || {}).await.unwrap();
         assert_eq!(shutdown.finish(LONG).await, Ended::Panicked);
     }
 

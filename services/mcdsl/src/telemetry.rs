@@ -139,27 +139,31 @@ pub async fn bind_metrics(
         .map_err(|source| TelemetryError::Bind { address, source })
 }
 
-/// Serves `/metrics` (what `render` gives, on a blocking thread: it may read kernel maps) and `/healthz` until
-/// cancelled.
+/// Serves `/metrics` (what `render` gives, on a blocking thread: it may read kernel maps; or 500 with its error) and
+/// `/healthz` until cancelled.
 ///
 /// # Errors
 /// If the listener fails for good.
-pub async fn serve_metrics(
+pub async fn serve_metrics<E: std::error::Error + Send + 'static>(
     listener: TcpListener,
-    render: impl Fn() -> String + Send + Sync + 'static,
+    render: impl Fn() -> Result<String, E> + Send + Sync + 'static,
     cancel: CancellationToken,
 ) -> io::Result<()> {
     let render = Arc::new(render);
     let metrics = move || {
         let render = Arc::clone(&render);
         async move {
-            match tokio::task::spawn_blocking(move || render()).await {
-                Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-                Err(e) => {
-                    tracing::error!(error = %e, "cannot render the metrics");
-                    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            let rendered = tokio::task::spawn_blocking(move || render()).await;
+            let reason = match rendered {
+                Ok(Ok(text)) => {
+                    return ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response();
                 }
-            }
+                Ok(Err(error)) => crate::cli::chain(&error),
+                Err(panicked) => panicked.to_string(),
+            };
+            tracing::error!(error = reason, "cannot render the metrics");
+            let answer = format!("cannot render the metrics: {reason}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, answer).into_response()
         }
     };
     // One request a connection: a deadline then never cuts a keep-alive connection at the wrong moment.
@@ -288,7 +292,7 @@ mod tests {
         let cancel = CancellationToken::new();
         let server = tokio::spawn(serve_metrics(
             listener,
-            || "x_total 1\n# EOF\n".to_owned(),
+            || io::Result::Ok("x_total 1\n# EOF\n".to_owned()),
             cancel.clone(),
         ));
         let metrics = get(address, "/metrics").await;
@@ -301,6 +305,27 @@ mod tests {
         server.await.unwrap().unwrap();
     }
 
+    #[tokio::test]
+    async fn a_failed_scrape_is_no_empty_success() {
+        type Render = fn() -> io::Result<String>;
+        let rows: [(&str, Render, &str); 2] = [
+            ("an error", || Err(io::Error::other("no map")), ": no map\n"),
+            ("a panic", || panic!("on purpose"), "panicked"),
+        ];
+        for (what, render, reason) in rows {
+            let listener = bind_metrics("127.0.0.1:0".parse().unwrap(), false)
+                .await
+                .unwrap();
+            let address = listener.local_addr().unwrap();
+            let cancel = CancellationToken::new();
+            tokio::spawn(serve_metrics(listener, render, cancel.clone()));
+            let answer = get(address, "/metrics").await;
+            assert!(answer.starts_with("HTTP/1.1 500"), "{what}: {answer}");
+            assert!(answer.contains(reason), "{what}: {answer}");
+            cancel.cancel();
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_silent_client_is_cut() {
         let listener = bind_metrics("127.0.0.1:0".parse().unwrap(), false)
@@ -308,7 +333,8 @@ mod tests {
             .unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
-        tokio::spawn(serve_metrics(listener, String::new, cancel.clone()));
+        let render = || io::Result::Ok(String::new());
+        tokio::spawn(serve_metrics(listener, render, cancel.clone()));
         let mut silent = TcpStream::connect(address).await.unwrap();
         let mut byte = [0];
         assert_eq!(silent.read(&mut byte).await.unwrap_or(0), 0);

@@ -125,7 +125,7 @@ fn show(policy: &pb::CountryPolicy, out: Output) -> Result {
     }
     let rows = policy.rules.iter().map(|r| row(r, policy.only)).collect();
     out.table(
-        &["COUNTRY", "ACTION", "PASSED", "DENIED"],
+        &["COUNTRY", "ACTION", "PASSED", "DENIED OR OBSERVED"],
         rows,
         "all countries are let in",
         &view::country_policy(policy),

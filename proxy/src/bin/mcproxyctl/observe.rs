@@ -27,6 +27,9 @@ pub(crate) struct Explain {
     /// The port that it connects to
     #[arg(long, default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+    /// The proxy that names the client in its PROXY header [default: the client connects itself]
+    #[arg(long, value_name = "PROXY")]
+    via: Option<IpAddr>,
 }
 
 impl Explain {
@@ -35,6 +38,7 @@ impl Explain {
             address: self.address.to_string(),
             sni: self.sni.clone().unwrap_or_default(),
             port: self.port.into(),
+            via: self.via.map(|v| v.to_string()).unwrap_or_default(),
         }
     }
 
@@ -70,13 +74,16 @@ impl Explain {
 }
 
 fn verdict(e: &pb::ExplainResponse) -> String {
-    let country = view::text(&e.country).map(|c| format!(" (country {c})"));
-    let reason = view::text(&e.reason).map(|r| format!(": {r}"));
+    let reason = view::text(&e.reason).map(|r| format!(" ({r})"));
+    let country = match e.country.as_str() {
+        "" => String::new(),
+        "??" => ", country unknown".to_owned(),
+        country => format!(", country {country}"),
+    };
     format!(
-        "\nverdict: {}{}{}\n",
+        "\nverdict: {}{}{country}\n",
         e.verdict,
         reason.unwrap_or_default(),
-        country.unwrap_or_default()
     )
 }
 

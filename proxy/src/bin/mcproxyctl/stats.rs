@@ -9,17 +9,18 @@ use std::{
 
 use mc_proto::mcproxy::v1 as pb;
 use mcdsl::{
-    cli::{Output, render, write_out},
+    cli::{Output, render, render_unwrapped, write_out},
     human,
 };
+use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::{
     Result,
     client::{Client, call},
-    country, parse, view,
+    parse, view,
 };
 
-/// Rows of each table while watching, the busiest first: what fits a screen.
+/// Rows of each table while watching without a terminal, the busiest first.
 const WATCHED_ROWS: usize = 15;
 /// Reading all counters of a full node takes milliseconds; oftener is load without insight.
 const MIN_INTERVAL_MS: u32 = 200;
@@ -54,7 +55,6 @@ impl Args {
             true => self.count.unwrap_or(u64::MAX),
             false => 1,
         };
-        let clear = self.watch && io::stdout().is_terminal();
         let mut ticks = tokio::time::interval(Duration::from_millis(self.interval.into()));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut before = None;
@@ -68,18 +68,43 @@ impl Args {
                     false => out.json(&view::stats(&now))?,
                 }
             } else {
-                let rows = if self.watch { WATCHED_ROWS } else { usize::MAX };
-                let text = page(&now, before.as_ref(), rows);
-                let head = match before {
-                    _ if clear => CLEAR,
-                    Some(_) => "\n",
-                    None => "",
+                let fit = if self.watch { watched() } else { Fit::All };
+                let text = page(&now, before.as_ref(), fit);
+                let head = match (fit, &before) {
+                    (Fit::Screen { .. }, _) => CLEAR,
+                    (_, Some(_)) => "\n",
+                    (_, None) => "",
                 };
                 write_out(&format!("{head}{text}"))?;
             }
             before = Some(now);
         }
         Ok(())
+    }
+}
+
+/// How much of the page is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fit {
+    /// All of it.
+    All,
+    /// So many rows of each table.
+    Rows(usize),
+    /// What a terminal of this size holds, nothing wrapped.
+    Screen { columns: usize, lines: usize },
+}
+
+/// The terminal as it is now; it may be resized between two looks.
+fn watched() -> Fit {
+    let stdout = io::stdout();
+    let size = stdout.is_terminal().then(|| terminal_size_of(&stdout));
+    match size.flatten() {
+        Some((Width(columns), Height(lines))) => Fit::Screen {
+            columns: columns.into(),
+            // The last is the cursor's.
+            lines: usize::from(lines).saturating_sub(1),
+        },
+        None => Fit::Rows(WATCHED_ROWS),
     }
 }
 
@@ -129,41 +154,91 @@ fn index<'a, T, K: Eq + Hash>(
 /// A row and how busy it is.
 type Ranked = (f64, Vec<String>);
 
-/// A titled table, the busiest first if not all fit.
-fn section(title: &str, header: &[&str], mut rows: Vec<Ranked>, limit: usize) -> String {
-    if rows.is_empty() {
-        return String::new();
+/// A titled table.
+struct Section {
+    title: &'static str,
+    header: &'static [&'static str],
+    rows: Vec<Ranked>,
+}
+
+/// Lines of a section besides its rows: title, header, how many are hidden, an empty one.
+const FRAME: usize = 4;
+
+impl Section {
+    /// The busiest rows if not all fit.
+    fn text(mut self, limit: usize, render: fn(&[&str], Vec<Vec<String>>) -> String) -> String {
+        let hidden = self.rows.len().saturating_sub(limit);
+        if hidden > 0 {
+            self.rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+            self.rows.truncate(limit);
+        }
+        let rows = self.rows.into_iter().map(|(_, row)| row).collect();
+        let more = match hidden {
+            0 => String::new(),
+            n => format!("… and {n} more\n"),
+        };
+        format!("{}\n{}\n{more}\n", self.title, render(self.header, rows))
     }
-    let hidden = rows.len().saturating_sub(limit);
-    if hidden > 0 {
-        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-        rows.truncate(limit);
+}
+
+/// How many rows of each section fit `lines`: dealt out one by one, so that a long table leaves room for the short ones.
+fn deal(sections: &[Section], lines: usize) -> Vec<usize> {
+    let mut left = lines.saturating_sub(sections.len() * FRAME);
+    let mut limits = vec![0; sections.len()];
+    loop {
+        let before = left;
+        for (limit, section) in limits.iter_mut().zip(sections) {
+            if left > 0 && *limit < section.rows.len() {
+                *limit += 1;
+                left -= 1;
+            }
+        }
+        if left == before {
+            return limits;
+        }
     }
-    let rows = rows.into_iter().map(|(_, row)| row).collect();
-    let more = match hidden {
-        0 => String::new(),
-        n => format!("… and {n} more\n"),
-    };
-    format!("{title}\n{}\n{more}\n", render(header, rows))
 }
 
 /// Everything as text.
-pub(crate) fn page(now: &pb::Stats, before: Option<&pb::Stats>, limit: usize) -> String {
+pub(crate) fn page(now: &pb::Stats, before: Option<&pb::Stats>, fit: Fit) -> String {
     let rates = Rates::new(now, before);
-    let text = [
-        routes(now, before, &rates, limit),
-        rules(now, before, &rates, limit),
-        verdicts(now, before, &rates, limit),
-        countries(now, limit),
-        denied(now, before, &rates, limit),
+    let mut sections = vec![
+        routes(now, before, &rates),
+        errors(now, before, &rates),
+        rules(now, before, &rates),
+        verdicts(now, before, &rates),
+        countries(now),
+        denied(now, before, &rates),
     ];
-    match text.concat() {
-        text if text.is_empty() => "no routes, no rules, no traffic\n".to_owned(),
-        text => format!("{}\n", text.trim_end()),
+    sections.retain(|s| !s.rows.is_empty());
+    if sections.is_empty() {
+        return "no routes, no rules, no traffic\n".to_owned();
+    }
+    let limits = match fit {
+        Fit::All => vec![usize::MAX; sections.len()],
+        Fit::Rows(rows) => vec![rows; sections.len()],
+        Fit::Screen { lines, .. } => deal(&sections, lines),
+    };
+    let render = match fit {
+        Fit::Screen { .. } => render_unwrapped,
+        _ => render,
+    };
+    let texts = sections.into_iter().zip(limits);
+    let text: String = texts.map(|(s, limit)| s.text(limit, render)).collect();
+    let text = format!("{}\n", text.trim_end());
+    match fit {
+        Fit::Screen { columns, lines } => cut(&text, columns, lines),
+        _ => text,
     }
 }
 
-fn routes(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates, limit: usize) -> String {
+fn cut(text: &str, columns: usize, lines: usize) -> String {
+    let lines = text.lines().take(lines);
+    let cut = lines.map(|line| line.chars().take(columns).chain(['\n']).collect::<String>());
+    cut.collect()
+}
+
+fn routes(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section {
     let old = index(before.map(|b| &*b.routes), |r| {
         (r.port, r.hostname.as_str())
     });
@@ -188,23 +263,59 @@ fn routes(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates, limit: usi
         let busy = received.unwrap_or(0.0) + sent.unwrap_or(0.0) + connections.unwrap_or(0.0);
         (busy, row)
     });
-    let header = [
-        "HOSTNAME",
-        "PORT",
-        "ACTIVE",
-        "CONNECTIONS",
-        "/S",
-        "IN",
-        "IN/S",
-        "OUT",
-        "OUT/S",
-        "ERRORS",
-        "ENGINE",
-    ];
-    section("routes", &header, rows.collect(), limit)
+    Section {
+        title: "routes",
+        header: &[
+            "HOSTNAME",
+            "PORT",
+            "ACTIVE",
+            "CONNECTIONS",
+            "/S",
+            "IN",
+            "IN/S",
+            "OUT",
+            "OUT/S",
+            "ERRORS",
+            "ENGINE",
+        ],
+        rows: rows.collect(),
+    }
 }
 
-fn rules(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates, limit: usize) -> String {
+/// Why connections of routes ended, the clean ends apart.
+fn errors(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section {
+    let each = |stats| {
+        let stats: &pb::Stats = stats;
+        stats
+            .routes
+            .iter()
+            .flat_map(|r| r.reasons.iter().map(move |e| (r, e)))
+    };
+    let old: HashMap<_, _> = before
+        .into_iter()
+        .flat_map(each)
+        .map(|(r, e)| ((r.port, &*r.hostname, &*e.reason), e.connections))
+        .collect();
+    let rows = each(now).map(|(r, e)| {
+        let key = (r.port, &*r.hostname, &*e.reason);
+        let rate = rates.of(e.connections, old.get(&key).copied());
+        let row = vec![
+            r.hostname.clone(),
+            r.port.to_string(),
+            e.reason.clone(),
+            e.connections.to_string(),
+            per_second(rate),
+        ];
+        (rate.unwrap_or(0.0), row)
+    });
+    Section {
+        title: "errors of routes",
+        header: &["HOSTNAME", "PORT", "REASON", "CONNECTIONS", "/S"],
+        rows: rows.collect(),
+    }
+}
+
+fn rules(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section {
     let old = index(before.map(|b| &*b.rules), |r| (r.kind, r.cidr.as_str()));
     let rows = now.rules.iter().map(|r| {
         let old = old.get(&(r.kind, r.cidr.as_str()));
@@ -219,11 +330,14 @@ fn rules(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates, limit: usiz
         ];
         (rate.unwrap_or(0.0), row)
     });
-    let header = ["KIND", "ADDRESS", "ACTION", "PACKETS", "/S", "BYTES"];
-    section("rules", &header, rows.collect(), limit)
+    Section {
+        title: "rules",
+        header: &["KIND", "ADDRESS", "ACTION", "PACKETS", "/S", "BYTES"],
+        rows: rows.collect(),
+    }
 }
 
-fn verdicts(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates, limit: usize) -> String {
+fn verdicts(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section {
     let old = index(before.map(|b| &*b.verdicts), |v| {
         (v.verdict.as_str(), v.reason.as_str())
     });
@@ -239,18 +353,31 @@ fn verdicts(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates, limit: u
         ];
         (rate.unwrap_or(0.0), row)
     });
-    let header = ["VERDICT", "REASON", "PACKETS", "/S", "BYTES"];
-    section("firewall", &header, rows.collect(), limit)
+    Section {
+        title: "firewall",
+        header: &["VERDICT", "REASON", "PACKETS", "/S", "BYTES"],
+        rows: rows.collect(),
+    }
 }
 
-fn countries(now: &pb::Stats, limit: usize) -> String {
+fn countries(now: &pb::Stats) -> Section {
     let rows = now.countries.iter();
-    let rows = rows.map(|c| ((c.passed + c.denied) as f64, country::row(c, false)));
-    let header = ["COUNTRY", "ACTION", "PASSED", "DENIED"];
-    section("countries", &header, rows.collect(), limit)
+    let rows = rows.map(|c| {
+        let row = vec![
+            c.country.clone(),
+            c.passed.to_string(),
+            c.denied.to_string(),
+        ];
+        ((c.passed + c.denied) as f64, row)
+    });
+    Section {
+        title: "countries",
+        header: &["COUNTRY", "PASSED", "DENIED OR OBSERVED"],
+        rows: rows.collect(),
+    }
 }
 
-fn denied(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates, limit: usize) -> String {
+fn denied(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section {
     let old = index(before.map(|b| &*b.denied), |d| d.reason.as_str());
     let rows = now.denied.iter().map(|d| {
         let old = old.get(d.reason.as_str());
@@ -262,6 +389,9 @@ fn denied(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates, limit: usi
         ];
         (rate.unwrap_or(0.0), row)
     });
-    let header = ["REASON", "CONNECTIONS", "/S"];
-    section("denied after the firewall", &header, rows.collect(), limit)
+    Section {
+        title: "denied after the firewall",
+        header: &["REASON", "CONNECTIONS", "/S"],
+        rows: rows.collect(),
+    }
 }

@@ -236,6 +236,10 @@ fn bad_input_is_refused_with_what_would_be_right() {
         ("listener add 443", "0.0.0.0:443"),
         ("route add example.org", "--backend"),
         (
+            "route add * --backend 10.0.0.2:1",
+            "no route takes every name",
+        ),
+        (
             "route add example.org --backend example.net:443",
             "names are not resolved",
         ),
@@ -503,7 +507,7 @@ fn stats_show_change_per_second() {
         ..Default::default()
     };
     let cells = |now: &pb::Stats, before: Option<&pb::Stats>| -> Vec<String> {
-        let page = stats::page(now, before, usize::MAX);
+        let page = stats::page(now, before, stats::Fit::All);
         let row = page.lines().find(|l| l.starts_with("a.example")).unwrap();
         row.split("  ")
             .map(str::trim)
@@ -538,7 +542,7 @@ fn watching_shows_the_busiest() {
             .collect(),
         ..Default::default()
     };
-    let page = stats::page(&look(2_000, 2), Some(&look(1_000, 1)), 2);
+    let page = stats::page(&look(2_000, 2), Some(&look(1_000, 1)), stats::Fit::Rows(2));
     assert!(
         page.contains("192.0.2.49/32") && page.contains("192.0.2.48/32"),
         "{page}"
@@ -547,6 +551,41 @@ fn watching_shows_the_busiest() {
         !page.contains("192.0.2.47/32") && page.contains("… and 48 more"),
         "{page}"
     );
+}
+
+#[test]
+fn watching_fits_the_terminal() {
+    let reason = |reason: &str| pb::ReasonStats {
+        reason: reason.into(),
+        connections: 3,
+    };
+    let route = |n| pb::RouteStats {
+        port: 443,
+        hostname: format!("a-rather-long-name-{n}.example.org"),
+        engine: "copy".into(),
+        reasons: vec![reason("backend_refused"), reason("idle_timeout")],
+        ..Default::default()
+    };
+    let now = pb::Stats {
+        routes: (0..30).map(route).collect(),
+        denied: vec![reason("unknown_sni")],
+        ..Default::default()
+    };
+    for (columns, lines) in [(80, 23), (200, 50), (20, 8), (1, 1), (300, 1000)] {
+        let page = stats::page(&now, None, stats::Fit::Screen { columns, lines });
+        assert!(page.lines().count() <= lines, "{columns}x{lines}:\n{page}");
+        let widest = page.lines().map(|l| l.chars().count()).max();
+        assert!(widest <= Some(columns), "{columns}x{lines}:\n{page}");
+    }
+    let lines = 23;
+    let page = stats::page(&now, None, stats::Fit::Screen { columns: 80, lines });
+    assert!(page.lines().count() >= 20, "it is filled:\n{page}");
+    for section in ["routes", "errors of routes", "denied after the firewall"] {
+        assert!(page.lines().any(|l| l == section), "{section}:\n{page}");
+    }
+    assert!(page.contains("unknown_sni"), "{page}");
+    let whole = stats::page(&now, None, stats::Fit::All);
+    assert_eq!(whole.matches("backend_refused").count(), 30, "{whole}");
 }
 
 #[test]

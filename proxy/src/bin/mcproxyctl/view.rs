@@ -209,6 +209,8 @@ pub(crate) fn stats(s: &pb::Stats) -> Value {
             "bytes_from_client": r.bytes_from_client,
             "bytes_to_client": r.bytes_to_client,
             "errors": r.errors,
+            "reasons": r.reasons.iter().map(|e| (e.reason.clone(), e.connections.into()))
+                .collect::<serde_json::Map<_, _>>(),
             "engine": r.engine,
         })),
         "rules": list(&s.rules, rule),

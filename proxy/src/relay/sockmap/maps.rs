@@ -3,7 +3,10 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use aya::{
@@ -21,6 +24,8 @@ pub(super) struct Tables {
     hashes: Mutex<Hashes>,
     flows: HashMap<MapData, u64, Flow>,
     credits: Mutex<HashMap<MapData, u64, Credit>>,
+    /// Pairs that live. Counting keys in the kernel would hold up new connections.
+    pairs: AtomicU64,
 }
 
 struct Hashes {
@@ -63,7 +68,13 @@ impl Tables {
             }),
             flows: aya::maps::Map::HashMap(data).try_into()?,
             credits: Mutex::new(credits),
+            pairs: AtomicU64::new(0),
         })
+    }
+
+    /// Sockets entered, by userland's count.
+    pub(super) fn entered(&self) -> u64 {
+        2 * self.pairs.load(Relaxed)
     }
 
     pub(super) fn sockets(&self) -> usize {
@@ -131,6 +142,7 @@ impl Pair {
             base: (queued(client)?, queued(backend)?),
             tables,
         };
+        pair.tables.pairs.fetch_add(1, Relaxed);
         {
             let mut hashes = lock(&pair.tables.hashes);
             let mut credits = lock(&pair.tables.credits);
@@ -170,6 +182,7 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
+        self.tables.pairs.fetch_sub(1, Relaxed);
         let mut hashes = lock(&self.tables.hashes);
         let mut credits = lock(&self.tables.credits);
         for cookie in [self.client, self.backend] {
