@@ -9,6 +9,7 @@ mod compile;
 mod maps;
 mod policy;
 mod prefix;
+mod state;
 mod trace;
 mod twin;
 
@@ -21,13 +22,10 @@ use std::{
 
 use aya::maps::MapError;
 use compile::Compiled;
-use ipnet::IpNet;
 use maps::Maps;
-use mc_edge_common::firewall::{
-    Config, CountryActions, Filter6Row, GUARDED_WORDS, HostEntry, Rate, action,
-};
-
-use policy::{Part, Policies};
+use mc_edge_common::firewall::{Config, CountryActions, GUARDED_WORDS, Rate, action};
+use policy::Part;
+use state::{State, keep_expiries, refused, touch};
 
 pub use compile::action_code;
 pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
@@ -37,7 +35,7 @@ pub use twin::Admission;
 
 use crate::{
     kernel::{Kernel, KernelError},
-    spec::{RateLimit, RateLimits, Rule, RuleKind},
+    spec::{RateLimit, RateLimits, Rule},
 };
 
 /// A failure of the firewall.
@@ -101,17 +99,6 @@ pub struct Difference {
 
 /// The country of an address as the GeoIP tables say; 0 = unknown.
 pub type CountryOf = Arc<dyn Fn(IpAddr) -> u8 + Send + Sync>;
-
-struct State {
-    maps: Maps,
-    rules: BTreeMap<u32, Rule>,
-    compiled: Compiled,
-    /// What was set last; until then, what a former daemon left.
-    policies: Policies,
-    /// Parts of them that a former daemon left.
-    inherited: BTreeSet<Part>,
-    guarded: BTreeSet<u16>,
-}
 
 /// The firewall. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -232,28 +219,6 @@ impl Firewall {
             state.maps.reset_rule(id)?;
         }
         Ok(())
-    }
-
-    /// Takes bans out that ended before `now`, and returns their ids. The program ignores them from their last
-    /// nanosecond on; this frees their entries.
-    ///
-    /// # Errors
-    /// As [`Self::apply`].
-    pub fn expire(&self, now: SystemTime) -> Result<Vec<u32>, FirewallError> {
-        let over: Vec<u32> = self
-            .lock()
-            .rules
-            .values()
-            .filter(|r| r.kind == RuleKind::Ban && r.expires.is_some_and(|end| end <= now))
-            .map(|r| r.id)
-            .collect();
-        self.apply(
-            &over
-                .iter()
-                .map(|id| Change::Remove(*id))
-                .collect::<Vec<_>>(),
-        )?;
-        Ok(over)
     }
 
     /// Sets the action of every country index.
@@ -433,111 +398,5 @@ impl Firewall {
             address,
             port,
         )
-    }
-}
-
-/// A stored rule that cannot be in force.
-fn refused(rule: &Rule, error: &FirewallError) -> Difference {
-    tracing::error!(
-        rule = rule.id,
-        cidr = %rule.cidr,
-        error = mcdsl::cli::chain(error),
-        "a stored rule is not in force; remove it and add it as it should be"
-    );
-    Difference {
-        map: "RULES",
-        key: format!("rule {} {} {}", rule.id, rule.kind.name(), rule.cidr),
-        kind: DifferenceKind::Missing,
-        detail: error.to_string(),
-    }
-}
-
-fn touch(rows: &mut BTreeSet<u16>, rule: &Rule) {
-    let prefix = compile::prefix(rule.cidr);
-    let host = prefix.1 == 32 && rule.kind != RuleKind::Allow;
-    if matches!(rule.cidr, IpNet::V4(_)) && !host {
-        rows.extend(compile::rows_of(prefix));
-    }
-}
-
-/// How far apart the kernel's end of a ban and the database's may be: what rounding and conversion between the clocks
-/// make of it, in ns.
-const SAME_END: u64 = 2_000_000_000;
-
-/// Ends of bans that stand in the kernel hold if they are the database's but for the conversion.
-fn keep_expiries<K: Ord>(next: &mut BTreeMap<K, HostEntry>, kernel: &BTreeMap<K, HostEntry>) {
-    for (key, entry) in next {
-        if let Some(old) = kernel.get(key)
-            && old.ban_rule == entry.ban_rule
-            && old.ban_expires.abs_diff(entry.ban_expires) <= SAME_END
-        {
-            entry.ban_expires = old.ban_expires;
-        }
-    }
-}
-
-impl State {
-    /// Writes the difference to `next`: prefilter bits of both, tries and hosts, then the bits of `next` only.
-    fn write(&mut self, next: Compiled, rows: &BTreeSet<u16>) -> Result<(), FirewallError> {
-        let (before, after) = (self.compiled.short6(), next.short6());
-        self.set_short((before.0 || after.0, before.1 || after.1))?;
-        for row in rows {
-            let (old, mut new) = (self.compiled.row4(*row), next.row4(*row));
-            for i in 0..4 {
-                new.block[i] |= old.block[i];
-                new.allow[i] |= old.allow[i];
-            }
-            self.maps.set_row4(*row, &new)?;
-        }
-        let six = self.compiled.v6 != next.v6 || rows.len() > usize::from(u16::MAX);
-        let (old6, new6) = (self.compiled.rows6(), next.rows6());
-        if six {
-            self.maps.set_rows6(&new6, |row, new| {
-                let old = old6.get(&row).copied().unwrap_or_default();
-                Filter6Row {
-                    block: new.block | old.block,
-                    allow: new.allow | old.allow,
-                }
-            })?;
-        }
-        self.maps.apply(&self.compiled, &next)?;
-        for row in rows {
-            self.maps.set_row4(*row, &next.row4(*row))?;
-        }
-        if six {
-            self.maps.set_rows6(&new6, |_, new| new)?;
-        }
-        self.set_short(after)?;
-        self.compiled = next;
-        Ok(())
-    }
-
-    fn set_short(&mut self, (block, allow): (bool, bool)) -> Result<(), FirewallError> {
-        let mut config = self.policies.config;
-        (config.short_block, config.short_allow) = (u8::from(block), u8::from(allow));
-        if config != self.policies.config {
-            self.maps.set_config(&config)?;
-            self.policies.config = config;
-        }
-        Ok(())
-    }
-
-    /// Sets a part of the policies, in the kernel first. What a former daemon left there is told if it differs.
-    fn set(&mut self, part: Part, edit: impl FnOnce(&mut Policies)) -> Result<(), FirewallError> {
-        let mut next = self.policies.clone();
-        edit(&mut next);
-        if self.inherited.remove(&part) {
-            for difference in next.compare(&self.policies) {
-                tracing::warn!(
-                    map = difference.map,
-                    key = difference.key,
-                    detail = difference.detail,
-                    "a kernel map differed from what is to be in force; it is rewritten"
-                );
-            }
-        }
-        self.maps.set_policies(&next)?;
-        self.policies = next;
-        Ok(())
     }
 }
