@@ -1,0 +1,133 @@
+//! What stands in the maps: many rules, comparison and repair, the twin beside them.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use mc_proxy::{
+    firewall::{Change, Firewall},
+    kernel::Kernel,
+    spec::{Action, Rule, RuleKind},
+};
+
+use crate::{Bench, DROP, PASS, packet::*, rule};
+
+#[test]
+fn ten_thousand_prefixes_and_overlaps() {
+    let mut bench = Bench::new();
+    let cidr = |i: u32| {
+        format!(
+            "{}/28",
+            std::net::Ipv4Addr::from_bits(0x2000_0000 + i * 4096)
+        )
+    };
+    let mut rules: Vec<_> = (0..10_000)
+        .map(|i| rule(16 + i, RuleKind::Block, &cidr(i), Action::Drop))
+        .collect();
+    bench.set(&rules);
+    for i in (0..10_000u32).step_by(997) {
+        let inside = std::net::Ipv4Addr::from_bits(0x2000_0000 + i * 4096 + 3).to_string();
+        let outside = std::net::Ipv4Addr::from_bits(0x2000_0000 + i * 4096 + 16).to_string();
+        assert_eq!(bench.verdict(&syn4(&inside, 443)), DROP, "{inside}");
+        assert_eq!(bench.verdict(&syn4(&outside, 443)), PASS, "{outside}");
+    }
+    let wide = rule(20_000, RuleKind::Block, "32.0.0.0/8", Action::Drop);
+    bench.set(std::slice::from_ref(&wide));
+    assert_eq!(bench.verdict(&syn4("32.255.1.1", 443)), DROP, "by the /8");
+    bench.firewall.apply(&[Change::Remove(20_000)]).unwrap();
+    assert_eq!(
+        bench.verdict(&syn4("32.255.1.1", 443)),
+        PASS,
+        "the /8 is gone"
+    );
+    assert_eq!(
+        bench.verdict(&syn4("32.0.0.3", 443)),
+        DROP,
+        "the /28 within it is not"
+    );
+    assert!(bench.firewall.reconcile(&rules, false).unwrap().is_empty());
+    let lost = rules.pop().unwrap();
+    let found = bench.firewall.reconcile(&rules, true).unwrap();
+    assert!(found.iter().any(|d| d.map == "BLOCK4"), "{found:?}");
+    assert!(
+        bench.firewall.reconcile(&rules, false).unwrap().is_empty(),
+        "repaired"
+    );
+    let first = lost.cidr.network().to_string();
+    assert_eq!(bench.verdict(&syn4(&first, 443)), PASS);
+}
+
+#[test]
+fn a_rule_that_no_map_can_hold_is_told_and_keeps_no_other_out() {
+    let mut bench = Bench::new();
+    let rules = [
+        rule(16, RuleKind::Block, "::ffff:192.0.2.0/120", Action::Drop),
+        rule(17, RuleKind::Block, "198.51.100.0/24", Action::Drop),
+    ];
+    let found = bench.firewall.reconcile(&rules, true).unwrap();
+    assert!(found.iter().any(|d| d.key.contains("rule 16")), "{found:?}");
+    assert_eq!(bench.verdict(&syn4("198.51.100.1", 443)), DROP);
+    let found = bench.firewall.reconcile(&rules, false).unwrap();
+    assert_eq!(found.len(), 1, "only the bad rule remains: {found:?}");
+}
+
+#[test]
+fn policies_are_compared_and_repaired() {
+    let mut bench = Bench::new();
+    bench.firewall.set_countries([0; 256]).unwrap();
+    // Another writer to the same maps.
+    let mut kernel = Kernel::open(&bench.pins).unwrap();
+    let other = Firewall::open(&mut kernel, Arc::new(|_| 0)).unwrap();
+    other.set_countries([1; 256]).unwrap();
+    other.set_config(0, 7).unwrap();
+    other.set_guarded(&[444], &[]).unwrap();
+    let found = bench.firewall.reconcile(&[], false).unwrap();
+    for map in ["COUNTRY_POLICY", "CONFIG", "GUARDED"] {
+        assert!(found.iter().any(|d| d.map == map), "{map}: {found:?}");
+        assert!(!bench.firewall.dump(Some(map)).unwrap().is_empty(), "{map}");
+    }
+    assert_eq!(bench.verdict(&syn4("203.0.113.9", 444)), DROP);
+    bench.firewall.reconcile(&[], true).unwrap();
+    assert_eq!(bench.verdict(&syn4("203.0.113.9", 444)), PASS);
+    assert_eq!(bench.firewall.reconcile(&[], false).unwrap(), []);
+}
+
+#[test]
+fn a_ban_that_ends_at_another_time_is_a_difference() {
+    let bench = Bench::new();
+    let end = SystemTime::now() + Duration::from_secs(600);
+    let ban = |cidr: &str, end| Rule {
+        expires: Some(end),
+        ..rule(16, RuleKind::Ban, cidr, Action::Drop)
+    };
+    for cidr in ["203.0.113.2/32", "2001:db8:b::/64"] {
+        bench.firewall.reconcile(&[ban(cidr, end)], true).unwrap();
+        for (description, shift, differences) in [
+            ("the same", 0, 0),
+            ("rounded", 1, 0),
+            ("another end", 100, 1),
+        ] {
+            let moved = ban(cidr, end + Duration::from_secs(shift));
+            let found = bench.firewall.reconcile(&[moved], false).unwrap();
+            assert_eq!(found.len(), differences, "{cidr} {description}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_port_behind_a_proxy_is_judged_by_the_header_only() {
+    let mut bench = Bench::new();
+    bench.firewall.set_guarded(&[443], &[8443]).unwrap();
+    bench.firewall.set_countries([1; 256]).unwrap();
+    let client = "203.0.113.9";
+    for (port, in_kernel) in [(443, DROP), (8443, PASS)] {
+        assert_eq!(bench.verdict(&syn4(client, port)), in_kernel, "{port}");
+        let twin = bench.firewall.admit(client.parse().unwrap(), port);
+        assert_eq!(
+            twin.decision.rule,
+            mc_edge_common::firewall::rule::COUNTRY,
+            "{port}"
+        );
+    }
+}
