@@ -466,13 +466,16 @@ impl Maps {
     }
 
     /// Forgets the sources that rules out of force have observed: their ids will be other rules'.
-    pub(super) fn forget_samples(&mut self, rules: &[u32]) -> Result<(), FirewallError> {
+    pub(super) fn forget_samples(
+        &mut self,
+        forgotten: impl Fn(u32) -> bool,
+    ) -> Result<(), FirewallError> {
         let keys: Vec<_> = self
             .samples
             .keys()
             .collect::<Result<_, _>>()
             .or_else(|e| at("SAMPLES", Err(e)))?;
-        for key in keys.iter().filter(|key| rules.contains(&key.rule)) {
+        for key in keys.iter().filter(|key| forgotten(key.rule)) {
             gone("SAMPLES", self.samples.remove(key))?;
         }
         Ok(())

@@ -20,12 +20,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use aya::maps::MapError;
-use compile::Compiled;
 use maps::Maps;
 use mc_edge_common::firewall::{Config, CountryActions, GUARDED_WORDS, Rate, action};
 use policy::Part;
-use state::{State, keep_expiries, refused, touch};
+use state::State;
 
 pub use compile::action_code;
 pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
@@ -104,6 +104,8 @@ pub type CountryOf = Arc<dyn Fn(IpAddr) -> u8 + Send + Sync>;
 #[derive(Clone)]
 pub struct Firewall {
     state: Arc<Mutex<State>>,
+    /// What the twin judges by: [`Self::admit`] does not wait for those who hold `state` for long.
+    in_force: Arc<ArcSwap<twin::Snapshot>>,
     twin: Arc<twin::Rates>,
     country: CountryOf,
 }
@@ -162,12 +164,13 @@ impl Firewall {
         let state = State {
             maps,
             rules: BTreeMap::new(),
-            compiled: Compiled::default(),
+            compiled: Arc::default(),
             policies,
             inherited: inherited.into_iter().collect(),
             guarded: BTreeSet::new(),
         };
         Ok(Self {
+            in_force: Arc::new(ArcSwap::from_pointee(state.snapshot())),
             state: Arc::new(Mutex::new(state)),
             twin: Arc::default(),
             country,
@@ -177,6 +180,17 @@ impl Firewall {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while locked leaves maps that `reconcile` compares anyway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is in force; then the twin judges by it, as far as the kernel took it.
+    fn change<T>(
+        &self,
+        edit: impl FnOnce(&mut State) -> Result<T, FirewallError>,
+    ) -> Result<T, FirewallError> {
+        let mut state = self.lock();
+        let result = edit(&mut state);
+        self.in_force.store(Arc::new(state.snapshot()));
+        result
     }
 
     /// Applies changes of rules, in order, as one batch.
@@ -189,36 +203,7 @@ impl Firewall {
                 compile::check(rule)?;
             }
         }
-        let mut state = self.lock();
-        let mut next = state.compiled.clone();
-        let mut rows = BTreeSet::new();
-        let mut gone = Vec::new();
-        for change in changes {
-            let id = match change {
-                Change::Set(rule) => rule.id,
-                Change::Remove(id) => *id,
-            };
-            if let Some(old) = state.rules.remove(&id) {
-                next.apply(&old, false, 0);
-                touch(&mut rows, &old);
-                if matches!(change, Change::Remove(_)) {
-                    gone.push(id);
-                }
-            }
-            if let Change::Set(rule) = change {
-                next.apply(rule, true, expires(rule));
-                touch(&mut rows, rule);
-                state.rules.insert(id, rule.clone());
-            }
-        }
-        state.write(next, &rows)?;
-        if !gone.is_empty() {
-            state.maps.forget_samples(&gone)?;
-        }
-        for id in gone {
-            state.maps.reset_rule(id)?;
-        }
-        Ok(())
+        self.change(|state| state.apply(changes))
     }
 
     /// Sets the action of every country index.
@@ -226,8 +211,10 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_countries(&self, actions: [u8; 256]) -> Result<(), FirewallError> {
-        self.lock().set(Part::Countries, |policies| {
-            policies.countries = CountryActions { actions };
+        self.change(|state| {
+            state.set(Part::Countries, |policies| {
+                policies.countries = CountryActions { actions };
+            })
         })
     }
 
@@ -236,9 +223,11 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_rates(&self, limits: &RateLimits) -> Result<(), FirewallError> {
-        self.lock().set(Part::Rates, |policies| {
-            policies.config.connections = rate(limits.connections);
-            policies.config.packets = rate(limits.packets);
+        self.change(|state| {
+            state.set(Part::Rates, |policies| {
+                policies.config.connections = rate(limits.connections);
+                policies.config.packets = rate(limits.packets);
+            })
         })?;
         self.twin.set(limits);
         Ok(())
@@ -250,9 +239,11 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_config(&self, unparsed: u8, log_every: u32) -> Result<(), FirewallError> {
-        self.lock().set(Part::Settings, |policies| {
-            policies.config.unparsed = unparsed;
-            policies.config.log_every = log_every;
+        self.change(|state| {
+            state.set(Part::Settings, |policies| {
+                policies.config.unparsed = unparsed;
+                policies.config.log_every = log_every;
+            })
         })
     }
 
@@ -262,12 +253,13 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_guarded(&self, ports: &[u16], behind_proxy: &[u16]) -> Result<(), FirewallError> {
-        let mut state = self.lock();
-        state.set(Part::Guarded, |policies| {
-            policies.guarded = policy::bitmap(ports, GUARDED_WORDS as usize);
-        })?;
-        state.guarded = ports.iter().chain(behind_proxy).copied().collect();
-        Ok(())
+        self.change(|state| {
+            state.set(Part::Guarded, |policies| {
+                policies.guarded = policy::bitmap(ports, GUARDED_WORDS as usize);
+            })?;
+            state.guarded = ports.iter().chain(behind_proxy).copied().collect();
+            Ok(())
+        })
     }
 
     /// Compares the kernel maps with the rules and with the policies last set; `repair` makes the kernel right. At start: the rules of the store
@@ -281,41 +273,11 @@ impl Firewall {
         rules: &[Rule],
         repair: bool,
     ) -> Result<Vec<Difference>, FirewallError> {
-        let mut differences = Vec::new();
-        let mut next = Compiled::default();
-        let mut wanted = BTreeMap::new();
-        for rule in rules {
-            if let Err(error) = compile::check(rule) {
-                differences.push(refused(rule, &error));
-                continue;
-            }
-            next.apply(rule, true, expires(rule));
-            wanted.insert(rule.id, rule.clone());
-        }
-        let mut state = self.lock();
-        let mut kernel = state.maps.read()?;
-        keep_expiries(&mut next.hosts4, &kernel.hosts4);
-        keep_expiries(&mut next.hosts6, &kernel.hosts6);
-        differences.extend(maps::compare(&next, &kernel));
-        differences.extend(state.maps.compare_filters(&next)?);
-        let have = state.maps.policies()?;
-        let mut policies = state.policies.clone();
-        let (block, allow) = next.short6();
-        policies.config.short_block = u8::from(block);
-        policies.config.short_allow = u8::from(allow);
-        differences.extend(policies.compare(&have));
         if repair {
-            // The flags of the tries are `write`'s, in its order.
-            policies.config.short_block = have.config.short_block;
-            policies.config.short_allow = have.config.short_allow;
-            state.maps.set_policies(&policies)?;
-            state.policies = policies;
-            let rows: BTreeSet<u16> = (0..=u16::MAX).collect();
-            std::mem::swap(&mut state.compiled, &mut kernel);
-            state.rules = wanted;
-            state.write(next, &rows)?;
+            self.change(|state| state.reconcile(rules, true))
+        } else {
+            self.lock().reconcile(rules, false)
         }
-        Ok(differences)
     }
 
     /// Counters of the rules that counted anything, by id.
@@ -387,12 +349,8 @@ impl Firewall {
     /// Judges a client known only by its PROXY header, by the same rules.
     #[must_use]
     pub fn admit(&self, address: IpAddr, port: u16) -> Admission {
-        let state = self.lock();
         twin::admit(
-            &state.compiled,
-            &state.policies.config,
-            &state.policies.countries,
-            &state.guarded,
+            &self.in_force.load(),
             &self.twin,
             &self.country,
             address,

@@ -1,15 +1,20 @@
 //! What is in force, and the order in which it is changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use mc_edge_common::firewall::{Filter6Row, HostEntry};
 
 use super::{
-    Difference, DifferenceKind, FirewallError,
+    Change, Difference, DifferenceKind, FirewallError,
     compile::{self, Compiled},
-    maps::Maps,
+    expires,
+    maps::{self, Maps},
     policy::{Part, Policies},
+    twin::Snapshot,
 };
 use crate::spec::{Rule, RuleKind};
 
@@ -17,15 +22,99 @@ use crate::spec::{Rule, RuleKind};
 pub(super) struct State {
     pub(super) maps: Maps,
     pub(super) rules: BTreeMap<u32, Rule>,
-    pub(super) compiled: Compiled,
+    /// Shared with the twin's snapshot.
+    pub(super) compiled: Arc<Compiled>,
     /// What was set last; until then, what a former daemon left.
     pub(super) policies: Policies,
     /// Parts of them that a former daemon left.
     pub(super) inherited: BTreeSet<Part>,
+    /// What the twin judges by country and rate.
     pub(super) guarded: BTreeSet<u16>,
 }
 
 impl State {
+    /// What the twin is to judge by.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            compiled: Arc::clone(&self.compiled),
+            config: self.policies.config,
+            countries: self.policies.countries,
+            guarded: self.guarded.clone(),
+        }
+    }
+
+    /// Applies changes that were checked.
+    pub(super) fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
+        let mut next = Compiled::clone(&self.compiled);
+        let mut rows = BTreeSet::new();
+        let mut gone = BTreeSet::new();
+        for change in changes {
+            let id = match change {
+                Change::Set(rule) => rule.id,
+                Change::Remove(id) => *id,
+            };
+            if let Some(old) = self.rules.remove(&id) {
+                next.apply(&old, false, 0);
+                touch(&mut rows, &old);
+                if matches!(change, Change::Remove(_)) {
+                    gone.insert(id);
+                }
+            }
+            if let Change::Set(rule) = change {
+                next.apply(rule, true, expires(rule));
+                touch(&mut rows, rule);
+                self.rules.insert(id, rule.clone());
+            }
+        }
+        self.write(next, &rows)?;
+        if !gone.is_empty() {
+            self.maps.forget_samples(|id| gone.contains(&id))?;
+        }
+        gone.into_iter().try_for_each(|id| self.maps.reset_rule(id))
+    }
+
+    /// Compares the kernel maps with the rules and the policies last set; `repair` makes the kernel right.
+    pub(super) fn reconcile(
+        &mut self,
+        rules: &[Rule],
+        repair: bool,
+    ) -> Result<Vec<Difference>, FirewallError> {
+        let mut differences = Vec::new();
+        let mut next = Compiled::default();
+        let mut wanted = BTreeMap::new();
+        for rule in rules {
+            if let Err(error) = compile::check(rule) {
+                differences.push(refused(rule, &error));
+                continue;
+            }
+            next.apply(rule, true, expires(rule));
+            wanted.insert(rule.id, rule.clone());
+        }
+        let kernel = self.maps.read()?;
+        keep_expiries(&mut next.hosts4, &kernel.hosts4);
+        keep_expiries(&mut next.hosts6, &kernel.hosts6);
+        differences.extend(maps::compare(&next, &kernel));
+        differences.extend(self.maps.compare_filters(&next)?);
+        let have = self.maps.policies()?;
+        let mut policies = self.policies.clone();
+        let (block, allow) = next.short6();
+        policies.config.short_block = u8::from(block);
+        policies.config.short_allow = u8::from(allow);
+        differences.extend(policies.compare(&have));
+        if repair {
+            // The flags of the tries are `write`'s, in its order.
+            policies.config.short_block = have.config.short_block;
+            policies.config.short_allow = have.config.short_allow;
+            self.maps.set_policies(&policies)?;
+            self.policies = policies;
+            self.compiled = Arc::new(kernel);
+            self.rules = wanted;
+            let rows: BTreeSet<u16> = (0..=u16::MAX).collect();
+            self.write(next, &rows)?;
+        }
+        Ok(differences)
+    }
+
     /// Writes the difference to `next`: prefilter bits of both, tries and hosts, then the bits of `next` only.
     pub(super) fn write(
         &mut self,
@@ -61,7 +150,7 @@ impl State {
             self.maps.set_rows6(&new6, |_, new| new)?;
         }
         self.set_short(after)?;
-        self.compiled = next;
+        self.compiled = Arc::new(next);
         Ok(())
     }
 
@@ -100,7 +189,7 @@ impl State {
 }
 
 /// A stored rule that cannot be in force.
-pub(super) fn refused(rule: &Rule, error: &FirewallError) -> Difference {
+fn refused(rule: &Rule, error: &FirewallError) -> Difference {
     tracing::error!(
         rule = rule.id,
         cidr = %rule.cidr,
@@ -116,7 +205,7 @@ pub(super) fn refused(rule: &Rule, error: &FirewallError) -> Difference {
 }
 
 /// The prefilter rows that a rule concerns.
-pub(super) fn touch(rows: &mut BTreeSet<u16>, rule: &Rule) {
+fn touch(rows: &mut BTreeSet<u16>, rule: &Rule) {
     let prefix = compile::prefix(rule.cidr);
     let host = prefix.1 == 32 && rule.kind != RuleKind::Allow;
     if matches!(rule.cidr, IpNet::V4(_)) && !host {
@@ -129,10 +218,7 @@ pub(super) fn touch(rows: &mut BTreeSet<u16>, rule: &Rule) {
 const SAME_END: u64 = 2_000_000_000;
 
 /// Ends of bans that stand in the kernel hold if they are the database's but for the conversion.
-pub(super) fn keep_expiries<K: Ord>(
-    next: &mut BTreeMap<K, HostEntry>,
-    kernel: &BTreeMap<K, HostEntry>,
-) {
+fn keep_expiries<K: Ord>(next: &mut BTreeMap<K, HostEntry>, kernel: &BTreeMap<K, HostEntry>) {
     for (key, entry) in next {
         if let Some(old) = kernel.get(key)
             && old.ban_rule == entry.ban_rule

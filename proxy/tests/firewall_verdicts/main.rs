@@ -16,7 +16,7 @@ use std::{
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use mc_proxy::{
-    firewall::{Change, Firewall},
+    firewall::{Change, CountryOf, Firewall},
     kernel::{self, Kernel},
     spec::{Action, Rule, RuleKind},
 };
@@ -34,11 +34,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_country(Arc::new(|_| 0))
+    }
+
+    fn with_country(country: CountryOf) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let pins = PathBuf::from(format!("/sys/fs/bpf/mc-test-{}-{n}", std::process::id()));
         let mut kernel = Kernel::open(&pins).unwrap();
-        let firewall = Firewall::open(&mut kernel, Arc::new(|_| 0)).unwrap();
+        let firewall = Firewall::open(&mut kernel, country).unwrap();
         firewall.set_guarded(&[443], &[]).unwrap();
         Self {
             kernel,

@@ -1,7 +1,9 @@
 //! What stands in the maps: many rules, comparison and repair, the twin beside them.
 
 use std::{
-    sync::Arc,
+    net::IpAddr,
+    sync::{Arc, Mutex, mpsc},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -130,4 +132,33 @@ fn a_port_behind_a_proxy_is_judged_by_the_header_only() {
             "{port}"
         );
     }
+}
+
+#[test]
+fn the_twin_judges_while_the_maps_are_read() {
+    let reading: IpAddr = "203.0.113.1".parse().unwrap();
+    let (entered, has_entered) = mpsc::channel();
+    let (leave, may_leave) = mpsc::channel::<()>();
+    let may_leave = Mutex::new(may_leave);
+    // `explain` asks for the country in the middle of its work.
+    let bench = Bench::with_country(Arc::new(move |address| {
+        if address == reading {
+            entered.send(()).unwrap();
+            let _ = may_leave.lock().unwrap().recv();
+        }
+        0
+    }));
+    bench.set(&[rule(16, RuleKind::Block, "192.0.2.0/24", Action::Drop)]);
+    let (explains, admits) = (bench.firewall.clone(), bench.firewall.clone());
+    let explains = thread::spawn(move || explains.explain(reading, 443).map(drop));
+    has_entered.recv().unwrap();
+    let (answer, answered) = mpsc::channel();
+    let admits = thread::spawn(move || {
+        let _ = answer.send(admits.admit("192.0.2.1".parse().unwrap(), 443));
+    });
+    let answer = answered.recv_timeout(mc_testkit::DEADLINE);
+    drop(leave);
+    explains.join().unwrap().unwrap();
+    admits.join().unwrap();
+    assert_eq!(answer.expect("not behind the reader").decision.rule, 16);
 }
