@@ -59,13 +59,21 @@ pub(super) fn prefix(cidr: IpNet) -> Prefix {
     }
 }
 
+/// Whether the rule is part of a host's entry and not of a trie.
+pub(super) fn is_host(rule: &Rule) -> bool {
+    let full = match rule.cidr {
+        IpNet::V4(_) => 32,
+        IpNet::V6(_) => 64,
+    };
+    rule.kind != RuleKind::Allow && rule.cidr.prefix_len() == full
+}
+
 impl Compiled {
     /// Puts a rule in (`present`) or takes it out. `expires` is the ban's end in ktime.
     pub(super) fn apply(&mut self, rule: &Rule, present: bool, expires: u64) {
         let (bits, length) = prefix(rule.cidr);
         let v4 = matches!(rule.cidr, IpNet::V4(_));
-        let host = if v4 { length == 32 } else { length == 64 };
-        if rule.kind != RuleKind::Allow && host {
+        if is_host(rule) {
             let edit = |entry: &mut HostEntry| edit_host(entry, rule, present, expires);
             if v4 {
                 update(&mut self.hosts4, bits as u32, edit);
@@ -98,6 +106,30 @@ impl Compiled {
         }
     }
 
+    /// Whether this very rule stands here, whatever its action.
+    pub(super) fn holds(&self, rule: &Rule) -> bool {
+        let (bits, length) = prefix(rule.cidr);
+        let v4 = matches!(rule.cidr, IpNet::V4(_));
+        if is_host(rule) {
+            let entry = if v4 {
+                self.hosts4.get(&(bits as u32))
+            } else {
+                self.hosts6.get(&((bits >> 64) as u64))
+            };
+            let id = |e: &HostEntry| match rule.kind {
+                RuleKind::Ban => e.ban_rule,
+                _ => e.block_rule,
+            };
+            return entry.is_some_and(|entry| id(entry) == rule.id);
+        }
+        let tries = if v4 { &self.v4 } else { &self.v6 };
+        let trie = match rule.kind {
+            RuleKind::Allow => &tries.allow,
+            _ => &tries.block,
+        };
+        trie.get(&(bits, length)).is_some_and(|e| e.rule == rule.id)
+    }
+
     /// Sets `longer` of a /64's entry.
     fn mark_longer(&mut self, high: u64) {
         if let Some(entry) = self.hosts6.get_mut(&high) {
@@ -120,15 +152,15 @@ impl Compiled {
         }
     }
 
-    /// The prefilter row `row`; `concerned` are the /32 that hash to it.
+    /// The IPv6 prefilter's rows that are not empty.
     pub(super) fn rows6(&self) -> BTreeMap<u32, Filter6Row> {
         let mut rows = BTreeMap::<u32, Filter6Row>::new();
-        for (bits, length) in self.v6.block.keys().filter(|(_, l)| *l >= 32) {
-            let (row, bit) = bit_of(*bits, *length);
+        for (bits, _) in self.v6.block.keys().filter(|(_, l)| *l >= 32) {
+            let (row, bit) = filter6_bit((bits >> 96) as u32);
             rows.entry(row).or_default().block |= 1 << bit;
         }
-        for (bits, length) in self.v6.allow.keys().filter(|(_, l)| *l >= 32) {
-            let (row, bit) = bit_of(*bits, *length);
+        for (bits, _) in self.v6.allow.keys().filter(|(_, l)| *l >= 32) {
+            let (row, bit) = filter6_bit((bits >> 96) as u32);
             rows.entry(row).or_default().allow |= 1 << bit;
         }
         rows
@@ -150,10 +182,6 @@ impl Compiled {
             .flat_map(|p| rows_of(*p))
             .collect()
     }
-}
-
-fn bit_of(bits: u128, _length: u8) -> (u32, u32) {
-    filter6_bit((bits >> 96) as u32)
 }
 
 /// The /16s that an IPv4 prefix concerns.

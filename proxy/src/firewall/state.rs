@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
 use ipnet::IpNet;
-use mc_edge_common::firewall::{Filter6Row, HostEntry};
+use mc_edge_common::firewall::{Filter6Row, HostEntry, rule};
 
 use super::{
     Change, Difference, DifferenceKind, FirewallError,
@@ -16,7 +17,7 @@ use super::{
     policy::{Part, Policies},
     twin::Snapshot,
 };
-use crate::spec::{Rule, RuleKind};
+use crate::spec::Rule;
 
 /// The maps, and what is to stand in them.
 pub(super) struct State {
@@ -66,7 +67,7 @@ impl State {
                 self.rules.insert(id, rule.clone());
             }
         }
-        self.write(next, &rows)?;
+        self.write(next, &rows, false)?;
         if !gone.is_empty() {
             self.maps.forget_samples(|id| gone.contains(&id))?;
         }
@@ -94,7 +95,11 @@ impl State {
         keep_expiries(&mut next.hosts4, &kernel.hosts4);
         keep_expiries(&mut next.hosts6, &kernel.hosts6);
         differences.extend(maps::compare(&next, &kernel));
-        differences.extend(self.maps.compare_filters(&next)?);
+        let (wrong4, wrong6) = (self.maps.wrong_rows4(&next)?, self.maps.wrong_rows6(&next)?);
+        let row4 = |row| format!("{}/16", Ipv4Addr::from_bits(u32::from(row) << 16));
+        differences.extend(maps::show_rows("FILTER4", &wrong4, row4));
+        let row6 = |row| format!("row {row}");
+        differences.extend(maps::show_rows("FILTER6", &wrong6, row6));
         let have = self.maps.policies()?;
         let mut policies = self.policies.clone();
         let (block, allow) = next.short6();
@@ -107,19 +112,34 @@ impl State {
             policies.config.short_allow = have.config.short_allow;
             self.maps.set_policies(&policies)?;
             self.policies = policies;
+            let mut rows = kernel.rows4_of();
+            rows.extend(next.rows4_of());
+            rows.extend(wrong4.iter().map(|(row, ..)| row));
+            let same = wanted.values().filter(|rule| kernel.holds(rule));
+            let kept: BTreeSet<u32> = same.map(|rule| rule.id).collect();
             self.compiled = Arc::new(kernel);
             self.rules = wanted;
-            let rows: BTreeSet<u16> = (0..=u16::MAX).collect();
-            self.write(next, &rows)?;
+            self.write(next, &rows, !wrong6.is_empty())?;
+            self.forget_all_but(&kept)?;
         }
         Ok(differences)
     }
 
-    /// Writes the difference to `next`: prefilter bits of both, tries and hosts, then the bits of `next` only.
-    pub(super) fn write(
+    /// Resets what the ids of all other rules counted: of rules that a daemon took out of the database and, killed, not
+    /// out of the kernel, so that another has the id now, or will.
+    fn forget_all_but(&mut self, kept: &BTreeSet<u32>) -> Result<(), FirewallError> {
+        self.maps
+            .forget_samples(|id| id >= rule::FIRST && !kept.contains(&id))?;
+        self.maps.reset_rules_but(kept)
+    }
+
+    /// Writes the difference to `next`: prefilter bits of both, tries and hosts, then the bits of `next` only. `rows` of the
+    /// IPv4 prefilter; of the IPv6 one all, if the tries differ or the prefilter does (`six`).
+    fn write(
         &mut self,
         next: Compiled,
         rows: &BTreeSet<u16>,
+        six: bool,
     ) -> Result<(), FirewallError> {
         let (before, after) = (self.compiled.short6(), next.short6());
         self.set_short((before.0 || after.0, before.1 || after.1))?;
@@ -131,7 +151,7 @@ impl State {
             }
             self.maps.set_row4(*row, &new)?;
         }
-        let six = self.compiled.v6 != next.v6 || rows.len() > usize::from(u16::MAX);
+        let six = six || self.compiled.v6 != next.v6;
         let (old6, new6) = (self.compiled.rows6(), next.rows6());
         if six {
             self.maps.set_rows6(&new6, |row, new| {
@@ -206,10 +226,8 @@ fn refused(rule: &Rule, error: &FirewallError) -> Difference {
 
 /// The prefilter rows that a rule concerns.
 fn touch(rows: &mut BTreeSet<u16>, rule: &Rule) {
-    let prefix = compile::prefix(rule.cidr);
-    let host = prefix.1 == 32 && rule.kind != RuleKind::Allow;
-    if matches!(rule.cidr, IpNet::V4(_)) && !host {
-        rows.extend(compile::rows_of(prefix));
+    if matches!(rule.cidr, IpNet::V4(_)) && !compile::is_host(rule) {
+        rows.extend(compile::rows_of(compile::prefix(rule.cidr)));
     }
 }
 

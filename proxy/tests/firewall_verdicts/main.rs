@@ -14,7 +14,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::{
+    maps::{Map, MapData, MapError},
+    programs::{TestRun as _, TestRunOptions},
+};
+use mc_edge_common::LAYOUT_VERSION;
 use mc_proxy::{
     firewall::{Change, CountryOf, Firewall},
     kernel::{self, Kernel},
@@ -49,6 +53,13 @@ impl Bench {
             firewall,
             pins,
         }
+    }
+
+    /// One of its maps, behind its back.
+    fn pinned<M: TryFrom<Map, Error = MapError>>(&self, name: &str) -> M {
+        let pin = self.pins.join(format!("v{LAYOUT_VERSION}")).join(name);
+        let map = Map::from_map_data(MapData::from_pin(pin).unwrap()).unwrap();
+        M::try_from(map).unwrap()
     }
 
     fn run(&mut self, packet: &[u8]) -> (u32, Vec<u8>) {

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aya::maps::Array;
+use mc_edge_common::firewall::{Filter4Row, Filter6Row, filter6_bit};
 use mc_proxy::{
     firewall::{Change, Firewall},
     kernel::Kernel,
@@ -161,4 +163,86 @@ fn the_twin_judges_while_the_maps_are_read() {
     explains.join().unwrap().unwrap();
     admits.join().unwrap();
     assert_eq!(answer.expect("not behind the reader").decision.rule, 16);
+}
+
+#[test]
+fn a_reused_id_starts_at_zero() {
+    let mut bench = Bench::new();
+    let observed = |id, cidr| rule(id, RuleKind::Block, cidr, Action::Observe);
+    let (a, b) = ("192.0.2.0/24", "198.51.100.0/24");
+    for (description, stored, kept) in [
+        ("an ordinary restart", observed(16, a), true),
+        (
+            "another action",
+            rule(16, RuleKind::Block, a, Action::Reset),
+            true,
+        ),
+        ("the id is another prefix's", observed(16, b), false),
+        (
+            "the id is another kind's",
+            rule(16, RuleKind::Allow, a, Action::Drop),
+            false,
+        ),
+        ("the rule has another id", observed(17, a), false),
+        ("the rule is gone", observed(17, b), false),
+    ] {
+        bench.firewall.reconcile(&[observed(16, a)], true).unwrap();
+        bench.verdict(&syn4("192.0.2.1", 443));
+        // The next daemon.
+        let mut kernel = Kernel::open(&bench.pins).unwrap();
+        let next = Firewall::open(&mut kernel, Arc::new(|_| 0)).unwrap();
+        next.reconcile(std::slice::from_ref(&stored), true).unwrap();
+        // Whoever gets the id now.
+        next.apply(&[Change::Set(Rule { id: 16, ..stored })])
+            .unwrap();
+        let counters = next.rule_counters().unwrap();
+        let packets = counters.iter().find(|(id, _)| *id == 16).unwrap().1.packets;
+        assert_eq!(packets, u64::from(kept), "{description}");
+        let samples = next.samples().unwrap();
+        assert_eq!(
+            samples.len(),
+            usize::from(kept),
+            "{description}: {samples:?}"
+        );
+        next.apply(&[Change::Remove(16)]).unwrap();
+        next.reconcile(&[], true).unwrap();
+    }
+}
+
+#[test]
+fn a_prefilter_that_hides_a_rule_is_told_and_repaired() {
+    let mut bench = Bench::new();
+    let rules = [
+        rule(16, RuleKind::Block, "192.0.2.0/24", Action::Drop),
+        rule(17, RuleKind::Block, "2001:db8:b::/48", Action::Drop),
+    ];
+    bench.set(&rules);
+    let packets = [syn4("192.0.2.1", 443), syn6("2001:db8:b::1")];
+    let mut filter4: Array<_, Filter4Row> = bench.pinned("FILTER4");
+    let mut filter6: Array<_, Filter6Row> = bench.pinned("FILTER6");
+    let row6 = filter6_bit(0x2001_0db8).0;
+    filter4.set(0xc000, Filter4Row::default(), 0).unwrap();
+    filter6.set(row6, Filter6Row::default(), 0).unwrap();
+    for packet in &packets {
+        assert_eq!(bench.verdict(packet), PASS, "hidden");
+    }
+    // A bit too many costs a lookup only, but is not what should be there either.
+    let stray = Filter4Row {
+        block: [1; 4],
+        ..Filter4Row::default()
+    };
+    filter4.set(7, stray, 0).unwrap();
+    let found = bench.firewall.reconcile(&rules, true).unwrap();
+    let keys: Vec<_> = found.iter().map(|d| (d.map, d.key.as_str())).collect();
+    let row6 = format!("row {row6}");
+    let want = [
+        ("FILTER4", "0.7.0.0/16"),
+        ("FILTER4", "192.0.0.0/16"),
+        ("FILTER6", &row6),
+    ];
+    assert_eq!(keys, want);
+    for packet in &packets {
+        assert_eq!(bench.verdict(packet), DROP, "repaired");
+    }
+    assert_eq!(bench.firewall.reconcile(&rules, false).unwrap(), []);
 }
