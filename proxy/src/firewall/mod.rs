@@ -29,7 +29,7 @@ use state::State;
 
 pub use compile::action_code;
 pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
-pub use prefix::{PrefixError, check_prefix, source};
+pub use prefix::{PrefixError, check_prefix, judged, source};
 pub use trace::{Step, Trace};
 pub use twin::Admission;
 

@@ -22,7 +22,7 @@ use super::{
     CountryOf,
     compile::{Compiled, Prefix},
     ktime,
-    prefix::source,
+    prefix::{judged, source},
 };
 use crate::spec::{RateLimit, RateLimits};
 
@@ -187,7 +187,7 @@ pub(super) fn admit(
     address: IpAddr,
     port: u16,
 ) -> Admission {
-    let country = country(address.to_canonical());
+    let country = country(judged(address));
     let tables = Twin {
         in_force,
         rates,

@@ -1,7 +1,10 @@
 //! The XDP program's verdicts, through BPF_PROG_TEST_RUN, and the maps behind them.
 
+mod generate;
 mod maps;
+mod model;
 mod packet;
+mod property;
 mod verdicts;
 
 use std::{
