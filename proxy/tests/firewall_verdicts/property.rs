@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Policies; each gets some dozens of packets.
-const CASES: u32 = 256;
+const CASES: u32 = 512;
 
 /// The program and its maps, rewritten for each case.
 struct Fixture {
