@@ -129,6 +129,20 @@ fn bit4(words: &[u64; 4], address: u32) -> bool {
     words[(bit >> 6) as usize & 3] >> (bit & 63) & 1 != 0
 }
 
+// Functions of their own: LLVM would merge both calls of the helper into one, and where the verifier sees one call for two maps
+// it leaves the indirect call in place of the map's own lookup. That cost every packet 10 ns of 33.
+#[inline(never)]
+fn host4(address: u32) -> Option<&'static HostEntry> {
+    // SAFETY: not preallocated, so the entry outlives the program (RCU) and is replaced whole.
+    HOSTS4.get_ptr(address).map(|entry| unsafe { &*entry })
+}
+
+#[inline(never)]
+fn host6(high: u64) -> Option<&'static HostEntry> {
+    // SAFETY: as above.
+    HOSTS6.get_ptr(high).map(|entry| unsafe { &*entry })
+}
+
 impl Tables for Maps<'_> {
     #[inline(always)]
     fn config(&self) -> &Config {
@@ -138,11 +152,10 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn host(&self, source: Source) -> HostEntry {
         let entry = match source {
-            Source::V4(address) => HOSTS4.get_ptr(address),
-            Source::V6(high, _) => HOSTS6.get_ptr(high),
+            Source::V4(address) => host4(address),
+            Source::V6(high, _) => host6(high),
         };
-        // SAFETY: not preallocated, so the entry outlives the program (RCU) and is replaced whole.
-        entry.map_or_else(HostEntry::default, |entry| unsafe { *entry })
+        entry.copied().unwrap_or_default()
     }
 
     #[inline(always)]
