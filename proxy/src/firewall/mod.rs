@@ -35,7 +35,7 @@ pub use twin::Admission;
 
 use crate::{
     kernel::{Kernel, KernelError},
-    spec::{RateLimit, RateLimits, Rule},
+    spec::{FIRST_RULE_ID, RateLimit, RateLimits, Rule},
 };
 
 /// A failure of the firewall.
@@ -280,17 +280,24 @@ impl Firewall {
         }
     }
 
-    /// Counters of the rules that counted anything, by id.
+    /// Counters of the built-in rules, then of those in force, by id.
     ///
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn rule_counters(&self) -> Result<Vec<(u32, Count)>, FirewallError> {
         let state = self.lock();
-        let built_in = 1..crate::spec::FIRST_RULE_ID;
-        built_in
-            .chain(state.rules.keys().copied())
-            .map(|id| Ok((id, state.maps.rule_counter(id)?)))
-            .collect()
+        let mut built_in: BTreeMap<u32, Count> = (1..FIRST_RULE_ID)
+            .map(|id| (id, Count::default()))
+            .collect();
+        for counted in state.maps.verdict_counters()? {
+            if let Some(count) = built_in.get_mut(&counted.reason.built_in()) {
+                count.packets += counted.count.packets;
+                count.bytes += counted.count.bytes;
+            }
+        }
+        let own = state.rules.keys();
+        let own = own.map(|id| Ok((*id, state.maps.rule_counter(*id)?)));
+        built_in.into_iter().map(Ok).chain(own).collect()
     }
 
     /// Counters by verdict and reason.

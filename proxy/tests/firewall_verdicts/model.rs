@@ -90,9 +90,6 @@ impl<'a> Model<'a> {
             _ => verdict,
         };
         self.count(verdict, reason, id);
-        if reason == Reason::Ban {
-            *self.counts.rules.entry(rule::BAN).or_default() += 1;
-        }
         (verdict, reason)
     }
 
@@ -101,6 +98,9 @@ impl<'a> Model<'a> {
         *self.counts.verdicts.entry(slot).or_default() += 1;
         if id != rule::NONE {
             *self.counts.rules.entry(id).or_default() += 1;
+        }
+        if reason == Reason::Ban {
+            *self.counts.rules.entry(rule::BAN).or_default() += 1;
         }
     }
 

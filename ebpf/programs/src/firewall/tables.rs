@@ -13,7 +13,7 @@ use mc_edge_common::{
         COUNTRIES, Config, Counter, CountryActions, CountryCounter, FILTER4_ROWS, FILTER6_ROWS,
         Filter4Row, Filter6Row, GUARDED_WORDS, HostEntry, MAX_HOSTS, MAX_PREFIXES, MAX_RATES,
         MAX_RULES, MAX_SAMPLES, PrefixEntry, Reason, Sample, SampleKey, VERDICT_SLOTS, Verdict,
-        filter6_bit, verdict_slot,
+        filter6_bit, rule, verdict_slot,
     },
 };
 
@@ -59,7 +59,7 @@ static RATE_CONNS: LruHashMap<u64, u64> = LruHashMap::pinned(MAX_RATES, 0);
 /// Source -> theoretical arrival time, packets.
 #[map]
 static RATE_PACKETS: LruHashMap<u64, u64> = LruHashMap::pinned(MAX_RATES, 0);
-/// By rule id.
+/// By id of the operator's rules.
 #[map]
 static RULE_COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(MAX_RULES, 0);
 /// By [`verdict_slot`].
@@ -105,9 +105,12 @@ pub(super) fn count_verdict(verdict: Verdict, reason: Reason, bytes: u32) {
     count(VERDICTS.get_ptr_mut(verdict_slot(verdict, reason)), bytes);
 }
 
+/// Built-in rules are counted by their reasons.
 #[inline(always)]
-pub(super) fn count_rule(rule: u32, bytes: u32) {
-    count(RULE_COUNTERS.get_ptr_mut(rule), bytes);
+pub(super) fn count_rule(id: u32, bytes: u32) {
+    if id >= rule::FIRST {
+        count(RULE_COUNTERS.get_ptr_mut(id), bytes);
+    }
 }
 
 /// The maps as [`Tables`].
