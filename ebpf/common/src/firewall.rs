@@ -198,7 +198,7 @@ pub const fn verdict_slot(verdict: Verdict, reason: Reason) -> u32 {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HostEntry {
-    /// `CLOCK_MONOTONIC`, ns; the ban ends then.
+    /// `CLOCK_MONOTONIC`, ns; the ban ends then, or with the tick.
     pub ban_expires: u64,
     /// The ban's rule.
     pub ban_rule: u32,
@@ -262,7 +262,7 @@ pub const fn filter6_bit(prefix: u32) -> (u32, u32) {
 pub struct Rate {
     /// ns between events; 0 = no limit.
     pub interval: u64,
-    /// ns that a source may be ahead: interval × (burst − 1).
+    /// ns that a source may be ahead: interval × (burst − 1), and a tick of the clock.
     pub tolerance: u64,
     /// One of [`action`].
     pub action: u8,

@@ -100,21 +100,32 @@ fn policies_are_compared_and_repaired() {
 #[test]
 fn a_ban_that_ends_at_another_time_is_a_difference() {
     let bench = Bench::new();
-    let end = SystemTime::now() + Duration::from_secs(600);
+    let now = SystemTime::now();
     let ban = |cidr: &str, end| Rule {
         expires: Some(end),
         ..rule(16, RuleKind::Ban, cidr, Action::Drop)
     };
-    for cidr in ["203.0.113.2/32", "2001:db8:b::/64"] {
+    let ends = [
+        ("to come", now + Duration::from_secs(600)),
+        ("over, and not yet swept", now - Duration::from_secs(20)),
+    ];
+    for (cidr, (which, end)) in ["203.0.113.2/32", "2001:db8:b::/64"]
+        .into_iter()
+        .flat_map(|cidr| ends.map(|end| (cidr, end)))
+    {
         bench.firewall.reconcile(&[ban(cidr, end)], true).unwrap();
         for (description, shift, differences) in [
             ("the same", 0, 0),
             ("rounded", 1, 0),
-            ("another end", 100, 1),
+            ("another end", 10, 1),
         ] {
             let moved = ban(cidr, end + Duration::from_secs(shift));
             let found = bench.firewall.reconcile(&[moved], false).unwrap();
-            assert_eq!(found.len(), differences, "{cidr} {description}: {found:?}");
+            assert_eq!(
+                found.len(),
+                differences,
+                "{cidr} {which} {description}: {found:?}"
+            );
         }
     }
 }
