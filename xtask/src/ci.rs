@@ -12,11 +12,14 @@ use crate::{
     test,
 };
 
+/// Built by another compiler, or with other flags.
+const OWN_WORKSPACES: [&str; 2] = ["ebpf/programs/Cargo.toml", "proxy/fuzz/Cargo.toml"];
+
 pub(crate) fn ci() -> Result<()> {
     setup::ensure(&[Need::Build, Need::Run, Need::Fuzz])?;
     run(&mut cargo(["fmt", "--all", "--check"]))?;
-    // Workspaces of their own; with --all they would drag ours in.
-    for manifest in ["ebpf/programs/Cargo.toml", "proxy/fuzz/Cargo.toml"] {
+    // With --all they would drag ours in.
+    for manifest in OWN_WORKSPACES {
         run(&mut cargo(["fmt", "--manifest-path", manifest, "--check"]))?;
     }
     dependency_rules()?;
@@ -28,9 +31,23 @@ pub(crate) fn ci() -> Result<()> {
         "-D",
         "warnings",
     ]))?;
+    for manifest in OWN_WORKSPACES {
+        clippy(manifest)?;
+    }
     deny()?;
     ebpf::build()?;
     test::test()
+}
+
+/// Lints a workspace of its own, as if for this machine: clippy cannot read the `core` of the compiler that builds for BPF. In
+/// release, whose `panic = "abort"` a program without `std` needs.
+fn clippy(manifest: &str) -> Result<()> {
+    let mut command = cargo(["clippy", "--release", "--manifest-path", manifest]);
+    command
+        .arg("--target-dir")
+        .arg(crate::target_dir().join("clippy"))
+        .args(["--", "-D", "warnings"]);
+    run(&mut command)
 }
 
 /// Licences, bans and sources; the advisories would need a download.

@@ -13,6 +13,8 @@ use crate::{
 
 /// Seconds for each fuzz target: finds what breaks at once; long runs are for a person to start.
 const FUZZ_SECONDS: u32 = 5;
+/// The largest single allocation, MiB: inputs are of some KiB, and a GeoIP table of a few MiB more than 16.
+const FUZZ_ALLOCATION_MIB: u32 = 64;
 
 /// All tests, doc tests, fuzz targets, the demo.
 pub(crate) fn test() -> Result<()> {
@@ -87,6 +89,7 @@ fn fuzz(target: &str) -> Result<()> {
         .arg("--");
     command
         .arg(format!("-max_total_time={FUZZ_SECONDS}"))
+        .arg(format!("-malloc_limit_mb={FUZZ_ALLOCATION_MIB}"))
         .arg("-verbosity=0");
     // cargo-fuzz passes -Z flags; the toolchain is the workspace's.
     run(command.env("RUSTC_BOOTSTRAP", "1"))

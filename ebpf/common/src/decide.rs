@@ -122,7 +122,7 @@ pub trait Tables {
     fn blocked(&self, source: Source) -> Option<PrefixEntry>;
     /// The longest allowing prefix.
     fn allowed(&self, source: Source) -> Option<PrefixEntry>;
-    /// `CLOCK_MONOTONIC`, ns.
+    /// `CLOCK_MONOTONIC`, ns, at most a tick old.
     fn now(&self) -> u64;
     /// Country and rate rules judge this port.
     fn guarded(&self, port: u32) -> bool;

@@ -154,6 +154,33 @@ reasons! {
     OverlappingFragment = 17 "overlapping-fragment",
 }
 
+impl Reason {
+    /// The built-in rule that this is the reason of, or [`rule::NONE`]: what it counted is what its reasons counted.
+    #[must_use]
+    pub const fn built_in(self) -> u32 {
+        match self {
+            Self::Ban => rule::BAN,
+            Self::Country => rule::COUNTRY,
+            Self::RateConnections => rule::RATE_CONNECTIONS,
+            Self::RatePackets => rule::RATE_PACKETS,
+            Self::Truncated
+            | Self::TooManyTags
+            | Self::BadHeader
+            | Self::UnknownExtension
+            | Self::TooManyExtensions
+            | Self::TinyFragment
+            | Self::OverlappingFragment => rule::UNPARSED,
+            Self::NotIp
+            | Self::Established
+            | Self::NeighbourDiscovery
+            | Self::Unguarded
+            | Self::NoMatch
+            | Self::Allow
+            | Self::Block => rule::NONE,
+        }
+    }
+}
+
 /// Slots of one verdict's counters: fixed, with room for more reasons, so that a new one moves no counter of a pinned map.
 pub const REASON_STRIDE: u32 = 32;
 const _: () = assert!(Reason::ALL.len() <= REASON_STRIDE as usize);
@@ -171,7 +198,7 @@ pub const fn verdict_slot(verdict: Verdict, reason: Reason) -> u32 {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HostEntry {
-    /// `CLOCK_MONOTONIC`, ns; the ban ends then.
+    /// `CLOCK_MONOTONIC`, ns; the ban ends then, or with the tick.
     pub ban_expires: u64,
     /// The ban's rule.
     pub ban_rule: u32,
@@ -235,7 +262,7 @@ pub const fn filter6_bit(prefix: u32) -> (u32, u32) {
 pub struct Rate {
     /// ns between events; 0 = no limit.
     pub interval: u64,
-    /// ns that a source may be ahead: interval × (burst − 1).
+    /// ns that a source may be ahead: interval × (burst − 1), and a tick of the clock.
     pub tolerance: u64,
     /// One of [`action`].
     pub action: u8,

@@ -66,12 +66,7 @@ fn finish(
     source: Source,
 ) -> u32 {
     tables::count_verdict(decision.verdict, decision.reason, length);
-    if decision.rule != rule::NONE {
-        tables::count_rule(decision.rule, length);
-    }
-    if matches!(decision.reason, Reason::Ban) {
-        tables::count_rule(rule::BAN, length);
-    }
+    tables::count_rule(decision.rule, length);
     match decision.verdict {
         Verdict::Pass | Verdict::Observe => xdp_action::XDP_PASS,
         Verdict::Drop => {

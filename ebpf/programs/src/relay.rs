@@ -41,7 +41,7 @@ static RELAY_CREDITS: HashMap<u64, Credit> =
 pub fn relay(ctx: SkBuffContext) -> u32 {
     // SAFETY: the context is the program's own.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let Some(flow) = RELAY_FLOWS.get_ptr_mut(&cookie) else {
+    let Some(flow) = RELAY_FLOWS.get_ptr_mut(cookie) else {
         return sk_action::SK_PASS;
     };
     // SAFETY: the entry outlives the program run (RCU), and the socket's lock makes this its only writer.
@@ -57,7 +57,7 @@ pub fn relay(ctx: SkBuffContext) -> u32 {
         return sk_action::SK_DROP;
     }
     // SAFETY: userland replaces the entry as a whole; an old one stays readable for this run.
-    if let Some(credit) = unsafe { RELAY_CREDITS.get(&cookie) } {
+    if let Some(credit) = unsafe { RELAY_CREDITS.get(cookie) } {
         let resumed = flow.paused == 0 || credit.resume_at == flow.passed;
         let charged = flow.charged + len + SKB_CHARGE;
         if resumed

@@ -11,6 +11,14 @@ pub mod proxy_protocol;
 #[path = "../../src/spec/mod.rs"]
 pub mod spec;
 
+/// From an .mmdb file to a table's rows.
+#[path = "../../src/geoip"]
+pub mod geoip {
+    pub mod countries;
+    pub mod reader;
+    pub mod table;
+}
+
 /// Of the firewall, what the configuration asks.
 #[path = "../../src/firewall/prefix.rs"]
 pub mod firewall;

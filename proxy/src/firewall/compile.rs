@@ -59,13 +59,21 @@ pub(super) fn prefix(cidr: IpNet) -> Prefix {
     }
 }
 
+/// Whether the rule is part of a host's entry and not of a trie.
+pub(super) fn is_host(rule: &Rule) -> bool {
+    let full = match rule.cidr {
+        IpNet::V4(_) => 32,
+        IpNet::V6(_) => 64,
+    };
+    rule.kind != RuleKind::Allow && rule.cidr.prefix_len() == full
+}
+
 impl Compiled {
     /// Puts a rule in (`present`) or takes it out. `expires` is the ban's end in ktime.
     pub(super) fn apply(&mut self, rule: &Rule, present: bool, expires: u64) {
         let (bits, length) = prefix(rule.cidr);
         let v4 = matches!(rule.cidr, IpNet::V4(_));
-        let host = if v4 { length == 32 } else { length == 64 };
-        if rule.kind != RuleKind::Allow && host {
+        if is_host(rule) {
             let edit = |entry: &mut HostEntry| edit_host(entry, rule, present, expires);
             if v4 {
                 update(&mut self.hosts4, bits as u32, edit);
@@ -98,6 +106,30 @@ impl Compiled {
         }
     }
 
+    /// Whether this very rule stands here, whatever its action.
+    pub(super) fn holds(&self, rule: &Rule) -> bool {
+        let (bits, length) = prefix(rule.cidr);
+        let v4 = matches!(rule.cidr, IpNet::V4(_));
+        if is_host(rule) {
+            let entry = if v4 {
+                self.hosts4.get(&(bits as u32))
+            } else {
+                self.hosts6.get(&((bits >> 64) as u64))
+            };
+            let id = |e: &HostEntry| match rule.kind {
+                RuleKind::Ban => e.ban_rule,
+                _ => e.block_rule,
+            };
+            return entry.is_some_and(|entry| id(entry) == rule.id);
+        }
+        let tries = if v4 { &self.v4 } else { &self.v6 };
+        let trie = match rule.kind {
+            RuleKind::Allow => &tries.allow,
+            _ => &tries.block,
+        };
+        trie.get(&(bits, length)).is_some_and(|e| e.rule == rule.id)
+    }
+
     /// Sets `longer` of a /64's entry.
     fn mark_longer(&mut self, high: u64) {
         if let Some(entry) = self.hosts6.get_mut(&high) {
@@ -120,15 +152,15 @@ impl Compiled {
         }
     }
 
-    /// The prefilter row `row`; `concerned` are the /32 that hash to it.
+    /// The IPv6 prefilter's rows that are not empty.
     pub(super) fn rows6(&self) -> BTreeMap<u32, Filter6Row> {
         let mut rows = BTreeMap::<u32, Filter6Row>::new();
-        for (bits, length) in self.v6.block.keys().filter(|(_, l)| *l >= 32) {
-            let (row, bit) = bit_of(*bits, *length);
+        for (bits, _) in self.v6.block.keys().filter(|(_, l)| *l >= 32) {
+            let (row, bit) = filter6_bit((bits >> 96) as u32);
             rows.entry(row).or_default().block |= 1 << bit;
         }
-        for (bits, length) in self.v6.allow.keys().filter(|(_, l)| *l >= 32) {
-            let (row, bit) = bit_of(*bits, *length);
+        for (bits, _) in self.v6.allow.keys().filter(|(_, l)| *l >= 32) {
+            let (row, bit) = filter6_bit((bits >> 96) as u32);
             rows.entry(row).or_default().allow |= 1 << bit;
         }
         rows
@@ -150,10 +182,6 @@ impl Compiled {
             .flat_map(|p| rows_of(*p))
             .collect()
     }
-}
-
-fn bit_of(bits: u128, _length: u8) -> (u32, u32) {
-    filter6_bit((bits >> 96) as u32)
 }
 
 /// The /16s that an IPv4 prefix concerns.
@@ -224,4 +252,94 @@ fn edit_host(entry: &mut HostEntry, rule: &Rule, present: bool, expires: u64) {
 /// An IPv6 /64 as text.
 pub(super) fn host6(high: u64) -> String {
     format!("{}/64", Ipv6Addr::from_bits(u128::from(high) << 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// Of any length, but close to one another, so that they nest.
+    fn rule() -> impl Strategy<Value = Rule> {
+        let bits = (0u128..8, 0u128..4, any::<u128>());
+        (any::<bool>(), any::<bool>(), bits, 0u8..=128).prop_map(|(v4, allow, bits, length)| {
+            let (high, middle, low) = bits;
+            let cidr = if v4 {
+                let address = (high << 29 | middle << 14 | low & 0x3fff) as u32;
+                IpNet::new_assert(address.to_be_bytes().into(), length % 33)
+            } else {
+                let address = high << 125 | middle << 94 | low >> 34;
+                IpNet::new_assert(address.to_be_bytes().into(), length)
+            };
+            Rule {
+                id: 16,
+                kind: if allow {
+                    RuleKind::Allow
+                } else {
+                    RuleKind::Block
+                },
+                cidr: cidr.trunc(),
+                action: Action::Drop,
+                expires: None,
+                comment: String::new(),
+                created: SystemTime::UNIX_EPOCH,
+            }
+        })
+    }
+
+    /// Whether the program asks the trie about an address.
+    fn asks(compiled: &Compiled, v4: bool, allow: bool, bits: u128) -> bool {
+        if v4 {
+            let row = compiled.row4((bits >> 16) as u16);
+            let words = if allow { row.allow } else { row.block };
+            let bit = (bits >> 8 & 0xff) as usize;
+            return words[bit / 64] >> (bit % 64) & 1 != 0;
+        }
+        let (row, bit) = filter6_bit((bits >> 96) as u32);
+        let row = compiled.rows6().get(&row).copied().unwrap_or_default();
+        let (short, word) = if allow {
+            (compiled.short6().1, row.allow)
+        } else {
+            (compiled.short6().0, row.block)
+        };
+        short || word >> bit & 1 != 0
+    }
+
+    proptest! {
+        /// Rules come, some go, and whatever address a remaining prefix holds, its trie is asked.
+        #[test]
+        fn the_prefilter_hides_no_rule(
+            rules in vec((rule(), any::<bool>(), any::<u128>()), 1..30),
+        ) {
+            let mut compiled = Compiled::default();
+            for (rule, ..) in &rules {
+                compiled.apply(rule, true, 0);
+            }
+            for (rule, stays, _) in &rules {
+                if !stays {
+                    compiled.apply(rule, false, 0);
+                }
+            }
+            let four = |p: &Prefix| (true, *p);
+            let six = |p: &Prefix| (false, *p);
+            let block = compiled.v4.block.keys().map(four).chain(compiled.v6.block.keys().map(six));
+            let allow = compiled.v4.allow.keys().map(four).chain(compiled.v6.allow.keys().map(six));
+            let all = block.map(|p| (false, p)).chain(allow.map(|p| (true, p)));
+            for (allow, (v4, (bits, length))) in all {
+                let width = if v4 { 32 } else { 128 };
+                for (.., random) in &rules {
+                    let within = u128::MAX.checked_shr(128 - u32::from(width - length)).unwrap_or(0);
+                    for address in [bits, bits | within, bits | within & random] {
+                        prop_assert!(
+                            asks(&compiled, v4, allow, address),
+                            "{:x}/{} {:x}", bits, length, address
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The firewall's kernel maps, typed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -12,9 +12,9 @@ use aya::maps::{
 use mc_edge_common::{
     decide::Source,
     firewall::{
-        COUNTRIES, Config, Counter, CountryActions, CountryCounter, FILTER4_ROWS, FILTER6_ROWS,
-        Filter4Row, Filter6Row, GUARDED_WORDS, HostEntry, MAX_HOSTS, MAX_PREFIXES, MAX_SAMPLES,
-        PrefixEntry, Reason, Sample, SampleKey, Verdict, filter6_bit, verdict_slot,
+        COUNTRIES, Config, Counter, CountryActions, CountryCounter, FILTER6_ROWS, Filter4Row,
+        Filter6Row, GUARDED_WORDS, HostEntry, MAX_HOSTS, MAX_PREFIXES, MAX_RULES, MAX_SAMPLES,
+        PrefixEntry, Reason, Sample, SampleKey, Verdict, filter6_bit, rule, verdict_slot,
     },
 };
 
@@ -313,49 +313,42 @@ impl Maps {
         Ok(found)
     }
 
-    /// Prefilter rows against what `wanted` asks for.
-    pub(super) fn compare_filters(
+    /// IPv4 prefilter rows that are not what `wanted` asks for: row, what it is, what it should be.
+    pub(super) fn wrong_rows4(
         &self,
         wanted: &Compiled,
-    ) -> Result<Vec<Difference>, FirewallError> {
-        let mut differences = Vec::new();
-        let mut note = |map, key: String, detail: String| {
-            differences.push(Difference {
-                map,
-                key,
-                kind: DifferenceKind::Different,
-                detail,
-            });
-        };
+    ) -> Result<Vec<(u16, Filter4Row, Filter4Row)>, FirewallError> {
         let concerned = wanted.rows4_of();
-        for row in 0..FILTER4_ROWS {
-            let want = if concerned.contains(&(row as u16)) {
-                wanted.row4(row as u16)
+        let mut wrong = Vec::new();
+        for row in 0..=u16::MAX {
+            let want = if concerned.contains(&row) {
+                wanted.row4(row)
             } else {
                 Filter4Row::default()
             };
-            let have = at("FILTER4", self.filter4.get(&row, 0))?;
+            let have = at("FILTER4", self.filter4.get(&u32::from(row), 0))?;
             if have != want {
-                note(
-                    "FILTER4",
-                    format!("{}/16", Ipv4Addr::from_bits(row << 16)),
-                    format!("{have:x?}, wanted {want:x?}"),
-                );
+                wrong.push((row, have, want));
             }
         }
-        let rows6 = wanted.rows6();
+        Ok(wrong)
+    }
+
+    /// The same of the IPv6 prefilter.
+    pub(super) fn wrong_rows6(
+        &self,
+        wanted: &Compiled,
+    ) -> Result<Vec<(u32, Filter6Row, Filter6Row)>, FirewallError> {
+        let rows = wanted.rows6();
+        let mut wrong = Vec::new();
         for row in 0..FILTER6_ROWS {
-            let want = rows6.get(&row).copied().unwrap_or_default();
+            let want = rows.get(&row).copied().unwrap_or_default();
             let have = at("FILTER6", self.filter6.get(&row, 0))?;
             if have != want {
-                note(
-                    "FILTER6",
-                    format!("row {row}"),
-                    format!("{have:x?}, wanted {want:x?}"),
-                );
+                wrong.push((row, have, want));
             }
         }
-        Ok(differences)
+        Ok(wrong)
     }
 
     pub(super) fn host(&self, source: Source) -> Result<Option<HostEntry>, FirewallError> {
@@ -434,6 +427,17 @@ impl Maps {
         at("RULE_COUNTERS", self.rules.set(id, zero, 0))
     }
 
+    /// Resets the counters of all rules of the operator but those `kept`.
+    pub(super) fn reset_rules_but(&mut self, kept: &BTreeSet<u32>) -> Result<(), FirewallError> {
+        for id in (rule::FIRST..MAX_RULES).filter(|id| !kept.contains(id)) {
+            // Nearly all are zero, and reading costs half.
+            if self.rule_counter(id)? != Count::default() {
+                self.reset_rule(id)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn verdict_counters(&self) -> Result<Vec<VerdictCount>, FirewallError> {
         let mut counters = Vec::new();
         for verdict in Verdict::ALL {
@@ -481,13 +485,16 @@ impl Maps {
     }
 
     /// Forgets the sources that rules out of force have observed: their ids will be other rules'.
-    pub(super) fn forget_samples(&mut self, rules: &[u32]) -> Result<(), FirewallError> {
+    pub(super) fn forget_samples(
+        &mut self,
+        forgotten: impl Fn(u32) -> bool,
+    ) -> Result<(), FirewallError> {
         let keys: Vec<_> = self
             .samples
             .keys()
             .collect::<Result<_, _>>()
             .or_else(|e| at("SAMPLES", Err(e)))?;
-        for key in keys.iter().filter(|key| rules.contains(&key.rule)) {
+        for key in keys.iter().filter(|key| forgotten(key.rule)) {
             gone("SAMPLES", self.samples.remove(key))?;
         }
         Ok(())
@@ -610,4 +617,19 @@ pub(super) fn compare_table(
         unexpected.map(|(key, value)| difference(key, DifferenceKind::Unexpected, value.clone())),
     );
     differences
+}
+
+/// Prefilter rows that are wrong, as differences.
+pub(super) fn show_rows<R: Copy, V: Debug>(
+    map: &'static str,
+    rows: &[(R, V, V)],
+    key: impl Fn(R) -> String,
+) -> Vec<Difference> {
+    let difference = |(row, have, want): &(R, V, V)| Difference {
+        map,
+        key: key(*row),
+        kind: DifferenceKind::Different,
+        detail: format!("{have:x?}, wanted {want:x?}"),
+    };
+    rows.iter().map(difference).collect()
 }

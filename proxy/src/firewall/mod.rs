@@ -9,6 +9,7 @@ mod compile;
 mod maps;
 mod policy;
 mod prefix;
+mod state;
 mod trace;
 mod twin;
 
@@ -19,26 +20,27 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use aya::maps::MapError;
-use compile::Compiled;
-use ipnet::IpNet;
 use maps::Maps;
-use mc_edge_common::firewall::{
-    Config, CountryActions, Filter6Row, GUARDED_WORDS, HostEntry, Rate, action,
+use mc_edge_common::firewall::{Config, CountryActions, GUARDED_WORDS, Rate, action};
+use nix::{
+    sys::time::TimeSpec,
+    time::{ClockId, clock_getres, clock_gettime},
 };
-
-use policy::{Part, Policies};
+use policy::Part;
+use state::State;
 
 pub use compile::action_code;
 pub use maps::DUMPED;
 pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
-pub use prefix::{PrefixError, check_prefix, source};
+pub use prefix::{PrefixError, check_prefix, judged, source};
 pub use trace::{Step, Trace};
 pub use twin::Admission;
 
 use crate::{
     kernel::{Kernel, KernelError},
-    spec::{RateLimit, RateLimits, Rule, RuleKind},
+    spec::{FIRST_RULE_ID, RateLimit, RateLimits, Rule},
 };
 
 /// A failure of the firewall.
@@ -103,21 +105,12 @@ pub struct Difference {
 /// The country of an address as the GeoIP tables say; 0 = unknown.
 pub type CountryOf = Arc<dyn Fn(IpAddr) -> u8 + Send + Sync>;
 
-struct State {
-    maps: Maps,
-    rules: BTreeMap<u32, Rule>,
-    compiled: Compiled,
-    /// What was set last; until then, what a former daemon left.
-    policies: Policies,
-    /// Parts of them that a former daemon left.
-    inherited: BTreeSet<Part>,
-    guarded: BTreeSet<u16>,
-}
-
 /// The firewall. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Firewall {
     state: Arc<Mutex<State>>,
+    /// What the twin judges by: [`Self::admit`] does not wait for those who hold `state` for long.
+    in_force: Arc<ArcSwap<twin::Snapshot>>,
     twin: Arc<twin::Rates>,
     country: CountryOf,
 }
@@ -128,22 +121,31 @@ impl std::fmt::Debug for Firewall {
     }
 }
 
-/// `CLOCK_MONOTONIC` now, ns: the clock of `bpf_ktime_get_ns`.
+/// The program's clock (`bpf_ktime_get_coarse_ns`): `CLOCK_MONOTONIC` as of the last tick, a tenth of the price.
+const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC_COARSE;
+
+/// Now on the program's clock, ns.
 #[must_use]
 pub fn ktime() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
-    u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
+    nanoseconds(clock_gettime(CLOCK))
 }
 
-/// A ban's end on the kernel's clock. Converted once, when the rule is set: a later jump of the wall clock neither
+fn nanoseconds(time: nix::Result<TimeSpec>) -> u64 {
+    let time = Duration::from(time.unwrap_or(TimeSpec::new(0, 0)));
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A ban's end on the program's clock. Converted once, when the rule is set: a later jump of the wall clock neither
 /// shortens nor extends it. A restart of the daemon converts again, by the wall clock of then.
 fn expires(rule: &Rule) -> u64 {
     let Some(end) = rule.expires else {
         return u64::MAX;
     };
-    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
-    ktime().saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
+    let ns = |by: Duration| u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+    match end.duration_since(SystemTime::now()) {
+        Ok(left) => ktime().saturating_add(ns(left)),
+        Err(over) => ktime().saturating_sub(ns(over.duration())),
+    }
 }
 
 fn rate(limit: Option<RateLimit>) -> Rate {
@@ -153,7 +155,10 @@ fn rate(limit: Option<RateLimit>) -> Rate {
     let interval = ((1e9 / limit.per_second) as u64).max(1);
     Rate {
         interval,
-        tolerance: interval.saturating_mul(u64::from(limit.burst.max(1) - 1)),
+        // The clock stands still within a tick: what conforms by a finer one conforms by this one too.
+        tolerance: interval
+            .saturating_mul(u64::from(limit.burst.max(1) - 1))
+            .saturating_add(nanoseconds(clock_getres(CLOCK))),
         action: action_code(limit.action),
         reserved: [0; 7],
     }
@@ -176,12 +181,13 @@ impl Firewall {
         let state = State {
             maps,
             rules: BTreeMap::new(),
-            compiled: Compiled::default(),
+            compiled: Arc::default(),
             policies,
             inherited: inherited.into_iter().collect(),
             guarded: BTreeSet::new(),
         };
         Ok(Self {
+            in_force: Arc::new(ArcSwap::from_pointee(state.snapshot())),
             state: Arc::new(Mutex::new(state)),
             twin: Arc::default(),
             country,
@@ -191,6 +197,17 @@ impl Firewall {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while locked leaves maps that `reconcile` compares anyway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is in force; then the twin judges by it, as far as the kernel took it.
+    fn change<T>(
+        &self,
+        edit: impl FnOnce(&mut State) -> Result<T, FirewallError>,
+    ) -> Result<T, FirewallError> {
+        let mut state = self.lock();
+        let result = edit(&mut state);
+        self.in_force.store(Arc::new(state.snapshot()));
+        result
     }
 
     /// Applies changes of rules, in order, as one batch.
@@ -203,58 +220,7 @@ impl Firewall {
                 compile::check(rule)?;
             }
         }
-        let mut state = self.lock();
-        let mut next = state.compiled.clone();
-        let mut rows = BTreeSet::new();
-        let mut gone = Vec::new();
-        for change in changes {
-            let id = match change {
-                Change::Set(rule) => rule.id,
-                Change::Remove(id) => *id,
-            };
-            if let Some(old) = state.rules.remove(&id) {
-                next.apply(&old, false, 0);
-                touch(&mut rows, &old);
-                if matches!(change, Change::Remove(_)) {
-                    gone.push(id);
-                }
-            }
-            if let Change::Set(rule) = change {
-                next.apply(rule, true, expires(rule));
-                touch(&mut rows, rule);
-                state.rules.insert(id, rule.clone());
-            }
-        }
-        state.write(next, &rows)?;
-        if !gone.is_empty() {
-            state.maps.forget_samples(&gone)?;
-        }
-        for id in gone {
-            state.maps.reset_rule(id)?;
-        }
-        Ok(())
-    }
-
-    /// Takes bans out that ended before `now`, and returns their ids. The program ignores them from their last
-    /// nanosecond on; this frees their entries.
-    ///
-    /// # Errors
-    /// As [`Self::apply`].
-    pub fn expire(&self, now: SystemTime) -> Result<Vec<u32>, FirewallError> {
-        let over: Vec<u32> = self
-            .lock()
-            .rules
-            .values()
-            .filter(|r| r.kind == RuleKind::Ban && r.expires.is_some_and(|end| end <= now))
-            .map(|r| r.id)
-            .collect();
-        self.apply(
-            &over
-                .iter()
-                .map(|id| Change::Remove(*id))
-                .collect::<Vec<_>>(),
-        )?;
-        Ok(over)
+        self.change(|state| state.apply(changes))
     }
 
     /// Sets the action of every country index.
@@ -262,8 +228,10 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_countries(&self, actions: [u8; 256]) -> Result<(), FirewallError> {
-        self.lock().set(Part::Countries, |policies| {
-            policies.countries = CountryActions { actions };
+        self.change(|state| {
+            state.set(Part::Countries, |policies| {
+                policies.countries = CountryActions { actions };
+            })
         })
     }
 
@@ -272,9 +240,11 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_rates(&self, limits: &RateLimits) -> Result<(), FirewallError> {
-        self.lock().set(Part::Rates, |policies| {
-            policies.config.connections = rate(limits.connections);
-            policies.config.packets = rate(limits.packets);
+        self.change(|state| {
+            state.set(Part::Rates, |policies| {
+                policies.config.connections = rate(limits.connections);
+                policies.config.packets = rate(limits.packets);
+            })
         })?;
         self.twin.set(limits);
         Ok(())
@@ -286,9 +256,11 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_config(&self, unparsed: u8, log_every: u32) -> Result<(), FirewallError> {
-        self.lock().set(Part::Settings, |policies| {
-            policies.config.unparsed = unparsed;
-            policies.config.log_every = log_every;
+        self.change(|state| {
+            state.set(Part::Settings, |policies| {
+                policies.config.unparsed = unparsed;
+                policies.config.log_every = log_every;
+            })
         })
     }
 
@@ -298,12 +270,13 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn set_guarded(&self, ports: &[u16], behind_proxy: &[u16]) -> Result<(), FirewallError> {
-        let mut state = self.lock();
-        state.set(Part::Guarded, |policies| {
-            policies.guarded = policy::bitmap(ports, GUARDED_WORDS as usize);
-        })?;
-        state.guarded = ports.iter().chain(behind_proxy).copied().collect();
-        Ok(())
+        self.change(|state| {
+            state.set(Part::Guarded, |policies| {
+                policies.guarded = policy::bitmap(ports, GUARDED_WORDS as usize);
+            })?;
+            state.guarded = ports.iter().chain(behind_proxy).copied().collect();
+            Ok(())
+        })
     }
 
     /// Compares the kernel maps with the rules and with the policies last set; `repair` makes the kernel right. At start: the rules of the store
@@ -317,54 +290,31 @@ impl Firewall {
         rules: &[Rule],
         repair: bool,
     ) -> Result<Vec<Difference>, FirewallError> {
-        let mut differences = Vec::new();
-        let mut next = Compiled::default();
-        let mut wanted = BTreeMap::new();
-        for rule in rules {
-            if let Err(error) = compile::check(rule) {
-                differences.push(refused(rule, &error));
-                continue;
-            }
-            next.apply(rule, true, expires(rule));
-            wanted.insert(rule.id, rule.clone());
-        }
-        let mut state = self.lock();
-        let mut kernel = state.maps.read()?;
-        keep_expiries(&mut next.hosts4, &kernel.hosts4);
-        keep_expiries(&mut next.hosts6, &kernel.hosts6);
-        differences.extend(maps::compare(&next, &kernel));
-        differences.extend(state.maps.compare_filters(&next)?);
-        let have = state.maps.policies()?;
-        let mut policies = state.policies.clone();
-        let (block, allow) = next.short6();
-        policies.config.short_block = u8::from(block);
-        policies.config.short_allow = u8::from(allow);
-        differences.extend(policies.compare(&have));
         if repair {
-            // The flags of the tries are `write`'s, in its order.
-            policies.config.short_block = have.config.short_block;
-            policies.config.short_allow = have.config.short_allow;
-            state.maps.set_policies(&policies)?;
-            state.policies = policies;
-            let rows: BTreeSet<u16> = (0..=u16::MAX).collect();
-            std::mem::swap(&mut state.compiled, &mut kernel);
-            state.rules = wanted;
-            state.write(next, &rows)?;
+            self.change(|state| state.reconcile(rules, true))
+        } else {
+            self.lock().reconcile(rules, false)
         }
-        Ok(differences)
     }
 
-    /// Counters of the rules that counted anything, by id.
+    /// Counters of the built-in rules, then of those in force, by id.
     ///
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn rule_counters(&self) -> Result<Vec<(u32, Count)>, FirewallError> {
         let state = self.lock();
-        let built_in = 1..crate::spec::FIRST_RULE_ID;
-        built_in
-            .chain(state.rules.keys().copied())
-            .map(|id| Ok((id, state.maps.rule_counter(id)?)))
-            .collect()
+        let mut built_in: BTreeMap<u32, Count> = (1..FIRST_RULE_ID)
+            .map(|id| (id, Count::default()))
+            .collect();
+        for counted in state.maps.verdict_counters()? {
+            if let Some(count) = built_in.get_mut(&counted.reason.built_in()) {
+                count.packets += counted.count.packets;
+                count.bytes += counted.count.bytes;
+            }
+        }
+        let own = state.rules.keys();
+        let own = own.map(|id| Ok((*id, state.maps.rule_counter(*id)?)));
+        built_in.into_iter().map(Ok).chain(own).collect()
     }
 
     /// Counters by verdict and reason.
@@ -445,122 +395,12 @@ impl Firewall {
     /// Judges a client known only by its PROXY header, by the same rules.
     #[must_use]
     pub fn admit(&self, address: IpAddr, port: u16) -> Admission {
-        let state = self.lock();
         twin::admit(
-            &state.compiled,
-            &state.policies.config,
-            &state.policies.countries,
-            &state.guarded,
+            &self.in_force.load(),
             &self.twin,
             &self.country,
             address,
             port,
         )
-    }
-}
-
-/// A stored rule that cannot be in force.
-fn refused(rule: &Rule, error: &FirewallError) -> Difference {
-    tracing::error!(
-        rule = rule.id,
-        cidr = %rule.cidr,
-        error = mcdsl::cli::chain(error),
-        "a stored rule is not in force; remove it and add it as it should be"
-    );
-    Difference {
-        map: "RULES",
-        key: format!("rule {} {} {}", rule.id, rule.kind.name(), rule.cidr),
-        kind: DifferenceKind::Missing,
-        detail: error.to_string(),
-    }
-}
-
-fn touch(rows: &mut BTreeSet<u16>, rule: &Rule) {
-    let prefix = compile::prefix(rule.cidr);
-    let host = prefix.1 == 32 && rule.kind != RuleKind::Allow;
-    if matches!(rule.cidr, IpNet::V4(_)) && !host {
-        rows.extend(compile::rows_of(prefix));
-    }
-}
-
-/// How far apart the kernel's end of a ban and the database's may be: what rounding and conversion between the clocks
-/// make of it, in ns.
-const SAME_END: u64 = 2_000_000_000;
-
-/// Ends of bans that stand in the kernel hold if they are the database's but for the conversion.
-fn keep_expiries<K: Ord>(next: &mut BTreeMap<K, HostEntry>, kernel: &BTreeMap<K, HostEntry>) {
-    for (key, entry) in next {
-        if let Some(old) = kernel.get(key)
-            && old.ban_rule == entry.ban_rule
-            && old.ban_expires.abs_diff(entry.ban_expires) <= SAME_END
-        {
-            entry.ban_expires = old.ban_expires;
-        }
-    }
-}
-
-impl State {
-    /// Writes the difference to `next`: prefilter bits of both, tries and hosts, then the bits of `next` only.
-    fn write(&mut self, next: Compiled, rows: &BTreeSet<u16>) -> Result<(), FirewallError> {
-        let (before, after) = (self.compiled.short6(), next.short6());
-        self.set_short((before.0 || after.0, before.1 || after.1))?;
-        for row in rows {
-            let (old, mut new) = (self.compiled.row4(*row), next.row4(*row));
-            for i in 0..4 {
-                new.block[i] |= old.block[i];
-                new.allow[i] |= old.allow[i];
-            }
-            self.maps.set_row4(*row, &new)?;
-        }
-        let six = self.compiled.v6 != next.v6 || rows.len() > usize::from(u16::MAX);
-        let (old6, new6) = (self.compiled.rows6(), next.rows6());
-        if six {
-            self.maps.set_rows6(&new6, |row, new| {
-                let old = old6.get(&row).copied().unwrap_or_default();
-                Filter6Row {
-                    block: new.block | old.block,
-                    allow: new.allow | old.allow,
-                }
-            })?;
-        }
-        self.maps.apply(&self.compiled, &next)?;
-        for row in rows {
-            self.maps.set_row4(*row, &next.row4(*row))?;
-        }
-        if six {
-            self.maps.set_rows6(&new6, |_, new| new)?;
-        }
-        self.set_short(after)?;
-        self.compiled = next;
-        Ok(())
-    }
-
-    fn set_short(&mut self, (block, allow): (bool, bool)) -> Result<(), FirewallError> {
-        let mut config = self.policies.config;
-        (config.short_block, config.short_allow) = (u8::from(block), u8::from(allow));
-        if config != self.policies.config {
-            self.maps.set_config(&config)?;
-            self.policies.config = config;
-        }
-        Ok(())
-    }
-
-    /// Sets a part of the policies, in the kernel first. What a former daemon left there is told if it differs.
-    fn set(&mut self, part: Part, edit: impl FnOnce(&mut Policies)) -> Result<(), FirewallError> {
-        let mut next = self.policies.clone();
-        edit(&mut next);
-        if self.inherited.remove(&part) {
-            for difference in next.compare(&self.policies) {
-                tracing::warn!(
-                    map = difference.map,
-                    key = difference.key,
-                    detail = difference.detail,
-                    "a kernel map differed from what is to be in force; it is rewritten"
-                );
-            }
-        }
-        self.maps.set_policies(&next)?;
-        self.policies = next;
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! What a rule's prefix may be, and an address as the decision sees it. Apart from the maps, so that the configuration can be
 //! checked without them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use mc_edge_common::decide::Source;
@@ -28,6 +28,15 @@ pub fn source(address: IpAddr) -> Source {
             let bits = v6.to_bits();
             Source::from_v6((bits >> 64) as u64, bits as u64)
         }
+    }
+}
+
+/// The address that is judged: of IPv4 within IPv6 (IPv4-mapped, NAT64) the inner one.
+#[must_use]
+pub fn judged(address: IpAddr) -> IpAddr {
+    match source(address) {
+        Source::V4(bits) => Ipv4Addr::from_bits(bits).into(),
+        Source::V6(..) => address,
     }
 }
 

@@ -7,7 +7,11 @@ use mc_edge_common::{
     firewall::{Config, HostEntry, PrefixEntry, Reason, action},
 };
 
-use super::{CountryOf, FirewallError, ktime, maps::Maps, prefix::source};
+use super::{
+    CountryOf, FirewallError, ktime,
+    maps::Maps,
+    prefix::{judged, source},
+};
 
 /// A stage and what it found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +213,7 @@ pub(super) fn explain(
     port: u16,
     behind_proxy: Option<bool>,
 ) -> Result<Trace, FirewallError> {
-    let country = country(address.to_canonical());
+    let country = country(judged(address));
     let tables = Explain {
         maps,
         config: maps.config()?,

@@ -1,12 +1,14 @@
 //! The firewall for clients that XDP cannot see: behind another proxy, known by their PROXY header. The same decision
 //! over the same tables; rates by `governor`.
+//!
+//! It reads a snapshot, so that a client never waits for whoever reads or changes the kernel's maps.
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -20,7 +22,7 @@ use super::{
     CountryOf,
     compile::{Compiled, Prefix},
     ktime,
-    prefix::source,
+    prefix::{judged, source},
 };
 use crate::spec::{RateLimit, RateLimits};
 
@@ -99,11 +101,16 @@ impl Rates {
     }
 }
 
+/// What the twin judges by: replaced whole with every change.
+pub(super) struct Snapshot {
+    pub(super) compiled: Arc<Compiled>,
+    pub(super) config: Config,
+    pub(super) countries: CountryActions,
+    pub(super) guarded: BTreeSet<u16>,
+}
+
 struct Twin<'a> {
-    compiled: &'a Compiled,
-    config: &'a Config,
-    countries: &'a CountryActions,
-    guarded: &'a BTreeSet<u16>,
+    in_force: &'a Snapshot,
     rates: &'a Rates,
     country: u8,
     observed: RefCell<Vec<(u32, Reason)>>,
@@ -123,9 +130,9 @@ fn longest(trie: &BTreeMap<Prefix, PrefixEntry>, bits: u128, width: u8) -> Optio
 impl Twin<'_> {
     fn longest(&self, source: Source, allow: bool) -> Option<PrefixEntry> {
         let (tries, bits, width) = match source {
-            Source::V4(address) => (&self.compiled.v4, u128::from(address), 32),
+            Source::V4(address) => (&self.in_force.compiled.v4, u128::from(address), 32),
             Source::V6(high, low) => (
-                &self.compiled.v6,
+                &self.in_force.compiled.v6,
                 u128::from(high) << 64 | u128::from(low),
                 128,
             ),
@@ -136,18 +143,15 @@ impl Twin<'_> {
 
 impl Tables for Twin<'_> {
     fn config(&self) -> &Config {
-        self.config
+        &self.in_force.config
     }
     fn host(&self, source: Source) -> HostEntry {
-        match source {
-            Source::V4(address) => self
-                .compiled
-                .hosts4
-                .get(&address)
-                .copied()
-                .unwrap_or_default(),
-            Source::V6(high, _) => self.compiled.hosts6.get(&high).copied().unwrap_or_default(),
-        }
+        let compiled = &self.in_force.compiled;
+        let entry = match source {
+            Source::V4(address) => compiled.hosts4.get(&address),
+            Source::V6(high, _) => compiled.hosts6.get(&high),
+        };
+        entry.copied().unwrap_or_default()
     }
     fn blocked(&self, source: Source) -> Option<PrefixEntry> {
         self.longest(source, false)
@@ -159,13 +163,13 @@ impl Tables for Twin<'_> {
         ktime()
     }
     fn guarded(&self, port: u32) -> bool {
-        self.guarded.contains(&(port as u16))
+        self.in_force.guarded.contains(&(port as u16))
     }
     fn country(&self, _source: Source) -> u8 {
         self.country
     }
     fn country_action(&self, country: u8) -> u8 {
-        self.countries.actions[usize::from(country)]
+        self.in_force.countries.actions[usize::from(country)]
     }
     fn conforms(&self, limit: Limit, source: Source) -> bool {
         self.rates.conforms(limit, source.rate_key())
@@ -176,23 +180,16 @@ impl Tables for Twin<'_> {
     fn judged_country(&self, _country: u8, _denied: bool) {}
 }
 
-#[allow(clippy::too_many_arguments)] // the parts of one locked state
 pub(super) fn admit(
-    compiled: &Compiled,
-    config: &Config,
-    countries: &CountryActions,
-    guarded: &BTreeSet<u16>,
+    in_force: &Snapshot,
     rates: &Rates,
     country: &CountryOf,
     address: IpAddr,
     port: u16,
 ) -> Admission {
-    let country = country(address.to_canonical());
+    let country = country(judged(address));
     let tables = Twin {
-        compiled,
-        config,
-        countries,
-        guarded,
+        in_force,
         rates,
         country,
         observed: RefCell::default(),

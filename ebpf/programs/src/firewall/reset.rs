@@ -73,6 +73,7 @@ fn answer(ctx: &XdpContext, transport: usize, end: usize) -> Option<Answer> {
 }
 
 /// `N` bytes of the frame, as words in network order.
+#[allow(clippy::mut_from_ref)] // of the frame, to which the context only points
 #[inline(always)]
 fn words<const N: usize>(ctx: &XdpContext, offset: usize) -> Option<&mut [u16; N]> {
     let start = ctx.data() + offset;
