@@ -220,7 +220,7 @@ fn tls(route: &Route, previous: Option<&LiveRoute>) -> Option<Arc<Tls>> {
     if let Some(previous) = previous.filter(|p| p.route.l7.as_ref() == Some(l7)) {
         return previous.tls.clone();
     }
-    let tls = Tls::new();
+    let tls = Tls::empty();
     if let Err(error) = tls.load(l7, &route.key.hostname) {
         tracing::error!(
             route = %route.key.hostname,

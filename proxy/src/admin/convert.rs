@@ -139,7 +139,12 @@ pub(super) fn route_in(message: &pb::Route) -> Result<Route, Status> {
         idle_timeout: nonzero(message.idle_timeout_s).map(|s| Duration::from_secs(s.into())),
         max_age: nonzero(message.max_age_s).map(|s| Duration::from_secs(s.into())),
         max_connections: nonzero(message.max_connections),
-        l7: message.l7.as_ref().map(l7::parse).transpose()?,
+        l7: message
+            .l7
+            .as_ref()
+            .map(l7::parse)
+            .transpose()?
+            .map(Box::new),
     })
 }
 

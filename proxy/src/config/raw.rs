@@ -125,7 +125,7 @@ pub(super) struct RawRoute {
     #[serde(default, with = "humantime_serde")]
     pub(super) max_age: Option<Duration>,
     pub(super) max_connections: Option<u32>,
-    pub(super) l7: Option<L7>,
+    pub(super) l7: Option<Box<L7>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

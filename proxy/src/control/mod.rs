@@ -256,7 +256,7 @@ impl Control {
     ) -> Result<Arc<LiveRoute>, ControlError> {
         config::validate_route(route).map_err(ControlError::invalid)?;
         if let Some(l7) = &route.l7 {
-            Tls::new().load(l7, &route.key.hostname)?;
+            Tls::empty().load(l7, &route.key.hostname)?;
         }
         let mut store = self.store();
         let done = store.add_route(by, route, replace)?;

@@ -123,7 +123,7 @@ impl Body for RequestBody {
                 }
                 self.left -= len;
                 if let Some(exchange) = &self.exchange {
-                    exchange.from_client(len);
+                    exchange.received(len);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -222,7 +222,7 @@ impl Body for ResponseBody {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
                 let len = frame.data_ref().map_or(0, Bytes::len) as u64;
-                self.exchange.to_client(len);
+                self.exchange.sent(len);
                 self.settle();
             }
             Poll::Ready(Some(Err(error))) => self.exchange.response_failed(*error),

@@ -172,12 +172,12 @@ impl Exchange {
         self.outcome().fault
     }
 
-    pub(super) fn from_client(&self, bytes: u64) {
+    pub(super) fn received(&self, bytes: u64) {
         add(&self.from_client, bytes);
         add(&self.route.stats.traffic.from_client, bytes);
     }
 
-    pub(super) fn to_client(&self, bytes: u64) {
+    pub(super) fn sent(&self, bytes: u64) {
         add(&self.to_client, bytes);
         add(&self.route.stats.traffic.to_client, bytes);
     }

@@ -95,7 +95,7 @@ impl ResolvesServerCert for Only {
 impl Tls {
     /// Nothing in force yet: see [`Self::load`].
     #[must_use]
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         let tickets = aws_lc_rs::Ticketer::new()
             .inspect_err(|error| tracing::error!(%error, "no session tickets"))
             .ok();

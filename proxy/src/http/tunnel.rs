@@ -207,7 +207,7 @@ impl AsyncRead for Counted {
         if n > 0 {
             self.moved();
             if let Some(exchange) = &self.exchange {
-                exchange.from_client(n as u64);
+                exchange.received(n as u64);
             }
         }
         polled
@@ -224,7 +224,7 @@ impl AsyncWrite for Counted {
         if let Poll::Ready(Ok(n)) = &polled {
             self.moved();
             if let Some(exchange) = &self.exchange {
-                exchange.to_client(*n as u64);
+                exchange.sent(*n as u64);
             }
         }
         polled

@@ -81,7 +81,7 @@ pub struct Route {
     /// Concurrent connections.
     pub max_connections: Option<u32>,
     /// TLS ends here and HTTP is proxied; `None` = bytes are relayed.
-    pub l7: Option<L7>,
+    pub l7: Option<Box<L7>>,
 }
 
 /// What a firewall rule does with what it matches.

@@ -9,6 +9,7 @@ mod backends;
 mod clients;
 mod control;
 mod explain;
+mod http;
 mod in_process;
 mod kill_nine;
 mod limits;

@@ -1,0 +1,114 @@
+//! L7 routes: real clients through TLS that ends at the proxy.
+
+mod server;
+
+use anyhow::{Result, ensure};
+use mc_testkit::ca::Ca;
+
+pub(crate) use server::Speaks;
+
+use crate::world::{NODE, World};
+
+const NAME: &str = "web.example.org";
+
+/// A world with one L7 route to `addresses`.
+struct Site {
+    world: World,
+    ca: Ca,
+}
+
+impl Site {
+    fn new(speaks: Speaks, options: &str) -> Result<Self> {
+        let world = World::started("")?;
+        let ca = Ca::new()?;
+        std::fs::write(world.dir.path().join("ca.pem"), ca.pem())?;
+        ca.issue(&[NAME])?.write(world.dir.path(), "web")?;
+        let backend = world.http("one", speaks, &ca)?;
+        let site = Self { world, ca };
+        let tls = match speaks {
+            Speaks::Http1 => String::new(),
+            Speaks::H2c => "--protocol h2c".to_owned(),
+            Speaks::H2 => format!(
+                "--protocol h2 --backend-name backend.example.org --backend-ca {}",
+                site.path("ca.pem")
+            ),
+        };
+        site.route(&format!("--backend {backend} {tls} {options}"))?;
+        Ok(site)
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.world.dir.path().join(file).display().to_string()
+    }
+
+    fn route(&self, options: &str) -> Result<String> {
+        let (certificate, key) = (self.path("web.crt"), self.path("web.key"));
+        self.world.run(&format!(
+            "route add {NAME} --replace --certificate {certificate} --key {key} {options}"
+        ))
+    }
+
+    fn curl(&self, args: &str, path: &str) -> Result<String> {
+        let ca = self.path("ca.pem");
+        let line = format!(
+            "-sS -m 10 --cacert {ca} --resolve {NAME}:443:{NODE} {args} https://{NAME}{path}"
+        );
+        let args: Vec<&str> = line.split_whitespace().collect();
+        let output = self.world.client_command("curl", &args)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "curl {line}: {output:?}\n{}",
+            self.world.log()
+        );
+        Ok(text)
+    }
+}
+
+#[test]
+fn curl_speaks_both_versions_to_every_kind_of_backend() -> Result<()> {
+    for speaks in [Speaks::Http1, Speaks::H2c, Speaks::H2] {
+        let site = Site::new(speaks, "")?;
+        for (version, shown) in [("--http1.1", "1.1"), ("--http2", "2")] {
+            let got = site.curl(&format!("{version} -w %{{http_version}}"), "/")?;
+            ensure!(
+                got == format!("hello from one\n{shown}"),
+                "{version} to {speaks:?}: {got}"
+            );
+            let long = site.curl(
+                &format!("{version} -o /dev/null -w %{{size_download}}"),
+                "/bytes/3000000",
+            )?;
+            ensure!(long == "3000000", "{version} to {speaks:?}: {long}");
+            let data = site.path("data");
+            std::fs::write(&data, vec![b'y'; 2_000_000])?;
+            let sum = site.curl(&format!("{version} --data-binary @{data}"), "/sum")?;
+            ensure!(sum == "2000000\n", "{version} to {speaks:?}: {sum}");
+        }
+        let _ = &site.ca;
+    }
+    Ok(())
+}
+
+#[test]
+fn backends_learn_who_the_client_is_and_nothing_of_its_hop() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let got = site.curl(
+        "--http1.1 -H X-Forwarded-For:1.2.3.4 -H Forwarded:for=evil -H Connection:x-secret -H X-Secret:1 -H Proxy-Connection:close",
+        "/headers?q=1",
+    )?;
+    for wanted in [
+        "HTTP/1.1 GET /headers?q=1\n",
+        "host: web.example.org\n",
+        "x-forwarded-for: 10.9.1.2\n",
+        "x-real-ip: 10.9.1.2\n",
+        "x-forwarded-proto: https\n",
+        "forwarded: for=10.9.1.2;proto=https;host=web.example.org\n",
+    ] {
+        ensure!(got.contains(wanted), "{wanted:?} in {got}");
+    }
+    for hidden in ["x-secret", "evil", "1.2.3.4", "proxy-connection"] {
+        ensure!(!got.contains(hidden), "{hidden:?} in {got}");
+    }
+    Ok(())
+}
