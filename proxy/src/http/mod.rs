@@ -171,7 +171,8 @@ async fn serve_http1(
     drain: CancellationToken,
 ) -> Result<(), &'static str> {
     let max_age = connection.limits.max_age;
-    let service = service_fn(move |request| proxy::answer(Arc::clone(&connection), request));
+    let service =
+        service_fn(move |request| Box::pin(proxy::answer(Arc::clone(&connection), request)));
     let mut serving = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -196,7 +197,8 @@ async fn serve_http2(
 ) -> Result<(), &'static str> {
     let max_age = connection.limits.max_age;
     let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
-    let service = service_fn(move |request| proxy::answer(Arc::clone(&connection), request));
+    let service =
+        service_fn(move |request| Box::pin(proxy::answer(Arc::clone(&connection), request)));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
