@@ -197,6 +197,7 @@ fn check_seed(raw: &Raw, root: &Path) -> Result<Seed, (String, String)> {
             id: 0,
             address: l.address,
             trusted_proxies: l.trusted_proxies.iter().copied().map(canonical).collect(),
+            redirect: l.redirect,
             guarded: l.guarded.unwrap_or(true),
         };
         validate_listener(&listener)

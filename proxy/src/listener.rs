@@ -198,6 +198,7 @@ fn listener_context(listener: &Listener) -> Arc<ListenerContext> {
     Arc::new(ListenerContext {
         port: listener.address.port(),
         trusted_proxies: listener.trusted_proxies.clone(),
+        redirect: listener.redirect,
         active: Gauge::default(),
     })
 }

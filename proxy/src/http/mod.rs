@@ -8,6 +8,7 @@ mod certificate;
 mod exchange;
 mod headers;
 mod proxy;
+mod redirect;
 mod tls;
 mod tunnel;
 mod upstream;
@@ -33,6 +34,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
+
+pub use redirect::redirect;
 
 pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};
@@ -125,11 +128,7 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         .as_ref()
         .and_then(|tls| tls.current())
         .ok_or("no_certificate")?;
-    let stream = Replayed {
-        before: hello,
-        read: 0,
-        stream: client,
-    };
+    let stream = Replayed::new(hello, client);
     let accepting = TlsAcceptor::from(Arc::clone(&loaded.server)).accept(stream);
     let stream = timeout(HANDSHAKE, accepting)
         .await
@@ -234,6 +233,16 @@ struct Replayed {
     before: Vec<u8>,
     read: usize,
     stream: TcpStream,
+}
+
+impl Replayed {
+    fn new(before: Vec<u8>, stream: TcpStream) -> Self {
+        Self {
+            before,
+            read: 0,
+            stream,
+        }
+    }
 }
 
 impl AsyncRead for Replayed {

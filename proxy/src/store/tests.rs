@@ -54,6 +54,7 @@ fn listener(address: &str) -> Listener {
         id: 0,
         address: address.parse().unwrap(),
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+        redirect: None,
         guarded: true,
     }
 }

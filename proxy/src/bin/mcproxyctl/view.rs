@@ -63,6 +63,7 @@ pub(crate) fn listener(l: &pb::Listener) -> Value {
         "address": l.address,
         "proxy_from": l.trusted_sources,
         "guarded": l.guarded,
+        "redirect_port": set(l.redirect_port),
         "listening": l.listening,
         "active_connections": l.active_connections,
         "error": text(&l.error),
