@@ -86,7 +86,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Snapshot { ref to } => {
-            Store::open(&load(&cli)?.database)?.snapshot(to)?;
+            let database = load(&cli)?.database;
+            anyhow::ensure!(
+                database.exists(),
+                "there is no database {}; --root or --config names another",
+                database.display()
+            );
+            Store::open(&database)?.snapshot(to)?;
             println!("{}", to.display());
         }
         Command::Status => return status(&load(&cli)?.admin_socket),

@@ -178,7 +178,14 @@ pub(crate) fn country_policy(p: &pb::CountryPolicy) -> Value {
         "only": p.only,
         "default_action": p.only.then(|| action(p.default_action)),
         "database_loaded": p.database_loaded,
-        "countries": list(&p.rules, country_rule),
+        "countries": list(&p.rules, |rule| {
+            let mut rule = country_rule(rule);
+            // Those that are listed are the ones that may come.
+            if p.only {
+                rule["action"] = "pass".into();
+            }
+            rule
+        }),
     })
 }
 
