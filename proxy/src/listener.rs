@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{self, SocketAddr},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed, mpsc},
     time::Duration,
 };
 
@@ -26,6 +26,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A peer that vanished without FIN is found out after this and nine probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long the removal of a listener waits for the workers to close it; they are never busy for as long.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// A listener and whether it listens.
 #[derive(Clone, Debug)]
 pub struct ListenerState {
@@ -41,7 +44,15 @@ pub struct ListenerState {
 struct Entry {
     listener: Listener,
     context: Arc<ListenerContext>,
-    state: Result<CancellationToken, String>,
+    state: Result<Accepting, String>,
+}
+
+/// The workers' tasks that accept on a listener.
+#[derive(Debug)]
+struct Accepting {
+    cancel: CancellationToken,
+    /// Disconnected once all of them have closed their sockets.
+    closed: mpsc::Receiver<()>,
 }
 
 /// All listeners of the daemon.
@@ -111,17 +122,18 @@ impl Listeners {
         }
     }
 
-    /// Closes a listener; its connections go on. Says whether there was one.
+    /// Closes a listener; its connections go on. Says whether there was one. Blocks until the address is free.
     pub fn remove(&self, address: SocketAddr) -> bool {
-        match self.lock().remove(&address) {
-            Some(entry) => {
-                if let Ok(cancel) = entry.state {
-                    cancel.cancel();
-                }
-                true
+        let Some(entry) = self.lock().remove(&address) else {
+            return false;
+        };
+        if let Ok(accepting) = entry.state {
+            accepting.cancel.cancel();
+            if accepting.closed.recv_timeout(CLOSING) == Err(mpsc::RecvTimeoutError::Timeout) {
+                tracing::warn!(%address, "a busy thread has not closed the listener yet");
             }
-            None => false,
         }
+        true
     }
 
     /// All, with their state.
@@ -160,11 +172,14 @@ impl Listeners {
     fn start(&self, listener: Listener, socket: &net::TcpListener) -> io::Result<Entry> {
         let context = listener_context(&listener);
         let cancel = self.stop.child_token();
-        for runtime in self.workers.runtimes() {
-            let shared = {
-                let _guard = runtime.enter();
-                TcpListener::from_std(socket.try_clone()?)?
-            };
+        let (closing, closed) = mpsc::channel::<()>();
+        // All before the first task: one that fails must leave none behind that listens.
+        let sockets = self.workers.runtimes().map(|runtime| {
+            let _guard = runtime.enter();
+            TcpListener::from_std(socket.try_clone()?)
+        });
+        let sockets: Vec<_> = sockets.collect::<io::Result<_>>()?;
+        for (runtime, shared) in self.workers.runtimes().zip(sockets) {
             let accept = accept(
                 shared,
                 Arc::clone(&self.context),
@@ -172,19 +187,20 @@ impl Listeners {
                 Arc::clone(&self.permits),
                 self.connections.clone(),
             );
-            let cancelled = cancel.clone().cancelled_owned();
+            let (cancelled, closing) = (cancel.clone().cancelled_owned(), closing.clone());
             let accepting = async move {
                 tokio::select! {
                     () = cancelled => {}
                     () = accept => {}
                 }
+                drop(closing);
             };
             self.accepting.spawn_on(accepting, runtime);
         }
         Ok(Entry {
             listener,
             context,
-            state: Ok(cancel),
+            state: Ok(Accepting { cancel, closed }),
         })
     }
 
@@ -209,11 +225,12 @@ async fn accept(
     connections: TaskTracker,
 ) {
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-            return;
-        };
         match socket.accept().await {
             Ok((stream, peer)) => {
+                // Not before: a listener that waits for a connection would hold, on every worker, the place of one.
+                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                    return;
+                };
                 let serving =
                     connection::serve(Arc::clone(&context), Arc::clone(&listener), stream, peer);
                 connections.spawn(async move {
