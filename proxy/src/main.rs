@@ -12,6 +12,7 @@ use mc_proxy::{
     config::{Config, Raw},
     kernel::{self, Kernel, KernelError},
     store::Store,
+    workers,
 };
 use mcdsl::{
     config::Root,
@@ -201,12 +202,13 @@ fn raise_descriptor_limit() -> u64 {
     })
 }
 
-/// Descriptors that are not for connections: maps, listeners, SQLite, the admin API's clients, scrapers.
+/// Descriptors that are not for connections: maps, SQLite, the admin API's clients, scrapers; and the workers'.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// Connections that so many descriptors carry. Were it more, clients could take those of the admin API.
 fn connections_of(descriptors: u64) -> u32 {
-    let connections = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let reserved = RESERVED_DESCRIPTORS + workers::count() as u64 * workers::DESCRIPTORS;
+    let connections = descriptors.saturating_sub(reserved) / 2;
     u32::try_from(connections).unwrap_or(u32::MAX).max(1)
 }
 
