@@ -30,8 +30,7 @@ use state::State;
 
 pub use clock::{WallClock, ktime};
 pub use compile::action_code;
-pub use maps::DUMPED;
-pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
+pub use maps::{Count, CountryCount, DUMPED, ObservedSample, VerdictCount};
 pub use prefix::{PrefixError, check_prefix, judged, source};
 pub use trace::{Step, Trace};
 pub use twin::Admission;
