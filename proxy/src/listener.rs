@@ -44,7 +44,16 @@ pub struct ListenerState {
 struct Entry {
     listener: Listener,
     context: Arc<ListenerContext>,
-    state: Result<Accepting, String>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not bound yet: that is for whoever declared it, once its port is guarded.
+    Declared,
+    /// Cannot be bound, for this reason; tried again.
+    Failed(String),
+    Listening(Accepting),
 }
 
 /// The workers' tasks that accept on a listener.
@@ -83,7 +92,7 @@ impl Listeners {
     /// Takes a listener up without listening yet, so that its port can be guarded before the first connection.
     pub fn declare(&self, listener: Listener) {
         let entry = Entry {
-            state: Err("is being bound".to_owned()),
+            state: State::Declared,
             context: listener_context(&listener),
             listener,
         };
@@ -102,7 +111,7 @@ impl Listeners {
         match bind(address).and_then(|socket| self.start(entry.listener.clone(), &socket)) {
             Ok(started) => *entry = started,
             Err(error) => {
-                entry.state = Err(error.to_string());
+                entry.state = State::Failed(error.to_string());
                 return Err(error);
             }
         }
@@ -113,7 +122,8 @@ impl Listeners {
     pub fn retry(&self) {
         // Locked throughout, or one that is removed meanwhile would listen again.
         let mut entries = self.lock();
-        for (address, entry) in entries.iter_mut().filter(|(_, e)| e.state.is_err()) {
+        let failed = |e: &Entry| matches!(e.state, State::Failed(_));
+        for (address, entry) in entries.iter_mut().filter(|(_, e)| failed(e)) {
             let started = bind(*address).and_then(|s| self.start(entry.listener.clone(), &s));
             if let Ok(started) = started {
                 *entry = started;
@@ -127,7 +137,7 @@ impl Listeners {
         let Some(entry) = self.lock().remove(&address) else {
             return false;
         };
-        if let Ok(accepting) = entry.state {
+        if let State::Listening(accepting) = entry.state {
             accepting.cancel.cancel();
             if accepting.closed.recv_timeout(CLOSING) == Err(mpsc::RecvTimeoutError::Timeout) {
                 tracing::warn!(%address, "a busy thread has not closed the listener yet");
@@ -143,7 +153,11 @@ impl Listeners {
             .map(|e| ListenerState {
                 listener: e.listener.clone(),
                 active: e.context.active.0.load(Relaxed),
-                error: e.state.as_ref().err().cloned(),
+                error: match &e.state {
+                    State::Declared => Some("is being bound".to_owned()),
+                    State::Failed(error) => Some(error.clone()),
+                    State::Listening(_) => None,
+                },
             })
             .collect()
     }
@@ -200,7 +214,7 @@ impl Listeners {
         Ok(Entry {
             listener,
             context,
-            state: Ok(Accepting { cancel, closed }),
+            state: State::Listening(Accepting { cancel, closed }),
         })
     }
 
