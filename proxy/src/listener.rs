@@ -168,6 +168,7 @@ impl Listeners {
         self.stop.cancel();
         self.accepting.close();
         self.accepting.wait().await;
+        tracing::info!(deadline = ?grace, "draining: nothing new is accepted");
         self.connections.close();
         if tokio::time::timeout(grace, self.connections.wait())
             .await
@@ -204,6 +205,8 @@ impl Listeners {
             let (cancelled, closing) = (cancel.clone().cancelled_owned(), closing.clone());
             let accepting = async move {
                 tokio::select! {
+                    // First, or one more connection may be accepted.
+                    biased;
                     () = cancelled => {}
                     () = accept => {}
                 }

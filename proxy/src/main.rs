@@ -153,7 +153,6 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
         );
         config.max_connections = most;
     }
-    let drain = config.drain_timeout;
     let shutdown = mcdsl::shutdown::Shutdown::new();
     // From now on SIGHUP no longer kills: one that comes during the start is answered by what the start does.
     let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
@@ -177,10 +176,7 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
         })
         .await
         .context("cannot wait for signals")?;
-    tracing::info!(
-        ?drain,
-        "stopping: draining connections; the firewall stays attached"
-    );
+    tracing::info!("stopping; the firewall stays attached");
     let cut = handle.stop().await;
     tracing::info!("stopped");
     if cut > 0 {
