@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};
-pub(crate) use upstream::sweep;
+pub(crate) use upstream::{ConnectError, Sender, open, sweep};
 
 use crate::{hostname::Hostname, router::LiveRoute, spec::L7};
 

@@ -58,7 +58,7 @@ thread_local! {
 }
 
 /// A connection, for one request at a time or shared.
-pub(crate) enum Sender<B = RequestBody> {
+pub(crate) enum Sender<B> {
     Http1(http1::SendRequest<B>),
     Http2(http2::SendRequest<B>),
 }
@@ -66,7 +66,7 @@ pub(crate) enum Sender<B = RequestBody> {
 /// A connection lent to one request.
 pub(super) struct Lease {
     key: Key,
-    sender: Sender,
+    sender: Sender<RequestBody>,
     /// From the pool: the backend may have closed it just now.
     reused: bool,
 }
@@ -94,6 +94,15 @@ impl ConnectError {
             Self::TimedOut => "backend_connect_timeout",
             Self::Tls => "backend_tls",
             Self::Protocol => "backend_protocol",
+        }
+    }
+}
+
+impl From<&io::Error> for ConnectError {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            _ => Self::Unreachable,
         }
     }
 }
@@ -238,13 +247,9 @@ pub(crate) async fn open<B>(
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
-    let stream = connection::connect_to(backend).await.map_err(|e| {
-        if e.kind() == io::ErrorKind::ConnectionRefused {
-            ConnectError::Refused
-        } else {
-            ConnectError::Unreachable
-        }
-    })?;
+    let stream = connection::connect_to(backend)
+        .await
+        .map_err(|e| ConnectError::from(&e))?;
     match (protocol, &loaded.backend) {
         (Protocol::Http1, _) => http1(stream).await,
         (Protocol::H2c, _) => http2(TokioIo::new(stream)).await,
