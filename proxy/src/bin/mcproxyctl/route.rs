@@ -10,7 +10,7 @@ use mcdsl::{
 };
 
 use crate::{
-    Result,
+    Result, backend,
     client::{Client, call, call_add},
     l7::L7,
     parse, view,
@@ -268,17 +268,9 @@ pub(crate) fn show(r: &pb::Route, out: Output) -> Result {
         state(r),
         view::engine(r.engine),
     ))?;
-    let rows = r.backends.iter().map(|b| {
-        vec![
-            b.address.clone(),
-            b.active_connections.to_string(),
-            b.connections.to_string(),
-            b.connect_failures.to_string(),
-        ]
-    });
     out.table(
-        &["BACKEND", "ACTIVE", "CONNECTIONS", "CONNECT FAILURES"],
-        rows.collect(),
+        &backend::COLUMNS,
+        r.backends.iter().map(backend::row).collect(),
         "no backends",
         &(),
     )?;
