@@ -1,5 +1,6 @@
 //! L7 routes: real clients through TLS that ends at the proxy.
 
+mod health;
 mod server;
 
 use anyhow::{Result, ensure};
@@ -25,16 +26,21 @@ impl Site {
         ca.issue(&[NAME])?.write(world.dir.path(), "web")?;
         let backend = world.http("one", speaks, &ca)?;
         let site = Self { world, ca };
-        let tls = match speaks {
+        let protocol = site.protocol(speaks);
+        site.route(&format!("--backend {backend} {protocol} {options}"))?;
+        Ok(site)
+    }
+
+    /// Options of a route whose backends speak so.
+    fn protocol(&self, speaks: Speaks) -> String {
+        match speaks {
             Speaks::Http1 => String::new(),
             Speaks::H2c => "--protocol h2c".to_owned(),
             Speaks::H2 => format!(
                 "--protocol h2 --backend-name backend.example.org --backend-ca {}",
-                site.path("ca.pem")
+                self.path("ca.pem")
             ),
-        };
-        site.route(&format!("--backend {backend} {tls} {options}"))?;
-        Ok(site)
+        }
     }
 
     fn path(&self, file: &str) -> String {
