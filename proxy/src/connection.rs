@@ -501,31 +501,36 @@ async fn connect(
 ) -> Result<(TcpStream, Active<BackendGauge>), &'static str> {
     let limit = connect_timeout(context, route);
     let mut tried = Vec::new();
-    let mut reason = "backend_refused";
-    while let Some(backend) = route.pick(&tried) {
+    let mut reason = None;
+    loop {
+        let gauge = match route.take(&tried, u64::MAX) {
+            Ok(gauge) => gauge,
+            Err(none) => return Err(reason.unwrap_or(none.reason())),
+        };
+        let backend = Arc::clone(&gauge.of().0);
         let started = Instant::now();
-        let gauge = Active::new(BackendGauge(Arc::clone(backend)));
         let attempt = timeout(limit, connect_to(backend.address)).await;
         route.stats.connect.observe(started.elapsed());
-        match attempt {
+        let failed = match attempt {
             Ok(Ok(stream)) => {
                 backend.connections.fetch_add(1, Relaxed);
+                backend.health.succeeded();
                 return Ok((stream, gauge));
             }
             Ok(Err(e)) => {
-                reason = if e.kind() == io::ErrorKind::ConnectionRefused {
+                tracing::debug!(backend = %backend.address, error = %e, "connecting to a backend failed");
+                if e.kind() == io::ErrorKind::ConnectionRefused {
                     "backend_refused"
                 } else {
                     "backend_unreachable"
-                };
-                tracing::debug!(backend = %backend.address, error = %e, "connecting to a backend failed");
+                }
             }
-            Err(_) => reason = "backend_connect_timeout",
-        }
-        backend.failures.fetch_add(1, Relaxed);
+            Err(_) => "backend_connect_timeout",
+        };
+        reason = Some(failed);
+        route.failed(&backend, failed);
         tried.push(backend.address);
     }
-    Err(reason)
 }
 
 pub(crate) async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {

@@ -11,6 +11,7 @@ pub mod connection;
 pub mod control;
 pub mod firewall;
 pub mod geoip;
+pub mod health;
 pub mod hostname;
 pub mod http;
 pub mod kernel;

@@ -204,8 +204,8 @@ fn raise_descriptor_limit() -> u64 {
     })
 }
 
-/// Descriptors that are not for connections: maps, SQLite, the admin API's clients, scrapers; and the workers'.
-const RESERVED_DESCRIPTORS: u64 = 128;
+/// Descriptors that are not for connections: maps, SQLite, the admin API's clients, scrapers, health checks; and the workers'.
+const RESERVED_DESCRIPTORS: u64 = 128 + mc_proxy::health::check::MAX_CHECKS as u64;
 
 /// Connections that so many descriptors carry. Were it more, clients could take those of the admin API.
 fn connections_of(descriptors: u64) -> u32 {

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use mc_edge_common::route::RouteValue;
+use tokio::sync::Notify;
 
 use crate::{
     hostname::Hostname,
@@ -27,27 +28,6 @@ pub struct LiveRoute {
     pub backends: Vec<Arc<BackendStats>>,
     /// Of an L7 route.
     pub tls: Option<Arc<Tls>>,
-}
-
-impl LiveRoute {
-    /// Notes that a request to a backend failed.
-    pub fn failed(&self, address: SocketAddr) {
-        if let Some(backend) = self.backends.iter().find(|b| b.address == address) {
-            backend.failures.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// The backend with the fewest open connections that is not in `tried`; the first of equals, counting from a
-    /// start that rotates with every connection, so that idle backends share.
-    pub fn pick(&self, tried: &[SocketAddr]) -> Option<&Arc<BackendStats>> {
-        let start = self.stats.connections.load(Relaxed) as usize % self.backends.len().max(1);
-        let (before, after) = self.backends.split_at(start);
-        after
-            .iter()
-            .chain(before)
-            .filter(|b| !tried.contains(&b.address))
-            .min_by_key(|b| b.active.load(Relaxed))
-    }
 }
 
 /// Why a hostname has no route.
@@ -87,6 +67,8 @@ pub struct Router {
     /// The kernel's table.
     pub table: RouteTable,
     live: RwLock<Live>,
+    /// Told of each change, for the one who checks the backends.
+    pub(crate) changed: Notify,
 }
 
 impl Router {
@@ -95,6 +77,7 @@ impl Router {
         Self {
             table,
             live: RwLock::default(),
+            changed: Notify::new(),
         }
     }
 
@@ -130,15 +113,17 @@ impl Router {
     pub fn set(&self, route: Route) -> Result<Arc<LiveRoute>, RouteTableError> {
         let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
         self.table.insert(&route)?;
-        Ok(all.adopt(route))
+        let live = all.adopt(route);
+        self.changed.notify_one();
+        Ok(live)
     }
 
     /// Takes a route into the live state only, for one that [`RouteTable::verify`] puts into the kernel.
     pub fn adopt(&self, route: Route) -> Arc<LiveRoute> {
-        self.live
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .adopt(route)
+        let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let live = all.adopt(route);
+        self.changed.notify_one();
+        live
     }
 
     /// Removes a route, kernel first. Its connections go on.
@@ -151,6 +136,7 @@ impl Router {
         if let Some(route) = all.by_key.remove(id) {
             all.by_id.remove(&route.route.id);
         }
+        self.changed.notify_one();
         Ok(())
     }
 
@@ -248,57 +234,4 @@ fn tls(route: &Route, previous: Option<&LiveRoute>) -> Option<Arc<Tls>> {
         );
     }
     Some(Arc::new(tls))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn least_connections_with_rotation_and_exclusion() {
-        let addresses: Vec<SocketAddr> = (1..=3)
-            .map(|i| SocketAddr::from(([10, 0, 0, i], 1)))
-            .collect();
-        let route = LiveRoute {
-            route: Route {
-                id: 1,
-                key: RouteId {
-                    port: 443,
-                    hostname: "a.example".parse().unwrap(),
-                },
-                backends: addresses.clone(),
-                engine: None,
-                enabled: true,
-                send_proxy: false,
-                connect_timeout: None,
-                idle_timeout: None,
-                max_age: None,
-                max_connections: None,
-                l7: None,
-            },
-            tls: None,
-            stats: Arc::default(),
-            backends: addresses
-                .iter()
-                .map(|a| Arc::new(BackendStats::new(*a)))
-                .collect(),
-        };
-        let picked = |tried: &[SocketAddr]| route.pick(tried).map(|b| b.address);
-        assert_eq!(picked(&[]), Some(addresses[0]), "all idle: the first");
-        route.stats.connections.store(1, Relaxed);
-        assert_eq!(
-            picked(&[]),
-            Some(addresses[1]),
-            "all idle: the start rotates"
-        );
-        route.backends[1].active.store(2, Relaxed);
-        route.backends[2].active.store(1, Relaxed);
-        assert_eq!(picked(&[]), Some(addresses[0]), "fewest connections");
-        assert_eq!(
-            picked(&addresses[..1]),
-            Some(addresses[2]),
-            "what was tried is left out"
-        );
-        assert_eq!(picked(&addresses), None, "all tried");
-    }
 }

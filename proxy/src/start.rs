@@ -17,6 +17,7 @@ use crate::{
     control::{Control, ControlError},
     firewall::{Firewall, FirewallError},
     geoip::{GeoIp, GeoIpError},
+    health,
     kernel::{self, Kernel, KernelError, PinLock},
     metrics,
     relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
@@ -304,6 +305,10 @@ fn spawn_services(
             stop.clone(),
         ));
     }
+    tasks.spawn(health::check::run(
+        Arc::clone(&control.context),
+        stop.clone(),
+    ));
     tasks.spawn(housekeeping(Arc::clone(control), stop.clone()));
     tasks.spawn(Arc::clone(&control.geoip).watch(stop.clone()));
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::relay::Traffic;
+use crate::{health::Health, relay::Traffic};
 
 /// Counters by one label or several. Labels are static strings, so the map is bounded by the program text.
 #[derive(Debug)]
@@ -119,19 +119,23 @@ pub struct RouteStats {
     pub connect: Histogram,
     /// Requests, for an L7 route.
     pub http: HttpStats,
+    /// Held while one of its backends is ejected or not: how many may be depends on the others.
+    pub(crate) ejecting: Mutex<()>,
 }
 
-/// Counters of one backend of one route.
+/// Counters and health of one backend of one route.
 #[derive(Debug)]
 pub struct BackendStats {
     /// Its address.
     pub address: SocketAddr,
-    /// Connections open now: what least-connections compares.
+    /// Connections open now, of an L7 route requests under way: what least-connections compares.
     pub active: AtomicU64,
     /// Connections made.
     pub connections: AtomicU64,
     /// Attempts that failed.
     pub failures: AtomicU64,
+    /// Whether it lives.
+    pub health: Health,
 }
 
 impl BackendStats {
@@ -142,6 +146,7 @@ impl BackendStats {
             active: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            health: Health::default(),
         }
     }
 }
@@ -164,6 +169,11 @@ impl<T: AsRef<AtomicU64>> Active<T> {
             .fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1))
             .is_ok()
             .then(|| Self(gauge))
+    }
+
+    /// What it is the gauge of.
+    pub fn of(&self) -> &T {
+        &self.0
     }
 }
 

@@ -21,7 +21,7 @@ fn stderr(output: &Output) -> String {
 }
 
 /// Each command that talks to the daemon.
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &["listener", "list"],
     &["listener", "add", "127.0.0.1:443"],
     &["listener", "remove", "127.0.0.1:443"],
@@ -29,6 +29,7 @@ const COMMANDS: [&[&str]; 18] = [
     &["route", "show", "a.example"],
     &["route", "add", "a.example", "--backend", "127.0.0.1:1"],
     &["route", "disable", "a.example"],
+    &["backend", "list", "--port", "443"],
     &["firewall", "list"],
     &["firewall", "block", "192.0.2.1"],
     &["firewall", "unban", "192.0.2.1"],

@@ -14,6 +14,10 @@ use tonic::Status;
 
 use super::l7;
 use crate::{
+    health::{
+        Health,
+        state::{Condition, WHOLE},
+    },
     listener::ListenerState,
     router::LiveRoute,
     spec::{EngineKind, Listener, Route, RouteId},
@@ -189,6 +193,7 @@ pub(super) fn route_out(live: &LiveRoute) -> pb::Route {
                 active_connections: b.active.load(Relaxed),
                 connections: b.connections.load(Relaxed),
                 connect_failures: b.failures.load(Relaxed),
+                health: Some(health_out(&b.health, live.slow_start())),
             })
             .collect(),
         engine: engine_out(route.engine).into(),
@@ -202,6 +207,29 @@ pub(super) fn route_out(live: &LiveRoute) -> pb::Route {
             .l7
             .as_ref()
             .map(|l7| l7::message(l7, live.tls.as_deref())),
+    }
+}
+
+fn health_out(health: &Health, slow_start: Duration) -> pb::BackendHealth {
+    let milliseconds = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let report = health.report(slow_start);
+    let (state, ejected_ms, share) = match report.condition {
+        Condition::Unchecked => (pb::HealthState::Unchecked, 0, WHOLE),
+        Condition::Up => (pb::HealthState::Up, 0, WHOLE),
+        Condition::Down => (pb::HealthState::Down, 0, 0),
+        Condition::Ejected(left) => (pb::HealthState::Ejected, milliseconds(left), 0),
+        Condition::SlowStart(share) => (pb::HealthState::SlowStart, 0, share),
+    };
+    let (reason, since) = report.last.unzip();
+    pb::BackendHealth {
+        state: state.into(),
+        ejected_ms,
+        share_percent: u32::try_from(share * 100 / WHOLE).unwrap_or(100),
+        reason: reason.unwrap_or_default().into_owned(),
+        since_ms: since.map(milliseconds),
+        checks_passed: health.passed.load(Relaxed),
+        checks_failed: health.failed.load(Relaxed),
+        ejections: health.ejections.load(Relaxed),
     }
 }
 

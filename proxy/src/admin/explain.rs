@@ -226,14 +226,24 @@ impl Answer {
                 );
                 self.say("route", detail, "route");
                 if self.room(&live) {
-                    match live.pick(&[]) {
-                        Some(backend) => self.say("backend", backend.address.to_string(), "route"),
-                        None => {
-                            self.reset("backend", "the route has none", "no_backend");
-                        }
-                    }
+                    self.backend(&live);
                 }
                 self.0.route = Some(route_out(&live));
+            }
+        }
+    }
+
+    /// The backend of the next connection. An L7 route is asked for each request, and answers 503 instead of resetting.
+    fn backend(&mut self, live: &LiveRoute) {
+        match live.pick(&[], u64::MAX) {
+            Ok(backend) => self.say("backend", backend.address.to_string(), "route"),
+            Err(none) if live.tls.is_some() => {
+                let detail = "all are down (`mcproxyctl backend list`): requests are answered 503";
+                self.say("backend", format!("{}: {detail}", none.reason()), "route");
+            }
+            Err(none) => {
+                let detail = "all are down; see `mcproxyctl backend list`";
+                self.reset("backend", detail, none.reason());
             }
         }
     }

@@ -159,10 +159,12 @@ enum Source {
 
 impl ResponseBody {
     pub(super) fn text(text: &'static str, exchange: Arc<Exchange>) -> Self {
-        Self {
+        let mut body = Self {
             source: Source::Text((!text.is_empty()).then(|| Bytes::from_static(text.as_bytes()))),
             exchange,
-        }
+        };
+        body.settle();
+        body
     }
 
     pub(super) fn backend(

@@ -60,11 +60,12 @@ struct Outcome {
     status: Option<StatusCode>,
     fault: Option<Fault>,
     delivered: bool,
-    backend: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     attempts: u32,
     connect: Option<Duration>,
     response: Option<Duration>,
-    gauge: Option<Active<BackendGauge>>,
+    /// The backend that has it now.
+    backend: Option<Active<BackendGauge>>,
 }
 
 /// One request and its response.
@@ -116,12 +117,20 @@ impl Exchange {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An attempt at a backend; the one before it, if any, is over.
-    pub(super) fn attempt(&self, backend: SocketAddr, gauge: Active<BackendGauge>) {
+    /// An attempt at a backend.
+    pub(super) fn attempt(&self, backend: Active<BackendGauge>) {
         let mut outcome = self.outcome();
+        outcome.address = Some(backend.of().0.address);
         outcome.backend = Some(backend);
         outcome.attempts += 1;
-        outcome.gauge = Some(gauge);
+    }
+
+    /// The attempt came to nothing; `why` if that was the backend's fault.
+    pub(super) fn attempt_failed(&self, why: Option<&'static str>) {
+        let backend = self.outcome().backend.take();
+        if let (Some(backend), Some(why)) = (backend, why) {
+            self.route.failed(&backend.of().0, why);
+        }
     }
 
     /// A connection was made for it.
@@ -159,7 +168,16 @@ impl Exchange {
             BodyError::Idle => "response_body_timeout",
             _ => "response_body_broken",
         };
-        self.blame(Fault::of(Side::Backend, reason));
+        let fault = Fault::of(Side::Backend, reason);
+        let mut outcome = self.outcome();
+        let first = *outcome.fault.get_or_insert(fault) == fault;
+        // A stream may be silent for long where all is well.
+        if first
+            && error == BodyError::Broken
+            && let Some(backend) = &outcome.backend
+        {
+            self.route.failed(&backend.of().0, reason);
+        }
     }
 
     /// The first to go wrong is the cause of the rest.
@@ -182,10 +200,26 @@ impl Exchange {
         add(&self.route.stats.traffic.to_client, bytes);
     }
 
-    /// The whole response went out.
+    /// The whole response went out. Only then the backend has succeeded: one that breaks off its bodies is no better than one that
+    /// answers nothing.
     pub(super) fn delivered(&self) {
-        self.outcome().delivered = true;
+        let mut outcome = self.outcome();
+        outcome.delivered = true;
+        if outcome.fault.is_none()
+            && !outcome.status.is_some_and(gateway_failed)
+            && let Some(backend) = &outcome.backend
+        {
+            backend.of().0.health.succeeded();
+        }
     }
+}
+
+/// Whether a backend says that it cannot answer.
+pub(super) fn gateway_failed(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 impl Drop for Exchange {
@@ -213,7 +247,7 @@ impl Drop for Exchange {
             path = self.path,
             version = headers::version(self.version),
             status = outcome.status.map_or(0, |s| s.as_u16()),
-            backend = outcome.backend.map(tracing::field::display),
+            backend = outcome.address.map(tracing::field::display),
             attempts = outcome.attempts,
             from_client = self.from_client.load(Relaxed),
             to_client = self.to_client.load(Relaxed),

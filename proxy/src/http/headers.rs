@@ -127,11 +127,12 @@ fn lists(value: &str, wanted: &str) -> bool {
         .any(|item| item.trim().eq_ignore_ascii_case(wanted))
 }
 
-/// Whether doing it twice is doing it once (RFC 9110 §9.2.2).
-pub(super) fn idempotent(method: &Method) -> bool {
+/// Whether it may be sent again although a backend may have done it (RFC 9110 §9.2.1). PUT and DELETE are idempotent, but only in
+/// what they leave behind: the second DELETE answers 404 and the second conditional PUT 412, for what has succeeded.
+pub(super) fn repeatable(method: &Method) -> bool {
     matches!(
         *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
     )
 }
 

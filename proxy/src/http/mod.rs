@@ -39,7 +39,7 @@ pub use redirect::redirect;
 
 pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};
-pub(crate) use upstream::sweep;
+pub(crate) use upstream::{ConnectError, Sender, open, sweep};
 
 use crate::{hostname::Hostname, router::LiveRoute, spec::L7};
 

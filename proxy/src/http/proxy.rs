@@ -1,6 +1,10 @@
 //! One request: checked, sent to a backend, answered.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
@@ -17,15 +21,11 @@ use tokio::time::timeout;
 use super::{
     Connection,
     body::{RequestBody, ResponseBody},
-    exchange::{Exchange, Fault, Side},
+    exchange::{Exchange, Fault, Side, gateway_failed},
     headers, tunnel,
     upstream::{Key, Lease},
 };
-use crate::{
-    router::LiveRoute,
-    spec::Protocol,
-    stats::{Active, BackendGauge},
-};
+use crate::{health::Unavailable, spec::Protocol, stats::BackendStats};
 
 /// Default of `response_timeout`.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,6 +33,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRIES: u32 = 2;
 /// Default of `max_requests`.
 const MAX_REQUESTS: u32 = 1024;
+/// Attempts of a request that may end at a kept connection that its backend has closed, before they count.
+const MAX_STALE: u32 = 2;
 
 /// A refusal: what the client is told, and what the log is.
 #[derive(Clone, Copy)]
@@ -144,7 +146,7 @@ fn check(
     Ok(authority)
 }
 
-/// Sends it to a backend, to the next one if that is safe, and hands on the response.
+/// Sends it to a backend and hands on the response.
 async fn forward(
     connection: &Arc<Connection>,
     mut parts: Parts,
@@ -152,7 +154,7 @@ async fn forward(
     authority: &Authority,
     exchange: &Arc<Exchange>,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let (route, l7) = (&connection.route, connection.l7());
+    let l7 = connection.l7();
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     let tunnel = (incoming.is_end_stream())
         .then(|| tunnel::prepare(&mut parts, l7.protocol))
@@ -164,74 +166,92 @@ async fn forward(
         None => RequestBody::new(incoming, most, connection.limits.idle, Arc::clone(exchange)),
     };
     // Only what has no body can be sent again: a body is read once.
-    let again = (headers::idempotent(&parts.method) && body.is_end_stream() && tunnel.is_none())
+    let again = (headers::repeatable(&parts.method) && body.is_end_stream() && tunnel.is_none())
         .then(|| parts.clone());
-    let mut request = Some(Request::from_parts(parts, body));
-    let (mut tried, mut last) = (Vec::new(), None);
-    for _ in 0..=l7.retries.unwrap_or(RETRIES) {
+    let request = Request::from_parts(parts, body);
+    let (response, lease) = deliver(connection, request, again, exchange).await?;
+    let limits = connection.limits;
+    tunnel::respond(
+        response,
+        lease,
+        tunnel.zip(upgrade),
+        limits,
+        exchange,
+        &connection.abort,
+    )
+    .map_err(|fault| Refusal {
+        status: StatusCode::BAD_GATEWAY,
+        fault,
+    })
+}
+
+/// Sends it to one backend after the other until one responds. A request is sent again if it never left, or if it is `again`, which
+/// may be done twice; and never once a response has begun.
+async fn deliver(
+    connection: &Connection,
+    request: Request<RequestBody>,
+    again: Option<Parts>,
+    exchange: &Exchange,
+) -> Result<(Response<Incoming>, Lease), Refusal> {
+    let (route, l7) = (&connection.route, connection.l7());
+    let most = u64::from(l7.max_requests.unwrap_or(MAX_REQUESTS));
+    let (mut left, mut stale) = (l7.retries.unwrap_or(RETRIES) + 1, MAX_STALE);
+    let (mut request, mut tried, mut last) = (Some(request), Vec::new(), None);
+    while left > 0 {
         let Some(ready) = request.take().or_else(|| resend(again.as_ref())) else {
             break;
         };
-        let Some(backend) = pick(route, l7.max_requests.unwrap_or(MAX_REQUESTS), &tried) else {
-            break;
+        let backend = match route.take(&tried, most) {
+            Ok(backend) => backend,
+            Err(none) => {
+                last.get_or_insert(unavailable(none));
+                break;
+            }
         };
-        exchange.attempt(backend.0.address, Active::new(backend.clone()));
-        let sent = attempt(connection, backend.0.address, ready, exchange).await;
-        match sent {
-            Ok((response, lease)) => {
-                let limits = connection.limits;
-                return tunnel::respond(
-                    response,
-                    lease,
-                    tunnel.zip(upgrade),
-                    limits,
-                    exchange,
-                    &connection.abort,
-                )
-                .map_err(|fault| Refusal {
-                    status: StatusCode::BAD_GATEWAY,
-                    fault,
-                });
-            }
-            Err(failed) => {
-                if let Some(fault) = exchange.fault() {
-                    // It was the client's body that broke.
-                    let status = if fault.reason == "request_body_too_large" {
-                        StatusCode::PAYLOAD_TOO_LARGE
-                    } else {
-                        StatusCode::REQUEST_TIMEOUT
-                    };
-                    return Err(Refusal { status, fault });
-                }
-                route.failed(backend.0.address);
-                request = failed.unsent;
-                if !failed.stale {
-                    tried.push(backend.0.address);
-                }
-                let unsafe_now = request.is_none() && (again.is_none() || !failed.retry);
-                last = Some(failed.refusal);
-                if unsafe_now {
-                    break;
-                }
-            }
+        let stats = Arc::clone(&backend.of().0);
+        exchange.attempt(backend);
+        let failed = match attempt(connection, &stats, ready, exchange).await {
+            Ok(sent) => return Ok(sent),
+            Err(failed) => failed,
+        };
+        if let Some(fault) = exchange.fault() {
+            // It was the client's body that broke.
+            exchange.attempt_failed(None);
+            let status = if fault.reason == "request_body_too_large" {
+                StatusCode::PAYLOAD_TOO_LARGE
+            } else {
+                StatusCode::REQUEST_TIMEOUT
+            };
+            return Err(Refusal { status, fault });
+        }
+        if failed.stale && stale > 0 {
+            stale -= 1;
+            exchange.attempt_failed(None);
+        } else {
+            left -= 1;
+            exchange.attempt_failed(Some(failed.refusal.fault.reason));
+            tried.push(stats.address);
+        }
+        last = Some(failed.refusal);
+        request = failed.unsent;
+        if request.is_none() && !failed.retry {
+            break;
         }
     }
-    Err(last.unwrap_or(Refusal::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        Side::Backend,
-        "no_backend",
-    )))
+    // There was an attempt, or no backend for it.
+    Err(last.unwrap_or(unavailable(Unavailable::Down)))
+}
+
+fn unavailable(none: Unavailable) -> Refusal {
+    let side = match none {
+        Unavailable::Down => Side::Backend,
+        Unavailable::Full => Side::Proxy,
+    };
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, side, none.reason())
 }
 
 fn resend(parts: Option<&Parts>) -> Option<Request<RequestBody>> {
     parts.map(|parts| Request::from_parts(parts.clone(), RequestBody::empty()))
-}
-
-fn pick(route: &LiveRoute, most: u32, tried: &[std::net::SocketAddr]) -> Option<BackendGauge> {
-    route
-        .pick(tried)
-        .filter(|b| b.active.load(std::sync::atomic::Ordering::Relaxed) < u64::from(most))
-        .map(|b| BackendGauge(Arc::clone(b)))
 }
 
 /// An attempt that came to nothing.
@@ -239,7 +259,7 @@ struct Failed {
     refusal: Refusal,
     /// It never left: any backend may have it.
     unsent: Option<Request<RequestBody>>,
-    /// Trying again may help.
+    /// If it may be done twice, trying again may help.
     retry: bool,
     /// Only a kept connection was dead: the backend itself may be well.
     stale: bool,
@@ -247,14 +267,14 @@ struct Failed {
 
 async fn attempt(
     connection: &Connection,
-    backend: std::net::SocketAddr,
+    backend: &BackendStats,
     request: Request<RequestBody>,
     exchange: &Exchange,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let l7 = connection.l7();
     let key = Key {
         site: connection.route.route.id,
-        backend,
+        backend: backend.address,
     };
     let bad = |reason| Refusal::new(StatusCode::BAD_GATEWAY, Side::Backend, reason);
     let taken = Lease::take(
@@ -276,20 +296,23 @@ async fn attempt(
         }
     };
     if let Some(took) = connect {
+        backend.connections.fetch_add(1, Relaxed);
         connection.route.stats.connect.observe(took);
         exchange.connected(took);
     }
-    let stale = lease.reused;
     let limit = l7.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
     match timeout(limit, lease.send(request)).await {
         Ok(Ok(response)) => {
             exchange.responded(response.status());
+            if gateway_failed(response.status()) {
+                connection.route.failed(backend, "backend_gateway_status");
+            }
             Ok((response, lease))
         }
         Ok(Err(mut error)) => {
             let unsent = error.take_message();
             let error = error.into_error();
-            tracing::debug!(%backend, %error, "a request failed");
+            tracing::debug!(backend = %backend.address, %error, "a request failed");
             let reason = if error.is_parse() {
                 "backend_malformed"
             } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
@@ -301,7 +324,7 @@ async fn attempt(
                 refusal: bad(reason),
                 unsent,
                 retry: !error.is_parse(),
-                stale,
+                stale: !error.is_parse() && lease.stale(),
             })
         }
         Err(_) => Err(Failed {

@@ -2,10 +2,14 @@
 //!
 //! Each worker has a pool of its own: a connection is driven by the thread that uses it. Rejected: one pool for all (a lock
 //! and a wake-up across threads per request); hyper-util's client (it hides which backend a request went to, and whether it was sent).
+//!
+//! What waits for a connection, or in one for its turn, counts as under way at its backend: `max_requests` is the bound of each such
+//! queue, and the connect timeout covers the wait for a connection that another request makes.
 
 use std::{
     cell::RefCell,
     collections::HashMap,
+    error::Error,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -14,7 +18,7 @@ use std::{
 
 use hyper::{
     Request, Response,
-    body::Incoming,
+    body::{Body, Bytes, Incoming},
     client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -54,22 +58,22 @@ thread_local! {
 }
 
 /// A connection, for one request at a time or shared.
-pub(super) enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
+pub(crate) enum Sender<B> {
+    Http1(http1::SendRequest<B>),
+    Http2(http2::SendRequest<B>),
 }
 
 /// A connection lent to one request.
 pub(super) struct Lease {
     key: Key,
-    sender: Sender,
+    sender: Sender<RequestBody>,
     /// From the pool: the backend may have closed it just now.
-    pub(super) reused: bool,
+    reused: bool,
 }
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(crate) enum ConnectError {
     #[error("refused")]
     Refused,
     #[error("unreachable")]
@@ -83,13 +87,22 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
-    pub(super) const fn reason(&self) -> &'static str {
+    pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::Refused => "backend_refused",
             Self::Unreachable => "backend_unreachable",
             Self::TimedOut => "backend_connect_timeout",
             Self::Tls => "backend_tls",
             Self::Protocol => "backend_protocol",
+        }
+    }
+}
+
+impl From<&io::Error> for ConnectError {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            _ => Self::Unreachable,
         }
     }
 }
@@ -101,6 +114,18 @@ impl Lease {
         protocol: Protocol,
         loaded: &Loaded,
         limit: Duration,
+    ) -> Result<(Self, Option<Duration>), ConnectError> {
+        let taking = Self::pooled_or_new(key, protocol, loaded);
+        // Waiting for the one that another request makes is part of it: else a backend that swallows SYNs would keep the last of a
+        // queue for as many timeouts as are before it.
+        let taken = tokio::time::timeout(limit, taking).await;
+        taken.unwrap_or(Err(ConnectError::TimedOut))
+    }
+
+    async fn pooled_or_new(
+        key: Key,
+        protocol: Protocol,
+        loaded: &Loaded,
     ) -> Result<(Self, Option<Duration>), ConnectError> {
         let lent = |sender| Self {
             key,
@@ -114,7 +139,7 @@ impl Lease {
                     return Ok((lent(Sender::Http1(sender)), None));
                 }
             }
-            return make(key, protocol, loaded, limit).await;
+            return make(key, protocol, loaded).await;
         }
         if let Some(sender) = shared(key) {
             return Ok((lent(Sender::Http2(sender)), None));
@@ -124,7 +149,7 @@ impl Lease {
         if let Some(sender) = shared(key) {
             return Ok((lent(Sender::Http2(sender)), None));
         }
-        make(key, protocol, loaded, limit).await
+        make(key, protocol, loaded).await
     }
 
     /// Sends; a request that did not leave comes back.
@@ -136,6 +161,21 @@ impl Lease {
             Sender::Http1(sender) => sender.try_send_request(request).await,
             Sender::Http2(sender) => sender.try_send_request(request).await,
         }
+    }
+
+    /// After a failure: whether it was one of the pool's that the backend has closed since, which says nothing of the backend. Then
+    /// the pool's others are closed as well: they are as old.
+    pub(super) fn stale(&self) -> bool {
+        let closed = match &self.sender {
+            Sender::Http1(_) => true,
+            // A single stream may have failed, which is the backend's doing.
+            Sender::Http2(sender) => sender.is_closed(),
+        };
+        let stale = self.reused && closed;
+        if stale {
+            with(self.key, |slot| slot.idle.clear());
+        }
+        stale
     }
 
     /// For the next request.
@@ -184,12 +224,9 @@ async fn make(
     key: Key,
     protocol: Protocol,
     loaded: &Loaded,
-    limit: Duration,
 ) -> Result<(Lease, Option<Duration>), ConnectError> {
     let started = Instant::now();
-    let sender = tokio::time::timeout(limit, connect(key, protocol, loaded))
-        .await
-        .unwrap_or(Err(ConnectError::TimedOut))?;
+    let sender = open(key.backend, protocol, loaded).await?;
     if let Sender::Http2(sender) = &sender {
         with(key, |slot| slot.shared = Some(sender.clone()));
     }
@@ -201,14 +238,18 @@ async fn make(
     Ok((lease, Some(started.elapsed())))
 }
 
-async fn connect(key: Key, protocol: Protocol, loaded: &Loaded) -> Result<Sender, ConnectError> {
-    let stream = connection::connect_to(key.backend).await.map_err(|e| {
-        if e.kind() == io::ErrorKind::ConnectionRefused {
-            ConnectError::Refused
-        } else {
-            ConnectError::Unreachable
-        }
-    })?;
+/// A new connection. It ends with its sender or its backend, whichever is first.
+pub(crate) async fn open<B>(
+    backend: SocketAddr,
+    protocol: Protocol,
+    loaded: &Loaded,
+) -> Result<Sender<B>, ConnectError>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let stream = connection::connect_to(backend)
+        .await
+        .map_err(|e| ConnectError::from(&e))?;
     match (protocol, &loaded.backend) {
         (Protocol::Http1, _) => http1(stream).await,
         (Protocol::H2c, _) => http2(TokioIo::new(stream)).await,
@@ -217,7 +258,7 @@ async fn connect(key: Key, protocol: Protocol, loaded: &Loaded) -> Result<Sender
                 .connect(name.clone(), stream)
                 .await
                 .map_err(|error| {
-                    tracing::debug!(backend = %key.backend, %error, "TLS with a backend failed");
+                    tracing::debug!(%backend, %error, "TLS with a backend failed");
                     ConnectError::Tls
                 })?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
@@ -230,20 +271,23 @@ async fn connect(key: Key, protocol: Protocol, loaded: &Loaded) -> Result<Sender
     }
 }
 
-async fn http1(stream: TcpStream) -> Result<Sender, ConnectError> {
+async fn http1<B>(stream: TcpStream) -> Result<Sender<B>, ConnectError>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEADERS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|_| ConnectError::Protocol)?;
-    // It ends with its sender or its backend, whichever is first.
     tokio::spawn(connection.with_upgrades());
     Ok(Sender::Http1(sender))
 }
 
-async fn http2<T>(io: T) -> Result<Sender, ConnectError>
+async fn http2<T, B>(io: T) -> Result<Sender<B>, ConnectError>
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -21,6 +21,7 @@ use crate::{
     control::{Control, CountedRule},
     firewall::{CountryCount, VerdictCount},
     geoip::countries,
+    health::{self, state::Standing},
     kernel::{LinkMode, LinkStatus},
     router::LiveRoute,
     spec::MapFill,
@@ -198,28 +199,69 @@ impl Scrape {
             .iter()
             .map(|(r, _)| r.backends.iter().map(|b| b.address.to_string()).collect())
             .collect();
+        let backends = || {
+            let routes = routes.iter().zip(&addresses);
+            routes.flat_map(|((route, key), addresses)| {
+                let backends = route.backends.iter().zip(addresses);
+                backends.map(move |(backend, address)| {
+                    let mut labels = labels(key);
+                    labels.push(("backend", address));
+                    (route, backend, labels)
+                })
+            })
+        };
         let mut m = counter(
             encoder,
             "backend_connections",
             "Connections made to a backend",
         )?;
-        for ((route, key), addresses) in routes.iter().zip(&addresses) {
-            for (backend, address) in route.backends.iter().zip(addresses) {
-                let mut labels = labels(key);
-                labels.push(("backend", address));
-                add(&mut m, &labels, backend.connections.load(Relaxed))?;
-            }
+        for (_, backend, labels) in backends() {
+            add(&mut m, &labels, backend.connections.load(Relaxed))?;
         }
         let mut m = counter(
             encoder,
             "backend_connect_failures",
-            "Attempts to connect to a backend that failed",
+            "Attempts at a backend that failed",
         )?;
-        for ((route, key), addresses) in routes.iter().zip(&addresses) {
-            for (backend, address) in route.backends.iter().zip(addresses) {
-                let mut labels = labels(key);
-                labels.push(("backend", address));
-                add(&mut m, &labels, backend.failures.load(Relaxed))?;
+        for (_, backend, labels) in backends() {
+            add(&mut m, &labels, backend.failures.load(Relaxed))?;
+        }
+        let mut m = gauge(
+            encoder,
+            "backend_up",
+            "0 = the backend is down or ejected, see `mcproxyctl backend list`",
+        )?;
+        for (route, backend, labels) in backends() {
+            let standing = backend.health.standing(health::now, route.slow_start());
+            let up = matches!(standing, Standing::Share(_));
+            set(&mut m, &labels, u64::from(up))?;
+        }
+        let mut m = counter(
+            encoder,
+            "backend_ejections",
+            "Times that a backend was ejected for failed requests",
+        )?;
+        for (_, backend, labels) in backends() {
+            add(&mut m, &labels, backend.health.ejections.load(Relaxed))?;
+        }
+        let mut m = counter(
+            encoder,
+            "backend_health_checks",
+            "Health checks of a backend",
+        )?;
+        let checked = |route: &LiveRoute| {
+            route
+                .route
+                .l7
+                .as_ref()
+                .is_some_and(|l7| l7.health.is_some())
+        };
+        for (_, backend, labels) in backends().filter(|(route, ..)| checked(route)) {
+            let health = &backend.health;
+            for (result, count) in [("passed", &health.passed), ("failed", &health.failed)] {
+                let mut labels = labels.clone();
+                labels.push(("result", result));
+                add(&mut m, &labels, count.load(Relaxed))?;
             }
         }
         Ok(())

@@ -156,6 +156,9 @@ impl L7 {
         if self.retries.is_some_and(|n| n > MAX_RETRIES) {
             return invalid("retries", "is more than 15, the other backends of a route");
         }
+        if self.protocol == Protocol::Http1 && health.is_some_and(|h| h.check == Check::Grpc) {
+            return invalid("health.check", "grpc needs protocol h2c or h2");
+        }
         health.map_or(Ok(()), HealthCheck::validate)
     }
 }

@@ -140,6 +140,7 @@ async fn a_removed_listener_is_gone_when_that_is_told() -> Result<()> {
         id: 0,
         address,
         trusted_proxies: Vec::new(),
+        redirect: None,
         guarded: true,
     };
     let done = AtomicBool::new(false);

@@ -62,8 +62,8 @@ pub(crate) struct L7 {
     /// For one check [default: 2s]
     #[arg(long, value_name = "DURATION", value_parser = parse::milliseconds, requires = "health")]
     health_timeout: Option<u32>,
-    /// A backend that came back gets less than its share for so long [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = parse::milliseconds, requires = "certificate")]
+    /// A backend that came back gets less than its share for so long; 0s = at once all of it [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = parse::milliseconds_or_none, requires = "certificate")]
     slow_start: Option<u32>,
     /// Logs one in so many requests; 0 = none [default: 1]
     #[arg(long, value_name = "N", requires = "certificate")]

@@ -3,6 +3,7 @@
 //! Each area has a module with its arguments, the requests made of them, and how answers are shown. Input is checked
 //! here for a clear message at once; the daemon is the judge all the same.
 
+mod backend;
 mod client;
 mod country;
 mod export;
@@ -60,6 +61,9 @@ enum Command {
     /// Routes: a hostname on a port, and its backends
     #[command(subcommand)]
     Route(route::Command),
+    /// Backends of routes, and whether they live
+    #[command(subcommand)]
+    Backend(backend::Command),
     /// Address rules, country policy, rate limits
     #[command(subcommand)]
     Firewall(firewall::Command),
@@ -136,6 +140,7 @@ async fn run(cli: &Cli, out: Output) -> Result {
     match &cli.command {
         Command::Listener(c) => c.run(&mut client, out).await,
         Command::Route(c) => c.run(&mut client, out).await,
+        Command::Backend(c) => c.run(&mut client, out).await,
         Command::Firewall(c) => c.run(&mut client, out).await,
         Command::Explain(c) => c.run(&mut client, out).await,
         Command::Stats(c) => c.run(&mut client, out).await,

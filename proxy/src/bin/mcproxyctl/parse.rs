@@ -95,12 +95,16 @@ pub(crate) fn country(text: &str) -> Parsed<String> {
 
 /// A duration in whole milliseconds, above 0.
 pub(crate) fn milliseconds(text: &str) -> Parsed<u32> {
-    let duration = parse_duration(text).map_err(|e| e.to_string())?;
-    match u32::try_from(duration.as_millis()) {
-        Ok(0) => Err("must be above 0".to_owned()),
-        Ok(ms) => Ok(ms),
-        Err(_) => Err("at most 7 weeks".to_owned()),
+    match milliseconds_or_none(text)? {
+        0 => Err("must be above 0".to_owned()),
+        ms => Ok(ms),
     }
+}
+
+/// A duration in whole milliseconds; 0 turns off what takes so long.
+pub(crate) fn milliseconds_or_none(text: &str) -> Parsed<u32> {
+    let duration = parse_duration(text).map_err(|e| e.to_string())?;
+    u32::try_from(duration.as_millis()).map_err(|_| "at most 7 weeks".to_owned())
 }
 
 /// A duration in whole seconds, above 0.

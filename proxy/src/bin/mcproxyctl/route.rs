@@ -10,7 +10,7 @@ use mcdsl::{
 };
 
 use crate::{
-    Result,
+    Result, backend,
     client::{Client, call, call_add},
     l7::{self, L7},
     parse, view,
@@ -295,17 +295,9 @@ pub(crate) fn show(r: &pb::Route, out: Output) -> Result {
     if let Some(l7) = &r.l7 {
         write_out(&certificate(l7))?;
     }
-    let rows = r.backends.iter().map(|b| {
-        vec![
-            b.address.clone(),
-            b.active_connections.to_string(),
-            b.connections.to_string(),
-            b.connect_failures.to_string(),
-        ]
-    });
     out.table(
-        &["BACKEND", "ACTIVE", "CONNECTIONS", "CONNECT FAILURES"],
-        rows.collect(),
+        &backend::COLUMNS,
+        r.backends.iter().map(backend::row).collect(),
         "no backends",
         &(),
     )?;

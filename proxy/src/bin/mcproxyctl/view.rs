@@ -83,12 +83,7 @@ pub(crate) fn route(r: &pb::Route) -> Value {
         "max_age_s": set(r.max_age_s),
         "max_connections": set(r.max_connections),
         "l7": r.l7.as_ref().map(l7),
-        "backends": list(&r.backends, |b| json!({
-            "address": b.address,
-            "active_connections": b.active_connections,
-            "connections": b.connections,
-            "connect_failures": b.connect_failures,
-        })),
+        "backends": list(&r.backends, backend),
     })
 }
 
@@ -98,6 +93,35 @@ pub(crate) fn when(unix_s: i64) -> String {
     match at.duration_since(SystemTime::now()) {
         Ok(left) => format!("in {}", human::duration_short(left)),
         Err(past) => format!("{} ago", human::duration_short(past.duration())),
+    }
+}
+
+pub(crate) fn backend(b: &pb::Backend) -> Value {
+    let health = b.health.clone().unwrap_or_default();
+    let in_state = |state: pb::HealthState| health.state() == state;
+    json!({
+        "address": b.address,
+        "active_connections": b.active_connections,
+        "connections": b.connections,
+        "connect_failures": b.connect_failures,
+        "health": health_state(&health),
+        "ejected_ms": in_state(pb::HealthState::Ejected).then_some(health.ejected_ms),
+        "share_percent": in_state(pb::HealthState::SlowStart).then_some(health.share_percent),
+        "reason": text(&health.reason),
+        "since_ms": health.since_ms,
+        "checks_passed": health.checks_passed,
+        "checks_failed": health.checks_failed,
+        "ejections": health.ejections,
+    })
+}
+
+pub(crate) fn health_state(health: &pb::BackendHealth) -> &'static str {
+    match health.state() {
+        pb::HealthState::Unchecked => "unchecked",
+        pb::HealthState::Up => "up",
+        pb::HealthState::Down => "down",
+        pb::HealthState::Ejected => "ejected",
+        pb::HealthState::SlowStart => "slow_start",
     }
 }
 

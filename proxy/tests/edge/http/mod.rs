@@ -1,6 +1,7 @@
 //! L7 routes: real clients through TLS that ends at the proxy.
 
 mod certificates;
+mod health;
 mod requests;
 mod server;
 
@@ -27,18 +28,23 @@ impl Site {
         std::fs::write(world.dir.path().join("ca.pem"), ca.pem())?;
         ca.issue(&[NAME])?.write(world.dir.path(), "web")?;
         let backend = world.http("one", speaks, &ca)?;
-        let tls = match speaks {
+        let backend = format!("--backend {backend}");
+        let mut site = Self { world, ca, backend };
+        site.backend += &format!(" {}", site.protocol(speaks));
+        site.add_backend(options)?;
+        Ok(site)
+    }
+
+    /// Options of a route whose backends speak so.
+    fn protocol(&self, speaks: Speaks) -> String {
+        match speaks {
             Speaks::Http1 => String::new(),
             Speaks::H2c => " --protocol h2c".to_owned(),
             Speaks::H2 => format!(
-                " --protocol h2 --backend-name backend.example.org --backend-ca {}",
-                world.dir.path().join("ca.pem").display()
+                "--protocol h2 --backend-name backend.example.org --backend-ca {}",
+                self.path("ca.pem")
             ),
-        };
-        let backend = format!("--backend {backend}{tls}");
-        let site = Self { world, ca, backend };
-        site.add_backend(options)?;
-        Ok(site)
+        }
     }
 
     fn path(&self, file: &str) -> String {
