@@ -196,10 +196,10 @@ async fn forward(
             Err(failed) => {
                 if let Some(fault) = exchange.fault() {
                     // It was the client's body that broke.
-                    let status = if fault.reason == "request_body_too_large" {
-                        StatusCode::PAYLOAD_TOO_LARGE
-                    } else {
-                        StatusCode::REQUEST_TIMEOUT
+                    let status = match fault.reason {
+                        "request_body_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+                        "request_body_timeout" => StatusCode::REQUEST_TIMEOUT,
+                        _ => StatusCode::BAD_REQUEST,
                     };
                     return Err(Refusal { status, fault });
                 }
