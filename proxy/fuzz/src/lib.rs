@@ -6,6 +6,8 @@ pub mod client_hello;
 pub mod config;
 #[path = "../../src/hostname.rs"]
 pub mod hostname;
+#[path = "../../src/http/strict/mod.rs"]
+pub mod http_strict;
 #[path = "../../src/proxy_protocol.rs"]
 pub mod proxy_protocol;
 #[path = "../../src/spec/mod.rs"]

@@ -13,7 +13,7 @@ use std::{
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{exchange::Exchange, upstream::Lease};
+use super::{exchange::Exchange, guard::Busy, upstream::Lease};
 
 /// Why a body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -145,6 +145,7 @@ impl Body for RequestBody {
 pub(super) struct ResponseBody {
     source: Source,
     exchange: Arc<Exchange>,
+    busy: Option<Busy>,
 }
 
 enum Source {
@@ -162,6 +163,7 @@ impl ResponseBody {
         let mut body = Self {
             source: Source::Text((!text.is_empty()).then(|| Bytes::from_static(text.as_bytes()))),
             exchange,
+            busy: None,
         };
         body.settle();
         body
@@ -180,9 +182,15 @@ impl ResponseBody {
                 lease: Some(lease),
             },
             exchange,
+            busy: None,
         };
         body.settle();
         body
+    }
+
+    /// Its connection is busy as long as it is there.
+    pub(super) fn keep(&mut self, busy: Busy) {
+        self.busy = Some(busy);
     }
 
     /// At the end: the connection is free for the next.

@@ -1,19 +1,25 @@
 //! L7 routes: TLS ends here and HTTP is proxied.
 //!
 //! A listener carries both kinds; the ClientHello's name has chosen the route before a byte of TLS was answered. hyper speaks HTTP
-//! on both sides, so that every request is parsed and written anew: what two parsers could read differently never passes.
+//! on both sides, so that every request is parsed and written anew; what two parsers could read differently is refused before it
+//! (`strict`).
 
 mod body;
 mod certificate;
 mod exchange;
+mod guard;
 mod headers;
 mod proxy;
 mod redirect;
+mod resets;
+pub mod strict;
 mod tls;
 mod tunnel;
 mod upstream;
 
 use std::{
+    convert::Infallible,
+    error::Error as _,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -23,8 +29,10 @@ use std::{
 };
 
 use hyper::{
+    StatusCode,
     server::conn::{http1, http2},
     service::service_fn,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -45,8 +53,8 @@ use crate::{hostname::Hostname, router::LiveRoute, spec::L7};
 
 /// ClientHello to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A request's headers, from the end of the response before it: idle keep-alive connections end by it too.
-const HEADERS: Duration = Duration::from_secs(60);
+/// Between HTTP/2 pings: a client that does not answer is gone.
+const PING: Duration = Duration::from_secs(60);
 /// Bytes of a request's headers.
 const MAX_HEADERS: usize = 64 * 1024;
 /// Header fields of a request.
@@ -55,6 +63,8 @@ const MAX_FIELDS: usize = 128;
 const MAX_STREAMS: u32 = 128;
 /// Streams that a client may have reset before they were answered: rapid reset (CVE-2023-44487) ends the connection.
 const MAX_RESET: usize = 64;
+/// What a connection with too many resets has left for the answers that it waits for.
+const TAKEN_BACK: Duration = Duration::from_secs(10);
 /// Receive window of a stream, bytes: what a client may send that no backend has taken.
 const WINDOW: u32 = 256 * 1024;
 
@@ -170,12 +180,25 @@ async fn serve_http1(
     drain: CancellationToken,
 ) -> Result<(), &'static str> {
     let max_age = connection.limits.max_age;
-    let service =
-        service_fn(move |request| Box::pin(proxy::answer(Arc::clone(&connection), request)));
+    let gate = Arc::new(guard::Gate::default());
+    let stream = guard::Guarded::new(stream, Arc::clone(&gate));
+    let service = service_fn(move |request| {
+        let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
+        Box::pin(async move {
+            let busy = gate.busy();
+            let upgrade = request.extensions().get::<OnUpgrade>().is_some();
+            let Ok(mut response) = proxy::answer(connection, request).await;
+            if upgrade {
+                gate.decide(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            }
+            response.body_mut().keep(busy);
+            Ok::<_, Infallible>(response)
+        })
+    });
     let mut serving = pin!(
         http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
+            // The guard has its own timeouts.
+            .header_read_timeout(None)
             .max_buf_size(MAX_HEADERS)
             .max_headers(MAX_FIELDS)
             .serve_connection(TokioIo::new(stream), service)
@@ -196,8 +219,17 @@ async fn serve_http2(
 ) -> Result<(), &'static str> {
     let max_age = connection.limits.max_age;
     let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
-    let service =
-        service_fn(move |request| Box::pin(proxy::answer(Arc::clone(&connection), request)));
+    let resets = Arc::new(resets::Resets::default());
+    let account = Arc::clone(&resets);
+    let service = service_fn(move |request| {
+        let (account, connection) = (Arc::clone(&account), Arc::clone(&connection));
+        Box::pin(async move {
+            let pending = account.pending().await;
+            let answered = proxy::answer(connection, request).await;
+            pending.answered();
+            answered
+        })
+    });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -207,19 +239,27 @@ async fn serve_http2(
         .max_local_error_reset_streams(MAX_RESET)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
-        .keep_alive_interval(HEADERS)
+        .keep_alive_interval(PING)
         .enable_connect_protocol();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
+    let ended = tokio::select! {
         served = &mut serving => return served.map_err(|e| reason(&e)),
-        () = enough(drain, max_age) => {}
-    }
+        () = resets.exceeded() => Err("too_many_resets"),
+        () = enough(drain, max_age) => Ok(()),
+    };
     serving.as_mut().graceful_shutdown();
+    if ended.is_err() {
+        drop(timeout(TAKEN_BACK, serving).await);
+        return ended;
+    }
     serving.await.map_err(|e| reason(&e))
 }
 
 fn reason(error: &hyper::Error) -> &'static str {
-    if error.is_timeout() {
+    let timed_out = (error.source())
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+    if timed_out {
         "request_header_timeout"
     } else if error.is_parse() {
         "malformed_request"

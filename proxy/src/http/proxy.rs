@@ -217,10 +217,10 @@ async fn deliver(
         if let Some(fault) = exchange.fault() {
             // It was the client's body that broke.
             exchange.attempt_failed(None);
-            let status = if fault.reason == "request_body_too_large" {
-                StatusCode::PAYLOAD_TOO_LARGE
-            } else {
-                StatusCode::REQUEST_TIMEOUT
+            let status = match fault.reason {
+                "request_body_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+                "request_body_timeout" => StatusCode::REQUEST_TIMEOUT,
+                _ => StatusCode::BAD_REQUEST,
             };
             return Err(Refusal { status, fault });
         }
