@@ -82,11 +82,18 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Self::empty();
         }
+        exchange.set_request_complete(false);
         Self {
             incoming: Some(incoming),
             left: most,
             idle: Idle::new(idle),
             exchange: Some(exchange),
+        }
+    }
+
+    fn complete(&self) {
+        if let Some(exchange) = &self.exchange {
+            exchange.set_request_complete(true);
         }
     }
 
@@ -113,7 +120,10 @@ impl Body for RequestBody {
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Pending if self.idle.expired(cx) => self.fail(BodyError::Idle),
             Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.complete();
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(Err(_))) => self.fail(BodyError::Broken),
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.progress();
@@ -124,6 +134,9 @@ impl Body for RequestBody {
                 self.left -= len;
                 if let Some(exchange) = &self.exchange {
                     exchange.received(len);
+                }
+                if self.is_end_stream() {
+                    self.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -198,9 +211,15 @@ impl ResponseBody {
         if !self.is_end_stream() {
             return;
         }
+        self.finish();
+    }
+
+    /// A backend that answered before it had the whole request may close the connection instead of reading on.
+    fn finish(&mut self) {
         self.exchange.delivered();
         if let Source::Backend { lease, .. } = &mut self.source
             && let Some(lease) = lease.take()
+            && self.exchange.request_complete()
         {
             lease.give_back();
         }
@@ -236,14 +255,7 @@ impl Body for ResponseBody {
                 self.settle();
             }
             Poll::Ready(Some(Err(error))) => self.exchange.response_failed(*error),
-            Poll::Ready(None) => {
-                self.exchange.delivered();
-                if let Source::Backend { lease, .. } = &mut self.source
-                    && let Some(lease) = lease.take()
-                {
-                    lease.give_back();
-                }
-            }
+            Poll::Ready(None) => self.finish(),
         }
         polled
     }

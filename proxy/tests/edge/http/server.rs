@@ -93,7 +93,11 @@ async fn answer(
         "trailers" => trailers(),
         "upgrade" => return Ok(upgrade(&mut request)),
         "status" => text(String::new()),
-        _ => text(format!("hello from {name}\n")),
+        _ => {
+            // One that is answered before it was read may cost its connection, as HTTP has it.
+            let _ = request.into_body().collect().await;
+            text(format!("hello from {name}\n"))
+        }
     };
     let mut response = Response::new(body);
     if word == "status" {
