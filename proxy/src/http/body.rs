@@ -214,14 +214,16 @@ impl ResponseBody {
         self.finish();
     }
 
-    /// A backend that answered before it had the whole request may close the connection instead of reading on.
     fn finish(&mut self) {
         self.exchange.delivered();
         if let Source::Backend { lease, .. } = &mut self.source
             && let Some(lease) = lease.take()
-            && self.exchange.request_complete()
         {
-            lease.give_back();
+            if self.exchange.request_complete() {
+                lease.give_back();
+            } else {
+                lease.give_back_later();
+            }
         }
     }
 }

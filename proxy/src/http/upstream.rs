@@ -22,7 +22,7 @@ use hyper::{
     client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::Mutex};
+use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{body::RequestBody, tls::Loaded};
@@ -32,6 +32,8 @@ use crate::{connection, spec::Protocol};
 const MAX_IDLE: usize = 256;
 /// A connection that was idle for so long is closed: most servers keep theirs for a minute or longer.
 const IDLE: Duration = Duration::from_secs(30);
+/// How long a backend that has answered may take to read the rest of the request.
+const LINGER: Duration = Duration::from_secs(5);
 /// HTTP/2 connections of a worker to a backend: what one cannot carry at once waits in it.
 const WINDOW: u32 = 1 << 20;
 /// Headers of a response, bytes.
@@ -118,7 +120,7 @@ impl Lease {
         let taking = Self::pooled_or_new(key, protocol, loaded);
         // Waiting for the one that another request makes is part of it: else a backend that swallows SYNs would keep the last of a
         // queue for as many timeouts as are before it.
-        let taken = tokio::time::timeout(limit, taking).await;
+        let taken = timeout(limit, taking).await;
         taken.unwrap_or(Err(ConnectError::TimedOut))
     }
 
@@ -176,6 +178,19 @@ impl Lease {
             with(self.key, |slot| slot.idle.clear());
         }
         stale
+    }
+
+    /// [`Self::give_back`] once the backend has the whole request: it has answered before, and may read on.
+    pub(super) fn give_back_later(mut self) {
+        tokio::spawn(async move {
+            let settled = match &mut self.sender {
+                Sender::Http1(sender) => timeout(LINGER, sender.ready()).await,
+                Sender::Http2(_) => return,
+            };
+            if let Ok(Ok(())) = settled {
+                self.give_back();
+            }
+        });
     }
 
     /// For the next request.
