@@ -4,11 +4,12 @@ use std::{
     collections::BTreeMap,
     io,
     net::{self, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -16,6 +17,7 @@ use crate::{
     connection::{self, Context, ListenerContext},
     spec::Listener,
     stats::Gauge,
+    upgrade::Inherited,
     workers::Workers,
 };
 
@@ -41,7 +43,16 @@ pub struct ListenerState {
 struct Entry {
     listener: Listener,
     context: Arc<ListenerContext>,
-    state: Result<CancellationToken, String>,
+    state: Result<Open, String>,
+}
+
+/// A socket that is accepted from.
+#[derive(Debug)]
+struct Open {
+    /// Ends the accepting.
+    cancel: CancellationToken,
+    /// For the daemon that takes over; every worker has a descriptor of its own.
+    socket: net::TcpListener,
 }
 
 /// All listeners of the daemon.
@@ -52,6 +63,7 @@ pub struct Listeners {
     connections: TaskTracker,
     stop: CancellationToken,
     entries: Mutex<BTreeMap<SocketAddr, Entry>>,
+    inherited: Mutex<Inherited>,
     workers: Workers,
 }
 
@@ -65,6 +77,7 @@ impl Listeners {
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
             entries: Mutex::default(),
+            inherited: Mutex::default(),
             workers,
         }
     }
@@ -88,7 +101,10 @@ impl Listeners {
         let Some(entry) = entries.get_mut(&address) else {
             return Ok(());
         };
-        match bind(address).and_then(|socket| self.start(entry.listener.clone(), &socket)) {
+        match self
+            .open(address)
+            .and_then(|s| self.start(entry.listener.clone(), s))
+        {
             Ok(started) => *entry = started,
             Err(error) => {
                 entry.state = Err(error.to_string());
@@ -102,8 +118,11 @@ impl Listeners {
     pub fn retry(&self) {
         // Locked throughout, or one that is removed meanwhile would listen again.
         let mut entries = self.lock();
+        if self.stop.is_cancelled() {
+            return;
+        }
         for (address, entry) in entries.iter_mut().filter(|(_, e)| e.state.is_err()) {
-            let started = bind(*address).and_then(|s| self.start(entry.listener.clone(), &s));
+            let started = bind(*address).and_then(|s| self.start(entry.listener.clone(), s));
             if let Ok(started) = started {
                 *entry = started;
                 tracing::info!(%address, "listening at last");
@@ -111,12 +130,40 @@ impl Listeners {
         }
     }
 
+    /// Takes sockets that are open already, for [`Self::bind`] to use instead of new ones.
+    pub fn inherit(&self, inherited: Inherited) {
+        *self.inherited() = inherited;
+    }
+
+    /// Closes what was inherited and is of no declared listener.
+    pub fn close_undeclared(&self) {
+        let entries = self.lock();
+        let mut inherited = self.inherited();
+        let declared: Vec<_> = entries
+            .keys()
+            .filter_map(|address| inherited.tcp(*address))
+            .collect();
+        inherited.close();
+        declared.into_iter().for_each(|s| inherited.add(s.into()));
+    }
+
+    /// Every socket that listens.
+    ///
+    /// # Errors
+    /// If there are too many open files.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let entries = self.lock();
+        let open = entries.values().filter_map(|e| e.state.as_ref().ok());
+        open.map(|open| open.socket.as_fd().try_clone_to_owned())
+            .collect()
+    }
+
     /// Closes a listener; its connections go on. Says whether there was one.
     pub fn remove(&self, address: SocketAddr) -> bool {
         match self.lock().remove(&address) {
             Some(entry) => {
-                if let Ok(cancel) = entry.state {
-                    cancel.cancel();
+                if let Ok(open) = entry.state {
+                    open.cancel.cancel();
                 }
                 true
             }
@@ -140,6 +187,9 @@ impl Listeners {
     /// were cut.
     pub async fn drain(&self, grace: Duration) -> u64 {
         self.stop.cancel();
+        for entry in self.lock().values_mut() {
+            entry.state = Err("is closed: the daemon drains".to_owned());
+        }
         self.accepting.close();
         self.accepting.wait().await;
         self.connections.close();
@@ -157,7 +207,7 @@ impl Listeners {
     }
 
     /// Accepts on every worker.
-    fn start(&self, listener: Listener, socket: &net::TcpListener) -> io::Result<Entry> {
+    fn start(&self, listener: Listener, socket: net::TcpListener) -> io::Result<Entry> {
         let context = listener_context(&listener);
         let cancel = self.stop.child_token();
         for runtime in self.workers.runtimes() {
@@ -184,8 +234,25 @@ impl Listeners {
         Ok(Entry {
             listener,
             context,
-            state: Ok(cancel),
+            state: Ok(Open { cancel, socket }),
         })
+    }
+
+    /// The inherited socket of an address, or a new one.
+    fn open(&self, address: SocketAddr) -> io::Result<net::TcpListener> {
+        match self.inherited().tcp(address) {
+            Some(socket) => {
+                tune(&SockRef::from(&socket))?;
+                Ok(socket)
+            }
+            None => bind(address),
+        }
+    }
+
+    fn inherited(&self) -> std::sync::MutexGuard<'_, Inherited> {
+        self.inherited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, Entry>> {
@@ -246,6 +313,13 @@ fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
+    tune(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn tune(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     // Accepted sockets inherit both, which saves two calls per connection.
     socket.set_tcp_nodelay(true)?;
@@ -255,8 +329,5 @@ fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
             .with_interval(KEEPALIVE),
     )?;
     // Inherited too: an answer follows a ClientHello soon enough to carry its ACK.
-    socket.set_tcp_quickack(false)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    socket.set_tcp_quickack(false)
 }

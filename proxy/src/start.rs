@@ -3,21 +3,31 @@
 //! Order: lock, database, kernel maps (taken over or made), seed, maps reconciled with the database, GeoIP, XDP attached; only
 //! then does anything listen, so that no packet is served before it can be filtered.
 
-use std::{fs::File, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use aya_log::EbpfLogger;
-use nix::fcntl::{Flock, FlockArg};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::{self, SocketError},
     config::Config,
     connection::{Context, Timeouts},
-    control::{Control, ControlError},
+    control::{Control, ControlError, Estate},
     firewall::{Firewall, FirewallError},
     geoip::{GeoIp, GeoIpError},
-    kernel::{self, Kernel, KernelError, PinLock},
+    kernel::{self, Kernel, KernelError},
     metrics,
     relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
@@ -25,6 +35,7 @@ use crate::{
     seed,
     sources::Sources,
     store::{Store, StoreError},
+    upgrade::{Inherited, Origin, Predecessor},
     workers::Workers,
 };
 
@@ -74,6 +85,9 @@ pub enum StartError {
     /// The system refuses threads.
     #[error("cannot start the threads that serve connections; see `ulimit -u` and `ulimit -n`")]
     Workers(#[source] io::Error),
+    /// Too many files are open, or an inherited socket cannot be used.
+    #[error("cannot use the sockets of the admin API and the metrics; see `ulimit -n`")]
+    Descriptors(#[source] io::Error),
     /// The metrics endpoint cannot be bound.
     #[error(transparent)]
     Metrics(#[from] mcdsl::telemetry::TelemetryError),
@@ -85,9 +99,7 @@ pub struct Handle {
     metrics: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    // Held until the end: see `Config::lock`.
-    _lock: Flock<File>,
-    _pin_lock: PinLock,
+    predecessor: Option<Predecessor>,
 }
 
 impl Handle {
@@ -103,11 +115,17 @@ impl Handle {
 
     /// Stops accepting, drains, stops. The firewall stays attached. Returns how many connections the deadline cut.
     pub async fn stop(self) -> u64 {
-        let cut = self
-            .control
-            .listeners
-            .drain(self.control.config.drain_timeout)
-            .await;
+        let control = Arc::clone(&self.control);
+        let replaced = tokio::task::spawn_blocking(move || control.end_upgrades()).await;
+        let replaced = replaced.unwrap_or(false);
+        if replaced {
+            // The new daemon answers and keeps house.
+            self.stop.cancel();
+        }
+        let grace = self.control.config.drain_timeout;
+        let drained = self.control.listeners.drain(grace);
+        // Under systemd the end of this process ends the one before it, with the connections that it still drains.
+        let (cut, ()) = tokio::join!(drained, predecessor_ends(self.predecessor, grace));
         self.stop.cancel();
         self.tasks.close();
         // A client of the admin API that does not read must not keep the daemon.
@@ -117,9 +135,19 @@ impl Handle {
         {
             tracing::warn!("an admin or metrics connection was cut");
         }
-        // Fails only if somebody removed it.
-        let _ = std::fs::remove_file(&self.control.config.admin_socket);
+        if !replaced {
+            // Fails only if somebody removed it.
+            let _ = std::fs::remove_file(&self.control.config.admin_socket);
+        }
+        self.control.release();
         cut
+    }
+}
+
+async fn predecessor_ends(predecessor: Option<Predecessor>, limit: Duration) {
+    if let Some(predecessor) = predecessor {
+        // A panic there is as good as its end.
+        let _ = tokio::task::spawn_blocking(move || predecessor.wait_end(limit)).await;
     }
 }
 
@@ -128,9 +156,22 @@ impl Handle {
 /// # Errors
 /// [`StartError`]; nothing listens then, and what was pinned before still filters.
 pub async fn start(config: Config) -> Result<Handle, StartError> {
-    let lock = lock(&config)?;
+    start_from(config, Origin::default()).await
+}
+
+/// [`start`], with what is open already, and in place of a running daemon if there is a predecessor.
+///
+/// # Errors
+/// As [`start`]; a predecessor goes on then, once it learns of it.
+pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartError> {
+    let Origin {
+        program,
+        mut inherited,
+        predecessor,
+    } = origin;
+    let root = lock(&config, &mut inherited)?;
     let mut store = Store::open(&config.database)?;
-    let pin_lock = kernel::lock(&config.pin_path)?;
+    let pins = kernel::lock_inherited(&config.pin_path, inherited.lock(&config.pin_path))?;
     // Before it is opened: afterwards there always are pins.
     let taken_over = kernel::pins(&config.pin_path).exists();
     let mut kernel = Kernel::open(&config.pin_path)?;
@@ -141,10 +182,12 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let located = Arc::clone(&geoip);
     let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
 
-    let socket = admin::bind(&config.admin_socket)?;
-    let metrics_listener = match config.metrics {
-        Some(address) => Some(mcdsl::telemetry::bind_metrics(address, false).await?),
-        None => None,
+    let (socket, metrics_listener) = open_services(&config, &mut inherited).await?;
+    let estate = Estate {
+        root,
+        pins,
+        sockets: descriptors(&socket, metrics_listener.as_ref())
+            .map_err(StartError::Descriptors)?,
     };
     // What a mistake in the configuration lets fail is behind us: a mended one is to seed the database as well.
     let warnings = seed_or_compare(&mut store, &config)?;
@@ -171,7 +214,14 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         Sources::new(config.max_connections_per_source),
     ));
     let control = Arc::new(Control::new(
-        config, context, geoip, kernel, store, workers, warnings,
+        config,
+        context,
+        geoip,
+        kernel,
+        store,
+        workers,
+        warnings,
+        (program, estate),
     ));
     reconcile(&control, taken_over)?;
     control.set_policies(&state)?;
@@ -179,7 +229,18 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     control.attach();
 
     let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
-    control.restore_listeners(&state.listeners)?;
+    control.listeners.inherit(inherited);
+    control.declare_listeners(&state.listeners)?;
+    if let Some(predecessor) = predecessor.clone() {
+        // It accepts until now.
+        let ready = tokio::task::spawn_blocking(move || predecessor.ready());
+        ready
+            .await
+            .map_err(io::Error::other)
+            .map_err(StartError::Workers)?;
+    }
+    control.listen(&state.listeners);
+    control.remove_left_copy();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     spawn_services(&control, socket, metrics_listener, &stop, &tasks);
     if let Some(log) = program_log {
@@ -190,12 +251,44 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         metrics,
         stop,
         tasks,
-        _lock: lock,
-        _pin_lock: pin_lock,
+        predecessor,
     })
 }
 
-fn lock(config: &Config) -> Result<Flock<File>, StartError> {
+/// The sockets of admin API and metrics: inherited, or new.
+async fn open_services(
+    config: &Config,
+    inherited: &mut Inherited,
+) -> Result<(UnixListener, Option<TcpListener>), StartError> {
+    let socket = match inherited.unix(&config.admin_socket) {
+        Some(open) => admin::adopt(open, &config.admin_socket)?,
+        None => admin::bind(&config.admin_socket)?,
+    };
+    let Some(address) = config.metrics else {
+        return Ok((socket, None));
+    };
+    let metrics = match inherited.tcp(address) {
+        Some(open) => {
+            let adopted = open.set_nonblocking(true);
+            adopted
+                .and_then(|()| TcpListener::from_std(open))
+                .map_err(StartError::Descriptors)?
+        }
+        None => mcdsl::telemetry::bind_metrics(address, false).await?,
+    };
+    Ok((socket, Some(metrics)))
+}
+
+fn descriptors(socket: &UnixListener, metrics: Option<&TcpListener>) -> io::Result<Vec<OwnedFd>> {
+    let metrics = metrics.map(TcpListener::as_fd);
+    [socket.as_fd()]
+        .into_iter()
+        .chain(metrics)
+        .map(|d| d.try_clone_to_owned())
+        .collect()
+}
+
+fn lock(config: &Config, inherited: &mut Inherited) -> Result<File, StartError> {
     let path = &config.lock;
     let failed = |source| StartError::Root {
         path: path.clone(),
@@ -204,16 +297,20 @@ fn lock(config: &Config) -> Result<Flock<File>, StartError> {
     if let Some(root) = path.parent() {
         std::fs::create_dir_all(root).map_err(failed)?;
     }
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(failed)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => StartError::Running(path.clone()),
-        errno => failed(errno.into()),
-    })
+    let file = match inherited.lock(path) {
+        Some(file) => file,
+        None => File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(failed)?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Running(path.clone())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
 }
 
 fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, StartError> {
@@ -312,12 +409,8 @@ async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {
     let mut tick = interval(HOUSEKEEPING);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        control.listeners.retry();
         let sweeping = Arc::clone(&control);
-        let swept = tokio::task::spawn_blocking(move || {
-            sweeping.follow_interfaces();
-            sweeping.expire_bans();
-        });
+        let swept = tokio::task::spawn_blocking(move || sweeping.keep_house());
         if swept.await.is_err() {
             tracing::error!("housekeeping failed");
         }

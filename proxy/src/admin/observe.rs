@@ -179,6 +179,7 @@ fn geoip(control: &Control) -> pb::GeoipStatus {
         ipv6_networks: table.map_or(0, |t| t.networks_v6),
         loaded_unix_s: table.map_or(0, |t| unix_seconds(t.loaded)),
         error: status.error.unwrap_or_default(),
+        tried_unix_s: status.tried.map_or(0, unix_seconds),
     }
 }
 
@@ -213,5 +214,10 @@ pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
         database: config.database.display().to_string(),
         config: config.file.display().to_string(),
         pin_path: config.pin_path.display().to_string(),
+        configured_unix_s: unix_seconds(control.configured),
+        reload: control.last_reload().map(|r| pb::Reload {
+            at_unix_s: unix_seconds(r.at),
+            problems: r.problems,
+        }),
     })
 }

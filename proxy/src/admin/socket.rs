@@ -69,6 +69,22 @@ pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
+/// Uses an admin socket that is open already.
+///
+/// # Errors
+/// [`SocketError`].
+pub fn adopt(
+    open: std::os::unix::net::UnixListener,
+    path: &Path,
+) -> Result<UnixListener, SocketError> {
+    let adopted = open.set_nonblocking(true);
+    let adopted = adopted.and_then(|()| UnixListener::from_std(open));
+    adopted.map_err(|source| SocketError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Serves until cancelled.
 ///
 /// # Errors
