@@ -3,23 +3,15 @@
 //! Order: lock, database, kernel maps (taken over or made), seed, maps reconciled with the database, GeoIP, XDP attached; only
 //! then does anything listen, so that no packet is served before it can be filtered.
 
-use std::{
-    fs::{File, TryLockError},
-    io,
-    net::SocketAddr,
-    os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+mod open;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use aya_log::EbpfLogger;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::open::{descriptors, lock, open_services};
 use crate::{
     admin::{self, SocketError},
     config::Config,
@@ -35,7 +27,7 @@ use crate::{
     seed,
     sources::Sources,
     store::{Store, StoreError},
-    upgrade::{Inherited, Origin, Predecessor},
+    upgrade::{Origin, Predecessor},
     workers::Workers,
 };
 
@@ -151,6 +143,15 @@ async fn predecessor_ends(predecessor: Option<Predecessor>, limit: Duration) {
     }
 }
 
+async fn wait_for_go(predecessor: Option<Predecessor>) -> Result<(), StartError> {
+    let Some(predecessor) = predecessor else {
+        return Ok(());
+    };
+    let ready = tokio::task::spawn_blocking(move || predecessor.ready());
+    let ready = ready.await.map_err(io::Error::other);
+    ready.map_err(StartError::Workers)
+}
+
 /// Starts the daemon.
 ///
 /// # Errors
@@ -213,16 +214,8 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
         timeouts,
         Sources::new(config.max_connections_per_source),
     ));
-    let control = Arc::new(Control::new(
-        config,
-        context,
-        geoip,
-        kernel,
-        store,
-        workers,
-        warnings,
-        (program, estate),
-    ));
+    let control = Control::new(config, context, geoip, kernel, store, workers, warnings);
+    let control = Arc::new(control.with_estate(program, estate));
     reconcile(&control, taken_over)?;
     control.set_policies(&state)?;
     load_geoip(&control).await;
@@ -231,14 +224,8 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
     control.listeners.inherit(inherited);
     control.declare_listeners(&state.listeners)?;
-    if let Some(predecessor) = predecessor.clone() {
-        // It accepts until now.
-        let ready = tokio::task::spawn_blocking(move || predecessor.ready());
-        ready
-            .await
-            .map_err(io::Error::other)
-            .map_err(StartError::Workers)?;
-    }
+    // A predecessor accepts until here.
+    wait_for_go(predecessor.clone()).await?;
     control.listen(&state.listeners);
     control.remove_left_copy();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -253,64 +240,6 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
         tasks,
         predecessor,
     })
-}
-
-/// The sockets of admin API and metrics: inherited, or new.
-async fn open_services(
-    config: &Config,
-    inherited: &mut Inherited,
-) -> Result<(UnixListener, Option<TcpListener>), StartError> {
-    let socket = match inherited.unix(&config.admin_socket) {
-        Some(open) => admin::adopt(open, &config.admin_socket)?,
-        None => admin::bind(&config.admin_socket)?,
-    };
-    let Some(address) = config.metrics else {
-        return Ok((socket, None));
-    };
-    let metrics = match inherited.tcp(address) {
-        Some(open) => {
-            let adopted = open.set_nonblocking(true);
-            adopted
-                .and_then(|()| TcpListener::from_std(open))
-                .map_err(StartError::Descriptors)?
-        }
-        None => mcdsl::telemetry::bind_metrics(address, false).await?,
-    };
-    Ok((socket, Some(metrics)))
-}
-
-fn descriptors(socket: &UnixListener, metrics: Option<&TcpListener>) -> io::Result<Vec<OwnedFd>> {
-    let metrics = metrics.map(TcpListener::as_fd);
-    [socket.as_fd()]
-        .into_iter()
-        .chain(metrics)
-        .map(|d| d.try_clone_to_owned())
-        .collect()
-}
-
-fn lock(config: &Config, inherited: &mut Inherited) -> Result<File, StartError> {
-    let path = &config.lock;
-    let failed = |source| StartError::Root {
-        path: path.clone(),
-        source,
-    };
-    if let Some(root) = path.parent() {
-        std::fs::create_dir_all(root).map_err(failed)?;
-    }
-    let file = match inherited.lock(path) {
-        Some(file) => file,
-        None => File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(failed)?,
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::Running(path.clone())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
 }
 
 fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, StartError> {

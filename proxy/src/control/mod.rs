@@ -3,6 +3,7 @@
 //!
 //! All of it blocks (SQLite, syscalls): callers on the runtime go through `spawn_blocking`.
 
+mod held;
 mod interfaces;
 mod reload;
 mod rules;
@@ -11,9 +12,8 @@ mod upgrade;
 use std::{
     fmt,
     net::SocketAddr,
-    ops::{Deref, DerefMut},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Instant, SystemTime},
 };
 
@@ -28,7 +28,6 @@ use crate::{
     routes::RouteTableError,
     spec::{Listener, MapEntry, MapFill, Route, RouteId},
     store::{Actor, AuditEntry, Store, StoreError, Undo},
-    upgrade::Program,
     workers::Workers,
 };
 
@@ -113,22 +112,6 @@ pub struct Control {
     pub configured: SystemTime,
 }
 
-/// The database, locked and there.
-struct Held<'a>(MutexGuard<'a, Option<Store>>);
-
-impl Deref for Held<'_> {
-    type Target = Store;
-    fn deref(&self) -> &Store {
-        self.0.as_ref().expect("looked at when it was locked")
-    }
-}
-
-impl DerefMut for Held<'_> {
-    fn deref_mut(&mut self) -> &mut Store {
-        self.0.as_mut().expect("looked at when it was locked")
-    }
-}
-
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control")
@@ -147,7 +130,6 @@ impl Control {
         store: Store,
         workers: Workers,
         warnings: Vec<String>,
-        (program, estate): (Option<Program>, Estate),
     ) -> Self {
         Self {
             listeners: Listeners::new(Arc::clone(&context), workers, config.max_connections),
@@ -158,25 +140,12 @@ impl Control {
             kernel: Mutex::new(kernel),
             warnings: Mutex::new(warnings),
             filtered: Mutex::default(),
-            life: upgrade::Life::new(program, estate),
+            life: upgrade::Life::default(),
             reload: Mutex::default(),
             started: Instant::now(),
             configured: SystemTime::now(),
             config,
         }
-    }
-
-    /// The database, for one change or question.
-    fn store(&self) -> Result<Held<'_>, ControlError> {
-        let slot = self.store_slot();
-        match *slot {
-            Some(_) => Ok(Held(slot)),
-            None => Err(ControlError::Suspended),
-        }
-    }
-
-    fn store_slot(&self) -> MutexGuard<'_, Option<Store>> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Things that an operator should look at.

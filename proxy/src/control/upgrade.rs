@@ -67,17 +67,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Life {
-    pub(super) fn new(program: Option<Program>, estate: Estate) -> Self {
-        Self {
-            program,
-            estate: Mutex::new(Some(estate)),
-            ..Self::default()
-        }
-    }
-}
-
 impl Control {
+    /// How this daemon was started and what it holds: without both there is no upgrade.
+    #[must_use]
+    pub fn with_estate(mut self, program: Option<Program>, estate: Estate) -> Self {
+        self.life.program = program;
+        self.life.estate = Mutex::new(Some(estate));
+        self
+    }
+
     /// Replaces this daemon by the installed binary: starts it, hands everything over. After it this daemon changes
     /// nothing more and is to drain, see [`Self::replaced`]. Blocks until it is decided.
     ///
