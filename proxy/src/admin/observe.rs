@@ -185,6 +185,11 @@ fn geoip(control: &Control) -> pb::GeoipStatus {
 
 pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
     let config = &control.config;
+    // First, so that the rest is not from before it.
+    let reload = control.last_reload().map(|r| pb::Reload {
+        at_unix_s: unix_seconds(r.at),
+        problems: r.problems,
+    });
     let interfaces = control.interfaces().map_err(refused)?;
     let maps = control.map_fills().map_err(refused)?;
     Ok(pb::Status {
@@ -215,9 +220,6 @@ pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
         config: config.file.display().to_string(),
         pin_path: config.pin_path.display().to_string(),
         configured_unix_s: unix_seconds(control.configured),
-        reload: control.last_reload().map(|r| pb::Reload {
-            at_unix_s: unix_seconds(r.at),
-            problems: r.problems,
-        }),
+        reload,
     })
 }

@@ -35,6 +35,7 @@ fn unharmed(world: &mut World) -> Result<()> {
     ensure!(!copy.exists(), "the copy of the database is removed");
     world.install()?;
     let new = upgrade(world).with_context(|| world.log())?;
+    ensure!(!world.log().contains("differed"), "{}", world.log());
     alone(world, new)
 }
 
@@ -72,7 +73,7 @@ const BEFORE: [Failure; 5] = [
     ),
 ];
 
-const AFTER: [Failure; 2] = [
+const AFTER: [Failure; 3] = [
     (
         "a start that fails",
         |world| {
@@ -93,16 +94,29 @@ const AFTER: [Failure; 2] = [
                 "INSERT INTO migrations (version, name, sql) VALUES (999, 'later', '')",
             )?;
             drop(db);
-            // `head` waits for the descriptors, and drops them.
-            world.install_script(&format!(
-                "#!/bin/sh\necho '{{\"hello\":{{\"version\":\"9\"}}}}' >&0\nhead -c 1 >/dev/null\ncp {} {}\nexit 4\n",
+            world.install_script(&taking_over(&format!(
+                "cp {} {}\nexit 4\n",
                 later.display(),
                 world.dir.path().join("mc-proxy.db").display(),
-            ))
+            )))
         },
         "exit status: 4",
     ),
+    (
+        "a later version that removes the pins of this one and fails",
+        |world| {
+            let remove = format!("rm -r {}/v*\nexit 5\n", world.pins().display());
+            world.install_script(&taking_over(&remove))
+        },
+        "exit status: 5",
+    ),
 ];
+
+/// A daemon of another version, up to the hand-over; `head` waits for the descriptors, and drops them.
+fn taking_over(then: &str) -> String {
+    let hello = r#"echo '{"hello":{"version":"9"}}' >&0"#;
+    format!("#!/bin/sh\n{hello}\nhead -c 1 >/dev/null\n{then}")
+}
 
 #[test]
 fn a_new_daemon_that_fails_before_the_hand_over_changes_nothing() -> Result<()> {
