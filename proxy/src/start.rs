@@ -89,7 +89,6 @@ pub enum StartError {
 pub struct Handle {
     control: Arc<Control>,
     metrics: Option<SocketAddr>,
-    stop: CancellationToken,
     tasks: TaskTracker,
     predecessor: Option<Predecessor>,
 }
@@ -110,15 +109,11 @@ impl Handle {
         let control = Arc::clone(&self.control);
         let replaced = tokio::task::spawn_blocking(move || control.end_upgrades()).await;
         let replaced = replaced.unwrap_or(false);
-        if replaced {
-            // The new daemon answers and keeps house.
-            self.stop.cancel();
-        }
         let grace = self.control.config.drain_timeout;
         let drained = self.control.listeners.drain(grace);
         // Under systemd the end of this process ends the one before it, with the connections that it still drains.
         let (cut, ()) = tokio::join!(drained, predecessor_ends(self.predecessor, grace));
-        self.stop.cancel();
+        self.control.services().cancel();
         self.tasks.close();
         // A client of the admin API that does not read must not keep the daemon.
         if tokio::time::timeout(TASKS_END, self.tasks.wait())
@@ -228,15 +223,14 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     wait_for_go(predecessor.clone()).await?;
     control.listen(&state.listeners);
     control.remove_left_copy();
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    spawn_services(&control, socket, metrics_listener, &stop, &tasks);
+    let tasks = TaskTracker::new();
+    spawn_services(&control, socket, metrics_listener, &tasks);
     if let Some(log) = program_log {
-        tasks.spawn(forward(log, stop.clone()));
+        tasks.spawn(forward(log, control.services().clone()));
     }
     Ok(Handle {
         control,
         metrics,
-        stop,
         tasks,
         predecessor,
     })
@@ -312,9 +306,9 @@ fn spawn_services(
     control: &Arc<Control>,
     socket: tokio::net::UnixListener,
     metrics_listener: Option<tokio::net::TcpListener>,
-    stop: &CancellationToken,
     tasks: &TaskTracker,
 ) {
+    let stop = control.services();
     let serving = admin::serve(socket, Arc::clone(control), stop.clone());
     tasks.spawn(async move {
         if let Err(error) = serving.await {

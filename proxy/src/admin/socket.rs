@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use mc_proto::mcproxy::v1::admin_server::AdminServer;
 use nix::{
@@ -14,7 +15,7 @@ use nix::{
     unistd::geteuid,
 };
 use tokio::net::{UnixListener, UnixStream};
-use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 
@@ -101,10 +102,12 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let admin = AdminServer::new(AdminService::new(control)).max_decoding_message_size(MAX_MESSAGE);
-    let incoming = UnixListenerStream::new(listener).filter(|stream| match stream {
-        Ok(stream) => permitted(stream),
-        Err(_) => true,
+    let incoming = UnixListenerStream::new(listener).filter(|stream| {
+        let taken = stream.as_ref().map_or(true, permitted);
+        std::future::ready(taken)
     });
+    // Nobody is accepted once it is cancelled, be it that the task runs late.
+    let incoming = incoming.take_until(cancel.clone().cancelled_owned());
     Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
         .add_service(health_service)

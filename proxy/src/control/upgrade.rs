@@ -9,6 +9,7 @@ use std::{
 
 use mcdsl::db::DbError;
 use tokio::sync::SetOnce;
+use tokio_util::sync::CancellationToken;
 
 use super::{Control, ControlError};
 use crate::{
@@ -42,6 +43,8 @@ pub(super) struct Life {
     successor: SetOnce<u32>,
     /// Open until this process ends, which its end tells the successor.
     channel: Mutex<Option<Box<dyn std::any::Any + Send + Sync>>>,
+    /// Ends what answers and keeps house; the connections go on.
+    services: CancellationToken,
 }
 
 /// What is to be put back if the new daemon fails.
@@ -102,6 +105,8 @@ impl Control {
                 if let Some(suspended) = lock(&self.life.suspended).take() {
                     remove_copy(&suspended.copy);
                 }
+                // Whoever is told that the new one serves shall not meet this one.
+                self.life.services.cancel();
                 // Fails only if it is set, and there is no second upgrade of this process.
                 let _ = self.life.successor.set(new.pid);
             }
@@ -137,6 +142,11 @@ impl Control {
         *lock(&self.life.channel) = Some(Box::new(channel));
         mcdsl::shutdown::main_process_is(pid);
         Ok(Upgraded { pid, version })
+    }
+
+    /// Cancelled once another daemon answers the admin API and the metrics and keeps house, or this one stops.
+    pub fn services(&self) -> &CancellationToken {
+        &self.life.services
     }
 
     /// Waits until a new daemon has taken over; returns its process id.
