@@ -70,6 +70,8 @@ impl Drop for Daemons {
         for pid in self.pids() {
             let _ = kill(pid, Signal::SIGKILL);
         }
+        // Or one could still pin what is removed next.
+        let _ = wait_for("their end", || self.pids().is_empty().then_some(()));
     }
 }
 
