@@ -5,7 +5,7 @@ use std::{
     io,
     net::{self, SocketAddr},
     os::fd::{AsFd as _, OwnedFd},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed, mpsc},
     time::Duration,
 };
 
@@ -28,6 +28,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A peer that vanished without FIN is found out after this and nine probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long the removal of a listener waits for the workers to close it; they are never busy for as long.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// A listener and whether it listens.
 #[derive(Clone, Debug)]
 pub struct ListenerState {
@@ -43,15 +46,25 @@ pub struct ListenerState {
 struct Entry {
     listener: Listener,
     context: Arc<ListenerContext>,
-    state: Result<Open, String>,
+    state: State,
 }
 
-/// A socket that is accepted from.
 #[derive(Debug)]
-struct Open {
-    /// Ends the accepting.
+enum State {
+    /// Not bound yet: that is for whoever declared it, once its port is guarded.
+    Declared,
+    /// Cannot be bound, for this reason; tried again.
+    Failed(String),
+    Listening(Accepting),
+}
+
+/// The workers' tasks that accept on a listener.
+#[derive(Debug)]
+struct Accepting {
     cancel: CancellationToken,
-    /// For the daemon that takes over; every worker has a descriptor of its own.
+    /// Disconnected once all of them have closed their sockets.
+    closed: mpsc::Receiver<()>,
+    /// For the daemon that takes over.
     socket: net::TcpListener,
 }
 
@@ -85,7 +98,7 @@ impl Listeners {
     /// Takes a listener up without listening yet, so that its port can be guarded before the first connection.
     pub fn declare(&self, listener: Listener) {
         let entry = Entry {
-            state: Err("is being bound".to_owned()),
+            state: State::Declared,
             context: listener_context(&listener),
             listener,
         };
@@ -107,7 +120,7 @@ impl Listeners {
         {
             Ok(started) => *entry = started,
             Err(error) => {
-                entry.state = Err(error.to_string());
+                entry.state = State::Failed(error.to_string());
                 return Err(error);
             }
         }
@@ -118,11 +131,11 @@ impl Listeners {
     pub fn retry(&self) {
         // Locked throughout, or one that is removed meanwhile would listen again.
         let mut entries = self.lock();
-        if self.stop.is_cancelled() {
-            return;
-        }
-        for (address, entry) in entries.iter_mut().filter(|(_, e)| e.state.is_err()) {
-            let started = bind(*address).and_then(|s| self.start(entry.listener.clone(), s));
+        let failed = |e: &Entry| matches!(e.state, State::Failed(_));
+        for (address, entry) in entries.iter_mut().filter(|(_, e)| failed(e)) {
+            let started = self
+                .open(*address)
+                .and_then(|s| self.start(entry.listener.clone(), s));
             if let Ok(started) = started {
                 *entry = started;
                 tracing::info!(%address, "listening at last");
@@ -153,22 +166,27 @@ impl Listeners {
     /// If there are too many open files.
     pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         let entries = self.lock();
-        let open = entries.values().filter_map(|e| e.state.as_ref().ok());
-        open.map(|open| open.socket.as_fd().try_clone_to_owned())
+        let open = entries.values().filter_map(|e| match &e.state {
+            State::Listening(accepting) => Some(&accepting.socket),
+            _ => None,
+        });
+        open.map(|socket| socket.as_fd().try_clone_to_owned())
             .collect()
     }
 
-    /// Closes a listener; its connections go on. Says whether there was one.
+    /// Closes a listener; its connections go on. Says whether there was one. Blocks until the address is free.
     pub fn remove(&self, address: SocketAddr) -> bool {
-        match self.lock().remove(&address) {
-            Some(entry) => {
-                if let Ok(open) = entry.state {
-                    open.cancel.cancel();
-                }
-                true
+        let Some(entry) = self.lock().remove(&address) else {
+            return false;
+        };
+        if let State::Listening(accepting) = entry.state {
+            accepting.cancel.cancel();
+            drop(accepting.socket);
+            if accepting.closed.recv_timeout(CLOSING) == Err(mpsc::RecvTimeoutError::Timeout) {
+                tracing::warn!(%address, "a busy thread has not closed the listener yet");
             }
-            None => false,
         }
+        true
     }
 
     /// All, with their state.
@@ -178,7 +196,11 @@ impl Listeners {
             .map(|e| ListenerState {
                 listener: e.listener.clone(),
                 active: e.context.active.0.load(Relaxed),
-                error: e.state.as_ref().err().cloned(),
+                error: match &e.state {
+                    State::Declared => Some("is being bound".to_owned()),
+                    State::Failed(error) => Some(error.clone()),
+                    State::Listening(_) => None,
+                },
             })
             .collect()
     }
@@ -188,10 +210,11 @@ impl Listeners {
     pub async fn drain(&self, grace: Duration) -> u64 {
         self.stop.cancel();
         for entry in self.lock().values_mut() {
-            entry.state = Err("is closed: the daemon drains".to_owned());
+            entry.state = State::Failed("is closed: the daemon drains".to_owned());
         }
         self.accepting.close();
         self.accepting.wait().await;
+        tracing::info!(deadline = ?grace, "draining: nothing new is accepted");
         self.connections.close();
         if tokio::time::timeout(grace, self.connections.wait())
             .await
@@ -210,36 +233,45 @@ impl Listeners {
     fn start(&self, listener: Listener, socket: net::TcpListener) -> io::Result<Entry> {
         let context = listener_context(&listener);
         let cancel = self.stop.child_token();
-        for runtime in self.workers.runtimes() {
-            let shared = {
-                let _guard = runtime.enter();
-                TcpListener::from_std(socket.try_clone()?)?
-            };
+        let (closing, closed) = mpsc::channel::<()>();
+        // All before the first task: one that fails must leave none behind that listens.
+        let sockets = self.workers.runtimes().map(|runtime| {
+            let _guard = runtime.enter();
+            TcpListener::from_std(socket.try_clone()?)
+        });
+        let sockets: Vec<_> = sockets.collect::<io::Result<_>>()?;
+        for (runtime, shared) in self.workers.runtimes().zip(sockets) {
             let accept = accept(
                 shared,
                 Arc::clone(&self.context),
                 Arc::clone(&context),
                 Arc::clone(&self.permits),
                 self.connections.clone(),
+                cancel.clone(),
             );
-            let cancelled = cancel.clone().cancelled_owned();
+            let closing = closing.clone();
             let accepting = async move {
-                tokio::select! {
-                    () = cancelled => {}
-                    () = accept => {}
-                }
+                accept.await;
+                drop(closing);
             };
             self.accepting.spawn_on(accepting, runtime);
         }
         Ok(Entry {
             listener,
             context,
-            state: Ok(Open { cancel, socket }),
+            state: State::Listening(Accepting {
+                cancel,
+                closed,
+                socket,
+            }),
         })
     }
 
     /// The inherited socket of an address, or a new one.
     fn open(&self, address: SocketAddr) -> io::Result<net::TcpListener> {
+        if self.stop.is_cancelled() {
+            return Err(io::Error::other("the daemon drains"));
+        }
         match self.inherited().tcp(address) {
             Some(socket) => {
                 tune(&SockRef::from(&socket))?;
@@ -274,18 +306,35 @@ async fn accept(
     listener: Arc<ListenerContext>,
     permits: Arc<Semaphore>,
     connections: TaskTracker,
+    cancel: CancellationToken,
 ) {
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-            return;
+        let accepted = tokio::select! {
+            // First, or one more connection may be accepted.
+            biased;
+            () = cancel.cancelled() => return,
+            accepted = socket.accept() => accepted,
         };
-        match socket.accept().await {
+        match accepted {
             Ok((stream, peer)) => {
+                // Not before: a listener that waits for a connection would hold, on every worker, the place of one.
+                let permit = match Arc::clone(&permits).try_acquire_owned() {
+                    Ok(permit) => Some(permit),
+                    Err(_) => tokio::select! {
+                        permit = Arc::clone(&permits).acquire_owned() => permit.ok(),
+                        () = cancel.cancelled() => None,
+                    },
+                };
+                // Accepted is accepted: it waits on after the listener is closed.
+                let waits = permit.is_none().then(|| Arc::clone(&permits));
                 let serving =
                     connection::serve(Arc::clone(&context), Arc::clone(&listener), stream, peer);
                 connections.spawn(async move {
+                    let _permit = match waits {
+                        Some(permits) => permits.acquire_owned().await.ok(),
+                        None => permit,
+                    };
                     serving.await;
-                    drop(permit);
                 });
             }
             // Errors of the one connection that was in the queue; the next may be fine.

@@ -13,6 +13,7 @@ use mc_proxy::{
     kernel::{self, Kernel, KernelError},
     store::Store,
     upgrade::{Inherited, Origin, Predecessor, Program},
+    workers,
 };
 use mcdsl::{
     config::Root,
@@ -170,7 +171,6 @@ async fn server(
         );
         config.max_connections = most;
     }
-    let drain = config.drain_timeout;
     let shutdown = mcdsl::shutdown::Shutdown::new();
     // From now on SIGHUP no longer kills: one that comes during the start is answered by what the start does.
     let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
@@ -198,13 +198,10 @@ async fn server(
     tokio::select! {
         signalled = signalled => {
             signalled.context("cannot wait for signals")?;
-            tracing::info!(
-                ?drain,
-                "stopping: draining connections; the firewall stays attached"
-            );
+            tracing::info!("stopping; the firewall stays attached");
         }
         // Further signals change nothing: the handlers stay.
-        pid = control.replaced() => tracing::info!(pid, ?drain, "replaced: draining connections"),
+        pid = control.replaced() => tracing::info!(pid, "replaced"),
     }
     let cut = handle.stop().await;
     tracing::info!("stopped");
@@ -240,12 +237,13 @@ fn raise_descriptor_limit() -> u64 {
     })
 }
 
-/// Descriptors that are not for connections: maps, listeners, SQLite, the admin API's clients, scrapers.
+/// Descriptors that are not for connections: maps, SQLite, the admin API's clients, scrapers; and the workers'.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// Connections that so many descriptors carry. Were it more, clients could take those of the admin API.
 fn connections_of(descriptors: u64) -> u32 {
-    let connections = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let reserved = RESERVED_DESCRIPTORS + workers::count() as u64 * workers::DESCRIPTORS;
+    let connections = descriptors.saturating_sub(reserved) / 2;
     u32::try_from(connections).unwrap_or(u32::MAX).max(1)
 }
 

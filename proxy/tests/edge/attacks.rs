@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use mc_proxy::workers;
 use mc_testkit::wait_for;
 use nix::sys::signal::Signal;
 
@@ -74,7 +75,9 @@ fn a_listener_comes_back_at_once() -> Result<()> {
 #[test]
 fn connections_never_take_the_descriptors_of_the_admin_api() -> Result<()> {
     let mut world = World::new("")?;
-    world.start_under("prlimit", &["--nofile=200:200"], &[])?;
+    // What the workers need comes on top.
+    let files = 200 + workers::count() as u64 * workers::DESCRIPTORS;
+    world.start_under("prlimit", &[&format!("--nofile={files}:{files}")], &[])?;
     world.ctl(&["listener", "add", "0.0.0.0:443"])?;
     let hello = world.echo_route(NAME, "")?;
     let mut open = Vec::new();

@@ -120,6 +120,28 @@ fn firewall_bans_and_counters_stay_in_place() -> Result<()> {
 }
 
 #[test]
+fn who_waits_for_a_place_is_served() -> Result<()> {
+    let world = installed("")?;
+    let file = world.dir.path().join("mc-proxy.toml");
+    let limited = fs::read_to_string(&file)?.replace("[server]", "[server]\nmax_connections = 1");
+    fs::write(&file, limited)?;
+    upgrade(&world)?;
+    let hello = world.echo_route(NAME, "")?;
+    let held = world.open(&hello)??;
+    // Accepted, for the worker is idle, and then no place for it.
+    let waiting = async move { crate::limits::open(&hello).await };
+    let waiting = world.client_runtime.spawn(waiting);
+    ensure!(world.probe()? == "pass");
+    let new = upgrade(&world)?;
+    drop(held);
+    let served = world.client_runtime.block_on(waiting)?;
+    let mut served = served.with_context(|| world.log())?;
+    world.client_runtime.block_on(load::echoes(&mut served))?;
+    drop(served);
+    alone(&world, new)
+}
+
+#[test]
 fn of_two_upgrades_at_once_one_is_refused() -> Result<()> {
     let world = installed("")?;
     let old = serving(&world)?;
