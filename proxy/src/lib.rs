@@ -27,6 +27,7 @@ pub mod spec;
 mod start;
 pub mod stats;
 pub mod store;
+pub mod upgrade;
 pub mod workers;
 
-pub use start::{Handle, StartError, start};
+pub use start::{Handle, StartError, start, start_from};

@@ -4,11 +4,12 @@ use std::{
     collections::BTreeMap,
     io,
     net::{self, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed, mpsc},
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -16,6 +17,7 @@ use crate::{
     connection::{self, Context, ListenerContext},
     spec::Listener,
     stats::Gauge,
+    upgrade::Inherited,
     workers::Workers,
 };
 
@@ -62,6 +64,8 @@ struct Accepting {
     cancel: CancellationToken,
     /// Disconnected once all of them have closed their sockets.
     closed: mpsc::Receiver<()>,
+    /// For the daemon that takes over.
+    socket: net::TcpListener,
 }
 
 /// All listeners of the daemon.
@@ -72,6 +76,7 @@ pub struct Listeners {
     connections: TaskTracker,
     stop: CancellationToken,
     entries: Mutex<BTreeMap<SocketAddr, Entry>>,
+    inherited: Mutex<Inherited>,
     workers: Workers,
 }
 
@@ -85,6 +90,7 @@ impl Listeners {
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
             entries: Mutex::default(),
+            inherited: Mutex::default(),
             workers,
         }
     }
@@ -108,7 +114,10 @@ impl Listeners {
         let Some(entry) = entries.get_mut(&address) else {
             return Ok(());
         };
-        match bind(address).and_then(|socket| self.start(entry.listener.clone(), &socket)) {
+        match self
+            .open(address)
+            .and_then(|s| self.start(entry.listener.clone(), s))
+        {
             Ok(started) => *entry = started,
             Err(error) => {
                 entry.state = State::Failed(error.to_string());
@@ -124,12 +133,45 @@ impl Listeners {
         let mut entries = self.lock();
         let failed = |e: &Entry| matches!(e.state, State::Failed(_));
         for (address, entry) in entries.iter_mut().filter(|(_, e)| failed(e)) {
-            let started = bind(*address).and_then(|s| self.start(entry.listener.clone(), &s));
+            let started = self
+                .open(*address)
+                .and_then(|s| self.start(entry.listener.clone(), s));
             if let Ok(started) = started {
                 *entry = started;
                 tracing::info!(%address, "listening at last");
             }
         }
+    }
+
+    /// Takes sockets that are open already, for [`Self::bind`] to use instead of new ones.
+    pub fn inherit(&self, inherited: Inherited) {
+        *self.inherited() = inherited;
+    }
+
+    /// Closes what was inherited and is of no declared listener.
+    pub fn close_undeclared(&self) {
+        let entries = self.lock();
+        let mut inherited = self.inherited();
+        let declared: Vec<_> = entries
+            .keys()
+            .filter_map(|address| inherited.tcp(*address))
+            .collect();
+        inherited.close();
+        declared.into_iter().for_each(|s| inherited.add(s.into()));
+    }
+
+    /// Every socket that listens.
+    ///
+    /// # Errors
+    /// If there are too many open files.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let entries = self.lock();
+        let open = entries.values().filter_map(|e| match &e.state {
+            State::Listening(accepting) => Some(&accepting.socket),
+            _ => None,
+        });
+        open.map(|socket| socket.as_fd().try_clone_to_owned())
+            .collect()
     }
 
     /// Closes a listener; its connections go on. Says whether there was one. Blocks until the address is free.
@@ -139,6 +181,7 @@ impl Listeners {
         };
         if let State::Listening(accepting) = entry.state {
             accepting.cancel.cancel();
+            drop(accepting.socket);
             if accepting.closed.recv_timeout(CLOSING) == Err(mpsc::RecvTimeoutError::Timeout) {
                 tracing::warn!(%address, "a busy thread has not closed the listener yet");
             }
@@ -166,6 +209,9 @@ impl Listeners {
     /// were cut.
     pub async fn drain(&self, grace: Duration) -> u64 {
         self.stop.cancel();
+        for entry in self.lock().values_mut() {
+            entry.state = State::Failed("is closed: the daemon drains".to_owned());
+        }
         self.accepting.close();
         self.accepting.wait().await;
         self.context.drain.cancel();
@@ -185,7 +231,7 @@ impl Listeners {
     }
 
     /// Accepts on every worker.
-    fn start(&self, listener: Listener, socket: &net::TcpListener) -> io::Result<Entry> {
+    fn start(&self, listener: Listener, socket: net::TcpListener) -> io::Result<Entry> {
         let context = listener_context(&listener);
         let cancel = self.stop.child_token();
         let (closing, closed) = mpsc::channel::<()>();
@@ -202,15 +248,11 @@ impl Listeners {
                 Arc::clone(&context),
                 Arc::clone(&self.permits),
                 self.connections.clone(),
+                cancel.clone(),
             );
-            let (cancelled, closing) = (cancel.clone().cancelled_owned(), closing.clone());
+            let closing = closing.clone();
             let accepting = async move {
-                tokio::select! {
-                    // First, or one more connection may be accepted.
-                    biased;
-                    () = cancelled => {}
-                    () = accept => {}
-                }
+                accept.await;
                 drop(closing);
             };
             self.accepting.spawn_on(accepting, runtime);
@@ -218,8 +260,32 @@ impl Listeners {
         Ok(Entry {
             listener,
             context,
-            state: State::Listening(Accepting { cancel, closed }),
+            state: State::Listening(Accepting {
+                cancel,
+                closed,
+                socket,
+            }),
         })
+    }
+
+    /// The inherited socket of an address, or a new one.
+    fn open(&self, address: SocketAddr) -> io::Result<net::TcpListener> {
+        if self.stop.is_cancelled() {
+            return Err(io::Error::other("the daemon drains"));
+        }
+        match self.inherited().tcp(address) {
+            Some(socket) => {
+                tune(&SockRef::from(&socket))?;
+                Ok(socket)
+            }
+            None => bind(address),
+        }
+    }
+
+    fn inherited(&self) -> std::sync::MutexGuard<'_, Inherited> {
+        self.inherited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, Entry>> {
@@ -242,19 +308,35 @@ async fn accept(
     listener: Arc<ListenerContext>,
     permits: Arc<Semaphore>,
     connections: TaskTracker,
+    cancel: CancellationToken,
 ) {
     loop {
-        match socket.accept().await {
+        let accepted = tokio::select! {
+            // First, or one more connection may be accepted.
+            biased;
+            () = cancel.cancelled() => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 // Not before: a listener that waits for a connection would hold, on every worker, the place of one.
-                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                    return;
+                let permit = match Arc::clone(&permits).try_acquire_owned() {
+                    Ok(permit) => Some(permit),
+                    Err(_) => tokio::select! {
+                        permit = Arc::clone(&permits).acquire_owned() => permit.ok(),
+                        () = cancel.cancelled() => None,
+                    },
                 };
+                // Accepted is accepted: it waits on after the listener is closed.
+                let waits = permit.is_none().then(|| Arc::clone(&permits));
                 let serving =
                     connection::serve(Arc::clone(&context), Arc::clone(&listener), stream, peer);
                 connections.spawn(async move {
+                    let _permit = match waits {
+                        Some(permits) => permits.acquire_owned().await.ok(),
+                        None => permit,
+                    };
                     serving.await;
-                    drop(permit);
                 });
             }
             // Errors of the one connection that was in the queue; the next may be fine.
@@ -282,6 +364,13 @@ fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
+    tune(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn tune(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     // Accepted sockets inherit both, which saves two calls per connection.
     socket.set_tcp_nodelay(true)?;
@@ -291,8 +380,5 @@ fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
             .with_interval(KEEPALIVE),
     )?;
     // Inherited too: an answer follows a ClientHello soon enough to carry its ACK.
-    socket.set_tcp_quickack(false)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    socket.set_tcp_quickack(false)
 }

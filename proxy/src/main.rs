@@ -12,6 +12,7 @@ use mc_proxy::{
     config::{Config, Raw},
     kernel::{self, Kernel, KernelError},
     store::Store,
+    upgrade::{Inherited, Origin, Predecessor, Program},
     workers,
 };
 use mcdsl::{
@@ -43,6 +44,9 @@ enum Command {
         /// Form of the log on stderr
         #[arg(long, value_enum, default_value_t)]
         log_format: LogFormat,
+        /// Take over from the running daemon that has started this one
+        #[arg(long, hide = true)]
+        take_over: bool,
     },
     /// Load every eBPF program through the kernel's verifier, attach nothing
     Check,
@@ -97,7 +101,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{}", to.display());
         }
         Command::Status => return status(&load(&cli)?.admin_socket),
-        Command::Server { log_format } => server(load(&cli)?, log_format)?,
+        Command::Server {
+            log_format,
+            take_over,
+        } => {
+            let predecessor = take_over.then(Predecessor::from_stdin).transpose()?;
+            let ran = load(&cli).and_then(|c| server(c, log_format, predecessor.clone()));
+            if let (Err(error), Some(predecessor)) = (&ran, &predecessor) {
+                predecessor.failed(&mcdsl::cli::chain(error.as_ref()));
+            }
+            ran?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,7 +162,11 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
 
 /// The control plane; connections have threads of their own ([`mc_proxy::workers`]).
 #[tokio::main(worker_threads = 2)]
-async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()> {
+async fn server(
+    mut config: Config,
+    log_format: LogFormat,
+    predecessor: Option<Predecessor>,
+) -> anyhow::Result<()> {
     telemetry::init(&config.log, log_format)?;
     let most = connections_of(raise_descriptor_limit());
     if config.max_connections > most {
@@ -163,7 +181,8 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
     // From now on SIGHUP no longer kills: one that comes during the start is answered by what the start does.
     let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
         .context("cannot handle SIGHUP")?;
-    let handle = mc_proxy::start(config).await?;
+    let origin = origin(predecessor.clone()).await?;
+    let handle = mc_proxy::start_from(config, origin).await?;
     let metrics = handle.metrics().map(|m: SocketAddr| m.to_string());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -171,24 +190,44 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
         metrics = metrics.as_deref().unwrap_or("off"),
         "mc-proxy runs"
     );
+    if predecessor.is_some() {
+        mcdsl::shutdown::main_process_is(std::process::id());
+    }
     let control = handle.control().clone();
-    shutdown
-        .wait_for_signal(async move || {
-            let control = control.clone();
-            // Binding and attaching block.
-            if let Err(error) = tokio::task::spawn_blocking(move || control.reload()).await {
-                tracing::error!(%error, "the reload failed");
-            }
-        })
-        .await
-        .context("cannot wait for signals")?;
-    tracing::info!("stopping; the firewall stays attached");
+    let signalled = shutdown.wait_for_signal(async || {
+        let control = control.clone();
+        // Binding and attaching block.
+        if let Err(error) = tokio::task::spawn_blocking(move || control.reload()).await {
+            tracing::error!(%error, "the reload failed");
+        }
+    });
+    tokio::select! {
+        signalled = signalled => {
+            signalled.context("cannot wait for signals")?;
+            tracing::info!("stopping; the firewall stays attached");
+        }
+        // Further signals change nothing: the handlers stay.
+        pid = control.replaced() => tracing::info!(pid, "replaced"),
+    }
     let cut = handle.stop().await;
     tracing::info!("stopped");
     if cut > 0 {
         tracing::warn!(cut, "connections were cut by the drain deadline");
     }
     Ok(())
+}
+
+/// What this daemon need not open itself.
+async fn origin(predecessor: Option<Predecessor>) -> anyhow::Result<Origin> {
+    let inherited = match predecessor.clone() {
+        Some(predecessor) => tokio::task::spawn_blocking(move || predecessor.hello()).await??,
+        None => Inherited::from_systemd().context("cannot use the sockets of systemd")?,
+    };
+    Ok(Origin {
+        program: Program::of_this_process(),
+        inherited,
+        predecessor,
+    })
 }
 
 /// Two descriptors per connection: take what the hard limit allows. Returns the limit.

@@ -3,22 +3,24 @@
 //! Order: lock, database, kernel maps (taken over or made), seed, maps reconciled with the database, GeoIP, XDP attached; only
 //! then does anything listen, so that no packet is served before it can be filtered.
 
-use std::{fs::File, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+mod open;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use aya_log::EbpfLogger;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::open::{descriptors, lock, open_services};
 use crate::{
     admin::{self, SocketError},
     config::Config,
     connection::{Context, Timeouts},
-    control::{Control, ControlError},
+    control::{Control, ControlError, Estate},
     firewall::{Firewall, FirewallError},
     geoip::{GeoIp, GeoIpError},
     health,
-    kernel::{self, Kernel, KernelError, PinLock},
+    kernel::{self, Kernel, KernelError},
     metrics,
     relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
@@ -26,6 +28,7 @@ use crate::{
     seed,
     sources::Sources,
     store::{Store, StoreError},
+    upgrade::{Origin, Predecessor},
     workers::Workers,
 };
 
@@ -75,6 +78,9 @@ pub enum StartError {
     /// The system refuses threads.
     #[error("cannot start the threads that serve connections; see `ulimit -u` and `ulimit -n`")]
     Workers(#[source] io::Error),
+    /// Too many files are open, or an inherited socket cannot be used.
+    #[error("cannot use the sockets of the admin API and the metrics; see `ulimit -n`")]
+    Descriptors(#[source] io::Error),
     /// The metrics endpoint cannot be bound.
     #[error(transparent)]
     Metrics(#[from] mcdsl::telemetry::TelemetryError),
@@ -84,11 +90,8 @@ pub enum StartError {
 pub struct Handle {
     control: Arc<Control>,
     metrics: Option<SocketAddr>,
-    stop: CancellationToken,
     tasks: TaskTracker,
-    // Held until the end: see `Config::lock`.
-    _lock: Flock<File>,
-    _pin_lock: PinLock,
+    predecessor: Option<Predecessor>,
 }
 
 impl Handle {
@@ -104,12 +107,14 @@ impl Handle {
 
     /// Stops accepting, drains, stops. The firewall stays attached. Returns how many connections the deadline cut.
     pub async fn stop(self) -> u64 {
-        let cut = self
-            .control
-            .listeners
-            .drain(self.control.config.drain_timeout)
-            .await;
-        self.stop.cancel();
+        let control = Arc::clone(&self.control);
+        let replaced = tokio::task::spawn_blocking(move || control.end_upgrades()).await;
+        let replaced = replaced.unwrap_or(false);
+        let grace = self.control.config.drain_timeout;
+        let drained = self.control.listeners.drain(grace);
+        // Under systemd the end of this process ends the one before it, with the connections that it still drains.
+        let (cut, ()) = tokio::join!(drained, predecessor_ends(self.predecessor, grace));
+        self.control.services().cancel();
         self.tasks.close();
         // A client of the admin API that does not read must not keep the daemon.
         if tokio::time::timeout(TASKS_END, self.tasks.wait())
@@ -118,10 +123,29 @@ impl Handle {
         {
             tracing::warn!("an admin or metrics connection was cut");
         }
-        // Fails only if somebody removed it.
-        let _ = std::fs::remove_file(&self.control.config.admin_socket);
+        if !replaced {
+            // Fails only if somebody removed it.
+            let _ = std::fs::remove_file(&self.control.config.admin_socket);
+        }
+        self.control.release();
         cut
     }
+}
+
+async fn predecessor_ends(predecessor: Option<Predecessor>, limit: Duration) {
+    if let Some(predecessor) = predecessor {
+        // A panic there is as good as its end.
+        let _ = tokio::task::spawn_blocking(move || predecessor.wait_end(limit)).await;
+    }
+}
+
+async fn wait_for_go(predecessor: Option<Predecessor>) -> Result<(), StartError> {
+    let Some(predecessor) = predecessor else {
+        return Ok(());
+    };
+    let ready = tokio::task::spawn_blocking(move || predecessor.ready());
+    let ready = ready.await.map_err(io::Error::other);
+    ready.map_err(StartError::Workers)
 }
 
 /// Starts the daemon.
@@ -129,9 +153,22 @@ impl Handle {
 /// # Errors
 /// [`StartError`]; nothing listens then, and what was pinned before still filters.
 pub async fn start(config: Config) -> Result<Handle, StartError> {
-    let lock = lock(&config)?;
+    start_from(config, Origin::default()).await
+}
+
+/// [`start`], with what is open already, and in place of a running daemon if there is a predecessor.
+///
+/// # Errors
+/// As [`start`]; a predecessor goes on then, once it learns of it.
+pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartError> {
+    let Origin {
+        program,
+        mut inherited,
+        predecessor,
+    } = origin;
+    let root = lock(&config, &mut inherited)?;
     let mut store = Store::open(&config.database)?;
-    let pin_lock = kernel::lock(&config.pin_path)?;
+    let pins = kernel::lock_inherited(&config.pin_path, inherited.lock(&config.pin_path))?;
     // Before it is opened: afterwards there always are pins.
     let taken_over = kernel::pins(&config.pin_path).exists();
     let mut kernel = Kernel::open(&config.pin_path)?;
@@ -142,10 +179,12 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
     let located = Arc::clone(&geoip);
     let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
 
-    let socket = admin::bind(&config.admin_socket)?;
-    let metrics_listener = match config.metrics {
-        Some(address) => Some(mcdsl::telemetry::bind_metrics(address, false).await?),
-        None => None,
+    let (socket, metrics_listener) = open_services(&config, &mut inherited).await?;
+    let estate = Estate {
+        root,
+        pins,
+        sockets: descriptors(&socket, metrics_listener.as_ref())
+            .map_err(StartError::Descriptors)?,
     };
     // What a mistake in the configuration lets fail is behind us: a mended one is to seed the database as well.
     let warnings = seed_or_compare(&mut store, &config)?;
@@ -171,49 +210,30 @@ pub async fn start(config: Config) -> Result<Handle, StartError> {
         timeouts,
         Sources::new(config.max_connections_per_source),
     ));
-    let control = Arc::new(Control::new(
-        config, context, geoip, kernel, store, workers, warnings,
-    ));
+    let control = Control::new(config, context, geoip, kernel, store, workers, warnings);
+    let control = Arc::new(control.with_estate(program, estate));
     reconcile(&control, taken_over)?;
     control.set_policies(&state)?;
     load_geoip(&control).await;
     control.attach();
 
     let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
-    control.restore_listeners(&state.listeners)?;
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    spawn_services(&control, socket, metrics_listener, &stop, &tasks);
+    control.listeners.inherit(inherited);
+    control.declare_listeners(&state.listeners)?;
+    // A predecessor accepts until here.
+    wait_for_go(predecessor.clone()).await?;
+    control.listen(&state.listeners);
+    control.remove_left_copy();
+    let tasks = TaskTracker::new();
+    spawn_services(&control, socket, metrics_listener, &tasks);
     if let Some(log) = program_log {
-        tasks.spawn(forward(log, stop.clone()));
+        tasks.spawn(forward(log, control.services().clone()));
     }
     Ok(Handle {
         control,
         metrics,
-        stop,
         tasks,
-        _lock: lock,
-        _pin_lock: pin_lock,
-    })
-}
-
-fn lock(config: &Config) -> Result<Flock<File>, StartError> {
-    let path = &config.lock;
-    let failed = |source| StartError::Root {
-        path: path.clone(),
-        source,
-    };
-    if let Some(root) = path.parent() {
-        std::fs::create_dir_all(root).map_err(failed)?;
-    }
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(failed)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => StartError::Running(path.clone()),
-        errno => failed(errno.into()),
+        predecessor,
     })
 }
 
@@ -287,9 +307,9 @@ fn spawn_services(
     control: &Arc<Control>,
     socket: tokio::net::UnixListener,
     metrics_listener: Option<tokio::net::TcpListener>,
-    stop: &CancellationToken,
     tasks: &TaskTracker,
 ) {
+    let stop = control.services();
     let serving = admin::serve(socket, Arc::clone(control), stop.clone());
     tasks.spawn(async move {
         if let Err(error) = serving.await {
@@ -317,13 +337,8 @@ async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {
     let mut tick = interval(HOUSEKEEPING);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        control.listeners.retry();
         let sweeping = Arc::clone(&control);
-        let swept = tokio::task::spawn_blocking(move || {
-            sweeping.follow_interfaces();
-            sweeping.context.router.reload_certificates();
-            sweeping.expire_bans();
-        });
+        let swept = tokio::task::spawn_blocking(move || sweeping.keep_house());
         if swept.await.is_err() {
             tracing::error!("housekeeping failed");
         }

@@ -11,4 +11,4 @@ mod service;
 mod socket;
 
 pub use service::AdminService;
-pub use socket::{SocketError, bind, connect, serve};
+pub use socket::{SocketError, adopt, bind, connect, serve};

@@ -179,11 +179,17 @@ fn geoip(control: &Control) -> pb::GeoipStatus {
         ipv6_networks: table.map_or(0, |t| t.networks_v6),
         loaded_unix_s: table.map_or(0, |t| unix_seconds(t.loaded)),
         error: status.error.unwrap_or_default(),
+        tried_unix_s: status.tried.map_or(0, unix_seconds),
     }
 }
 
 pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
     let config = &control.config;
+    // First, so that the rest is not from before it.
+    let reload = control.last_reload().map(|r| pb::Reload {
+        at_unix_s: unix_seconds(r.at),
+        problems: r.problems,
+    });
     let interfaces = control.interfaces().map_err(refused)?;
     let maps = control.map_fills().map_err(refused)?;
     Ok(pb::Status {
@@ -213,5 +219,7 @@ pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
         database: config.database.display().to_string(),
         config: config.file.display().to_string(),
         pin_path: config.pin_path.display().to_string(),
+        configured_unix_s: unix_seconds(control.configured),
+        reload,
     })
 }

@@ -1,6 +1,9 @@
 //! The RPCs.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::SystemTime,
+};
 
 use mc_proto::mcproxy::v1::{self as pb, admin_server::Admin};
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
@@ -61,6 +64,7 @@ pub(super) fn refused(error: ControlError) -> Status {
         ControlError::Store(StoreError::Full { .. }) => Status::resource_exhausted(message),
         ControlError::Tls(_) => Status::invalid_argument(message),
         ControlError::Bind { .. } => Status::failed_precondition(message),
+        ControlError::Suspended => Status::aborted(message),
         _ => {
             tracing::error!(error = message, "admin request failed");
             Status::internal(message)
@@ -399,6 +403,25 @@ impl Admin for AdminService {
                 .map(audit_out)
                 .collect();
             Ok(pb::ListAuditResponse { entries })
+        })
+        .await
+    }
+
+    async fn upgrade(
+        &self,
+        request: Request<pb::UpgradeRequest>,
+    ) -> Result<Response<pb::UpgradeResponse>, Status> {
+        let actor = actor(&request);
+        self.run(move |c| {
+            let new = c.upgrade(&actor);
+            let new = new.map_err(|e| Status::failed_precondition(mcdsl::cli::chain(&e)))?;
+            Ok(pb::UpgradeResponse {
+                pid: new.pid,
+                version: new.version,
+                old_pid: std::process::id(),
+                old_version: env!("CARGO_PKG_VERSION").to_owned(),
+                draining: c.context.active.0.load(Relaxed),
+            })
         })
         .await
     }

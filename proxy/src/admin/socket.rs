@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use mc_proto::mcproxy::v1::admin_server::AdminServer;
 use nix::{
@@ -14,7 +15,7 @@ use nix::{
     unistd::geteuid,
 };
 use tokio::net::{UnixListener, UnixStream};
-use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 
@@ -69,6 +70,22 @@ pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
+/// Uses an admin socket that is open already.
+///
+/// # Errors
+/// [`SocketError`].
+pub fn adopt(
+    open: std::os::unix::net::UnixListener,
+    path: &Path,
+) -> Result<UnixListener, SocketError> {
+    let adopted = open.set_nonblocking(true);
+    let adopted = adopted.and_then(|()| UnixListener::from_std(open));
+    adopted.map_err(|source| SocketError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Serves until cancelled.
 ///
 /// # Errors
@@ -85,10 +102,12 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let admin = AdminServer::new(AdminService::new(control)).max_decoding_message_size(MAX_MESSAGE);
-    let incoming = UnixListenerStream::new(listener).filter(|stream| match stream {
-        Ok(stream) => permitted(stream),
-        Err(_) => true,
+    let incoming = UnixListenerStream::new(listener).filter(|stream| {
+        let taken = stream.as_ref().map_or(true, permitted);
+        std::future::ready(taken)
     });
+    // Nobody is accepted once it is cancelled, be it that the task runs late.
+    let incoming = incoming.take_until(cancel.clone().cancelled_owned());
     Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
         .add_service(health_service)

@@ -59,7 +59,7 @@ impl Control {
         }
     }
 
-    fn filtered(&self) -> MutexGuard<'_, Vec<(String, Option<u32>)>> {
+    pub(super) fn filtered(&self) -> MutexGuard<'_, Vec<(String, Option<u32>)>> {
         self.filtered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,7 +87,7 @@ impl Control {
     /// # Errors
     /// If a link or pin cannot be removed.
     pub fn detach(&self, by: &Actor) -> Result<Vec<String>, ControlError> {
-        let mut store = self.store();
+        let mut store = self.store()?;
         let mut filtered = self.filtered();
         filtered.clear();
         let interfaces = kernel::detach(&self.config.pin_path)?;

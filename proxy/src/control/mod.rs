@@ -3,14 +3,18 @@
 //!
 //! All of it blocks (SQLite, syscalls): callers on the runtime go through `spawn_blocking`.
 
+mod held;
 mod interfaces;
+mod reload;
 mod rules;
+mod upgrade;
 
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Instant, SystemTime},
 };
 
 use crate::{
@@ -28,7 +32,9 @@ use crate::{
     workers::Workers,
 };
 
+pub use reload::Reload;
 pub use rules::CountedRule;
+pub use upgrade::{Estate, Upgraded};
 
 /// A refused or failed request.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +62,17 @@ pub enum ControlError {
     /// The files of an L7 route cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Another daemon has the database, or is about to.
+    #[error("an upgrade of the daemon is in progress; try again in a moment")]
+    Suspended,
+    /// The database cannot be put back after an upgrade that failed.
+    #[error("cannot put the database back from {path}")]
+    Copy {
+        /// The copy.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Bind {
@@ -84,14 +101,19 @@ pub struct Control {
     pub firewall: Firewall,
     /// Country tables.
     pub geoip: Arc<GeoIp>,
-    store: Mutex<Store>,
+    // `None` while another daemon has the database.
+    store: Mutex<Option<Store>>,
     // Its programs stay loaded, and attachable, as long as it lives.
     kernel: Mutex<Kernel>,
     warnings: Mutex<Vec<String>>,
     // What is to be filtered, and the index that each had when it was last looked at; empty while detached.
     filtered: Mutex<Vec<(String, Option<u32>)>>,
+    life: upgrade::Life,
+    reload: Mutex<Option<Reload>>,
     /// When the daemon started.
     pub started: Instant,
+    /// When it read its configuration.
+    pub configured: SystemTime,
 }
 
 impl fmt::Debug for Control {
@@ -118,25 +140,26 @@ impl Control {
             firewall: context.firewall.clone(),
             context,
             geoip,
-            store: Mutex::new(store),
+            store: Mutex::new(Some(store)),
             kernel: Mutex::new(kernel),
             warnings: Mutex::new(warnings),
             filtered: Mutex::default(),
+            life: upgrade::Life::default(),
+            reload: Mutex::default(),
             started: Instant::now(),
+            configured: SystemTime::now(),
             config,
         }
     }
 
-    fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Things that an operator should look at.
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let warnings = self.warnings.lock();
+        let mut warnings = warnings.unwrap_or_else(PoisonError::into_inner).clone();
+        if self.store().is_err() {
+            warnings.push("another daemon has the database: changes are refused".to_owned());
+        }
+        warnings
     }
 
     /// Takes a change out of SQLite again that the kernel refused, and says why it failed.
@@ -168,7 +191,7 @@ impl Control {
         listener: &Listener,
     ) -> Result<ListenerState, ControlError> {
         config::validate_listener(listener).map_err(ControlError::invalid)?;
-        let mut store = self.store();
+        let mut store = self.store()?;
         let address = listener.address;
         let done = store.add_listener(by, listener)?;
         self.listeners.declare(done.value.clone());
@@ -194,29 +217,33 @@ impl Control {
     /// # Errors
     /// If there is none.
     pub fn remove_listener(&self, by: &Actor, address: SocketAddr) -> Result<(), ControlError> {
-        let mut store = self.store();
+        let mut store = self.store()?;
         // The socket closes whatever becomes of the guard: a guarded port without a listener does no harm.
         let _removed = store.remove_listener(by, address)?;
         self.listeners.remove(address);
         self.guard_ports()
     }
 
-    /// Listens on what the database holds. One address that cannot be bound must not keep the others down: it is logged,
-    /// shown in the list and tried again.
+    /// Declares what the database holds and guards its ports.
     ///
     /// # Errors
     /// If the kernel refuses the guard.
-    pub fn restore_listeners(&self, listeners: &[Listener]) -> Result<(), ControlError> {
+    pub fn declare_listeners(&self, listeners: &[Listener]) -> Result<(), ControlError> {
         for listener in listeners {
             self.listeners.declare(listener.clone());
         }
-        self.guard_ports()?;
+        self.guard_ports()
+    }
+
+    /// Listens on what was declared. One address that cannot be bound must not keep the others down: it is logged, shown in
+    /// the list and tried again.
+    pub fn listen(&self, listeners: &[Listener]) {
+        self.listeners.close_undeclared();
         for listener in listeners {
             if let Err(error) = self.listeners.bind(listener.address) {
                 tracing::error!(address = %listener.address, %error, "cannot listen; retrying");
             }
         }
-        Ok(())
     }
 
     /// Tells the firewall which ports have listeners.
@@ -258,7 +285,7 @@ impl Control {
         if let Some(l7) = &route.l7 {
             Tls::empty().load(l7, &route.key.hostname)?;
         }
-        let mut store = self.store();
+        let mut store = self.store()?;
         let done = store.add_route(by, route, replace)?;
         self.context
             .router
@@ -271,7 +298,7 @@ impl Control {
     /// # Errors
     /// If there is none, or the kernel refuses.
     pub fn remove_route(&self, by: &Actor, id: &RouteId) -> Result<(), ControlError> {
-        let mut store = self.store();
+        let mut store = self.store()?;
         let done = store.remove_route(by, id)?;
         self.context
             .router
@@ -289,7 +316,7 @@ impl Control {
         id: &RouteId,
         enabled: bool,
     ) -> Result<Arc<LiveRoute>, ControlError> {
-        let mut store = self.store();
+        let mut store = self.store()?;
         let done = store.set_route_enabled(by, id, enabled)?;
         self.context
             .router
@@ -305,7 +332,7 @@ impl Control {
     /// # Errors
     /// If database or kernel cannot be read or written.
     pub fn verify(&self, repair: bool) -> Result<(Vec<Difference>, u64), ControlError> {
-        let mut store = self.store();
+        let mut store = self.store()?;
         let state = store.load()?;
         if repair {
             for route in &state.routes {
@@ -371,12 +398,6 @@ impl Control {
     /// # Errors
     /// If the database cannot be read.
     pub fn audit_log(&self, limit: u32) -> Result<Vec<AuditEntry>, ControlError> {
-        Ok(self.store().audit_log(limit)?)
-    }
-
-    /// SIGHUP: looks again at what may have changed outside.
-    pub fn reload(&self) {
-        self.listeners.retry();
-        self.attach();
+        Ok(self.store()?.audit_log(limit)?)
     }
 }

@@ -44,7 +44,7 @@ impl Control {
                 )));
             }
         }
-        let mut store = self.store();
+        let mut store = self.store()?;
         let done = store.add_rules(by, rules, replace)?;
         let changes: Vec<_> = done.value.iter().cloned().map(Change::Set).collect();
         if let Err(e) = self.firewall.apply(&changes) {
@@ -64,7 +64,7 @@ impl Control {
         by: &Actor,
         keys: &[(RuleKind, IpNet)],
     ) -> Result<usize, ControlError> {
-        let mut store = self.store();
+        let mut store = self.store()?;
         let done = store.remove_rules(by, keys)?;
         if let Err(e) = self.firewall.apply(&removals(&done.value)) {
             let error = Self::undo(&mut store, by, &done.undo, e);
@@ -93,7 +93,7 @@ impl Control {
     /// # Errors
     /// If database or kernel cannot be read.
     pub fn rules(&self) -> Result<Vec<CountedRule>, ControlError> {
-        let rules = self.store().load()?.rules;
+        let rules = self.store()?.load()?.rules;
         let counts: HashMap<u32, Count> = self.firewall.rule_counters()?.into_iter().collect();
         let count = |rule: &Rule| counts.get(&rule.id).copied().unwrap_or_default();
         Ok(rules
@@ -109,7 +109,9 @@ impl Control {
     /// is tried again at the next call: an ended ban stays in [`Firewall::ended`](crate::firewall::Firewall::ended)
     /// until its entry is gone.
     pub fn expire_bans(&self) {
-        let mut store = self.store();
+        let Ok(mut store) = self.store() else {
+            return;
+        };
         let ended = self.firewall.ended();
         if ended.is_empty() {
             return;
@@ -139,7 +141,7 @@ impl Control {
     /// # Errors
     /// If the database cannot be read.
     pub fn countries(&self) -> Result<CountryPolicy, ControlError> {
-        Ok(self.store().load()?.countries)
+        Ok(self.store()?.load()?.countries)
     }
 
     /// Replaces the country policy.
@@ -147,7 +149,7 @@ impl Control {
     /// # Errors
     /// If the kernel refuses.
     pub fn set_countries(&self, by: &Actor, policy: &CountryPolicy) -> Result<(), ControlError> {
-        let mut store = self.store();
+        let mut store = self.store()?;
         let done = store.set_countries(by, policy)?;
         self.firewall
             .set_countries(country_actions(policy))
@@ -159,7 +161,7 @@ impl Control {
     /// # Errors
     /// If the database cannot be read.
     pub fn rates(&self) -> Result<RateLimits, ControlError> {
-        Ok(self.store().load()?.rates)
+        Ok(self.store()?.load()?.rates)
     }
 
     /// Replaces the rate limits.
@@ -167,7 +169,7 @@ impl Control {
     /// # Errors
     /// If the kernel refuses.
     pub fn set_rates(&self, by: &Actor, rates: &RateLimits) -> Result<(), ControlError> {
-        let mut store = self.store();
+        let mut store = self.store()?;
         let done = store.set_rates(by, rates)?;
         self.firewall
             .set_rates(rates)

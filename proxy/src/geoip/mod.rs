@@ -88,7 +88,9 @@ pub struct Status {
     pub path: Option<PathBuf>,
     /// The table in force, perhaps an earlier daemon's.
     pub table: Option<TableStatus>,
-    /// Why the last load failed; the table before it is still in force.
+    /// When a load was last tried; `None`: not by this daemon.
+    pub tried: Option<SystemTime>,
+    /// Why it failed; the table before it is still in force.
     pub error: Option<String>,
 }
 
@@ -155,6 +157,15 @@ struct Loader {
     outer: Outer,
     /// The file as it was at the last load, whatever came of it. Outer `None`: never looked.
     seen: Option<Option<Fingerprint>>,
+    /// Another daemon writes the kernel's table.
+    suspended: bool,
+}
+
+/// How the last load went.
+#[derive(Debug, Default)]
+struct Last {
+    tried: Option<SystemTime>,
+    error: Option<String>,
 }
 
 /// The GeoIP service.
@@ -163,7 +174,7 @@ pub struct GeoIp {
     path: Option<PathBuf>,
     loader: Mutex<Loader>,
     current: ArcSwapOption<KernelTable>,
-    error: Mutex<Option<String>>,
+    last: Mutex<Last>,
 }
 
 impl GeoIp {
@@ -195,9 +206,13 @@ impl GeoIp {
         }
         Ok(Self {
             path,
-            loader: Mutex::new(Loader { outer, seen: None }),
+            loader: Mutex::new(Loader {
+                outer,
+                seen: None,
+                suspended: false,
+            }),
             current: ArcSwapOption::from(current.map(Arc::new)),
-            error: Mutex::new(None),
+            last: Mutex::default(),
         })
     }
 
@@ -218,12 +233,32 @@ impl GeoIp {
         self.blocking(|this| {
             let mut loader = lock(&this.loader);
             let path = this.path.as_ref().ok_or(GeoIpError::NotConfigured)?;
-            if loader.seen == Some(Fingerprint::of(path)) {
+            if loader.suspended || loader.seen == Some(Fingerprint::of(path)) {
                 return Ok(false);
             }
             this.load_blocking(&mut loader).map(|()| true)
         })
         .await
+    }
+
+    /// [`Self::load`] for a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_now(&self) -> Result<(), GeoIpError> {
+        self.noted(self.load_blocking(&mut lock(&self.loader)))
+    }
+
+    /// Ends a load in progress and begins none until [`Self::resume`]: another daemon writes the table.
+    pub fn suspend(&self) {
+        lock(&self.loader).suspended = true;
+    }
+
+    /// After [`Self::suspend`]: the next look loads the file, whatever table the other has put in force.
+    pub fn resume(&self) {
+        let mut loader = lock(&self.loader);
+        loader.suspended = false;
+        loader.seen = None;
     }
 
     /// Follows the file until cancelled; the first look is at once. Logs what it loads and what it refuses.
@@ -256,6 +291,7 @@ impl GeoIp {
 
     /// What is in force and how the last load went.
     pub fn status(&self) -> Status {
+        let last = lock(&self.last);
         Status {
             path: self.path.clone(),
             table: self
@@ -263,7 +299,8 @@ impl GeoIp {
                 .load()
                 .as_ref()
                 .map(|table| table.header.into()),
-            error: lock(&self.error).clone(),
+            tried: last.tried,
+            error: last.error.clone(),
         }
     }
 
@@ -279,16 +316,22 @@ impl GeoIp {
                     path: self.path.clone().unwrap_or_default(),
                 })
             });
+        self.noted(result)
+    }
+
+    /// Logs a failure and keeps it for the status.
+    fn noted<T>(&self, result: Result<T, GeoIpError>) -> Result<T, GeoIpError> {
         if let Err(error) = &result {
             let message = chain(error);
             tracing::error!(error = %message, "GeoIP database refused; the table before it stays in force");
-            *lock(&self.error) = Some(message);
+            lock(&self.last).error = Some(message);
         }
         result
     }
 
     fn load_blocking(&self, loader: &mut Loader) -> Result<(), GeoIpError> {
         let path = self.path.as_ref().ok_or(GeoIpError::NotConfigured)?;
+        lock(&self.last).tried = Some(SystemTime::now());
         // Before reading: a change from here on is seen at the next look.
         loader.seen = Some(Fingerprint::of(path));
         let database = reader::read(path)?;
@@ -306,7 +349,7 @@ impl GeoIp {
         put_in_force(&mut loader.outer, &inner)?;
         self.current
             .store(Some(Arc::new(KernelTable { inner, header })));
-        *lock(&self.error) = None;
+        lock(&self.last).error = None;
         tracing::info!(
             path = %path.display(),
             database_type = database.database_type,

@@ -53,6 +53,8 @@ impl LinkMode {
 }
 
 const PREFIX: &str = "link-";
+/// The pin of the program.
+pub(super) const PROGRAM: &str = "firewall";
 
 /// The kernel's number for an interface; `None` if there is none of that name.
 #[must_use]
@@ -185,7 +187,7 @@ impl Kernel {
 
     /// Pins the program as `firewall`, so that it can be found (`bpftool prog show pinned`).
     fn pin_program(&mut self) -> Result<(), KernelError> {
-        let path = self.pins.join("firewall");
+        let path = self.pins.join(PROGRAM);
         remove(&path)?;
         let program = self.firewall()?;
         program.pin(&path).map_err(|source| KernelError::Pin {
@@ -265,11 +267,11 @@ fn remove_layout(pins: &Path) -> Result<Vec<String>, KernelError> {
 }
 
 /// The interface that a pin is for, if it is a link's.
-fn link_name(path: &Path) -> Option<&str> {
+pub(super) fn link_name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()?.strip_prefix(PREFIX)
 }
 
-fn entries(pins: &Path) -> Result<Vec<PathBuf>, KernelError> {
+pub(super) fn entries(pins: &Path) -> Result<Vec<PathBuf>, KernelError> {
     let error = |source| KernelError::ListPins {
         path: pins.to_owned(),
         source,

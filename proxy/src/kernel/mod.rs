@@ -4,27 +4,24 @@
 mod btf;
 mod link;
 mod netlink;
+mod pinned;
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::MapData,
     maps::{Map, MapError, MapInfo},
     pin::PinError,
     programs::{ProgramError, links::LinkError},
 };
-use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP, relay::NO_OFFSET};
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-};
-
 pub use link::{LinkMode, LinkStatus, detach, index, links};
+use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP, relay::NO_OFFSET};
+pub(crate) use pinned::Pinned;
 
 /// The object that `build.rs` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MC_EDGE_OBJECT"));
@@ -230,27 +227,17 @@ fn check_pinned(pins: &Path) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// The maps that are pinned there; nothing else is yet when they have just been loaded, but what an earlier daemon left.
-fn pinned_maps(pins: &Path) -> Result<Vec<(PathBuf, MapData)>, KernelError> {
-    let object = aya_obj::Object::parse(OBJECT)
-        .map_err(|e| KernelError::Load(Box::new(EbpfError::ParseError(e))))?;
-    let paths = object.maps.keys().map(|name| pins.join(name));
-    paths
-        .filter(|path| path.exists())
-        .map(|path| {
-            let map = MapData::from_pin(&path).map_err(|source| KernelError::PinnedMap {
-                path: path.clone(),
-                source: Box::new(source),
-            })?;
-            Ok((path, map))
-        })
-        .collect()
-}
-
-/// The pin directory is ours until this is dropped, or the process ends however it may.
+/// The pin directory is ours until this is dropped, or the process ends however it may; unless a daemon has it too that
+/// takes over from this one.
 #[derive(Debug)]
 pub struct PinLock {
-    _directory: Flock<File>,
+    directory: File,
+}
+
+impl AsFd for PinLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
 }
 
 /// Locks the pin directory, made if absent. Pins are the host's, whereas a daemon's other lock is its root's: without this
@@ -259,6 +246,14 @@ pub struct PinLock {
 /// # Errors
 /// [`KernelError::PinsInUse`] if another daemon holds it; others if it cannot be made or locked.
 pub fn lock(pin_path: &Path) -> Result<PinLock, KernelError> {
+    lock_inherited(pin_path, None)
+}
+
+/// [`lock`] of a directory that is open already: locked by that very descriptor, it is as if locked here.
+///
+/// # Errors
+/// As [`lock`].
+pub fn lock_inherited(pin_path: &Path, open: Option<File>) -> Result<PinLock, KernelError> {
     fs::create_dir_all(pin_path).map_err(|source| KernelError::PinDirectory {
         path: pin_path.to_owned(),
         source,
@@ -267,15 +262,15 @@ pub fn lock(pin_path: &Path) -> Result<PinLock, KernelError> {
         path: pin_path.to_owned(),
         source,
     };
-    let directory = File::open(pin_path).map_err(error)?;
-    Flock::lock(directory, FlockArg::LockExclusiveNonblock)
-        .map(|directory| PinLock {
-            _directory: directory,
-        })
-        .map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => KernelError::PinsInUse(pin_path.to_owned()),
-            errno => error(errno.into()),
-        })
+    let directory = match open {
+        Some(directory) => directory,
+        None => File::open(pin_path).map_err(error)?,
+    };
+    match directory.try_lock() {
+        Ok(()) => Ok(PinLock { directory }),
+        Err(TryLockError::WouldBlock) => Err(KernelError::PinsInUse(pin_path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(error(source)),
+    }
 }
 
 /// The loaded eBPF object: maps (pinned ones are taken over from an earlier daemon) and programs,
@@ -287,7 +282,7 @@ pub struct Kernel {
     /// Directory of this layout's pins, below the configured one.
     pub pins: PathBuf,
     /// What was pinned when it was opened, for [`Self::pin_maps`].
-    pinned: Vec<(PathBuf, MapData)>,
+    pinned: Pinned,
 }
 
 impl Kernel {
@@ -312,7 +307,7 @@ impl Kernel {
             .map_pin_path(GEO_MAP, pins.join(GEO_MAP))
             .load(OBJECT)
             .map_err(|e| KernelError::Load(Box::new(e)))?;
-        let pinned = pinned_maps(&pins)?;
+        let pinned = Pinned::open(&pins)?;
         Ok(Self { ebpf, pins, pinned })
     }
 
@@ -321,13 +316,7 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Pin`].
     pub fn pin_maps(&self) -> Result<(), KernelError> {
-        for (path, map) in self.pinned.iter().filter(|(path, _)| !path.exists()) {
-            map.pin(path).map_err(|source| KernelError::Pin {
-                path: path.clone(),
-                source: Box::new(source),
-            })?;
-        }
-        Ok(())
+        self.pinned.restore()
     }
 
     /// Takes a map out of the object.

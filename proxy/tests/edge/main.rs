@@ -18,4 +18,5 @@ mod recovery;
 mod relay;
 mod scale;
 mod unit;
+mod upgrade;
 mod world;

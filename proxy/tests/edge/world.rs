@@ -1,9 +1,10 @@
 //! Three namespaces, a daemon and what tests ask of them.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::ErrorKind,
     net::{TcpStream, ToSocketAddrs as _},
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
@@ -17,6 +18,10 @@ use mc_testkit::{
     process::Process,
     wait_for, xdp,
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -28,9 +33,10 @@ pub(crate) const NODE6: &str = "fd09:1::1";
 pub(crate) const CLIENT: &str = "10.9.1.2";
 pub(crate) const BACKEND: &str = "10.9.2.2";
 
-/// Dropped in this order: daemon, runtimes, namespaces, files, pins.
+/// Dropped in this order: daemon, those that have taken over from it, runtimes, namespaces, files, pins.
 pub(crate) struct World {
     daemon: Option<Process>,
+    daemons: Daemons,
     pub(crate) client_runtime: Runtime,
     pub(crate) backend_runtime: Runtime,
     pub(crate) client: Namespace,
@@ -38,6 +44,35 @@ pub(crate) struct World {
     pub(crate) node: Namespace,
     pub(crate) dir: TempDir,
     pins: Pins,
+}
+
+/// The daemons of a root: those that took over are no children of this process.
+struct Daemons(PathBuf);
+
+impl Daemons {
+    fn pids(&self) -> Vec<Pid> {
+        let root = self.0.as_os_str().as_bytes();
+        let of_this_root = |pid: &i32| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut arguments = arguments.split(|b| *b == 0);
+            arguments.any(|a| a == root) && arguments.any(|a| a == b"server")
+        };
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        let pids = processes.filter_map(|p| p.ok()?.file_name().to_str()?.parse().ok());
+        pids.filter(of_this_root).map(Pid::from_raw).collect()
+    }
+}
+
+impl Drop for Daemons {
+    fn drop(&mut self) {
+        for pid in self.pids() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        // Or one could still pin what is removed next.
+        let _ = wait_for("their end", || self.pids().is_empty().then_some(()));
+    }
 }
 
 struct Pins(PathBuf);
@@ -94,6 +129,7 @@ impl World {
         fs::write(dir.path().join("mc-proxy.toml"), text)?;
         Ok(Self {
             daemon: None,
+            daemons: Daemons(dir.path().to_owned()),
             client_runtime: client.runtime()?,
             backend_runtime: backend.runtime()?,
             client,
@@ -113,8 +149,56 @@ impl World {
         Ok(world)
     }
 
+    /// Where a new daemon is installed, by [`Self::install`].
+    pub(crate) fn installed(&self) -> PathBuf {
+        self.dir.path().join("mc-proxy")
+    }
+
+    /// Installs the daemon as an operator does: a new file in the place of the old one, whose path the started daemons have.
+    pub(crate) fn install(&self) -> Result<()> {
+        let new = self.dir.path().join("mc-proxy.new");
+        fs::copy(env!("CARGO_BIN_EXE_mc-proxy"), &new)?;
+        Ok(fs::rename(new, self.installed())?)
+    }
+
+    /// Installs something else than the daemon.
+    pub(crate) fn install_script(&self, text: &str) -> Result<()> {
+        let new = self.dir.path().join("mc-proxy.new");
+        fs::write(&new, text)?;
+        fs::set_permissions(&new, Permissions::from_mode(0o755))?;
+        Ok(fs::rename(new, self.installed())?)
+    }
+
+    fn program(&self) -> PathBuf {
+        match self.installed() {
+            installed if installed.exists() => installed,
+            _ => env!("CARGO_BIN_EXE_mc-proxy").into(),
+        }
+    }
+
+    /// Every daemon that runs, draining ones and those to be included.
+    pub(crate) fn pids(&self) -> Vec<Pid> {
+        self.daemons.pids()
+    }
+
+    /// kill -9 of one of [`Self::pids`], and waits for its end.
+    pub(crate) fn kill9(&mut self, pid: Pid) -> Result<()> {
+        if self.pid() == pid.as_raw().cast_unsigned() {
+            return self.daemon().kill9().map(drop);
+        }
+        kill(pid, Signal::SIGKILL)?;
+        wait_for("the end of a daemon", || {
+            (!self.pids().contains(&pid)).then_some(())
+        })
+    }
+
+    /// Lets go of the daemon that was started, for another to be started beside it.
+    pub(crate) fn take_daemon(&mut self) -> Process {
+        self.daemon.take().expect("the daemon was started")
+    }
+
     pub(crate) fn command(&self) -> Command {
-        let mut command = self.node.command(env!("CARGO_BIN_EXE_mc-proxy"));
+        let mut command = self.node.command(self.program());
         command.arg("--root").arg(self.dir.path());
         command
     }
@@ -134,7 +218,7 @@ impl World {
         let mut command = self.node.command(program);
         command
             .args(args)
-            .arg(env!("CARGO_BIN_EXE_mc-proxy"))
+            .arg(self.program())
             .arg("--root")
             .arg(self.dir.path())
             .arg("server")
@@ -174,13 +258,17 @@ impl World {
         self.pins.0.join(layout).join(name)
     }
 
+    /// mcproxyctl for this daemon.
+    pub(crate) fn ctl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcproxyctl"));
+        let socket = self.dir.path().join("admin.sock");
+        command.arg("--socket").arg(socket).args(args);
+        command
+    }
+
     fn ctl_output(&self, args: &[&str]) -> Result<Output> {
-        Command::new(env!("CARGO_BIN_EXE_mcproxyctl"))
-            .arg("--socket")
-            .arg(self.dir.path().join("admin.sock"))
-            .args(args)
-            .output()
-            .context("mcproxyctl does not run")
+        let output = self.ctl_command(args).output();
+        output.context("mcproxyctl does not run")
     }
 
     /// Runs mcproxyctl and returns what it printed.

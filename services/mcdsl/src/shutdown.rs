@@ -114,6 +114,12 @@ impl Shutdown {
     }
 }
 
+/// Tells systemd that the service is this process from now on: the one that takes over, said by both (either may be
+/// the one whose word systemd takes).
+pub fn main_process_is(pid: u32) {
+    tell_systemd(&[NotifyState::MainPid(pid)]);
+}
+
 /// For `Type=notify`; without systemd, nothing.
 fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {

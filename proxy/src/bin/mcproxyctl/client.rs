@@ -121,7 +121,7 @@ pub(crate) fn failure(status: &Status) -> Failure {
     let exit = match status.code() {
         Code::NotFound => Exit::NotFound,
         Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
-        Code::Unavailable | Code::DeadlineExceeded => Exit::Unavailable,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => Exit::Unavailable,
         Code::PermissionDenied
         | Code::Unauthenticated
         | Code::AlreadyExists

@@ -78,6 +78,8 @@ enum Command {
     Status,
     /// Who changed what
     Audit(observe::Audit),
+    /// Replaces the daemon by the installed binary; no connection is refused or cut
+    Upgrade,
     /// Takes the firewall off every interface: the node is then unfiltered
     Detach(observe::Detach),
     /// Prints a shell's completion script
@@ -147,6 +149,7 @@ async fn run(cli: &Cli, out: Output) -> Result {
         Command::Maps(c) => c.run(&mut client, out).await,
         Command::Status => observe::status(&mut client, out).await,
         Command::Audit(c) => c.run(&mut client, out).await,
+        Command::Upgrade => observe::upgrade(&mut client, out).await,
         Command::Detach(c) => c.run(&mut client, out).await,
         Command::Completions { .. } => Ok(()),
     }

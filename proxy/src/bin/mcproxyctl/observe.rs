@@ -1,4 +1,4 @@
-//! `explain`, `status`, `maps`, `audit` and `detach`.
+//! `explain`, `status`, `maps`, `audit`, `upgrade` and `detach`.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -120,11 +120,21 @@ pub(crate) async fn status(client: &mut Client, out: Output) -> Result {
             "engine".to_owned(),
             view::engine(status.default_engine).to_owned(),
         ],
-        ["config".to_owned(), status.config.clone()],
+        [
+            "config".to_owned(),
+            format!(
+                "{}, read {}",
+                status.config,
+                utc(status.configured_unix_s * 1000)
+            ),
+        ],
         ["database".to_owned(), status.database.clone()],
         ["pins".to_owned(), status.pin_path.clone()],
         ["geoip".to_owned(), geoip(status.geoip.as_ref())],
     ];
+    if let Some(reload) = &status.reload {
+        rows.push(["reload".to_owned(), reloaded(reload)]);
+    }
     for i in &status.interfaces {
         let detail = view::text(&i.detail).map(|d| format!(" ({d})"));
         let text = format!("{}: {}{}", i.name, i.mode, detail.unwrap_or_default());
@@ -151,15 +161,48 @@ fn geoip(status: Option<&pb::GeoipStatus>) -> String {
     };
     let state = match g.loaded {
         true => format!(
-            "{} ({}, {} IPv4 and {} IPv6 networks)",
-            g.path, g.database_type, g.ipv4_networks, g.ipv6_networks
+            "{} ({}, {} IPv4 and {} IPv6 networks), loaded {}",
+            g.path,
+            g.database_type,
+            g.ipv4_networks,
+            g.ipv6_networks,
+            utc(g.loaded_unix_s * 1000)
         ),
         false => format!("{} is not loaded", g.path),
     };
     match view::text(&g.error) {
-        Some(error) => format!("{state}; last load failed: {error}"),
+        Some(error) => format!(
+            "{state}; the load of {} failed: {error}",
+            utc(g.tried_unix_s * 1000)
+        ),
         None => state,
     }
+}
+
+fn reloaded(reload: &pb::Reload) -> String {
+    let at = utc(reload.at_unix_s * 1000);
+    match reload.problems.as_slice() {
+        [] => format!("{at}: ok"),
+        problems => format!("{at}: {}", problems.join("; ")),
+    }
+}
+
+/// `mcproxyctl upgrade`.
+pub(crate) async fn upgrade(client: &mut Client, out: Output) -> Result {
+    let new = call(client.admin().await?.upgrade(pb::UpgradeRequest {})).await?;
+    let sentence = format!(
+        "mc-proxy {}, pid {}, serves; {}, pid {}, drains {} connections",
+        new.version, new.pid, new.old_version, new.old_pid, new.draining
+    );
+    let json = json!({
+        "version": new.version,
+        "pid": new.pid,
+        "old_version": new.old_version,
+        "old_pid": new.old_pid,
+        "draining": new.draining,
+    });
+    out.done(&sentence, &json)?;
+    Ok(())
 }
 
 pub(crate) fn map_row(m: &pb::MapFill) -> Vec<String> {

@@ -290,7 +290,12 @@ pub(crate) fn status(s: &pb::Status) -> Value {
             "ipv4_networks": g.ipv4_networks,
             "ipv6_networks": g.ipv6_networks,
             "loaded_unix_s": g.loaded_unix_s,
+            "tried_unix_s": g.tried_unix_s,
             "error": text(&g.error),
+        })),
+        "configured_unix_s": s.configured_unix_s,
+        "reload": s.reload.as_ref().map(|r| json!({
+            "at_unix_s": r.at_unix_s, "problems": r.problems,
         })),
         "maps": list(&s.maps, |m| json!({
             "name": m.name, "used": m.used, "capacity": m.capacity,

@@ -1,0 +1,101 @@
+//! The new daemon's side.
+
+use std::{fs::File, io, os::fd::AsFd as _, sync::Arc, time::Duration};
+
+use nix::unistd::dup2_stdin;
+
+use super::{
+    Inherited,
+    channel::{Channel, Message, failed},
+};
+
+/// Why there is nothing to take over.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeOverError {
+    /// Not started by a daemon.
+    #[error("stdin is not the socket of a running daemon; upgrade with `mcproxyctl upgrade`")]
+    NoSocket(#[source] io::Error),
+    /// The daemon ended, or gave this one up.
+    #[error("the daemon to take over from ended before it handed its sockets over")]
+    Gone,
+    /// The daemon speaks otherwise.
+    #[error("cannot understand the daemon to take over from")]
+    Protocol(#[source] io::Error),
+}
+
+/// The daemon that this one replaces. Clones are one; the last closes the channel.
+#[derive(Clone, Debug)]
+pub struct Predecessor(Arc<Channel>);
+
+impl Predecessor {
+    /// The one at the other end of stdin, which is /dev/null from now on.
+    ///
+    /// # Errors
+    /// [`TakeOverError::NoSocket`].
+    pub fn from_stdin() -> Result<Self, TakeOverError> {
+        let take = || {
+            let socket = io::stdin().as_fd().try_clone_to_owned()?;
+            let channel = Channel::over(socket)?;
+            dup2_stdin(File::open("/dev/null")?)?;
+            Ok(Self(Arc::new(channel)))
+        };
+        take().map_err(TakeOverError::NoSocket)
+    }
+
+    /// Says that this binary runs with its configuration, and waits for what the old one has open.
+    ///
+    /// # Errors
+    /// [`TakeOverError`]; nothing has changed hands then.
+    pub fn hello(&self) -> Result<Inherited, TakeOverError> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        self.0
+            .send(&Message::Hello { version }, &[])
+            .map_err(|_| TakeOverError::Gone)?;
+        let mut inherited = Inherited::default();
+        loop {
+            match self.0.receive(None).map_err(TakeOverError::Protocol)? {
+                Some((Message::Descriptors { last }, descriptors)) => {
+                    descriptors.into_iter().for_each(|d| inherited.add(d));
+                    if last {
+                        return Ok(inherited);
+                    }
+                }
+                // A later version may say more.
+                Some(_) => {}
+                None => return Err(TakeOverError::Gone),
+            }
+        }
+    }
+
+    /// Says that this daemon could serve, and waits until it shall: until the old one says so, or has died.
+    pub fn ready(&self) {
+        // If it fails, the old one is gone, which the next line finds.
+        let _ = self.0.send(&Message::Ready {}, &[]);
+        loop {
+            match self.0.receive(None) {
+                Ok(Some((Message::Go {}, _))) => return,
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    tracing::warn!("the daemon before this one is gone: its connections are cut");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot understand the daemon before this one");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Says why this daemon cannot take over.
+    pub fn failed(&self, reason: &str) {
+        // To nobody, if the old one has gone or drains already.
+        let _ = self.0.send(&failed(reason), &[]);
+    }
+
+    /// Waits until the old one has drained and ended, at most for `limit`. Blocks.
+    pub fn wait_end(&self, limit: Duration) {
+        // It says nothing more: any answer is its end or the limit.
+        let _ = self.0.receive(Some(limit));
+    }
+}
