@@ -54,7 +54,7 @@ pub struct Config {
     pub log_sample: u32,
     /// GeoIP country database (.mmdb).
     pub geoip: Option<PathBuf>,
-    /// Connections of all listeners at once; above it new ones wait in the kernel's accept queue.
+    /// Connections of all listeners at once; above it new ones wait.
     pub max_connections: u32,
     /// Connections open at once from one source (IPv4 address, IPv6 /64).
     pub max_connections_per_source: u32,
@@ -197,6 +197,7 @@ fn check_seed(raw: &Raw, root: &Path) -> Result<Seed, (String, String)> {
             id: 0,
             address: l.address,
             trusted_proxies: l.trusted_proxies.iter().copied().map(canonical).collect(),
+            redirect: l.redirect,
             guarded: l.guarded.unwrap_or(true),
         };
         validate_listener(&listener)

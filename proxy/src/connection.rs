@@ -92,6 +92,8 @@ pub struct ListenerContext {
     pub port: u16,
     /// Sources that must send a PROXY header; empty = nobody may.
     pub trusted_proxies: Vec<IpNet>,
+    /// Plain HTTP, redirected to https on this port.
+    pub redirect: Option<u16>,
     /// Connections open now.
     pub active: Gauge,
 }
@@ -225,6 +227,10 @@ pub async fn serve(
     let _listener_active = Active::new(listener.active.clone());
     // Boxed, so that its buffers and states are gone while the relay runs.
     let mut source = peer;
+    if let Some(to) = listener.redirect {
+        Box::pin(redirect(context, &listener, client, source, to)).await;
+        return;
+    }
     let established = Box::pin(establish(&context, &listener, &mut client, &mut source)).await;
     match established {
         Ok(Routed::Relay(established)) => relay(&context, client, established).await,
@@ -236,6 +242,33 @@ pub async fn serve(
         }) => {
             terminate(&context, client, source, route, hello).await;
             drop((route_gauge, counted));
+        }
+        Err(denied) => {
+            context.count_denied(source, listener.port, &denied);
+            reset(client);
+        }
+    }
+}
+
+/// Sends a client of plain HTTP to https.
+async fn redirect(
+    context: Arc<Context>,
+    listener: &ListenerContext,
+    mut client: TcpStream,
+    mut source: SocketAddr,
+    to: u16,
+) {
+    let mut bytes = Vec::new();
+    let identified = timeout(
+        context.timeouts.client_hello,
+        identify(&context, listener, &mut client, &mut source, &mut bytes),
+    )
+    .await
+    .unwrap_or_else(|_| Err("proxy_header_timeout".into()));
+    match identified {
+        Ok((_, counted)) => {
+            http::redirect(client, bytes, to, &context).await;
+            drop(counted);
         }
         Err(denied) => {
             context.count_denied(source, listener.port, &denied);
@@ -361,14 +394,14 @@ async fn establish(
     }))
 }
 
-/// Reads until the ClientHello is whole.
-async fn read_preface(
+/// Who the client is: the peer, or whom a trusted proxy's header names. What came behind the header stays in `bytes`.
+async fn identify(
     context: &Context,
     listener: &ListenerContext,
     client: &mut TcpStream,
     source: &mut SocketAddr,
-) -> Result<(Preface, Counted), Denied> {
-    let mut bytes = Vec::with_capacity(FIRST_READ);
+    bytes: &mut Vec<u8>,
+) -> Result<(Option<SocketAddr>, Counted), Denied> {
     let (mut destination, mut counted) = (None, None);
     *source = canonical(*source);
     if listener.trusted_proxies.is_empty() {
@@ -382,12 +415,12 @@ async fn read_preface(
             return Err("proxy_untrusted".into());
         }
         let header = loop {
-            match proxy_protocol::parse(&bytes) {
+            match proxy_protocol::parse(bytes) {
                 Ok(Some((header, consumed))) => {
                     bytes.drain(..consumed);
                     break header;
                 }
-                Ok(None) => read_more(client, &mut bytes).await?,
+                Ok(None) => read_more(client, bytes).await?,
                 Err(e) => return Err(e.reason().into()),
             }
         };
@@ -405,6 +438,18 @@ async fn read_preface(
         Some(counted) => counted,
         None => count(context, *source)?,
     };
+    Ok((destination, counted))
+}
+
+/// Reads until the ClientHello is whole.
+async fn read_preface(
+    context: &Context,
+    listener: &ListenerContext,
+    client: &mut TcpStream,
+    source: &mut SocketAddr,
+) -> Result<(Preface, Counted), Denied> {
+    let mut bytes = Vec::with_capacity(FIRST_READ);
+    let (destination, counted) = identify(context, listener, client, source, &mut bytes).await?;
     let mut reader = client_hello::Reader::default();
     let hello = loop {
         match reader.advance(&bytes) {

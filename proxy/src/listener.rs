@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{self, SocketAddr},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed, mpsc},
     time::Duration,
 };
 
@@ -26,6 +26,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A peer that vanished without FIN is found out after this and nine probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long the removal of a listener waits for the workers to close it; they are never busy for as long.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// A listener and whether it listens.
 #[derive(Clone, Debug)]
 pub struct ListenerState {
@@ -41,7 +44,24 @@ pub struct ListenerState {
 struct Entry {
     listener: Listener,
     context: Arc<ListenerContext>,
-    state: Result<CancellationToken, String>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not bound yet: that is for whoever declared it, once its port is guarded.
+    Declared,
+    /// Cannot be bound, for this reason; tried again.
+    Failed(String),
+    Listening(Accepting),
+}
+
+/// The workers' tasks that accept on a listener.
+#[derive(Debug)]
+struct Accepting {
+    cancel: CancellationToken,
+    /// Disconnected once all of them have closed their sockets.
+    closed: mpsc::Receiver<()>,
 }
 
 /// All listeners of the daemon.
@@ -72,7 +92,7 @@ impl Listeners {
     /// Takes a listener up without listening yet, so that its port can be guarded before the first connection.
     pub fn declare(&self, listener: Listener) {
         let entry = Entry {
-            state: Err("is being bound".to_owned()),
+            state: State::Declared,
             context: listener_context(&listener),
             listener,
         };
@@ -91,7 +111,7 @@ impl Listeners {
         match bind(address).and_then(|socket| self.start(entry.listener.clone(), &socket)) {
             Ok(started) => *entry = started,
             Err(error) => {
-                entry.state = Err(error.to_string());
+                entry.state = State::Failed(error.to_string());
                 return Err(error);
             }
         }
@@ -102,7 +122,8 @@ impl Listeners {
     pub fn retry(&self) {
         // Locked throughout, or one that is removed meanwhile would listen again.
         let mut entries = self.lock();
-        for (address, entry) in entries.iter_mut().filter(|(_, e)| e.state.is_err()) {
+        let failed = |e: &Entry| matches!(e.state, State::Failed(_));
+        for (address, entry) in entries.iter_mut().filter(|(_, e)| failed(e)) {
             let started = bind(*address).and_then(|s| self.start(entry.listener.clone(), &s));
             if let Ok(started) = started {
                 *entry = started;
@@ -111,17 +132,18 @@ impl Listeners {
         }
     }
 
-    /// Closes a listener; its connections go on. Says whether there was one.
+    /// Closes a listener; its connections go on. Says whether there was one. Blocks until the address is free.
     pub fn remove(&self, address: SocketAddr) -> bool {
-        match self.lock().remove(&address) {
-            Some(entry) => {
-                if let Ok(cancel) = entry.state {
-                    cancel.cancel();
-                }
-                true
+        let Some(entry) = self.lock().remove(&address) else {
+            return false;
+        };
+        if let State::Listening(accepting) = entry.state {
+            accepting.cancel.cancel();
+            if accepting.closed.recv_timeout(CLOSING) == Err(mpsc::RecvTimeoutError::Timeout) {
+                tracing::warn!(%address, "a busy thread has not closed the listener yet");
             }
-            None => false,
         }
+        true
     }
 
     /// All, with their state.
@@ -131,7 +153,11 @@ impl Listeners {
             .map(|e| ListenerState {
                 listener: e.listener.clone(),
                 active: e.context.active.0.load(Relaxed),
-                error: e.state.as_ref().err().cloned(),
+                error: match &e.state {
+                    State::Declared => Some("is being bound".to_owned()),
+                    State::Failed(error) => Some(error.clone()),
+                    State::Listening(_) => None,
+                },
             })
             .collect()
     }
@@ -143,6 +169,7 @@ impl Listeners {
         self.accepting.close();
         self.accepting.wait().await;
         self.context.drain.cancel();
+        tracing::info!(deadline = ?grace, "draining: nothing new is accepted");
         self.connections.close();
         if tokio::time::timeout(grace, self.connections.wait())
             .await
@@ -161,11 +188,14 @@ impl Listeners {
     fn start(&self, listener: Listener, socket: &net::TcpListener) -> io::Result<Entry> {
         let context = listener_context(&listener);
         let cancel = self.stop.child_token();
-        for runtime in self.workers.runtimes() {
-            let shared = {
-                let _guard = runtime.enter();
-                TcpListener::from_std(socket.try_clone()?)?
-            };
+        let (closing, closed) = mpsc::channel::<()>();
+        // All before the first task: one that fails must leave none behind that listens.
+        let sockets = self.workers.runtimes().map(|runtime| {
+            let _guard = runtime.enter();
+            TcpListener::from_std(socket.try_clone()?)
+        });
+        let sockets: Vec<_> = sockets.collect::<io::Result<_>>()?;
+        for (runtime, shared) in self.workers.runtimes().zip(sockets) {
             let accept = accept(
                 shared,
                 Arc::clone(&self.context),
@@ -173,19 +203,22 @@ impl Listeners {
                 Arc::clone(&self.permits),
                 self.connections.clone(),
             );
-            let cancelled = cancel.clone().cancelled_owned();
+            let (cancelled, closing) = (cancel.clone().cancelled_owned(), closing.clone());
             let accepting = async move {
                 tokio::select! {
+                    // First, or one more connection may be accepted.
+                    biased;
                     () = cancelled => {}
                     () = accept => {}
                 }
+                drop(closing);
             };
             self.accepting.spawn_on(accepting, runtime);
         }
         Ok(Entry {
             listener,
             context,
-            state: Ok(cancel),
+            state: State::Listening(Accepting { cancel, closed }),
         })
     }
 
@@ -198,6 +231,7 @@ fn listener_context(listener: &Listener) -> Arc<ListenerContext> {
     Arc::new(ListenerContext {
         port: listener.address.port(),
         trusted_proxies: listener.trusted_proxies.clone(),
+        redirect: listener.redirect,
         active: Gauge::default(),
     })
 }
@@ -210,11 +244,12 @@ async fn accept(
     connections: TaskTracker,
 ) {
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-            return;
-        };
         match socket.accept().await {
             Ok((stream, peer)) => {
+                // Not before: a listener that waits for a connection would hold, on every worker, the place of one.
+                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                    return;
+                };
                 let serving =
                     connection::serve(Arc::clone(&context), Arc::clone(&listener), stream, peer);
                 connections.spawn(async move {

@@ -12,6 +12,7 @@ use mc_proxy::{
     config::{Config, Raw},
     kernel::{self, Kernel, KernelError},
     store::Store,
+    workers,
 };
 use mcdsl::{
     config::Root,
@@ -86,7 +87,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Snapshot { ref to } => {
-            Store::open(&load(&cli)?.database)?.snapshot(to)?;
+            let database = load(&cli)?.database;
+            anyhow::ensure!(
+                database.exists(),
+                "there is no database {}; --root or --config names another",
+                database.display()
+            );
+            Store::open(&database)?.snapshot(to)?;
             println!("{}", to.display());
         }
         Command::Status => return status(&load(&cli)?.admin_socket),
@@ -152,7 +159,6 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
         );
         config.max_connections = most;
     }
-    let drain = config.drain_timeout;
     let shutdown = mcdsl::shutdown::Shutdown::new();
     // From now on SIGHUP no longer kills: one that comes during the start is answered by what the start does.
     let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
@@ -176,10 +182,7 @@ async fn server(mut config: Config, log_format: LogFormat) -> anyhow::Result<()>
         })
         .await
         .context("cannot wait for signals")?;
-    tracing::info!(
-        ?drain,
-        "stopping: draining connections; the firewall stays attached"
-    );
+    tracing::info!("stopping; the firewall stays attached");
     let cut = handle.stop().await;
     tracing::info!("stopped");
     if cut > 0 {
@@ -201,12 +204,13 @@ fn raise_descriptor_limit() -> u64 {
     })
 }
 
-/// Descriptors that are not for connections: maps, listeners, SQLite, the admin API's clients, scrapers, health checks.
+/// Descriptors that are not for connections: maps, SQLite, the admin API's clients, scrapers, health checks; and the workers'.
 const RESERVED_DESCRIPTORS: u64 = 128 + mc_proxy::health::check::MAX_CHECKS as u64;
 
 /// Connections that so many descriptors carry. Were it more, clients could take those of the admin API.
 fn connections_of(descriptors: u64) -> u32 {
-    let connections = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let reserved = RESERVED_DESCRIPTORS + workers::count() as u64 * workers::DESCRIPTORS;
+    let connections = descriptors.saturating_sub(reserved) / 2;
     u32::try_from(connections).unwrap_or(u32::MAX).max(1)
 }
 

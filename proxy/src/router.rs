@@ -140,6 +140,25 @@ impl Router {
         Ok(())
     }
 
+    /// Loads the files of L7 routes that have changed; what is refused is logged and shown, and what was in force stays.
+    pub fn reload_certificates(&self) {
+        for live in self.all() {
+            let (Some(l7), Some(tls)) = (&live.route.l7, &live.tls) else {
+                continue;
+            };
+            let name = &live.route.key.hostname;
+            match tls.reload(l7, name) {
+                None => {}
+                Some(Ok(())) => tracing::info!(route = %name, "certificate loaded"),
+                Some(Err(error)) => tracing::error!(
+                    route = %name,
+                    error = mcdsl::cli::chain(&error),
+                    "certificate refused; the one before it stays in force"
+                ),
+            }
+        }
+    }
+
     /// One route by its key.
     pub fn get(&self, id: &RouteId) -> Option<Arc<LiveRoute>> {
         self.live().by_key.get(id).cloned()

@@ -77,6 +77,7 @@ mod tests {
             id: 0,
             address: ([127, 0, 0, 1], port).into(),
             trusted_proxies: Vec::new(),
+            redirect: None,
             guarded,
         };
         let seed = Seed {

@@ -51,6 +51,14 @@ impl Sources {
         })
     }
 
+    /// The open connections of the source of `address`, and how many there may be.
+    #[must_use]
+    pub fn open(&self, address: IpAddr) -> (u32, u32) {
+        let key = source(address.to_canonical()).rate_key();
+        let open = self.shard(key).get(&key).copied();
+        (open.unwrap_or(0), self.limit)
+    }
+
     fn shard(&self, key: u64) -> MutexGuard<'_, HashMap<u64, u32>> {
         // Neighbouring IPv4 addresses differ in the low bits, IPv6 /64s mostly above bit 16.
         let index = (key ^ key >> 16 ^ key >> 32) as usize % SHARDS;
@@ -81,6 +89,9 @@ mod tests {
         let second = of("::ffff:192.0.2.1");
         assert!(first.is_some() && second.is_some());
         assert!(of("192.0.2.1").is_none(), "an IPv4-mapped address is IPv4");
+        let open = |address: &str| sources.open(address.parse().unwrap());
+        assert_eq!(open("192.0.2.1"), (2, 2));
+        assert_eq!(open("192.0.2.2"), (0, 2));
         assert!(of("192.0.2.2").is_some(), "another source");
         drop(first);
         let third = of("192.0.2.1");

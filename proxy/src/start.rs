@@ -321,6 +321,7 @@ async fn housekeeping(control: Arc<Control>, stop: CancellationToken) {
         let sweeping = Arc::clone(&control);
         let swept = tokio::task::spawn_blocking(move || {
             sweeping.follow_interfaces();
+            sweeping.context.router.reload_certificates();
             sweeping.expire_bans();
         });
         if swept.await.is_err() {

@@ -17,9 +17,21 @@ use tokio_util::sync::CancellationToken;
 /// More than this share one listening socket badly: every one of them is woken for a connection.
 const MAX_WORKERS: usize = 32;
 
-/// How often an idle worker wakes, and closes idle connections to backends. A runtime's timer that is due before any other costs a write to its wake-up descriptor and
+/// Descriptors that a worker needs for itself: its runtime's, and of each of a handful of listeners a socket and a connection
+/// that waits for its turn.
+pub const DESCRIPTORS: u64 = 16;
+
+/// How often an idle worker wakes, and closes idle connections to backends. A runtime's timer that is due before any other
+/// costs a write to its wake-up descriptor and
 /// a turn of its loop; with one that is always sooner than the timeouts of a new connection, none of these is.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How many there are: one per core that the process may use.
+#[must_use]
+pub fn count() -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    cores.min(MAX_WORKERS)
+}
 
 /// The threads; they end when this is dropped, and what still runs on them is dropped with them.
 #[derive(Debug)]
@@ -29,17 +41,16 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// One per core that the process may use.
+    /// [`count`] of them.
     ///
     /// # Errors
     /// If the system refuses a thread or an epoll descriptor.
     pub fn start() -> io::Result<Self> {
-        let count = thread::available_parallelism().map_or(1, usize::from);
         let mut workers = Self {
             threads: Vec::new(),
             stop: CancellationToken::new(),
         };
-        for number in 0..count.min(MAX_WORKERS) {
+        for number in 0..count() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
             let stop = workers.stop.clone();

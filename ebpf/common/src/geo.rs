@@ -12,8 +12,9 @@
 //!   a leaf row's four cache lines holds seven starts and a word with their country bytes (a short leaf repeats its
 //!   last entry). The depth is constant: a lookup reads exactly [`LEVELS`] rows, and only the last two miss the caches.
 //!
-//! Rejected: an LPM trie for split /24s (822 ns against some 60); a sorted array with plain binary search (20 helper
-//! calls and cache lines against 4); 16-bit cells pointing to overflow rows (twice the memory for every table).
+//! Rejected: an LPM trie for split /24s (a node, and often a cache line, for every bit in which networks differ); a sorted
+//! array with plain binary search (20 helper calls and cache lines against 4); 16-bit cells pointing to overflow rows (twice
+//! the memory for every table).
 
 /// Name and pin of the outer map: an array of one slot.
 pub const GEO_MAP: &str = "GEO";

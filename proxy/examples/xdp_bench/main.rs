@@ -2,8 +2,9 @@
 //!
 //! An example of this crate and not part of xtask: it needs the daemon's own code to fill the tables and to load the
 //! GeoIP database, compiled as the daemon is. Every figure is the CPU time of a `BPF_PROG_TEST_RUN` divided by its repetitions;
-//! the kernel's own average is in whole nanoseconds, too coarse for programs of 20. The rounds of the three programs are
-//! interleaved and the median counts. The repeated packet keeps its table entries in cache, for all of them alike.
+//! the kernel's own average is in whole nanoseconds, too coarse for programs that take a few dozen of them. The rounds of the
+//! three programs are interleaved and the median counts. The repeated packet keeps its table entries in cache, for all of
+//! them alike.
 //!
 //! xdp-filter is run as its `load` attaches it (libxdp leaves out the dispatcher where there is one program), by its pin, with its
 //! IPv4 table full.

@@ -60,6 +60,9 @@ pub(super) fn listener_in(message: pb::Listener) -> Result<Listener, Status> {
         id: 0,
         address,
         trusted_proxies,
+        redirect: (message.redirect_port > 0)
+            .then(|| port_in(message.redirect_port))
+            .transpose()?,
         guarded: message.guarded,
     })
 }
@@ -80,6 +83,7 @@ pub(super) fn listener_out(state: &ListenerState) -> pb::Listener {
             .map(ToString::to_string)
             .collect(),
         guarded: listener.guarded,
+        redirect_port: listener.redirect.map_or(0, Into::into),
         active_connections: state.active,
         listening: state.error.is_none(),
         error: state.error.clone().unwrap_or_default(),

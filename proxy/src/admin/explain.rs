@@ -1,7 +1,7 @@
 //! `explain`: what would happen to a new connection, asked of the same code and kernel maps that decide it.
 //!
 //! The connection's source passes XDP; then its listener takes it, and where that asks for a PROXY header, the client that
-//! this names is judged in turn; then the route.
+//! this names is judged in turn; then its source's share of the connections; then the route.
 
 use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
 
@@ -108,6 +108,7 @@ pub(super) fn answer(
     if answer.judge(trace)
         && let Some(listener) = answer.listener(control, question)
         && answer.proxy(control, question, &listener)?
+        && answer.share(control, question.address)
     {
         answer.route(control, question);
     }
@@ -195,6 +196,18 @@ impl Answer {
         };
         self.say("proxy", format!("{peer} is trusted ({by}); {named}"), "");
         Ok(self.judge(control.firewall.explain_proxied(client, question.port)?))
+    }
+
+    /// Whether the client's source may have another connection.
+    fn share(&mut self, control: &Control, client: IpAddr) -> bool {
+        let stage = "max-connections-per-source";
+        let (open, most) = control.context.sources.open(client);
+        let detail = format!("its source holds {open} of {most} connections");
+        if open >= most {
+            return self.reset(stage, detail, "max_connections_per_source");
+        }
+        self.say(stage, detail, "");
+        true
     }
 
     fn route(&mut self, control: &Control, question: &Question) {

@@ -57,6 +57,7 @@ pub(super) fn refused(error: ControlError) -> Status {
         ControlError::Invalid { .. } => Status::invalid_argument(message),
         ControlError::Store(StoreError::NotFound(_)) => Status::not_found(message),
         ControlError::Store(StoreError::AlreadyExists(_)) => Status::already_exists(message),
+        ControlError::Store(StoreError::GivenTwice(_)) => Status::invalid_argument(message),
         ControlError::Store(StoreError::Full { .. }) => Status::resource_exhausted(message),
         ControlError::Tls(_) => Status::invalid_argument(message),
         ControlError::Bind { .. } => Status::failed_precondition(message),

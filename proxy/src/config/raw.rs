@@ -107,6 +107,7 @@ pub(super) struct RawListener {
     #[serde(default)]
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) guarded: Option<bool>,
+    pub(super) redirect: Option<u16>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -36,6 +36,13 @@ impl Control {
         for rule in rules {
             check_prefix(rule.kind, rule.cidr)
                 .map_err(|e| ControlError::invalid(("cidr".into(), e.to_string())))?;
+            // It is printed to terminals.
+            if rule.comment.contains(char::is_control) {
+                return Err(ControlError::invalid((
+                    "comment".into(),
+                    "has a control character; write it on one line".into(),
+                )));
+            }
         }
         let mut store = self.store();
         let done = store.add_rules(by, rules, replace)?;

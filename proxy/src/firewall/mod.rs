@@ -5,6 +5,7 @@
 //! trie entry and cleared after it, so a packet never misses a rule. Rejected: rewriting whole maps (an unfiltered
 //! instant), reference counts per prefilter bit (a row is cheaper to compute than to keep right).
 
+mod clock;
 mod compile;
 mod maps;
 mod policy;
@@ -17,23 +18,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
 use aya::maps::MapError;
 use maps::Maps;
 use mc_edge_common::firewall::{Config, CountryActions, GUARDED_WORDS, Rate, action};
-use nix::{
-    sys::time::TimeSpec,
-    time::{ClockId, clock_getres, clock_gettime},
-};
 use policy::Part;
 use state::State;
 
+pub use clock::{WallClock, ktime};
 pub use compile::action_code;
-pub use maps::DUMPED;
-pub use maps::{Count, CountryCount, ObservedSample, VerdictCount};
+pub use maps::{Count, CountryCount, DUMPED, ObservedSample, VerdictCount};
 pub use prefix::{PrefixError, check_prefix, judged, source};
 pub use trace::{Step, Trace};
 pub use twin::Admission;
@@ -121,33 +118,6 @@ impl std::fmt::Debug for Firewall {
     }
 }
 
-/// The program's clock (`bpf_ktime_get_coarse_ns`): `CLOCK_MONOTONIC` as of the last tick, a tenth of the price.
-const CLOCK: ClockId = ClockId::CLOCK_MONOTONIC_COARSE;
-
-/// Now on the program's clock, ns.
-#[must_use]
-pub fn ktime() -> u64 {
-    nanoseconds(clock_gettime(CLOCK))
-}
-
-fn nanoseconds(time: nix::Result<TimeSpec>) -> u64 {
-    let time = Duration::from(time.unwrap_or(TimeSpec::new(0, 0)));
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// A ban's end on the program's clock. Converted once, when the rule is set: a later jump of the wall clock neither
-/// shortens nor extends it. A restart of the daemon converts again, by the wall clock of then.
-fn expires(rule: &Rule) -> u64 {
-    let Some(end) = rule.expires else {
-        return u64::MAX;
-    };
-    let ns = |by: Duration| u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-    match end.duration_since(SystemTime::now()) {
-        Ok(left) => ktime().saturating_add(ns(left)),
-        Err(over) => ktime().saturating_sub(ns(over.duration())),
-    }
-}
-
 fn rate(limit: Option<RateLimit>) -> Rate {
     let Some(limit) = limit else {
         return Rate::default();
@@ -158,7 +128,7 @@ fn rate(limit: Option<RateLimit>) -> Rate {
         // The clock stands still within a tick: what conforms by a finer one conforms by this one too.
         tolerance: interval
             .saturating_mul(u64::from(limit.burst.max(1) - 1))
-            .saturating_add(nanoseconds(clock_getres(CLOCK))),
+            .saturating_add(clock::tick()),
         action: action_code(limit.action),
         reserved: [0; 7],
     }
@@ -171,6 +141,18 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError`] if a map is missing or unreadable.
     pub fn open(kernel: &mut Kernel, country: CountryOf) -> Result<Self, FirewallError> {
+        Self::open_with_clock(kernel, country, Arc::new(SystemTime::now))
+    }
+
+    /// [`Self::open`] with another wall clock, for tests.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_clock(
+        kernel: &mut Kernel,
+        country: CountryOf,
+        wall: WallClock,
+    ) -> Result<Self, FirewallError> {
         let mut maps = Maps::open(kernel)?;
         let mut policies = maps.policies()?;
         let inherited = policies.inherited();
@@ -185,6 +167,7 @@ impl Firewall {
             policies,
             inherited: inherited.into_iter().collect(),
             guarded: BTreeSet::new(),
+            wall,
         };
         Ok(Self {
             in_force: Arc::new(ArcSwap::from_pointee(state.snapshot())),

@@ -11,18 +11,26 @@ use mc_edge_common::firewall::{Filter6Row, HostEntry, rule};
 
 use super::{
     Change, Difference, DifferenceKind, FirewallError,
+    clock::{self, WallClock},
     compile::{self, Compiled},
-    expires,
     maps::{self, Maps},
     policy::{Part, Policies},
     twin::Snapshot,
 };
 use crate::spec::Rule;
 
+/// A rule in force.
+pub(super) struct InForce {
+    rule: Rule,
+    /// A ban's end on the program's clock, converted once: a later jump of the wall clock neither shortens nor extends it.
+    /// The next daemon converts again, by the wall clock of then.
+    end: u64,
+}
+
 /// The maps, and what is to stand in them.
 pub(super) struct State {
     pub(super) maps: Maps,
-    pub(super) rules: BTreeMap<u32, Rule>,
+    pub(super) rules: BTreeMap<u32, InForce>,
     /// Shared with the twin's snapshot.
     pub(super) compiled: Arc<Compiled>,
     /// What was set last; until then, what a former daemon left.
@@ -31,6 +39,7 @@ pub(super) struct State {
     pub(super) inherited: BTreeSet<Part>,
     /// What the twin judges by country and rate.
     pub(super) guarded: BTreeSet<u16>,
+    pub(super) wall: WallClock,
 }
 
 impl State {
@@ -44,30 +53,51 @@ impl State {
         }
     }
 
+    /// A ban's end on the program's clock: as this daemon set it, if the database still says the same.
+    fn end(&self, rule: &Rule) -> u64 {
+        let same = |known: &&InForce| {
+            let known = &known.rule;
+            (known.kind, known.cidr, known.expires) == (rule.kind, rule.cidr, rule.expires)
+        };
+        let known = self.rules.get(&rule.id).filter(same);
+        known.map_or_else(|| clock::end_of(rule, (self.wall)()), |known| known.end)
+    }
+
     /// Applies changes that were checked.
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
         let mut next = Compiled::clone(&self.compiled);
         let mut rows = BTreeSet::new();
         let mut gone = BTreeSet::new();
+        let mut before = Vec::with_capacity(changes.len());
         for change in changes {
             let id = match change {
                 Change::Set(rule) => rule.id,
                 Change::Remove(id) => *id,
             };
-            if let Some(old) = self.rules.remove(&id) {
-                next.apply(&old, false, 0);
-                touch(&mut rows, &old);
+            let old = self.rules.remove(&id);
+            if let Some(InForce { rule, .. }) = &old {
+                next.apply(rule, false, 0);
+                touch(&mut rows, rule);
                 if matches!(change, Change::Remove(_)) {
                     gone.insert(id);
                 }
             }
+            before.push((id, old));
             if let Change::Set(rule) = change {
-                next.apply(rule, true, expires(rule));
-                touch(&mut rows, rule);
-                self.rules.insert(id, rule.clone());
+                let (end, rule) = (clock::end_of(rule, (self.wall)()), rule.clone());
+                next.apply(&rule, true, end);
+                touch(&mut rows, &rule);
+                self.rules.insert(id, InForce { rule, end });
             }
         }
-        self.write(next, &rows, false)?;
+        if let Err(error) = self.write(next, &rows, false) {
+            // As `compiled`, or nobody could take out again what still stands in the maps.
+            for (id, old) in before.into_iter().rev() {
+                self.rules.remove(&id);
+                self.rules.extend(old.map(|old| (id, old)));
+            }
+            return Err(error);
+        }
         if !gone.is_empty() {
             self.maps.forget_samples(|id| gone.contains(&id))?;
         }
@@ -88,8 +118,9 @@ impl State {
                 differences.push(refused(rule, &error));
                 continue;
             }
-            next.apply(rule, true, expires(rule));
-            wanted.insert(rule.id, rule.clone());
+            let (end, rule) = (self.end(rule), rule.clone());
+            next.apply(&rule, true, end);
+            wanted.insert(rule.id, InForce { rule, end });
         }
         let kernel = self.maps.read()?;
         keep_expiries(&mut next.hosts4, &kernel.hosts4);
@@ -115,8 +146,8 @@ impl State {
             let mut rows = kernel.rows4_of();
             rows.extend(next.rows4_of());
             rows.extend(wrong4.iter().map(|(row, ..)| row));
-            let same = wanted.values().filter(|rule| kernel.holds(rule));
-            let kept: BTreeSet<u32> = same.map(|rule| rule.id).collect();
+            let same = wanted.iter().filter(|(_, w)| kernel.holds(&w.rule));
+            let kept: BTreeSet<u32> = same.map(|(id, _)| *id).collect();
             self.compiled = Arc::new(kernel);
             self.rules = wanted;
             self.write(next, &rows, !wrong6.is_empty())?;

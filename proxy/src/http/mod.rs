@@ -8,6 +8,7 @@ mod certificate;
 mod exchange;
 mod headers;
 mod proxy;
+mod redirect;
 mod tls;
 mod tunnel;
 mod upstream;
@@ -33,6 +34,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
+
+pub use redirect::redirect;
 
 pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};
@@ -125,11 +128,7 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         .as_ref()
         .and_then(|tls| tls.current())
         .ok_or("no_certificate")?;
-    let stream = Replayed {
-        before: hello,
-        read: 0,
-        stream: client,
-    };
+    let stream = Replayed::new(hello, client);
     let accepting = TlsAcceptor::from(Arc::clone(&loaded.server)).accept(stream);
     let stream = timeout(HANDSHAKE, accepting)
         .await
@@ -171,7 +170,8 @@ async fn serve_http1(
     drain: CancellationToken,
 ) -> Result<(), &'static str> {
     let max_age = connection.limits.max_age;
-    let service = service_fn(move |request| proxy::answer(Arc::clone(&connection), request));
+    let service =
+        service_fn(move |request| Box::pin(proxy::answer(Arc::clone(&connection), request)));
     let mut serving = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -196,7 +196,8 @@ async fn serve_http2(
 ) -> Result<(), &'static str> {
     let max_age = connection.limits.max_age;
     let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
-    let service = service_fn(move |request| proxy::answer(Arc::clone(&connection), request));
+    let service =
+        service_fn(move |request| Box::pin(proxy::answer(Arc::clone(&connection), request)));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -232,6 +233,16 @@ struct Replayed {
     before: Vec<u8>,
     read: usize,
     stream: TcpStream,
+}
+
+impl Replayed {
+    fn new(before: Vec<u8>, stream: TcpStream) -> Self {
+        Self {
+            before,
+            read: 0,
+            stream,
+        }
+    }
 }
 
 impl AsyncRead for Replayed {

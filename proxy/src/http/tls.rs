@@ -26,7 +26,7 @@ use rustls::{
 use super::certificate::{self, CertificateError};
 use crate::{
     hostname::HostPattern,
-    spec::{L7, Protocol, Route},
+    spec::{L7, Protocol},
 };
 
 /// Why a route's TLS is not in force.
@@ -139,9 +139,9 @@ impl Tls {
     }
 
     /// Loads again if a file has changed. `None` = nothing has.
-    pub fn reload(&self, route: &Route, l7: &L7) -> Option<Result<(), TlsError>> {
+    pub fn reload(&self, l7: &L7, name: &HostPattern) -> Option<Result<(), TlsError>> {
         let changed = self.seen().0 != fingerprints(l7);
-        changed.then(|| self.load(l7, &route.key.hostname))
+        changed.then(|| self.load(l7, name))
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, (Vec<Fingerprint>, Option<String>)> {

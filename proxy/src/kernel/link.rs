@@ -125,6 +125,7 @@ impl Kernel {
             path: self.pins.clone(),
             source,
         })?;
+        self.pin_maps()?;
         if let Some(link) = live_link(&path, index)? {
             replace(self.firewall()?, link, interface)?;
             return self.attached(interface, index);

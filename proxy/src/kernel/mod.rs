@@ -13,6 +13,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
+    maps::MapData,
     maps::{Map, MapError, MapInfo},
     pin::PinError,
     programs::{ProgramError, links::LinkError},
@@ -229,6 +230,23 @@ fn check_pinned(pins: &Path) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// The maps that are pinned there; nothing else is yet when they have just been loaded, but what an earlier daemon left.
+fn pinned_maps(pins: &Path) -> Result<Vec<(PathBuf, MapData)>, KernelError> {
+    let object = aya_obj::Object::parse(OBJECT)
+        .map_err(|e| KernelError::Load(Box::new(EbpfError::ParseError(e))))?;
+    let paths = object.maps.keys().map(|name| pins.join(name));
+    paths
+        .filter(|path| path.exists())
+        .map(|path| {
+            let map = MapData::from_pin(&path).map_err(|source| KernelError::PinnedMap {
+                path: path.clone(),
+                source: Box::new(source),
+            })?;
+            Ok((path, map))
+        })
+        .collect()
+}
+
 /// The pin directory is ours until this is dropped, or the process ends however it may.
 #[derive(Debug)]
 pub struct PinLock {
@@ -268,6 +286,8 @@ pub struct Kernel {
     pub ebpf: Ebpf,
     /// Directory of this layout's pins, below the configured one.
     pub pins: PathBuf,
+    /// What was pinned when it was opened, for [`Self::pin_maps`].
+    pinned: Vec<(PathBuf, MapData)>,
 }
 
 impl Kernel {
@@ -292,7 +312,22 @@ impl Kernel {
             .map_pin_path(GEO_MAP, pins.join(GEO_MAP))
             .load(OBJECT)
             .map_err(|e| KernelError::Load(Box::new(e)))?;
-        Ok(Self { ebpf, pins })
+        let pinned = pinned_maps(&pins)?;
+        Ok(Self { ebpf, pins, pinned })
+    }
+
+    /// Pins the maps again that a `detach` has unpinned: what filters must outlive the daemon.
+    ///
+    /// # Errors
+    /// [`KernelError::Pin`].
+    pub fn pin_maps(&self) -> Result<(), KernelError> {
+        for (path, map) in self.pinned.iter().filter(|(path, _)| !path.exists()) {
+            map.pin(path).map_err(|source| KernelError::Pin {
+                path: path.clone(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
     }
 
     /// Takes a map out of the object.

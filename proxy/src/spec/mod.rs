@@ -27,6 +27,8 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Rate and country rules judge its port.
     pub guarded: bool,
+    /// Speaks plain HTTP and sends clients to https on this port, instead of routing TLS.
+    pub redirect: Option<u16>,
 }
 
 /// What identifies a route.

@@ -51,6 +51,9 @@ pub(super) fn listener(listener: &Listener) -> String {
             .collect();
         out.push_str(&format!("; PROXY header from {}", from.join(", ")));
     }
+    if let Some(port) = listener.redirect {
+        out.push_str(&format!("; redirects to https on port {port}"));
+    }
     if !listener.guarded {
         out.push_str("; unguarded");
     }

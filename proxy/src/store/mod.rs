@@ -47,6 +47,9 @@ pub enum StoreError {
     /// What was to be added is there already.
     #[error("{0} exists already")]
     AlreadyExists(String),
+    /// A request names the same thing twice.
+    #[error("{0} is given twice")]
+    GivenTwice(String),
     /// A bound is reached.
     #[error("no room for another {0}: there are {1}, the most there can be; remove some first")]
     Full(&'static str, usize),

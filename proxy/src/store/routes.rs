@@ -134,7 +134,8 @@ pub(super) fn listeners(tx: &Transaction<'_>) -> Result<Vec<Listener>, StoreErro
         tx,
         "SELECT listener, cidr FROM listener_proxies ORDER BY listener, position",
     )?;
-    let mut query = tx.prepare_cached("SELECT id, address, guarded FROM listeners ORDER BY id")?;
+    let mut query =
+        tx.prepare_cached("SELECT id, address, guarded, redirect FROM listeners ORDER BY id")?;
     let mut found = query.query([])?;
     let mut out = Vec::new();
     while let Some(r) = found.next()? {
@@ -144,6 +145,7 @@ pub(super) fn listeners(tx: &Transaction<'_>) -> Result<Vec<Listener>, StoreErro
             id: id.unsigned_abs(),
             address: parse("a listener's address", &r.get::<_, String>(1)?)?,
             guarded: r.get(2)?,
+            redirect: r.get(3)?,
             trusted_proxies: cidrs
                 .iter()
                 .map(|c| parse("a trusted proxy", c))
@@ -189,8 +191,10 @@ pub(super) fn add_listener(
 }
 
 fn put_listener(tx: &Transaction<'_>, id: Option<i64>, l: &Listener) -> Result<i64, StoreError> {
-    tx.prepare_cached("INSERT INTO listeners (id, address, guarded) VALUES (?1, ?2, ?3)")?
-        .execute((id, l.address.to_string(), l.guarded))?;
+    tx.prepare_cached(
+        "INSERT INTO listeners (id, address, guarded, redirect) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((id, l.address.to_string(), l.guarded, l.redirect))?;
     let id = tx.last_insert_rowid();
     let mut insert = tx.prepare_cached(
         "INSERT INTO listener_proxies (listener, position, cidr) VALUES (?1, ?2, ?3)",

@@ -180,7 +180,10 @@ pub(super) fn add_rules(
             .query_row(params, |r| Ok(rule(r)))
             .optional()?
             .transpose()?;
-        if !given.insert((new.kind, cidr)) || (existing.is_some() && !replace) {
+        if !given.insert((new.kind, cidr)) {
+            return Err(StoreError::GivenTwice(name(new.kind, &cidr)));
+        }
+        if existing.is_some() && !replace {
             return Err(StoreError::AlreadyExists(name(new.kind, &cidr)));
         }
         let id = match existing {

@@ -2,7 +2,13 @@
 
 use mcdsl::db::Migration;
 
-pub(super) const MIGRATIONS: [Migration; 2] = [FIRST, L7];
+pub(super) const MIGRATIONS: [Migration; 3] = [FIRST, L7, REDIRECT];
+
+const REDIRECT: Migration = Migration {
+    version: 3,
+    name: "listeners that redirect to https",
+    sql: "ALTER TABLE listeners ADD COLUMN redirect INTEGER CHECK (redirect BETWEEN 1 AND 65535);",
+};
 
 const L7: Migration = Migration {
     version: 2,

@@ -54,6 +54,7 @@ fn listener(address: &str) -> Listener {
         id: 0,
         address: address.parse().unwrap(),
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+        redirect: None,
         guarded: true,
     }
 }
@@ -134,15 +135,12 @@ fn a_seed_that_fails_leaves_nothing() {
     let (_dir, mut store) = store();
     let mut state = full();
     state.rules.push(rule(RuleKind::Allow, "192.0.2.0/24"));
-    assert!(matches!(
-        store.seed(&state),
-        Err(StoreError::AlreadyExists(_))
-    ));
+    assert!(matches!(store.seed(&state), Err(StoreError::GivenTwice(_))));
     assert!(!store.seeded().unwrap());
     assert_eq!(store.load().unwrap(), State::default());
     let last = &store.audit_log(1).unwrap()[0];
     assert_eq!(last.action, "seed");
-    assert!(last.result.contains("exists already"), "{}", last.result);
+    assert!(last.result.contains("given twice"), "{}", last.result);
 }
 
 /// What kill -9 leaves behind: the files as they are while the daemon still holds them open.
@@ -331,7 +329,7 @@ fn rules_are_added_and_removed_all_or_none() {
     let twice = [two.clone(), two.clone()];
     assert!(matches!(
         store.add_rules(&me, &twice, true),
-        Err(StoreError::AlreadyExists(_))
+        Err(StoreError::GivenTwice(_))
     ));
 
     let louder = Rule {

@@ -1,12 +1,15 @@
 //! What an attacker, or an operator on a bad day, tried and must not achieve.
 
 use std::{
+    collections::BTreeSet,
     io::Write as _,
     net::TcpListener,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use mc_proxy::workers;
 use mc_testkit::wait_for;
 use nix::sys::signal::Signal;
 
@@ -74,7 +77,9 @@ fn a_listener_comes_back_at_once() -> Result<()> {
 #[test]
 fn connections_never_take_the_descriptors_of_the_admin_api() -> Result<()> {
     let mut world = World::new("")?;
-    world.start_under("prlimit", &["--nofile=200:200"], &[])?;
+    // What the workers need comes on top.
+    let files = 200 + workers::count() as u64 * workers::DESCRIPTORS;
+    world.start_under("prlimit", &[&format!("--nofile={files}:{files}")], &[])?;
     world.ctl(&["listener", "add", "0.0.0.0:443"])?;
     let hello = world.echo_route(NAME, "")?;
     let mut open = Vec::new();
@@ -122,8 +127,10 @@ fn an_interface_that_is_made_again_is_filtered_again() -> Result<()> {
             addresses: &["10.9.1.1/24", "fd09:1::1/64"],
         },
     )?;
-    std::thread::sleep(Duration::from_millis(2500));
-    ensure!(world.probe()? == "drop", "filtered again\n{}", world.log());
+    wait_for("the filter to be back", || {
+        (world.probe().ok()? == "drop").then_some(())
+    })
+    .with_context(|| world.log())?;
     Ok(())
 }
 
@@ -131,11 +138,21 @@ fn an_interface_that_is_made_again_is_filtered_again() -> Result<()> {
 fn after_a_detach_sighup_filters_again() -> Result<()> {
     let mut world = World::started("")?;
     world.ctl(&["firewall", "block", CLIENT])?;
+    let pinned = |world: &World| -> Result<BTreeSet<PathBuf>> {
+        let pins = std::fs::read_dir(world.pin(""))?;
+        pins.map(|p| Ok(p?.path())).collect()
+    };
+    let before = pinned(&world)?;
     world.ctl(&["detach", "--yes"])?;
     ensure!(world.probe()? == "pass", "detached");
     world.daemon().signal(Signal::SIGHUP)?;
-    std::thread::sleep(Duration::from_secs(1));
-    ensure!(world.probe()? == "drop", "filtered again\n{}", world.log());
+    wait_for("the filter to be back", || {
+        (world.probe().ok()? == "drop").then_some(())
+    })?;
+    ensure!(
+        pinned(&world)? == before,
+        "all is pinned again, and outlives the daemon"
+    );
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! `explain` beyond the firewall: listeners, PROXY headers, routes that are full.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::world::{CLIENT, World};
 
@@ -167,4 +167,35 @@ fn a_full_route() -> Result<()> {
         &world,
         &[("disabled", &asked, "reset", "route_disabled", "is disabled")],
     )
+}
+
+#[test]
+fn a_source_that_holds_its_share() -> Result<()> {
+    let world = World::started("[server]\nmax_connections_per_source = 1\n")?;
+    let hello = world.echo_route(NAME, "")?;
+    let proxied = ["listener", "add", "0.0.0.0:8443", "--proxy-from"];
+    world.ctl(&[&proxied[..], &[CLIENT]].concat())?;
+    let ask = [CLIENT, "--sni", NAME];
+    let free: Row<'_> = ("none open", &ask, "pass", "no-match", "0 of 1");
+    check(&world, &[free])?;
+    let open = world.open(&hello)?.context("it is served")?;
+    let full = "its source holds 1 of 1";
+    let name = "max_connections_per_source";
+    let via = [CLIENT, "--via", CLIENT, "--port", "8443"];
+    let other = ["192.0.2.1", "--via", CLIENT, "--port", "8443"];
+    check(
+        &world,
+        &[
+            ("one open", &ask, "reset", name, full),
+            ("behind a proxy", &via, "reset", name, full),
+            ("another behind it", &other, "pass", "no-match", "0 of 1"),
+        ],
+    )?;
+    drop(open);
+    world.wait_metric(
+        "mc_proxy_listener_connections_active",
+        &["0.0.0.0:443"],
+        0.0,
+    )?;
+    check(&world, &[free])
 }

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
@@ -14,7 +15,7 @@ use mc_proxy::{
     config::{Config, Raw},
     firewall::Change,
     hostname::Hostname,
-    spec::{Action, Route, RouteId, Rule, RuleKind},
+    spec::{Action, Listener, Route, RouteId, Rule, RuleKind},
     store::Actor,
 };
 use mc_testkit::wait_for_async;
@@ -121,6 +122,45 @@ async fn what_a_failed_sweep_has_left_is_swept_again() -> Result<()> {
     daemon.only(&["192.0.2.1"]).await?;
     let (differences, _) = control.verify(false)?;
     ensure!(differences.is_empty(), "{differences:?}");
+    daemon.handle.stop().await;
+    Ok(())
+}
+
+/// Its sockets are the workers', and each closes its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_listener_is_gone_when_that_is_told() -> Result<()> {
+    const ROUNDS: usize = 100;
+    let daemon = daemon("listener").await?;
+    let control = daemon.handle.control();
+    let by = Actor::daemon("test");
+    // Of this process alone, and no port that the kernel gives to a client.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = SocketAddr::from(([127, high, low, 77], 31_077));
+    let listener = Listener {
+        id: 0,
+        address,
+        trusted_proxies: Vec::new(),
+        redirect: None,
+        guarded: true,
+    };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // As housekeeping does each second; it must not bind what is about to be bound.
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                control.listeners.retry();
+            }
+        });
+        let changed = (0..ROUNDS).try_for_each(|round| {
+            let added = control.add_listener(&by, &listener);
+            added.with_context(|| format!("round {round}: the address is free"))?;
+            control.remove_listener(&by, address)?;
+            ensure!(TcpStream::connect(address).is_err(), "round {round}");
+            Ok(())
+        });
+        done.store(true, Relaxed);
+        changed
+    })?;
     daemon.handle.stop().await;
     Ok(())
 }

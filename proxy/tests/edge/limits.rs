@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     clients::client_hello,
-    world::{BACKEND, NODE, World},
+    world::{BACKEND, NODE, NODE6, World},
 };
 
 const NAME: &str = "limits.example.org";
@@ -86,6 +86,31 @@ fn one_source_holds_no_more_than_its_share() -> Result<()> {
         0.0,
     )?;
     let _fourth = world.open(&hello)?.context("its places are free again")?;
+    Ok(())
+}
+
+#[test]
+fn every_listener_serves_up_to_the_limit() -> Result<()> {
+    let world = World::started("[server]\nmax_connections = 1\n")?;
+    let hello = world.echo_route(NAME, "")?;
+    let open = |node: &'static str| {
+        let hello = hello.clone();
+        world.client_runtime.spawn(async move {
+            let mut stream = TcpStream::connect((node, 443)).await?;
+            stream.write_all(&hello).await?;
+            stream.read_exact(&mut [0; 1]).await?;
+            io::Result::Ok(stream)
+        })
+    };
+    let mut before = None;
+    for (n, node) in [NODE, NODE6, NODE, NODE6, NODE6].into_iter().enumerate() {
+        // It waits, and is served once the one before has ended.
+        let next = open(node);
+        drop(before.take());
+        let served = async { tokio::time::timeout(mc_testkit::DEADLINE, next).await };
+        let served = world.client_runtime.block_on(served);
+        before = Some(served.with_context(|| format!("connection {n}, to {node}"))???);
+    }
     Ok(())
 }
 

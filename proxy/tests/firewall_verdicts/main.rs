@@ -23,7 +23,7 @@ use aya::{
 };
 use mc_edge_common::LAYOUT_VERSION;
 use mc_proxy::{
-    firewall::{Change, CountryOf, Firewall},
+    firewall::{Change, CountryOf, Firewall, WallClock},
     kernel::{self, Kernel},
     spec::{Action, Rule, RuleKind},
 };
@@ -45,11 +45,15 @@ impl Bench {
     }
 
     fn with_country(country: CountryOf) -> Self {
+        Self::with(country, Arc::new(SystemTime::now))
+    }
+
+    fn with(country: CountryOf, wall: WallClock) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let pins = PathBuf::from(format!("/sys/fs/bpf/mc-test-{}-{n}", std::process::id()));
         let mut kernel = Kernel::open(&pins).unwrap();
-        let firewall = Firewall::open(&mut kernel, country).unwrap();
+        let firewall = Firewall::open_with_clock(&mut kernel, country, wall).unwrap();
         firewall.set_guarded(&[443], &[]).unwrap();
         Self {
             kernel,

@@ -2,15 +2,21 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::{Duration, SystemTime},
 };
 
-use aya::maps::Array;
-use mc_edge_common::firewall::{Filter4Row, Filter6Row, filter6_bit};
+use aya::maps::{Array, HashMap, LpmTrie, lpm_trie::Key};
+use mc_edge_common::firewall::{
+    Filter4Row, Filter6Row, HostEntry, MAX_PREFIXES, PrefixEntry, filter6_bit,
+};
 use mc_proxy::{
-    firewall::{Change, Firewall},
+    firewall::{Change, Firewall, ktime},
     kernel::Kernel,
     spec::{Action, Rule, RuleKind},
 };
@@ -128,6 +134,91 @@ fn a_ban_that_ends_at_another_time_is_a_difference() {
             );
         }
     }
+}
+
+#[test]
+fn a_running_daemon_keeps_the_ends_of_its_bans() {
+    const HOUR: u64 = 3600;
+    let start = SystemTime::now();
+    let ahead = Arc::new(AtomicU64::new(0));
+    let wall = |ahead: &Arc<AtomicU64>| {
+        let ahead = Arc::clone(ahead);
+        Arc::new(move || SystemTime::now() + Duration::from_secs(ahead.load(Relaxed)))
+    };
+    let mut bench = Bench::with(Arc::new(|_| 0), wall(&ahead));
+    let ban = |id, cidr| Rule {
+        expires: Some(start + Duration::from_secs(600)),
+        ..rule(id, RuleKind::Ban, cidr, Action::Drop)
+    };
+    // One of the last daemon's, one set since.
+    let rules = [ban(16, "192.0.2.1/32"), ban(17, "192.0.2.2/32")];
+    bench.firewall.reconcile(&rules[..1], true).unwrap();
+    bench.set(&rules[1..]);
+    let mut hosts: HashMap<_, u32, HostEntry> = bench.pinned("HOSTS4");
+    let keys = [0xc000_0201, 0xc000_0202];
+    let before = keys.map(|key| hosts.get(&key, 0).unwrap());
+
+    ahead.store(HOUR, Relaxed);
+    assert_eq!(bench.firewall.reconcile(&rules, true).unwrap(), []);
+    // Another's hand, which a repair undoes by what this daemon knows and not by the clock.
+    let other = HostEntry {
+        ban_expires: before[0].ban_expires - 60_000_000_000,
+        ..before[0]
+    };
+    hosts.insert(keys[0], other, 0).unwrap();
+    assert_eq!(bench.firewall.reconcile(&rules, true).unwrap().len(), 1);
+    assert_eq!(keys.map(|key| hosts.get(&key, 0).unwrap()), before);
+    assert_eq!(bench.verdict(&syn4("192.0.2.1", 443)), DROP);
+
+    // Another end in the database is another ban, and the next daemon knows nothing but the database.
+    let longer = Rule {
+        expires: Some(start + Duration::from_secs(HOUR + 900)),
+        ..rules[0].clone()
+    };
+    let changed = [longer, rules[1].clone()];
+    assert_eq!(bench.firewall.reconcile(&changed, true).unwrap().len(), 1);
+    let mut kernel = Kernel::open(&bench.pins).unwrap();
+    let next = Firewall::open_with_clock(&mut kernel, Arc::new(|_| 0), wall(&ahead)).unwrap();
+    next.reconcile(&changed, true).unwrap();
+    assert_eq!(next.ended(), [17]);
+}
+
+#[test]
+fn a_clock_that_is_behind_makes_no_ban_longer() {
+    let year = Duration::from_secs(365 * 86_400);
+    let bench = Bench::with(Arc::new(|_| 0), Arc::new(move || SystemTime::now() - year));
+    let ban = rule(16, RuleKind::Ban, "192.0.2.1/32", Action::Drop);
+    bench.firewall.reconcile(&[ban], true).unwrap();
+    let hosts: HashMap<_, u32, HostEntry> = bench.pinned("HOSTS4");
+    let end = hosts.get(&0xc000_0201, 0).unwrap().ban_expires;
+    let left = Duration::from_nanos(end - ktime());
+    assert!(left <= Duration::from_secs(600), "{left:?}");
+}
+
+#[test]
+fn a_failed_batch_leaves_the_rules_as_they_were() {
+    let mut bench = Bench::new();
+    let old = rule(16, RuleKind::Block, "192.0.2.0/24", Action::Drop);
+    let new = rule(17, RuleKind::Block, "198.51.100.0/24", Action::Drop);
+    bench.set(std::slice::from_ref(&old));
+    let mut trie: LpmTrie<_, [u8; 4], PrefixEntry> = bench.pinned("BLOCK4");
+    let stray = |i: u32| Key::new(32, (0x0a00_0000 + i).to_be_bytes());
+    for i in 1..MAX_PREFIXES {
+        trie.insert(&stray(i), PrefixEntry::default(), 0).unwrap();
+    }
+    let batch = [Change::Remove(16), Change::Set(new)];
+    bench.firewall.apply(&batch).expect_err("the map is full");
+    trie.remove(&stray(1)).unwrap();
+    let ids = || {
+        let counters = bench.firewall.rule_counters().unwrap();
+        counters
+            .into_iter()
+            .map(|(id, _)| id)
+            .filter(|id| *id >= 16)
+    };
+    assert_eq!(ids().collect::<Vec<_>>(), [16]);
+    bench.firewall.apply(&[Change::Remove(16)]).unwrap();
+    assert_eq!(bench.verdict(&syn4("192.0.2.1", 443)), PASS);
 }
 
 #[test]

@@ -78,11 +78,41 @@ impl Ca {
     /// # Errors
     /// If a name is not one.
     pub fn issue(&self, names: &[&str]) -> Result<Leaf> {
+        self.sign(names, ExtendedKeyUsagePurpose::ServerAuth, None)
+    }
+
+    /// [`Self::issue`] with an end so many seconds from now, or before now.
+    ///
+    /// # Errors
+    /// If a name is not one.
+    pub fn issue_until(&self, names: &[&str], seconds: i64) -> Result<Leaf> {
+        self.sign(names, ExtendedKeyUsagePurpose::ServerAuth, Some(seconds))
+    }
+
+    /// Issues a client certificate for `name`.
+    ///
+    /// # Errors
+    /// If it is not a name.
+    pub fn issue_client(&self, name: &str) -> Result<Leaf> {
+        self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, None)
+    }
+
+    fn sign(
+        &self,
+        names: &[&str],
+        purpose: ExtendedKeyUsagePurpose,
+        end: Option<i64>,
+    ) -> Result<Leaf> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().context("cannot generate a key")?;
         let mut params = CertificateParams::new(names.clone())
             .with_context(|| format!("cannot certify {names:?}"))?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![purpose];
+        if let Some(seconds) = end {
+            let now = time::OffsetDateTime::now_utc();
+            params.not_after = now + time::Duration::seconds(seconds);
+            params.not_before = params.not_after.min(now) - time::Duration::days(1);
+        }
         params.use_authority_key_identifier_extension = true;
         if let Some(name) = names.first() {
             params

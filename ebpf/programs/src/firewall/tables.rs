@@ -133,10 +133,11 @@ fn bit4(words: &[u64; 4], address: u32) -> bool {
 }
 
 // Functions of their own: LLVM would merge both calls of the helper into one, and where the verifier sees one call for two maps
-// it leaves the indirect call in place of the map's own lookup. That cost every packet 10 ns of 33.
+// it leaves the helper's indirect call, for every packet, in place of the map's own lookup.
 #[inline(never)]
 fn host4(address: u32) -> Option<&'static HostEntry> {
-    // SAFETY: not preallocated, so the entry outlives the program (RCU) and is replaced whole.
+    // SAFETY: the memory stays the map's until the program ends (RCU). An entry that is removed meanwhile may become another
+    // host's at once: one packet is then judged by that one's.
     HOSTS4.get_ptr(address).map(|entry| unsafe { &*entry })
 }
 

@@ -1,9 +1,13 @@
 //! The options of `mcproxyctl route add` that make a route an L7 route.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::ValueEnum;
 use mc_proto::mcproxy::v1 as pb;
+use mcdsl::human;
 
 use crate::parse;
 
@@ -133,4 +137,36 @@ fn absolute(path: &Path) -> String {
         .unwrap_or_else(|_| path.to_owned())
         .display()
         .to_string()
+}
+
+/// What of it is not the default, for tables.
+pub(crate) fn options(l7: &pb::L7) -> Vec<String> {
+    let milliseconds = |ms: u32| human::duration(Duration::from_millis(ms.into()));
+    let health = |h: &pb::HealthCheck| match h.check() {
+        pb::Check::Http => format!("http{}", h.path),
+        pb::Check::Grpc => format!("grpc {}", h.service).trim_end().to_owned(),
+        pb::Check::Tcp | pb::Check::Unspecified => "tcp".to_owned(),
+    };
+    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let number = |n: u32| (n > 0).then(|| n.to_string());
+    [
+        ("client-ca", given(&l7.client_ca)),
+        ("max-body", l7.max_body_bytes.map(human::bytes)),
+        (
+            "response",
+            (l7.response_timeout_ms > 0).then(|| milliseconds(l7.response_timeout_ms)),
+        ),
+        ("max-streams", number(l7.max_streams)),
+        ("max-requests", number(l7.max_requests)),
+        ("retries", l7.retries.map(|n| n.to_string())),
+        ("health", l7.health.as_ref().map(health)),
+        ("slow-start", l7.slow_start_ms.map(milliseconds)),
+        (
+            "access-log",
+            l7.access_log.filter(|n| *n != 1).map(|n| n.to_string()),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(format!("{name}={}", value?)))
+    .collect()
 }

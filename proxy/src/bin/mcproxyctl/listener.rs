@@ -37,6 +37,10 @@ pub(crate) struct Add {
     /// Requires a PROXY header (v1 or v2), believed from this source only; repeatable
     #[arg(long, value_name = "CIDR", value_parser = parse::network)]
     proxy_from: Vec<IpNet>,
+    /// Speaks plain HTTP and redirects to https on a port [default: 443]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "443",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    redirect: Option<u16>,
     /// Country and rate rules do not judge this port
     #[arg(long)]
     unguarded: bool,
@@ -54,6 +58,7 @@ impl Add {
                 proxy_protocol: proxy.into(),
                 trusted_sources: self.proxy_from.iter().map(IpNet::to_string).collect(),
                 guarded: !self.unguarded,
+                redirect_port: self.redirect.map_or(0, Into::into),
                 ..pb::Listener::default()
             }),
         }
@@ -73,7 +78,14 @@ impl Command {
                 let list = call(admin.list_listeners(pb::ListListenersRequest {})).await?;
                 let rows = list.listeners.iter().map(row).collect();
                 out.table(
-                    &["ADDRESS", "STATE", "PROXY FROM", "GUARDED", "ACTIVE"],
+                    &[
+                        "ADDRESS",
+                        "STATE",
+                        "SERVES",
+                        "PROXY FROM",
+                        "GUARDED",
+                        "ACTIVE",
+                    ],
                     rows,
                     "no listeners; add one with `mcproxyctl listener add 0.0.0.0:443`",
                     &view::list(&list.listeners, view::listener),
@@ -105,6 +117,10 @@ pub(crate) fn row(l: &pb::Listener) -> Vec<String> {
     vec![
         l.address.clone(),
         state,
+        match l.redirect_port {
+            0 => "routes".to_owned(),
+            port => format!("redirect to {port}"),
+        },
         proxies,
         guarded.to_owned(),
         l.active_connections.to_string(),

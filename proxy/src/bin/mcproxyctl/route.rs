@@ -12,7 +12,7 @@ use mcdsl::{
 use crate::{
     Result, backend,
     client::{Client, call, call_add},
-    l7::L7,
+    l7::{self, L7},
     parse, view,
 };
 
@@ -162,7 +162,7 @@ impl Command {
                 );
                 out.table(
                     &[
-                        "HOSTNAME", "PORT", "STATE", "BACKENDS", "ENGINE", "ACTIVE", "OPTIONS",
+                        "HOSTNAME", "PORT", "STATE", "BACKENDS", "MODE", "ACTIVE", "OPTIONS",
                     ],
                     rows,
                     &empty,
@@ -207,6 +207,27 @@ fn state(r: &pb::Route) -> &'static str {
     if r.enabled { "enabled" } else { "disabled" }
 }
 
+/// How connections are served: relayed, by which engine, or proxied, with what spoken to the backends.
+fn mode(r: &pb::Route) -> String {
+    match &r.l7 {
+        Some(l7) => format!("l7 {}", view::protocol(l7)),
+        None => format!("l4 {}", view::engine(r.engine)),
+    }
+}
+
+fn certificate(l7: &pb::L7) -> String {
+    let status = l7.certificate_status.clone().unwrap_or_default();
+    let state = status.not_after_unix_s.map_or_else(
+        || "none in force, connections are reset".to_owned(),
+        |end| format!("ends {}", view::when(end)),
+    );
+    let mut text = format!("certificate {}: {state}\n", l7.certificate);
+    if !status.error.is_empty() {
+        text += &format!("  the last load failed: {}\n", status.error);
+    }
+    text
+}
+
 fn options(r: &pb::Route) -> Vec<String> {
     let mut options = Vec::new();
     if r.send_proxy {
@@ -228,6 +249,9 @@ fn options(r: &pb::Route) -> Vec<String> {
     if r.max_connections != 0 {
         options.push(format!("max={}", r.max_connections));
     }
+    if let Some(l7) = &r.l7 {
+        options.extend(l7::options(l7));
+    }
     options
 }
 
@@ -240,7 +264,7 @@ pub(crate) fn row(r: &pb::Route) -> Vec<String> {
         r.port.to_string(),
         state(r).to_owned(),
         backends.join(" "),
-        view::engine(r.engine).to_owned(),
+        mode(r),
         active.to_string(),
         if options.is_empty() {
             "-".to_owned()
@@ -262,12 +286,15 @@ pub(crate) fn show(r: &pb::Route, out: Output) -> Result {
         format!(", {options}")
     };
     write_out(&format!(
-        "{} on port {}: {}, engine {}{rest}\n",
+        "{} on port {}: {}, {}{rest}\n",
         r.hostname,
         r.port,
         state(r),
-        view::engine(r.engine),
+        mode(r),
     ))?;
+    if let Some(l7) = &r.l7 {
+        write_out(&certificate(l7))?;
+    }
     out.table(
         &backend::COLUMNS,
         r.backends.iter().map(backend::row).collect(),

@@ -1,7 +1,10 @@
 //! Names of wire enums, and the JSON form of wire messages. The JSON is an interface of its own: names instead of numbers,
 //! absent instead of 0 where 0 means "the default".
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use mc_proto::mcproxy::v1 as pb;
+use mcdsl::human;
 use serde_json::{Value, json};
 
 pub(crate) fn kind(kind: i32) -> &'static str {
@@ -60,6 +63,7 @@ pub(crate) fn listener(l: &pb::Listener) -> Value {
         "address": l.address,
         "proxy_from": l.trusted_sources,
         "guarded": l.guarded,
+        "redirect_port": set(l.redirect_port),
         "listening": l.listening,
         "active_connections": l.active_connections,
         "error": text(&l.error),
@@ -81,6 +85,15 @@ pub(crate) fn route(r: &pb::Route) -> Value {
         "l7": r.l7.as_ref().map(l7),
         "backends": list(&r.backends, backend),
     })
+}
+
+/// How far from now a Unix time is.
+pub(crate) fn when(unix_s: i64) -> String {
+    let at = UNIX_EPOCH + Duration::from_secs(unix_s.unsigned_abs());
+    match at.duration_since(SystemTime::now()) {
+        Ok(left) => format!("in {}", human::duration_short(left)),
+        Err(past) => format!("{} ago", human::duration_short(past.duration())),
+    }
 }
 
 pub(crate) fn backend(b: &pb::Backend) -> Value {
@@ -189,7 +202,14 @@ pub(crate) fn country_policy(p: &pb::CountryPolicy) -> Value {
         "only": p.only,
         "default_action": p.only.then(|| action(p.default_action)),
         "database_loaded": p.database_loaded,
-        "countries": list(&p.rules, country_rule),
+        "countries": list(&p.rules, |rule| {
+            let mut rule = country_rule(rule);
+            // Those that are listed are the ones that may come.
+            if p.only {
+                rule["action"] = "pass".into();
+            }
+            rule
+        }),
     })
 }
 

@@ -3,6 +3,8 @@
 //! What cannot be read (a pin that is no link, a map that is gone) is left out, logged, and told by `scrape_part_up`: the rest is
 //! what an operator then needs most.
 
+mod http;
+
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -112,6 +114,7 @@ impl Collector for Scrape {
             &routes,
             |r| &r.stats.connect,
         )?;
+        http::encode(&mut encoder, &routes)?;
         self.backends(&mut encoder, &routes)?;
         let readings = Readings::of(&self.0);
         self.daemon(&mut encoder, &readings)?;

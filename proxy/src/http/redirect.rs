@@ -1,0 +1,83 @@
+//! Plain HTTP on a listener of its own: every request is sent to https, if there is a route for its host.
+
+use std::{convert::Infallible, time::Duration};
+
+use http_body_util::Empty;
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{self, HeaderValue},
+    http::uri::Authority,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::Replayed;
+use crate::{connection::Context, hostname::Hostname, router::Miss};
+
+/// A request's headers, the wait for them included.
+const HEADERS: Duration = Duration::from_secs(10);
+/// Bytes of a request's headers.
+const MAX_HEADERS: usize = 16 * 1024;
+
+/// Serves a connection to its end.
+pub async fn redirect(client: TcpStream, before: Vec<u8>, to: u16, context: &Context) {
+    let service = service_fn(|request| {
+        let response = answer(&request, to, context);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(MAX_HEADERS)
+        .serve_connection(TokioIo::new(Replayed::new(before, client)), service);
+    tokio::pin!(serving);
+    tokio::select! {
+        // A broken connection is the client's loss alone.
+        _ = &mut serving => return,
+        () = context.drain.cancelled() => serving.as_mut().graceful_shutdown(),
+    }
+    let _ = context.abort.run_until_cancelled(serving).await;
+}
+
+fn answer(request: &Request<Incoming>, to: u16, context: &Context) -> Response<Empty<Bytes>> {
+    let mut response = Response::new(Empty::new());
+    let location = host(request).ok_or("redirect_bad_host").and_then(|host| {
+        match context.router.find(to, &host) {
+            // Nobody is sent on to a name that is not ours.
+            Err(Miss::Unknown | Miss::Disabled) => Err("redirect_unknown_host"),
+            _ => location(request, &host, to).ok_or("redirect_bad_host"),
+        }
+    });
+    match location {
+        Ok(location) => {
+            // RFC 9110 §15.4.9: the method stays.
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        Err(reason) => {
+            context.denied.count(reason);
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+    }
+    response
+}
+
+fn host(request: &Request<Incoming>) -> Option<Hostname> {
+    let host = request.headers().get(header::HOST)?.to_str().ok()?;
+    host.parse::<Authority>().ok()?.host().parse().ok()
+}
+
+fn location(request: &Request<Incoming>, host: &Hostname, to: u16) -> Option<HeaderValue> {
+    let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    let port = if to == 443 {
+        String::new()
+    } else {
+        format!(":{to}")
+    };
+    HeaderValue::try_from(format!("https://{host}{port}{path}")).ok()
+}

@@ -1,0 +1,145 @@
+//! Certificates: what is refused and why, and what a change of the files does to whom.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use mc_testkit::{ca::Ca, wait_for};
+
+use super::{NAME, Site, Speaks};
+
+/// PEM of the first certificate of a chain.
+fn leaf_only(chain: &str) -> &str {
+    let end = "-----END CERTIFICATE-----\n";
+    let at = chain.find(end).map_or(chain.len(), |i| i + end.len());
+    &chain[..at]
+}
+
+#[test]
+fn a_certificate_that_clients_would_refuse_is_refused_with_the_reason() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let other = Ca::new()?;
+    let good = site.ca.issue(&[NAME])?;
+    let stranger = other.issue(&[NAME])?;
+    let expired = site.ca.issue_until(&[NAME], -3600)?;
+    let elsewhere = site.ca.issue(&["other.example.org", "www.example.org"])?;
+    let mixed = leaf_only(&good.chain_pem).to_owned() + &other.pem();
+    for (description, chain, key, wanted) in [
+        (
+            "the leaf alone",
+            leaf_only(&good.chain_pem),
+            &good.key_pem,
+            "chain is incomplete",
+        ),
+        (
+            "another leaf's key",
+            &good.chain_pem,
+            &stranger.key_pem,
+            "is not the private key",
+        ),
+        (
+            "expired",
+            &expired.chain_pem,
+            &expired.key_pem,
+            "has expired at",
+        ),
+        (
+            "other names",
+            &elsewhere.chain_pem,
+            &elsewhere.key_pem,
+            "other.example.org",
+        ),
+        (
+            "another CA's certificate behind it",
+            &mixed,
+            &good.key_pem,
+            "the chain does not hold",
+        ),
+        ("no certificate", "", &good.key_pem, "bad.crt"),
+        ("not PEM", "hello", &good.key_pem, "bad.crt"),
+        ("no key", &good.chain_pem, &String::new(), "bad.key"),
+    ] {
+        fs::write(site.path("bad.crt"), chain)?;
+        fs::write(site.path("bad.key"), key)?;
+        let (certificate, key) = (site.path("bad.crt"), site.path("bad.key"));
+        let line = format!(
+            "route add {NAME} --replace --certificate {certificate} --key {key} --backend 10.9.2.2:1"
+        );
+        let (code, complaint) = site
+            .world
+            .ctl_fails(&line.split_whitespace().collect::<Vec<_>>())?;
+        ensure!(
+            code != 0 && complaint.contains(wanted),
+            "{description}: {wanted:?} in {complaint}"
+        );
+        let got = site.curl("", "/")?;
+        ensure!(
+            got == "hello from one\n",
+            "{description}: the route before it stays: {got}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_changed_certificate_is_loaded_and_a_bad_one_is_not() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let shown = || -> Result<serde_json::Value> {
+        Ok(site.world.json(&["route", "show", NAME, "--port", "443"])?["l7"].clone())
+    };
+    let first = shown()?;
+    let longer = site.ca.issue_until(&[NAME], 30 * 86_400)?;
+    longer.write(site.world.dir.path(), "web")?;
+    let want = wait_for("the new certificate to be in force", || {
+        let now = shown().ok()?;
+        (now["certificate_not_after_unix_s"] != first["certificate_not_after_unix_s"]
+            && now["certificate_error"].is_null())
+        .then_some(now)
+    })?;
+    ensure!(site.curl("", "/")? == "hello from one\n");
+    fs::write(site.path("web.crt"), leaf_only(&longer.chain_pem))?;
+    let broken = wait_for("the broken one to be told", || {
+        shown()
+            .ok()
+            .filter(|now| !now["certificate_error"].is_null())
+    })?;
+    ensure!(
+        broken["certificate_not_after_unix_s"] == want["certificate_not_after_unix_s"],
+        "the one before it stays in force: {broken}"
+    );
+    ensure!(site.curl("", "/")? == "hello from one\n");
+    Ok(())
+}
+
+#[test]
+fn clients_need_a_certificate_where_the_route_says_so() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let people = Ca::new()?;
+    fs::write(site.path("people.pem"), people.pem())?;
+    people
+        .issue_client("alice")?
+        .write(site.world.dir.path(), "alice")?;
+    site.ca
+        .issue_client("mallory")?
+        .write(site.world.dir.path(), "mallory")?;
+    site.add_backend(&format!("--client-ca {}", site.path("people.pem")))?;
+    let with = |who: &str| {
+        format!(
+            "--cert {} --key {}",
+            site.path(&format!("{who}.crt")),
+            site.path(&format!("{who}.key"))
+        )
+    };
+    ensure!(site.curl(&with("alice"), "/")? == "hello from one\n");
+    for (description, args) in [
+        ("no certificate", String::new()),
+        ("of another CA", with("mallory")),
+    ] {
+        ensure!(site.curl(&args, "/").is_err(), "{description}");
+    }
+    // In TLS 1.3 the client has finished when the server looks at its certificate: either side may be first to give up.
+    ensure!(
+        site.world.metric("mc_proxy_errors_total", &[NAME])? > 0.5,
+        "refused handshakes are counted"
+    );
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Requests of every shape: limits, refusals, tunnels, trailers, and what becomes of them when a backend fails.
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Request, Response, StatusCode, body::Incoming, client::conn, header};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mc_testkit::ca::KeyExchange;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{NAME, Site, Speaks};
+use crate::world::NODE;
+
+type Client = TlsStream<TcpStream>;
+
+impl Site {
+    /// A TLS connection from the client's namespace with one ALPN protocol.
+    pub(super) fn connect(&self, alpn: &str) -> Result<Client> {
+        let mut config = (*self.ca.client_config(KeyExchange::PostQuantum)?).clone();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let connector = TlsConnector::from(std::sync::Arc::new(config));
+        self.run(async move {
+            let stream = TcpStream::connect((NODE, 443)).await?;
+            Ok(connector
+                .connect(ServerName::try_from(NAME)?, stream)
+                .await?)
+        })
+    }
+
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let runtime = &self.world.client_runtime;
+        runtime
+            .block_on(runtime.spawn(work))?
+            .with_context(|| self.world.log())
+    }
+}
+
+fn get(path: &str) -> hyper::http::request::Builder {
+    Request::get(path).header(header::HOST, NAME)
+}
+
+async fn echo_in_upper_case(response: Response<Incoming>) -> Result<()> {
+    let mut io = TokioIo::new(hyper::upgrade::on(response).await?);
+    for word in ["hello", "again"] {
+        io.write_all(word.as_bytes()).await?;
+        let mut got = [0; 5];
+        io.read_exact(&mut got).await?;
+        ensure!(got == *word.to_uppercase().as_bytes(), "{got:?}");
+    }
+    io.shutdown().await?;
+    let mut rest = Vec::new();
+    io.read_to_end(&mut rest).await?;
+    ensure!(rest.is_empty(), "{rest:?}");
+    Ok(())
+}
+
+#[test]
+fn websockets_pass_by_upgrade_and_by_extended_connect() -> Result<()> {
+    for backend in [Speaks::Http1, Speaks::H2c] {
+        let site = Site::new(backend, "")?;
+        let stream = site.connect("http/1.1")?;
+        site.run(async move {
+            let (mut sender, connection) =
+                conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
+            tokio::spawn(connection.with_upgrades());
+            let request = get("/upgrade")
+                .header(header::CONNECTION, "Upgrade")
+                .header(header::UPGRADE, "websocket")
+                .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+                .header(header::SEC_WEBSOCKET_VERSION, "13")
+                .body(Empty::new())?;
+            let response = sender.send_request(request).await?;
+            ensure!(
+                response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    && response.headers()[header::UPGRADE] == "websocket",
+                "upgrade to {backend:?}: {response:?}"
+            );
+            echo_in_upper_case(response).await
+        })
+        .with_context(|| format!("upgrade to {backend:?}"))?;
+
+        let stream = site.connect("h2")?;
+        site.run(async move {
+            let (mut sender, connection) = conn::http2::Builder::new(TokioExecutor::new())
+                .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+                .await?;
+            tokio::spawn(connection);
+            let mut request =
+                Request::connect(format!("https://{NAME}/upgrade")).body(Empty::new())?;
+            let protocol = hyper::ext::Protocol::from_static("websocket");
+            request.extensions_mut().insert(protocol);
+            sender.ready().await?;
+            let response = sender.send_request(request).await?;
+            ensure!(
+                response.status() == StatusCode::OK,
+                "extended CONNECT to {backend:?}: {response:?}"
+            );
+            echo_in_upper_case(response).await
+        })
+        .with_context(|| format!("extended CONNECT to {backend:?}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn trailers_pass() -> Result<()> {
+    for backend in [Speaks::H2c, Speaks::H2] {
+        let site = Site::new(backend, "")?;
+        let stream = site.connect("h2")?;
+        site.run(async move {
+            let (mut sender, connection) = conn::http2::Builder::new(TokioExecutor::new())
+                .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+                .await?;
+            tokio::spawn(connection);
+            let request = Request::get(format!("https://{NAME}/trailers"))
+                .header(header::TE, "trailers")
+                .body(Empty::new())?;
+            let collected = sender.send_request(request).await?.collect().await?;
+            let trailers = collected.trailers().context("no trailers")?;
+            ensure!(trailers["x-checksum"] == "42", "{trailers:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_refused_is_refused_with_a_status() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "--max-body 1000 --response-timeout 300ms")?;
+    let status = "-o /dev/null -w %{http_code}";
+    std::fs::write(site.path("large"), vec![b'x'; 1001])?;
+    let large = format!("--data-binary @{}", site.path("large"));
+    for (description, args, path, wanted) in [
+        ("a plain request", String::new(), "/", "200"),
+        (
+            "another host on the connection",
+            "-H Host:other.example.org".to_owned(),
+            "/",
+            "421",
+        ),
+        ("no host", "-H Host;".to_owned(), "/", "400"),
+        ("too large, by its length", large.clone(), "/sum", "413"),
+        (
+            "too large, as it turns out",
+            format!("{large} -H Transfer-Encoding:chunked"),
+            "/sum",
+            "413",
+        ),
+        ("too slow", String::new(), "/slow/60000", "504"),
+        ("a path that is none", String::new(), "/status/404", "404"),
+    ] {
+        let got = site.curl(&format!("--http1.1 {status} {args}"), path)?;
+        ensure!(got == wanted, "{description}: {got}\n{}", site.world.log());
+    }
+    site.route("--backend 10.9.2.2:1 --backend 10.9.2.2:2")?;
+    let got = site.curl(status, "/")?;
+    ensure!(got == "502", "backends that refuse: {got}");
+    site.world
+        .wait_metric("mc_proxy_errors_total", &[NAME, "backend_refused"], 1.0)?;
+    Ok(())
+}
+
+#[test]
+fn a_dead_backend_costs_no_request_that_is_safe_to_repeat() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    site.add_backend("--backend 10.9.2.2:1 --backend 10.9.2.2:2")?;
+    for n in 0..10 {
+        let got = site.curl("", "/")?;
+        ensure!(got == "hello from one\n", "request {n}: {got}");
+    }
+    Ok(())
+}
+
+#[test]
+fn connections_to_backends_are_used_again() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let stream = site.connect("http/1.1")?;
+    site.run(async move {
+        let (mut sender, connection) =
+            conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        for _ in 0..50 {
+            let response = sender
+                .send_request(get("/bytes/100").body(Empty::new())?)
+                .await?;
+            let body = response.collect().await?.to_bytes();
+            ensure!(body.len() == 100, "{body:?}");
+            sender.ready().await?;
+        }
+        Ok(())
+    })?;
+    let made = site
+        .world
+        .metric("mc_proxy_backend_connect_seconds_count", &[NAME])?;
+    ensure!(made < 1.5, "{made} connections for 50 requests");
+    Ok(())
+}
+
+#[test]
+fn plain_http_is_redirected_to_names_that_have_a_route() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    site.world.run("listener add 0.0.0.0:80 --redirect")?;
+    let get = |host: &str, path: &str| -> Result<String> {
+        let url = format!("http://{NODE}{path}");
+        let host = format!("Host: {host}");
+        let args = [
+            "-sS",
+            "-m",
+            "10",
+            "-o",
+            "/dev/null",
+            "-H",
+            &host,
+            "-w",
+            "%{http_code} %{redirect_url}",
+            &url,
+        ];
+        let output = site.world.client_command("curl", &args)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for (description, host, path, wanted) in [
+        (
+            "a route",
+            NAME,
+            "/a?b=c",
+            format!("308 https://{NAME}/a?b=c"),
+        ),
+        (
+            "with a port",
+            "web.example.org:80",
+            "/",
+            format!("308 https://{NAME}/"),
+        ),
+        ("nobody's name", "evil.example.org", "/", "404 ".to_owned()),
+        ("no name", "10.9.1.1", "/", "404 ".to_owned()),
+    ] {
+        let got = get(host, path)?;
+        ensure!(got == wanted, "{description}: {got}");
+    }
+    Ok(())
+}
