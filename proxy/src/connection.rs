@@ -519,16 +519,14 @@ async fn connect(
             }
             Ok(Err(e)) => {
                 tracing::debug!(backend = %backend.address, error = %e, "connecting to a backend failed");
-                if e.kind() == io::ErrorKind::ConnectionRefused {
-                    "backend_refused"
-                } else {
-                    "backend_unreachable"
-                }
+                http::ConnectError::from(&e)
             }
-            Err(_) => "backend_connect_timeout",
+            Err(_) => http::ConnectError::TimedOut,
         };
-        reason = Some(failed);
-        route.failed(&backend, failed);
+        reason = Some(failed.reason());
+        if !matches!(failed, http::ConnectError::Local) {
+            route.failed(&backend, failed.reason());
+        }
         tried.push(backend.address);
     }
 }

@@ -191,8 +191,12 @@ impl Task {
         };
         let limit = self.question.health.timeout.unwrap_or(TIMEOUT);
         let asking = self.ask(&loaded);
-        let result = timeout(limit, asking).await;
-        let result = result.unwrap_or(Err("timeout".into()));
+        let result = match timeout(limit, asking).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Some(why))) => Err(why),
+            Ok(Err(None)) => return,
+            Err(_) => Err("timeout".into()),
+        };
         if let Some(event) = self.stats.health.checked(self.watch, result) {
             self.log(event);
         }
@@ -211,19 +215,20 @@ impl Task {
         }
     }
 
-    async fn ask(&self, loaded: &Loaded) -> Result<(), Why> {
+    /// `Err(None)`: it could not be asked, which says nothing of it.
+    async fn ask(&self, loaded: &Loaded) -> Result<(), Option<Why>> {
         let (backend, protocol) = (self.stats.address, self.question.protocol);
         let check = self.question.health.check;
         if check == Check::Tcp && protocol != Protocol::H2 {
             let connected = crate::connection::connect_to(backend).await;
-            return connected.map(drop).map_err(|e| why(&(&e).into()).into());
+            return connected.map(drop).map_err(|e| why(&(&e).into()));
         }
         let sender = open(backend, protocol, loaded).await;
-        let sender = sender.map_err(|error| Why::from(why(&error)))?;
+        let sender = sender.map_err(|error| why(&error))?;
         match check {
             Check::Tcp => Ok(()),
-            Check::Http => self.http(sender).await,
-            Check::Grpc => self.grpc(sender).await,
+            Check::Http => self.http(sender).await.map_err(Some),
+            Check::Grpc => self.grpc(sender).await.map_err(Some),
         }
     }
 
@@ -292,14 +297,19 @@ impl Task {
     }
 }
 
-fn why(error: &ConnectError) -> &'static str {
-    match error {
+fn why(error: &ConnectError) -> Option<Why> {
+    let why = match error {
         ConnectError::Refused => "connect refused",
         ConnectError::Unreachable => "unreachable",
         ConnectError::TimedOut => "timeout",
         ConnectError::Tls => "TLS failed",
         ConnectError::Protocol => "does not speak the protocol",
-    }
+        ConnectError::Local => {
+            tracing::debug!(%error, "a backend cannot be checked");
+            return None;
+        }
+    };
+    Some(why.into())
 }
 
 fn broken(error: &hyper::Error) -> Why {

@@ -23,7 +23,7 @@ use super::{
     body::{RequestBody, ResponseBody},
     exchange::{Exchange, Fault, Side, gateway_failed},
     headers, tunnel,
-    upstream::{Key, Lease},
+    upstream::{ConnectError, Key, Lease},
 };
 use crate::{health::Unavailable, spec::Protocol, stats::BackendStats};
 
@@ -229,7 +229,8 @@ async fn deliver(
             exchange.attempt_failed(None);
         } else {
             left -= 1;
-            exchange.attempt_failed(Some(failed.refusal.fault.reason));
+            let fault = failed.refusal.fault;
+            exchange.attempt_failed((fault.side == Side::Backend).then_some(fault.reason));
             tried.push(stats.address);
         }
         last = Some(failed.refusal);
@@ -273,7 +274,7 @@ async fn attempt(
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let l7 = connection.l7();
     let key = Key {
-        site: connection.route.route.id,
+        site: connection.loaded.number,
         backend: backend.address,
     };
     let bad = |reason| Refusal::new(StatusCode::BAD_GATEWAY, Side::Backend, reason);
@@ -288,7 +289,12 @@ async fn attempt(
         Ok(taken) => taken,
         Err(error) => {
             return Err(Failed {
-                refusal: bad(error.reason()),
+                refusal: match error {
+                    ConnectError::Local => {
+                        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Side::Proxy, error.reason())
+                    }
+                    _ => bad(error.reason()),
+                },
                 unsent: Some(request),
                 retry: true,
                 stale: false,

@@ -6,7 +6,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::SystemTime,
 };
 
@@ -48,6 +51,8 @@ pub enum TlsError {
 /// What is in force.
 #[derive(Clone, Debug)]
 pub struct Loaded {
+    /// Of its own: connections to backends that were made under another are not used.
+    pub(super) number: u64,
     /// For clients.
     pub server: Arc<ServerConfig>,
     /// For backends that speak TLS, and the name to ask for.
@@ -167,7 +172,9 @@ impl Tls {
         if let Some(tickets) = &self.tickets {
             server.ticketer = Arc::clone(tickets);
         }
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         Ok(Loaded {
+            number: NUMBER.fetch_add(1, Relaxed),
             server: Arc::new(server),
             backend: self.backend(l7, name)?,
             not_after: identity.not_after,

@@ -39,7 +39,7 @@ const WINDOW: u32 = 1 << 20;
 /// Headers of a response, bytes.
 const MAX_HEADERS: usize = 64 * 1024;
 
-/// Which connections are alike: a replaced route makes new ones.
+/// Which connections are alike. A route that is replaced keeps its id, but not what it trusts: `site` is [`Loaded::number`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) site: u64,
@@ -86,6 +86,9 @@ pub(crate) enum ConnectError {
     Tls,
     #[error("it does not speak the protocol")]
     Protocol,
+    /// Not the backend's fault.
+    #[error("this machine has no descriptor, port or memory left for it")]
+    Local,
 }
 
 impl ConnectError {
@@ -96,14 +99,18 @@ impl ConnectError {
             Self::TimedOut => "backend_connect_timeout",
             Self::Tls => "backend_tls",
             Self::Protocol => "backend_protocol",
+            Self::Local => "local_resources",
         }
     }
 }
 
 impl From<&io::Error> for ConnectError {
     fn from(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused,
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => Self::Refused,
+            Some(
+                libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL,
+            ) => Self::Local,
             _ => Self::Unreachable,
         }
     }
@@ -315,4 +322,23 @@ where
         .map_err(|_| ConnectError::Protocol)?;
     tokio::spawn(connection);
     Ok(Sender::Http2(sender))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_not_the_backends_fault() {
+        for (errno, reason) in [
+            (libc::ECONNREFUSED, "backend_refused"),
+            (libc::EHOSTUNREACH, "backend_unreachable"),
+            (libc::ETIMEDOUT, "backend_unreachable"),
+            (libc::EMFILE, "local_resources"),
+            (libc::EADDRNOTAVAIL, "local_resources"),
+        ] {
+            let error = ConnectError::from(&io::Error::from_raw_os_error(errno));
+            assert_eq!(error.reason(), reason, "errno {errno}");
+        }
+    }
 }

@@ -122,7 +122,10 @@ async fn answer(
     mood: Arc<Mood>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let status = match request.uri().path() {
+    let (parts, body) = request.into_parts();
+    // Read to its end: what answers earlier has HTTP/2 reset the rest, which curl 7.88 takes for a failure now and then.
+    let _ = body.collect().await;
+    let status = match parts.uri.path() {
         "/health" => match mood.health.load(SeqCst) {
             0 => std::future::pending().await,
             status => status,

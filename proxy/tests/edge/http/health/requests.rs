@@ -218,3 +218,25 @@ fn what_a_backend_may_have_done_is_repeated_only_if_safe() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_replaced_route_uses_no_connection_of_the_one_before() -> Result<()> {
+    let site = Site::new(Speaks::H2, "")?;
+    let backend = Backend::start(&site, Speaks::H2)?;
+    std::fs::write(site.path("other.pem"), Ca::new()?.pem())?;
+    let route = |ca: &str| {
+        site.route(&format!(
+            "--backend {} --protocol h2 --backend-name backend.example.org --backend-ca {}",
+            backend.address,
+            site.path(ca)
+        ))
+    };
+    // Each of ours may meet another worker with a pool of its own.
+    for (ca, wanted) in [("ca.pem", "200"), ("other.pem", "502"), ("ca.pem", "200")] {
+        route(ca)?;
+        for _ in 0..8 {
+            ensure!(site.gets(1)? == [wanted], "{ca}");
+        }
+    }
+    Ok(())
+}
