@@ -1,11 +1,12 @@
 //! L7 routes: real clients through TLS that ends at the proxy.
 
+mod hardening;
 mod server;
 
 use anyhow::{Result, ensure};
 use mc_testkit::ca::Ca;
 
-pub(crate) use server::Speaks;
+pub(crate) use server::{Seen, Speaks};
 
 use crate::world::{NODE, World};
 
@@ -18,13 +19,26 @@ struct Site {
 }
 
 impl Site {
-    fn new(speaks: Speaks, options: &str) -> Result<Self> {
+    /// Without the route.
+    fn bare() -> Result<Self> {
         let world = World::started("")?;
         let ca = Ca::new()?;
         std::fs::write(world.dir.path().join("ca.pem"), ca.pem())?;
         ca.issue(&[NAME])?.write(world.dir.path(), "web")?;
-        let backend = world.http("one", speaks, &ca)?;
-        let site = Self { world, ca };
+        Ok(Self { world, ca })
+    }
+
+    /// With a backend that notes what it sees.
+    fn recorded(options: &str) -> Result<(Self, Seen)> {
+        let site = Self::bare()?;
+        let (backend, seen) = site.world.recorder()?;
+        site.route(&format!("--backend {backend} {options}"))?;
+        Ok((site, seen))
+    }
+
+    fn new(speaks: Speaks, options: &str) -> Result<Self> {
+        let site = Self::bare()?;
+        let backend = site.world.http("one", speaks, &site.ca)?;
         let tls = match speaks {
             Speaks::Http1 => String::new(),
             Speaks::H2c => "--protocol h2c".to_owned(),
