@@ -212,6 +212,8 @@ async fn serve_http1(
             // The guard has its own timeouts.
             .header_read_timeout(None)
             .max_buf_size(MAX_HEADERS)
+            // The buffer may grow beyond what it is told.
+            .max_header_size(MAX_HEADERS)
             .max_headers(MAX_FIELDS)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()

@@ -77,9 +77,9 @@ static CLASSES: [u8; 256] = {
     let mut i = 0;
     while i < 256 {
         let byte = i as u8;
-        table[i] = is_tchar(byte) as u8 * NAME
-            | is_text(byte) as u8 * TEXT
-            | is_target(byte) as u8 * TARGET;
+        table[i] = (is_tchar(byte) as u8 * NAME)
+            | (is_text(byte) as u8 * TEXT)
+            | (is_target(byte) as u8 * TARGET);
         i += 1;
     }
     table
