@@ -13,7 +13,7 @@ use std::{
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{exchange::Exchange, guard::Busy, upstream::Lease};
+use super::{exchange::Exchange, flow::Flowing, guard::Busy, upstream::Lease};
 
 /// Why a body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -158,7 +158,8 @@ impl Body for RequestBody {
 pub(super) struct ResponseBody {
     source: Source,
     exchange: Arc<Exchange>,
-    busy: Option<Busy>,
+    flow: Option<Flowing>,
+    _busy: Option<Busy>,
 }
 
 enum Source {
@@ -176,7 +177,8 @@ impl ResponseBody {
         let mut body = Self {
             source: Source::Text((!text.is_empty()).then(|| Bytes::from_static(text.as_bytes()))),
             exchange,
-            busy: None,
+            flow: None,
+            _busy: None,
         };
         body.settle();
         body
@@ -195,15 +197,17 @@ impl ResponseBody {
                 lease: Some(lease),
             },
             exchange,
-            busy: None,
+            flow: None,
+            _busy: None,
         };
         body.settle();
         body
     }
 
-    /// Its connection is busy as long as it is there.
-    pub(super) fn keep(&mut self, busy: Busy) {
-        self.busy = Some(busy);
+    /// Tells its connection that it is there, and when it moves.
+    pub(super) fn follow(&mut self, flow: Flowing, busy: Option<Busy>) {
+        self.flow = Some(flow);
+        self._busy = busy;
     }
 
     /// At the end: the connection is free for the next.
@@ -254,6 +258,9 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 let len = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.exchange.sent(len);
+                if let Some(flow) = &self.flow {
+                    flow.moved();
+                }
                 self.settle();
             }
             Poll::Ready(Some(Err(error))) => self.exchange.response_failed(*error),

@@ -7,6 +7,7 @@
 mod body;
 mod certificate;
 mod exchange;
+mod flow;
 mod guard;
 mod headers;
 mod proxy;
@@ -153,11 +154,19 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         abort: abort.clone(),
     });
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let flow = Arc::new(flow::Flow::default());
+    let bodies = Arc::clone(&flow);
     let serving = async {
         if http2 {
-            serve_http2(stream, connection, drain).await
+            serve_http2(stream, connection, bodies, drain).await
         } else {
-            serve_http1(stream, connection, drain).await
+            serve_http1(stream, connection, bodies, drain).await
+        }
+    };
+    let serving = async {
+        tokio::select! {
+            served = serving => served,
+            () = flow.stalled(limits.idle) => Err("response_stalled"),
         }
     };
     abort
@@ -177,6 +186,7 @@ async fn enough(drain: CancellationToken, max_age: Option<Duration>) {
 async fn serve_http1(
     stream: TlsStream<Replayed>,
     connection: Arc<Connection>,
+    bodies: Arc<flow::Flow>,
     drain: CancellationToken,
 ) -> Result<(), &'static str> {
     let max_age = connection.limits.max_age;
@@ -184,6 +194,7 @@ async fn serve_http1(
     let stream = guard::Guarded::new(stream, Arc::clone(&gate));
     let service = service_fn(move |request| {
         let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
+        let bodies = Arc::clone(&bodies);
         Box::pin(async move {
             let busy = gate.busy();
             let upgrade = request.extensions().get::<OnUpgrade>().is_some();
@@ -191,7 +202,7 @@ async fn serve_http1(
             if upgrade {
                 gate.decide(response.status() == StatusCode::SWITCHING_PROTOCOLS);
             }
-            response.body_mut().keep(busy);
+            response.body_mut().follow(bodies.begin(), Some(busy));
             Ok::<_, Infallible>(response)
         })
     });
@@ -200,6 +211,8 @@ async fn serve_http1(
             // The guard has its own timeouts.
             .header_read_timeout(None)
             .max_buf_size(MAX_HEADERS)
+            // The buffer may grow beyond what it is told.
+            .max_header_size(MAX_HEADERS)
             .max_headers(MAX_FIELDS)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
@@ -215,6 +228,7 @@ async fn serve_http1(
 async fn serve_http2(
     stream: TlsStream<Replayed>,
     connection: Arc<Connection>,
+    bodies: Arc<flow::Flow>,
     drain: CancellationToken,
 ) -> Result<(), &'static str> {
     let max_age = connection.limits.max_age;
@@ -223,11 +237,13 @@ async fn serve_http2(
     let account = Arc::clone(&resets);
     let service = service_fn(move |request| {
         let (account, connection) = (Arc::clone(&account), Arc::clone(&connection));
+        let bodies = Arc::clone(&bodies);
         Box::pin(async move {
             let pending = account.pending().await;
-            let answered = proxy::answer(connection, request).await;
+            let Ok(mut response) = proxy::answer(connection, request).await;
             pending.answered();
-            answered
+            response.body_mut().follow(bodies.begin(), None);
+            Ok::<_, Infallible>(response)
         })
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());

@@ -128,6 +128,8 @@ fn check(
     let client = |status, reason| -> Refusal { Refusal::new(status, Side::Client, reason) };
     let authority = authority
         .filter(|a| !a.as_str().contains('@'))
+        // `http` takes anything for a port.
+        .filter(|a| a.as_str().len() == a.host().len() || a.port_u16().is_some())
         .ok_or_else(|| client(StatusCode::BAD_REQUEST, "bad_host"))?;
     // A certificate may be good for more names than the route: the connection is not (RFC 9110 §7.4).
     if !connection.serves(authority.host()) {

@@ -1,6 +1,7 @@
 //! L7 routes: real clients through TLS that ends at the proxy.
 
 mod certificates;
+mod hardening;
 mod health;
 mod requests;
 mod server;
@@ -8,7 +9,7 @@ mod server;
 use anyhow::{Result, ensure};
 use mc_testkit::ca::Ca;
 
-pub(crate) use server::Speaks;
+pub(crate) use server::{Seen, Speaks};
 
 use crate::world::{NODE, World};
 
@@ -22,15 +23,31 @@ struct Site {
 }
 
 impl Site {
-    fn new(speaks: Speaks, options: &str) -> Result<Self> {
+    /// Without the route.
+    fn bare() -> Result<Self> {
         let world = World::started("")?;
         let ca = Ca::new()?;
         std::fs::write(world.dir.path().join("ca.pem"), ca.pem())?;
         ca.issue(&[NAME])?.write(world.dir.path(), "web")?;
-        let backend = world.http("one", speaks, &ca)?;
-        let backend = format!("--backend {backend}");
-        let mut site = Self { world, ca, backend };
-        site.backend += &format!(" {}", site.protocol(speaks));
+        Ok(Self {
+            world,
+            ca,
+            backend: String::new(),
+        })
+    }
+
+    /// With a backend that notes what it sees.
+    fn recorded(options: &str) -> Result<(Self, Seen)> {
+        let site = Self::bare()?;
+        let (backend, seen) = site.world.recorder()?;
+        site.route(&format!("--backend {backend} {options}"))?;
+        Ok((site, seen))
+    }
+
+    fn new(speaks: Speaks, options: &str) -> Result<Self> {
+        let mut site = Self::bare()?;
+        let backend = site.world.http("one", speaks, &site.ca)?;
+        site.backend = format!("--backend {backend} {}", site.protocol(speaks));
         site.add_backend(options)?;
         Ok(site)
     }

@@ -1,6 +1,11 @@
 //! HTTP backends in the backend's namespace, on hyper; and what they do with a request, by its path.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::Result;
 use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
@@ -58,6 +63,31 @@ impl World {
                 }
             }
         })
+    }
+}
+
+/// The requests that a backend saw: method and path.
+pub(crate) type Seen = Arc<Mutex<Vec<String>>>;
+
+impl World {
+    /// An HTTP/1.1 backend that notes the requests which it sees.
+    pub(crate) fn recorder(&self) -> Result<(SocketAddr, Seen)> {
+        let seen = Seen::default();
+        let notes = Arc::clone(&seen);
+        let address = self.serve(move |stream| {
+            let notes = Arc::clone(&notes);
+            async move {
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let note = format!("{} {}", request.method(), request.uri());
+                    notes.lock().expect("no test panics with it").push(note);
+                    answer("recorder", request)
+                });
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        })?;
+        Ok((address, seen))
     }
 }
 

@@ -1,0 +1,247 @@
+//! Attacks of HTTP/2: floods, bombs, and streams that nobody wants.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::time::timeout;
+
+use super::{
+    super::Site,
+    PATIENCE,
+    frames::{
+        CONTINUATION, Connection, END_HEADERS, END_STREAM, HEADERS, INDEXED, NOT_INDEXED, Outcome,
+        PING, RST_STREAM, SETTINGS, WINDOW, block, frame, get,
+    },
+    taken,
+};
+
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+const ENHANCE_YOUR_CALM: u32 = 11;
+/// What an attack may cost, MiB.
+const MEMORY: u64 = 64;
+
+/// A request that ends with its headers.
+pub(super) fn request(stream: u32, block: &[u8]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
+}
+
+impl Site {
+    /// Works with a connection of HTTP/2.
+    pub(super) fn http2<T, F>(
+        &self,
+        setting: Option<(u16, u32)>,
+        work: impl FnOnce(Connection) -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let config = self.config(&[b"h2"])?;
+        self.client(async move { work(Connection::open(config, setting).await?).await })
+    }
+
+    /// It serves others as if nothing were.
+    fn serves(&self) -> Result<()> {
+        let got = self.curl("--http2", "/")?;
+        ensure!(got.starts_with("hello"), "{got}");
+        Ok(())
+    }
+
+    fn grown(&self, before: u64, description: &str) -> Result<()> {
+        let now = self.memory()?;
+        ensure!(
+            now < before + MEMORY,
+            "{description}: {before} MiB, then {now}"
+        );
+        Ok(())
+    }
+}
+
+#[test]
+fn rapid_reset_ends_the_connection() -> Result<()> {
+    let (site, seen) = Site::recorded("")?;
+    let before = site.memory()?;
+    let burst: Vec<u8> = (0..5000)
+        .map(|i| 2 * i + 1)
+        .flat_map(|id| {
+            [
+                request(id, &get("/slow/600000")),
+                frame(RST_STREAM, 0, id, &CANCEL),
+            ]
+            .concat()
+        })
+        .collect();
+    let outcome = site.http2(None, |mut http2| async move {
+        let _ = http2.send(&burst).await;
+        Ok(http2.outcome().await)
+    })?;
+    ensure!(outcome == Outcome::GoAway(ENHANCE_YOUR_CALM), "{outcome:?}");
+    let burst = taken(&seen).len();
+    ensure!(burst < 500, "the backend saw {burst}");
+    // Each request is on its way to a backend before it is taken back.
+    let rounds = site.http2(None, |mut http2| async move {
+        for round in 0..2000 {
+            let id = 2 * round + 1;
+            let _ = http2.send(&request(id, &get("/slow/600000"))).await;
+            let ended = http2.ping().await;
+            let _ = http2.send(&frame(RST_STREAM, 0, id, &CANCEL)).await;
+            if let Some(outcome) = ended {
+                ensure!(matches!(outcome, Outcome::GoAway(_)), "{outcome:?}");
+                return Ok(round);
+            }
+        }
+        bail!("nothing stops it")
+    })?;
+    let paced = taken(&seen).len();
+    ensure!(
+        paced < 500 && rounds < 500,
+        "{rounds} rounds, the backend saw {paced}"
+    );
+    site.grown(before, "rapid reset")?;
+    site.serves()
+}
+
+#[test]
+fn after_goaway_no_request_reaches_a_backend() -> Result<()> {
+    let (site, seen) = Site::recorded("")?;
+    site.http2(None, |mut http2| async move {
+        for round in 0..400 {
+            let id = 2 * round + 1;
+            let _ = http2.send(&request(id, &get("/slow/600000"))).await;
+            // Deaf to GOAWAY: its PING is never answered.
+            let _ = http2.ping().await;
+            if http2
+                .send(&frame(RST_STREAM, 0, id, &CANCEL))
+                .await
+                .is_err()
+            {
+                break;
+            }
+        }
+        Ok(())
+    })?;
+    let got = taken(&seen).len();
+    ensure!(got < 300, "the backend saw {got}");
+    site.serves()
+}
+
+#[test]
+fn floods_and_bombs_cost_little() -> Result<()> {
+    let (site, seen) = Site::recorded("")?;
+    let before = site.memory()?;
+    let filler = block(&[("x", &"y".repeat(1000))], NOT_INDEXED);
+    let continuations = [
+        frame(HEADERS, END_STREAM, 1, &get("/")),
+        frame(CONTINUATION, 0, 1, &filler).repeat(10_000),
+    ];
+    let empty = [
+        frame(HEADERS, END_STREAM, 1, &get("/")),
+        frame(CONTINUATION, 0, 1, b"").repeat(100_000),
+    ];
+    // One entry of the table, named 15,000 times: 60 MB.
+    let entry = block(&[("x", &"y".repeat(4000))], INDEXED);
+    let bomb = [get("/"), entry, vec![0xbe; 12_000]].concat();
+    let list = [
+        get("/"),
+        block(&[("x", &"y".repeat(1000))], NOT_INDEXED).repeat(100),
+    ]
+    .concat();
+    let split = |block: &[u8]| {
+        let (first, rest) = block.split_at(block.len().min(16_000));
+        let rest: Vec<u8> = (rest.chunks(16_000))
+            .flat_map(|piece| frame(CONTINUATION, 0, 1, piece))
+            .collect();
+        [
+            frame(HEADERS, END_STREAM, 1, first),
+            rest,
+            frame(CONTINUATION, END_HEADERS, 1, b""),
+        ]
+        .concat()
+    };
+    for (description, bytes) in [
+        ("CONTINUATION flood", continuations.concat()),
+        ("empty CONTINUATIONs", empty.concat()),
+        ("HPACK bomb", split(&bomb)),
+        ("a large header list", split(&list)),
+    ] {
+        let outcome = site.http2(None, |mut http2| async move {
+            let _ = http2.send(&bytes).await;
+            Ok(http2.outcome().await)
+        })?;
+        ensure!(
+            matches!(
+                outcome,
+                Outcome::GoAway(_) | Outcome::Status(431) | Outcome::Reset(_)
+            ),
+            "{description}: {outcome:?}"
+        );
+        ensure!(taken(&seen).is_empty(), "{description} reached the backend");
+        site.grown(before, description)?;
+    }
+    site.serves()
+}
+
+#[test]
+fn control_frames_wait_for_a_client_that_does_not_read() -> Result<()> {
+    let (site, _) = Site::recorded("")?;
+    let before = site.memory()?;
+    for (description, flood) in [
+        ("PING", frame(PING, 0, 0, b"12345678")),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[])),
+        (
+            "requests that are refused",
+            request(1, &block(&[("X", "y")], NOT_INDEXED)),
+        ),
+    ] {
+        let bytes = flood.repeat(1000);
+        site.http2(None, move |mut http2| async move {
+            // 50 MB, or until nothing is taken any more.
+            for _ in 0..3000 {
+                let sent = timeout(PATIENCE / 10, http2.send(&bytes)).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        site.grown(before, description)?;
+        site.serves().context(description)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn closed_windows_hold_little_and_not_for_ever() -> Result<()> {
+    const CONNECTIONS: usize = 4;
+    const STREAMS: u32 = 128;
+    let (site, _) = Site::recorded("--idle-timeout 2s")?;
+    let before = site.memory()?;
+    let config = site.config(&[b"h2"])?;
+    let open = site.client(async move {
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut http2 = Connection::open(config.clone(), Some((WINDOW, 0))).await?;
+            for stream in 0..STREAMS {
+                http2
+                    .send(&request(2 * stream + 1, &get("/bytes/3000000")))
+                    .await?;
+            }
+            for _ in 0..STREAMS {
+                let outcome = http2.outcome().await;
+                ensure!(outcome == Outcome::Status(200), "{outcome:?}");
+            }
+            open.push(http2);
+        }
+        Ok(open)
+    })?;
+    // 1.5 GB are asked for. What is held of each: hyper's buffer of its backend's connection.
+    let held = site.memory()?.saturating_sub(before);
+    ensure!(held < 128, "{held} MiB");
+    site.serves()?;
+    // Nothing is taken for longer than the route allows: the backends are free again.
+    site.client(async move {
+        for mut http2 in open {
+            while http2.next().await.is_some() {}
+        }
+        Ok(())
+    })?;
+    site.serves()
+}
