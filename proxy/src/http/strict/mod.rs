@@ -291,16 +291,17 @@ impl Validator {
                 Version
             }
             (Target, _) => return Err(Violation::Target),
-            (Version, b'\r') if self.token.whole() == Some(b"HTTP/1.0") => RequestLf,
-            (Version, b'\r') if self.token.whole() == Some(b"HTTP/1.1") => {
-                self.head.minor = 1;
-                RequestLf
-            }
             // The name is case-sensitive (RFC 9112 §2.3).
-            (Version, b'H' | b'T' | b'P' | b'/' | b'.' | b'0' | b'1') => {
+            (Version, _) if b"HTTP/1.".get(self.token.len) == Some(&byte) => {
                 self.token.push(byte);
                 Version
             }
+            (Version, b'0' | b'1') if self.token.len == 7 => {
+                self.head.minor = byte - b'0';
+                self.token.push(byte);
+                Version
+            }
+            (Version, b'\r') if self.token.len == 8 => RequestLf,
             (Version, _) => return Err(Violation::Version),
             (RequestLf, b'\n') => FieldStart,
             (RequestLf, _) => return Err(Violation::LineEnd),

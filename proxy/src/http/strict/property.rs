@@ -64,6 +64,7 @@ fn near() -> impl Strategy<Value = Vec<u8>> {
     let piece = select(vec![
         "GET / HTTP/1.1\r\n",
         "POST /x HTTP/1.0\r\n",
+        "GET / HTTP/11",
         "Host: a\r\n",
         "Content-Length: 3\r\n",
         "Content-Length:",
