@@ -5,6 +5,7 @@
 #[path = "config/raw.rs"]
 mod raw;
 #[cfg(test)]
+#[path = "config/tests.rs"]
 mod tests;
 
 use std::{
