@@ -10,7 +10,10 @@ use mc_testkit::{
     ca::{Ca, KeyExchange},
     wait_for,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::{NAME, Site, Speaks, backend::Backend};
 use crate::{clients::client_hello, world::World};
@@ -160,12 +163,11 @@ fn closing(world: &World, breaks_body: bool) -> Result<(std::net::SocketAddr, Ar
     let address = world.serve(move |mut stream| {
         let counter = Arc::clone(&counter);
         async move {
-            let mut buffer = [0; 4096];
             for request in 0.. {
-                match stream.read(&mut buffer).await {
-                    Ok(1..) => counter.fetch_add(1, SeqCst),
-                    _ => return,
-                };
+                if whole_request(&mut stream).await.is_err() {
+                    return;
+                }
+                counter.fetch_add(1, SeqCst);
                 let answer: &[u8] = match (request, breaks_body) {
                     (0, false) => b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n",
                     (0, true) => b"HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\nok\n",
@@ -178,6 +180,19 @@ fn closing(world: &World, breaks_body: bool) -> Result<(std::net::SocketAddr, Ar
         }
     })?;
     Ok((address, seen))
+}
+
+/// Reads a request with its body, which may come in packets of their own.
+async fn whole_request(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let length = head.lines().find_map(|l| l.strip_prefix("content-length:"));
+    let length = length.map_or(0, |n| n.trim().parse().expect("a length"));
+    stream.read_exact(&mut vec![0; length]).await?;
+    Ok(())
 }
 
 #[test]
