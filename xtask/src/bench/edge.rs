@@ -27,7 +27,7 @@ use crate::setup::{self, Need};
 /// Descriptors of this process and its children: 10,000 idle connections are 20,000 here and 20,000 in a relay.
 const DESCRIPTORS: u64 = 32_768;
 /// Descriptors left for anything but relayed connections, where [`DESCRIPTORS`] cannot be had.
-const SPARE_DESCRIPTORS: u64 = 200;
+const SPARE_DESCRIPTORS: u64 = 400;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
