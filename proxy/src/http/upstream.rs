@@ -34,7 +34,7 @@ const MAX_IDLE: usize = 256;
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a backend that has answered may take to read the rest of the request.
 const LINGER: Duration = Duration::from_secs(5);
-/// HTTP/2 connections of a worker to a backend: what one cannot carry at once waits in it.
+/// Receive window of an HTTP/2 stream from a backend, bytes.
 const WINDOW: u32 = 1 << 20;
 /// Headers of a response, bytes.
 const MAX_HEADERS: usize = 64 * 1024;
