@@ -10,15 +10,18 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::{self, Context, ListenerContext},
     spec::Listener,
-    stats::Gauge,
+    stats::{Active, Gauge},
     upgrade::Inherited,
-    workers::Workers,
+    workers::{Worker, Workers},
 };
 
 /// Connections that wait in the kernel for accept; the kernel caps it at net.core.somaxconn.
@@ -236,26 +239,29 @@ impl Listeners {
         let cancel = self.stop.child_token();
         let (closing, closed) = mpsc::channel::<()>();
         // All before the first task: one that fails must leave none behind that listens.
-        let sockets = self.workers.runtimes().map(|runtime| {
-            let _guard = runtime.enter();
+        let workers = self.workers.all();
+        let sockets = workers.iter().map(|worker| {
+            let _guard = worker.runtime.enter();
             TcpListener::from_std(socket.try_clone()?)
         });
         let sockets: Vec<_> = sockets.collect::<io::Result<_>>()?;
-        for (runtime, shared) in self.workers.runtimes().zip(sockets) {
-            let accept = accept(
-                shared,
-                Arc::clone(&self.context),
-                Arc::clone(&context),
-                Arc::clone(&self.permits),
-                self.connections.clone(),
-                cancel.clone(),
-            );
+        for (here, shared) in sockets.into_iter().enumerate() {
+            let acceptor = Acceptor {
+                context: Arc::clone(&self.context),
+                listener: Arc::clone(&context),
+                permits: Arc::clone(&self.permits),
+                connections: self.connections.clone(),
+                workers: Arc::clone(workers),
+                here,
+            };
+            let cancel = cancel.clone();
+            let accept = async move { acceptor.run(shared, cancel).await };
             let closing = closing.clone();
             let accepting = async move {
                 accept.await;
                 drop(closing);
             };
-            self.accepting.spawn_on(accepting, runtime);
+            self.accepting.spawn_on(accepting, &workers[here].runtime);
         }
         Ok(Entry {
             listener,
@@ -302,55 +308,90 @@ fn listener_context(listener: &Listener) -> Arc<ListenerContext> {
     })
 }
 
-async fn accept(
-    socket: TcpListener,
+/// What accepts on a listener on one worker.
+struct Acceptor {
     context: Arc<Context>,
     listener: Arc<ListenerContext>,
     permits: Arc<Semaphore>,
     connections: TaskTracker,
-    cancel: CancellationToken,
-) {
-    loop {
-        let accepted = tokio::select! {
-            // First, or one more connection may be accepted.
-            biased;
-            () = cancel.cancelled() => return,
-            accepted = socket.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                // Not before: a listener that waits for a connection would hold, on every worker, the place of one.
-                let permit = match Arc::clone(&permits).try_acquire_owned() {
-                    Ok(permit) => Some(permit),
-                    Err(_) => tokio::select! {
-                        permit = Arc::clone(&permits).acquire_owned() => permit.ok(),
-                        () = cancel.cancelled() => None,
-                    },
-                };
-                // Accepted is accepted: it waits on after the listener is closed.
-                let waits = permit.is_none().then(|| Arc::clone(&permits));
-                let serving =
-                    connection::serve(Arc::clone(&context), Arc::clone(&listener), stream, peer);
-                connections.spawn(async move {
-                    let _permit = match waits {
-                        Some(permits) => permits.acquire_owned().await.ok(),
-                        None => permit,
+    workers: Arc<[Worker]>,
+    /// Of `workers`, the one that this runs on.
+    here: usize,
+}
+
+impl Acceptor {
+    async fn run(&self, socket: TcpListener, cancel: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                // First, or one more connection may be accepted.
+                biased;
+                () = cancel.cancelled() => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    // Not before: a listener that waits for a connection would hold, on every worker, the place of one.
+                    let permit = match Arc::clone(&self.permits).try_acquire_owned() {
+                        Ok(permit) => Some(permit),
+                        Err(_) => tokio::select! {
+                            permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
+                            () = cancel.cancelled() => None,
+                        },
                     };
-                    serving.await;
-                });
-            }
-            // Errors of the one connection that was in the queue; the next may be fine.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-                ) => {}
-            Err(error) => {
-                context.denied.count("accept_failed");
-                tracing::warn!(%error, port = listener.port, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                    self.serve(stream, peer, permit);
+                }
+                // Errors of the one connection that was in the queue; the next may be fine.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                    ) => {}
+                Err(error) => {
+                    self.context.denied.count("accept_failed");
+                    tracing::warn!(%error, port = self.listener.port, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
+    }
+
+    /// Begins to serve a connection, here or on a worker that has far fewer.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: Option<OwnedSemaphorePermit>) {
+        let here = &self.workers[self.here];
+        let relief = here.relief(&self.workers);
+        let worker = relief.unwrap_or(here);
+        let stream = match relief {
+            None => Ok(stream),
+            Some(other) => {
+                let _guard = other.runtime.enter();
+                stream.into_std().and_then(TcpStream::from_std)
+            }
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.context.denied.count("accept_failed");
+                tracing::warn!(%error, port = self.listener.port, "cannot move a connection");
+                return;
+            }
+        };
+        // Accepted is accepted: it waits on after the listener is closed.
+        let waits = permit.is_none().then(|| Arc::clone(&self.permits));
+        let load = Active::new(worker.connections.clone());
+        let (context, listener) = (Arc::clone(&self.context), Arc::clone(&self.listener));
+        let serving = connection::serve(context, listener, stream, peer);
+        let served = async move {
+            let _load = load;
+            let _permit = match waits {
+                Some(permits) => permits.acquire_owned().await.ok(),
+                None => permit,
+            };
+            serving.await;
+        };
+        match relief {
+            None => self.connections.spawn(served),
+            Some(other) => self.connections.spawn_on(served, &other.runtime),
+        };
     }
 }
 

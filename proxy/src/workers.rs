@@ -1,18 +1,26 @@
 //! Threads that serve connections: one per core, each with a single-threaded runtime of its own.
 //!
-//! A connection stays on the thread that accepted it, so that its two sockets, its task and its timers never cross
+//! A connection stays on one thread, so that its two sockets, its task and its timers never cross
 //! cores and no wake-up costs a futex. All threads accept from one listening socket: whoever is free takes the next
-//! connection. Rejected: tokio's work-stealing runtime (fewer connections and requests per second on this path, see
+//! connection, and hands it on at once if it serves far more than another does ([`Worker::relief`]): two busy connections
+//! on one core would leave the other idle for as long as they last. Rejected: tokio's work-stealing runtime (fewer connections and requests per second on this path, see
 //! `bench edge`); a socket per thread with SO_REUSEPORT (a connection waits for a busy thread while another idles, and
 //! a second daemon could share the port unnoticed).
 
-use std::{io, thread, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     runtime::{Builder, Handle},
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::stats::Gauge;
 
 /// More than this share one listening socket badly: every one of them is woken for a connection.
 const MAX_WORKERS: usize = 32;
@@ -22,8 +30,8 @@ const MAX_WORKERS: usize = 32;
 pub const DESCRIPTORS: u64 = 16;
 
 /// How often an idle worker wakes, and closes idle connections to backends. A runtime's timer that is due before any other
-/// costs a write to its wake-up descriptor and
-/// a turn of its loop; with one that is always sooner than the timeouts of a new connection, none of these is.
+/// costs a write to its wake-up descriptor and a turn of its loop; with one that is always sooner than the timeouts of a new
+/// connection, none of these is.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How many there are: one per core that the process may use.
@@ -33,10 +41,35 @@ pub fn count() -> usize {
     cores.min(MAX_WORKERS)
 }
 
+/// A thread as those who give it work see it.
+#[derive(Debug)]
+pub struct Worker {
+    /// Where to spawn.
+    pub runtime: Handle,
+    /// Connections that it serves now.
+    pub connections: Gauge,
+}
+
+impl Worker {
+    fn load(&self) -> u64 {
+        self.connections.0.load(Relaxed)
+    }
+
+    /// The worker of `all` that should serve a connection which `self` accepted, unless that is `self`: the one with the
+    /// fewest, if `self` has more than half as many again.
+    #[must_use]
+    pub fn relief<'a>(&self, all: &'a [Self]) -> Option<&'a Self> {
+        let idlest = all.iter().min_by_key(|w| w.load())?;
+        let fewest = idlest.load();
+        (self.load() > fewest + fewest / 2).then_some(idlest)
+    }
+}
+
 /// The threads; they end when this is dropped, and what still runs on them is dropped with them.
 #[derive(Debug)]
 pub struct Workers {
-    threads: Vec<(Handle, thread::JoinHandle<()>)>,
+    all: Arc<[Worker]>,
+    threads: Vec<thread::JoinHandle<()>>,
     stop: CancellationToken,
 }
 
@@ -47,26 +80,33 @@ impl Workers {
     /// If the system refuses a thread or an epoll descriptor.
     pub fn start() -> io::Result<Self> {
         let mut workers = Self {
+            all: Arc::new([]),
             threads: Vec::new(),
             stop: CancellationToken::new(),
         };
+        let mut all = Vec::new();
         for number in 0..count() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let handle = runtime.handle().clone();
+            all.push(Worker {
+                runtime: runtime.handle().clone(),
+                connections: Gauge::default(),
+            });
             let stop = workers.stop.clone();
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || {
                     runtime.block_on(stop.run_until_cancelled(tick()));
                 })?;
-            workers.threads.push((handle, thread));
+            workers.threads.push(thread);
         }
+        workers.all = all.into();
         Ok(workers)
     }
 
-    /// Where to spawn: a runtime per thread.
-    pub fn runtimes(&self) -> impl Iterator<Item = &Handle> {
-        self.threads.iter().map(|(handle, _)| handle)
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &Arc<[Worker]> {
+        &self.all
     }
 }
 
@@ -82,7 +122,7 @@ async fn tick() {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.cancel();
-        for (_, thread) in self.threads.drain(..) {
+        for thread in self.threads.drain(..) {
             // Its panic was reported when it happened.
             let _ = thread.join();
         }

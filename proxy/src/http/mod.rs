@@ -42,7 +42,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use redirect::redirect;
 
@@ -88,6 +88,8 @@ pub(crate) struct Connection {
     identity: headers::Identity,
     limits: Limits,
     abort: CancellationToken,
+    /// What began as a request of this connection and is no longer HTTP.
+    tunnels: TaskTracker,
 }
 
 impl Connection {
@@ -152,7 +154,9 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         identity: headers::Identity::new(source),
         limits,
         abort: abort.clone(),
+        tunnels: TaskTracker::new(),
     });
+    let tunnels = connection.tunnels.clone();
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let flow = Arc::new(flow::Flow::default());
     let bodies = Arc::clone(&flow);
@@ -169,10 +173,11 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
             () = flow.stalled(limits.idle) => Err("response_stalled"),
         }
     };
-    abort
-        .run_until_cancelled(serving)
-        .await
-        .unwrap_or(Err("cancelled"))
+    let served = abort.run_until_cancelled(serving).await;
+    // They are the connection still: its places are theirs, and whoever drains waits for them.
+    tunnels.close();
+    tunnels.wait().await;
+    served.unwrap_or(Err("cancelled"))
 }
 
 /// Until drain, or the connection's age, says that it is enough.

@@ -179,7 +179,7 @@ async fn forward(
         tunnel.zip(upgrade),
         limits,
         exchange,
-        &connection.abort,
+        connection,
     )
     .map_err(|fault| Refusal {
         status: StatusCode::BAD_GATEWAY,

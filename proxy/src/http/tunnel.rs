@@ -25,10 +25,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits,
+    Connection, Limits,
     body::ResponseBody,
     exchange::{Exchange, Fault, Side},
     headers,
@@ -94,7 +93,7 @@ pub(super) fn respond(
     tunnel: Option<(Tunnel, OnUpgrade)>,
     limits: Limits,
     exchange: &Arc<Exchange>,
-    abort: &CancellationToken,
+    connection: &Connection,
 ) -> Result<Response<ResponseBody>, Fault> {
     let agreed = match (response.version(), response.status()) {
         (_, StatusCode::SWITCHING_PROTOCOLS) => true,
@@ -107,8 +106,8 @@ pub(super) fn respond(
         };
         let backend = hyper::upgrade::on(&mut response);
         let run = run(client, backend, limits, Arc::clone(exchange));
-        let abort = abort.clone();
-        tokio::spawn(async move { abort.run_until_cancelled_owned(run).await });
+        let abort = connection.abort.clone();
+        (connection.tunnels).spawn(async move { abort.run_until_cancelled_owned(run).await });
         return Ok(accept(&response, &tunnel, exchange));
     }
     let (mut parts, incoming) = response.into_parts();

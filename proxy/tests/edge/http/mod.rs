@@ -5,6 +5,7 @@ mod hardening;
 mod health;
 mod requests;
 mod server;
+mod tunnels;
 
 use anyhow::{Result, ensure};
 use mc_testkit::ca::Ca;

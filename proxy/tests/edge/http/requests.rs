@@ -1,4 +1,4 @@
-//! Requests of every shape: limits, refusals, tunnels, trailers, and what becomes of them when a backend fails.
+//! Requests of every shape: limits, refusals, trailers, and what becomes of them when a backend fails.
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{NAME, Site, Speaks};
 use crate::world::NODE;
 
-type Client = TlsStream<TcpStream>;
+pub(super) type Client = TlsStream<TcpStream>;
 
 impl Site {
     /// A TLS connection from the client's namespace with one ALPN protocol.
@@ -43,71 +43,8 @@ impl Site {
     }
 }
 
-fn get(path: &str) -> hyper::http::request::Builder {
+pub(super) fn get(path: &str) -> hyper::http::request::Builder {
     Request::get(path).header(header::HOST, NAME)
-}
-
-async fn echo_in_upper_case(response: Response<Incoming>) -> Result<()> {
-    let mut io = TokioIo::new(hyper::upgrade::on(response).await?);
-    for word in ["hello", "again"] {
-        io.write_all(word.as_bytes()).await?;
-        let mut got = [0; 5];
-        io.read_exact(&mut got).await?;
-        ensure!(got == *word.to_uppercase().as_bytes(), "{got:?}");
-    }
-    io.shutdown().await?;
-    let mut rest = Vec::new();
-    io.read_to_end(&mut rest).await?;
-    ensure!(rest.is_empty(), "{rest:?}");
-    Ok(())
-}
-
-#[test]
-fn websockets_pass_by_upgrade_and_by_extended_connect() -> Result<()> {
-    for backend in [Speaks::Http1, Speaks::H2c] {
-        let site = Site::new(backend, "")?;
-        let stream = site.connect("http/1.1")?;
-        site.run(async move {
-            let (mut sender, connection) =
-                conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
-            tokio::spawn(connection.with_upgrades());
-            let request = get("/upgrade")
-                .header(header::CONNECTION, "Upgrade")
-                .header(header::UPGRADE, "websocket")
-                .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
-                .header(header::SEC_WEBSOCKET_VERSION, "13")
-                .body(Empty::new())?;
-            let response = sender.send_request(request).await?;
-            ensure!(
-                response.status() == StatusCode::SWITCHING_PROTOCOLS
-                    && response.headers()[header::UPGRADE] == "websocket",
-                "upgrade to {backend:?}: {response:?}"
-            );
-            echo_in_upper_case(response).await
-        })
-        .with_context(|| format!("upgrade to {backend:?}"))?;
-
-        let stream = site.connect("h2")?;
-        site.run(async move {
-            let (mut sender, connection) = conn::http2::Builder::new(TokioExecutor::new())
-                .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
-                .await?;
-            tokio::spawn(connection);
-            let mut request =
-                Request::connect(format!("https://{NAME}/upgrade")).body(Empty::new())?;
-            let protocol = hyper::ext::Protocol::from_static("websocket");
-            request.extensions_mut().insert(protocol);
-            sender.ready().await?;
-            let response = sender.send_request(request).await?;
-            ensure!(
-                response.status() == StatusCode::OK,
-                "extended CONNECT to {backend:?}: {response:?}"
-            );
-            echo_in_upper_case(response).await
-        })
-        .with_context(|| format!("extended CONNECT to {backend:?}"))?;
-    }
-    Ok(())
 }
 
 #[test]

@@ -1,0 +1,134 @@
+//! Connections that stop being HTTP, and that they count as connections still.
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, client::conn, header, upgrade::Upgraded,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{
+    NAME, Site, Speaks,
+    requests::{Client, get},
+};
+
+type Tunnel = TokioIo<Upgraded>;
+
+/// By HTTP/1.1: RFC 6455.
+async fn upgraded(stream: Client) -> Result<Tunnel> {
+    let (mut sender, connection) =
+        conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    let request = get("/upgrade")
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .body(Empty::new())?;
+    let response = sender.send_request(request).await?;
+    ensure!(
+        response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && response.headers()[header::UPGRADE] == "websocket",
+        "{response:?}"
+    );
+    tunnel(response).await
+}
+
+/// By HTTP/2: RFC 8441.
+async fn connected(stream: Client) -> Result<Tunnel> {
+    let (mut sender, connection) = conn::http2::Builder::new(TokioExecutor::new())
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await?;
+    tokio::spawn(connection);
+    let mut request = Request::connect(format!("https://{NAME}/upgrade")).body(Empty::new())?;
+    let protocol = hyper::ext::Protocol::from_static("websocket");
+    request.extensions_mut().insert(protocol);
+    sender.ready().await?;
+    let response = sender.send_request(request).await?;
+    ensure!(response.status() == StatusCode::OK, "{response:?}");
+    tunnel(response).await
+}
+
+async fn tunnel(response: Response<Incoming>) -> Result<Tunnel> {
+    Ok(TokioIo::new(hyper::upgrade::on(response).await?))
+}
+
+async fn echoes_in_upper_case(io: &mut Tunnel) -> Result<()> {
+    for word in ["hello", "again"] {
+        io.write_all(word.as_bytes()).await?;
+        let mut got = [0; 5];
+        io.read_exact(&mut got).await?;
+        ensure!(got == *word.to_uppercase().as_bytes(), "{got:?}");
+    }
+    Ok(())
+}
+
+async fn ends(mut io: Tunnel) -> Result<()> {
+    io.shutdown().await?;
+    let mut rest = Vec::new();
+    io.read_to_end(&mut rest).await?;
+    ensure!(rest.is_empty(), "{rest:?}");
+    Ok(())
+}
+
+#[test]
+fn websockets_pass_by_upgrade_and_by_extended_connect() -> Result<()> {
+    for backend in [Speaks::Http1, Speaks::H2c] {
+        let site = Site::new(backend, "")?;
+        let (one, two) = (site.connect("http/1.1")?, site.connect("h2")?);
+        site.run(async move {
+            let mut io = upgraded(one).await.context("upgrade")?;
+            echoes_in_upper_case(&mut io).await?;
+            ends(io).await?;
+            let mut io = connected(two).await.context("extended CONNECT")?;
+            echoes_in_upper_case(&mut io).await?;
+            ends(io).await
+        })
+        .with_context(|| format!("to {backend:?}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tunnel_keeps_the_place_of_its_connection() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "--max-connections 1")?;
+    let active = || {
+        let route = format!("hostname=\"{NAME}\"");
+        site.world
+            .metric("mc_proxy_route_connections_active", &[&route])
+    };
+    let stream = site.connect("http/1.1")?;
+    let io = site.run(async move {
+        let mut io = upgraded(stream).await?;
+        echoes_in_upper_case(&mut io).await?;
+        Ok(io)
+    })?;
+    ensure!(active()? == 1.0, "the tunnel is a connection of the route");
+    ensure!(site.connect("http/1.1").is_err(), "it has the only place");
+    site.run(ends(io))?;
+    let route = format!("hostname=\"{NAME}\"");
+    (site.world).wait_metric("mc_proxy_route_connections_active", &[&route], 0.0)?;
+    site.connect("http/1.1")
+        .map(drop)
+        .context("its place is free")
+}
+
+#[test]
+fn sigterm_waits_for_a_tunnel() -> Result<()> {
+    let mut site = Site::new(Speaks::Http1, "")?;
+    let stream = site.connect("http/1.1")?;
+    let io = site.run(upgraded(stream))?;
+    site.world.daemon().signal(Signal::SIGTERM)?;
+    site.world.daemon().wait_for_output("draining")?;
+    site.run(async move {
+        let mut io = io;
+        echoes_in_upper_case(&mut io).await?;
+        ends(io).await
+    })?;
+    let status = site.world.daemon().wait_exit()?;
+    ensure!(status.success(), "{status}\n{}", site.world.log());
+    Ok(())
+}
