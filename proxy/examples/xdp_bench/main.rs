@@ -130,8 +130,9 @@ fn measure(
 fn one(tables: &Tables, filter: &SocketFilter, case: &Case, repeat: u32) -> Result<Figure> {
     let (ours, empty) = (tables.program("firewall")?, tables.program("empty")?);
     if case.rewrites {
-        let ours = single(ours, &case.packet, case.want)? - single(empty, &case.packet, PASS)?;
-        let empty = repeated(empty, &case.packet, PASS, repeat)?;
+        let packet = &case.packets[0];
+        let ours = single(ours, packet, case.want)? - single(empty, packet, PASS)?;
+        let empty = repeated(empty, packet, PASS, repeat)?;
         return Ok(Figure {
             name: case.name,
             ours: ours + empty,
@@ -140,15 +141,17 @@ fn one(tables: &Tables, filter: &SocketFilter, case: &Case, repeat: u32) -> Resu
         });
     }
     let each = (repeat / ROUNDS as u32).max(1);
-    let (peer_packet, peer_verdict) = match case.peer {
-        Peer::Same => (&case.packet, PASS),
+    let (peer_packets, peer_verdict) = match case.peer {
+        Peer::Same => (&case.packets, PASS),
         Peer::Drop => (&tables.blocked, DROP),
     };
     let mut samples: [Vec<f64>; 3] = Default::default();
-    for _ in 0..ROUNDS {
-        samples[0].push(repeated(ours, &case.packet, case.want, each)?);
+    for round in 0..ROUNDS {
+        let packet = &case.packets[round % case.packets.len()];
+        let peer_packet = &peer_packets[round % peer_packets.len()];
+        samples[0].push(repeated(ours, packet, case.want, each)?);
         samples[1].push(repeated(filter, peer_packet, peer_verdict, each)?);
-        samples[2].push(repeated(empty, &case.packet, PASS, each)?);
+        samples[2].push(repeated(empty, packet, PASS, each)?);
     }
     let [ours, filter, empty] = samples.map(median);
     Ok(Figure {

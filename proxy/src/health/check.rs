@@ -32,7 +32,7 @@ use super::{
 use crate::{
     connection::Context,
     hostname::Hostname,
-    http::{ConnectError, Loaded, Sender, open},
+    http::{ConnectError, Http1Error, Loaded, Sender, open},
     router::LiveRoute,
     spec::{Check, HealthCheck, Protocol, RouteId},
     stats::BackendStats,
@@ -253,23 +253,21 @@ impl Task {
     async fn http(&self, sender: Sender<Body>) -> Result<(), Why> {
         let uri = self.uri(self.question.health.path.as_deref().unwrap_or("/"))?;
         let mut request = Request::new(Body::empty());
-        let headers = request.headers_mut();
-        headers.insert(header::USER_AGENT, USER_AGENT);
-        let sent = match sender {
-            Sender::Http1(mut sender) => {
-                let host = HeaderValue::try_from(self.authority());
-                headers.insert(header::HOST, host.map_err(|_| "bad name")?);
-                let target = uri.path_and_query().map_or("/", |path| path.as_str());
-                *request.uri_mut() = target.parse().map_err(|_| "bad path")?;
-                sender.send_request(request).await
+        *request.uri_mut() = uri;
+        (request.headers_mut()).insert(header::USER_AGENT, USER_AGENT);
+        // Its body is not waited for: the connection ends with the answer's head.
+        let status = match sender {
+            Sender::Http1(mut http1) => {
+                let (parts, _) = request.into_parts();
+                let asked = http1.ask(&parts, self.authority().as_bytes()).await;
+                let malformed = |e: &Http1Error| matches!(e, Http1Error::Malformed(_));
+                asked.map_err(|e| broken(malformed(&e)))?.status()
             }
             Sender::Http2(mut sender) => {
-                *request.uri_mut() = uri;
-                sender.send_request(request).await
+                let sent = sender.send_request(request).await;
+                sent.map_err(|e| broken(e.is_parse()))?.status()
             }
         };
-        // Its body is not waited for: the connection ends with the answer's head.
-        let status = sent.map_err(|e| broken(&e))?.status();
         if status.is_success() || status.is_redirection() {
             return Ok(());
         }
@@ -312,8 +310,8 @@ fn why(error: &ConnectError) -> Option<Why> {
     Some(why.into())
 }
 
-fn broken(error: &hyper::Error) -> Why {
-    if error.is_parse() {
+fn broken(malformed: bool) -> Why {
+    if malformed {
         "malformed answer".into()
     } else {
         "no answer".into()

@@ -13,7 +13,12 @@ use std::{
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{exchange::Exchange, flow::Flowing, guard::Busy, upstream::Lease};
+use super::{
+    exchange::Exchange,
+    flow::Flowing,
+    guard::Busy,
+    upstream::{Http1, Lease},
+};
 
 /// Why a body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,18 +87,11 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        exchange.set_request_complete(false);
         Self {
             incoming: Some(incoming),
             left: most,
             idle: Idle::new(idle),
             exchange: Some(exchange),
-        }
-    }
-
-    fn complete(&self) {
-        if let Some(exchange) = &self.exchange {
-            exchange.set_request_complete(true);
         }
     }
 
@@ -120,10 +118,7 @@ impl Body for RequestBody {
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Pending if self.idle.expired(cx) => self.fail(BodyError::Idle),
             Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => {
-                self.complete();
-                Poll::Ready(None)
-            }
+            Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Err(_))) => self.fail(BodyError::Broken),
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.progress();
@@ -134,9 +129,6 @@ impl Body for RequestBody {
                 self.left -= len;
                 if let Some(exchange) = &self.exchange {
                     exchange.received(len);
-                }
-                if self.is_end_stream() {
-                    self.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -165,7 +157,8 @@ pub(super) struct ResponseBody {
 enum Source {
     Text(Option<Bytes>),
     Backend {
-        incoming: Incoming,
+        /// `None`: it is read from the lease.
+        incoming: Option<Incoming>,
         idle: Idle,
         /// Goes back to the pool when the body has ended: until then the connection is this response's.
         lease: Option<Lease>,
@@ -185,7 +178,7 @@ impl ResponseBody {
     }
 
     pub(super) fn backend(
-        incoming: Incoming,
+        incoming: Option<Incoming>,
         idle: Duration,
         lease: Lease,
         exchange: Arc<Exchange>,
@@ -223,11 +216,7 @@ impl ResponseBody {
         if let Source::Backend { lease, .. } = &mut self.source
             && let Some(lease) = lease.take()
         {
-            if self.exchange.request_complete() {
-                lease.give_back();
-            } else {
-                lease.give_back_later();
-            }
+            lease.give_back();
         }
     }
 }
@@ -242,15 +231,17 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = match &mut self.source {
             Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Source::Backend { incoming, idle, .. } => match Pin::new(incoming).poll_frame(cx) {
+            Source::Backend {
+                incoming,
+                idle,
+                lease,
+            } => match poll_backend(incoming.as_mut(), lease.as_mut(), cx) {
                 Poll::Pending if idle.expired(cx) => Poll::Ready(Some(Err(BodyError::Idle))),
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Broken))),
                 Poll::Ready(Some(Ok(frame))) => {
                     idle.progress();
                     Poll::Ready(Some(Ok(frame)))
                 }
-                Poll::Ready(None) => Poll::Ready(None),
+                polled => polled,
             },
         };
         match &polled {
@@ -272,7 +263,15 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Text(text) => text.is_none(),
-            Source::Backend { incoming, .. } => incoming.is_end_stream(),
+            Source::Backend {
+                incoming, lease, ..
+            } => match incoming {
+                Some(incoming) => incoming.is_end_stream(),
+                None => lease
+                    .as_ref()
+                    .and_then(Lease::as_http1)
+                    .is_none_or(Http1::ended),
+            },
         }
     }
 
@@ -281,8 +280,36 @@ impl Body for ResponseBody {
             Source::Text(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
-            Source::Backend { incoming, .. } => incoming.size_hint(),
+            Source::Backend {
+                incoming, lease, ..
+            } => match incoming {
+                Some(incoming) => incoming.size_hint(),
+                None => {
+                    let left = lease.as_ref().and_then(Lease::as_http1).map(Http1::left);
+                    left.unwrap_or(Some(0))
+                        .map_or_else(SizeHint::default, SizeHint::with_exact)
+                }
+            },
         }
+    }
+}
+
+/// The next frame from whoever has the body; no lease: it has ended.
+fn poll_backend(
+    incoming: Option<&mut Incoming>,
+    lease: Option<&mut Lease>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    match (incoming, lease.and_then(Lease::http1)) {
+        (Some(incoming), _) => {
+            let polled = Pin::new(incoming).poll_frame(cx);
+            polled.map_err(|_| BodyError::Broken)
+        }
+        (None, Some(http1)) => http1.poll_frame(cx).map_err(|error| {
+            tracing::debug!(%error, "a response was broken off");
+            BodyError::Broken
+        }),
+        (None, None) => Poll::Ready(None),
     }
 }
 

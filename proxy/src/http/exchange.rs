@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -80,8 +80,6 @@ pub(super) struct Exchange {
     logged: bool,
     from_client: AtomicU64,
     to_client: AtomicU64,
-    /// The client's body is on its way as a whole.
-    sent_all: AtomicBool,
     outcome: Mutex<Outcome>,
 }
 
@@ -111,7 +109,6 @@ impl Exchange {
             logged,
             from_client: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
-            sent_all: AtomicBool::new(true),
             outcome: Mutex::default(),
         })
     }
@@ -191,15 +188,6 @@ impl Exchange {
     /// What is known to have gone wrong.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.outcome().fault
-    }
-
-    /// Whether the client's body has been handed to the backend's connection as a whole.
-    pub(super) fn request_complete(&self) -> bool {
-        self.sent_all.load(Relaxed)
-    }
-
-    pub(super) fn set_request_complete(&self, complete: bool) {
-        self.sent_all.store(complete, Relaxed);
     }
 
     pub(super) fn received(&self, bytes: u64) {

@@ -45,6 +45,15 @@ impl Identity {
         };
         Self { address, forwarded }
     }
+
+    /// The field of RFC 7239 for a request to this host.
+    pub(super) fn forwarded(&self, authority: &Authority) -> Option<HeaderValue> {
+        let host = authority.as_str();
+        // A port makes it no token (RFC 7239 §4).
+        let quote = if host.contains(':') { "\"" } else { "" };
+        let field = format!("{}{quote}{host}{quote}", self.forwarded);
+        HeaderValue::try_from(field).ok()
+    }
 }
 
 /// The protocol that an HTTP/1.1 request asks to change to, kept beside the request while its headers are rewritten.
@@ -52,7 +61,7 @@ impl Identity {
 pub(super) struct Upgrade(pub(super) HeaderValue);
 
 /// A client's request as a backend may have it.
-pub(super) fn rewrite(parts: &mut Parts, client: &Identity, authority: &Authority) {
+pub(super) fn rewrite(parts: &mut Parts, client: &Identity, forwarded: Option<HeaderValue>) {
     if parts.version == Version::HTTP_11
         && let Some(asked) = upgrade(&parts.headers)
     {
@@ -63,7 +72,7 @@ pub(super) fn rewrite(parts: &mut Parts, client: &Identity, authority: &Authorit
     }
     // Answered here, when the backend's connection asks for the body.
     parts.headers.remove(header::EXPECT);
-    forward(&mut parts.headers, client, authority);
+    forward(&mut parts.headers, client, forwarded);
 }
 
 /// Removes what concerns the hop it came over. Says whether the sender takes trailers.
@@ -91,22 +100,15 @@ pub(super) fn strip(headers: &mut HeaderMap) -> bool {
 }
 
 /// Tells the backend who the client is.
-fn forward(headers: &mut HeaderMap, client: &Identity, authority: &Authority) {
+fn forward(headers: &mut HeaderMap, client: &Identity, forwarded: Option<HeaderValue>) {
     headers.remove(FORWARDED_HOST);
     headers.remove(FORWARDED_PORT);
     headers.insert(FORWARDED_FOR, client.address.clone());
     headers.insert(REAL_IP, client.address.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
-    let host = authority.as_str();
-    // A port makes it no token (RFC 7239 §4).
-    let forwarded = if host.contains(':') {
-        format!("{}\"{host}\"", client.forwarded)
-    } else {
-        format!("{}{host}", client.forwarded)
-    };
-    match HeaderValue::try_from(forwarded) {
-        Ok(value) => headers.insert(header::FORWARDED, value),
-        Err(_) => headers.remove(header::FORWARDED),
+    match forwarded {
+        Some(value) => headers.insert(header::FORWARDED, value),
+        None => headers.remove(header::FORWARDED),
     };
 }
 
@@ -191,7 +193,8 @@ mod tests {
             ("forwarded", "for=10.0.0.4"),
         ]);
         let client = Identity::new("[2001:db8::1]:4711".parse().unwrap());
-        forward(&mut headers, &client, &"a.example:8443".parse().unwrap());
+        let forwarded = client.forwarded(&"a.example:8443".parse().unwrap());
+        forward(&mut headers, &client, forwarded);
         assert_eq!(
             headers,
             map(&[
@@ -205,7 +208,8 @@ mod tests {
             ])
         );
         let client = Identity::new("[::ffff:192.0.2.1]:4711".parse().unwrap());
-        forward(&mut headers, &client, &"a.example".parse().unwrap());
+        let forwarded = client.forwarded(&"a.example".parse().unwrap());
+        forward(&mut headers, &client, forwarded);
         assert_eq!(
             headers[header::FORWARDED],
             "for=192.0.2.1;proto=https;host=a.example"

@@ -13,6 +13,7 @@ mod headers;
 mod proxy;
 mod redirect;
 mod resets;
+pub mod response;
 pub mod strict;
 mod tls;
 mod tunnel;
@@ -24,13 +25,15 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
 use hyper::{
     StatusCode,
+    header::HeaderValue,
+    http::uri::Authority,
     server::conn::{http1, http2},
     service::service_fn,
     upgrade::OnUpgrade,
@@ -48,7 +51,7 @@ pub use redirect::redirect;
 
 pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};
-pub(crate) use upstream::{ConnectError, Sender, open, sweep};
+pub(crate) use upstream::{ConnectError, Http1Error, Sender, open, sweep};
 
 use crate::{hostname::Hostname, router::LiveRoute, spec::L7};
 
@@ -86,6 +89,8 @@ pub(crate) struct Connection {
     loaded: Arc<Loaded>,
     client: SocketAddr,
     identity: headers::Identity,
+    /// The host of the first request, found to be the route's, and the field that tells it: most connections have no other.
+    known: OnceLock<(Authority, Option<HeaderValue>)>,
     limits: Limits,
     abort: CancellationToken,
     /// What began as a request of this connection and is no longer HTTP.
@@ -95,6 +100,22 @@ pub(crate) struct Connection {
 impl Connection {
     fn l7(&self) -> &L7 {
         self.route.route.l7.as_ref().expect("an L7 route")
+    }
+
+    /// A host whose requests were found to be the route's.
+    fn known(&self) -> Option<&Authority> {
+        self.known.get().map(|(authority, _)| authority)
+    }
+
+    /// The Forwarded field of a request for a host that is the route's.
+    fn forwarded(&self, authority: &Authority) -> Option<HeaderValue> {
+        let make = || (authority.clone(), self.identity.forwarded(authority));
+        let (known, forwarded) = self.known.get_or_init(make);
+        if known == authority {
+            forwarded.clone()
+        } else {
+            self.identity.forwarded(authority)
+        }
     }
 
     /// Whether a request for `host` may come over a connection of this route.
@@ -152,6 +173,7 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         loaded,
         client: source,
         identity: headers::Identity::new(source),
+        known: OnceLock::new(),
         limits,
         abort: abort.clone(),
         tunnels: TaskTracker::new(),

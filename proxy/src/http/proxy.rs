@@ -58,7 +58,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (mut parts, body) = request.into_parts();
-    let authority = authority(&parts);
+    let authority = authority(&connection, &parts);
     let exchange = Exchange::begin(
         &connection.route,
         connection.client,
@@ -68,7 +68,8 @@ pub(super) async fn answer(
     );
     let answered = match check(&connection, &parts, authority, &body) {
         Ok(authority) => {
-            headers::rewrite(&mut parts, &connection.identity, &authority);
+            let forwarded = connection.forwarded(&authority);
+            headers::rewrite(&mut parts, &connection.identity, forwarded);
             forward(&connection, parts, body, &authority, &exchange).await
         }
         Err(refusal) => Err(refusal),
@@ -102,7 +103,7 @@ fn refuse(refusal: Refusal, exchange: Arc<Exchange>) -> Response<ResponseBody> {
 }
 
 /// Of the URI (HTTP/2, absolute form) or the Host field, which must agree (RFC 9112 §3.2).
-fn authority(parts: &Parts) -> Option<Authority> {
+fn authority(connection: &Connection, parts: &Parts) -> Option<Authority> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -110,7 +111,10 @@ fn authority(parts: &Parts) -> Option<Authority> {
     }
     let host: Option<Authority> = match host {
         None => None,
-        Some(host) => Some(host.to_str().ok()?.parse().ok()?),
+        Some(host) => match connection.known() {
+            Some(known) if known.as_str().as_bytes() == host.as_bytes() => Some(known.clone()),
+            _ => Some(host.to_str().ok()?.parse().ok()?),
+        },
     };
     match (parts.uri.authority(), host) {
         (Some(uri), Some(host)) if *uri != host => None,
@@ -126,14 +130,19 @@ fn check(
     body: &Incoming,
 ) -> Result<Authority, Refusal> {
     let client = |status, reason| -> Refusal { Refusal::new(status, Side::Client, reason) };
-    let authority = authority
-        .filter(|a| !a.as_str().contains('@'))
+    let authority = authority.ok_or_else(|| client(StatusCode::BAD_REQUEST, "bad_host"))?;
+    if connection.known() != Some(&authority) {
         // `http` takes anything for a port.
-        .filter(|a| a.as_str().len() == a.host().len() || a.port_u16().is_some())
-        .ok_or_else(|| client(StatusCode::BAD_REQUEST, "bad_host"))?;
-    // A certificate may be good for more names than the route: the connection is not (RFC 9110 §7.4).
-    if !connection.serves(authority.host()) {
-        return Err(client(StatusCode::MISDIRECTED_REQUEST, "misdirected"));
+        let port = authority.port_u16().is_some();
+        if authority.as_str().contains('@')
+            || !(port || authority.as_str().len() == authority.host().len())
+        {
+            return Err(client(StatusCode::BAD_REQUEST, "bad_host"));
+        }
+        // A certificate may be good for more names than the route: the connection is not (RFC 9110 §7.4).
+        if !connection.serves(authority.host()) {
+            return Err(client(StatusCode::MISDIRECTED_REQUEST, "misdirected"));
+        }
     }
     if parts.method == Method::CONNECT && tunnel::protocol(parts).is_none() {
         return Err(client(StatusCode::NOT_IMPLEMENTED, "connect_method"));
@@ -168,10 +177,14 @@ async fn forward(
         None => RequestBody::new(incoming, most, connection.limits.idle, Arc::clone(exchange)),
     };
     // Only what has no body can be sent again: a body is read once.
-    let again = (headers::repeatable(&parts.method) && body.is_end_stream() && tunnel.is_none())
-        .then(|| parts.clone());
-    let request = Request::from_parts(parts, body);
-    let (response, lease) = deliver(connection, request, again, exchange).await?;
+    let repeatable = headers::repeatable(&parts.method) && body.is_end_stream() && tunnel.is_none();
+    let outgoing = Outgoing {
+        parts,
+        authority,
+        body: Some(body),
+        repeatable,
+    };
+    let (response, lease) = deliver(connection, outgoing, exchange).await?;
     let limits = connection.limits;
     tunnel::respond(
         response,
@@ -187,22 +200,28 @@ async fn forward(
     })
 }
 
-/// Sends it to one backend after the other until one responds. A request is sent again if it never left, or if it is `again`, which
-/// may be done twice; and never once a response has begun.
+/// A request as a backend may have it.
+struct Outgoing<'a> {
+    parts: Parts,
+    authority: &'a Authority,
+    /// `None`: it left.
+    body: Option<RequestBody>,
+    /// It has no body and may be done twice.
+    repeatable: bool,
+}
+
+/// Sends it to one backend after the other until one responds. A request is sent again if it never left, or if it may be done twice;
+/// and never once a response has begun.
 async fn deliver(
     connection: &Connection,
-    request: Request<RequestBody>,
-    again: Option<Parts>,
+    mut request: Outgoing<'_>,
     exchange: &Exchange,
-) -> Result<(Response<Incoming>, Lease), Refusal> {
+) -> Result<(Response<Option<Incoming>>, Lease), Refusal> {
     let (route, l7) = (&connection.route, connection.l7());
     let most = u64::from(l7.max_requests.unwrap_or(MAX_REQUESTS));
     let (mut left, mut stale) = (l7.retries.unwrap_or(RETRIES) + 1, MAX_STALE);
-    let (mut request, mut tried, mut last) = (Some(request), Vec::new(), None);
+    let (mut tried, mut last) = (Vec::new(), None);
     while left > 0 {
-        let Some(ready) = request.take().or_else(|| resend(again.as_ref())) else {
-            break;
-        };
         let backend = match route.take(&tried, most) {
             Ok(backend) => backend,
             Err(none) => {
@@ -212,7 +231,7 @@ async fn deliver(
         };
         let stats = Arc::clone(&backend.of().0);
         exchange.attempt(backend);
-        let failed = match attempt(connection, &stats, ready, exchange).await {
+        let failed = match attempt(connection, &stats, &mut request, exchange).await {
             Ok(sent) => return Ok(sent),
             Err(failed) => failed,
         };
@@ -236,9 +255,11 @@ async fn deliver(
             tried.push(stats.address);
         }
         last = Some(failed.refusal);
-        request = failed.unsent;
-        if request.is_none() && !failed.retry {
-            break;
+        if request.body.is_none() {
+            if !(failed.retry && request.repeatable) {
+                break;
+            }
+            request.body = Some(RequestBody::empty());
         }
     }
     // There was an attempt, or no backend for it.
@@ -253,15 +274,9 @@ fn unavailable(none: Unavailable) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, side, none.reason())
 }
 
-fn resend(parts: Option<&Parts>) -> Option<Request<RequestBody>> {
-    parts.map(|parts| Request::from_parts(parts.clone(), RequestBody::empty()))
-}
-
 /// An attempt that came to nothing.
 struct Failed {
     refusal: Refusal,
-    /// It never left: any backend may have it.
-    unsent: Option<Request<RequestBody>>,
     /// If it may be done twice, trying again may help.
     retry: bool,
     /// Only a kept connection was dead: the backend itself may be well.
@@ -271,9 +286,9 @@ struct Failed {
 async fn attempt(
     connection: &Connection,
     backend: &BackendStats,
-    request: Request<RequestBody>,
+    request: &mut Outgoing<'_>,
     exchange: &Exchange,
-) -> Result<(Response<Incoming>, Lease), Failed> {
+) -> Result<(Response<Option<Incoming>>, Lease), Failed> {
     let l7 = connection.l7();
     let key = Key {
         site: connection.loaded.number,
@@ -297,7 +312,6 @@ async fn attempt(
                     }
                     _ => bad(error.reason()),
                 },
-                unsent: Some(request),
                 retry: true,
                 stale: false,
             });
@@ -309,7 +323,8 @@ async fn attempt(
         exchange.connected(took);
     }
     let limit = l7.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
-    match timeout(limit, lease.send(request)).await {
+    let sending = lease.send(&request.parts, request.authority, &mut request.body);
+    match timeout(limit, sending).await {
         Ok(Ok(response)) => {
             exchange.responded(response.status());
             if gateway_failed(response.status()) {
@@ -317,22 +332,12 @@ async fn attempt(
             }
             Ok((response, lease))
         }
-        Ok(Err(mut error)) => {
-            let unsent = error.take_message();
-            let error = error.into_error();
+        Ok(Err(error)) => {
             tracing::debug!(backend = %backend.address, %error, "a request failed");
-            let reason = if error.is_parse() {
-                "backend_malformed"
-            } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-                "backend_closed"
-            } else {
-                "backend_reset"
-            };
             Err(Failed {
-                refusal: bad(reason),
-                unsent,
-                retry: !error.is_parse(),
-                stale: !error.is_parse() && lease.stale(),
+                refusal: bad(error.reason()),
+                retry: !error.is_malformed(),
+                stale: !error.is_malformed() && lease.stale(),
             })
         }
         Err(_) => Err(Failed {
@@ -341,7 +346,6 @@ async fn attempt(
                 Side::Backend,
                 "response_timeout",
             ),
-            unsent: None,
             retry: false,
             stale: false,
         }),
@@ -350,6 +354,10 @@ async fn attempt(
 
 /// As the backend's protocol writes it.
 fn to_backend(parts: &mut Parts, protocol: Protocol, authority: &Authority) -> Result<(), Refusal> {
+    if protocol == Protocol::Http1 {
+        join_cookies(&mut parts.headers);
+        return Ok(());
+    }
     let bad = Refusal::new(StatusCode::BAD_REQUEST, Side::Client, "bad_target");
     let path = parts
         .uri
@@ -358,17 +366,10 @@ fn to_backend(parts: &mut Parts, protocol: Protocol, authority: &Authority) -> R
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
     let mut uri = hyper::http::uri::Parts::default();
     uri.path_and_query = Some(path);
-    if protocol == Protocol::Http1 {
-        parts.version = Version::HTTP_11;
-        let host = HeaderValue::try_from(authority.as_str()).map_err(|_| bad)?;
-        parts.headers.insert(header::HOST, host);
-        join_cookies(&mut parts.headers);
-    } else {
-        parts.version = Version::HTTP_2;
-        parts.headers.remove(header::HOST);
-        uri.scheme = Some(Scheme::HTTPS);
-        uri.authority = Some(authority.clone());
-    }
+    uri.scheme = Some(Scheme::HTTPS);
+    uri.authority = Some(authority.clone());
+    parts.version = Version::HTTP_2;
+    parts.headers.remove(header::HOST);
     parts.uri = Uri::from_parts(uri).map_err(|_| bad)?;
     Ok(())
 }

@@ -18,20 +18,21 @@ use hyper::{
     ext::Protocol as Extended,
     header::{self, HeaderValue},
     http::request::Parts,
-    upgrade::{OnUpgrade, Upgraded},
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
     time::{Instant, sleep_until},
 };
+use tokio_util::either::Either;
 
 use super::{
-    Connection, Limits,
+    Connection, Limits, Replayed,
     body::ResponseBody,
     exchange::{Exchange, Fault, Side},
     headers,
-    upstream::Lease,
+    upstream::{Http1, Lease},
 };
 use crate::spec::Protocol;
 
@@ -88,7 +89,7 @@ pub(super) fn prepare(parts: &mut Parts, backend: Protocol) -> Option<Tunnel> {
 
 /// The response as the client's protocol writes it; where both sides agreed on a tunnel, that is begun.
 pub(super) fn respond(
-    mut response: Response<Incoming>,
+    mut response: Response<Option<Incoming>>,
     lease: Lease,
     tunnel: Option<(Tunnel, OnUpgrade)>,
     limits: Limits,
@@ -104,7 +105,10 @@ pub(super) fn respond(
         let Some((tunnel, client)) = tunnel else {
             return Err(Fault::of(Side::Backend, "backend_unasked_upgrade"));
         };
-        let backend = hyper::upgrade::on(&mut response);
+        let backend = match lease.into_http1() {
+            Some(http1) => Backend::Http1(http1),
+            None => Backend::Http2(hyper::upgrade::on(&mut response)),
+        };
         let run = run(client, backend, limits, Arc::clone(exchange));
         let abort = connection.abort.clone();
         (connection.tunnels).spawn(async move { abort.run_until_cancelled_owned(run).await });
@@ -118,7 +122,7 @@ pub(super) fn respond(
 }
 
 fn accept(
-    response: &Response<Incoming>,
+    response: &Response<Option<Incoming>>,
     tunnel: &Tunnel,
     exchange: &Arc<Exchange>,
 ) -> Response<ResponseBody> {
@@ -137,13 +141,33 @@ fn accept(
     answer
 }
 
-async fn run(client: OnUpgrade, backend: OnUpgrade, limits: Limits, exchange: Arc<Exchange>) {
+/// The backend's side, before it is a stream.
+enum Backend {
+    Http1(Box<Http1>),
+    Http2(OnUpgrade),
+}
+
+async fn run(client: OnUpgrade, backend: Backend, limits: Limits, exchange: Arc<Exchange>) {
+    let backend = async {
+        Ok(match backend {
+            Backend::Http1(http1) => {
+                let (before, stream) = http1.into_stream();
+                Either::Left(Replayed::new(before, stream))
+            }
+            Backend::Http2(upgrade) => Either::Right(TokioIo::new(upgrade.await?)),
+        })
+    };
     let Ok((client, backend)) = tokio::try_join!(client, backend) else {
         return;
     };
     let active = Arc::new(AtomicU64::new(0));
     let born = Instant::now();
-    let mut client = Counted::new(client, &active, born, Some(Arc::clone(&exchange)));
+    let mut client = Counted::new(
+        TokioIo::new(client),
+        &active,
+        born,
+        Some(Arc::clone(&exchange)),
+    );
     let mut backend = Counted::new(backend, &active, born, None);
     tokio::select! {
         _ = copy_bidirectional(&mut client, &mut backend) => {}
@@ -166,22 +190,17 @@ async fn idle(active: &AtomicU64, born: Instant, limit: Duration) {
 }
 
 /// An upgraded connection that notes when it moved, and counts for the client's side.
-struct Counted {
-    io: TokioIo<Upgraded>,
+struct Counted<T> {
+    io: T,
     active: Arc<AtomicU64>,
     born: Instant,
     exchange: Option<Arc<Exchange>>,
 }
 
-impl Counted {
-    fn new(
-        io: Upgraded,
-        active: &Arc<AtomicU64>,
-        born: Instant,
-        exchange: Option<Arc<Exchange>>,
-    ) -> Self {
+impl<T> Counted<T> {
+    fn new(io: T, active: &Arc<AtomicU64>, born: Instant, exchange: Option<Arc<Exchange>>) -> Self {
         Self {
-            io: TokioIo::new(io),
+            io,
             active: Arc::clone(active),
             born,
             exchange,
@@ -194,7 +213,7 @@ impl Counted {
     }
 }
 
-impl AsyncRead for Counted {
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -213,7 +232,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

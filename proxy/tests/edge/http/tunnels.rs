@@ -97,8 +97,7 @@ fn a_tunnel_keeps_the_place_of_its_connection() -> Result<()> {
     let site = Site::new(Speaks::Http1, "--max-connections 1")?;
     let active = || {
         let route = format!("hostname=\"{NAME}\"");
-        site.world
-            .metric("mc_proxy_route_connections_active", &[&route])
+        site.world.metric("mc_proxy_connections_active", &[&route])
     };
     let stream = site.connect("http/1.1")?;
     let io = site.run(async move {
@@ -110,7 +109,7 @@ fn a_tunnel_keeps_the_place_of_its_connection() -> Result<()> {
     ensure!(site.connect("http/1.1").is_err(), "it has the only place");
     site.run(ends(io))?;
     let route = format!("hostname=\"{NAME}\"");
-    (site.world).wait_metric("mc_proxy_route_connections_active", &[&route], 0.0)?;
+    (site.world).wait_metric("mc_proxy_connections_active", &[&route], 0.0)?;
     site.connect("http/1.1")
         .map(drop)
         .context("its place is free")

@@ -6,6 +6,8 @@
 //! What waits for a connection, or in one for its turn, counts as under way at its backend: `max_requests` is the bound of each such
 //! queue, and the connect timeout covers the wait for a connection that another request makes.
 
+mod http1;
+
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -19,13 +21,20 @@ use std::{
 use hyper::{
     Request, Response,
     body::{Body, Bytes, Incoming},
-    client::conn::{TrySendError, http1, http2},
+    client::conn::http2,
+    http::{request::Parts, uri::Authority},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::Mutex, time::timeout};
+use tokio::{sync::Mutex, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use super::{body::RequestBody, tls::Loaded};
+pub(crate) use http1::{Error as Http1Error, Http1};
+
+use super::{
+    body::RequestBody,
+    response::{MAX_HEAD, Malformed},
+    tls::Loaded,
+};
 use crate::{connection, spec::Protocol};
 
 /// Idle HTTP/1.1 connections that a worker keeps for a backend.
@@ -36,9 +45,6 @@ const IDLE: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(5);
 /// Receive window of an HTTP/2 stream from a backend, bytes.
 const WINDOW: u32 = 1 << 20;
-/// Headers of a response, bytes.
-const MAX_HEADERS: usize = 64 * 1024;
-
 /// Which connections are alike. A route that is replaced keeps its id, but not what it trusts: `site` is [`Loaded::number`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
@@ -48,7 +54,7 @@ pub(super) struct Key {
 
 #[derive(Default)]
 struct Slot {
-    idle: Vec<(http1::SendRequest<RequestBody>, Instant)>,
+    idle: Vec<(Box<Http1>, Instant)>,
     shared: Option<http2::SendRequest<RequestBody>>,
     /// Held while an HTTP/2 connection is being made, so that a burst makes one.
     making: Arc<Mutex<()>>,
@@ -61,7 +67,7 @@ thread_local! {
 
 /// A connection, for one request at a time or shared.
 pub(crate) enum Sender<B> {
-    Http1(http1::SendRequest<B>),
+    Http1(Box<Http1>),
     Http2(http2::SendRequest<B>),
 }
 
@@ -116,6 +122,38 @@ impl From<&io::Error> for ConnectError {
     }
 }
 
+/// Why a request got no response.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    #[error(transparent)]
+    Http1(#[from] http1::Error),
+    #[error(transparent)]
+    Http2(hyper::Error),
+}
+
+impl SendError {
+    pub(super) fn is_malformed(&self) -> bool {
+        match self {
+            Self::Http1(error) => matches!(error, http1::Error::Malformed(_)),
+            Self::Http2(error) => error.is_parse(),
+        }
+    }
+
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Http1(http1::Error::Malformed(Malformed::TooLarge)) => "backend_header_too_large",
+            _ if self.is_malformed() => "backend_malformed",
+            Self::Http1(http1::Error::Closed) => "backend_closed",
+            Self::Http2(error)
+                if error.is_incomplete_message() || error.is_closed() || error.is_canceled() =>
+            {
+                "backend_closed"
+            }
+            _ => "backend_reset",
+        }
+    }
+}
+
 impl Lease {
     /// One from the pool, or a new one. Says how long it took to make.
     pub(super) async fn take(
@@ -142,10 +180,9 @@ impl Lease {
             reused: true,
         };
         if protocol == Protocol::Http1 {
-            while let Some(mut sender) = with(key, |slot| slot.idle.pop().map(|(s, _)| s)) {
-                // It may still be busy reading the end of the last response.
-                if sender.ready().await.is_ok() {
-                    return Ok((lent(Sender::Http1(sender)), None));
+            while let Some(mut kept) = with(key, |slot| slot.idle.pop().map(|(s, _)| s)) {
+                if kept.idle() {
+                    return Ok((lent(Sender::Http1(kept)), None));
                 }
             }
             return make(key, protocol, loaded).await;
@@ -161,14 +198,54 @@ impl Lease {
         make(key, protocol, loaded).await
     }
 
-    /// Sends; a request that did not leave comes back.
+    /// Sends a request. `body` stays where it is if nothing left. The response's body comes with it over HTTP/2, and through
+    /// [`Self::http1`] otherwise.
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        parts: &Parts,
+        host: &Authority,
+        body: &mut Option<RequestBody>,
+    ) -> Result<Response<Option<Incoming>>, SendError> {
+        let taken = body.take().unwrap_or_else(RequestBody::empty);
         match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
+            Sender::Http1(http1) => {
+                let response = http1.send(parts, host.as_str().as_bytes(), taken).await?;
+                Ok(response.map(|()| None))
+            }
+            Sender::Http2(http2) => {
+                let request = Request::from_parts(parts.clone(), taken);
+                match http2.try_send_request(request).await {
+                    Ok(response) => Ok(response.map(Some)),
+                    Err(mut error) => {
+                        *body = error.take_message().map(Request::into_body);
+                        Err(SendError::Http2(error.into_error()))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection, if it carries one request at a time.
+    pub(super) fn http1(&mut self) -> Option<&mut Http1> {
+        match &mut self.sender {
+            Sender::Http1(http1) => Some(http1),
+            Sender::Http2(_) => None,
+        }
+    }
+
+    /// The same, to look at.
+    pub(super) fn as_http1(&self) -> Option<&Http1> {
+        match &self.sender {
+            Sender::Http1(http1) => Some(http1),
+            Sender::Http2(_) => None,
+        }
+    }
+
+    /// The same, for good.
+    pub(super) fn into_http1(self) -> Option<Box<Http1>> {
+        match self.sender {
+            Sender::Http1(http1) => Some(http1),
+            Sender::Http2(_) => None,
         }
     }
 
@@ -187,33 +264,31 @@ impl Lease {
         stale
     }
 
-    /// [`Self::give_back`] once the backend has the whole request: it has answered before, and may read on.
-    pub(super) fn give_back_later(mut self) {
-        tokio::spawn(async move {
-            let settled = match &mut self.sender {
-                Sender::Http1(sender) => timeout(LINGER, sender.ready()).await,
-                Sender::Http2(_) => return,
-            };
-            if let Ok(Ok(())) = settled {
-                self.give_back();
-            }
-        });
-    }
-
-    /// For the next request.
+    /// For the next request. One that has answered before it had the whole request gets the rest first.
     pub(super) fn give_back(self) {
-        let Sender::Http1(sender) = self.sender else {
+        let Sender::Http1(mut http1) = self.sender else {
             return;
         };
-        if sender.is_closed() {
-            return;
+        let key = self.key;
+        if http1.reusable() {
+            keep(key, http1);
+        } else if http1.ended() && http1.uploads() {
+            tokio::spawn(async move {
+                let sent = timeout(LINGER, http1.finish_upload()).await;
+                if sent.is_ok_and(|sent| sent.is_ok()) && http1.reusable() {
+                    keep(key, http1);
+                }
+            });
         }
-        with(self.key, |slot| {
-            if slot.idle.len() < MAX_IDLE {
-                slot.idle.push((sender, Instant::now()));
-            }
-        });
     }
+}
+
+fn keep(key: Key, http1: Box<Http1>) {
+    with(key, |slot| {
+        if slot.idle.len() < MAX_IDLE {
+            slot.idle.push((http1, Instant::now()));
+        }
+    });
 }
 
 fn with<T>(key: Key, work: impl FnOnce(&mut Slot) -> T) -> T {
@@ -236,7 +311,7 @@ pub(crate) fn sweep() {
     POOL.with_borrow_mut(|pool| {
         pool.retain(|_, slot| {
             slot.idle
-                .retain(|(sender, since)| since.elapsed() < IDLE && !sender.is_closed());
+                .retain_mut(|(kept, since)| since.elapsed() < IDLE && kept.idle());
             slot.used.is_some_and(|used| used.elapsed() < IDLE) || !slot.idle.is_empty()
         });
     });
@@ -273,7 +348,7 @@ where
         .await
         .map_err(|e| ConnectError::from(&e))?;
     match (protocol, &loaded.backend) {
-        (Protocol::Http1, _) => http1(stream).await,
+        (Protocol::Http1, _) => Ok(Sender::Http1(Box::new(Http1::new(stream)))),
         (Protocol::H2c, _) => http2(TokioIo::new(stream)).await,
         (Protocol::H2, Some((config, name))) => {
             let stream = TlsConnector::from(Arc::clone(config))
@@ -293,19 +368,6 @@ where
     }
 }
 
-async fn http1<B>(stream: TcpStream) -> Result<Sender<B>, ConnectError>
-where
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEADERS)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_| ConnectError::Protocol)?;
-    tokio::spawn(connection.with_upgrades());
-    Ok(Sender::Http1(sender))
-}
-
 async fn http2<T, B>(io: T) -> Result<Sender<B>, ConnectError>
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -315,7 +377,7 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
-        .max_header_list_size(MAX_HEADERS as u32)
+        .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(IDLE)
         .handshake(io)
         .await
