@@ -12,6 +12,7 @@ mod guard;
 mod headers;
 mod proxy;
 mod redirect;
+mod replayed;
 mod resets;
 pub mod strict;
 mod tls;
@@ -19,28 +20,19 @@ mod tunnel;
 mod upstream;
 
 use std::{
-    convert::Infallible,
-    error::Error as _,
-    io,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
+    convert::Infallible, error::Error as _, io, net::SocketAddr, pin::pin, sync::Arc,
     time::Duration,
 };
 
 use hyper::{
     StatusCode,
+    header::{self, HeaderValue},
     server::conn::{http1, http2},
     service::service_fn,
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -50,6 +42,7 @@ pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};
 pub(crate) use upstream::{ConnectError, Sender, open, sweep};
 
+use self::replayed::Replayed;
 use crate::{hostname::Hostname, router::LiveRoute, spec::L7};
 
 /// ClientHello to the end of the handshake.
@@ -66,6 +59,8 @@ const MAX_STREAMS: u32 = 128;
 const MAX_RESET: usize = 64;
 /// What a connection with too many resets has left for the answers that it waits for.
 const TAKEN_BACK: Duration = Duration::from_secs(10);
+/// How long a connection that is to end waits for a last request, whose response says so.
+const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// Receive window of a stream, bytes: what a client may send that no backend has taken.
 const WINDOW: u32 = 256 * 1024;
 
@@ -197,15 +192,21 @@ async fn serve_http1(
     let max_age = connection.limits.max_age;
     let gate = Arc::new(guard::Gate::default());
     let stream = guard::Guarded::new(stream, Arc::clone(&gate));
+    let ours = Arc::clone(&gate);
     let service = service_fn(move |request| {
-        let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
+        let (gate, connection) = (Arc::clone(&ours), Arc::clone(&connection));
         let bodies = Arc::clone(&bodies);
         Box::pin(async move {
             let busy = gate.busy();
             let upgrade = request.extensions().get::<OnUpgrade>().is_some();
             let Ok(mut response) = proxy::answer(connection, request).await;
+            let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if upgrade {
-                gate.decide(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+                gate.decide(tunnel);
+            }
+            if gate.is_last() && !tunnel {
+                let close = HeaderValue::from_static("close");
+                (response.headers_mut()).insert(header::CONNECTION, close);
             }
             response.body_mut().follow(bodies.begin(), Some(busy));
             Ok::<_, Infallible>(response)
@@ -226,7 +227,8 @@ async fn serve_http1(
         served = &mut serving => return served.map_err(|e| reason(&e)),
         () = enough(drain, max_age) => {}
     }
-    serving.as_mut().graceful_shutdown();
+    // Not hyper's `graceful_shutdown`: it closes what is idle, or has not asked yet, while a request may be on its way.
+    gate.last();
     serving.await.map_err(|e| reason(&e))
 }
 
@@ -240,9 +242,12 @@ async fn serve_http2(
     let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
     let resets = Arc::new(resets::Resets::default());
     let account = Arc::clone(&resets);
+    let asked = CancellationToken::new();
+    let asks = asked.clone();
     let service = service_fn(move |request| {
         let (account, connection) = (Arc::clone(&account), Arc::clone(&connection));
         let bodies = Arc::clone(&bodies);
+        asks.cancel();
         Box::pin(async move {
             let pending = account.pending().await;
             let Ok(mut response) = proxy::answer(connection, request).await;
@@ -266,7 +271,11 @@ async fn serve_http2(
     let ended = tokio::select! {
         served = &mut serving => return served.map_err(|e| reason(&e)),
         () = resets.exceeded() => Err("too_many_resets"),
-        () = enough(drain, max_age) => Ok(()),
+        () = async {
+            enough(drain, max_age).await;
+            // One that came just now asks at once, and would have come in vain.
+            drop(timeout(LAST_REQUEST, asked.cancelled()).await);
+        } => Ok(()),
     };
     serving.as_mut().graceful_shutdown();
     if ended.is_err() {
@@ -286,73 +295,5 @@ fn reason(error: &hyper::Error) -> &'static str {
         "malformed_request"
     } else {
         "client_reset"
-    }
-}
-
-/// A stream whose first bytes were read already.
-struct Replayed {
-    before: Vec<u8>,
-    read: usize,
-    stream: TcpStream,
-}
-
-impl Replayed {
-    fn new(before: Vec<u8>, stream: TcpStream) -> Self {
-        Self {
-            before,
-            read: 0,
-            stream,
-        }
-    }
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.before.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        }
-        let rest = &this.before[this.read..];
-        let n = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..n]);
-        this.read += n;
-        if this.read == this.before.len() {
-            this.before = Vec::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replayed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
