@@ -50,6 +50,7 @@ const DEBIAN: &[(Need, &str, &str)] = &[
         "libnginx-mod-stream",
     ),
     (Need::Bench, "haproxy", "haproxy"),
+    (Need::Bench, "h2load", "nghttp2-client"),
     (Need::Bench, "xdp-filter", "xdp-tools"),
     (Need::Bench, "bpftool", "bpftool"),
 ];

@@ -8,7 +8,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicU8, AtomicU32,
             Ordering::{AcqRel, Acquire, Release},
@@ -24,7 +24,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::strict::{Refusal, Step, Validator};
+use super::{
+    LAST_REQUEST,
+    strict::{Refusal, Step, Validator},
+};
 
 /// A head, from its first byte.
 const HEAD: Duration = Duration::from_secs(10);
@@ -48,6 +51,8 @@ pub(super) struct Gate {
     /// What comes after a request to upgrade.
     next: AtomicU8,
     reader: AtomicWaker,
+    /// Since when the connection is to end.
+    last: OnceLock<Instant>,
 }
 
 /// A request that is being answered: until it is, its connection is not idle.
@@ -57,6 +62,16 @@ impl Gate {
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, AcqRel);
         Busy(Arc::clone(self))
+    }
+
+    /// The connection is to end: with the response to the next request, which is to say so, or unless one comes soon. To be called
+    /// by whoever drives the connection, before it is polled again.
+    pub(super) fn last(&self) {
+        self.last.get_or_init(Instant::now);
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.last.get().is_some()
     }
 
     /// The answer to a request to upgrade. To be called for each, even if it is refused: nothing is read before.
@@ -84,6 +99,8 @@ pub(super) struct Guarded<S> {
     poison: &'static [u8],
     head: Duration,
     idle: Duration,
+    /// [`Self::idle`] of a connection that is to end.
+    last: Duration,
     /// Bytes last went either way.
     active: Instant,
     /// Since when the rest of a head is waited for.
@@ -103,6 +120,7 @@ impl<S> Guarded<S> {
             poison: POISON,
             head: HEAD,
             idle: IDLE,
+            last: LAST_REQUEST,
             active: Instant::now(),
             waiting: None,
             timer: None,
@@ -157,10 +175,14 @@ impl<S> Guarded<S> {
         if !in_head && !self.validator.between() {
             return false;
         }
+        let (active, idle) = match self.gate.last.get() {
+            Some(since) => (self.active.max(*since), self.last),
+            None => (self.active, self.idle),
+        };
         let deadline = if in_head {
             *self.waiting.get_or_insert_with(Instant::now) + self.head
         } else {
-            self.active + self.idle
+            active + idle
         };
         let (timer, armed) = self
             .timer
@@ -172,7 +194,7 @@ impl<S> Guarded<S> {
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let next = if self.gate.busy.load(Acquire) > 0 {
-                now + self.idle
+                now + idle
             } else if now < deadline {
                 deadline
             } else {

@@ -12,6 +12,7 @@ mod guard;
 mod headers;
 mod proxy;
 mod redirect;
+mod replayed;
 mod resets;
 pub mod response;
 pub mod strict;
@@ -24,26 +25,21 @@ use std::{
     error::Error as _,
     io,
     net::SocketAddr,
-    pin::{Pin, pin},
-    sync::{Arc, OnceLock},
-    task::{Context as TaskContext, Poll},
+    pin::pin,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
 use hyper::{
     StatusCode,
-    header::HeaderValue,
+    header::{self, HeaderValue},
     http::uri::Authority,
     server::conn::{http1, http2},
     service::service_fn,
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -53,6 +49,7 @@ pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};
 pub(crate) use upstream::{ConnectError, Http1Error, Sender, open, sweep};
 
+use self::replayed::Replayed;
 use crate::{hostname::Hostname, router::LiveRoute, spec::L7};
 
 /// ClientHello to the end of the handshake.
@@ -69,6 +66,8 @@ const MAX_STREAMS: u32 = 128;
 const MAX_RESET: usize = 64;
 /// What a connection with too many resets has left for the answers that it waits for.
 const TAKEN_BACK: Duration = Duration::from_secs(10);
+/// How long a connection that is to end waits for a last request, whose response says so.
+const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// Receive window of a stream, bytes: what a client may send that no backend has taken.
 const WINDOW: u32 = 256 * 1024;
 
@@ -93,6 +92,8 @@ pub(crate) struct Connection {
     known: OnceLock<(Authority, Option<HeaderValue>)>,
     limits: Limits,
     abort: CancellationToken,
+    /// The connection itself, not a stream of it, is no longer HTTP.
+    tunnel: Arc<AtomicBool>,
     /// What began as a request of this connection and is no longer HTTP.
     tunnels: TaskTracker,
 }
@@ -163,6 +164,7 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         .and_then(|tls| tls.current())
         .ok_or("no_certificate")?;
     let stream = Replayed::new(hello, client);
+    let tunnel = stream.tunnel();
     let accepting = TlsAcceptor::from(Arc::clone(&loaded.server)).accept(stream);
     let stream = timeout(HANDSHAKE, accepting)
         .await
@@ -176,6 +178,7 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         known: OnceLock::new(),
         limits,
         abort: abort.clone(),
+        tunnel,
         tunnels: TaskTracker::new(),
     });
     let tunnels = connection.tunnels.clone();
@@ -219,15 +222,21 @@ async fn serve_http1(
     let max_age = connection.limits.max_age;
     let gate = Arc::new(guard::Gate::default());
     let stream = guard::Guarded::new(stream, Arc::clone(&gate));
+    let ours = Arc::clone(&gate);
     let service = service_fn(move |request| {
-        let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
+        let (gate, connection) = (Arc::clone(&ours), Arc::clone(&connection));
         let bodies = Arc::clone(&bodies);
         Box::pin(async move {
             let busy = gate.busy();
             let upgrade = request.extensions().get::<OnUpgrade>().is_some();
             let Ok(mut response) = proxy::answer(connection, request).await;
+            let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if upgrade {
-                gate.decide(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+                gate.decide(tunnel);
+            }
+            if gate.is_last() && !tunnel {
+                let close = HeaderValue::from_static("close");
+                (response.headers_mut()).insert(header::CONNECTION, close);
             }
             response.body_mut().follow(bodies.begin(), Some(busy));
             Ok::<_, Infallible>(response)
@@ -248,7 +257,8 @@ async fn serve_http1(
         served = &mut serving => return served.map_err(|e| reason(&e)),
         () = enough(drain, max_age) => {}
     }
-    serving.as_mut().graceful_shutdown();
+    // Not hyper's `graceful_shutdown`: it closes what is idle, or has not asked yet, while a request may be on its way.
+    gate.last();
     serving.await.map_err(|e| reason(&e))
 }
 
@@ -262,9 +272,12 @@ async fn serve_http2(
     let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
     let resets = Arc::new(resets::Resets::default());
     let account = Arc::clone(&resets);
+    let asked = CancellationToken::new();
+    let asks = asked.clone();
     let service = service_fn(move |request| {
         let (account, connection) = (Arc::clone(&account), Arc::clone(&connection));
         let bodies = Arc::clone(&bodies);
+        asks.cancel();
         Box::pin(async move {
             let pending = account.pending().await;
             let Ok(mut response) = proxy::answer(connection, request).await;
@@ -288,7 +301,11 @@ async fn serve_http2(
     let ended = tokio::select! {
         served = &mut serving => return served.map_err(|e| reason(&e)),
         () = resets.exceeded() => Err("too_many_resets"),
-        () = enough(drain, max_age) => Ok(()),
+        () = async {
+            enough(drain, max_age).await;
+            // One that came just now asks at once, and would have come in vain.
+            drop(timeout(LAST_REQUEST, asked.cancelled()).await);
+        } => Ok(()),
     };
     serving.as_mut().graceful_shutdown();
     if ended.is_err() {
@@ -308,73 +325,5 @@ fn reason(error: &hyper::Error) -> &'static str {
         "malformed_request"
     } else {
         "client_reset"
-    }
-}
-
-/// A stream whose first bytes were read already.
-struct Replayed {
-    before: Vec<u8>,
-    read: usize,
-    stream: TcpStream,
-}
-
-impl Replayed {
-    fn new(before: Vec<u8>, stream: TcpStream) -> Self {
-        Self {
-            before,
-            read: 0,
-            stream,
-        }
-    }
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.before.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        }
-        let rest = &this.before[this.read..];
-        let n = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..n]);
-        this.read += n;
-        if this.read == this.before.len() {
-            this.before = Vec::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replayed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

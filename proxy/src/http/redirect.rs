@@ -14,7 +14,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::Replayed;
+use super::replayed::Replayed;
 use crate::{connection::Context, hostname::Hostname, router::Miss};
 
 /// A request's headers, the wait for them included.
@@ -33,12 +33,7 @@ pub async fn redirect(client: TcpStream, before: Vec<u8>, to: u16, context: &Con
         .header_read_timeout(HEADERS)
         .max_buf_size(MAX_HEADERS)
         .serve_connection(TokioIo::new(Replayed::new(before, client)), service);
-    tokio::pin!(serving);
-    tokio::select! {
-        // A broken connection is the client's loss alone.
-        _ = &mut serving => return,
-        () = context.drain.cancelled() => serving.as_mut().graceful_shutdown(),
-    }
+    // A broken connection is the client's loss alone.
     let _ = context.abort.run_until_cancelled(serving).await;
 }
 
@@ -60,10 +55,11 @@ fn answer(request: &Request<Incoming>, to: u16, context: &Context) -> Response<E
         Err(reason) => {
             context.denied.count(reason);
             *response.status_mut() = StatusCode::NOT_FOUND;
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
         }
     }
+    // Its next request is for another connection anyway, and one request cannot come too late for a daemon that drains.
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
     response
 }
 

@@ -2,7 +2,7 @@
 //! on either side of the proxy.
 
 use std::{
-    io,
+    io::{self, Cursor},
     pin::Pin,
     sync::{
         Arc,
@@ -22,13 +22,13 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, copy_bidirectional, join},
     time::{Instant, sleep_until},
 };
 use tokio_util::either::Either;
 
 use super::{
-    Connection, Limits, Replayed,
+    Connection, Limits,
     body::ResponseBody,
     exchange::{Exchange, Fault, Side},
     headers,
@@ -110,6 +110,7 @@ pub(super) fn respond(
             None => Backend::Http2(hyper::upgrade::on(&mut response)),
         };
         let run = run(client, backend, limits, Arc::clone(exchange));
+        connection.tunnel.store(!tunnel.extended, Relaxed);
         let abort = connection.abort.clone();
         (connection.tunnels).spawn(async move { abort.run_until_cancelled_owned(run).await });
         return Ok(accept(&response, &tunnel, exchange));
@@ -152,7 +153,8 @@ async fn run(client: OnUpgrade, backend: Backend, limits: Limits, exchange: Arc<
         Ok(match backend {
             Backend::Http1(http1) => {
                 let (before, stream) = http1.into_stream();
-                Either::Left(Replayed::new(before, stream))
+                let (reader, writer) = stream.into_split();
+                Either::Left(join(Cursor::new(before).chain(reader), writer))
             }
             Backend::Http2(upgrade) => Either::Right(TokioIo::new(upgrade.await?)),
         })

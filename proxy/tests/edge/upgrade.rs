@@ -1,6 +1,7 @@
 //! One daemon takes over from another: nobody is refused, nobody is cut, whatever becomes of the new one.
 
 mod failures;
+mod http;
 mod load;
 mod sockets;
 

@@ -1,13 +1,15 @@
-//! `cargo xtask bench edge`: mc-proxy (each engine) beside HAProxy and nginx, its firewall beside xdp-filter and an empty program.
+//! `cargo xtask bench edge`: mc-proxy (each engine, and its L7 routes) beside HAProxy and nginx, its firewall beside xdp-filter and
+//! an empty program.
 //!
 //! Three namespaces, client - node - server, joined by veth, all on this machine's cores: both sides of every comparison
 //! pay for the generator and the backend alike, so ratios carry over to other machines and absolute figures do not.
 //! Peers are measured in interleaved rounds (A B C A B C …) and the median counts, so that a neighbour's burst does not fall on one
-//! of them. The generator speaks a real post-quantum ClientHello and then plain bytes: an L4 relay never sees more of TLS, and
+//! of them. The generator of the L4 rows speaks a real post-quantum ClientHello and then plain bytes: an L4 relay never sees more of TLS, and
 //! cryptography would only dilute what is measured. Rejected: `wrk`/`iperf3` (no SNI without TLS, no hold of 10,000
 //! idle connections), and cgroup or per-process CPU (blind to what sockmap and splice do in softirqs and kworkers).
 
 mod backend;
+mod l7;
 mod load;
 mod meter;
 mod net;
@@ -35,23 +37,65 @@ pub(crate) struct Args {
     /// A smoke run: one short round, 500 idle connections; its figures mean nothing
     #[arg(long)]
     quick: bool,
-    /// Only one half
+    /// Only one part
     #[arg(long, value_enum)]
-    only: Option<Half>,
-    /// Only these, e.g. `copy,haproxy`; rows without both sides are left out
+    only: Option<Part>,
+    /// Only these, e.g. `copy,haproxy` or `l7,haproxy`; rows without both sides are left out
     #[arg(long, value_delimiter = ',')]
     subjects: Vec<String>,
-    /// Only these of the relays' measurements
+    /// Only these of the relays' and the L7 routes' measurements
     #[arg(long, value_enum, value_delimiter = ',')]
-    measure: Vec<relay::Measurement>,
+    measure: Vec<Measurement>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Half {
+enum Part {
     /// L4: relays
     Relay,
+    /// L7: TLS and HTTP
+    L7,
     /// XDP: firewalls, and GeoIP loading
     Xdp,
+}
+
+/// What is measured in a round; each gives one or more figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+enum Measurement {
+    /// Memory of connections that do nothing
+    Idle,
+    /// Throughput
+    Bulk,
+    /// 200 bytes there and back
+    Requests,
+    /// New connections
+    Connections,
+    /// Requests, HTTP/1.1
+    #[value(name = "l7.h1.small")]
+    H1Small,
+    /// Requests, HTTP/2
+    #[value(name = "l7.h2.small")]
+    H2Small,
+    /// Requests, HTTP/2, many at once on each connection
+    #[value(name = "l7.h2.streams")]
+    H2Streams,
+    /// Downloads, HTTP/1.1
+    #[value(name = "l7.h1.1mib")]
+    H1Mib,
+    /// Downloads, HTTP/2
+    #[value(name = "l7.h2.1mib")]
+    H2Mib,
+    /// New connections without a ticket
+    #[value(name = "l7.handshake.full")]
+    Full,
+    /// New connections with a ticket
+    #[value(name = "l7.handshake.resumed")]
+    Resumed,
+    /// Latency at half of HAProxy's rate, HTTP/1.1
+    #[value(name = "l7.p99.h1")]
+    H1P99,
+    /// Latency at half of HAProxy's rate, HTTP/2
+    #[value(name = "l7.p99.h2")]
+    H2P99,
 }
 
 /// How much is measured.
@@ -65,6 +109,8 @@ struct Plan {
     routes: usize,
     /// Runs of a packet through an XDP program.
     repeat: u32,
+    l7_rounds: usize,
+    l7_window: Duration,
 }
 
 impl Plan {
@@ -78,6 +124,8 @@ impl Plan {
                 idle: 500,
                 routes: 1000,
                 repeat: 10_000,
+                l7_rounds: 1,
+                l7_window: ms(1000),
             }
         } else {
             Self {
@@ -87,6 +135,8 @@ impl Plan {
                 idle: 10_000,
                 routes: 10_000,
                 repeat: 1_000_000,
+                l7_rounds: 5,
+                l7_window: ms(3000),
             }
         }
     }
@@ -97,10 +147,14 @@ pub(crate) fn run(args: &Args) -> Result<Vec<Row>> {
     let mut plan = Plan::new(args.quick);
     plan.idle = plan.idle.min(connections_allowed()?);
     let mut rows = Vec::new();
-    if args.only != Some(Half::Xdp) {
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+    if wanted(Part::Relay) {
         rows.extend(relay::run(plan, &args.subjects, &args.measure)?);
     }
-    if args.only != Some(Half::Relay) {
+    if wanted(Part::L7) {
+        rows.extend(l7::run(plan, &args.subjects, &args.measure)?);
+    }
+    if wanted(Part::Xdp) {
         rows.extend(xdp::run(plan)?);
     }
     Ok(rows)

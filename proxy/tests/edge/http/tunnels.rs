@@ -66,11 +66,13 @@ async fn echoes_in_upper_case(io: &mut Tunnel) -> Result<()> {
     Ok(())
 }
 
+/// Its side first: what the other says after that still comes.
 async fn ends(mut io: Tunnel) -> Result<()> {
+    io.write_all(b"last").await?;
     io.shutdown().await?;
     let mut rest = Vec::new();
     io.read_to_end(&mut rest).await?;
-    ensure!(rest.is_empty(), "{rest:?}");
+    ensure!(rest == b"LAST", "{rest:?}");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use mc_testkit::wait_for;
 
 use super::{
-    Plan,
+    Measurement, Plan,
     backend::Backend,
     build,
     load::{self, Target},
@@ -67,18 +67,12 @@ impl Figure {
 
 type Samples = HashMap<(&'static str, Figure), Vec<f64>>;
 
-/// What is measured in a round; each gives one or more figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Measurement {
-    /// Memory of connections that do nothing
-    Idle,
-    /// Throughput
-    Bulk,
-    /// 200 bytes there and back
-    Requests,
-    /// New connections
-    Connections,
-}
+/// Measured in every round, in this order.
+const IN_ROUNDS: [Measurement; 3] = [
+    Measurement::Bulk,
+    Measurement::Requests,
+    Measurement::Connections,
+];
 
 /// Ours beside a peer.
 const PAIRS: [(&str, &str, &str); 7] = [
@@ -104,6 +98,14 @@ struct Bench<'a> {
 
 /// All rows of the relay half.
 pub(super) fn run(plan: Plan, only: &[String], measure: &[Measurement]) -> Result<Vec<Row>> {
+    let measured = |measurement| measure.is_empty() || measure.contains(&measurement);
+    if ![Measurement::Idle]
+        .into_iter()
+        .chain(IN_ROUNDS)
+        .any(measured)
+    {
+        return Ok(Vec::new());
+    }
     let wanted = |key: &str| only.is_empty() || only.iter().any(|name| name == key);
     let directory = tempfile::Builder::new()
         .prefix("mc-bench-")
@@ -122,16 +124,11 @@ pub(super) fn run(plan: Plan, only: &[String], measure: &[Measurement]) -> Resul
         hello,
         samples: Samples::new(),
     };
-    let measured = |measurement| measure.is_empty() || measure.contains(&measurement);
     if measured(Measurement::Idle) {
         bench.idle_memory()?;
     }
     for round in 1..=plan.rounds {
-        for measurement in [
-            Measurement::Bulk,
-            Measurement::Requests,
-            Measurement::Connections,
-        ] {
+        for measurement in IN_ROUNDS {
             if measured(measurement) {
                 eprintln!("round {round} of {}: {measurement:?}", plan.rounds);
                 bench.round(measurement)?;
@@ -249,8 +246,6 @@ impl Bench<'_> {
     fn measure(&self, subject: &Subject, measurement: Measurement) -> Result<Vec<(Figure, f64)>> {
         let target = self.target(subject);
         Ok(match measurement {
-            // Not per round: see `idle_memory`.
-            Measurement::Idle => Vec::new(),
             Measurement::Bulk => {
                 let (bytes, took) = target.bulk(BULK_EACH, self.window())?;
                 vec![
@@ -273,6 +268,8 @@ impl Bench<'_> {
                     (Figure::ConnectionP50, cycles.percentile(50)),
                 ]
             }
+            // Not per round (see `idle_memory`), or not a relay's.
+            _ => Vec::new(),
         })
     }
 

@@ -82,7 +82,8 @@ impl Subject {
     }
 }
 
-fn start(
+/// Starts it, and waits until it listens on `port` of the node.
+pub(super) fn start(
     net: &Net,
     key: &'static str,
     title: String,
@@ -132,16 +133,26 @@ pub(super) fn haproxy(net: &Net, directory: &Path, port: u16) -> Result<Subject>
     );
     let file = directory.join("haproxy.cfg");
     write(&file, &config)?;
-    let said = version("haproxy", "-v")?;
-    let number = said.split([' ', '-']).nth(2).unwrap_or_default();
     start(
         net,
         "haproxy",
-        format!("HAProxy {number}"),
+        haproxy_version()?,
         port,
         net.node.command("haproxy").arg("-db").arg("-f").arg(file),
         None,
     )
+}
+
+pub(super) fn haproxy_version() -> Result<String> {
+    let said = version("haproxy", "-v")?;
+    let number = said.split([' ', '-']).nth(2).unwrap_or_default();
+    Ok(format!("HAProxy {number}"))
+}
+
+pub(super) fn nginx_version() -> Result<String> {
+    let said = version("nginx", "-v")?;
+    let number = said.rsplit('/').next().unwrap_or_default();
+    Ok(format!("nginx {number}"))
 }
 
 /// nginx: stream with ssl_preread, a map from SNI to upstream, a listening socket per worker.
@@ -160,8 +171,6 @@ pub(super) fn nginx(net: &Net, directory: &Path, port: u16) -> Result<Subject> {
     );
     let file = directory.join("nginx.conf");
     write(&file, &config)?;
-    let said = version("nginx", "-v")?;
-    let number = said.rsplit('/').next().unwrap_or_default();
     let mut command = net.node.command("nginx");
     command
         .arg("-p")
@@ -169,14 +178,7 @@ pub(super) fn nginx(net: &Net, directory: &Path, port: u16) -> Result<Subject> {
         .arg("-c")
         .arg(file)
         .args(["-e", "stderr"]);
-    start(
-        net,
-        "nginx",
-        format!("nginx {number}"),
-        port,
-        &mut command,
-        None,
-    )
+    start(net, "nginx", nginx_version()?, port, &mut command, None)
 }
 
 /// mc-proxy.
@@ -190,31 +192,10 @@ pub(super) struct McProxy<'a> {
 
 impl McProxy<'_> {
     pub(super) fn start(&self, net: &Net, directory: &Path) -> Result<Subject> {
-        let root = directory.join(self.key);
-        fs::create_dir(&root).with_context(|| format!("cannot create {}", root.display()))?;
-        let pins = PathBuf::from(format!(
-            "/sys/fs/bpf/mc-bench-{}-{}",
-            std::process::id(),
-            self.key
-        ));
-        let file = root.join("mc-proxy.toml");
-        write(&file, &self.config(&pins))?;
-        let program = crate::target_dir().join("release/mc-proxy");
-        let mut command = net.node.command(program);
-        command
-            .arg("server")
-            .arg("--config")
-            .arg(file)
-            .arg("--root")
-            .arg(root);
-        start(
-            net,
-            self.key,
-            format!("mc-proxy ({})", self.key),
-            self.port,
-            &mut command,
-            Some(pins),
-        )
+        let title = format!("mc-proxy ({})", self.key);
+        start_mc_proxy(net, directory, (self.key, title), self.port, |pins| {
+            self.config(pins)
+        })
     }
 
     fn config(&self, pins: &Path) -> String {
@@ -239,6 +220,30 @@ impl McProxy<'_> {
             pins.display()
         )
     }
+}
+
+/// mc-proxy with a root of its own below `directory` and a configuration made for where it pins.
+pub(super) fn start_mc_proxy(
+    net: &Net,
+    directory: &Path,
+    (key, title): (&'static str, String),
+    port: u16,
+    config: impl FnOnce(&Path) -> String,
+) -> Result<Subject> {
+    let root = directory.join(key);
+    fs::create_dir(&root).with_context(|| format!("cannot create {}", root.display()))?;
+    let pins = PathBuf::from(format!("/sys/fs/bpf/mc-bench-{}-{key}", std::process::id()));
+    let file = root.join("mc-proxy.toml");
+    write(&file, &config(&pins))?;
+    let program = crate::target_dir().join("release/mc-proxy");
+    let mut command = net.node.command(program);
+    command
+        .arg("server")
+        .arg("--config")
+        .arg(file)
+        .arg("--root")
+        .arg(root);
+    start(net, key, title, port, &mut command, Some(pins))
 }
 
 fn hostnames(count: usize) -> impl Iterator<Item = String> {
