@@ -36,8 +36,10 @@ const IDLE: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(5);
 /// Receive window of an HTTP/2 stream from a backend, bytes.
 const WINDOW: u32 = 1 << 20;
-/// Headers of a response, bytes.
+/// Head of a response, bytes.
 const MAX_HEADERS: usize = 64 * 1024;
+/// Header fields of a response.
+const MAX_FIELDS: usize = 256;
 
 /// Which connections are alike. A route that is replaced keeps its id, but not what it trusts: `site` is [`Loaded::number`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -187,6 +189,11 @@ impl Lease {
         stale
     }
 
+    /// No further request begins on it.
+    pub(super) fn retire(&self) {
+        with(self.key, |slot| slot.shared = None);
+    }
+
     /// [`Self::give_back`] once the backend has the whole request: it has answered before, and may read on.
     pub(super) fn give_back_later(mut self) {
         tokio::spawn(async move {
@@ -299,6 +306,9 @@ where
 {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEADERS)
+        // The buffer may grow beyond what it is told.
+        .max_header_size(MAX_HEADERS)
+        .max_headers(MAX_FIELDS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|_| ConnectError::Protocol)?;
@@ -322,6 +332,16 @@ where
         .map_err(|_| ConnectError::Protocol)?;
     tokio::spawn(connection);
     Ok(Sender::Http2(sender))
+}
+
+/// Whether an HTTP/2 backend says that it did nothing of a request: REFUSED_STREAM, or GOAWAY with an earlier stream (RFC 9113 §8.7).
+/// h2 gives a GOAWAY of the backend as the error of later streams alone.
+pub(super) fn has_not_begun(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|e| e.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| {
+        let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || refused)
+    })
 }
 
 #[cfg(test)]

@@ -3,14 +3,11 @@
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, Response, StatusCode, body::Incoming, client::conn, header};
+use hyper::{Request, client::conn, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mc_testkit::ca::KeyExchange;
 use rustls::pki_types::ServerName;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{NAME, Site, Speaks};
