@@ -1,4 +1,4 @@
-//! Open connections by source (IPv4 address, IPv6 /64), so that no client can hold them all.
+//! Open connections, and requests of an L7 route, by source (IPv4 address, IPv6 /64), so that no client can hold them all.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -25,6 +25,15 @@ pub struct Counted {
     key: u64,
 }
 
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            limit: u32::MAX,
+            shards: Default::default(),
+        }
+    }
+}
+
 impl Sources {
     /// At most `limit` open connections from each source.
     #[must_use]
@@ -38,13 +47,19 @@ impl Sources {
     /// Counts a connection of `address`; `None` if its source stands at the limit.
     #[must_use]
     pub fn count(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+        self.count_below(address, self.limit)
+    }
+
+    /// [`Self::count`] with a limit of the moment.
+    #[must_use]
+    pub fn count_below(self: &Arc<Self>, address: IpAddr, limit: u32) -> Option<Counted> {
         let key = source(address.to_canonical()).rate_key();
         let mut shard = self.shard(key);
-        let open = shard.entry(key).or_default();
-        if *open >= self.limit {
+        let open = shard.get(&key).copied().unwrap_or(0);
+        if open >= limit {
             return None;
         }
-        *open += 1;
+        shard.insert(key, open + 1);
         Some(Counted {
             sources: Arc::clone(self),
             key,

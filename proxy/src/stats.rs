@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{health::Health, relay::Traffic};
+use crate::{
+    health::{Health, budget::Budget},
+    relay::Traffic,
+    sources::Sources,
+};
 
 /// Counters by one label or several. Labels are static strings, so the map is bounded by the program text.
 #[derive(Debug)]
@@ -88,6 +92,14 @@ pub struct HttpStats {
     pub classes: [AtomicU64; 6],
     /// Request to response headers.
     pub response: Histogram,
+    /// What may be sent again.
+    pub budget: Budget,
+    /// Requests sent again that a backend may have seen.
+    pub retries: AtomicU64,
+    /// Those that were not, for want of budget.
+    pub retries_denied: AtomicU64,
+    /// Requests under way by client.
+    pub clients: Arc<Sources>,
 }
 
 impl HttpStats {

@@ -78,6 +78,21 @@ impl LiveRoute {
         best.map(|(_, backend)| backend).ok_or(none)
     }
 
+    /// How many more requests its backends may have: of those that are in use, or of all that are not down if none is.
+    pub fn free(&self, most: u64) -> u64 {
+        let now = LazyCell::new(now);
+        let (mut used, mut rest) = (None, 0);
+        for backend in &self.backends {
+            let free = most.saturating_sub(backend.active.load(Relaxed));
+            match backend.health.standing(|| *now, self.slow_start()) {
+                Standing::Down => {}
+                Standing::Ejected => rest += free,
+                Standing::Share(_) => *used.get_or_insert(0) += free,
+            }
+        }
+        used.unwrap_or(rest)
+    }
+
     /// [`Self::pick`], counted as under way.
     ///
     /// # Errors

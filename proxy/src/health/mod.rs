@@ -1,5 +1,6 @@
 //! Whether backends live: [`state`] decides, [`check`] asks, requests tell, and [`Health`] is what a choice reads.
 
+pub mod budget;
 pub mod check;
 mod choice;
 pub mod state;

@@ -1,5 +1,7 @@
 //! Bodies on their way through: counted, bounded, and timed while they wait.
 
+mod request;
+
 use std::{
     pin::Pin,
     sync::{
@@ -20,6 +22,8 @@ use super::{
     upstream::{Http1, Lease},
 };
 
+pub(super) use request::{Replay, RequestBody};
+
 /// Why a body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyError {
@@ -36,113 +40,26 @@ pub(super) enum BodyError {
 
 /// Runs only while there is nothing to do: most bodies never wait.
 #[derive(Debug)]
-struct Idle {
+pub(super) struct Idle {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Idle {
-    fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration) -> Self {
         Self { limit, sleep: None }
     }
 
-    fn progress(&mut self) {
+    pub(super) fn progress(&mut self) {
         if let Some(sleep) = &mut self.sleep {
             sleep.as_mut().reset(Instant::now() + self.limit);
         }
     }
 
-    fn expired(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn expired(&mut self, cx: &mut Context<'_>) -> bool {
         let limit = self.limit;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(limit)));
         sleep.as_mut().poll(cx).is_ready()
-    }
-}
-
-/// A client's body, on its way to the backend.
-pub(super) struct RequestBody {
-    incoming: Option<Incoming>,
-    left: u64,
-    idle: Idle,
-    exchange: Option<Arc<Exchange>>,
-}
-
-impl RequestBody {
-    /// None.
-    pub(super) fn empty() -> Self {
-        Self {
-            incoming: None,
-            left: 0,
-            idle: Idle::new(Duration::ZERO),
-            exchange: None,
-        }
-    }
-
-    pub(super) fn new(
-        incoming: Incoming,
-        most: u64,
-        idle: Duration,
-        exchange: Arc<Exchange>,
-    ) -> Self {
-        if incoming.is_end_stream() {
-            return Self::empty();
-        }
-        Self {
-            incoming: Some(incoming),
-            left: most,
-            idle: Idle::new(idle),
-            exchange: Some(exchange),
-        }
-    }
-
-    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(exchange) = &self.exchange {
-            exchange.request_failed(error);
-        }
-        self.incoming = None;
-        Poll::Ready(Some(Err(error)))
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(incoming) = &mut self.incoming else {
-            return Poll::Ready(None);
-        };
-        match Pin::new(incoming).poll_frame(cx) {
-            Poll::Pending if self.idle.expired(cx) => self.fail(BodyError::Idle),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(Err(_))) => self.fail(BodyError::Broken),
-            Poll::Ready(Some(Ok(frame))) => {
-                self.idle.progress();
-                let len = frame.data_ref().map_or(0, Bytes::len) as u64;
-                if len > self.left {
-                    return self.fail(BodyError::TooLarge);
-                }
-                self.left -= len;
-                if let Some(exchange) = &self.exchange {
-                    exchange.received(len);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     router::LiveRoute,
+    sources::Counted,
     stats::{Active, BackendGauge},
 };
 
@@ -66,6 +67,10 @@ struct Outcome {
     response: Option<Duration>,
     /// The backend that has it now.
     backend: Option<Active<BackendGauge>>,
+    /// Its place among the requests of its client.
+    place: Option<Counted>,
+    /// Fields of the request that imitated ours.
+    imitations: Option<usize>,
 }
 
 /// One request and its response.
@@ -92,6 +97,7 @@ impl Exchange {
         sample: u32,
     ) -> Arc<Self> {
         let number = route.stats.http.requests.fetch_add(1, Relaxed);
+        route.stats.http.budget.pay_in();
         let logged = sample > 0 && number.is_multiple_of(u64::from(sample));
         Arc::new(Self {
             route: Arc::clone(route),
@@ -115,6 +121,16 @@ impl Exchange {
 
     fn outcome(&self) -> std::sync::MutexGuard<'_, Outcome> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a place among the requests of its client, to its end.
+    pub(super) fn hold(&self, place: Counted) {
+        self.outcome().place = Some(place);
+    }
+
+    /// Fields were dropped that imitated ours.
+    pub(super) fn imitated(&self, fields: usize) {
+        self.outcome().imitations = Some(fields);
     }
 
     /// An attempt at a backend.
@@ -254,6 +270,7 @@ impl Drop for Exchange {
             connect_us = micros(outcome.connect),
             response_us = micros(outcome.response),
             total_us = self.started.elapsed().as_micros() as u64,
+            imitations = outcome.imitations,
             side = fault.map(|f| f.side.name()),
             reason = fault.map(|f| f.reason),
         );

@@ -60,8 +60,12 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub(super) struct Upgrade(pub(super) HeaderValue);
 
-/// A client's request as a backend may have it.
-pub(super) fn rewrite(parts: &mut Parts, client: &Identity, forwarded: Option<HeaderValue>) {
+/// A client's request as a backend may have it. Says how many fields imitated ours.
+pub(super) fn rewrite(
+    parts: &mut Parts,
+    client: &Identity,
+    forwarded: Option<HeaderValue>,
+) -> usize {
     if parts.version == Version::HTTP_11
         && let Some(asked) = upgrade(&parts.headers)
     {
@@ -72,7 +76,31 @@ pub(super) fn rewrite(parts: &mut Parts, client: &Identity, forwarded: Option<He
     }
     // Answered here, when the backend's connection asks for the body.
     parts.headers.remove(header::EXPECT);
+    let imitations = drop_imitations(&mut parts.headers);
     forward(&mut parts.headers, client, forwarded);
+    imitations
+}
+
+/// Removes fields that become ours where `_` and `-` are the same: CGI, WSGI and the like name both `X-Real-IP` and `X_Real_IP`
+/// `HTTP_X_REAL_IP`. Says how many. Other names with `_` stay: gRPC's metadata has them.
+fn drop_imitations(headers: &mut HeaderMap) -> usize {
+    let imitates = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && {
+            let name = name.replace('_', "-");
+            let is = |ours: &HeaderName| *ours == *name;
+            name.starts_with("x-forwarded-")
+                || HOP_BY_HOP.iter().any(is)
+                || [REAL_IP, header::CONTENT_LENGTH, header::CONTENT_TYPE]
+                    .iter()
+                    .any(is)
+        }
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(imitates).cloned().collect();
+    for name in &found {
+        headers.remove(name);
+    }
+    found.len()
 }
 
 /// Removes what concerns the hop it came over. Says whether the sender takes trailers.
@@ -214,6 +242,26 @@ mod tests {
             headers[header::FORWARDED],
             "for=192.0.2.1;proto=https;host=a.example"
         );
+    }
+
+    #[test]
+    fn imitations_of_our_fields_are_dropped() {
+        let mut headers = map(&[
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x-forwarded_proto", "http"),
+            ("x_real-ip", "10.0.0.1"),
+            ("transfer_encoding", "chunked"),
+            ("content_length", "5"),
+            ("x_request_id", "stays"),
+            ("x-forwarded-for", "is replaced elsewhere"),
+        ]);
+        assert_eq!(drop_imitations(&mut headers), 5);
+        let left = [
+            ("x_request_id", "stays"),
+            ("x-forwarded-for", "is replaced elsewhere"),
+        ];
+        assert_eq!(headers, map(&left));
+        assert_eq!(drop_imitations(&mut headers), 0);
     }
 
     #[test]

@@ -6,8 +6,10 @@
 
 mod body;
 mod certificate;
+mod deliver;
 mod exchange;
 mod flow;
+mod grpc;
 mod guard;
 mod headers;
 mod proxy;

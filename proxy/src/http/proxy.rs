@@ -1,10 +1,6 @@
 //! One request: checked, sent to a backend, answered.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc};
 
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
@@ -21,30 +17,21 @@ use tokio::time::timeout;
 use super::{
     Connection,
     body::{RequestBody, ResponseBody},
-    exchange::{Exchange, Fault, Side, gateway_failed},
-    headers, tunnel,
-    upstream::{ConnectError, Key, Lease},
+    deliver::{Outgoing, deliver},
+    exchange::{Exchange, Fault, Side},
+    grpc, headers, tunnel,
 };
-use crate::{health::Unavailable, spec::Protocol, stats::BackendStats};
-
-/// Default of `response_timeout`.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Default of `retries`.
-const RETRIES: u32 = 2;
-/// Default of `max_requests`.
-const MAX_REQUESTS: u32 = 1024;
-/// Attempts of a request that may end at a kept connection that its backend has closed, before they count.
-const MAX_STALE: u32 = 2;
+use crate::spec::Protocol;
 
 /// A refusal: what the client is told, and what the log is.
 #[derive(Clone, Copy)]
-struct Refusal {
-    status: StatusCode,
-    fault: Fault,
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) fault: Fault,
 }
 
 impl Refusal {
-    const fn new(status: StatusCode, side: Side, reason: &'static str) -> Self {
+    pub(super) const fn new(status: StatusCode, side: Side, reason: &'static str) -> Self {
         Self {
             status,
             fault: Fault::of(side, reason),
@@ -59,6 +46,7 @@ pub(super) async fn answer(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (mut parts, body) = request.into_parts();
     let authority = authority(&connection, &parts);
+    let call = grpc::Call::of(&parts);
     let exchange = Exchange::begin(
         &connection.route,
         connection.client,
@@ -69,15 +57,22 @@ pub(super) async fn answer(
     let answered = match check(&connection, &parts, authority, &body) {
         Ok(authority) => {
             let forwarded = connection.forwarded(&authority);
-            headers::rewrite(&mut parts, &connection.identity, forwarded);
-            forward(&connection, parts, body, &authority, &exchange).await
+            let imitations = headers::rewrite(&mut parts, &connection.identity, forwarded);
+            if imitations > 0 {
+                exchange.imitated(imitations);
+            }
+            forward(&connection, parts, body, &authority, call, &exchange).await
         }
         Err(refusal) => Err(refusal),
     };
-    Ok(answered.unwrap_or_else(|refusal| refuse(refusal, exchange)))
+    Ok(answered.unwrap_or_else(|refusal| refuse(refusal, call, exchange)))
 }
 
-fn refuse(refusal: Refusal, exchange: Arc<Exchange>) -> Response<ResponseBody> {
+fn refuse(
+    refusal: Refusal,
+    call: Option<grpc::Call>,
+    exchange: Arc<Exchange>,
+) -> Response<ResponseBody> {
     exchange.failed(refusal.status, refusal.fault);
     let text = match refusal.status {
         StatusCode::BAD_REQUEST => "bad request\n",
@@ -86,9 +81,13 @@ fn refuse(refusal: Refusal, exchange: Arc<Exchange>) -> Response<ResponseBody> {
         StatusCode::NOT_IMPLEMENTED => "not implemented\n",
         StatusCode::REQUEST_TIMEOUT => "the request took too long\n",
         StatusCode::SERVICE_UNAVAILABLE => "no backend is available\n",
-        StatusCode::GATEWAY_TIMEOUT => "the backend did not answer in time\n",
+        StatusCode::GATEWAY_TIMEOUT => "there was no answer in time\n",
         _ => "the backend failed\n",
     };
+    if call.is_some() {
+        let body = ResponseBody::text("", exchange);
+        return grpc::refusal(refusal.status, text.trim_end(), body);
+    }
     let mut response = Response::new(ResponseBody::text(text, exchange));
     *response.status_mut() = refusal.status;
     response.headers_mut().insert(
@@ -163,6 +162,7 @@ async fn forward(
     mut parts: Parts,
     incoming: Incoming,
     authority: &Authority,
+    call: Option<grpc::Call>,
     exchange: &Arc<Exchange>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let l7 = connection.l7();
@@ -176,15 +176,16 @@ async fn forward(
         Some(_) => RequestBody::empty(),
         None => RequestBody::new(incoming, most, connection.limits.idle, Arc::clone(exchange)),
     };
-    // Only what has no body can be sent again: a body is read once.
-    let repeatable = headers::repeatable(&parts.method) && body.is_end_stream() && tunnel.is_none();
-    let outgoing = Outgoing {
-        parts,
-        authority,
-        body: Some(body),
-        repeatable,
+    let outgoing = Outgoing::new(parts, authority, body, l7.protocol, tunnel.is_some());
+    let delivering = deliver(connection, outgoing, exchange);
+    let (response, lease) = match call.and_then(|call| call.timeout) {
+        None => delivering.await?,
+        // It is the client's clock: its end says nothing of the backend.
+        Some(limit) => timeout(limit, delivering).await.unwrap_or_else(|_| {
+            let (status, side) = (StatusCode::GATEWAY_TIMEOUT, Side::Client);
+            Err(Refusal::new(status, side, "grpc_deadline"))
+        })?,
     };
-    let (response, lease) = deliver(connection, outgoing, exchange).await?;
     let limits = connection.limits;
     tunnel::respond(
         response,
@@ -198,158 +199,6 @@ async fn forward(
         status: StatusCode::BAD_GATEWAY,
         fault,
     })
-}
-
-/// A request as a backend may have it.
-struct Outgoing<'a> {
-    parts: Parts,
-    authority: &'a Authority,
-    /// `None`: it left.
-    body: Option<RequestBody>,
-    /// It has no body and may be done twice.
-    repeatable: bool,
-}
-
-/// Sends it to one backend after the other until one responds. A request is sent again if it never left, or if it may be done twice;
-/// and never once a response has begun.
-async fn deliver(
-    connection: &Connection,
-    mut request: Outgoing<'_>,
-    exchange: &Exchange,
-) -> Result<(Response<Option<Incoming>>, Lease), Refusal> {
-    let (route, l7) = (&connection.route, connection.l7());
-    let most = u64::from(l7.max_requests.unwrap_or(MAX_REQUESTS));
-    let (mut left, mut stale) = (l7.retries.unwrap_or(RETRIES) + 1, MAX_STALE);
-    let (mut tried, mut last) = (Vec::new(), None);
-    while left > 0 {
-        let backend = match route.take(&tried, most) {
-            Ok(backend) => backend,
-            Err(none) => {
-                last.get_or_insert(unavailable(none));
-                break;
-            }
-        };
-        let stats = Arc::clone(&backend.of().0);
-        exchange.attempt(backend);
-        let failed = match attempt(connection, &stats, &mut request, exchange).await {
-            Ok(sent) => return Ok(sent),
-            Err(failed) => failed,
-        };
-        if let Some(fault) = exchange.fault() {
-            // It was the client's body that broke.
-            exchange.attempt_failed(None);
-            let status = match fault.reason {
-                "request_body_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-                "request_body_timeout" => StatusCode::REQUEST_TIMEOUT,
-                _ => StatusCode::BAD_REQUEST,
-            };
-            return Err(Refusal { status, fault });
-        }
-        if failed.stale && stale > 0 {
-            stale -= 1;
-            exchange.attempt_failed(None);
-        } else {
-            left -= 1;
-            let fault = failed.refusal.fault;
-            exchange.attempt_failed((fault.side == Side::Backend).then_some(fault.reason));
-            tried.push(stats.address);
-        }
-        last = Some(failed.refusal);
-        if request.body.is_none() {
-            if !(failed.retry && request.repeatable) {
-                break;
-            }
-            request.body = Some(RequestBody::empty());
-        }
-    }
-    // There was an attempt, or no backend for it.
-    Err(last.unwrap_or(unavailable(Unavailable::Down)))
-}
-
-fn unavailable(none: Unavailable) -> Refusal {
-    let side = match none {
-        Unavailable::Down => Side::Backend,
-        Unavailable::Full => Side::Proxy,
-    };
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, side, none.reason())
-}
-
-/// An attempt that came to nothing.
-struct Failed {
-    refusal: Refusal,
-    /// If it may be done twice, trying again may help.
-    retry: bool,
-    /// Only a kept connection was dead: the backend itself may be well.
-    stale: bool,
-}
-
-async fn attempt(
-    connection: &Connection,
-    backend: &BackendStats,
-    request: &mut Outgoing<'_>,
-    exchange: &Exchange,
-) -> Result<(Response<Option<Incoming>>, Lease), Failed> {
-    let l7 = connection.l7();
-    let key = Key {
-        site: connection.loaded.number,
-        backend: backend.address,
-    };
-    let bad = |reason| Refusal::new(StatusCode::BAD_GATEWAY, Side::Backend, reason);
-    let taken = Lease::take(
-        key,
-        l7.protocol,
-        &connection.loaded,
-        connection.limits.connect,
-    )
-    .await;
-    let (mut lease, connect) = match taken {
-        Ok(taken) => taken,
-        Err(error) => {
-            return Err(Failed {
-                refusal: match error {
-                    ConnectError::Local => {
-                        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Side::Proxy, error.reason())
-                    }
-                    _ => bad(error.reason()),
-                },
-                retry: true,
-                stale: false,
-            });
-        }
-    };
-    if let Some(took) = connect {
-        backend.connections.fetch_add(1, Relaxed);
-        connection.route.stats.connect.observe(took);
-        exchange.connected(took);
-    }
-    let limit = l7.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
-    let sending = lease.send(&request.parts, request.authority, &mut request.body);
-    match timeout(limit, sending).await {
-        Ok(Ok(response)) => {
-            exchange.responded(response.status());
-            if gateway_failed(response.status()) {
-                connection.route.failed(backend, "backend_gateway_status");
-            }
-            Ok((response, lease))
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(backend = %backend.address, %error, "a request failed");
-            Err(Failed {
-                refusal: bad(error.reason()),
-                retry: !error.is_malformed(),
-                stale: !error.is_malformed() && lease.stale(),
-            })
-        }
-        Err(_) => Err(Failed {
-            refusal: Refusal::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                Side::Backend,
-                "response_timeout",
-            ),
-            retry: false,
-            stale: false,
-        }),
-    }
 }
 
 /// As the backend's protocol writes it.

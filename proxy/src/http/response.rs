@@ -3,6 +3,8 @@
 //! httparse reads the lines. What it leaves to its user is how the body is framed, and there nothing is repaired: a backend that says it
 //! in two ways is cut off, because what it says next may be another client's.
 
+use std::mem::MaybeUninit;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 use httparse::{EMPTY_HEADER, ParserConfig, Status};
 use hyper::{
@@ -13,7 +15,7 @@ use hyper::{
 /// Bytes of a head, and of a trailer section.
 pub const MAX_HEAD: usize = 64 * 1024;
 /// Fields of a head, and of a trailer section.
-pub const MAX_FIELDS: usize = 128;
+pub const MAX_FIELDS: usize = 256;
 /// Bytes of a line that tells a chunk's size, its extensions included.
 const MAX_SIZE_LINE: usize = 1024;
 /// Interim responses (RFC 9110 §15.2) before the one that counts.
@@ -173,17 +175,16 @@ impl Reader {
                         return Ok(None);
                     };
                     self.state = State::End;
+                    if section.len() <= 2 {
+                        return Ok(Some(Piece::End));
+                    }
                     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
                     let (_, fields) = match httparse::parse_headers(&section, &mut fields) {
                         Ok(Status::Complete(parsed)) => parsed,
                         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
                         _ => return Err(Malformed::Head),
                     };
-                    let trailers = map(&section, fields)?;
-                    return Ok(Some(match trailers.is_empty() {
-                        true => Piece::End,
-                        false => Piece::Trailers(trailers),
-                    }));
+                    return Ok(Some(Piece::Trailers(map(&section, fields)?)));
                 }
             }
         }
@@ -290,9 +291,10 @@ fn end_of_section(bytes: &[u8], from: usize, may_be_empty: bool) -> Option<usize
 }
 
 fn parse(section: &Bytes) -> Result<Response<()>, Malformed> {
-    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut fields);
-    match ParserConfig::default().parse_response(&mut parsed, section) {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = ParserConfig::default();
+    match config.parse_response_with_uninit_headers(&mut parsed, section, &mut fields) {
         Ok(Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
         _ => return Err(Malformed::Head),

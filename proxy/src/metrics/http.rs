@@ -27,6 +27,19 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, routes: &[Keyed<'_>]) 
             add(&mut m, &labels, count.load(Relaxed))?;
         }
     }
+    let mut m = counter(
+        encoder,
+        "retries",
+        "Requests that a backend may have seen and that were to be sent again: made, or denied for want of budget",
+    )?;
+    for (route, key) in &routes {
+        let http = &route.stats.http;
+        for (result, count) in [("made", &http.retries), ("denied", &http.retries_denied)] {
+            let mut labels = labels(key);
+            labels.push(("result", result));
+            add(&mut m, &labels, count.load(Relaxed))?;
+        }
+    }
     histogram(
         encoder,
         "response_seconds",

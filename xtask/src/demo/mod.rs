@@ -139,6 +139,11 @@ fn hints(show: &Show) {
             "https://beta.example.org/",
             "curl as the client in the USA (us6: over IPv6)",
         ),
+        (
+            "de",
+            "https://web.example.org/",
+            "the same, of an L7 route: TLS ends at the node",
+        ),
         ("ctl", "--help", "mcproxyctl on the demo's daemon"),
         (
             "ctl",

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::Result;
+use mc_testkit::wait_for;
 
 use super::{
     check_interrupted,
@@ -18,6 +19,8 @@ const ALPHA: &str = "alpha.example.org";
 const BETA: &str = "beta.example.org";
 const FROM_ALPHA: &str = "this is alpha";
 const FROM_BETA: &str = "this is beta";
+/// Its TLS ends at the node.
+const WEB: &str = "web.example.org";
 
 type Step = fn(&mut World, &mut Show) -> Result<()>;
 
@@ -27,6 +30,8 @@ pub(super) fn all(world: &mut World, show: &mut Show) -> Result<()> {
         start,
         routing,
         unknown_names,
+        http,
+        redirect,
         country,
         ban,
         block,
@@ -78,6 +83,54 @@ fn unknown_names(_: &mut World, show: &mut Show) -> Result<()> {
         "ctl",
         "explain 192.0.2.10 --sni alpha.example.org",
         Says("10.77.1.2:8443"),
+    )
+}
+
+fn http(world: &mut World, show: &mut Show) -> Result<()> {
+    show.step("A route with a certificate (L7): TLS ends at the node, which proxies HTTP to two backends that it checks");
+    let directory = world.directory.display();
+    show.ctl(&format!(
+        "route add {WEB} --backend 10.77.1.2:8080 --backend 10.77.2.2:8080 --certificate {directory}/web.crt --key \
+         {directory}/web.key --health http --health-interval 100ms"
+    ))?;
+    for (client, version, wanted) in [
+        ("de", "--http2", "asked by 192.0.2.10\nHTTP/2"),
+        ("de", "--http1.1", "asked by 192.0.2.10\nHTTP/1.1"),
+        ("us6", "--http2", "asked by 2001:db8:75::10\nHTTP/2"),
+    ] {
+        let line = format!("{version} -w HTTP/%{{http_version}} https://{WEB}/");
+        show.run(client, &line, Says(wanted))?;
+    }
+    let mut ctl = Command::new(world.directory.join("ctl"));
+    ctl.args(["--json", "backend", "list", WEB]);
+    // What the step below shows is judged; this only gives the checks their time.
+    let _ = wait_for("health checks of both backends", || {
+        let list = output(&mut ctl).ok()?;
+        (list.matches("\"up\"").count() == 2).then_some(())
+    });
+    let up = "10.77.1.2:8080  up";
+    show.run("ctl", "backend list web.example.org", Says(up))?;
+    show.run("ctl", "route show web.example.org", Says("10.77.2.2:8080"))
+}
+
+fn redirect(_: &mut World, show: &mut Show) -> Result<()> {
+    show.step("Plain HTTP is sent to https, for names that have a route");
+    show.ctl("listener add 0.0.0.0:80 --redirect")?;
+    let told = "-o /dev/null -w %{http_code}:%{redirect_url}";
+    show.run(
+        "de",
+        &format!("{told} http://{WEB}/a?b=c"),
+        Says("308:https://web.example.org/a?b=c"),
+    )?;
+    show.run(
+        "de",
+        &format!("-L http://{WEB}/"),
+        Says("asked by 192.0.2.10"),
+    )?;
+    show.run(
+        "de",
+        &format!("{told} http://gamma.example.org/"),
+        Says("404:"),
     )
 }
 
@@ -143,6 +196,7 @@ fn crash(world: &mut World, show: &mut Show) -> Result<()> {
     world.start_daemon()?;
     show.request("us", BETA, Dropped)?;
     show.request("de", BETA, Says(FROM_BETA))?;
+    show.request("de", WEB, Says("asked by 192.0.2.10"))?;
     show.ctl("firewall unblock 198.51.100.0/24")?;
     show.request("us", BETA, Says(FROM_BETA))
 }

@@ -1,4 +1,5 @@
-//! The demo's machines: a node, two clients in two countries, two HTTPS backends. All are network namespaces; their
+//! The demo's machines: a node, two clients in two countries, two backends that speak HTTPS and, for the route whose
+//! TLS ends at the node, HTTP. All are network namespaces; their
 //! traffic stays inside them.
 //!
 //! ```text
@@ -130,6 +131,8 @@ impl World {
         }
         let ca = Ca::new()?;
         world.write("ca.crt", &ca.pem())?;
+        ca.issue(&["web.example.org"])?
+            .write(&world.directory, "web")?;
         for backend in BACKENDS {
             world.backend(&node, &ca, backend)?;
         }
@@ -165,7 +168,9 @@ impl World {
         let config = format!(
             "daemon off;\nmaster_process off;\npid {directory}/{name}.pid;\nevents {{}}\nhttp {{\n  access_log off;\n{temporary}  \
              server {{\n    listen 8443 ssl;\n    ssl_protocols TLSv1.3;\n    ssl_certificate {};\n    \
-             ssl_certificate_key {};\n    location / {{ return 200 \"this is {name}, asked for $ssl_server_name\\n\"; }}\n  }}\n}}\n",
+             ssl_certificate_key {};\n    location / {{ return 200 \"this is {name}, asked for $ssl_server_name\\n\"; }}\n  }}\n  \
+             server {{\n    listen 8080;\n    location / {{ return 200 \"this is {name}, asked by $http_x_forwarded_for\\n\"; }}\n  \
+             }}\n}}\n",
             certificate.display(),
             key.display(),
         );

@@ -139,11 +139,27 @@ impl SendError {
         }
     }
 
+    /// Whether the backend says that it did nothing of the request: REFUSED_STREAM, or GOAWAY with an earlier stream (RFC 9113 §8.7).
+    /// h2 gives a GOAWAY of the backend as the error of later streams alone.
+    pub(super) fn has_not_begun(&self) -> bool {
+        let Self::Http2(error) = self else {
+            return false;
+        };
+        let error = error.source().and_then(|e| e.downcast_ref::<h2::Error>());
+        error.is_some_and(|error| {
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            error.is_remote() && (error.is_go_away() || refused)
+        })
+    }
+
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::Http1(http1::Error::Malformed(Malformed::TooLarge)) => "backend_header_too_large",
-            _ if self.is_malformed() => "backend_malformed",
+            Self::Http1(http1::Error::Malformed(Malformed::TooLarge)) => "backend_head_too_large",
+            Self::Http1(http1::Error::Malformed(_)) => "backend_malformed",
             Self::Http1(http1::Error::Closed) => "backend_closed",
+            Self::Http2(error) if error.is_parse_too_large() => "backend_head_too_large",
+            Self::Http2(error) if error.is_parse() => "backend_malformed",
+            _ if self.has_not_begun() => "backend_not_begun",
             Self::Http2(error)
                 if error.is_incomplete_message() || error.is_closed() || error.is_canceled() =>
             {
@@ -262,6 +278,11 @@ impl Lease {
             with(self.key, |slot| slot.idle.clear());
         }
         stale
+    }
+
+    /// No further request begins on it.
+    pub(super) fn retire(&self) {
+        with(self.key, |slot| slot.shared = None);
     }
 
     /// For the next request. One that has answered before it had the whole request gets the rest first.

@@ -3,6 +3,8 @@
 mod backend;
 mod checks;
 mod requests;
+mod retries;
+mod share;
 
 use std::net::SocketAddr;
 

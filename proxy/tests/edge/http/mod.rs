@@ -2,7 +2,9 @@
 
 mod certificates;
 mod hardening;
+mod heads;
 mod health;
+mod real;
 mod requests;
 mod server;
 mod tunnels;
@@ -126,7 +128,8 @@ fn curl_speaks_both_versions_to_every_kind_of_backend() -> Result<()> {
 fn backends_learn_who_the_client_is_and_nothing_of_its_hop() -> Result<()> {
     let site = Site::new(Speaks::Http1, "")?;
     let got = site.curl(
-        "--http1.1 -H X-Forwarded-For:1.2.3.4 -H Forwarded:for=evil -H Connection:x-secret -H X-Secret:1 -H Proxy-Connection:close",
+        "--http1.1 -H X-Forwarded-For:1.2.3.4 -H Forwarded:for=evil -H Connection:x-secret -H X-Secret:1 -H Proxy-Connection:close \
+         -H X_Forwarded_For:5.6.7.8 -H x_real_ip:5.6.7.8 -H Transfer_Encoding:evil -H x_request_id:stays",
         "/headers?q=1",
     )?;
     for wanted in [
@@ -136,10 +139,12 @@ fn backends_learn_who_the_client_is_and_nothing_of_its_hop() -> Result<()> {
         "x-real-ip: 10.9.1.2\n",
         "x-forwarded-proto: https\n",
         "forwarded: for=10.9.1.2;proto=https;host=web.example.org\n",
+        // A name of its own, whatever is in it.
+        "x_request_id: stays\n",
     ] {
         ensure!(got.contains(wanted), "{wanted:?} in {got}");
     }
-    for hidden in ["x-secret", "evil", "1.2.3.4", "proxy-connection"] {
+    for hidden in ["x-secret", "evil", "1.2.3.4", "5.6.7.8", "proxy-connection"] {
         ensure!(!got.contains(hidden), "{hidden:?} in {got}");
     }
     Ok(())
