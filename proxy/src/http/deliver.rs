@@ -4,7 +4,11 @@
 //! the backend says that it has not begun with it (RFC 9113 §8.7); and only as far as the route's budget goes. Nothing is once a
 //! response has begun.
 
-use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use hyper::{
     Response, StatusCode,
@@ -34,7 +38,7 @@ const MAX_STALE: u32 = 2;
 
 /// A request as a backend may have it.
 pub(super) struct Outgoing<'a> {
-    parts: Parts,
+    parts: &'a Parts,
     authority: &'a Authority,
     /// `None`: it left.
     body: Option<RequestBody>,
@@ -47,7 +51,7 @@ pub(super) struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     pub(super) fn new(
-        parts: Parts,
+        parts: &'a Parts,
         authority: &'a Authority,
         body: RequestBody,
         protocol: Protocol,
@@ -225,8 +229,11 @@ async fn attempt(
         exchange.connected(took);
     }
     let limit = l7.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
-    let sending = lease.send(&request.parts, request.authority, &mut request.body);
-    match timeout(limit, sending).await {
+    let sent = {
+        let sending = pin!(lease.send(request.parts, request.authority, &mut request.body));
+        timeout(limit, sending).await
+    };
+    match sent {
         Ok(Ok(response)) => {
             exchange.responded(response.status());
             if gateway_failed(response.status()) {

@@ -1,6 +1,6 @@
 //! One request: checked, sent to a backend, answered.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, pin::pin, sync::Arc};
 
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
@@ -61,7 +61,7 @@ pub(super) async fn answer(
             if imitations > 0 {
                 exchange.imitated(imitations);
             }
-            forward(&connection, parts, body, &authority, call, &exchange).await
+            forward(&connection, &mut parts, body, &authority, call, &exchange).await
         }
         Err(refusal) => Err(refusal),
     };
@@ -159,7 +159,7 @@ fn check(
 /// Sends it to a backend and hands on the response.
 async fn forward(
     connection: &Arc<Connection>,
-    mut parts: Parts,
+    parts: &mut Parts,
     incoming: Incoming,
     authority: &Authority,
     call: Option<grpc::Call>,
@@ -168,16 +168,17 @@ async fn forward(
     let l7 = connection.l7();
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     let tunnel = (incoming.is_end_stream())
-        .then(|| tunnel::prepare(&mut parts, l7.protocol))
+        .then(|| tunnel::prepare(parts, l7.protocol))
         .flatten();
-    to_backend(&mut parts, l7.protocol, authority)?;
+    to_backend(parts, l7.protocol, authority)?;
     let most = l7.max_body.unwrap_or(u64::MAX);
     let body = match &tunnel {
         Some(_) => RequestBody::empty(),
         None => RequestBody::new(incoming, most, connection.limits.idle, Arc::clone(exchange)),
     };
     let outgoing = Outgoing::new(parts, authority, body, l7.protocol, tunnel.is_some());
-    let delivering = deliver(connection, outgoing, exchange);
+    // Pinned, or a request would have room for two of it.
+    let delivering = pin!(deliver(connection, outgoing, exchange));
     let (response, lease) = match call.and_then(|call| call.timeout) {
         None => delivering.await?,
         // It is the client's clock: its end says nothing of the backend.

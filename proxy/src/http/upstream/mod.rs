@@ -178,38 +178,43 @@ impl Lease {
         loaded: &Loaded,
         limit: Duration,
     ) -> Result<(Self, Option<Duration>), ConnectError> {
-        let taking = Self::pooled_or_new(key, protocol, loaded);
+        if let Some(lease) = Self::pooled(key, protocol) {
+            return Ok((lease, None));
+        }
         // Waiting for the one that another request makes is part of it: else a backend that swallows SYNs would keep the last of a
-        // queue for as many timeouts as are before it.
-        let taken = timeout(limit, taking).await;
+        // queue for as many timeouts as are before it. Boxed: most requests have no use for all that a handshake needs.
+        let taken = Box::pin(timeout(limit, Self::new(key, protocol, loaded))).await;
         taken.unwrap_or(Err(ConnectError::TimedOut))
     }
 
-    async fn pooled_or_new(
+    fn pooled(key: Key, protocol: Protocol) -> Option<Self> {
+        let sender = if protocol == Protocol::Http1 {
+            let mut next = || with(key, |slot| slot.idle.pop().map(|(kept, _)| kept));
+            std::iter::from_fn(&mut next)
+                .find_map(|mut kept| kept.idle().then_some(kept))
+                .map(Sender::Http1)?
+        } else {
+            Sender::Http2(shared(key)?)
+        };
+        Some(Self {
+            key,
+            sender,
+            reused: true,
+        })
+    }
+
+    async fn new(
         key: Key,
         protocol: Protocol,
         loaded: &Loaded,
     ) -> Result<(Self, Option<Duration>), ConnectError> {
-        let lent = |sender| Self {
-            key,
-            sender,
-            reused: true,
-        };
         if protocol == Protocol::Http1 {
-            while let Some(mut kept) = with(key, |slot| slot.idle.pop().map(|(s, _)| s)) {
-                if kept.idle() {
-                    return Ok((lent(Sender::Http1(kept)), None));
-                }
-            }
             return make(key, protocol, loaded).await;
-        }
-        if let Some(sender) = shared(key) {
-            return Ok((lent(Sender::Http2(sender)), None));
         }
         let making = with(key, |slot| Arc::clone(&slot.making));
         let _alone = making.lock().await;
-        if let Some(sender) = shared(key) {
-            return Ok((lent(Sender::Http2(sender)), None));
+        if let Some(lease) = Self::pooled(key, protocol) {
+            return Ok((lease, None));
         }
         make(key, protocol, loaded).await
     }
@@ -230,7 +235,7 @@ impl Lease {
             }
             Sender::Http2(http2) => {
                 let request = Request::from_parts(parts.clone(), taken);
-                match http2.try_send_request(request).await {
+                match Box::pin(http2.try_send_request(request)).await {
                     Ok(response) => Ok(response.map(Some)),
                     Err(mut error) => {
                         *body = error.take_message().map(Request::into_body);
