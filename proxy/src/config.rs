@@ -17,7 +17,7 @@ use std::{
 use mc_edge_common::route::MAX_BACKENDS;
 
 use self::raw::{RawAction, RawRoute, RawRuleKind};
-use crate::spec::{Action, EngineKind, Listener, Route, RouteId, Rule, RuleKind, canonical};
+use crate::spec::{Action, EngineKind, Listener, Route, RouteId, Rule, RuleKind};
 
 pub use self::raw::{Raw, UnparsedPolicy};
 
@@ -73,6 +73,10 @@ pub struct Config {
     pub max_age: Option<Duration>,
     /// For an empty database.
     pub seed: Seed,
+    /// When the file was changed last before it was read; `None` = not known.
+    pub modified: Option<SystemTime>,
+    /// What did not come as configured, for the status.
+    pub warnings: Vec<String>,
 }
 
 /// What an empty database starts with.
@@ -98,6 +102,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: u32 = 100_000;
 /// Default of `server.max_connections_per_source`: room for many people behind one address, a tenth of all.
 const MAX_CONNECTIONS_PER_SOURCE: u32 = 10_000;
+/// Of durations that the admin API has in seconds.
+const WHOLE: &str = "must be whole seconds, 1s or more, like 90s or 10m";
+
+/// Not whole seconds.
+fn broken(duration: Duration) -> bool {
+    duration.subsec_nanos() != 0
+}
+
 /// Default of `firewall.pin_path`.
 pub const PIN_PATH: &str = "/sys/fs/bpf/mc-proxy";
 
@@ -134,6 +146,23 @@ impl Config {
                 key,
                 "must be above zero; leave it out for the default".into(),
             ));
+        }
+        let whole = [
+            ("relay.idle_timeout", raw.relay.idle_timeout),
+            ("relay.max_age", raw.relay.max_age),
+        ];
+        if let Some((key, _)) = whole.iter().find(|(_, d)| d.is_some_and(broken)) {
+            return Err(invalid(key, WHOLE.to_owned()));
+        }
+        raw.log
+            .filter()
+            .map_err(|e| invalid("log.level", mcdsl::cli::chain(&e)))?;
+        if let Some(path) = raw.firewall.pin_path.as_ref().filter(|p| !p.is_absolute()) {
+            let reason = format!(
+                "{} is not an absolute path on a BPF file system, like {PIN_PATH}",
+                path.display()
+            );
+            return Err(invalid("firewall.pin_path", reason));
         }
         let limits = [
             ("server.max_connections", raw.server.max_connections),
@@ -187,6 +216,8 @@ impl Config {
             idle_timeout: raw.relay.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             max_age: raw.relay.max_age,
             seed,
+            modified: None,
+            warnings: Vec::new(),
         })
     }
 }
@@ -197,7 +228,7 @@ fn check_seed(raw: &Raw, root: &Path) -> Result<Seed, (String, String)> {
         let listener = Listener {
             id: 0,
             address: l.address,
-            trusted_proxies: l.trusted_proxies.iter().copied().map(canonical).collect(),
+            trusted_proxies: l.trusted_proxies.clone(),
             redirect: l.redirect,
             guarded: l.guarded.unwrap_or(true),
         };
@@ -233,7 +264,7 @@ fn check_seed(raw: &Raw, root: &Path) -> Result<Seed, (String, String)> {
                 RawRuleKind::Allow => RuleKind::Allow,
                 RawRuleKind::Block => RuleKind::Block,
             },
-            cidr: r.cidr.trunc(),
+            cidr: r.cidr,
             action: match r.action {
                 RawAction::Drop => Action::Drop,
                 RawAction::Reset => Action::Reset,
@@ -337,6 +368,14 @@ pub fn validate_route(route: &Route) -> Result<(), (String, String)> {
                 key.into(),
                 "must be above zero; leave it out for the default".into(),
             ));
+        }
+    }
+    for (key, duration) in [
+        ("idle_timeout", route.idle_timeout),
+        ("max_age", route.max_age),
+    ] {
+        if duration.is_some_and(broken) {
+            return Err((key.into(), WHOLE.into()));
         }
     }
     route.l7.as_ref().map_or(Ok(()), |l7| l7.validate(route))

@@ -4,7 +4,7 @@
 //! goes wrong before the relay resets the client and is counted by reason; nothing is ever answered in plain text.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -28,10 +28,10 @@ use crate::{
     hostname::Hostname,
     http,
     proxy_protocol::{self, Header},
-    relay::{End, Engine, Job, Limits, Outcome},
+    relay::{End, Engine, Job, Limits, Outcome, Side},
     router::{LiveRoute, Router},
     sources::{Counted, Sources},
-    spec::EngineKind,
+    spec::{EngineKind, RouteId},
     stats::{Active, BackendGauge, Gauge, Reasons, RouteGauge},
 };
 
@@ -83,6 +83,7 @@ pub struct Context {
     /// Connections open now, all listeners.
     pub active: Gauge,
     denied_log: DefaultDirectRateLimiter,
+    failure_log: DefaultDirectRateLimiter,
 }
 
 /// What of a listener concerns its connections.
@@ -174,6 +175,7 @@ impl Context {
             judged: Reasons::default(),
             active: Gauge::default(),
             denied_log: RateLimiter::direct(Quota::per_second(DENIED_LOG_PER_SECOND)),
+            failure_log: RateLimiter::direct(Quota::per_second(DENIED_LOG_PER_SECOND)),
         }
     }
 
@@ -212,6 +214,16 @@ impl Context {
         if self.denied_log.check().is_ok() {
             let sni = denied.sni.as_ref().map_or("-", |s| s.as_str());
             tracing::info!(%client, port, sni, reason = denied.reason, "connection denied");
+        }
+    }
+}
+
+impl Context {
+    /// A connection to a backend that failed. As many are logged as of those denied: a backend that is down fails each.
+    fn log_failure(&self, route: &LiveRoute, backend: SocketAddr, error: &dyn fmt::Display) {
+        if self.failure_log.check().is_ok() {
+            let RouteId { hostname, port } = &route.route.key;
+            tracing::warn!(route = %hostname, port, %backend, %error, "a backend failed");
         }
     }
 }
@@ -335,6 +347,10 @@ async fn relay(context: &Context, client: TcpStream, established: Established) {
     if end != End::Closed {
         route.stats.errors.count(end.label());
     }
+    if let End::Reset(Side::Backend) | End::Error(Side::Backend, _) = end {
+        let backend = backend_gauge.of().0.address;
+        context.log_failure(&route, backend, &end.label());
+    }
     drop((route_gauge, backend_gauge, counted));
 }
 
@@ -380,11 +396,18 @@ async fn establish(
     }
     let (mut backend, backend_gauge) = connect(context, &route).await.map_err(denied)?;
     let patience = connect_timeout(context, &route);
+    let address = backend_gauge.of().0.address;
     let sending = send_preface(&mut backend, client, &route, &sni, preface);
-    timeout(patience, sending)
-        .await
-        .map_err(|_| denied("backend_write_timeout"))?
-        .map_err(|_| denied("backend_write"))?;
+    let sent = timeout(patience, sending).await;
+    let sent = sent.map_err(|_| {
+        let what = format_args!("took nothing for {patience:?}");
+        context.log_failure(&route, address, &what);
+        denied("backend_write_timeout")
+    })?;
+    sent.map_err(|e| {
+        context.log_failure(&route, address, &e);
+        denied("backend_write")
+    })?;
     Ok(Routed::Relay(Established {
         route,
         backend,
@@ -518,10 +541,17 @@ async fn connect(
                 return Ok((stream, gauge));
             }
             Ok(Err(e)) => {
-                tracing::debug!(backend = %backend.address, error = %e, "connecting to a backend failed");
+                context.log_failure(route, backend.address, &e);
                 http::ConnectError::from(&e)
             }
-            Err(_) => http::ConnectError::TimedOut,
+            Err(_) => {
+                context.log_failure(
+                    route,
+                    backend.address,
+                    &format_args!("no answer in {limit:?}"),
+                );
+                http::ConnectError::TimedOut
+            }
         };
         reason = Some(failed.reason());
         if !matches!(failed, http::ConnectError::Local) {

@@ -17,6 +17,7 @@ pub mod http;
 pub mod kernel;
 pub mod listener;
 pub mod metrics;
+pub mod preflight;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod router;

@@ -5,8 +5,8 @@ use std::{
     io,
     net::{self, SocketAddr},
     os::fd::{AsFd as _, OwnedFd},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed, mpsc},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering::Relaxed, mpsc},
+    time::{Duration, SystemTime},
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -34,6 +34,9 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long the removal of a listener waits for the workers to close it; they are never busy for as long.
 const CLOSING: Duration = Duration::from_secs(5);
 
+/// Why a daemon that is about to end does not listen.
+const DRAINS: &str = "the daemon drains";
+
 /// A listener and whether it listens.
 #[derive(Clone, Debug)]
 pub struct ListenerState {
@@ -43,6 +46,17 @@ pub struct ListenerState {
     pub active: u64,
     /// Why it does not listen.
     pub error: Option<String>,
+    /// It does not because the daemon drains.
+    pub draining: bool,
+}
+
+/// A daemon that accepts nothing new and ends with its last connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draining {
+    /// When it began.
+    pub since: SystemTime,
+    /// When what is left of the connections is cut.
+    pub until: SystemTime,
 }
 
 #[derive(Debug)]
@@ -58,6 +72,8 @@ enum State {
     Declared,
     /// Cannot be bound, for this reason; tried again.
     Failed(String),
+    /// Closed for good; see [`Draining`].
+    Drained,
     Listening(Accepting),
 }
 
@@ -78,6 +94,7 @@ pub struct Listeners {
     accepting: TaskTracker,
     connections: TaskTracker,
     stop: CancellationToken,
+    draining: OnceLock<Draining>,
     entries: Mutex<BTreeMap<SocketAddr, Entry>>,
     inherited: Mutex<Inherited>,
     workers: Workers,
@@ -92,6 +109,7 @@ impl Listeners {
             accepting: TaskTracker::new(),
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
+            draining: OnceLock::new(),
             entries: Mutex::default(),
             inherited: Mutex::default(),
             workers,
@@ -202,18 +220,33 @@ impl Listeners {
                 error: match &e.state {
                     State::Declared => Some("is being bound".to_owned()),
                     State::Failed(error) => Some(error.clone()),
+                    State::Drained => Some(DRAINS.to_owned()),
                     State::Listening(_) => None,
                 },
+                draining: matches!(e.state, State::Drained),
             })
             .collect()
+    }
+
+    /// Since [`Self::drain`].
+    pub fn draining(&self) -> Option<Draining> {
+        self.draining.get().copied()
+    }
+
+    /// Waits for [`Self::drain`].
+    pub async fn drained(&self) {
+        self.stop.cancelled().await;
     }
 
     /// Stops accepting, waits up to `grace` for the connections to end, then cuts what is left. Returns how many
     /// were cut.
     pub async fn drain(&self, grace: Duration) -> u64 {
+        let since = SystemTime::now();
+        let until = since + grace;
+        self.draining.get_or_init(|| Draining { since, until });
         self.stop.cancel();
         for entry in self.lock().values_mut() {
-            entry.state = State::Failed("is closed: the daemon drains".to_owned());
+            entry.state = State::Drained;
         }
         self.accepting.close();
         self.accepting.wait().await;
@@ -277,7 +310,7 @@ impl Listeners {
     /// The inherited socket of an address, or a new one.
     fn open(&self, address: SocketAddr) -> io::Result<net::TcpListener> {
         if self.stop.is_cancelled() {
-            return Err(io::Error::other("the daemon drains"));
+            return Err(io::Error::other(DRAINS));
         }
         match self.inherited().tcp(address) {
             Some(socket) => {

@@ -1,6 +1,7 @@
 //! The daemon's command line.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -10,13 +11,15 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mc_proxy::{
     config::{Config, Raw},
+    control,
     kernel::{self, Kernel, KernelError},
+    preflight,
     store::Store,
     upgrade::{Inherited, Origin, Predecessor, Program},
     workers,
 };
 use mcdsl::{
-    config::Root,
+    config::{ConfigError, Root},
     telemetry::{self, LogFormat},
 };
 
@@ -50,7 +53,7 @@ enum Command {
     },
     /// Load every eBPF program through the kernel's verifier, attach nothing
     Check,
-    /// Check the configuration file, start nothing
+    /// Check the configuration file and what it names on this machine, start nothing
     CheckConfig,
     /// Take the firewall off every interface and unpin it; needs no daemon. The node is unfiltered then
     Detach,
@@ -83,6 +86,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::CheckConfig => {
             let config = load(&cli)?;
+            let problems = preflight::problems(&config);
+            for problem in &problems {
+                eprintln!("error: {}: {problem}", config.file.display());
+            }
+            if !problems.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
             println!("{} is fine", config.file.display());
         }
         Command::Detach => {
@@ -156,8 +166,21 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
         .config
         .clone()
         .unwrap_or_else(|| root.join("mc-proxy.toml"));
-    let loaded = mcdsl::config::load::<Raw>("mc-proxy", Some(&file), std::env::vars())?;
-    Ok(Config::check(loaded.value, &file, &root)?)
+    // Before reading: a change from here on is told.
+    let modified = control::modified(&file);
+    let loaded = mcdsl::config::load::<Raw>("mc-proxy", Some(&file), std::env::vars());
+    let loaded = loaded.map_err(|error| match error {
+        ConfigError::Read { path, source } if source.kind() == ErrorKind::PermissionDenied => {
+            let path = path.display();
+            anyhow::anyhow!(
+                "permission denied on {path}; run as root or as the daemon's user (sudo mc-proxy …)"
+            )
+        }
+        other => other.into(),
+    })?;
+    let mut config = Config::check(loaded.value, &file, &root)?;
+    config.modified = modified;
+    Ok(config)
 }
 
 /// The control plane; connections have threads of their own ([`mc_proxy::workers`]).
@@ -170,11 +193,13 @@ async fn server(
     telemetry::init(&config.log, log_format)?;
     let most = connections_of(raise_descriptor_limit());
     if config.max_connections > most {
-        tracing::warn!(
-            configured = config.max_connections,
-            used = most,
-            "max_connections is more than the limit of open files allows (two for each connection); raise the limit"
+        let warning = format!(
+            "max_connections is {most} and not {}: the limit of open files allows no more (two for each); raise it \
+             (LimitNOFILE= in systemd's unit, `ulimit -n`)",
+            config.max_connections
         );
+        tracing::warn!("{warning}");
+        config.warnings.push(warning);
         config.max_connections = most;
     }
     let shutdown = mcdsl::shutdown::Shutdown::new();
@@ -258,17 +283,29 @@ async fn status(socket: &Path) -> anyhow::Result<ExitCode> {
     use tonic_health::pb::{
         HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
     };
-    let Ok(channel) = mc_proxy::admin::connect(socket).await else {
-        println!("down: nothing answers on {}", socket.display());
+    // First by hand: tonic buries the kind of the error.
+    if let Err(error) = tokio::net::UnixStream::connect(socket).await {
+        let at = socket.display();
+        anyhow::ensure!(
+            error.kind() != ErrorKind::PermissionDenied,
+            "permission denied on the admin socket {at}; run as root or as the daemon's user (sudo mc-proxy status)"
+        );
+        println!("down: nothing answers on {at}: {error}");
         return Ok(ExitCode::FAILURE);
-    };
+    }
+    let channel = mc_proxy::admin::connect(socket).await?;
     let answer = HealthClient::new(channel)
         .check(HealthCheckRequest::default())
         .await?;
     let status = answer.into_inner().status();
-    println!("{}", status.as_str_name().to_lowercase());
-    Ok(match status {
-        ServingStatus::Serving => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    let (text, code) = match status {
+        ServingStatus::Serving => ("serving", ExitCode::SUCCESS),
+        ServingStatus::NotServing => (
+            "draining: nothing new is accepted, and it ends with its last connection",
+            ExitCode::FAILURE,
+        ),
+        _ => ("unknown", ExitCode::FAILURE),
+    };
+    println!("{text}");
+    Ok(code)
 }

@@ -296,11 +296,15 @@ fn describe_value(value: &RouteValue) -> String {
         route::engine::SOCKMAP => "sockmap",
         _ => "default",
     };
+    let mode = match value.mode {
+        route::mode::L7 => "l7".to_owned(),
+        _ => format!("l4, engine {engine}"),
+    };
+    let state = if value.enabled == 1 { "" } else { "disabled, " };
     format!(
-        "route {} {}l4 engine={engine} backends={}",
+        "route {}: {state}{mode}, to {}",
         value.route_id,
-        if value.enabled == 1 { "" } else { "disabled " },
-        backends.join(",")
+        backends.join(", ")
     )
 }
 
@@ -333,7 +337,7 @@ mod tests {
         assert_eq!(backends(&value).collect::<Vec<_>>(), route.backends);
         assert_eq!(
             describe_value(&value),
-            "route 7 l4 engine=sockmap backends=192.0.2.1:8443,[2001:db8::1]:443"
+            "route 7: l4, engine sockmap, to 192.0.2.1:8443, [2001:db8::1]:443"
         );
         assert_eq!(describe_key(&encode_key(&route.key)), "a.example:443");
     }

@@ -187,7 +187,8 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
             .map_err(StartError::Descriptors)?,
     };
     // What a mistake in the configuration lets fail is behind us: a mended one is to seed the database as well.
-    let warnings = seed_or_compare(&mut store, &config)?;
+    let mut warnings = config.warnings.clone();
+    warnings.extend(seed_or_compare(&mut store, &config)?);
     let state = store.load()?;
     for route in &state.routes {
         router.adopt(route.clone());

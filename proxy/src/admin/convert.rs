@@ -87,6 +87,7 @@ pub(super) fn listener_out(state: &ListenerState) -> pb::Listener {
         active_connections: state.active,
         listening: state.error.is_none(),
         error: state.error.clone().unwrap_or_default(),
+        draining: state.draining,
     }
 }
 

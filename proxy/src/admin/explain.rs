@@ -15,9 +15,10 @@ use tonic::Status;
 use super::convert::{invalid, route_out};
 use crate::{
     control::{Control, ControlError},
-    firewall::Trace,
+    firewall::{Trace, rule_name},
     geoip::countries,
     hostname::Hostname,
+    kernel::LinkMode,
     listener::ListenerState,
     router::{LiveRoute, Miss},
 };
@@ -78,6 +79,7 @@ fn step(stage: &str, detail: impl Into<String>, outcome: &str) -> pb::ExplainSte
         detail: detail.into(),
         outcome: outcome.into(),
         rule_id: 0,
+        rule: String::new(),
     }
 }
 
@@ -87,10 +89,12 @@ fn verdict(decision: &Decision) -> pb::ExplainStep {
     let by = match (decision.rule, decision.reason) {
         (_, Reason::NoMatch | Reason::Unguarded) => ": no rule denies it".to_owned(),
         (rule::NONE, _) => String::new(),
-        (id, _) => format!(" by rule {id}"),
+        (id, _) => format!(" by {}", rule_name(id)),
     };
+    let built_in = rule::name(decision.rule).unwrap_or_default();
     pb::ExplainStep {
         rule_id: decision.rule,
+        rule: built_in.to_owned(),
         ..step(
             "verdict",
             format!("{}{by}", decision.reason.name()),
@@ -112,6 +116,11 @@ pub(super) fn answer(
     {
         answer.route(control, question);
     }
+    let unfiltered = control.interfaces()?.into_iter();
+    answer.0.unfiltered = unfiltered
+        .filter(|link| link.mode == LinkMode::Detached)
+        .map(|link| link.interface)
+        .collect();
     Ok(answer.0)
 }
 
@@ -303,6 +312,13 @@ mod tests {
     fn the_verdict_row_names_what_decided() {
         for (description, verdict_is, reason, rule, detail) in [
             ("a rule", Verdict::Drop, Reason::Ban, 18, "ban by rule 18"),
+            (
+                "a built-in rule",
+                Verdict::Drop,
+                Reason::Country,
+                rule::COUNTRY,
+                "country by the built-in rule country",
+            ),
             (
                 "no rule",
                 Verdict::Pass,

@@ -116,7 +116,7 @@ fn health_message(health: &HealthCheck) -> pb::HealthCheck {
     }
 }
 
-fn certificate_status(tls: &Tls) -> pb::CertificateStatus {
+pub(super) fn certificate_status(tls: &Tls) -> pb::CertificateStatus {
     let unix = |time: SystemTime| {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
@@ -126,5 +126,6 @@ fn certificate_status(tls: &Tls) -> pb::CertificateStatus {
         not_after_unix_s: current.as_ref().map(|c| unix(c.not_after)),
         loaded_unix_s: current.as_ref().map(|c| unix(c.loaded)),
         error: tls.error().unwrap_or_default(),
+        tried_unix_s: tls.tried().map(unix),
     }
 }

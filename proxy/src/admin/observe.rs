@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::{
     convert::{action_out, engine_out, rate_out, rule_out, unix_seconds},
+    l7::certificate_status,
     service::refused,
 };
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     geoip::countries,
     router::LiveRoute,
     spec::{Action, CountryPolicy},
+    store::MAX_RULES,
 };
 
 fn failed(error: impl Into<ControlError>) -> Status {
@@ -183,6 +185,24 @@ fn geoip(control: &Control) -> pb::GeoipStatus {
     }
 }
 
+/// The one that ends first, and what has none in force, first.
+fn certificates(control: &Control) -> Vec<pb::Certificate> {
+    let routes = control.context.router.all();
+    let mut certificates: Vec<_> = routes
+        .iter()
+        .filter_map(|live| {
+            let status = certificate_status(live.tls.as_deref()?);
+            Some(pb::Certificate {
+                port: live.route.key.port.into(),
+                hostname: live.route.key.hostname.to_string(),
+                status: Some(status),
+            })
+        })
+        .collect();
+    certificates.sort_by_key(|c| c.status.as_ref().and_then(|s| s.not_after_unix_s));
+    certificates
+}
+
 pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
     let config = &control.config;
     // First, so that the rest is not from before it.
@@ -221,5 +241,15 @@ pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
         pin_path: config.pin_path.display().to_string(),
         configured_unix_s: unix_seconds(control.configured),
         reload,
+        certificates: certificates(control),
+        draining: control.listeners.draining().map(|d| pb::Draining {
+            since_unix_s: unix_seconds(d.since),
+            until_unix_s: unix_seconds(d.until),
+        }),
+        rules: Some(pb::MapFill {
+            name: "rules".to_owned(),
+            used: control.firewall.rules() as u64,
+            capacity: MAX_RULES as u64,
+        }),
     })
 }

@@ -64,7 +64,7 @@ pub(super) fn refused(error: ControlError) -> Status {
         ControlError::Store(StoreError::Full { .. }) => Status::resource_exhausted(message),
         ControlError::Tls(_) => Status::invalid_argument(message),
         ControlError::Bind { .. } => Status::failed_precondition(message),
-        ControlError::Suspended => Status::aborted(message),
+        ControlError::Suspended | ControlError::Draining => Status::aborted(message),
         _ => {
             tracing::error!(error = message, "admin request failed");
             Status::internal(message)
@@ -225,10 +225,10 @@ impl Admin for AdminService {
             .map(|r| rule_in(r, now))
             .collect::<Result<Vec<_>, _>>()?;
         self.run(move |c| {
-            let stored = c
+            let added = c
                 .add_rules(&actor, &rules, message.replace)
                 .map_err(refused)?;
-            let out = stored.into_iter().map(|rule| {
+            let out = added.rules.into_iter().map(|rule| {
                 rule_out(
                     &CountedRule {
                         rule,
@@ -239,6 +239,8 @@ impl Admin for AdminService {
             });
             Ok(pb::AddRulesResponse {
                 rules: out.collect(),
+                replaced: u32::try_from(added.replaced).unwrap_or(u32::MAX),
+                unchanged: u32::try_from(added.unchanged).unwrap_or(u32::MAX),
             })
         })
         .await

@@ -18,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tonic_health::ServingStatus;
 
 use super::AdminService;
 use crate::control::Control;
@@ -101,6 +102,15 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(mc_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+    let drains = {
+        let control = Arc::clone(&control);
+        async move {
+            control.listeners.drained().await;
+            let stopped = ServingStatus::NotServing;
+            health.set_service_status("", stopped).await;
+            health.set_not_serving::<AdminServer<AdminService>>().await;
+        }
+    };
     let admin = AdminServer::new(AdminService::new(control)).max_decoding_message_size(MAX_MESSAGE);
     let incoming = UnixListenerStream::new(listener).filter(|stream| {
         let taken = stream.as_ref().map_or(true, permitted);
@@ -108,14 +118,18 @@ pub async fn serve(
     });
     // Nobody is accepted once it is cancelled, be it that the task runs late.
     let incoming = incoming.take_until(cancel.clone().cancelled_owned());
-    Server::builder()
+    let serving = Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(admin)
-        .serve_with_incoming_shutdown(incoming, cancel.cancelled_owned())
-        .await?;
-    Ok(())
+        .serve_with_incoming_shutdown(incoming, cancel.cancelled_owned());
+    tokio::pin!(serving);
+    tokio::select! {
+        served = &mut serving => return Ok(served?),
+        () = drains => {}
+    }
+    Ok(serving.await?)
 }
 
 /// A client's channel to the socket.

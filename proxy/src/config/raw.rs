@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::spec::{EngineKind, L7};
+use crate::spec::{EngineKind, L7, text};
 
 /// The file as written. Unknown keys are refused by the loader.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -27,7 +27,7 @@ pub struct Raw {
 #[serde(default)]
 pub(super) struct RawServer {
     pub(super) admin_socket: Option<PathBuf>,
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "text::de")]
     pub(super) drain_timeout: Option<Duration>,
     pub(super) max_connections: Option<u32>,
     pub(super) max_connections_per_source: Option<u32>,
@@ -42,6 +42,7 @@ pub(super) struct RawDatabase {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct RawMetrics {
+    #[serde(deserialize_with = "text::de")]
     pub(super) listen: Option<SocketAddr>,
 }
 
@@ -75,13 +76,13 @@ pub(super) struct RawGeoip {
 #[serde(default)]
 pub(super) struct RawRelay {
     pub(super) engine: Option<RawEngine>,
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "text::de")]
     pub(super) client_hello_timeout: Option<Duration>,
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "text::de")]
     pub(super) connect_timeout: Option<Duration>,
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "text::de")]
     pub(super) idle_timeout: Option<Duration>,
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "text::de")]
     pub(super) max_age: Option<Duration>,
 }
 
@@ -103,8 +104,9 @@ impl From<RawEngine> for EngineKind {
 
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct RawListener {
+    #[serde(deserialize_with = "text::de")]
     pub(super) address: SocketAddr,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text::de")]
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) guarded: Option<bool>,
     pub(super) redirect: Option<u16>,
@@ -114,16 +116,17 @@ pub(super) struct RawListener {
 pub(super) struct RawRoute {
     pub(super) hostname: String,
     pub(super) port: u16,
+    #[serde(deserialize_with = "text::de")]
     pub(super) backends: Vec<SocketAddr>,
     pub(super) engine: Option<RawEngine>,
     pub(super) enabled: Option<bool>,
     #[serde(default)]
     pub(super) send_proxy: bool,
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, deserialize_with = "text::de")]
     pub(super) connect_timeout: Option<Duration>,
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, deserialize_with = "text::de")]
     pub(super) idle_timeout: Option<Duration>,
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, deserialize_with = "text::de")]
     pub(super) max_age: Option<Duration>,
     pub(super) max_connections: Option<u32>,
     pub(super) l7: Option<Box<L7>>,
@@ -132,6 +135,7 @@ pub(super) struct RawRoute {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct RawRule {
     pub(super) kind: RawRuleKind,
+    #[serde(deserialize_with = "text::de")]
     pub(super) cidr: IpNet,
     #[serde(default)]
     pub(super) action: RawAction,

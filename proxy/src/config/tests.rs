@@ -16,13 +16,13 @@ fn an_empty_file_is_a_whole_configuration() {
 #[test]
 fn trusted_proxies_are_canonical() {
     let config = check(
-        "[[listeners]]\naddress='0.0.0.0:443'\ntrusted_proxies=['::ffff:192.0.2.0/120', '198.51.100.7/24', '2001:db8::/32']",
+        "[[listeners]]\naddress='0.0.0.0:443'\ntrusted_proxies=['::ffff:192.0.2.0/120', '198.51.100.7', '2001:db8::/32']",
     )
     .unwrap();
     let proxies = config.seed.listeners[0].trusted_proxies.iter();
     assert_eq!(
         proxies.map(ToString::to_string).collect::<Vec<_>>(),
-        ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/32"]
+        ["192.0.2.0/24", "198.51.100.7/32", "2001:db8::/32"]
     );
 }
 
@@ -69,6 +69,46 @@ fn what_cannot_be_is_refused_by_name() {
             "a listener without a port",
             "[[listeners]]\naddress='1.1.1.1:1'\n[[listeners]]\naddress='1.1.1.1:0'".to_owned(),
             "listeners[1].address: needs a port",
+        ),
+        (
+            "a part of a second",
+            "[relay]\nidle_timeout='1500ms'".to_owned(),
+            "relay.idle_timeout: must be whole seconds",
+        ),
+        (
+            "a part of a second of a route",
+            format!("{route}backends=['1.1.1.1:1']\nmax_age='10ms'"),
+            "routes[0].max_age: must be whole seconds",
+        ),
+        (
+            "no duration",
+            "[relay]\nidle_timeout='ten'".to_owned(),
+            "\"ten\": write a duration like 250ms, 30s, 10m or 1h30m",
+        ),
+        (
+            "a number for a duration",
+            "[relay]\nidle_timeout=10".to_owned(),
+            "expected a duration like \"30s\"",
+        ),
+        (
+            "a name for an address",
+            format!("{route}backends=['b.example:1']"),
+            "\"b.example:1\": write an IP address and a port, like 10.0.0.2:8443",
+        ),
+        (
+            "host bits",
+            "[[rules]]\nkind='block'\ncidr='192.0.2.1/24'".to_owned(),
+            "did you mean 192.0.2.0/24?",
+        ),
+        (
+            "no log level",
+            "[log]\nlevel='verbose'".to_owned(),
+            "log.level: \"verbose\" is not a log level; write off, error",
+        ),
+        (
+            "a relative path for pins",
+            "[firewall]\npin_path='pins'".to_owned(),
+            "firewall.pin_path: pins is not an absolute path",
         ),
         (
             "interface name too long",

@@ -7,13 +7,14 @@ mod held;
 mod interfaces;
 mod reload;
 mod rules;
+mod status;
 mod upgrade;
 
 use std::{
     fmt,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Instant, SystemTime},
 };
 
@@ -33,7 +34,8 @@ use crate::{
 };
 
 pub use reload::Reload;
-pub use rules::CountedRule;
+pub use rules::{Added, CountedRule};
+pub use status::modified;
 pub use upgrade::{Estate, Upgraded};
 
 /// A refused or failed request.
@@ -65,6 +67,11 @@ pub enum ControlError {
     /// Another daemon has the database, or is about to.
     #[error("an upgrade of the daemon is in progress; try again in a moment")]
     Suspended,
+    /// Nothing comes of it before the next daemon.
+    #[error(
+        "the daemon drains and will end: it takes no changes of listeners and routes; try again once the next one runs"
+    )]
+    Draining,
     /// The database cannot be put back after an upgrade that failed.
     #[error("cannot put the database back from {path}")]
     Copy {
@@ -152,14 +159,13 @@ impl Control {
         }
     }
 
-    /// Things that an operator should look at.
-    pub fn warnings(&self) -> Vec<String> {
-        let warnings = self.warnings.lock();
-        let mut warnings = warnings.unwrap_or_else(PoisonError::into_inner).clone();
-        if self.store().is_err() {
-            warnings.push("another daemon has the database: changes are refused".to_owned());
+    /// For changes that concern connections to come: a daemon that drains has none. What the firewall does goes on
+    /// without the daemon, and so do its changes.
+    fn serves(&self) -> Result<(), ControlError> {
+        match self.listeners.draining() {
+            Some(_) => Err(ControlError::Draining),
+            None => Ok(()),
         }
-        warnings
     }
 
     /// Takes a change out of SQLite again that the kernel refused, and says why it failed.
@@ -191,6 +197,7 @@ impl Control {
         listener: &Listener,
     ) -> Result<ListenerState, ControlError> {
         config::validate_listener(listener).map_err(ControlError::invalid)?;
+        self.serves()?;
         let mut store = self.store()?;
         let address = listener.address;
         let done = store.add_listener(by, listener)?;
@@ -209,6 +216,7 @@ impl Control {
             listener: done.value,
             active: 0,
             error: None,
+            draining: false,
         })
     }
 
@@ -217,6 +225,7 @@ impl Control {
     /// # Errors
     /// If there is none.
     pub fn remove_listener(&self, by: &Actor, address: SocketAddr) -> Result<(), ControlError> {
+        self.serves()?;
         let mut store = self.store()?;
         // The socket closes whatever becomes of the guard: a guarded port without a listener does no harm.
         let _removed = store.remove_listener(by, address)?;
@@ -282,6 +291,7 @@ impl Control {
         replace: bool,
     ) -> Result<Arc<LiveRoute>, ControlError> {
         config::validate_route(route).map_err(ControlError::invalid)?;
+        self.serves()?;
         if let Some(l7) = &route.l7 {
             Tls::empty().load(l7, &route.key.hostname)?;
         }
@@ -298,6 +308,7 @@ impl Control {
     /// # Errors
     /// If there is none, or the kernel refuses.
     pub fn remove_route(&self, by: &Actor, id: &RouteId) -> Result<(), ControlError> {
+        self.serves()?;
         let mut store = self.store()?;
         let done = store.remove_route(by, id)?;
         self.context
@@ -316,6 +327,7 @@ impl Control {
         id: &RouteId,
         enabled: bool,
     ) -> Result<Arc<LiveRoute>, ControlError> {
+        self.serves()?;
         let mut store = self.store()?;
         let done = store.set_route_enabled(by, id, enabled)?;
         self.context

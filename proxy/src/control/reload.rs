@@ -3,7 +3,6 @@
 use std::{sync::MutexGuard, sync::PoisonError, time::SystemTime};
 
 use super::Control;
-use crate::kernel::LinkMode;
 
 /// How the last reload went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,23 +42,16 @@ impl Control {
         self.context.router.reload_certificates();
         for route in self.context.router.all() {
             if let Some(error) = route.tls.as_ref().and_then(|tls| tls.error()) {
-                problems.push(format!("{}: {error}", route.route.key.hostname));
+                let key = &route.route.key;
+                problems.push(format!(
+                    "certificate of {} on port {}: {error}",
+                    key.hostname, key.port
+                ));
             }
         }
-        for listener in self.listeners.list() {
-            if let Some(error) = listener.error {
-                problems.push(format!("{}: {error}", listener.listener.address));
-            }
-        }
-        match self.interfaces() {
-            Ok(links) => problems.extend(
-                links
-                    .into_iter()
-                    .filter(|link| link.mode == LinkMode::Detached)
-                    .map(|link| format!("{}: {}", link.interface, link.detail)),
-            ),
-            Err(error) => problems.push(mcdsl::cli::chain(&error)),
-        }
+        problems.extend(self.not_listening());
+        problems.extend(self.unfiltered());
+        problems.extend(self.config_changed());
         problems
     }
 

@@ -10,7 +10,7 @@ use crate::{
     firewall::{Change, Count, action_code, check_prefix},
     geoip::countries,
     spec::{Action, CountryPolicy, RateLimits, Rule, RuleKind},
-    store::{Actor, State, Store},
+    store::{Actor, State, Store, Undo},
 };
 
 /// A rule and its counters.
@@ -20,6 +20,34 @@ pub struct CountedRule {
     pub rule: Rule,
     /// What it decided or observed.
     pub count: Count,
+}
+
+/// What an addition of rules has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The rules as they are stored.
+    pub rules: Vec<Rule>,
+    /// Those of them that were there and are another now.
+    pub replaced: usize,
+    /// Those that were there as they are.
+    pub unchanged: usize,
+}
+
+impl Added {
+    fn new(rules: Vec<Rule>, before: &[Rule]) -> Self {
+        let now: HashMap<u32, &Rule> = rules.iter().map(|r| (r.id, r)).collect();
+        let same = |old: &&Rule| {
+            now.get(&old.id).is_some_and(|new| {
+                (new.action, new.expires, &new.comment) == (old.action, old.expires, &old.comment)
+            })
+        };
+        let unchanged = before.iter().filter(same).count();
+        Self {
+            replaced: before.len() - unchanged,
+            unchanged,
+            rules,
+        }
+    }
 }
 
 impl Control {
@@ -32,7 +60,7 @@ impl Control {
         by: &Actor,
         rules: &[Rule],
         replace: bool,
-    ) -> Result<Vec<Rule>, ControlError> {
+    ) -> Result<Added, ControlError> {
         for rule in rules {
             check_prefix(rule.kind, rule.cidr)
                 .map_err(|e| ControlError::invalid(("cidr".into(), e.to_string())))?;
@@ -52,7 +80,11 @@ impl Control {
             self.restore_maps(&mut store);
             return Err(error);
         }
-        Ok(done.value)
+        let before = match done.undo {
+            Undo::Rules { restore, .. } => restore,
+            _ => Vec::new(),
+        };
+        Ok(Added::new(done.value, &before))
     }
 
     /// Removes rules, all or none; says how many.

@@ -21,7 +21,7 @@ use crate::kernel::Kernel;
 
 pub use counters::{Count, CountryCount, ObservedSample, VerdictCount};
 pub use show::DUMPED;
-pub(super) use show::{Readable, compare, compare_table, show_rows};
+pub(super) use show::{Readable, Value, compare, compare_table, show_rows};
 
 type Trie4 = LpmTrie<MapData, [u8; 4], PrefixEntry>;
 type Trie6 = LpmTrie<MapData, [u8; 16], PrefixEntry>;

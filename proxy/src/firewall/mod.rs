@@ -13,6 +13,7 @@ mod prefix;
 mod state;
 mod trace;
 mod twin;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,6 +35,7 @@ pub use maps::{Count, CountryCount, DUMPED, ObservedSample, VerdictCount};
 pub use prefix::{PrefixError, check_prefix, judged, source};
 pub use trace::{Step, Trace};
 pub use twin::Admission;
+pub use words::rule_name;
 
 use crate::{
     kernel::{Kernel, KernelError},
@@ -322,6 +324,12 @@ impl Firewall {
     /// [`FirewallError::Map`].
     pub fn samples(&self) -> Result<Vec<ObservedSample>, FirewallError> {
         self.lock().maps.samples()
+    }
+
+    /// How many rules are in force.
+    #[must_use]
+    pub fn rules(&self) -> usize {
+        self.lock().rules.len()
     }
 
     /// Entries and capacity of each map that can fill.

@@ -1,8 +1,12 @@
 //! What stands in the maps beside the rules: settings, rates, country policy and guarded ports.
 
-use mc_edge_common::firewall::{Config, CountryActions, Rate, action};
+use mc_edge_common::firewall::{Config, CountryActions, Rate, action::PASS};
 
-use super::{Difference, maps};
+use super::{
+    Difference,
+    maps::{self, Value},
+    words,
+};
 use crate::geoip::countries;
 
 /// UDP ports follow the TCP ports in the bitmap.
@@ -26,14 +30,8 @@ pub(super) enum Part {
     Guarded,
 }
 
-fn show_rate(rate: &Rate) -> String {
-    if rate.interval == 0 {
-        return "off".into();
-    }
-    format!(
-        "one per {} ns, tolerance {} ns, action {}",
-        rate.interval, rate.tolerance, rate.action
-    )
+fn yes(flag: u8) -> Value {
+    Value::new(if flag == 0 { "no" } else { "yes" }, &flag)
 }
 
 impl Policies {
@@ -43,7 +41,7 @@ impl Policies {
         if self.config != Config::default() {
             parts.extend([Part::Settings, Part::Rates]);
         }
-        if self.countries.actions.iter().any(|a| *a != action::PASS) {
+        if self.countries.actions.iter().any(|a| *a != PASS) {
             parts.push(Part::Countries);
         }
         if self.guarded.iter().any(|word| *word != 0) {
@@ -55,20 +53,28 @@ impl Policies {
     /// Each map with readable keys and values.
     pub(super) fn tables(&self) -> [(&'static str, maps::Readable); 3] {
         let c = &self.config;
+        let rate = |rate: &Rate| Value::new(words::rate(rate), rate);
+        let action = |code: u8| Value::new(words::action_name(code), &code);
+        let log = match c.log_every {
+            0 => "none".to_owned(),
+            n => format!("one in {n} denials"),
+        };
         let config = [
-            ("connections", show_rate(&c.connections)),
-            ("packets", show_rate(&c.packets)),
-            ("log_every", c.log_every.to_string()),
-            ("unparsed", format!("action {}", c.unparsed)),
-            ("short_block", c.short_block.to_string()),
-            ("short_allow", c.short_allow.to_string()),
+            ("connections", rate(&c.connections)),
+            ("packets", rate(&c.packets)),
+            ("log_every", Value::new(log, &c.log_every)),
+            ("unparsed", action(c.unparsed)),
+            ("short_block", yes(c.short_block)),
+            ("short_allow", yes(c.short_allow)),
         ];
         let countries = (0..=u8::MAX)
             .zip(self.countries.actions)
-            .filter(|(_, code)| *code != action::PASS)
+            .filter(|(_, code)| *code != PASS)
             .map(|(index, code)| {
-                let key = format!("{index} ({})", countries::code(index));
-                (key, format!("action {code}"))
+                (
+                    format!("{index} ({})", countries::code(index)),
+                    action(code),
+                )
             });
         let guarded = (0..self.guarded.len() * 64)
             .filter(|bit| self.guarded[bit / 64] >> (bit % 64) & 1 != 0)
@@ -81,7 +87,9 @@ impl Policies {
             ("COUNTRY_POLICY", countries.collect()),
             (
                 "GUARDED",
-                guarded.map(|port| (port, "guarded".into())).collect(),
+                guarded
+                    .map(|port| (port, Value::new("guarded", &true)))
+                    .collect(),
             ),
         ]
     }

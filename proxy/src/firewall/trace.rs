@@ -11,6 +11,7 @@ use super::{
     CountryOf, FirewallError, ktime,
     maps::Maps,
     prefix::{judged, source},
+    words,
 };
 
 /// A stage and what it found.
@@ -68,44 +69,6 @@ impl Explain<'_> {
     }
 }
 
-fn action_name(code: u8) -> &'static str {
-    match code {
-        action::PASS => "pass",
-        action::RESET => "reset",
-        action::OBSERVE => "observe",
-        _ => "drop",
-    }
-}
-
-fn show_prefix(entry: &PrefixEntry) -> String {
-    format!(
-        "rule {}, a /{}: {}",
-        entry.rule,
-        entry.length,
-        action_name(entry.action)
-    )
-}
-
-fn show_host(entry: &HostEntry) -> String {
-    let mut text = Vec::new();
-    if entry.block_action != action::PASS {
-        text.push(format!(
-            "block by rule {}: {}",
-            entry.block_rule,
-            action_name(entry.block_action)
-        ));
-    }
-    if entry.ban_action != action::PASS {
-        let left = entry.ban_expires.saturating_sub(ktime()) / 1_000_000_000;
-        text.push(format!(
-            "ban by rule {}: {}, {left} s left",
-            entry.ban_rule,
-            action_name(entry.ban_action)
-        ));
-    }
-    text.join("; ")
-}
-
 impl Tables for Explain<'_> {
     fn config(&self) -> &Config {
         &self.config
@@ -115,7 +78,7 @@ impl Tables for Explain<'_> {
             Source::V4(_) => "this very address is neither banned nor blocked",
             Source::V6(..) => "its /64 is neither banned nor blocked",
         };
-        self.step("host", self.maps.host(source), absent, show_host)
+        self.step("host", self.maps.host(source), absent, words::host)
             .unwrap_or_default()
     }
     fn blocked(&self, source: Source) -> Option<PrefixEntry> {
@@ -123,7 +86,7 @@ impl Tables for Explain<'_> {
             "block",
             self.maps.longest(source, false, &self.config),
             "no blocked network holds it",
-            show_prefix,
+            words::prefix,
         )
     }
     fn allowed(&self, source: Source) -> Option<PrefixEntry> {
@@ -131,7 +94,7 @@ impl Tables for Explain<'_> {
             "allow",
             self.maps.longest(source, true, &self.config),
             "no allowed network holds it",
-            show_prefix,
+            words::prefix,
         )
     }
     fn now(&self) -> u64 {
@@ -160,7 +123,7 @@ impl Tables for Explain<'_> {
             format!(
                 "{}: {}",
                 crate::geoip::countries::code(country),
-                action_name(*a)
+                words::action_name(*a)
             )
         })
         .unwrap_or(action::DROP)
@@ -172,10 +135,13 @@ impl Tables for Explain<'_> {
         } else {
             ("rate-packets", self.config.packets)
         };
+        let limit = format!("{} per source", words::limit(&rate));
         if self.behind_proxy.is_some() {
             self.say(
                 stage,
-                "counted in the daemon for clients behind a proxy; taken as below the limit".into(),
+                format!(
+                    "counted in the daemon for clients behind a proxy; taken as below the limit of {limit}"
+                ),
             );
             return true;
         }
@@ -183,13 +149,10 @@ impl Tables for Explain<'_> {
         let arrival = self.step(
             stage,
             self.maps.arrival(connections, source.rate_key()),
-            "below the limit: nothing from it of late",
+            &format!("below the limit of {limit}: nothing from it of late"),
             |a| {
-                if conforms(a) {
-                    "below the limit".into()
-                } else {
-                    "above the limit".into()
-                }
+                let side = if conforms(a) { "below" } else { "above" };
+                format!("{side} the limit of {limit}")
             },
         );
         arrival.is_none_or(|a| conforms(&a))
@@ -198,7 +161,8 @@ impl Tables for Explain<'_> {
         self.say(
             "observe",
             format!(
-                "rule {rule} ({}) would have denied it; evaluation goes on",
+                "{} ({}) would have denied it; evaluation goes on",
+                words::rule_name(rule),
                 reason.name()
             ),
         );

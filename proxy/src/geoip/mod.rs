@@ -90,7 +90,7 @@ pub struct Status {
     pub table: Option<TableStatus>,
     /// When a load was last tried; `None`: not by this daemon.
     pub tried: Option<SystemTime>,
-    /// Why it failed; the table before it is still in force.
+    /// Why it failed; the table before it is still in force, if there was one.
     pub error: Option<String>,
 }
 
@@ -323,7 +323,11 @@ impl GeoIp {
     fn noted<T>(&self, result: Result<T, GeoIpError>) -> Result<T, GeoIpError> {
         if let Err(error) = &result {
             let message = chain(error);
-            tracing::error!(error = %message, "GeoIP database refused; the table before it stays in force");
+            let instead = match self.current.load().is_some() {
+                true => "the table before it stays in force",
+                false => "the country of every address is unknown",
+            };
+            tracing::error!(error = %message, "GeoIP database refused; {instead}");
             lock(&self.last).error = Some(message);
         }
         result

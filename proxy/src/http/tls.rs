@@ -69,7 +69,15 @@ pub struct Tls {
     provider: Arc<CryptoProvider>,
     tickets: Option<Arc<dyn ProducesTickets>>,
     current: ArcSwapOption<Loaded>,
-    seen: Mutex<(Vec<Fingerprint>, Option<String>)>,
+    last: Mutex<Last>,
+}
+
+/// The last load.
+#[derive(Debug, Default)]
+struct Last {
+    files: Vec<Fingerprint>,
+    tried: Option<SystemTime>,
+    error: Option<String>,
 }
 
 /// Tells a file from what it was.
@@ -108,7 +116,7 @@ impl Tls {
             provider: Arc::new(aws_lc_rs::default_provider()),
             tickets,
             current: ArcSwapOption::empty(),
-            seen: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
@@ -121,7 +129,13 @@ impl Tls {
     /// Why the last load failed; what was in force before still is.
     #[must_use]
     pub fn error(&self) -> Option<String> {
-        self.seen().1.clone()
+        self.last().error.clone()
+    }
+
+    /// When the last load was.
+    #[must_use]
+    pub fn tried(&self) -> Option<SystemTime> {
+        self.last().tried
     }
 
     /// Loads all files of the route. A failure leaves in force what was.
@@ -130,22 +144,26 @@ impl Tls {
     /// [`TlsError`] names the file and what is wrong with it.
     pub fn load(&self, l7: &L7, name: &HostPattern) -> Result<(), TlsError> {
         // Before reading: a change from here on is seen at the next look.
-        let fingerprints = fingerprints(l7);
+        let (files, tried) = (fingerprints(l7), Some(SystemTime::now()));
         let loaded = self.build(l7, name);
         let error = loaded.as_ref().err().map(|e| mcdsl::cli::chain(e));
-        *self.seen() = (fingerprints, error);
+        *self.last() = Last {
+            files,
+            tried,
+            error,
+        };
         self.current.store(Some(Arc::new(loaded?)));
         Ok(())
     }
 
     /// Loads again if a file has changed. `None` = nothing has.
     pub fn reload(&self, l7: &L7, name: &HostPattern) -> Option<Result<(), TlsError>> {
-        let changed = self.seen().0 != fingerprints(l7);
+        let changed = self.last().files != fingerprints(l7);
         changed.then(|| self.load(l7, name))
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, (Vec<Fingerprint>, Option<String>)> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn build(&self, l7: &L7, name: &HostPattern) -> Result<Loaded, TlsError> {

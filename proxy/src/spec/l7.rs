@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Route;
+use super::{Route, text};
 use crate::hostname::Hostname;
 
 /// Settings of an L7 route.
@@ -37,7 +37,8 @@ pub struct L7 {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        with = "humantime_serde"
+        deserialize_with = "text::de",
+        serialize_with = "humantime_serde::serialize"
     )]
     pub response_timeout: Option<Duration>,
     /// Requests at once on an HTTP/2 connection; `None` = the default.
@@ -56,7 +57,8 @@ pub struct L7 {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        with = "humantime_serde"
+        deserialize_with = "text::de",
+        serialize_with = "humantime_serde::serialize"
     )]
     pub slow_start: Option<Duration>,
     /// One in so many requests is logged; 0 = none.
@@ -213,14 +215,16 @@ pub struct HealthCheck {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        with = "humantime_serde"
+        deserialize_with = "text::de",
+        serialize_with = "humantime_serde::serialize"
     )]
     pub interval: Option<Duration>,
     /// For one check; `None` = the default.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        with = "humantime_serde"
+        deserialize_with = "text::de",
+        serialize_with = "humantime_serde::serialize"
     )]
     pub timeout: Option<Duration>,
 }

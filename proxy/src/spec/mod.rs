@@ -2,6 +2,7 @@
 //! SQLite stores these, the kernel maps are derived from them, the admin API converts to and from them.
 
 mod l7;
+pub mod text;
 
 use std::{
     collections::BTreeMap,

@@ -3,10 +3,12 @@
 use ipnet::IpNet;
 
 use super::{Undo, rows};
-use crate::spec::{CountryPolicy, Listener, RateLimit, RateLimits, Route, RouteId, RuleKind};
+use crate::spec::{CountryPolicy, Listener, RateLimit, RateLimits, Route, RouteId, Rule, RuleKind};
 
 /// Rules named in an audit row; the rest is counted.
-const NAMED_IN_AUDIT: usize = 8;
+pub(super) const NAMED_IN_AUDIT: usize = 8;
+/// Characters of a rule's comment.
+const COMMENT_IN_AUDIT: usize = 40;
 
 pub(super) fn route_name(key: &RouteId) -> String {
     format!("{} on port {}", key.hostname, key.port)
@@ -64,12 +66,38 @@ pub(super) fn rule_name(kind: RuleKind, cidr: &IpNet) -> String {
     format!("{} {cidr}", rows::kind_text(kind))
 }
 
-pub(super) fn rules(names: impl ExactSizeIterator<Item = (RuleKind, IpNet)>) -> String {
-    let count = names.len();
-    let named: Vec<String> = names
-        .take(NAMED_IN_AUDIT)
-        .map(|(kind, cidr)| rule_name(kind, &cidr))
-        .collect();
+/// A rule with what it does, for how long, and why.
+pub(super) fn rule(rule: &Rule) -> String {
+    let mut out = rule_name(rule.kind, &rule.cidr);
+    if rule.kind != RuleKind::Allow {
+        out.push_str(&format!(" {}", rows::action_text(rule.action)));
+    }
+    if let Some(time) = rule
+        .expires
+        .and_then(|end| end.duration_since(rule.created).ok())
+    {
+        out.push_str(&format!(" for {}", mcdsl::human::duration(time)));
+    }
+    if !rule.comment.is_empty() {
+        let shown: String = rule.comment.chars().take(COMMENT_IN_AUDIT).collect();
+        let cut = if shown == rule.comment { "" } else { "…" };
+        out.push_str(&format!(" \"{shown}{cut}\""));
+    }
+    out
+}
+
+pub(super) fn rules(all: &[Rule]) -> String {
+    list(all.len(), all.iter().map(rule))
+}
+
+fn rule_names(names: &[(RuleKind, IpNet)]) -> String {
+    let each = names.iter().map(|(kind, cidr)| rule_name(*kind, cidr));
+    list(names.len(), each)
+}
+
+/// The first of `count`.
+pub(super) fn list(count: usize, each: impl Iterator<Item = String>) -> String {
+    let named: Vec<String> = each.take(NAMED_IN_AUDIT).collect();
     let rest = match count - named.len() {
         0 => String::new(),
         rest => format!(" and {rest} more"),
@@ -121,8 +149,7 @@ pub(super) fn undo(undo: &Undo, why: &str) -> String {
         Undo::Listener(address, None) => format!("listener {address} goes"),
         Undo::Listener(_, Some(before)) => format!("listener {} is back", listener(before)),
         Undo::Rules { remove, restore } => {
-            let gone = rules(remove.iter().copied());
-            let back = rules(restore.iter().map(|r| (r.kind, r.cidr)));
+            let (gone, back) = (rule_names(remove), rules(restore));
             format!("rules [{gone}] go, [{back}] are back")
         }
         Undo::Countries(before) => format!("countries: {}", countries(before)),

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use rusqlite::{OptionalExtension as _, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use super::{
     Actor, Done, MAX_RULES, RULE_ID_END, Store, StoreError, Undo,
-    describe::{self, rule_name as name, rules as summary},
+    describe::{self, NAMED_IN_AUDIT, rule_name as name, rules as summary},
     rows::{self, corrupt, parse},
 };
 use crate::spec::{CountryPolicy, FIRST_RULE_ID, RateLimit, RateLimits, Rule, RuleKind};
@@ -23,8 +23,7 @@ impl Store {
         rules: &[Rule],
         replace: bool,
     ) -> Result<Done<Vec<Rule>>, StoreError> {
-        let names = rules.iter().map(|r| (r.kind, r.cidr));
-        self.mutate(by, "rules add", summary(names), |tx| {
+        self.mutate(by, "rules add", summary(rules), |tx| {
             let (value, restore) = add_rules(tx, rules, replace)?;
             Ok(Done {
                 undo: Undo::Rules {
@@ -45,7 +44,8 @@ impl Store {
         by: &Actor,
         names: &[(RuleKind, IpNet)],
     ) -> Result<Done<Vec<Rule>>, StoreError> {
-        self.mutate(by, "rules remove", summary(names.iter().copied()), |tx| {
+        let detail = self.described(names)?;
+        self.mutate(by, "rules remove", detail, |tx| {
             let mut value = Vec::with_capacity(names.len());
             for (kind, cidr) in names {
                 let rule = take_rule(tx, *kind, cidr)?
@@ -60,6 +60,16 @@ impl Store {
                 value,
             })
         })
+    }
+
+    /// Rules as they are stored, for the audit; by their names alone if they are not.
+    fn described(&self, names: &[(RuleKind, IpNet)]) -> Result<String, StoreError> {
+        let mut named = Vec::new();
+        for (kind, cidr) in names.iter().take(NAMED_IN_AUDIT) {
+            let stored = find_rule(&self.db, *kind, cidr)?;
+            named.push(stored.map_or_else(|| name(*kind, cidr), |rule| describe::rule(&rule)));
+        }
+        Ok(describe::list(names.len(), named.into_iter()))
     }
 
     /// Removes the bans with these ids, whose time the kernel's clock says is over; those that are not there are no error.
@@ -79,11 +89,10 @@ impl Store {
         if over.is_empty() {
             return Ok(over);
         }
-        let names = over.iter().map(|r| (r.kind, r.cidr));
         self.mutate(
             &Actor::daemon("expiry"),
             "bans expire",
-            summary(names),
+            summary(&over),
             |tx| {
                 let mut delete = tx.prepare_cached("DELETE FROM rules WHERE id = ?1")?;
                 for rule in &over {
@@ -169,17 +178,12 @@ pub(super) fn add_rules(
     replace: bool,
 ) -> Result<(Vec<Rule>, Vec<Rule>), StoreError> {
     let mut free = FreeIds::read(tx)?;
-    let mut find = tx.prepare_cached(&format!("{RULE_COLUMNS} WHERE kind = ?1 AND cidr = ?2"))?;
     let mut added = Vec::with_capacity(rules.len());
     let mut replaced = Vec::new();
     let mut given = BTreeSet::new();
     for new in rules {
         let cidr = new.cidr.trunc();
-        let params = (rows::kind_text(new.kind), cidr.to_string());
-        let existing = find
-            .query_row(params, |r| Ok(rule(r)))
-            .optional()?
-            .transpose()?;
+        let existing = find_rule(tx, new.kind, &cidr)?;
         if !given.insert((new.kind, cidr)) {
             return Err(StoreError::GivenTwice(name(new.kind, &cidr)));
         }
@@ -206,7 +210,15 @@ pub(super) fn add_rules(
         put_rule(tx, &stored)?;
         added.push(stored);
     }
+    free.keep(tx)?;
     Ok((added, replaced))
+}
+
+fn find_rule(db: &Connection, kind: RuleKind, cidr: &IpNet) -> Result<Option<Rule>, StoreError> {
+    let mut find = db.prepare_cached(&format!("{RULE_COLUMNS} WHERE kind = ?1 AND cidr = ?2"))?;
+    find.query_row((rows::kind_text(kind), cidr.to_string()), |r| Ok(rule(r)))
+        .optional()?
+        .transpose()
 }
 
 fn put_rule(tx: &Transaction<'_>, rule: &Rule) -> Result<(), StoreError> {
@@ -252,34 +264,44 @@ pub(super) fn restore_rules(
     restore.iter().try_for_each(|rule| put_rule(tx, rule))
 }
 
-/// Hands out the lowest ids that no rule has.
+/// Hands out ids that no rule has, in a circle: one that was freed comes back as late as can be, so that whoever noted it
+/// (a log, a dashboard, a script) does not take the next rule for the one before.
 struct FreeIds {
-    /// Ascending.
-    used: std::iter::Peekable<std::vec::IntoIter<u32>>,
+    used: BTreeSet<u32>,
+    /// Looked at next.
     next: u32,
 }
 
 impl FreeIds {
     fn read(tx: &Transaction<'_>) -> Result<Self, StoreError> {
-        let mut query = tx.prepare_cached("SELECT id FROM rules ORDER BY id")?;
-        let used: Vec<u32> = query
-            .query_map([], |r| r.get(0))?
-            .collect::<Result<_, _>>()?;
+        let mut query = tx.prepare_cached("SELECT id FROM rules")?;
         Ok(Self {
-            used: used.into_iter().peekable(),
-            next: FIRST_RULE_ID,
+            used: query
+                .query_map([], |r| r.get(0))?
+                .collect::<Result<_, _>>()?,
+            next: tx.query_row("SELECT next FROM rule_ids", [], |r| r.get(0))?,
         })
     }
 
     fn take(&mut self) -> Result<u32, StoreError> {
-        while self.used.next_if_eq(&self.next).is_some() {
-            self.next += 1;
-        }
-        if self.next >= RULE_ID_END {
+        if self.used.len() >= MAX_RULES {
             return Err(StoreError::Full("firewall rule", MAX_RULES));
         }
-        self.next += 1;
-        Ok(self.next - 1)
+        loop {
+            let id = match self.next {
+                FIRST_RULE_ID..RULE_ID_END => self.next,
+                _ => FIRST_RULE_ID,
+            };
+            self.next = id + 1;
+            if self.used.insert(id) {
+                return Ok(id);
+            }
+        }
+    }
+
+    fn keep(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+        tx.execute("UPDATE rule_ids SET next = ?1", [self.next])?;
+        Ok(())
     }
 }
 

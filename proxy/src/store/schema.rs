@@ -2,7 +2,19 @@
 
 use mcdsl::db::Migration;
 
-pub(super) const MIGRATIONS: [Migration; 3] = [FIRST, L7, REDIRECT];
+pub(super) const MIGRATIONS: [Migration; 4] = [FIRST, L7, REDIRECT, RULE_IDS];
+
+const RULE_IDS: Migration = Migration {
+    version: 4,
+    name: "the rule id to hand out next",
+    sql: "
+CREATE TABLE rule_ids (
+    one  INTEGER PRIMARY KEY CHECK (one = 1),
+    next INTEGER NOT NULL
+) STRICT;
+INSERT INTO rule_ids (one, next) SELECT 1, coalesce(max(id) + 1, 16) FROM rules;
+",
+};
 
 const REDIRECT: Migration = Migration {
     version: 3,

@@ -408,7 +408,7 @@ fn the_id_space_is_the_bound() {
     let gone = &added[4_000];
     let _ = store.remove_rules(&me, &[(gone.kind, gone.cidr)]).unwrap();
     let reused = store.add_rules(&me, &one_more, false).unwrap().value;
-    assert_eq!(reused[0].id, gone.id);
+    assert_eq!(reused[0].id, gone.id, "there is no other");
 }
 
 #[test]
@@ -504,6 +504,17 @@ fn the_audit_reads_like_what_was_typed() {
     let blocks = ["192.0.2.0/24", "2001:db8::/32"].map(|cidr| rule(RuleKind::Block, cidr));
     let rules = store.add_rules(&me, &blocks, false).unwrap();
     store.undo(&me, &rules.undo, "no room").unwrap();
+    let ban = Rule {
+        action: Action::Reset,
+        comment: "probes ssh".into(),
+        ..rule(RuleKind::Ban, "192.0.2.9/32")
+    };
+    let _ = store
+        .add_rules(&me, std::slice::from_ref(&ban), false)
+        .unwrap();
+    let gone = [ban.cidr, "192.0.2.0/24".parse().unwrap()];
+    let gone = [(RuleKind::Ban, gone[0]), (RuleKind::Block, gone[1])];
+    assert!(store.remove_rules(&me, &gone).is_err(), "one is not there");
     let details: Vec<String> = store
         .audit_log(9)
         .unwrap()
@@ -520,8 +531,10 @@ fn the_audit_reads_like_what_was_typed() {
             "[::]:443; PROXY header from 10.0.0.0/8, fd00::/8",
             "only ??, DE; others reset",
             "connections 15/m, burst 100, observe; packets off",
-            "block 192.0.2.0/24, block 2001:db8::/32",
+            "block 192.0.2.0/24 drop, block 2001:db8::/32 drop",
             "no room: rules [block 192.0.2.0/24, block 2001:db8::/32] go, [] are back",
+            "ban 192.0.2.9/32 reset for 8m20s \"probes ssh\"",
+            "ban 192.0.2.9/32 reset for 8m20s \"probes ssh\", block 192.0.2.0/24",
         ]
     );
 }
@@ -546,20 +559,21 @@ fn damage_is_named() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Whatever is added and removed: ids are unique, in range, and the lowest that are free.
+    /// Whatever is added and removed: ids are unique, in range, and none comes back before all others were given.
     #[test]
     fn ids_never_clash(steps in prop::collection::vec((any::<bool>(), 0_u8..24), 1..40)) {
         let (_dir, mut store) = store();
         let me = operator();
         let mut model: BTreeMap<u8, u32> = BTreeMap::new();
+        let mut next = FIRST_RULE_ID;
         for (add, host) in steps {
             let rule = rule(RuleKind::Block, &format!("192.0.2.{host}/32"));
             if add {
-                let lowest = (FIRST_RULE_ID..).find(|id| !model.values().any(|m| m == id)).unwrap();
                 match store.add_rules(&me, &[rule], false) {
                     Ok(done) => {
-                        prop_assert_eq!(done.value[0].id, lowest);
-                        prop_assert!(model.insert(host, lowest).is_none());
+                        prop_assert_eq!(done.value[0].id, next);
+                        prop_assert!(model.insert(host, next).is_none());
+                        next += 1;
                     }
                     Err(_) => prop_assert!(model.contains_key(&host)),
                 }

@@ -38,7 +38,7 @@ fn an_absurd_burst_does_not_keep_the_daemon_down() -> Result<()> {
 
 #[test]
 fn an_embedded_address_in_the_config_is_refused_before_it_is_stored() -> Result<()> {
-    for cidr in ["::ffff:192.0.2.0/120", "64:ff9b::192.0.2.1/128"] {
+    for cidr in ["64:ff9b::192.0.2.0/120", "64:ff9b::192.0.2.1"] {
         let rule = format!("[[rules]]\nkind = \"block\"\ncidr = \"{cidr}\"\n");
         let mut world = World::new(&rule)?;
         let checked = world.command().arg("check-config").output()?;

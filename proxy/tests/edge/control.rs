@@ -119,7 +119,6 @@ fn explain_agrees_with_what_happens() -> Result<()> {
         rules.contains(CLIENT) && rules.contains("observe"),
         "{rules}"
     );
-    // The next rule gets its id, and none of its sources.
     world.ctl(&["firewall", "unblock", CLIENT])?;
     world.ctl(&["firewall", "block", "203.0.113.0/24", "--action", "observe"])?;
     let rules = world.json(&["firewall", "list"])?.to_string();

@@ -17,6 +17,7 @@ mod proxy_header;
 mod recovery;
 mod relay;
 mod scale;
+mod status;
 mod unit;
 mod upgrade;
 mod world;

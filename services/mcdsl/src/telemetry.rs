@@ -66,6 +66,34 @@ impl Default for LogConfig {
     }
 }
 
+/// What a directive without a target is; tracing takes any other word for a target, and would log nothing else.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl LogConfig {
+    /// Reads the level.
+    ///
+    /// # Errors
+    /// [`TelemetryError::Filter`] or [`TelemetryError::Level`].
+    pub fn filter(&self) -> Result<EnvFilter, TelemetryError> {
+        let level = &self.level;
+        // Fields of a span, in brackets, may hold commas.
+        let plain = (!level.contains('[')).then(|| level.split(',').map(str::trim));
+        let unknown = plain.into_iter().flatten().find(|directive| {
+            let known = LEVELS.iter().any(|l| l.eq_ignore_ascii_case(directive));
+            !directive.is_empty() && !directive.contains('=') && !known
+        });
+        if let Some(unknown) = unknown {
+            return Err(TelemetryError::Level(unknown.to_owned()));
+        }
+        EnvFilter::builder()
+            .parse(level)
+            .map_err(|source| TelemetryError::Filter {
+                level: level.clone(),
+                source,
+            })
+    }
+}
+
 /// A failure to start logs or metrics.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -80,6 +108,11 @@ pub enum TelemetryError {
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
+    /// A word that is none.
+    #[error(
+        "{0:?} is not a log level; write off, error, warn, info, debug or trace, or one for a target, like mc_proxy=debug"
+    )]
+    Level(String),
     /// The process has a log already.
     #[error("cannot install the log: one is installed already")]
     Installed(#[source] tracing_subscriber::util::TryInitError),
@@ -105,12 +138,7 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError::Filter`], or [`TelemetryError::Installed`] the second time.
 pub fn init(config: &LogConfig, format: LogFormat) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::builder()
-        .parse(&config.level)
-        .map_err(|source| TelemetryError::Filter {
-            level: config.level.clone(),
-            source,
-        })?;
+    let filter = config.filter()?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -368,5 +396,16 @@ mod tests {
         };
         let e = init(&config, LogFormat::Text).unwrap_err();
         assert!(e.to_string().contains("=wat="), "{e}");
+        for (level, fine) in [
+            ("info", true),
+            ("INFO,mc_proxy::relay=debug", true),
+            ("warn,[request{a=1,b=2}]=trace", true),
+            ("verbose", false),
+            ("info,mc_proxy=loud", false),
+        ] {
+            let level = level.to_owned();
+            let read = LogConfig { level }.filter();
+            assert_eq!(read.is_ok(), fine, "{read:?}");
+        }
     }
 }

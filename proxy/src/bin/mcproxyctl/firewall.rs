@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Import {
         /// TOML or JSON; - is stdin
         file: PathBuf,
-        /// Updates rules that exist
+        /// Replaces rules that exist, action, time and comment included
         #[arg(long)]
         replace: bool,
     },
@@ -104,7 +104,7 @@ struct Notes {
     /// A note for whoever reads the list
     #[arg(long, default_value = "", hide_default_value = true)]
     comment: String,
-    /// Updates rules that exist
+    /// Replaces rules that exist, action, time and comment included
     #[arg(long)]
     replace: bool,
 }
@@ -252,10 +252,13 @@ fn rules(count: u32) -> String {
 async fn add(client: &mut Client, out: Output, request: pb::AddRulesRequest) -> Result {
     // What was asked for; the answer's is what is left of it already.
     let ttl = request.rules.first().map_or(0, |r| r.ttl_s);
-    let added = call_add(client.admin().await?.add_rules(request))
-        .await?
-        .rules;
-    let sentence = match added.as_slice() {
+    let answer = call_add(client.admin().await?.add_rules(request)).await?;
+    Ok(out.done(&added(&answer, ttl), &view::list(&answer.rules, view::rule))?)
+}
+
+/// What an addition has done; `ttl` is what was asked for.
+pub(crate) fn added(answer: &pb::AddRulesResponse, ttl: u64) -> String {
+    match answer.rules.as_slice() {
         [rule] => {
             let mut sentence = format!("{} {}", view::kind(rule.kind), rule.cidr);
             if ttl != 0 {
@@ -266,14 +269,23 @@ async fn add(client: &mut Client, out: Output, request: pb::AddRulesRequest) -> 
             if let action @ ("reset" | "observe") = view::rule_action(rule) {
                 sentence.push_str(&format!(": {action}"));
             }
+            sentence.push_str(match (answer.replaced, answer.unchanged) {
+                (0, 0) => "",
+                (0, _) => " (unchanged)",
+                _ => " (replaced what it was)",
+            });
             sentence
         }
-        all => format!(
-            "{} in force",
-            rules(u32::try_from(all.len()).unwrap_or(u32::MAX))
-        ),
-    };
-    Ok(out.done(&sentence, &view::list(&added, view::rule))?)
+        all => {
+            let all = u32::try_from(all.len()).unwrap_or(u32::MAX);
+            let (replaced, unchanged) = (answer.replaced, answer.unchanged);
+            let new = all.saturating_sub(replaced + unchanged);
+            format!(
+                "{} in force: {new} added, {replaced} replaced, {unchanged} unchanged",
+                rules(all)
+            )
+        }
+    }
 }
 
 async fn list(client: &mut Client, kind: Option<Kind>) -> Result<Vec<pb::Rule>> {

@@ -105,6 +105,7 @@ impl Command {
 
 pub(crate) fn row(l: &pb::Listener) -> Vec<String> {
     let state = match (l.listening, l.error.as_str()) {
+        _ if l.draining => "draining".to_owned(),
         (true, _) => "listening".to_owned(),
         (false, "") => "not listening".to_owned(),
         (false, error) => format!("failed: {error}"),

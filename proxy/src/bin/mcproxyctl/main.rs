@@ -15,6 +15,7 @@ mod parse;
 mod rate;
 mod route;
 mod stats;
+mod status;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -74,7 +75,7 @@ enum Command {
     /// The kernel maps
     #[command(subcommand)]
     Maps(observe::Maps),
-    /// The daemon: interfaces, GeoIP database, fill of the maps, warnings
+    /// The daemon: how the last reloads went, interfaces, certificates, fill of the maps, warnings
     Status,
     /// Who changed what
     Audit(observe::Audit),
@@ -147,7 +148,7 @@ async fn run(cli: &Cli, out: Output) -> Result {
         Command::Explain(c) => c.run(&mut client, out).await,
         Command::Stats(c) => c.run(&mut client, out).await,
         Command::Maps(c) => c.run(&mut client, out).await,
-        Command::Status => observe::status(&mut client, out).await,
+        Command::Status => status::run(&mut client, out).await,
         Command::Audit(c) => c.run(&mut client, out).await,
         Command::Upgrade => observe::upgrade(&mut client, out).await,
         Command::Detach(c) => c.run(&mut client, out).await,

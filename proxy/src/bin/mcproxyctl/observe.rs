@@ -1,14 +1,10 @@
-//! `explain`, `status`, `maps`, `audit`, `upgrade` and `detach`.
+//! `explain`, `maps`, `audit`, `upgrade` and `detach`.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use clap::Subcommand;
 use mc_proto::mcproxy::v1 as pb;
-use mc_proxy::spec::FIRST_RULE_ID;
-use mcdsl::{
-    cli::{Exit, Failure, Output, write_out},
-    human,
-};
+use mcdsl::cli::{Exit, Failure, Output, write_out};
 use serde_json::json;
 
 use crate::{
@@ -49,10 +45,10 @@ impl Explain {
         }
         let rows = answer.steps.iter().map(|s| {
             let outcome = view::text(&s.outcome).unwrap_or("goes on");
-            let rule = match s.rule_id {
-                // No rule, or a policy's slot, which `firewall list` does not have.
-                0..FIRST_RULE_ID => "-".to_owned(),
-                id => id.to_string(),
+            let rule = match (s.rule_id, s.rule.as_str()) {
+                (0, _) => "-".to_owned(),
+                (id, "") => id.to_string(),
+                (_, built_in) => built_in.to_owned(),
             };
             vec![s.stage.clone(), outcome.to_owned(), rule, s.detail.clone()]
         });
@@ -64,8 +60,7 @@ impl Explain {
             &(),
         )?;
         write_out(&verdict(&answer))?;
-        let status = call(client.admin().await?.get_status(pb::GetStatusRequest {})).await?;
-        write_out(&unjudged(&status.interfaces))?;
+        write_out(&unjudged(&answer.unfiltered))?;
         answer
             .route
             .as_ref()
@@ -88,102 +83,13 @@ fn verdict(e: &pb::ExplainResponse) -> String {
 }
 
 /// An explanation is of the rules; where the firewall is not attached, only listeners and routes hold.
-pub(crate) fn unjudged(interfaces: &[pb::InterfaceStatus]) -> String {
-    let detached = interfaces.iter().filter(|i| i.mode == "detached");
-    let names: Vec<&str> = detached.map(|i| i.name.as_str()).collect();
-    match names.as_slice() {
+pub(crate) fn unjudged(unfiltered: &[String]) -> String {
+    match unfiltered {
         [] => String::new(),
         names => format!(
             "the firewall is not attached to {}: what comes in there goes on to the listener at once\n",
             names.join(", ")
         ),
-    }
-}
-
-/// `mcproxyctl status`.
-pub(crate) async fn status(client: &mut Client, out: Output) -> Result {
-    let status = call(client.admin().await?.get_status(pb::GetStatusRequest {})).await?;
-    if out.json {
-        return Ok(out.json(&view::status(&status))?);
-    }
-    let uptime = human::duration_short(Duration::from_secs(status.uptime_s));
-    let mut rows = vec![
-        [
-            "mc-proxy".to_owned(),
-            format!("{}, pid {}, up {uptime}", status.version, status.pid),
-        ],
-        [
-            "connections".to_owned(),
-            status.active_connections.to_string(),
-        ],
-        [
-            "engine".to_owned(),
-            view::engine(status.default_engine).to_owned(),
-        ],
-        [
-            "config".to_owned(),
-            format!(
-                "{}, read {}",
-                status.config,
-                utc(status.configured_unix_s * 1000)
-            ),
-        ],
-        ["database".to_owned(), status.database.clone()],
-        ["pins".to_owned(), status.pin_path.clone()],
-        ["geoip".to_owned(), geoip(status.geoip.as_ref())],
-    ];
-    if let Some(reload) = &status.reload {
-        rows.push(["reload".to_owned(), reloaded(reload)]);
-    }
-    for i in &status.interfaces {
-        let detail = view::text(&i.detail).map(|d| format!(" ({d})"));
-        let text = format!("{}: {}{}", i.name, i.mode, detail.unwrap_or_default());
-        rows.push(["interface".to_owned(), text]);
-    }
-    for warning in &status.warnings {
-        rows.push(["warning".to_owned(), warning.clone()]);
-    }
-    let lines = rows
-        .iter()
-        .map(|[name, text]| format!("{name:<12} {text}\n"));
-    write_out(&lines.collect::<String>())?;
-    if !status.maps.is_empty() {
-        write_out("\n")?;
-        let rows = status.maps.iter().map(map_row).collect();
-        out.table(&["MAP", "USED", "CAPACITY", "FULL"], rows, "", &())?;
-    }
-    Ok(())
-}
-
-fn geoip(status: Option<&pb::GeoipStatus>) -> String {
-    let Some(g) = status.filter(|g| !g.path.is_empty()) else {
-        return "not configured".to_owned();
-    };
-    let state = match g.loaded {
-        true => format!(
-            "{} ({}, {} IPv4 and {} IPv6 networks), loaded {}",
-            g.path,
-            g.database_type,
-            g.ipv4_networks,
-            g.ipv6_networks,
-            utc(g.loaded_unix_s * 1000)
-        ),
-        false => format!("{} is not loaded", g.path),
-    };
-    match view::text(&g.error) {
-        Some(error) => format!(
-            "{state}; the load of {} failed: {error}",
-            utc(g.tried_unix_s * 1000)
-        ),
-        None => state,
-    }
-}
-
-fn reloaded(reload: &pb::Reload) -> String {
-    let at = utc(reload.at_unix_s * 1000);
-    match reload.problems.as_slice() {
-        [] => format!("{at}: ok"),
-        problems => format!("{at}: {}", problems.join("; ")),
     }
 }
 
@@ -203,19 +109,6 @@ pub(crate) async fn upgrade(client: &mut Client, out: Output) -> Result {
     });
     out.done(&sentence, &json)?;
     Ok(())
-}
-
-pub(crate) fn map_row(m: &pb::MapFill) -> Vec<String> {
-    let full = match m.capacity {
-        0 => "-".to_owned(),
-        capacity => format!("{:.1} %", m.used as f64 * 100.0 / capacity as f64),
-    };
-    vec![
-        m.name.clone(),
-        m.used.to_string(),
-        m.capacity.to_string(),
-        full,
-    ]
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! Arguments that are more than text. Errors say what would be right.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::{IpNet, Ipv6Net};
 use mc_proto::mcproxy::v1 as pb;
@@ -54,20 +54,7 @@ pub(crate) fn backend(text: &str) -> Parsed<SocketAddr> {
 
 /// An address or a network without host bits.
 pub(crate) fn network(text: &str) -> Parsed<IpNet> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        // An IPv4-mapped address is an IPv4 client's: its packets are IPv4.
-        return Ok(IpNet::from(address.to_canonical()));
-    }
-    let net: IpNet = text.parse().map_err(|_| {
-        "write an address or a network, like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".to_owned()
-    })?;
-    if net != net.trunc() {
-        return Err(format!(
-            "{net} has host bits; did you mean {}?",
-            net.trunc()
-        ));
-    }
-    Ok(net)
+    mc_proxy::spec::text::network(text)
 }
 
 /// What can be banned: an IPv4 address or an IPv6 /64; longer IPv6 prefixes are widened.

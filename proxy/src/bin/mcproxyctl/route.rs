@@ -99,7 +99,8 @@ pub(crate) struct Add {
     /// Adds it disabled
     #[arg(long)]
     disabled: bool,
-    /// Replaces the route if it exists
+    /// Replaces the route if it exists, as a whole: what is not named here is the default again, so that this command line alone says
+    /// what the route is. Its open connections and counters go on
     #[arg(long)]
     replace: bool,
 }
@@ -146,9 +147,16 @@ impl Command {
         match self {
             Self::Add(add) => {
                 let route = call_add(admin.add_route(add.request())).await?;
+                let listeners = call(admin.list_listeners(pb::ListListenersRequest {})).await?;
+                let hint = unreachable(&route, &listeners.listeners);
                 let to: Vec<&str> = route.backends.iter().map(|b| b.address.as_str()).collect();
-                let sentence = format!("route {} -> {}", add.key.name(), to.join(", "));
-                out.done(&sentence, &view::route(&route))?;
+                let mut sentence = format!("route {} -> {}", add.key.name(), to.join(", "));
+                let mut json = view::route(&route);
+                if let Some(hint) = hint {
+                    sentence.push_str(&format!("\n hint: {hint}"));
+                    json["hint"] = hint.into();
+                }
+                out.done(&sentence, &json)?;
             }
             Self::List { port } => {
                 let mut routes = call(admin.list_routes(pb::ListRoutesRequest {}))
@@ -201,6 +209,24 @@ impl Command {
             enabled: matches!(self, Self::Enable(_)),
         }
     }
+}
+
+/// That nobody can come by a route, since no listener of its port asks for a name.
+pub(crate) fn unreachable(route: &pb::Route, listeners: &[pb::Listener]) -> Option<String> {
+    let of_port = |l: &&pb::Listener| {
+        let port = l.address.rsplit_once(':').map(|(_, port)| port.parse());
+        port == Some(Ok(route.port))
+    };
+    let here: Vec<_> = listeners.iter().filter(of_port).collect();
+    let what = match here.as_slice() {
+        [] => "nothing listens",
+        here if here.iter().all(|l| l.redirect_port != 0) => "only a redirect listens",
+        _ => return None,
+    };
+    let port = route.port;
+    Some(format!(
+        "{what} on port {port}; `mcproxyctl listener add 0.0.0.0:{port}`"
+    ))
 }
 
 fn state(r: &pb::Route) -> &'static str {

@@ -1,5 +1,7 @@
 //! `mcproxyctl stats`: counters, and with `--watch` their change per second.
 
+mod section;
+
 use std::{
     collections::HashMap,
     hash::Hash,
@@ -9,11 +11,12 @@ use std::{
 
 use mc_proto::mcproxy::v1 as pb;
 use mcdsl::{
-    cli::{Output, render, render_unwrapped, write_out},
+    cli::{Output, write_out},
     human,
 };
 use terminal_size::{Height, Width, terminal_size_of};
 
+use self::section::{Ranked, Section, cut, deal};
 use crate::{
     Result,
     client::{Client, call},
@@ -151,54 +154,6 @@ fn index<'a, T, K: Eq + Hash>(
         .collect()
 }
 
-/// A row and how busy it is.
-type Ranked = (f64, Vec<String>);
-
-/// A titled table.
-struct Section {
-    title: &'static str,
-    header: &'static [&'static str],
-    rows: Vec<Ranked>,
-}
-
-/// Lines of a section besides its rows: title, header, how many are hidden, an empty one.
-const FRAME: usize = 4;
-
-impl Section {
-    /// The busiest rows if not all fit.
-    fn text(mut self, limit: usize, render: fn(&[&str], Vec<Vec<String>>) -> String) -> String {
-        let hidden = self.rows.len().saturating_sub(limit);
-        if hidden > 0 {
-            self.rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-            self.rows.truncate(limit);
-        }
-        let rows = self.rows.into_iter().map(|(_, row)| row).collect();
-        let more = match hidden {
-            0 => String::new(),
-            n => format!("… and {n} more\n"),
-        };
-        format!("{}\n{}\n{more}\n", self.title, render(self.header, rows))
-    }
-}
-
-/// How many rows of each section fit `lines`: dealt out one by one, so that a long table leaves room for the short ones.
-fn deal(sections: &[Section], lines: usize) -> Vec<usize> {
-    let mut left = lines.saturating_sub(sections.len() * FRAME);
-    let mut limits = vec![0; sections.len()];
-    loop {
-        let before = left;
-        for (limit, section) in limits.iter_mut().zip(sections) {
-            if left > 0 && *limit < section.rows.len() {
-                *limit += 1;
-                left -= 1;
-            }
-        }
-        if left == before {
-            return limits;
-        }
-    }
-}
-
 /// Everything as text.
 pub(crate) fn page(now: &pb::Stats, before: Option<&pb::Stats>, fit: Fit) -> String {
     let rates = Rates::new(now, before);
@@ -219,23 +174,13 @@ pub(crate) fn page(now: &pb::Stats, before: Option<&pb::Stats>, fit: Fit) -> Str
         Fit::Rows(rows) => vec![rows; sections.len()],
         Fit::Screen { lines, .. } => deal(&sections, lines),
     };
-    let render = match fit {
-        Fit::Screen { .. } => render_unwrapped,
-        _ => render,
-    };
     let texts = sections.into_iter().zip(limits);
-    let text: String = texts.map(|(s, limit)| s.text(limit, render)).collect();
+    let text: String = texts.map(|(s, limit)| s.text(limit, fit)).collect();
     let text = format!("{}\n", text.trim_end());
     match fit {
         Fit::Screen { columns, lines } => cut(&text, columns, lines),
         _ => text,
     }
-}
-
-fn cut(text: &str, columns: usize, lines: usize) -> String {
-    let lines = text.lines().take(lines);
-    let cut = lines.map(|line| line.chars().take(columns).chain(['\n']).collect::<String>());
-    cut.collect()
 }
 
 fn routes(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section {
@@ -278,6 +223,7 @@ fn routes(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section
             "ERRORS",
             "ENGINE",
         ],
+        spare: &["ENGINE", "IN", "OUT", "CONNECTIONS", "PORT"],
         rows: rows.collect(),
     }
 }
@@ -306,12 +252,13 @@ fn errors(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section
             e.connections.to_string(),
             per_second(rate),
         ];
-        (rate.unwrap_or(0.0), row)
+        (e.connections as f64, row)
     });
     Section {
         title: "errors of routes",
         header: &["HOSTNAME", "PORT", "REASON", "CONNECTIONS", "/S"],
-        rows: rows.collect(),
+        spare: &["PORT"],
+        rows: most_first(rows),
     }
 }
 
@@ -333,6 +280,7 @@ fn rules(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section 
     Section {
         title: "rules",
         header: &["KIND", "ADDRESS", "ACTION", "PACKETS", "/S", "BYTES"],
+        spare: &["BYTES", "ACTION"],
         rows: rows.collect(),
     }
 }
@@ -356,8 +304,16 @@ fn verdicts(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Secti
     Section {
         title: "firewall",
         header: &["VERDICT", "REASON", "PACKETS", "/S", "BYTES"],
+        spare: &["BYTES"],
         rows: rows.collect(),
     }
+}
+
+/// What fails most is what to look at, however long ago the most of it was.
+fn most_first(rows: impl Iterator<Item = Ranked>) -> Vec<Ranked> {
+    let mut rows: Vec<Ranked> = rows.collect();
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    rows
 }
 
 fn countries(now: &pb::Stats) -> Section {
@@ -373,6 +329,7 @@ fn countries(now: &pb::Stats) -> Section {
     Section {
         title: "countries",
         header: &["COUNTRY", "PASSED", "DENIED OR OBSERVED"],
+        spare: &[],
         rows: rows.collect(),
     }
 }
@@ -387,11 +344,12 @@ fn denied(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section
             d.connections.to_string(),
             per_second(rate),
         ];
-        (rate.unwrap_or(0.0), row)
+        (d.connections as f64, row)
     });
     Section {
         title: "denied after the firewall",
         header: &["REASON", "CONNECTIONS", "/S"],
-        rows: rows.collect(),
+        spare: &[],
+        rows: most_first(rows),
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn listener(l: &pb::Listener) -> Value {
         "listening": l.listening,
         "active_connections": l.active_connections,
         "error": text(&l.error),
+        "draining": l.draining,
     })
 }
 
@@ -150,6 +151,7 @@ fn l7(l7: &pb::L7) -> Value {
         })),
         "certificate_not_after_unix_s": status.not_after_unix_s,
         "certificate_loaded_unix_s": status.loaded_unix_s,
+        "certificate_tried_unix_s": status.tried_unix_s,
         "certificate_error": text(&status.error),
     })
 }
@@ -238,7 +240,9 @@ pub(crate) fn explanation(e: &pb::ExplainResponse) -> Value {
             "detail": s.detail,
             "outcome": text(&s.outcome),
             "rule_id": set(s.rule_id),
+            "rule": text(&s.rule),
         })),
+        "unfiltered_interfaces": e.unfiltered,
     })
 }
 
@@ -297,9 +301,26 @@ pub(crate) fn status(s: &pb::Status) -> Value {
         "reload": s.reload.as_ref().map(|r| json!({
             "at_unix_s": r.at_unix_s, "problems": r.problems,
         })),
+        "draining": s.draining.as_ref().map(|d| json!({
+            "since_unix_s": d.since_unix_s, "until_unix_s": d.until_unix_s,
+        })),
+        "certificates": list(&s.certificates, certificate),
+        "rules": s.rules.as_ref().map(|r| json!({ "used": r.used, "capacity": r.capacity })),
         "maps": list(&s.maps, |m| json!({
             "name": m.name, "used": m.used, "capacity": m.capacity,
         })),
+    })
+}
+
+fn certificate(c: &pb::Certificate) -> Value {
+    let status = c.status.clone().unwrap_or_default();
+    json!({
+        "hostname": c.hostname,
+        "port": c.port,
+        "not_after_unix_s": status.not_after_unix_s,
+        "loaded_unix_s": status.loaded_unix_s,
+        "tried_unix_s": status.tried_unix_s,
+        "error": text(&status.error),
     })
 }
 

@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Debug,
+    fmt::{self, Debug},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
 use mc_edge_common::firewall::{MAX_HOSTS, MAX_PREFIXES, MAX_SAMPLES};
 
 use super::{
-    super::{Difference, DifferenceKind, compile::host6},
+    super::{Difference, DifferenceKind, compile::host6, words},
     Compiled, FirewallError, Maps, Prefix,
 };
 
@@ -53,7 +53,10 @@ impl Maps {
         let mut rows: Vec<(&'static str, String, String)> = Vec::new();
         let policies = self.policies()?.tables();
         for (name, keys) in tables(&kernel).into_iter().chain(policies) {
-            rows.extend(keys.into_iter().map(|(key, value)| (name, key, value)));
+            let words = keys
+                .into_iter()
+                .map(|(key, value)| (name, key, value.words));
+            rows.extend(words);
         }
         for sample in self.samples()? {
             rows.push((
@@ -84,12 +87,39 @@ impl Maps {
     }
 }
 
-/// Keys and values as text.
-pub(in crate::firewall) type Readable = BTreeMap<String, String>;
+/// A value in words, which may say less than it holds.
+#[derive(Clone, Debug)]
+pub(in crate::firewall) struct Value {
+    words: String,
+    /// All of it: what is compared, and told where the words do not tell the difference.
+    exact: String,
+}
 
-fn show<K, V: Debug>(map: &BTreeMap<K, V>, key: impl Fn(&K) -> String) -> Readable {
+impl Value {
+    pub(in crate::firewall) fn new(words: impl Into<String>, exact: &impl Debug) -> Self {
+        Self {
+            words: words.into(),
+            exact: format!("{exact:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+/// Readable keys and values.
+pub(in crate::firewall) type Readable = BTreeMap<String, Value>;
+
+fn show<K, V: Debug>(
+    map: &BTreeMap<K, V>,
+    key: impl Fn(&K) -> String,
+    words: fn(&V) -> String,
+) -> Readable {
     map.iter()
-        .map(|(k, v)| (key(k), format!("{v:?}")))
+        .map(|(k, v)| (key(k), Value::new(words(v), v)))
         .collect()
 }
 
@@ -100,13 +130,17 @@ fn tables(compiled: &Compiled) -> [(&'static str, Readable); 6] {
     [
         (
             "HOSTS4",
-            show(&compiled.hosts4, |a| Ipv4Addr::from_bits(*a).to_string()),
+            show(
+                &compiled.hosts4,
+                |a| Ipv4Addr::from_bits(*a).to_string(),
+                words::host,
+            ),
         ),
-        ("HOSTS6", show(&compiled.hosts6, |a| host6(*a))),
-        ("BLOCK4", show(&compiled.v4.block, four)),
-        ("BLOCK6", show(&compiled.v6.block, six)),
-        ("ALLOW4", show(&compiled.v4.allow, four)),
-        ("ALLOW6", show(&compiled.v6.allow, six)),
+        ("HOSTS6", show(&compiled.hosts6, |a| host6(*a), words::host)),
+        ("BLOCK4", show(&compiled.v4.block, four, words::prefix)),
+        ("BLOCK6", show(&compiled.v6.block, six, words::prefix)),
+        ("ALLOW4", show(&compiled.v4.allow, four, words::prefix)),
+        ("ALLOW6", show(&compiled.v6.allow, six, words::prefix)),
     ]
 }
 
@@ -132,7 +166,11 @@ pub(in crate::firewall) fn compare_table(
     let mut differences = Vec::new();
     for (key, value) in want {
         let (kind, detail) = match have.get(key) {
-            Some(other) if other == value => continue,
+            Some(other) if other.exact == value.exact => continue,
+            Some(other) if other.words == value.words => (
+                DifferenceKind::Different,
+                format!("{}, wanted {}", other.exact, value.exact),
+            ),
             Some(other) => (
                 DifferenceKind::Different,
                 format!("{other}, wanted {value}"),
@@ -143,7 +181,8 @@ pub(in crate::firewall) fn compare_table(
     }
     let unexpected = have.iter().filter(|(key, _)| !want.contains_key(*key));
     differences.extend(
-        unexpected.map(|(key, value)| difference(key, DifferenceKind::Unexpected, value.clone())),
+        unexpected
+            .map(|(key, value)| difference(key, DifferenceKind::Unexpected, value.to_string())),
     );
     differences
 }

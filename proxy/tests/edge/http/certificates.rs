@@ -106,6 +106,21 @@ fn a_changed_certificate_is_loaded_and_a_bad_one_is_not() -> Result<()> {
         broken["certificate_not_after_unix_s"] == want["certificate_not_after_unix_s"],
         "the one before it stays in force: {broken}"
     );
+    let status = site.world.json(&["status"])?;
+    let told = &status["certificates"][0];
+    ensure!(
+        told["hostname"] == NAME
+            && told["not_after_unix_s"] == want["certificate_not_after_unix_s"]
+            && told["tried_unix_s"].is_i64()
+            && told["error"] == broken["certificate_error"],
+        "{status}"
+    );
+    ensure!(
+        status["warnings"]
+            .to_string()
+            .contains("chain is incomplete"),
+        "{status}"
+    );
     ensure!(site.curl("", "/")? == "hello from one\n");
     Ok(())
 }

@@ -1,0 +1,186 @@
+//! What the daemon says, for people.
+
+use mc_proto::mcproxy::v1 as pb;
+use mcdsl::cli::Exit;
+
+use crate::{firewall, listener, observe, route, status};
+
+#[test]
+fn times() {
+    let rows = [
+        (0, "1970-01-01T00:00:00Z"),
+        (951_782_399_999, "2000-02-28T23:59:59Z"),
+        (951_782_400_000, "2000-02-29T00:00:00Z"),
+        (1_767_225_599_000, "2025-12-31T23:59:59Z"),
+        (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+    ];
+    for (unix_ms, want) in rows {
+        assert_eq!(observe::utc(unix_ms), want);
+    }
+}
+
+#[test]
+fn grpc_codes_become_exit_codes() {
+    use tonic::{Code, Status};
+    let rows = [
+        (Code::NotFound, Exit::NotFound),
+        (Code::InvalidArgument, Exit::Usage),
+        (Code::AlreadyExists, Exit::Refused),
+        (Code::ResourceExhausted, Exit::Refused),
+        (Code::PermissionDenied, Exit::Refused),
+        (Code::Unavailable, Exit::Unavailable),
+        (Code::Internal, Exit::Failure),
+    ];
+    for (code, exit) in rows {
+        let failure = crate::client::failure(&Status::new(code, "there is no route x"));
+        assert_eq!(
+            (failure.exit, failure.message.as_str()),
+            (exit, "there is no route x")
+        );
+    }
+}
+
+#[test]
+fn explain_tells_where_no_rule_holds() {
+    assert_eq!(observe::unjudged(&[]), "");
+    let text = observe::unjudged(&["eth1".to_owned()]);
+    assert!(text.contains("not attached to eth1"), "{text}");
+}
+
+/// A line of the status.
+fn line(status: &pb::Status, name: &str) -> String {
+    let lines = status::lines(status);
+    let found = lines.iter().find(|[n, _]| n == name);
+    found.unwrap_or_else(|| panic!("{name}: {lines:?}"))[1].clone()
+}
+
+#[test]
+fn the_status_tells_the_outcome_of_every_load() {
+    let fresh = pb::Status {
+        geoip: Some(pb::GeoipStatus {
+            path: "/geo.mmdb".into(),
+            tried_unix_s: 951_782_400,
+            error: "no such file".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    assert_eq!(line(&fresh, "state"), "serving");
+    assert_eq!(line(&fresh, "reload"), "none since the start");
+    assert_eq!(
+        line(&fresh, "geoip"),
+        "/geo.mmdb is not loaded; the load of 2000-02-29T00:00:00Z failed: no such file"
+    );
+    let later = pb::Status {
+        reload: Some(pb::Reload {
+            at_unix_s: 951_782_400,
+            problems: vec!["a".into(), "b".into()],
+        }),
+        draining: Some(pb::Draining {
+            since_unix_s: 951_782_400,
+            until_unix_s: 951_782_430,
+        }),
+        warnings: vec!["look".into()],
+        ..Default::default()
+    };
+    assert_eq!(line(&later, "reload"), "2000-02-29T00:00:00Z: a; b");
+    assert_eq!(line(&later, "geoip"), "not configured");
+    assert!(line(&later, "state").starts_with("draining since 2000-02-29T00:00:00Z"));
+    assert!(line(&later, "state").ends_with("at 2000-02-29T00:00:30Z"));
+    assert_eq!(line(&later, "warning"), "look");
+}
+
+#[test]
+fn certificates_tell_their_last_load() {
+    let row = |loaded: Option<i64>, error: &str| {
+        status::certificate_row(&pb::Certificate {
+            port: 443,
+            hostname: "a.example".into(),
+            status: Some(pb::CertificateStatus {
+                not_after_unix_s: loaded,
+                loaded_unix_s: loaded,
+                tried_unix_s: Some(951_782_400),
+                error: error.into(),
+            }),
+        })
+    };
+    assert_eq!(row(Some(0), "")[4], "ok");
+    assert_eq!(
+        row(Some(0), "no key")[3..],
+        [
+            "2000-02-29T00:00:00Z",
+            "no key; the one loaded 1970-01-01T00:00:00Z stays in force"
+        ]
+    );
+    assert_eq!(row(None, "no key")[2..3], ["none in force"]);
+    assert_eq!(row(None, "no key")[4], "no key");
+}
+
+#[test]
+fn a_listener_that_drains_has_not_failed() {
+    let drains = pb::Listener {
+        error: "the daemon drains".into(),
+        draining: true,
+        ..Default::default()
+    };
+    assert_eq!(listener::row(&drains)[1], "draining");
+}
+
+#[test]
+fn additions_are_told_apart() {
+    let answer = |rules: usize, replaced, unchanged| pb::AddRulesResponse {
+        rules: vec![
+            pb::Rule {
+                kind: pb::RuleKind::Allow.into(),
+                cidr: "192.0.2.7/32".into(),
+                ..Default::default()
+            };
+            rules
+        ],
+        replaced,
+        unchanged,
+    };
+    for (answer, sentence) in [
+        (answer(1, 0, 0), "allow 192.0.2.7/32"),
+        (answer(1, 1, 0), "allow 192.0.2.7/32 (replaced what it was)"),
+        (answer(1, 0, 1), "allow 192.0.2.7/32 (unchanged)"),
+        (
+            answer(7, 2, 1),
+            "7 rules in force: 4 added, 2 replaced, 1 unchanged",
+        ),
+    ] {
+        assert_eq!(firewall::added(&answer, 0), sentence);
+    }
+}
+
+#[test]
+fn a_route_that_nobody_can_come_by_is_told() {
+    let route = pb::Route {
+        port: 8443,
+        ..Default::default()
+    };
+    let listener = |address: &str, redirect_port| pb::Listener {
+        address: address.into(),
+        redirect_port,
+        ..Default::default()
+    };
+    for (listeners, wanted) in [
+        (vec![], Some("nothing listens on port 8443")),
+        (vec![listener("0.0.0.0:443", 0)], Some("nothing listens")),
+        (
+            vec![listener("0.0.0.0:8443", 443)],
+            Some("only a redirect listens"),
+        ),
+        (
+            vec![listener("0.0.0.0:8443", 443), listener("[::]:8443", 0)],
+            None,
+        ),
+    ] {
+        let hint = route::unreachable(&route, &listeners);
+        match (&hint, wanted) {
+            (None, None) => {}
+            (Some(hint), Some(wanted)) if hint.starts_with(wanted) => {}
+            _ => panic!("{hint:?}"),
+        }
+    }
+}

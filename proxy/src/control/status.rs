@@ -1,0 +1,97 @@
+//! What an operator should look at, and how the last load of everything that is loaded again went.
+
+use std::{
+    fs,
+    path::Path,
+    sync::PoisonError,
+    time::{Duration, SystemTime},
+};
+
+use super::Control;
+use crate::{kernel::LinkMode, router::LiveRoute};
+
+/// A certificate that ends within this time should have been renewed: platforms renew at two thirds of its life, of weeks or
+/// months.
+const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// When a file was changed last; `None` if it cannot be asked.
+#[must_use]
+pub fn modified(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|m| m.modified()).ok()
+}
+
+impl Control {
+    /// Things that an operator should look at.
+    pub fn warnings(&self) -> Vec<String> {
+        let noted = self.warnings.lock();
+        let mut warnings = noted.unwrap_or_else(PoisonError::into_inner).clone();
+        if self.store().is_err() {
+            warnings.push("another daemon has the database: changes are refused".to_owned());
+        }
+        warnings.extend(self.config_changed());
+        warnings.extend(self.not_listening());
+        warnings.extend(self.unfiltered());
+        let geoip = self.geoip.status();
+        if let Some(error) = geoip.error {
+            let instead = match geoip.table {
+                Some(_) => "the table before it stays in force",
+                None => "the country of every address is unknown",
+            };
+            warnings.push(format!("GeoIP: {error}; {instead}"));
+        }
+        let now = SystemTime::now();
+        let routes = self.context.router.all();
+        warnings.extend(routes.iter().filter_map(|route| certificate(route, now)));
+        warnings
+    }
+
+    /// That the configuration file is no longer what was read.
+    pub(super) fn config_changed(&self) -> Option<String> {
+        let (read, now) = (self.config.modified?, modified(&self.config.file));
+        (now != Some(read)).then(|| {
+            let file = self.config.file.display();
+            format!("{file} has changed since it was read; `mcproxyctl upgrade` applies it")
+        })
+    }
+
+    /// The listeners that cannot listen, and why.
+    pub(super) fn not_listening(&self) -> Vec<String> {
+        let listeners = self.listeners.list();
+        let failed = listeners.iter().filter(|l| !l.draining).filter_map(|l| {
+            let error = l.error.as_ref()?;
+            Some(format!("listener {}: {error}", l.listener.address))
+        });
+        failed.collect()
+    }
+
+    /// The interfaces that are not filtered, and why.
+    pub(super) fn unfiltered(&self) -> Vec<String> {
+        match self.interfaces() {
+            Ok(links) => links
+                .into_iter()
+                .filter(|link| link.mode == LinkMode::Detached)
+                .map(|link| format!("interface {}: {}", link.interface, link.detail))
+                .collect(),
+            Err(error) => vec![mcdsl::cli::chain(&error)],
+        }
+    }
+}
+
+/// What is wrong with a route's certificate.
+fn certificate(route: &LiveRoute, now: SystemTime) -> Option<String> {
+    let tls = route.tls.as_ref()?;
+    let key = &route.route.key;
+    let of = format!("certificate of {} on port {}", key.hostname, key.port);
+    if let Some(error) = tls.error() {
+        return Some(format!("{of}: {error}"));
+    }
+    let end = tls.current()?.not_after;
+    match end.duration_since(now) {
+        Ok(left) if left > ENDS_SOON => None,
+        Ok(left) => Some(format!(
+            "{of} ends in {}",
+            mcdsl::human::duration_short(left)
+        )),
+        Err(_) => Some(format!("{of} has expired")),
+    }
+}

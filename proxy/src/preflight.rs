@@ -1,0 +1,89 @@
+//! What of a configuration only shows on the machine: files, interfaces, the place of the pins. A daemon starts without most of it,
+//! serves what it can and says so; whoever asks beforehand wants to know.
+
+use std::path::Path;
+
+use nix::{
+    errno::Errno,
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use crate::{config::Config, geoip::reader, http::Tls, kernel};
+
+/// Everything that is wrong, by key.
+#[must_use]
+pub fn problems(config: &Config) -> Vec<String> {
+    let mut problems: Vec<String> = Vec::new();
+    problems.extend(pins(&config.pin_path).map(|e| format!("firewall.pin_path: {e}")));
+    for interface in &config.interfaces {
+        if kernel::index(interface).is_none() {
+            problems.push(format!(
+                "firewall.interfaces: there is no interface {interface}; `ip link` lists them"
+            ));
+        }
+    }
+    if let Some(path) = &config.geoip
+        && let Err(error) = reader::read(path)
+    {
+        problems.push(format!("geoip.database: {}", mcdsl::cli::chain(&error)));
+    }
+    for (i, route) in config.seed.routes.iter().enumerate() {
+        if let Some(l7) = &route.l7
+            && let Err(error) = Tls::empty().load(l7, &route.key.hostname)
+        {
+            problems.push(format!("routes[{i}].l7: {}", mcdsl::cli::chain(&error)));
+        }
+    }
+    problems
+}
+
+/// What keeps maps from being pinned there.
+fn pins(path: &Path) -> Option<String> {
+    let at = path.display();
+    let mut below = path;
+    let found = loop {
+        match statfs(below) {
+            Err(Errno::ENOENT) => below = below.parent()?,
+            found => break found,
+        }
+    };
+    match found {
+        Ok(found) if found.filesystem_type() != BPF_FS_MAGIC => Some(format!(
+            "{at} is not on a BPF file system; mount one (`mount -t bpf bpf /sys/fs/bpf`) and name a directory of it, like \
+             {}",
+            crate::config::PIN_PATH
+        )),
+        // bpffs keeps names with dots for itself.
+        Ok(_)
+            if path
+                .strip_prefix(below)
+                .is_ok_and(|p| p.to_string_lossy().contains('.')) =>
+        {
+            Some(format!("{at}: a BPF file system takes no names with a dot"))
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("{at} cannot be looked at: {}", error.desc())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_need_a_bpf_file_system() {
+        for (path, wanted) in [
+            ("/sys/fs/bpf/mc-proxy", None),
+            ("/tmp/pins", Some("not on a BPF file system")),
+            ("/nowhere/at/all", Some("not on a BPF file system")),
+            ("/sys/fs/bpf/mc.proxy", Some("no names with a dot")),
+        ] {
+            let found = pins(Path::new(path));
+            match (&found, wanted) {
+                (None, None) => {}
+                (Some(found), Some(wanted)) if found.contains(wanted) => {}
+                _ => panic!("{path}: {found:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Values as people write them, in the configuration and on command lines. An error says what would be right; which key or
+//! argument it was is the reader's to say.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
+
+use super::canonical;
+
+/// An address, or a network without host bits, which are more often a mistake than meant.
+///
+/// # Errors
+/// What would be right.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(canonical(address.into()));
+    }
+    let net: IpNet = text.parse().map_err(
+        |_| "write an address or a network, like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32",
+    )?;
+    if net != net.trunc() {
+        return Err(format!(
+            "{net} has host bits; did you mean {}?",
+            net.trunc()
+        ));
+    }
+    Ok(canonical(net))
+}
+
+/// What is written as text.
+trait Written: Sized {
+    /// What a value is expected to be.
+    const WHAT: &str;
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+impl Written for Duration {
+    const WHAT: &str = "a duration like \"30s\"";
+    fn read(text: &str) -> Result<Self, String> {
+        humantime_serde::re::humantime::parse_duration(text)
+            .map_err(|_| "write a duration like 250ms, 30s, 10m or 1h30m".to_owned())
+    }
+}
+
+impl Written for SocketAddr {
+    const WHAT: &str = "an IP address and a port like \"10.0.0.2:8443\"";
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| {
+            "write an IP address and a port, like 10.0.0.2:8443 or [fd00::2]:8443 (names are not resolved)".to_owned()
+        })
+    }
+}
+
+impl Written for IpNet {
+    const WHAT: &str = "an address or a network like \"192.0.2.0/24\"";
+    fn read(text: &str) -> Result<Self, String> {
+        network(text)
+    }
+}
+
+/// Within the deserializer, and not after it, so that the error is of the key.
+struct Reader<T>(PhantomData<T>);
+
+impl<T: Written> Visitor<'_> for Reader<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::WHAT)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        T::read(text).map_err(|advice| E::custom(format_args!("{text:?}: {advice}")))
+    }
+}
+
+struct Item<T>(T);
+
+impl<'de, T: Written> Deserialize<'de> for Item<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_str(Reader(PhantomData)).map(Self)
+    }
+}
+
+/// For `#[serde(deserialize_with)]`, here and below.
+pub(crate) trait Text<'de>: Sized {
+    fn text<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error>;
+}
+
+macro_rules! text {
+    ($($ty:ty),+) => {$(
+        impl<'de> Text<'de> for $ty {
+            fn text<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                Item::deserialize(d).map(|item| item.0)
+            }
+        }
+    )+};
+}
+text!(Duration, SocketAddr, IpNet);
+
+impl<'de, T: Written> Text<'de> for Option<T> {
+    fn text<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Item::deserialize(d).map(|item| Some(item.0))
+    }
+}
+
+impl<'de, T: Written> Text<'de> for Vec<T> {
+    fn text<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let items = Vec::<Item<T>>::deserialize(d)?;
+        Ok(items.into_iter().map(|item| item.0).collect())
+    }
+}
+
+/// Reads a duration, an address, a network, or a list of them.
+pub(crate) fn de<'de, T: Text<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
+    T::text(d)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks() {
+        for (text, wanted) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("2001:db8::7", "2001:db8::7/128"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), wanted);
+        }
+        for (text, advice) in [
+            ("192.0.2.7/24", "did you mean 192.0.2.0/24?"),
+            ("example.org", "192.0.2.0/24"),
+        ] {
+            let error = network(text).unwrap_err();
+            assert!(error.contains(advice), "{error}");
+        }
+    }
+}

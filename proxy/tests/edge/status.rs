@@ -1,0 +1,237 @@
+//! What the operator is told without reading the log.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use mc_testkit::{mmdb, wait_for};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::world::{CLIENT, NODE, World};
+
+const NAME: &str = "status.example.org";
+
+fn warnings(world: &World) -> Result<String> {
+    Ok(world.json(&["status"])?["warnings"].to_string())
+}
+
+#[test]
+fn what_did_not_come_as_configured_is_in_the_status() -> Result<()> {
+    let config = "[geoip]\ndatabase = \"geo.mmdb\"\n[[listeners]]\naddress = \"10.9.1.77:443\"\n";
+    let mut world = World::new(config)?;
+    world.start_under("prlimit", &["--nofile=8192:8192"], &[])?;
+    let told = warnings(&world)?;
+    for wanted in [
+        "max_connections is ",
+        "and not 100000",
+        "listener 10.9.1.77:443: ",
+        "GeoIP: cannot read the GeoIP database",
+        "the country of every address is unknown",
+    ] {
+        ensure!(told.contains(wanted), "{wanted:?} in {told}");
+    }
+    ensure!(
+        !world.log().contains("the table before it"),
+        "{}",
+        world.log()
+    );
+    let shown = world.ctl(&["status"])?;
+    ensure!(shown.contains("reload       none since"), "{shown}");
+    // All of it is mended, and the file changed.
+    let file = world.dir.path().join("mc-proxy.toml");
+    fs::write(
+        world.dir.path().join("geo.mmdb"),
+        mmdb::small(&[("10.9.1.0/24", "DE")]),
+    )?;
+    world
+        .node
+        .ip(&["addr", "add", "10.9.1.77/24", "dev", "c0"])?;
+    fs::write(
+        &file,
+        fs::read_to_string(&file)? + "\n[log]\nlevel = \"debug\"\n",
+    )?;
+    world.daemon().signal(Signal::SIGHUP)?;
+    let told = wait_for("the reload", || {
+        let status = world.json(&["status"]).ok()?;
+        (!status["reload"].is_null()).then_some(status)
+    })?;
+    let changed = "has changed since it was read; `mcproxyctl upgrade` applies it";
+    let problems = told["reload"]["problems"].to_string();
+    ensure!(problems.contains(changed), "{told}");
+    let left = told["warnings"].as_array().context("a list")?;
+    ensure!(
+        left.len() == 2 && left[1].to_string().contains(changed),
+        "{told}"
+    );
+    ensure!(told["geoip"]["ipv4_networks"] == 1, "{told}");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_drains_says_so() -> Result<()> {
+    let mut world = World::started("")?;
+    let hello = world.echo_route(NAME, "")?;
+    let answers = |world: &World| -> Result<(bool, String)> {
+        let output = world.command().arg("status").output()?;
+        Ok((output.status.success(), String::from_utf8(output.stdout)?))
+    };
+    ensure!(answers(&world)? == (true, "serving\n".to_owned()));
+    let held = world.open(&hello)??;
+    world.daemon().signal(Signal::SIGTERM)?;
+    let status = wait_for("it to drain", || {
+        let status = world.json(&["status"]).ok()?;
+        (!status["draining"].is_null()).then_some(status)
+    })?;
+    let (since, until) = (
+        &status["draining"]["since_unix_s"],
+        &status["draining"]["until_unix_s"],
+    );
+    ensure!(until.as_i64() > since.as_i64(), "{status}");
+    ensure!(status["active_connections"] == 1, "{status}");
+    ensure!(status["warnings"] == Value::Array(Vec::new()), "{status}");
+    let shown = world.ctl(&["status"])?;
+    ensure!(shown.contains("state        draining since"), "{shown}");
+    let listeners = world.ctl(&["listener", "list"])?;
+    ensure!(listeners.matches("draining").count() == 2, "{listeners}");
+    let said = world.ctl(&["explain", CLIENT])?;
+    ensure!(
+        said.contains("is not listening: the daemon drains"),
+        "{said}"
+    );
+    let (up, told) = answers(&world)?;
+    ensure!(!up && told.starts_with("draining"), "{told}");
+    for refused in [
+        format!("listener add {NODE}:8443"),
+        "listener remove 0.0.0.0:443".to_owned(),
+        format!("route disable {NAME}"),
+        format!("route add b.example.org --backend {NODE}:1"),
+    ] {
+        let words: Vec<_> = refused.split_whitespace().collect();
+        let (code, told) = world.ctl_fails(&words)?;
+        ensure!(
+            code == 4 && told.contains("the daemon drains"),
+            "{refused}: {told}"
+        );
+    }
+    world
+        .ctl(&["firewall", "block", "203.0.113.0/24"])
+        .context("the firewall goes on without the daemon")?;
+    drop(held);
+    ensure!(world.daemon().wait_exit()?.success());
+    world.start()?;
+    let rules = world.ctl(&["firewall", "list"])?;
+    ensure!(rules.contains("203.0.113.0/24"), "{rules}");
+    world.verified()
+}
+
+#[test]
+fn a_configuration_is_checked_against_its_machine() -> Result<()> {
+    let config = "[geoip]\ndatabase = \"none.mmdb\"\n";
+    let world = World::new(config)?;
+    let file = world.dir.path().join("mc-proxy.toml");
+    let text = fs::read_to_string(&file)?;
+    let pins = format!("{:?}", world.pins());
+    for (description, text, wanted) in [
+        (
+            "no GeoIP database",
+            text.clone(),
+            "geoip.database: cannot read",
+        ),
+        (
+            "pins on a disk",
+            text.replace(&pins, "\"/tmp/pins\""),
+            "firewall.pin_path: /tmp/pins is not on",
+        ),
+        (
+            "no interface",
+            text.replace("\"c0\"", "\"c9\""),
+            "there is no interface c9",
+        ),
+        (
+            "a level that is none",
+            text.clone() + "[log]\nlevel = \"loud\"\n",
+            "log.level: \"loud\"",
+        ),
+        (
+            "a duration without a unit",
+            text.clone() + "[relay]\nidle_timeout = \"30\"\n",
+            "relay.idle_timeout: \"30\": write a duration",
+        ),
+        (
+            "a listener without a port",
+            text.clone() + "[[listeners]]\naddress = \"10.9.1.1\"\n",
+            "listeners[0].address: \"10.9.1.1\": write an IP address and a port",
+        ),
+    ] {
+        fs::write(&file, text)?;
+        let output = world.command().arg("check-config").output()?;
+        let told = String::from_utf8(output.stderr)?;
+        ensure!(
+            !output.status.success() && told.contains(wanted),
+            "{description}: {told}"
+        );
+    }
+    fs::write(&file, text.replace(config, ""))?;
+    ensure!(world.command().arg("check-config").status()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_backend_that_fails_is_named() -> Result<()> {
+    let mut world = World::started("")?;
+    let hello = world.echo_route(NAME, "")?;
+    // Nobody listens there.
+    world.run(&format!("route add {NAME} --backend 10.9.2.2:9 --replace"))?;
+    ensure!(world.open(&hello)?.is_err());
+    world.daemon().wait_for_output("backend=10.9.2.2:9")?;
+    let hint = world.run(&format!(
+        "route add {NAME} --port 9443 --backend 10.9.2.2:9"
+    ))?;
+    ensure!(hint.contains("nothing listens on port 9443"), "{hint}");
+    Ok(())
+}
+
+#[test]
+fn the_kernel_is_shown_in_words() -> Result<()> {
+    let world = World::started("")?;
+    world.run("firewall ban 192.0.2.7 --ttl 1h --action reset")?;
+    world.run("firewall block 198.51.100.0/24 --comment noisy")?;
+    world.run("firewall rate set connections 50/s --burst 100")?;
+    let dump = world.ctl(&["maps", "dump"])?;
+    for wanted in [
+        "ban by rule 16: reset, 59m",
+        "rule 17, a /24: drop",
+        "50/s, burst 100: drop",
+    ] {
+        ensure!(dump.contains(wanted), "{wanted:?} in {dump}");
+    }
+    ensure!(!dump.contains(" { "), "{dump}");
+    let said = world.ctl(&["explain", CLIENT])?;
+    ensure!(
+        said.contains("below the limit of 50/s, burst 100 per source"),
+        "{said}"
+    );
+    let status = world.json(&["status"])?;
+    ensure!(
+        status["rules"]["used"] == 2 && status["rules"]["capacity"] == 32_752,
+        "{status}"
+    );
+    let audit = world.ctl(&["audit"])?;
+    for wanted in [
+        "ban 192.0.2.7/32 reset for 1h",
+        "block 198.51.100.0/24 drop \"noisy\"",
+    ] {
+        ensure!(audit.contains(wanted), "{wanted:?} in {audit}");
+    }
+    // Its number does not become another's at once.
+    world.run("firewall unban 192.0.2.7")?;
+    world.run("firewall ban 192.0.2.8")?;
+    let rules = world.json(&["firewall", "list", "--kind", "ban"])?;
+    ensure!(rules[0]["id"] == 18, "{rules}");
+    // And where nothing is filtered, explain says so.
+    ensure!(world.json(&["explain", CLIENT])?["unfiltered_interfaces"] == serde_json::json!([]));
+    world.ctl(&["detach", "--yes"])?;
+    ensure!(world.json(&["explain", CLIENT])?["unfiltered_interfaces"][0] == "c0");
+    ensure!(warnings(&world)?.contains("interface c0: unfiltered"));
+    Ok(())
+}
