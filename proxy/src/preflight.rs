@@ -43,7 +43,8 @@ fn pins(path: &Path) -> Option<String> {
     let mut below = path;
     let found = loop {
         match statfs(below) {
-            Err(Errno::ENOENT) => below = below.parent()?,
+            // bpffs refuses to look for a name with a dot.
+            Err(Errno::ENOENT | Errno::EPERM) => below = below.parent()?,
             found => break found,
         }
     };
@@ -53,7 +54,6 @@ fn pins(path: &Path) -> Option<String> {
              {}",
             crate::config::PIN_PATH
         )),
-        // bpffs keeps names with dots for itself.
         Ok(_)
             if path
                 .strip_prefix(below)

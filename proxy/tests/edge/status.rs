@@ -5,14 +5,19 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use mc_testkit::{mmdb, wait_for};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 use crate::world::{CLIENT, NODE, World};
 
 const NAME: &str = "status.example.org";
 
-fn warnings(world: &World) -> Result<String> {
-    Ok(world.json(&["status"])?["warnings"].to_string())
+impl World {
+    /// What the status warns of, but for connections that this machine's limit of open files does not allow.
+    pub(crate) fn warnings(&self) -> Result<Vec<String>> {
+        let warnings = self.json(&["status"])?["warnings"].take();
+        let mut warnings: Vec<String> = serde_json::from_value(warnings)?;
+        warnings.retain(|w| !w.starts_with("max_connections"));
+        Ok(warnings)
+    }
 }
 
 #[test]
@@ -20,7 +25,7 @@ fn what_did_not_come_as_configured_is_in_the_status() -> Result<()> {
     let config = "[geoip]\ndatabase = \"geo.mmdb\"\n[[listeners]]\naddress = \"10.9.1.77:443\"\n";
     let mut world = World::new(config)?;
     world.start_under("prlimit", &["--nofile=8192:8192"], &[])?;
-    let told = warnings(&world)?;
+    let told = world.json(&["status"])?["warnings"].to_string();
     for wanted in [
         "max_connections is ",
         "and not 100000",
@@ -88,7 +93,8 @@ fn a_daemon_that_drains_says_so() -> Result<()> {
     );
     ensure!(until.as_i64() > since.as_i64(), "{status}");
     ensure!(status["active_connections"] == 1, "{status}");
-    ensure!(status["warnings"] == Value::Array(Vec::new()), "{status}");
+    let warnings = world.warnings()?;
+    ensure!(warnings.is_empty(), "{warnings:?}");
     let shown = world.ctl(&["status"])?;
     ensure!(shown.contains("state        draining since"), "{shown}");
     let listeners = world.ctl(&["listener", "list"])?;
@@ -232,6 +238,12 @@ fn the_kernel_is_shown_in_words() -> Result<()> {
     ensure!(world.json(&["explain", CLIENT])?["unfiltered_interfaces"] == serde_json::json!([]));
     world.ctl(&["detach", "--yes"])?;
     ensure!(world.json(&["explain", CLIENT])?["unfiltered_interfaces"][0] == "c0");
-    ensure!(warnings(&world)?.contains("interface c0: unfiltered"));
+    let warnings = world.warnings()?;
+    ensure!(
+        warnings
+            .iter()
+            .any(|w| w.starts_with("interface c0: unfiltered")),
+        "{warnings:?}"
+    );
     Ok(())
 }

@@ -223,7 +223,7 @@ fn routes(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section
             "ERRORS",
             "ENGINE",
         ],
-        spare: &["ENGINE", "IN", "OUT", "CONNECTIONS", "PORT"],
+        spare: &["ENGINE", "IN", "OUT", "CONNECTIONS"],
         rows: rows.collect(),
     }
 }
@@ -257,7 +257,7 @@ fn errors(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section
     Section {
         title: "errors of routes",
         header: &["HOSTNAME", "PORT", "REASON", "CONNECTIONS", "/S"],
-        spare: &["PORT"],
+        spare: &[],
         rows: most_first(rows),
     }
 }

@@ -25,7 +25,8 @@ use crate::world::{CLIENT, World};
 fn unharmed(world: &mut World) -> Result<()> {
     world.verified()?;
     let status = world.json(&["status"])?;
-    ensure!(status["warnings"] == serde_json::json!([]), "{status}");
+    let warnings = world.warnings()?;
+    ensure!(warnings.is_empty(), "{warnings:?}");
     ensure!(status["interfaces"][0]["mode"] == "native", "{status}");
     world.ctl(&["firewall", "ban", CLIENT, "--ttl", "1h"])?;
     ensure!(world.probe()? == "drop", "its maps are those in force");
