@@ -16,7 +16,7 @@ use crate::{
 const OWN_WORKSPACES: [&str; 2] = ["ebpf/programs/Cargo.toml", "proxy/fuzz/Cargo.toml"];
 
 pub(crate) fn ci() -> Result<()> {
-    setup::ensure(&[Need::Build, Need::Run, Need::Fuzz])?;
+    setup::ensure(&[Need::Build, Need::Run, Need::Test, Need::Fuzz])?;
     run(&mut cargo(["fmt", "--all", "--check"]))?;
     // With --all they would drag ours in.
     for manifest in OWN_WORKSPACES {

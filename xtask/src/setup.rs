@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Build,
     /// Load programs, make namespaces, run the demo and the tests.
     Run,
+    /// Test with programs that people use.
+    Test,
     /// Fuzz.
     Fuzz,
     /// Measure against peers.
@@ -33,7 +35,7 @@ pub(crate) enum Need {
 
 impl Need {
     /// All that `cargo xtask setup` looks after.
-    pub(crate) const ALL: &[Self] = &[Self::Build, Self::Run, Self::Fuzz, Self::Bench];
+    pub(crate) const ALL: &[Self] = &[Self::Build, Self::Run, Self::Test, Self::Fuzz, Self::Bench];
 }
 
 /// What to look for, and the Debian package that carries it.
@@ -44,6 +46,15 @@ const DEBIAN: &[(Need, &str, &str)] = &[
     (Need::Run, "curl", "curl"),
     (Need::Run, "openssl", "openssl"),
     (Need::Run, "nginx", "nginx"),
+    (Need::Test, "chromium", "chromium"),
+    (Need::Test, "h2load", "nghttp2-client"),
+    (
+        Need::Test,
+        "/usr/lib/python3/dist-packages/websockets",
+        "python3-websockets",
+    ),
+    (Need::Test, "sslscan", "sslscan"),
+    (Need::Test, "testssl", "testssl.sh"),
     (
         Need::Bench,
         "/usr/lib/nginx/modules/ngx_stream_module.so",

@@ -21,7 +21,7 @@ pub(crate) fn test() -> Result<()> {
     if !geteuid().is_root() {
         bail!("the tests load eBPF programs and make network namespaces: run them as root");
     }
-    setup::ensure(&[Need::Build, Need::Run, Need::Fuzz])?;
+    setup::ensure(&[Need::Build, Need::Run, Need::Test, Need::Fuzz])?;
     let mut closing = workspace_tests()?;
     closing.extend(run_picking(
         &mut cargo(["test", "--workspace", "--doc"]),

@@ -41,7 +41,7 @@ pub(crate) struct L7 {
     /// Requests at once on an HTTP/2 connection [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "certificate")]
     max_streams: Option<u32>,
-    /// Requests under way at one backend [default: 1024]
+    /// Requests under way at one backend; one client may have as many as are free [default: 1024]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "certificate")]
     max_requests: Option<u32>,
     /// Further attempts, for what is safe to send again [default: 2]

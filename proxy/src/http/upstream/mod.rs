@@ -135,21 +135,27 @@ impl SendError {
     pub(super) fn is_malformed(&self) -> bool {
         match self {
             Self::Http1(error) => matches!(error, http1::Error::Malformed(_)),
-            Self::Http2(error) => error.is_parse(),
+            // What h2 takes offence at in this very response; the end of a whole connection may be another's fault.
+            Self::Http2(error) => {
+                error.is_parse() || self.h2().is_some_and(|e| e.is_library() && e.is_reset())
+            }
         }
     }
 
     /// Whether the backend says that it did nothing of the request: REFUSED_STREAM, or GOAWAY with an earlier stream (RFC 9113 §8.7).
     /// h2 gives a GOAWAY of the backend as the error of later streams alone.
     pub(super) fn has_not_begun(&self) -> bool {
-        let Self::Http2(error) = self else {
-            return false;
-        };
-        let error = error.source().and_then(|e| e.downcast_ref::<h2::Error>());
-        error.is_some_and(|error| {
+        self.h2().is_some_and(|error| {
             let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
             error.is_remote() && (error.is_go_away() || refused)
         })
+    }
+
+    fn h2(&self) -> Option<&h2::Error> {
+        let Self::Http2(error) = self else {
+            return None;
+        };
+        error.source()?.downcast_ref()
     }
 
     pub(super) fn reason(&self) -> &'static str {
@@ -159,6 +165,7 @@ impl SendError {
             Self::Http1(http1::Error::Closed) => "backend_closed",
             Self::Http2(error) if error.is_parse_too_large() => "backend_head_too_large",
             Self::Http2(error) if error.is_parse() => "backend_malformed",
+            _ if self.h2().is_some_and(h2::Error::is_library) => "backend_malformed",
             _ if self.has_not_begun() => "backend_not_begun",
             Self::Http2(error)
                 if error.is_incomplete_message() || error.is_closed() || error.is_canceled() =>

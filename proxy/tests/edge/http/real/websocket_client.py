@@ -4,7 +4,8 @@ import asyncio
 import ssl
 import sys
 
-import websockets
+from websockets.exceptions import ConnectionClosed
+from websockets.legacy.client import connect
 
 CA, NAME, ADDRESS = sys.argv[1:]
 
@@ -12,7 +13,7 @@ CA, NAME, ADDRESS = sys.argv[1:]
 async def main():
     context = ssl.create_default_context(cafile=CA)
     where = {"host": ADDRESS, "port": 443, "server_hostname": NAME}
-    async with websockets.connect(f"wss://{NAME}/socket", ssl=context, max_size=4 << 20, **where) as socket:
+    async with connect(f"wss://{NAME}/socket", ssl=context, max_size=4 << 20, **where) as socket:
         await socket.send("text")
         print(await socket.recv())
         data = bytes(range(256)) * 4096
@@ -23,7 +24,7 @@ async def main():
         await socket.send("close")
         try:
             await socket.recv()
-        except websockets.ConnectionClosed as end:
+        except ConnectionClosed as end:
             print("closed", end.rcvd.code, end.rcvd.reason)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import http
 import sys
 
-import websockets
+from websockets.legacy.server import serve
 
 PAGE = b'<!doctype html><title>page</title><script src="/script.js"></script>'
 SCRIPT = b"""
@@ -43,7 +43,7 @@ async def echo(socket):
 
 
 async def main():
-    serving = websockets.serve(echo, sys.argv[1], 0, process_request=plain, max_size=4 << 20)
+    serving = serve(echo, sys.argv[1], 0, process_request=plain, max_size=4 << 20)
     async with serving as server:
         print("port", server.sockets[0].getsockname()[1], flush=True)
         await asyncio.Future()
