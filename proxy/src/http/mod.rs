@@ -41,7 +41,7 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::SetOnce, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -274,12 +274,15 @@ async fn serve_http2(
     let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
     let resets = Arc::new(resets::Resets::default());
     let account = Arc::clone(&resets);
-    let asked = CancellationToken::new();
-    let asks = asked.clone();
+    let asked = Arc::new(SetOnce::new());
+    let asks = Arc::clone(&asked);
     let service = service_fn(move |request| {
         let (account, connection) = (Arc::clone(&account), Arc::clone(&connection));
         let bodies = Arc::clone(&bodies);
-        asks.cancel();
+        if !asks.initialized() {
+            // Fails only if it is set, by another stream.
+            let _ = asks.set(());
+        }
         Box::pin(async move {
             let pending = account.pending().await;
             let Ok(mut response) = proxy::answer(connection, request).await;
@@ -306,7 +309,7 @@ async fn serve_http2(
         () = async {
             enough(drain, max_age).await;
             // One that came just now asks at once, and would have come in vain.
-            drop(timeout(LAST_REQUEST, asked.cancelled()).await);
+            drop(timeout(LAST_REQUEST, asked.wait()).await);
         } => Ok(()),
     };
     serving.as_mut().graceful_shutdown();
