@@ -23,6 +23,7 @@ use std::{env, path::Path, process::Command, time::Duration};
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+pub(super) use self::meter::memory;
 use super::Row;
 use crate::setup::{self, Need};
 
@@ -180,7 +181,7 @@ fn connections_allowed() -> Result<usize> {
 }
 
 /// `cargo build --release <what>` with the cargo that runs us.
-fn build(what: &[&str]) -> Result<()> {
+pub(super) fn build(what: &[&str]) -> Result<()> {
     eprintln!("building {} (release)", what.join(" "));
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)

@@ -1,11 +1,12 @@
 //! `cargo xtask bench <suite>`: each suite measures ours against a peer on the same machine, in the same run, and gives rows;
-//! this module shows and stores them. A suite asserts nothing: figures are read by people.
+//! this module shows and stores them. `edge` asserts nothing: figures are read by people. `soak` does.
 
 mod edge;
+mod soak;
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -14,6 +15,8 @@ use serde::Serialize;
 pub(crate) enum Suite {
     /// Firewall and relay against HAProxy, nginx and xdp-filter
     Edge(edge::Args),
+    /// mc-proxy at half load, replaced again and again; fails if a request does or memory grows
+    Soak(soak::Args),
 }
 
 /// Which way a figure is good.
@@ -71,12 +74,14 @@ impl Row {
 
 /// Runs a suite, prints its table and writes `target/bench/<suite>.json`.
 pub(crate) fn run(suite: &Suite) -> Result<()> {
-    let (name, rows) = match suite {
-        Suite::Edge(args) => ("edge", edge::run(args)?),
+    let (name, (rows, complaints)) = match suite {
+        Suite::Edge(args) => ("edge", (edge::run(args)?, Vec::new())),
+        Suite::Soak(args) => ("soak", soak::run(args)?),
     };
     print!("{}", table(&rows));
     let path = write(name, &rows)?;
     println!("\nwritten to {}", path.display());
+    ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
     Ok(())
 }
 

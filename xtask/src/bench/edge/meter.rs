@@ -87,7 +87,7 @@ fn busy_of(text: &str) -> Option<f64> {
 }
 
 /// Memory of processes in bytes: private pages and their share of shared ones. Sockets' memory is the kernel's, and alike for all.
-pub(super) fn memory(pids: &[u32]) -> Result<f64> {
+pub(in crate::bench) fn memory(pids: &[u32]) -> Result<f64> {
     let mut total = 0.0;
     for pid in pids {
         let path = format!("/proc/{pid}/smaps_rollup");
