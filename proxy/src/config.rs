@@ -73,8 +73,8 @@ pub struct Config {
     pub max_age: Option<Duration>,
     /// For an empty database.
     pub seed: Seed,
-    /// When the file was changed last before it was read; `None` = not known.
-    pub modified: Option<SystemTime>,
+    /// The file as it was read; `None` = there was none.
+    pub contents: Option<Vec<u8>>,
     /// What did not come as configured, for the status.
     pub warnings: Vec<String>,
 }
@@ -216,7 +216,7 @@ impl Config {
             idle_timeout: raw.relay.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             max_age: raw.relay.max_age,
             seed,
-            modified: None,
+            contents: None,
             warnings: Vec::new(),
         })
     }

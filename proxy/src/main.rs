@@ -11,7 +11,6 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mc_proxy::{
     config::{Config, Raw},
-    control,
     kernel::{self, Kernel, KernelError},
     preflight,
     store::Store,
@@ -167,7 +166,7 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
         .clone()
         .unwrap_or_else(|| root.join("mc-proxy.toml"));
     // Before reading: a change from here on is told.
-    let modified = control::modified(&file);
+    let contents = std::fs::read(&file).ok();
     let loaded = mcdsl::config::load::<Raw>("mc-proxy", Some(&file), std::env::vars());
     let loaded = loaded.map_err(|error| match error {
         ConfigError::Read { path, source } if source.kind() == ErrorKind::PermissionDenied => {
@@ -179,7 +178,7 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
         other => other.into(),
     })?;
     let mut config = Config::check(loaded.value, &file, &root)?;
-    config.modified = modified;
+    config.contents = contents;
     Ok(config)
 }
 

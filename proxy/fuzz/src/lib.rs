@@ -6,6 +6,8 @@ pub mod client_hello;
 pub mod config;
 #[path = "../../src/hostname.rs"]
 pub mod hostname;
+#[path = "../../src/http/response.rs"]
+pub mod http_response;
 #[path = "../../src/http/strict/mod.rs"]
 pub mod http_strict;
 #[path = "../../src/proxy_protocol.rs"]

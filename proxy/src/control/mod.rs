@@ -36,7 +36,6 @@ use crate::{
 
 pub use reload::Reload;
 pub use rules::{Added, CountedRule};
-pub use status::modified;
 pub use upgrade::{Estate, Upgraded};
 
 /// A refused or failed request.

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     sync::PoisonError,
     time::{Duration, SystemTime},
 };
@@ -13,12 +12,6 @@ use crate::{kernel::LinkMode, router::LiveRoute};
 /// A certificate that ends within this time should have been renewed: platforms renew at two thirds of its life, of weeks or
 /// months.
 const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// When a file was changed last; `None` if it cannot be asked.
-#[must_use]
-pub fn modified(file: &Path) -> Option<SystemTime> {
-    fs::metadata(file).and_then(|m| m.modified()).ok()
-}
 
 impl Control {
     /// Things that an operator should look at.
@@ -47,8 +40,9 @@ impl Control {
 
     /// That the configuration file is no longer what was read.
     pub(super) fn config_changed(&self) -> Option<String> {
-        let (read, now) = (self.config.modified?, modified(&self.config.file));
-        (now != Some(read)).then(|| {
+        // Not by its time: what deploys it may write the same again.
+        let now = fs::read(&self.config.file).ok();
+        (now != self.config.contents).then(|| {
             let file = self.config.file.display();
             format!("{file} has changed since it was read; `mcproxyctl upgrade` applies it")
         })

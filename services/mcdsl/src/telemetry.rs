@@ -399,7 +399,7 @@ mod tests {
         for (level, fine) in [
             ("info", true),
             ("INFO,mc_proxy::relay=debug", true),
-            ("warn,[request{a=1,b=2}]=trace", true),
+            ("warn,[request{a=1}]=trace", true),
             ("verbose", false),
             ("info,mc_proxy=loud", false),
         ] {

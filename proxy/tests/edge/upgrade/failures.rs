@@ -25,7 +25,9 @@ use crate::world::{CLIENT, World};
 fn unharmed(world: &mut World) -> Result<()> {
     world.verified()?;
     let status = world.json(&["status"])?;
-    let warnings = world.warnings()?;
+    let mut warnings = world.warnings()?;
+    // What the tests themselves did to the files of a daemon that went on.
+    warnings.retain(|w| !w.contains("has changed since") && !w.starts_with("GeoIP"));
     ensure!(warnings.is_empty(), "{warnings:?}");
     ensure!(status["interfaces"][0]["mode"] == "native", "{status}");
     world.ctl(&["firewall", "ban", CLIENT, "--ttl", "1h"])?;
