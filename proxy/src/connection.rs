@@ -3,8 +3,11 @@
 //! accept -> PROXY header (if the listener trusts the peer) -> ClientHello -> route -> backend -> engine. Whatever
 //! goes wrong before the relay resets the client and is counted by reason; nothing is ever answered in plain text.
 
+mod backend;
+mod preface;
+
 use std::{
-    fmt, io,
+    fmt,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -15,19 +18,17 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 use mc_edge_common::firewall::Verdict;
 use socket2::SockRef;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use backend::connect_to;
+use backend::{connect, connect_timeout, send_preface};
+use preface::{identify, read_preface};
+
 use crate::{
-    client_hello::{self, ClientHello},
     firewall::Firewall,
     hostname::Hostname,
     http,
-    proxy_protocol::{self, Header},
     relay::{End, Engine, Job, Limits, Outcome, Side},
     router::{LiveRoute, Router},
     sources::{Counted, Sources},
@@ -35,11 +36,6 @@ use crate::{
     stats::{Active, BackendGauge, Gauge, Reasons, RouteGauge},
 };
 
-/// First read: a post-quantum ClientHello and what comes with it. One that is not filled needs no second read to learn
-/// that there is no more.
-const FIRST_READ: usize = 4096;
-/// Bytes that a client may send before it is routed: PROXY header and ClientHello, each with its own bound.
-const MAX_PREFACE: usize = proxy_protocol::MAX_HEADER + client_hello::MAX_CLIENT_HELLO;
 /// Log lines per second about denied connections; the counters count all.
 const DENIED_LOG_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
@@ -137,17 +133,6 @@ struct Established {
     route_gauge: Active<RouteGauge>,
     backend_gauge: Active<BackendGauge>,
     counted: Counted,
-}
-
-/// What the client said before it was routed.
-struct Preface {
-    hello: ClientHello,
-    /// Of the client itself, from the PROXY header where there is one.
-    source: SocketAddr,
-    /// From the PROXY header.
-    destination: Option<SocketAddr>,
-    /// ClientHello and whatever came with it, unchanged.
-    bytes: Vec<u8>,
 }
 
 impl Context {
@@ -415,201 +400,6 @@ async fn establish(
         backend_gauge,
         counted,
     }))
-}
-
-/// Who the client is: the peer, or whom a trusted proxy's header names. What came behind the header stays in `bytes`.
-async fn identify(
-    context: &Context,
-    listener: &ListenerContext,
-    client: &mut TcpStream,
-    source: &mut SocketAddr,
-    bytes: &mut Vec<u8>,
-) -> Result<(Option<SocketAddr>, Counted), Denied> {
-    let (mut destination, mut counted) = (None, None);
-    *source = canonical(*source);
-    if listener.trusted_proxies.is_empty() {
-        counted = Some(count(context, *source)?);
-    } else {
-        if !listener
-            .trusted_proxies
-            .iter()
-            .any(|net| net.contains(&source.ip()))
-        {
-            return Err("proxy_untrusted".into());
-        }
-        let header = loop {
-            match proxy_protocol::parse(bytes) {
-                Ok(Some((header, consumed))) => {
-                    bytes.drain(..consumed);
-                    break header;
-                }
-                Ok(None) => read_more(client, bytes).await?,
-                Err(e) => return Err(e.reason().into()),
-            }
-        };
-        if let Header::Proxied {
-            source: of_client,
-            destination: to,
-            ..
-        } = header
-        {
-            (*source, destination) = (canonical(of_client), Some(to));
-            context.admit(source.ip(), listener.port)?;
-        }
-    }
-    let counted = match counted {
-        Some(counted) => counted,
-        None => count(context, *source)?,
-    };
-    Ok((destination, counted))
-}
-
-/// Reads until the ClientHello is whole.
-async fn read_preface(
-    context: &Context,
-    listener: &ListenerContext,
-    client: &mut TcpStream,
-    source: &mut SocketAddr,
-) -> Result<(Preface, Counted), Denied> {
-    let mut bytes = Vec::with_capacity(FIRST_READ);
-    let (destination, counted) = identify(context, listener, client, source, &mut bytes).await?;
-    let mut reader = client_hello::Reader::default();
-    let hello = loop {
-        match reader.advance(&bytes) {
-            Ok(Some(hello)) => break hello,
-            Ok(None) => read_more(client, &mut bytes).await?,
-            Err(e) => return Err(e.reason().into()),
-        }
-    };
-    let preface = Preface {
-        hello,
-        source: *source,
-        destination,
-        bytes,
-    };
-    Ok((preface, counted))
-}
-
-fn count(context: &Context, source: SocketAddr) -> Result<Counted, Denied> {
-    let counted = context.sources.count(source.ip());
-    counted.ok_or_else(|| "max_connections_per_source".into())
-}
-
-async fn read_more(client: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), Denied> {
-    if bytes.len() >= MAX_PREFACE {
-        return Err("client_hello_too_large".into());
-    }
-    if bytes.capacity() - bytes.len() < FIRST_READ / 2 {
-        bytes.reserve(FIRST_READ);
-    }
-    match client.read_buf(bytes).await {
-        Ok(0) => Err("closed_before_client_hello".into()),
-        Ok(_) => Ok(()),
-        Err(_) => Err("client_reset".into()),
-    }
-}
-
-/// One attempt at one backend, and the writing of the first bytes to it.
-fn connect_timeout(context: &Context, route: &LiveRoute) -> Duration {
-    route
-        .route
-        .connect_timeout
-        .unwrap_or(context.timeouts.connect)
-}
-
-/// Connects to the backend with the fewest connections; one that fails is passed over for the next.
-async fn connect(
-    context: &Context,
-    route: &LiveRoute,
-) -> Result<(TcpStream, Active<BackendGauge>), &'static str> {
-    let limit = connect_timeout(context, route);
-    let mut tried = Vec::new();
-    let mut reason = None;
-    loop {
-        let gauge = match route.take(&tried, u64::MAX) {
-            Ok(gauge) => gauge,
-            Err(none) => return Err(reason.unwrap_or(none.reason())),
-        };
-        let backend = Arc::clone(&gauge.of().0);
-        let started = Instant::now();
-        let attempt = timeout(limit, connect_to(backend.address)).await;
-        route.stats.connect.observe(started.elapsed());
-        let failed = match attempt {
-            Ok(Ok(stream)) => {
-                backend.connections.fetch_add(1, Relaxed);
-                backend.health.succeeded();
-                return Ok((stream, gauge));
-            }
-            Ok(Err(e)) => {
-                context.log_failure(route, backend.address, &e);
-                http::ConnectError::from(&e)
-            }
-            Err(_) => {
-                context.log_failure(
-                    route,
-                    backend.address,
-                    &format_args!("no answer in {limit:?}"),
-                );
-                http::ConnectError::TimedOut
-            }
-        };
-        reason = Some(failed.reason());
-        if !matches!(failed, http::ConnectError::Local) {
-            route.failed(&backend, failed.reason());
-        }
-        tried.push(backend.address);
-    }
-}
-
-pub(crate) async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_nodelay(true)?;
-    // The client's first bytes follow at once and carry the handshake's last ACK.
-    SockRef::from(&socket).set_tcp_quickack(false)?;
-    socket.connect(address).await
-}
-
-/// Sends the PROXY header (if the route asks for it) and the client's first bytes in one write.
-async fn send_preface(
-    backend: &mut TcpStream,
-    client: &TcpStream,
-    route: &LiveRoute,
-    sni: &Hostname,
-    preface: Preface,
-) -> io::Result<()> {
-    let count = preface.bytes.len() as u64;
-    if route.route.send_proxy {
-        let mut bytes = Vec::with_capacity(preface.bytes.len() + 128);
-        // What was offered is not what the backend will choose, unless there is no choice.
-        let alpn = match &preface.hello.alpn[..] {
-            [only] => Some(&only[..]),
-            _ => None,
-        };
-        proxy_protocol::encode_v2(
-            preface.source,
-            preface
-                .destination
-                .map_or_else(|| client.local_addr(), Ok)?,
-            Some(sni.as_str()),
-            alpn,
-            &mut bytes,
-        );
-        bytes.extend_from_slice(&preface.bytes);
-        backend.write_all(&bytes).await?;
-    } else {
-        backend.write_all(&preface.bytes).await?;
-    }
-    route.stats.traffic.from_client.fetch_add(count, Relaxed);
-    Ok(())
-}
-
-/// An IPv4 client of a dual-stack peer is an IPv4 client.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Closes with an RST: the client learns at once, and no TIME_WAIT stays.

@@ -16,7 +16,11 @@ fn check(bytes: &[u8]) {
     for head in [false, true] {
         let whole = read(Asked { head }, bytes, bytes.len().max(1));
         for size in [1, 5] {
-            assert_eq!(read(Asked { head }, bytes, size), whole, "{size} bytes at a time");
+            assert_eq!(
+                read(Asked { head }, bytes, size),
+                whole,
+                "{size} bytes at a time"
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ pub mod client_hello;
 pub mod config;
 #[path = "../../src/hostname.rs"]
 pub mod hostname;
-#[path = "../../src/http/response.rs"]
+#[path = "../../src/http/response/mod.rs"]
 pub mod http_response;
 #[path = "../../src/http/strict/mod.rs"]
 pub mod http_strict;
