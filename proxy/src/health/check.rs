@@ -259,9 +259,13 @@ impl Task {
         let status = match sender {
             Sender::Http1(mut http1) => {
                 let (parts, _) = request.into_parts();
-                let asked = http1.ask(&parts, self.authority().as_bytes()).await;
-                let malformed = |e: &Http1Error| matches!(e, Http1Error::Malformed(_));
-                asked.map_err(|e| broken(malformed(&e)))?.status()
+                let limit = self.question.health.timeout.unwrap_or(TIMEOUT);
+                let asked = http1.ask(&parts, self.authority().as_bytes(), limit).await;
+                let response = asked.map_err(|error| match error {
+                    Http1Error::TimedOut => "timeout".into(),
+                    error => broken(matches!(error, Http1Error::Malformed(_))),
+                });
+                response?.status()
             }
             Sender::Http2(mut sender) => {
                 let sent = sender.send_request(request).await;

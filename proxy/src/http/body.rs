@@ -43,17 +43,35 @@ pub(super) enum BodyError {
 pub(super) struct Idle {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Bytes that the other direction had moved when this last expired.
+    there: u64,
 }
 
 impl Idle {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None }
+        Self {
+            limit,
+            sleep: None,
+            there: 0,
+        }
     }
 
     pub(super) fn progress(&mut self) {
         if let Some(sleep) = &mut self.sleep {
             sleep.as_mut().reset(Instant::now() + self.limit);
         }
+    }
+
+    /// [`Self::expired`], unless the other direction moved in that time: `there` counts its bytes.
+    fn expired_but(&mut self, cx: &mut Context<'_>, there: u64) -> bool {
+        while self.expired(cx) {
+            if self.there == there {
+                return true;
+            }
+            self.there = there;
+            self.progress();
+        }
+        false
     }
 
     pub(super) fn expired(&mut self, cx: &mut Context<'_>) -> bool {
@@ -146,14 +164,18 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = match &mut self.source {
+        let this = &mut *self;
+        let polled = match &mut this.source {
             Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Source::Backend {
                 incoming,
                 idle,
                 lease,
             } => match poll_backend(incoming.as_mut(), lease.as_mut(), cx) {
-                Poll::Pending if idle.expired(cx) => Poll::Ready(Some(Err(BodyError::Idle))),
+                Poll::Pending => match idle.expired_but(cx, this.exchange.uploaded()) {
+                    true => Poll::Ready(Some(Err(BodyError::Idle))),
+                    false => Poll::Pending,
+                },
                 Poll::Ready(Some(Ok(frame))) => {
                     idle.progress();
                     Poll::Ready(Some(Ok(frame)))

@@ -5,7 +5,6 @@
 //! response has begun.
 
 use std::{
-    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -15,7 +14,6 @@ use hyper::{
     body::{Body as _, Incoming},
     http::{request::Parts, uri::Authority},
 };
-use tokio::time::timeout;
 
 use super::{
     Connection,
@@ -229,40 +227,35 @@ async fn attempt(
         exchange.connected(took);
     }
     let limit = l7.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
-    let sent = {
-        let sending = pin!(lease.send(request.parts, request.authority, &mut request.body));
-        timeout(limit, sending).await
-    };
-    match sent {
-        Ok(Ok(response)) => {
+    let (parts, body) = (request.parts, &mut request.body);
+    let sent = lease.send(parts, request.authority, body, limit, exchange);
+    match sent.await {
+        Ok(response) => {
             exchange.responded(response.status());
             if gateway_failed(response.status()) {
                 connection.route.failed(backend, "backend_gateway_status");
             }
             Ok((response, lease))
         }
-        Ok(Err(error)) => {
+        Err(error) if error.is_timeout() => Err(Failed {
+            refusal: Refusal::new(StatusCode::GATEWAY_TIMEOUT, Side::Backend, error.reason()),
+            not_begun: false,
+            retry: false,
+            stale: false,
+        }),
+        Err(error) => {
             tracing::debug!(backend = %backend.address, %error, "a request failed");
             let not_begun = error.has_not_begun();
             if not_begun {
                 lease.retire();
             }
+            let may_be_stale = !error.is_malformed() && !error.is_of_client();
             Err(Failed {
                 refusal: bad(error.reason()),
                 not_begun,
                 retry: !error.is_malformed(),
-                stale: !error.is_malformed() && lease.stale(),
+                stale: may_be_stale && lease.stale(),
             })
         }
-        Err(_) => Err(Failed {
-            refusal: Refusal::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                Side::Backend,
-                "response_timeout",
-            ),
-            not_begun: false,
-            retry: false,
-            stale: false,
-        }),
     }
 }

@@ -206,6 +206,11 @@ impl Exchange {
         self.outcome().fault
     }
 
+    /// Bytes of the request's body that went on to the backend.
+    pub(super) fn uploaded(&self) -> u64 {
+        self.from_client.load(Relaxed)
+    }
+
     pub(super) fn received(&self, bytes: u64) {
         add(&self.from_client, bytes);
         add(&self.route.stats.traffic.from_client, bytes);

@@ -9,7 +9,8 @@ use hyper::{
 };
 
 /// Fields of one hop (RFC 9110 §7.6.1). `te: trailers` is added again where it means something.
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
+    HeaderName::from_static("http2-settings"),
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -147,8 +148,42 @@ fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
         .iter()
         .any(|c| c.to_str().is_ok_and(|c| lists(c, "upgrade")));
     let protocol = headers.get(header::UPGRADE).filter(|_| asked)?;
-    // HTTP/2 in a tunnel would pass every rule of the route (h2c smuggling).
-    (!protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2c")).then(|| protocol.clone())
+    tunnels(protocol.to_str().ok()?).then(|| protocol.clone())
+}
+
+/// Whether there may be a tunnel for a protocol: one by name, and not HTTP/2, which would pass every rule of the route in it (h2c
+/// smuggling).
+pub(super) fn tunnels(protocol: &str) -> bool {
+    let name = protocol.trim().to_ascii_lowercase();
+    !name.is_empty() && !name.contains(',') && !name.starts_with("h2") && !name.starts_with("http")
+}
+
+/// Trailers as the other side may have them: those that change what the head has said are removed (RFC 9110 §6.5.1), since many a
+/// backend reads them as one.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    strip(trailers);
+    drop_imitations(trailers);
+    let of_the_head = |name: &&HeaderName| {
+        **name == REAL_IP
+            || name.as_str().starts_with("x-forwarded-")
+            || name.as_str().starts_with("content-")
+            || matches!(
+                **name,
+                header::AUTHORIZATION
+                    | header::COOKIE
+                    | header::EXPECT
+                    | header::FORWARDED
+                    | header::HOST
+                    | header::MAX_FORWARDS
+                    | header::RANGE
+                    | header::SET_COOKIE
+                    | header::TRAILER
+            )
+    };
+    let found: Vec<HeaderName> = trailers.keys().filter(of_the_head).cloned().collect();
+    for name in found {
+        trailers.remove(name);
+    }
 }
 
 fn lists(value: &str, wanted: &str) -> bool {
@@ -208,6 +243,24 @@ mod tests {
         assert!(strip(&mut headers), "trailers are taken");
         assert_eq!(headers, map(&[("x-stays", "yes")]));
         assert!(!strip(&mut headers));
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_the_head() {
+        let mut trailers = map(&[
+            ("x-checksum", "1"),
+            ("grpc-status", "0"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x_real_ip", "6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+            ("content-length", "7"),
+            ("host", "evil"),
+            ("authorization", "x"),
+            ("transfer-encoding", "chunked"),
+        ]);
+        clean_trailers(&mut trailers);
+        assert_eq!(trailers, map(&[("x-checksum", "1"), ("grpc-status", "0")]));
     }
 
     #[test]
@@ -286,6 +339,11 @@ mod tests {
                     ("connection", "upgrade, http2-settings"),
                     ("upgrade", "h2c"),
                 ]),
+                false,
+            ),
+            (
+                "to HTTP/2 among others",
+                map(&[("connection", "upgrade"), ("upgrade", "x, h2c")]),
                 false,
             ),
             ("no connection", map(&[("upgrade", "websocket")]), false),

@@ -146,6 +146,9 @@ fn check(
     if parts.method == Method::CONNECT && tunnel::protocol(parts).is_none() {
         return Err(client(StatusCode::NOT_IMPLEMENTED, "connect_method"));
     }
+    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+        return Err(client(StatusCode::BAD_REQUEST, "bad_target"));
+    }
     let most = connection.l7().max_body.unwrap_or(u64::MAX);
     if body.size_hint().lower() > most {
         return Err(client(
@@ -170,6 +173,10 @@ async fn forward(
     let tunnel = (incoming.is_end_stream())
         .then(|| tunnel::prepare(parts, l7.protocol))
         .flatten();
+    if parts.method == Method::CONNECT && tunnel.is_none() {
+        let (status, side) = (StatusCode::NOT_IMPLEMENTED, Side::Client);
+        return Err(Refusal::new(status, side, "connect_protocol"));
+    }
     to_backend(parts, l7.protocol, authority)?;
     let most = l7.max_body.unwrap_or(u64::MAX);
     let body = match &tunnel {

@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::{
     HeaderMap, Method, Response, StatusCode, Version,
     body::Incoming,
@@ -23,6 +25,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, copy_bidirectional, join},
+    net::TcpStream,
     time::{Instant, sleep_until},
 };
 use tokio_util::either::Either;
@@ -32,7 +35,7 @@ use super::{
     body::ResponseBody,
     exchange::{Exchange, Fault, Side},
     headers,
-    upstream::{Http1, Lease},
+    upstream::Lease,
 };
 use crate::spec::Protocol;
 
@@ -42,6 +45,8 @@ pub(super) struct Tunnel {
     protocol: HeaderValue,
     /// By extended CONNECT: success is 200, not 101.
     extended: bool,
+    /// What an HTTP/2 backend does not say.
+    accept: Option<HeaderValue>,
 }
 
 /// The protocol of an extended CONNECT.
@@ -49,42 +54,47 @@ pub(super) fn protocol(parts: &Parts) -> Option<&Extended> {
     parts.extensions.get()
 }
 
-/// Recognises a request for a tunnel and writes it as the backend's protocol does.
+/// Recognises a request for a tunnel that there may be, and writes it as the backend's protocol does.
 pub(super) fn prepare(parts: &mut Parts, backend: Protocol) -> Option<Tunnel> {
-    let extended = protocol(parts).cloned();
-    let tunnel = match &extended {
-        Some(protocol) => Tunnel {
-            protocol: HeaderValue::from_str(protocol.as_str()).ok()?,
-            extended: true,
-        },
-        None => Tunnel {
-            protocol: parts.extensions.remove::<headers::Upgrade>()?.0,
-            extended: false,
-        },
+    let asked = protocol(parts).cloned();
+    let value = match &asked {
+        Some(protocol) => HeaderValue::from_str(protocol.as_str()).ok()?,
+        None => parts.extensions.remove::<headers::Upgrade>()?.0,
     };
+    let name = value.to_str().ok().filter(|name| headers::tunnels(name))?;
+    let extended = Extended::from(name);
+    let headers = &mut parts.headers;
+    let mut accept = None;
     if backend == Protocol::Http1 {
         parts.extensions.remove::<Extended>();
         parts.method = Method::GET;
-        parts
-            .headers
-            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        parts
-            .headers
-            .insert(header::UPGRADE, tunnel.protocol.clone());
-        if tunnel.extended && !parts.headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, value.clone());
+        if asked.is_some() && !headers.contains_key(header::SEC_WEBSOCKET_KEY) {
             // RFC 8441 has none, and nobody but us sees the answer to it.
             let key = HeaderValue::from_static("bWV0YWNpcmN1bGFyLWVkZw==");
-            parts.headers.insert(header::SEC_WEBSOCKET_KEY, key);
+            headers.insert(header::SEC_WEBSOCKET_KEY, key);
         }
     } else {
         parts.method = Method::CONNECT;
-        parts.headers.remove(header::SEC_WEBSOCKET_KEY);
-        let name = tunnel.protocol.to_str().ok()?.to_owned();
-        parts
-            .extensions
-            .insert(extended.unwrap_or_else(|| Extended::from(name.as_str())));
+        let key = headers.remove(header::SEC_WEBSOCKET_KEY);
+        accept = key
+            .filter(|_| asked.is_none())
+            .and_then(|key| accepted(&key));
+        parts.extensions.insert(extended);
     }
-    Some(tunnel)
+    Some(Tunnel {
+        protocol: value,
+        extended: asked.is_some(),
+        accept,
+    })
+}
+
+/// The answer to a WebSocket's key (RFC 6455 §4.2.2), which backends give over HTTP/1.1 alone.
+fn accepted(key: &HeaderValue) -> Option<HeaderValue> {
+    const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat());
+    HeaderValue::try_from(BASE64_STANDARD.encode(hash)).ok()
 }
 
 /// The response as the client's protocol writes it; where both sides agreed on a tunnel, that is begun.
@@ -102,11 +112,14 @@ pub(super) fn respond(
         _ => false,
     };
     if agreed {
-        let Some((tunnel, client)) = tunnel else {
+        let Some((tunnel, client)) = tunnel.filter(|(t, _)| t.is_granted(&response)) else {
             return Err(Fault::of(Side::Backend, "backend_unasked_upgrade"));
         };
         let backend = match lease.into_http1() {
-            Some(http1) => Backend::Http1(http1),
+            Some(http1) => match http1.into_stream() {
+                Some(stream) => Backend::Http1(stream),
+                None => return Err(Fault::of(Side::Backend, "backend_unasked_upgrade")),
+            },
             None => Backend::Http2(hyper::upgrade::on(&mut response)),
         };
         let run = run(client, backend, limits, Arc::clone(exchange));
@@ -115,11 +128,28 @@ pub(super) fn respond(
         (connection.tunnels).spawn(async move { abort.run_until_cancelled_owned(run).await });
         return Ok(accept(&response, &tunnel, exchange));
     }
+    if response.status().is_success() && tunnel.is_some_and(|(t, _)| t.extended) {
+        // To the client it would be the tunnel (RFC 8441 §4).
+        return Err(Fault::of(Side::Backend, "backend_refused_upgrade"));
+    }
     let (mut parts, incoming) = response.into_parts();
     headers::strip(&mut parts.headers);
     parts.version = Version::HTTP_11;
     let body = ResponseBody::backend(incoming, limits.idle, lease, Arc::clone(exchange));
     Ok(Response::from_parts(parts, body))
+}
+
+impl Tunnel {
+    /// Whether it is the protocol that was asked for; HTTP/2 does not say.
+    fn is_granted(&self, response: &Response<Option<Incoming>>) -> bool {
+        response.version() == Version::HTTP_2
+            || (response.headers().get(header::UPGRADE)).is_some_and(|granted| {
+                let (granted, asked) = (granted.as_bytes(), self.protocol.as_bytes());
+                granted
+                    .trim_ascii()
+                    .eq_ignore_ascii_case(asked.trim_ascii())
+            })
+    }
 }
 
 fn accept(
@@ -136,6 +166,9 @@ fn accept(
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         kept.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         kept.insert(header::UPGRADE, tunnel.protocol.clone());
+        if let Some(accept) = &tunnel.accept {
+            kept.insert(header::SEC_WEBSOCKET_ACCEPT, accept.clone());
+        }
     }
     kept.remove(header::CONTENT_LENGTH);
     *answer.headers_mut() = kept;
@@ -144,15 +177,15 @@ fn accept(
 
 /// The backend's side, before it is a stream.
 enum Backend {
-    Http1(Box<Http1>),
+    /// With what came beyond the response's head.
+    Http1((Vec<u8>, TcpStream)),
     Http2(OnUpgrade),
 }
 
 async fn run(client: OnUpgrade, backend: Backend, limits: Limits, exchange: Arc<Exchange>) {
     let backend = async {
         Ok(match backend {
-            Backend::Http1(http1) => {
-                let (before, stream) = http1.into_stream();
+            Backend::Http1((before, stream)) => {
                 let (reader, writer) = stream.into_split();
                 Either::Left(join(Cursor::new(before).chain(reader), writer))
             }
@@ -256,5 +289,17 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_websockets_key_is_answered() {
+        let key = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
+        let answer = accepted(&key).unwrap();
+        assert_eq!(answer, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "RFC 6455 §1.3");
     }
 }

@@ -14,6 +14,7 @@ use std::{
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use super::{BodyError, Exchange, Idle};
+use crate::http::headers;
 
 /// Bytes of a body that are kept to be sent again: what a backend with HTTP/2's default window can have read.
 const KEPT: usize = 64 * 1024;
@@ -127,7 +128,10 @@ impl Source {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Ready(Some(Err(_))) => BodyError::Broken,
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::clean_trailers(trailers);
+                }
                 idle.progress();
                 let len = frame.data_ref().map_or(0, Bytes::len) as u64;
                 if len <= self.left {

@@ -102,7 +102,7 @@ impl Reader {
     /// If it is not what RFC 9112 wants; then nothing more of the connection may be used.
     pub fn head(&mut self, input: &mut BytesMut) -> Result<Option<Response<()>>, Malformed> {
         while let Some(section) = self.section(input, false)? {
-            let response = parse(&section)?;
+            let mut response = parse(&section)?;
             let status = response.status();
             if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
                 self.interim += 1;
@@ -112,7 +112,13 @@ impl Reader {
                 continue;
             }
             self.state = self.framing(&response)?;
-            self.closes = closes(&response) || self.state == State::UntilClose;
+            // Of some backends a body follows where there is none: nothing after it may be taken for the next response.
+            let bodiless = self.asked.head || status == StatusCode::NO_CONTENT;
+            self.closes = closes(&response) || self.state == State::UntilClose || bodiless;
+            if status == StatusCode::NO_CONTENT {
+                // RFC 9110 §8.6.
+                response.headers_mut().remove(header::CONTENT_LENGTH);
+            }
             return Ok(Some(response));
         }
         Ok(None)
@@ -140,6 +146,9 @@ impl Reader {
                 }
                 State::ChunkSize => {
                     let line = &input[..input.len().min(MAX_SIZE_LINE)];
+                    if line.first().is_some_and(|b| !b.is_ascii_hexdigit()) {
+                        return Err(Malformed::Chunk); // httparse takes nothing for 0
+                    }
                     match httparse::parse_chunk_size(line) {
                         Ok(Status::Complete((n, size))) => {
                             input.advance(n);
@@ -346,7 +355,7 @@ fn closes(response: &Response<()>) -> bool {
         })
     };
     match response.version() {
-        Version::HTTP_10 => !says("keep-alive"),
+        Version::HTTP_10 => !says("keep-alive") || says("close"),
         _ => says("close"),
     }
 }

@@ -94,7 +94,7 @@ fn a_body_ends_where_its_head_says() {
             200,
             "",
             "",
-            false,
+            true,
         ),
         (
             "HEAD, chunked, has none",
@@ -103,7 +103,7 @@ fn a_body_ends_where_its_head_says() {
             200,
             "",
             "",
-            false,
+            true,
         ),
         (
             "304 has none",
@@ -121,7 +121,7 @@ fn a_body_ends_where_its_head_says() {
             204,
             "",
             "",
-            false,
+            true,
         ),
         (
             "interim ones come first",
@@ -269,6 +269,7 @@ fn what_two_could_read_differently_is_refused() {
         ("a name with a space", fields("Content-Length : 1"), Head),
         ("a folded field", fields("A: 1\r\n 2"), Head),
         ("no size", chunked("x\r\n"), Chunk),
+        ("an extension of no size", chunked(";x\r\n\r\n"), Chunk),
         ("a size without end", chunked(&"1".repeat(17)), Chunk),
         (
             "an extension without end",

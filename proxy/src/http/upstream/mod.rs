@@ -7,6 +7,7 @@
 //! queue, and the connect timeout covers the wait for a connection that another request makes.
 
 mod http1;
+mod upload;
 
 use std::{
     cell::RefCell,
@@ -32,6 +33,7 @@ pub(crate) use http1::{Error as Http1Error, Http1};
 
 use super::{
     body::RequestBody,
+    exchange::Exchange,
     response::{MAX_HEAD, Malformed},
     tls::Loaded,
 };
@@ -41,8 +43,6 @@ use crate::{connection, spec::Protocol};
 const MAX_IDLE: usize = 256;
 /// A connection that was idle for so long is closed: most servers keep theirs for a minute or longer.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long a backend that has answered may take to read the rest of the request.
-const LINGER: Duration = Duration::from_secs(5);
 /// Receive window of an HTTP/2 stream from a backend, bytes.
 const WINDOW: u32 = 1 << 20;
 /// Which connections are alike. A route that is replaced keeps its id, but not what it trusts: `site` is [`Loaded::number`].
@@ -132,6 +132,15 @@ pub(super) enum SendError {
 }
 
 impl SendError {
+    pub(super) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Http1(http1::Error::TimedOut))
+    }
+
+    /// The client broke the request off.
+    pub(super) fn is_of_client(&self) -> bool {
+        matches!(self, Self::Http1(http1::Error::Request))
+    }
+
     pub(super) fn is_malformed(&self) -> bool {
         match self {
             Self::Http1(error) => matches!(error, http1::Error::Malformed(_)),
@@ -163,6 +172,7 @@ impl SendError {
             Self::Http1(http1::Error::Malformed(Malformed::TooLarge)) => "backend_head_too_large",
             Self::Http1(http1::Error::Malformed(_)) => "backend_malformed",
             Self::Http1(http1::Error::Closed) => "backend_closed",
+            Self::Http1(http1::Error::TimedOut) => "response_timeout",
             Self::Http2(error) if error.is_parse_too_large() => "backend_head_too_large",
             Self::Http2(error) if error.is_parse() => "backend_malformed",
             _ if self.h2().is_some_and(h2::Error::is_library) => "backend_malformed",
@@ -198,7 +208,7 @@ impl Lease {
         let sender = if protocol == Protocol::Http1 {
             let mut next = || with(key, |slot| slot.idle.pop().map(|(kept, _)| kept));
             std::iter::from_fn(&mut next)
-                .find_map(|mut kept| kept.idle().then_some(kept))
+                .find_map(|kept| kept.idle().then_some(kept))
                 .map(Sender::Http1)?
         } else {
             Sender::Http2(shared(key)?)
@@ -233,16 +243,29 @@ impl Lease {
         parts: &Parts,
         host: &Authority,
         body: &mut Option<RequestBody>,
+        limit: Duration,
+        exchange: &Exchange,
     ) -> Result<Response<Option<Incoming>>, SendError> {
         let taken = body.take().unwrap_or_else(RequestBody::empty);
         match &mut self.sender {
             Sender::Http1(http1) => {
-                let response = http1.send(parts, host.as_str().as_bytes(), taken).await?;
+                let host = host.as_str().as_bytes();
+                let response = http1.send(parts, host, taken, limit).await?;
                 Ok(response.map(|()| None))
             }
             Sender::Http2(http2) => {
                 let request = Request::from_parts(parts.clone(), taken);
-                match Box::pin(http2.try_send_request(request)).await {
+                let mut sending = Box::pin(http2.try_send_request(request));
+                let sent = loop {
+                    let before = exchange.uploaded();
+                    match timeout(limit, &mut sending).await {
+                        Ok(sent) => break sent,
+                        // It was still being sent.
+                        Err(_) if exchange.uploaded() != before => {}
+                        Err(_) => return Err(http1::Error::TimedOut.into()),
+                    }
+                };
+                match sent {
                     Ok(response) => Ok(response.map(Some)),
                     Err(mut error) => {
                         *body = error.take_message().map(Request::into_body);
@@ -297,7 +320,7 @@ impl Lease {
         with(self.key, |slot| slot.shared = None);
     }
 
-    /// For the next request. One that has answered before it had the whole request gets the rest first.
+    /// For the next request, if there may be one.
     pub(super) fn give_back(self) {
         let Sender::Http1(mut http1) = self.sender else {
             return;
@@ -305,13 +328,6 @@ impl Lease {
         let key = self.key;
         if http1.reusable() {
             keep(key, http1);
-        } else if http1.ended() && http1.uploads() {
-            tokio::spawn(async move {
-                let sent = timeout(LINGER, http1.finish_upload()).await;
-                if sent.is_ok_and(|sent| sent.is_ok()) && http1.reusable() {
-                    keep(key, http1);
-                }
-            });
         }
     }
 }
@@ -344,7 +360,7 @@ pub(crate) fn sweep() {
     POOL.with_borrow_mut(|pool| {
         pool.retain(|_, slot| {
             slot.idle
-                .retain_mut(|(kept, since)| since.elapsed() < IDLE && kept.idle());
+                .retain(|(kept, since)| since.elapsed() < IDLE && kept.idle());
             slot.used.is_some_and(|used| used.elapsed() < IDLE) || !slot.idle.is_empty()
         });
     });

@@ -1,5 +1,7 @@
 //! Requests of every shape: limits, refusals, trailers, and what becomes of them when a backend fails.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
@@ -7,7 +9,10 @@ use hyper::{Request, client::conn, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mc_testkit::ca::KeyExchange;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{NAME, Site, Speaks};
@@ -178,6 +183,50 @@ fn plain_http_is_redirected_to_names_that_have_a_route() -> Result<()> {
     ] {
         let got = get(host, path)?;
         ensure!(got == wanted, "{description}: {got}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_slow_client_is_not_a_slow_backend() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "--response-timeout 400ms")?;
+    let mut stream = site.connect("http/1.1")?;
+    let answer = site.run(async move {
+        let head = format!(
+            "POST /sum HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stream.write_all(b"x").await?;
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    })?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    ensure!(answer.ends_with("\r\n\r\n10\n"), "{answer}");
+    let late = site.curl("-o /dev/null -w %{http_code}", "/slow/5000")?;
+    ensure!(late == "504", "a slow backend is: {late}");
+    Ok(())
+}
+
+#[test]
+fn a_client_may_send_all_before_it_reads() -> Result<()> {
+    const SIZE: usize = 20_000_000;
+    for speaks in [Speaks::Http1, Speaks::H2c] {
+        let site = Site::new(speaks, "")?;
+        let mut stream = site.connect("http/1.1")?;
+        let got = site.run(async move {
+            let head = format!("POST /early/{SIZE} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {SIZE}\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&vec![b'y'; SIZE]).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            Ok(answer.iter().filter(|byte| **byte == b'x').count())
+        });
+        let got = got.with_context(|| format!("{speaks:?}"))?;
+        ensure!(got >= SIZE, "{speaks:?}: {got}");
     }
     Ok(())
 }

@@ -95,7 +95,7 @@ fn text(text: String) -> Body {
     http_body_util::Full::new(text.into()).boxed()
 }
 
-/// `/headers`: what came; `/echo`: the body back; `/bytes/N`; `/status/N`; `/slow/MS`; `/trailers`; `/break`; `/upgrade`.
+/// `/headers`: what came; `/echo`: the body back; `/bytes/N`; `/early/N`; `/status/N`; `/slow/MS`; `/trailers`; `/break`; `/upgrade`.
 async fn answer(
     name: &'static str,
     mut request: Request<Incoming>,
@@ -112,6 +112,11 @@ async fn answer(
                 .boxed()
         }
         "bytes" => bytes(number),
+        "early" => {
+            // The response does not wait for the request, and it is read all the same.
+            tokio::spawn(request.into_body().collect());
+            bytes(number)
+        }
         "slow" => {
             tokio::time::sleep(Duration::from_millis(number as u64)).await;
             text("late\n".into())

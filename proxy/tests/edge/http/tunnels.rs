@@ -34,6 +34,9 @@ async fn upgraded(stream: Client) -> Result<Tunnel> {
             && response.headers()[header::UPGRADE] == "websocket",
         "{response:?}"
     );
+    if let Some(accept) = response.headers().get(header::SEC_WEBSOCKET_ACCEPT) {
+        ensure!(accept == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "RFC 6455 §1.3");
+    }
     tunnel(response).await
 }
 
@@ -91,6 +94,33 @@ fn websockets_pass_by_upgrade_and_by_extended_connect() -> Result<()> {
         })
         .with_context(|| format!("to {backend:?}"))?;
     }
+    Ok(())
+}
+
+#[test]
+fn http_2_is_no_tunnel() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let stream = site.connect("h2")?;
+    let statuses = site.run(async move {
+        let (sender, connection) = conn::http2::Builder::new(TokioExecutor::new())
+            .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+            .await?;
+        tokio::spawn(connection);
+        let mut statuses = Vec::new();
+        for protocol in ["h2c", "websocket, h2c", "a\u{1}b"] {
+            let mut sender = sender.clone();
+            let mut request =
+                Request::connect(format!("https://{NAME}/upgrade")).body(Empty::new())?;
+            (request.extensions_mut()).insert(hyper::ext::Protocol::from_static(protocol));
+            sender.ready().await?;
+            statuses.push(sender.send_request(request).await?.status().as_u16());
+        }
+        Ok(statuses)
+    })?;
+    ensure!(statuses == [501; 3], "{statuses:?}");
+    let upgrade = "-H Connection:upgrade -H Upgrade:x,h2c -o /dev/null -w %{http_code}";
+    let status = site.curl(&format!("--http1.1 {upgrade}"), "/upgrade")?;
+    ensure!(status == "200", "answered as any request: {status}");
     Ok(())
 }
 
