@@ -35,7 +35,7 @@ pub(super) fn backend(net: &Net, directory: &Path) -> Result<Process> {
     let listen: String = backends().map(|b| format!("    listen {b};\n")).collect();
     let (at, body) = (at.display(), "x".repeat(SMALL_BODY));
     let config = format!(
-        "daemon off;\nuser root;\nworker_processes 1;\npid {at}/nginx.pid;\nerror_log stderr error;\n\
+        "daemon off;\nmaster_process off;\nuser root;\npid {at}/nginx.pid;\nerror_log stderr error;\n\
          events {{ worker_connections {CONNECTIONS}; }}\n\
          http {{\n  access_log off;\n  sendfile on;\n  keepalive_requests 1000000000;\n  keepalive_timeout 10m;\n  \
          open_file_cache max=10;\n  default_type application/octet-stream;\n  server {{\n{listen}    root {at};\n    \
