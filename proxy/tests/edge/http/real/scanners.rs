@@ -18,6 +18,11 @@ const EXPECTED: &[(&str, &str, &str)] = &[
         "HIGH",
         "the test's CA revokes nothing and names no list",
     ),
+    (
+        "sessionresumption_ticket",
+        "WARN",
+        "its client may close before TLS 1.3's ticket comes and then has none to resume by; `certificates` resumes",
+    ),
 ];
 
 /// Whose certificate is as long valid as browsers would have it.
