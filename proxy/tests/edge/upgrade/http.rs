@@ -168,10 +168,20 @@ impl Sender {
             }
             Err(mut error) => match error.take_message() {
                 Some(_) => Ok(None),
+                None if goes_away(error.error()) => Ok(None),
                 None => Err(error.into_error().into()),
             },
         }
     }
+}
+
+/// The server's GOAWAY came between asking whether a stream may begin and beginning it: none did (RFC 9113 §6.8). h2 has the request by
+/// then, and does not return it.
+fn goes_away(error: &hyper::Error) -> bool {
+    let error = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
+    error.is_some_and(|e| {
+        e.is_go_away() && e.is_remote() && e.reason() == Some(h2::Reason::NO_ERROR)
+    })
 }
 
 /// Asks for something small; says whether the connection was good for it.
