@@ -221,9 +221,12 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
     control.listeners.inherit(inherited);
     control.declare_listeners(&state.listeners)?;
-    // A predecessor accepts until here.
     wait_for_go(predecessor.clone()).await?;
     control.listen(&state.listeners);
+    if let Some(predecessor) = &predecessor {
+        // It stops accepting, and takes nothing back any more.
+        predecessor.serving();
+    }
     control.remove_left_copy();
     let tasks = TaskTracker::new();
     spawn_services(&control, socket, metrics_listener, &tasks);

@@ -41,6 +41,8 @@ pub(super) enum Message {
     Ready {},
     /// The new one shall serve.
     Go {},
+    /// The new one accepts connections.
+    Serving {},
     /// The new one cannot, and ends.
     Failed { reason: String },
     /// What another version says, as text.

@@ -6,10 +6,12 @@
 //! new: Hello         its binary runs and its configuration is fine; the old one has let go of nothing yet
 //! old: Descriptors   after it has stopped writing: both locks, every listening socket
 //! new: Ready         database, maps, XDP, GeoIP are taken over; it accepts nothing yet
-//! old: Go            the one point of no return; the old one stops accepting and drains
+//! old: Go            from here on the new one accepts, beside the old one
+//! new: Serving       the one point of no return; the old one stops accepting and drains
 //! ```
-//! Until `Go` has been sent the old one accepts and relays, and takes everything back if the new one fails, ends or is
-//! silent. A new one whose predecessor dies once the descriptors have come goes on as if told to.
+//! Until `Serving` has come the old one accepts and relays, and takes everything back if the new one fails, ends or is
+//! silent: it kills it first. A new one whose predecessor dies once the descriptors have come goes on as if told to. The new one
+//! answers no admin request before `Serving`, so that no change is lost with it.
 //!
 //! Locks are handed over as descriptors too: both daemons hold them meanwhile (flock(2) belongs to the open file), so that no
 //! third one can come between. Rejected: binding anew with SO_REUSEPORT (what waits in the closing socket's queue is
@@ -39,9 +41,10 @@ pub const FLAG: &str = "--take-over";
 
 /// Start of the new binary to its `Hello`: it reads its configuration.
 const HELLO: Duration = Duration::from_secs(15);
-/// `Descriptors` to `Ready`: maps and programs through the verifier, a first GeoIP table. Together below the 60 s for which
-/// mcproxyctl waits.
-const READY: Duration = Duration::from_secs(30);
+/// `Descriptors` to `Ready`: maps and programs through the verifier, a first GeoIP table.
+const READY: Duration = Duration::from_secs(60);
+/// `Go` to `Serving`. All three together are below the time for which mcproxyctl waits.
+const SERVING: Duration = Duration::from_secs(10);
 
 /// Why the running daemon was not replaced. It serves as before.
 #[derive(Debug, thiserror::Error)]

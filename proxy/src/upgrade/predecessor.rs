@@ -87,6 +87,12 @@ impl Predecessor {
         }
     }
 
+    /// Says that this daemon accepts connections: the old one may stop.
+    pub fn serving(&self) {
+        // If it fails, the old one is gone.
+        let _ = self.0.send(&Message::Serving {}, &[]);
+    }
+
     /// Says why this daemon cannot take over.
     pub fn failed(&self, reason: &str) {
         // To nobody, if the old one has gone or drains already.

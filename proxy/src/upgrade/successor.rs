@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    FLAG, HELLO, Program, READY, UpgradeError,
+    FLAG, HELLO, Program, READY, SERVING, UpgradeError,
     channel::{Channel, MAX_DESCRIPTORS, Message},
 };
 
@@ -19,8 +19,8 @@ const ENDING: Duration = Duration::from_secs(2);
 /// How often it is looked at meanwhile.
 const POLL: Duration = Duration::from_millis(5);
 
-/// The child that is not told to serve yet, and whether one may still be. What decides between a stop and a
-/// `Go`: each is done under its lock.
+/// The child that does not serve yet, and whether one still may. What decides between a stop and a new daemon: each comes under its
+/// lock.
 #[derive(Debug, Default)]
 pub(crate) struct Pending(Mutex<State>);
 
@@ -35,7 +35,7 @@ impl Pending {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No upgrade from now on; one that has not come to `Go` fails.
+    /// No upgrade from now on; one that has not come to its end fails.
     pub(crate) fn stop(&self) {
         let mut state = self.lock();
         state.stopping = true;
@@ -110,17 +110,19 @@ impl<'a> Successor<'a> {
         }
     }
 
-    /// Tells it to serve: once this succeeds, it is the daemon. Returns the channel, which is to close when this process ends.
+    /// Tells it to serve: once this succeeds, it does, and is the daemon. Returns the channel, which is to close when this process
+    /// ends.
     pub(crate) fn go(mut self) -> Result<impl Send + Sync + use<>, UpgradeError> {
+        self.send(&Message::Go {}, &[])?;
+        match self.receive(SERVING)? {
+            Message::Serving {} => {}
+            other => return Err(UpgradeError::Protocol(other.to_string())),
+        }
         let mut state = self.pending.lock();
         if state.stopping {
             return Err(UpgradeError::Stopping);
         }
         let channel = self.channel.take().ok_or(UpgradeError::Stopping)?;
-        if let Err(error) = channel.send(&Message::Go {}, &[]) {
-            // Its end is closed: it has ended between its last word and this one.
-            return Err(UpgradeError::Channel(error));
-        }
         state.stopping = true;
         // Never reaped: if it ends while this process drains, its status is for who comes after, such as systemd.
         drop(state.child.take());

@@ -16,8 +16,9 @@ use tonic::{
 
 use crate::Result;
 
-/// The daemon answers at once; only a repair of full maps or an import of all rules takes seconds.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The daemon answers at once; only a repair of full maps or an import of all rules takes seconds, and an upgrade as long as the new
+/// daemon is waited for.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 /// All rules with samples, and a dump of full maps: 65,536 routes of some 600 bytes.
 const MAX_ANSWER: usize = 128 << 20;
 

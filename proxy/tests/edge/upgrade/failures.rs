@@ -76,7 +76,7 @@ const BEFORE: [Failure; 5] = [
     ),
 ];
 
-const AFTER: [Failure; 3] = [
+const AFTER: [Failure; 5] = [
     (
         "a start that fails",
         |world| {
@@ -113,12 +113,29 @@ const AFTER: [Failure; 3] = [
         },
         "exit status: 5",
     ),
+    (
+        "one that ends when it is told to serve",
+        |world| world.install_script(&told_to_serve("exit 6\n")),
+        "exit status: 6",
+    ),
+    (
+        "one that hangs when it is told to serve",
+        |world| world.install_script(&told_to_serve("exec sleep 1000\n")),
+        "was not ready within 10s",
+    ),
 ];
 
 /// A daemon of another version, up to the hand-over; `head` waits for the descriptors, and drops them.
 fn taking_over(then: &str) -> String {
     let hello = r#"echo '{"hello":{"version":"9"}}' >&0"#;
     format!("#!/bin/sh\n{hello}\nhead -c 1 >/dev/null\n{then}")
+}
+
+/// The same, up to where it would accept connections.
+fn told_to_serve(then: &str) -> String {
+    taking_over(&format!(
+        "echo '{{\"ready\":{{}}}}' >&0\nhead -c 1 >/dev/null\n{then}"
+    ))
 }
 
 #[test]
