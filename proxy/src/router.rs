@@ -8,6 +8,7 @@ use std::{
 
 use mc_edge_common::route::RouteValue;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     hostname::Hostname,
@@ -28,6 +29,8 @@ pub struct LiveRoute {
     pub backends: Vec<Arc<BackendStats>>,
     /// Of an L7 route.
     pub tls: Option<Arc<Tls>>,
+    /// Cancelled once it has changed or is gone: its HTTP connections drain, or clients would go on asking by what was in force.
+    pub superseded: CancellationToken,
 }
 
 /// Why a hostname has no route.
@@ -106,7 +109,7 @@ impl Router {
     }
 
     /// Puts a route into kernel table and live state; counters of a route with the same key are kept, its
-    /// connections go on.
+    /// connections go on: those of HTTP to the end of their requests.
     ///
     /// # Errors
     /// If the kernel refuses; nothing has changed then.
@@ -126,7 +129,7 @@ impl Router {
         live
     }
 
-    /// Removes a route, kernel first. Its connections go on.
+    /// Removes a route, kernel first. Its connections go on, as with [`Self::set`].
     ///
     /// # Errors
     /// If the kernel refuses; the live state is then as before.
@@ -135,6 +138,7 @@ impl Router {
         self.table.remove(id)?;
         if let Some(route) = all.by_key.remove(id) {
             all.by_id.remove(&route.route.id);
+            route.superseded.cancel();
         }
         self.changed.notify_one();
         Ok(())
@@ -206,10 +210,12 @@ impl Live {
                 .as_ref()
                 .map(|p| Arc::clone(&p.stats))
                 .unwrap_or_default(),
+            superseded: CancellationToken::new(),
             route,
         });
         if let Some(previous) = previous {
             self.by_id.remove(&previous.route.id);
+            previous.superseded.cancel();
         }
         self.by_key
             .insert(live.route.key.clone(), Arc::clone(&live));

@@ -143,6 +143,8 @@ fn out_of_turn(turn: u64, share: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
     use crate::spec::{L7, Route, RouteId};
 
@@ -159,6 +161,7 @@ mod tests {
         let stats = |a: &SocketAddr| Arc::new(BackendStats::new(*a));
         LiveRoute {
             tls: None,
+            superseded: CancellationToken::new(),
             stats: Arc::default(),
             backends: addresses.iter().map(stats).collect(),
             route: Route {

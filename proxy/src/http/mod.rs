@@ -207,11 +207,17 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
     served.unwrap_or(Err("cancelled"))
 }
 
-/// Until drain, or the connection's age, says that it is enough.
-async fn enough(drain: CancellationToken, max_age: Option<Duration>) {
-    match max_age {
-        Some(age) => drop(timeout(age, drain.cancelled()).await),
-        None => drain.cancelled().await,
+/// Until drain, a change of the route, or the connection's age says that it is enough.
+async fn enough(drain: CancellationToken, connection: &Connection) {
+    let told = async {
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = connection.route.superseded.cancelled() => {}
+        }
+    };
+    match connection.limits.max_age {
+        Some(age) => drop(timeout(age, told).await),
+        None => told.await,
     }
 }
 
@@ -221,7 +227,7 @@ async fn serve_http1(
     bodies: Arc<flow::Flow>,
     drain: CancellationToken,
 ) -> Result<(), &'static str> {
-    let max_age = connection.limits.max_age;
+    let of = Arc::clone(&connection);
     let gate = Arc::new(guard::Gate::default());
     let stream = guard::Guarded::new(stream, Arc::clone(&gate));
     let ours = Arc::clone(&gate);
@@ -257,7 +263,7 @@ async fn serve_http1(
     );
     tokio::select! {
         served = &mut serving => return served.map_err(|e| reason(&e)),
-        () = enough(drain, max_age) => {}
+        () = enough(drain, &of) => {}
     }
     // Not hyper's `graceful_shutdown`: it closes what is idle, or has not asked yet, while a request may be on its way.
     gate.last();
@@ -270,7 +276,7 @@ async fn serve_http2(
     bodies: Arc<flow::Flow>,
     drain: CancellationToken,
 ) -> Result<(), &'static str> {
-    let max_age = connection.limits.max_age;
+    let of = Arc::clone(&connection);
     let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
     let resets = Arc::new(resets::Resets::default());
     let account = Arc::clone(&resets);
@@ -307,7 +313,7 @@ async fn serve_http2(
         served = &mut serving => return served.map_err(|e| reason(&e)),
         () = resets.exceeded() => Err("too_many_resets"),
         () = async {
-            enough(drain, max_age).await;
+            enough(drain, &of).await;
             // One that came just now asks at once, and would have come in vain.
             drop(timeout(LAST_REQUEST, asked.wait()).await);
         } => Ok(()),

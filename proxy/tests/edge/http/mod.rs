@@ -1,6 +1,7 @@
 //! L7 routes: real clients through TLS that ends at the proxy.
 
 mod certificates;
+mod changes;
 mod hardening;
 mod heads;
 mod health;
