@@ -1,5 +1,7 @@
 //! Listening sockets: bound, rebound, removed while the daemon runs.
 
+mod acceptor;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -10,24 +12,20 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::acceptor::Acceptor;
 use crate::{
-    connection::{self, Context, ListenerContext},
+    connection::{Context, ListenerContext},
     spec::Listener,
-    stats::{Active, Gauge},
+    stats::Gauge,
     upgrade::Inherited,
-    workers::{Worker, Workers},
+    workers::Workers,
 };
 
 /// Connections that wait in the kernel for accept; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// Pause after accept failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A peer that vanished without FIN is found out after this and nine probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -135,10 +133,7 @@ impl Listeners {
         let Some(entry) = entries.get_mut(&address) else {
             return Ok(());
         };
-        match self
-            .open(address)
-            .and_then(|s| self.start(entry.listener.clone(), s))
-        {
+        match self.open(entry.listener.clone()) {
             Ok(started) => *entry = started,
             Err(error) => {
                 entry.state = State::Failed(error.to_string());
@@ -154,10 +149,7 @@ impl Listeners {
         let mut entries = self.lock();
         let failed = |e: &Entry| matches!(e.state, State::Failed(_));
         for (address, entry) in entries.iter_mut().filter(|(_, e)| failed(e)) {
-            let started = self
-                .open(*address)
-                .and_then(|s| self.start(entry.listener.clone(), s));
-            if let Ok(started) = started {
+            if let Ok(started) = self.open(entry.listener.clone()) {
                 *entry = started;
                 tracing::info!(%address, "listening at last");
             }
@@ -266,8 +258,12 @@ impl Listeners {
         left
     }
 
-    /// Accepts on every worker.
-    fn start(&self, listener: Listener, socket: net::TcpListener) -> io::Result<Entry> {
+    /// Accepts on every worker. Gives the socket back if it fails.
+    fn start(
+        &self,
+        listener: Listener,
+        socket: net::TcpListener,
+    ) -> Result<Entry, (io::Error, net::TcpListener)> {
         let context = listener_context(&listener);
         let cancel = self.stop.child_token();
         let (closing, closed) = mpsc::channel::<()>();
@@ -277,7 +273,10 @@ impl Listeners {
             let _guard = worker.runtime.enter();
             TcpListener::from_std(socket.try_clone()?)
         });
-        let sockets: Vec<_> = sockets.collect::<io::Result<_>>()?;
+        let sockets: Vec<_> = match sockets.collect::<io::Result<_>>() {
+            Ok(sockets) => sockets,
+            Err(error) => return Err((error, socket)),
+        };
         for (here, shared) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
                 context: Arc::clone(&self.context),
@@ -307,18 +306,41 @@ impl Listeners {
         })
     }
 
-    /// The inherited socket of an address, or a new one.
-    fn open(&self, address: SocketAddr) -> io::Result<net::TcpListener> {
+    /// Accepts on the inherited socket of its address, or on a new one.
+    fn open(&self, listener: Listener) -> io::Result<Entry> {
         if self.stop.is_cancelled() {
             return Err(io::Error::other(DRAINS));
         }
-        match self.inherited().tcp(address) {
-            Some(socket) => {
-                tune(&SockRef::from(&socket))?;
-                Ok(socket)
-            }
-            None => bind(address),
-        }
+        let address = listener.address;
+        let taken = self.inherited().tcp(address);
+        let Some(socket) = taken else {
+            let started = self.start(listener, bind(address)?);
+            return started.map_err(|(error, _)| error);
+        };
+        let tuned = tune(&SockRef::from(&socket));
+        let started = match tuned {
+            Ok(()) => self.start(listener, socket),
+            Err(error) => Err((error, socket)),
+        };
+        // What waits in its queue is not lost with a failure.
+        started.map_err(|(error, socket)| {
+            self.inherited().add(socket.into());
+            error
+        })
+    }
+
+    /// One that another process listens on as well, and this one does not.
+    pub fn not_taken_over(&self) -> Option<(SocketAddr, String)> {
+        let entries = self.lock();
+        let inherited = self.inherited();
+        entries
+            .iter()
+            .find_map(|(address, entry)| match &entry.state {
+                State::Failed(error) if inherited.has_tcp(*address) => {
+                    Some((*address, error.clone()))
+                }
+                _ => None,
+            })
     }
 
     fn inherited(&self) -> std::sync::MutexGuard<'_, Inherited> {
@@ -339,93 +361,6 @@ fn listener_context(listener: &Listener) -> Arc<ListenerContext> {
         redirect: listener.redirect,
         active: Gauge::default(),
     })
-}
-
-/// What accepts on a listener on one worker.
-struct Acceptor {
-    context: Arc<Context>,
-    listener: Arc<ListenerContext>,
-    permits: Arc<Semaphore>,
-    connections: TaskTracker,
-    workers: Arc<[Worker]>,
-    /// Of `workers`, the one that this runs on.
-    here: usize,
-}
-
-impl Acceptor {
-    async fn run(&self, socket: TcpListener, cancel: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                // First, or one more connection may be accepted.
-                biased;
-                () = cancel.cancelled() => return,
-                accepted = socket.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    // Not before: a listener that waits for a connection would hold, on every worker, the place of one.
-                    let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-                        Ok(permit) => Some(permit),
-                        Err(_) => tokio::select! {
-                            permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
-                            () = cancel.cancelled() => None,
-                        },
-                    };
-                    self.serve(stream, peer, permit);
-                }
-                // Errors of the one connection that was in the queue; the next may be fine.
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-                    ) => {}
-                Err(error) => {
-                    self.context.denied.count("accept_failed");
-                    tracing::warn!(%error, port = self.listener.port, "accept failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// Begins to serve a connection, here or on a worker that has far fewer.
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: Option<OwnedSemaphorePermit>) {
-        let here = &self.workers[self.here];
-        let relief = here.relief(&self.workers);
-        let worker = relief.unwrap_or(here);
-        let stream = match relief {
-            None => Ok(stream),
-            Some(other) => {
-                let _guard = other.runtime.enter();
-                stream.into_std().and_then(TcpStream::from_std)
-            }
-        };
-        let stream = match stream {
-            Ok(stream) => stream,
-            Err(error) => {
-                self.context.denied.count("accept_failed");
-                tracing::warn!(%error, port = self.listener.port, "cannot move a connection");
-                return;
-            }
-        };
-        // Accepted is accepted: it waits on after the listener is closed.
-        let waits = permit.is_none().then(|| Arc::clone(&self.permits));
-        let load = Active::new(worker.connections.clone());
-        let (context, listener) = (Arc::clone(&self.context), Arc::clone(&self.listener));
-        let serving = connection::serve(context, listener, stream, peer);
-        let served = async move {
-            let _load = load;
-            let _permit = match waits {
-                Some(permits) => permits.acquire_owned().await.ok(),
-                None => permit,
-            };
-            serving.await;
-        };
-        match relief {
-            None => self.connections.spawn(served),
-            Some(other) => self.connections.spawn_on(served, &other.runtime),
-        };
-    }
 }
 
 fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {

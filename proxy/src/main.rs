@@ -19,6 +19,7 @@ use mc_proxy::{
 };
 use mcdsl::{
     config::{ConfigError, Root},
+    shutdown::{Shutdown, Signals},
     telemetry::{self, LogFormat},
 };
 
@@ -201,12 +202,18 @@ async fn server(
         config.warnings.push(warning);
         config.max_connections = most;
     }
-    let shutdown = mcdsl::shutdown::Shutdown::new();
-    // From now on SIGHUP no longer kills: one that comes during the start is answered by what the start does.
-    let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
-        .context("cannot handle SIGHUP")?;
-    let origin = origin(predecessor.clone()).await?;
-    let handle = mc_proxy::start_from(config, origin).await?;
+    let shutdown = Shutdown::new();
+    // From now on no signal kills: a SIGHUP that comes during the start is answered by what the start does, and once connections
+    // are accepted a SIGTERM is to drain them.
+    let mut signals = Signals::new().context("cannot handle signals")?;
+    let starting = async {
+        anyhow::Ok(mc_proxy::start_from(config, origin(predecessor.clone()).await?).await?)
+    };
+    let handle = tokio::select! {
+        started = starting => started?,
+        // Nothing is accepted yet, and the threads that the start waits for are not to be waited for.
+        () = signals.stop() => std::process::exit(1),
+    };
     let metrics = handle.metrics().map(|m: SocketAddr| m.to_string());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -218,7 +225,7 @@ async fn server(
         mcdsl::shutdown::main_process_is(std::process::id());
     }
     let control = handle.control().clone();
-    let signalled = shutdown.wait_for_signal(async || {
+    let signalled = shutdown.wait_for_signal(signals, async || {
         let control = control.clone();
         // Binding and attaching block.
         if let Err(error) = tokio::task::spawn_blocking(move || control.reload()).await {
@@ -226,10 +233,7 @@ async fn server(
         }
     });
     tokio::select! {
-        signalled = signalled => {
-            signalled.context("cannot wait for signals")?;
-            tracing::info!("stopping; the firewall stays attached");
-        }
+        () = signalled => tracing::info!("stopping; the firewall stays attached"),
         // Further signals change nothing: the handlers stay.
         pid = control.replaced() => tracing::info!(pid, "replaced"),
     }

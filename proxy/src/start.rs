@@ -78,6 +78,14 @@ pub enum StartError {
     /// The system refuses threads.
     #[error("cannot start the threads that serve connections; see `ulimit -u` and `ulimit -n`")]
     Workers(#[source] io::Error),
+    /// The predecessor serves on while this daemon could not.
+    #[error("cannot accept on {address}: {reason}")]
+    Listener {
+        /// The listener's.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
     /// Too many files are open, or an inherited socket cannot be used.
     #[error("cannot use the sockets of the admin API and the metrics; see `ulimit -n`")]
     Descriptors(#[source] io::Error),
@@ -224,6 +232,9 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     wait_for_go(predecessor.clone()).await?;
     control.listen(&state.listeners);
     if let Some(predecessor) = &predecessor {
+        if let Some((address, reason)) = control.listeners.not_taken_over() {
+            return Err(StartError::Listener { address, reason });
+        }
         // It stops accepting, and takes nothing back any more.
         predecessor.serving();
     }

@@ -85,6 +85,12 @@ impl Inherited {
         Some(self.unix.swap_remove(found))
     }
 
+    /// Whether there is a TCP socket of this address.
+    pub fn has_tcp(&self, address: SocketAddr) -> bool {
+        let of = |socket: &TcpListener| socket.local_addr().is_ok_and(|a| a == address);
+        self.tcp.iter().any(of)
+    }
+
     /// The TCP socket of this address.
     pub fn tcp(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let found = self

@@ -16,7 +16,7 @@ use std::{
 };
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Shared by every task of a service; cheap to clone.
@@ -25,6 +25,40 @@ pub struct Shutdown {
     token: CancellationToken,
     tracker: TaskTracker,
     panicked: Arc<AtomicBool>,
+}
+
+/// The signals of a service. From its creation on none of them kills.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// To be made before there is anything that an untimely end would harm.
+    ///
+    /// # Errors
+    /// If the handlers cannot be installed.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    pub async fn stop(&mut self) {
+        stop(&mut self.terminate, &mut self.interrupt).await;
+    }
+}
+
+async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
 }
 
 /// How a shutdown went.
@@ -71,18 +105,16 @@ impl Shutdown {
 
     /// Tells systemd that the service is ready, then waits for SIGTERM, SIGINT or a cancelled token and cancels the
     /// token. Each SIGHUP calls `on_hangup`, which ends when the reload has; systemd is told of both.
-    ///
-    /// # Errors
-    /// If the signal handlers cannot be installed.
-    pub async fn wait_for_signal(&self, mut on_hangup: impl AsyncFnMut()) -> io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub async fn wait_for_signal(&self, mut signals: Signals, mut on_hangup: impl AsyncFnMut()) {
         tell_systemd(&[NotifyState::Ready]);
         loop {
+            let Signals {
+                terminate,
+                interrupt,
+                hangup,
+            } = &mut signals;
             tokio::select! {
-                _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-                _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+                () = stop(terminate, interrupt) => {}
                 () = self.token.cancelled() => {}
                 _ = hangup.recv() => {
                     reloading();
@@ -93,7 +125,7 @@ impl Shutdown {
             }
             tell_systemd(&[NotifyState::Stopping]);
             self.token.cancel();
-            return Ok(());
+            return;
         }
     }
 
@@ -169,7 +201,8 @@ mod tests {
     async fn a_panic_stops_the_service() {
         let shutdown = Shutdown::new();
         shutdown.spawn("broken", async { panic!("on purpose") });
-        shutdown.wait_for_signal(async || {}).await.unwrap();
+        let signals = Signals::new().unwrap();
+        shutdown.wait_for_signal(signals, async || {}).await;
         assert_eq!(shutdown.finish(LONG).await, Ended::Panicked);
     }
 

@@ -364,3 +364,37 @@ fn sigterm_ends_whichever_it_meets() -> Result<()> {
     ensure!(!world.log().contains("were cut"), "{}", world.log());
     Ok(())
 }
+
+/// With one descriptor more each time, until it can serve: whichever it lacks.
+#[test]
+fn a_new_daemon_without_descriptors_changes_nothing() -> Result<()> {
+    let world = installed("")?;
+    let old = serving(&world)?;
+    let load = Load::start(&world)?;
+    let mut limit = 60;
+    loop {
+        world.install_script(&format!(
+            "#!/bin/sh\nulimit -n {limit}\nexec {} \"$@\"\n",
+            env!("CARGO_BIN_EXE_mc-proxy")
+        ))?;
+        let output = world.ctl_command(&["upgrade"]).output()?;
+        if output.status.success() {
+            // It has descriptors for itself, and too few for the load.
+            return Ok(());
+        }
+        let complaint = String::from_utf8(output.stderr)?;
+        ensure!(
+            complaint.contains("Too many open files"),
+            "{limit}: {complaint}"
+        );
+        load.progress().with_context(|| complaint.clone())?;
+        ensure!(world.pids() == [old], "{complaint}: {:?}", world.pids());
+        // Nothing is decided among its many maps.
+        limit += if complaint.contains("pinned map") {
+            6
+        } else {
+            1
+        };
+        ensure!(limit < 200, "{complaint}");
+    }
+}
