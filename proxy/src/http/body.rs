@@ -183,14 +183,14 @@ impl Body for ResponseBody {
                 polled => polled,
             },
         };
+        if let Some(flow) = &mut self.flow {
+            flow.asked(polled.is_pending());
+        }
         match &polled {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
                 let len = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.exchange.sent(len);
-                if let Some(flow) = &self.flow {
-                    flow.moved();
-                }
                 self.settle();
             }
             Poll::Ready(Some(Err(error))) => self.exchange.response_failed(*error),

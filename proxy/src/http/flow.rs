@@ -1,8 +1,8 @@
 //! Responses that a client does not take.
 //!
-//! hyper asks a body for more only when the client has room for it, so a body cannot time its client: HTTP/2 with closed windows would
-//! hold a backend's request for ever. The connection ends when it has bodies and none of them moved for too long. Rejected: a timer for
-//! each body in a task of its own, which the common case would pay for.
+//! hyper asks a body for more only when the client has taken what came before, so a body cannot time its client: HTTP/2 with closed
+//! windows would hold a backend's request for ever. The connection ends when it has bodies that are not asked, and nobody was for too
+//! long. Rejected: a timer for each body in a task of its own, which the common case would pay for.
 
 use std::{
     sync::{
@@ -20,18 +20,25 @@ use tokio::time::sleep;
 /// The response bodies of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    bodies: AtomicU32,
+    /// Bodies that wait for the client.
+    held: AtomicU32,
     moves: AtomicU64,
 }
 
 /// One of them.
-pub(super) struct Flowing(Arc<Flow>);
+pub(super) struct Flowing {
+    flow: Arc<Flow>,
+    held: bool,
+}
 
 impl Flow {
+    /// A response whose head is the client's to take.
     pub(super) fn begin(self: &Arc<Self>) -> Flowing {
-        self.bodies.fetch_add(1, Release);
-        let flowing = Flowing(Arc::clone(self));
-        flowing.moved();
+        let mut flowing = Flowing {
+            flow: Arc::clone(self),
+            held: false,
+        };
+        flowing.asked(false);
         flowing
     }
 
@@ -42,7 +49,7 @@ impl Flow {
         let mut last = None;
         loop {
             let moves = self.moves.load(Relaxed);
-            if self.bodies.load(Acquire) > 0 && last == Some(moves) {
+            if self.held.load(Acquire) > 0 && last == Some(moves) {
                 return;
             }
             last = Some(moves);
@@ -52,14 +59,21 @@ impl Flow {
 }
 
 impl Flowing {
-    /// A frame of it was taken.
-    pub(super) fn moved(&self) {
-        self.0.moves.fetch_add(1, Relaxed);
+    /// It was asked for more: the client has taken all there was. `waits`: so does the backend's side now, and the client is not to
+    /// blame.
+    pub(super) fn asked(&mut self, waits: bool) {
+        self.flow.moves.fetch_add(1, Relaxed);
+        match (self.held, waits) {
+            (true, true) => drop(self.flow.held.fetch_sub(1, Release)),
+            (false, false) => drop(self.flow.held.fetch_add(1, Release)),
+            _ => {}
+        }
+        self.held = !waits;
     }
 }
 
 impl Drop for Flowing {
     fn drop(&mut self) {
-        self.0.bodies.fetch_sub(1, Release);
+        self.asked(true);
     }
 }

@@ -1,8 +1,8 @@
 //! L7 routes: TLS ends here and HTTP is proxied.
 //!
 //! A listener carries both kinds; the ClientHello's name has chosen the route before a byte of TLS was answered. hyper speaks HTTP
-//! on both sides, so that every request is parsed and written anew; what two parsers could read differently is refused before it
-//! (`strict`).
+//! with the clients and `upstream` with the backends, so that every request is parsed and written anew; what two parsers could read
+//! differently is refused before it (`strict`).
 
 mod body;
 mod certificate;
@@ -41,6 +41,7 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::{net::TcpStream, sync::SetOnce, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -72,6 +73,9 @@ const TAKEN_BACK: Duration = Duration::from_secs(10);
 const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// Receive window of a stream, bytes: what a client may send that no backend has taken.
 const WINDOW: u32 = 256 * 1024;
+/// Bytes of a stream's response beyond which no more is taken from its body: what a client that reads nothing can make us hold, times
+/// [`MAX_STREAMS`], and one frame of a body each.
+const SEND_BUFFER: usize = 32 * 1024;
 
 /// Timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +169,8 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         .as_ref()
         .and_then(|tls| tls.current())
         .ok_or("no_certificate")?;
+    // hyper and TLS wait for ever to send what they hold, the end of a response for one. Fails on no TCP socket.
+    let _ = SockRef::from(&client).set_tcp_user_timeout(Some(limits.idle));
     let stream = Replayed::new(hello, client);
     let tunnel = stream.tunnel();
     let accepting = TlsAcceptor::from(Arc::clone(&loaded.server)).accept(stream);
@@ -306,6 +312,7 @@ async fn serve_http2(
         .max_local_error_reset_streams(MAX_RESET)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING)
         .enable_connect_protocol();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));

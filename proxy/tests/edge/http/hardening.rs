@@ -1,5 +1,6 @@
 //! What is refused at an L7 route: requests that two parsers may read differently, and clients that want too much.
 
+mod deaf;
 mod fields;
 mod frames;
 mod http2;
