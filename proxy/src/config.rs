@@ -61,6 +61,8 @@ pub struct Config {
     pub max_connections_per_source: u32,
     /// How long a stop waits for open connections.
     pub drain_timeout: Duration,
+    /// How long a daemon that was replaced waits for them.
+    pub upgrade_drain_timeout: Duration,
     /// Default engine.
     pub engine: EngineKind,
     /// Accept to complete ClientHello (and PROXY header).
@@ -98,6 +100,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Default of `server.drain_timeout`.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Default of `server.upgrade_drain_timeout`: an upgrade is to cut nobody, and no old daemon is to stay for good.
+const UPGRADE_DRAIN_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Default of `server.max_connections`.
 const MAX_CONNECTIONS: u32 = 100_000;
 /// Default of `server.max_connections_per_source`: room for many people behind one address, a tenth of all.
@@ -207,6 +211,10 @@ impl Config {
                 .max_connections_per_source
                 .unwrap_or(MAX_CONNECTIONS_PER_SOURCE),
             drain_timeout: raw.server.drain_timeout.unwrap_or(DRAIN_TIMEOUT),
+            upgrade_drain_timeout: raw
+                .server
+                .upgrade_drain_timeout
+                .unwrap_or(UPGRADE_DRAIN_TIMEOUT),
             engine: raw.relay.engine.map_or(EngineKind::Copy, Into::into),
             client_hello_timeout: raw
                 .relay

@@ -1,6 +1,7 @@
 //! Listening sockets: bound, rebound, removed while the daemon runs.
 
 mod acceptor;
+mod deadline;
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +17,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::acceptor::Acceptor;
+pub use self::deadline::Deadline;
 use crate::{
     connection::{Context, ListenerContext},
     spec::Listener,
@@ -230,11 +232,11 @@ impl Listeners {
         self.stop.cancelled().await;
     }
 
-    /// Stops accepting, waits up to `grace` for the connections to end, then cuts what is left. Returns how many
+    /// Stops accepting, waits until the deadline for the connections to end, then cuts what is left. Returns how many
     /// were cut.
-    pub async fn drain(&self, grace: Duration) -> u64 {
+    pub async fn drain(&self, deadline: &Deadline) -> u64 {
         let since = SystemTime::now();
-        let until = since + grace;
+        let until = since + deadline.left();
         self.draining.get_or_init(|| Draining { since, until });
         self.stop.cancel();
         for entry in self.lock().values_mut() {
@@ -243,13 +245,11 @@ impl Listeners {
         self.accepting.close();
         self.accepting.wait().await;
         self.context.drain.cancel();
-        tracing::info!(deadline = ?grace, "draining: nothing new is accepted");
+        tracing::info!(deadline = ?deadline.left(), "draining: nothing new is accepted");
         self.connections.close();
-        if tokio::time::timeout(grace, self.connections.wait())
-            .await
-            .is_ok()
-        {
-            return 0;
+        tokio::select! {
+            () = self.connections.wait() => return 0,
+            () = deadline.passed() => {}
         }
         let left = self.context.active.0.load(Relaxed);
         self.context.abort.cancel();

@@ -225,7 +225,7 @@ async fn server(
         mcdsl::shutdown::main_process_is(std::process::id());
     }
     let control = handle.control().clone();
-    let signalled = shutdown.wait_for_signal(signals, async || {
+    let signalled = shutdown.wait_for_signal(&mut signals, async || {
         let control = control.clone();
         // Binding and attaching block.
         if let Err(error) = tokio::task::spawn_blocking(move || control.reload()).await {
@@ -234,10 +234,10 @@ async fn server(
     });
     tokio::select! {
         () = signalled => tracing::info!("stopping; the firewall stays attached"),
-        // Further signals change nothing: the handlers stay.
         pid = control.replaced() => tracing::info!(pid, "replaced"),
     }
-    let cut = handle.stop().await;
+    // Of one that stops already, nothing more: the handlers stay.
+    let cut = handle.stop(signals.stop()).await;
     tracing::info!("stopped");
     if cut > 0 {
         tracing::warn!(cut, "connections were cut by the drain deadline");

@@ -21,6 +21,7 @@ use crate::{
     geoip::{GeoIp, GeoIpError},
     health,
     kernel::{self, Kernel, KernelError},
+    listener::Deadline,
     metrics,
     relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
@@ -34,6 +35,8 @@ use crate::{
 
 /// How long a stop waits for the admin API and the metrics endpoint once the connections have ended.
 const TASKS_END: Duration = Duration::from_secs(3);
+/// How often a thread that waits for the predecessor's end looks whether it is waited for itself.
+const PREDECESSOR: Duration = Duration::from_secs(1);
 /// How often bans are swept, lost listeners retried and interfaces looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -113,15 +116,31 @@ impl Handle {
         self.metrics
     }
 
-    /// Stops accepting, drains, stops. The firewall stays attached. Returns how many connections the deadline cut.
-    pub async fn stop(self) -> u64 {
+    /// Stops accepting, drains, stops. The firewall stays attached. A daemon that was replaced takes its time, until `hurry`. Returns
+    /// how many connections the deadline cut.
+    pub async fn stop(self, hurry: impl Future<Output = ()>) -> u64 {
         let control = Arc::clone(&self.control);
         let replaced = tokio::task::spawn_blocking(move || control.end_upgrades()).await;
         let replaced = replaced.unwrap_or(false);
-        let grace = self.control.config.drain_timeout;
-        let drained = self.control.listeners.drain(grace);
-        // Under systemd the end of this process ends the one before it, with the connections that it still drains.
-        let (cut, ()) = tokio::join!(drained, predecessor_ends(self.predecessor, grace));
+        let config = &self.control.config;
+        let deadline = Deadline::new(match replaced {
+            true => config.upgrade_drain_timeout,
+            false => config.drain_timeout,
+        });
+        let hurried = async {
+            hurry.await;
+            deadline.shorten(config.drain_timeout);
+            std::future::pending().await
+        };
+        let drained = async {
+            // Under systemd the end of this process ends the one before it, with the connections that it still drains.
+            let before = predecessor_ends(self.predecessor, &deadline);
+            tokio::join!(self.control.listeners.drain(&deadline), before).0
+        };
+        let cut = tokio::select! {
+            cut = drained => cut,
+            never = hurried => never,
+        };
         self.control.services().cancel();
         self.tasks.close();
         // A client of the admin API that does not read must not keep the daemon.
@@ -140,10 +159,23 @@ impl Handle {
     }
 }
 
-async fn predecessor_ends(predecessor: Option<Predecessor>, limit: Duration) {
-    if let Some(predecessor) = predecessor {
-        // A panic there is as good as its end.
-        let _ = tokio::task::spawn_blocking(move || predecessor.wait_end(limit)).await;
+async fn predecessor_ends(predecessor: Option<Predecessor>, deadline: &Deadline) {
+    let Some(predecessor) = predecessor else {
+        return;
+    };
+    let ended = async {
+        loop {
+            let predecessor = predecessor.clone();
+            let waited = tokio::task::spawn_blocking(move || predecessor.wait_end(PREDECESSOR));
+            // A panic there is as good as its end.
+            if waited.await.unwrap_or(true) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = deadline.passed() => {}
     }
 }
 

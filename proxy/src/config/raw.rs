@@ -29,6 +29,8 @@ pub(super) struct RawServer {
     pub(super) admin_socket: Option<PathBuf>,
     #[serde(deserialize_with = "text::de")]
     pub(super) drain_timeout: Option<Duration>,
+    #[serde(deserialize_with = "text::de")]
+    pub(super) upgrade_drain_timeout: Option<Duration>,
     pub(super) max_connections: Option<u32>,
     pub(super) max_connections_per_source: Option<u32>,
 }

@@ -99,9 +99,10 @@ impl Predecessor {
         let _ = self.0.send(&failed(reason), &[]);
     }
 
-    /// Waits until the old one has drained and ended, at most for `limit`. Blocks.
-    pub fn wait_end(&self, limit: Duration) {
-        // It says nothing more: any answer is its end or the limit.
-        let _ = self.0.receive(Some(limit));
+    /// Waits until the old one has drained and ended, at most for `limit`; whether it has. Blocks.
+    pub fn wait_end(&self, limit: Duration) -> bool {
+        // It says nothing more.
+        let received = self.0.receive(Some(limit));
+        !received.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    future::pending,
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -103,7 +104,7 @@ async fn a_wall_clock_that_jumps_ends_no_ban() -> Result<()> {
         .only(&["192.0.2.1"])
         .await
         .context("the sweep that ends the second ban leaves the first")?;
-    daemon.handle.stop().await;
+    daemon.handle.stop(pending()).await;
     Ok(())
 }
 
@@ -122,7 +123,7 @@ async fn what_a_failed_sweep_has_left_is_swept_again() -> Result<()> {
     daemon.only(&["192.0.2.1"]).await?;
     let (differences, _) = control.verify(false)?;
     ensure!(differences.is_empty(), "{differences:?}");
-    daemon.handle.stop().await;
+    daemon.handle.stop(pending()).await;
     Ok(())
 }
 
@@ -161,7 +162,7 @@ async fn a_removed_listener_is_gone_when_that_is_told() -> Result<()> {
         done.store(true, Relaxed);
         changed
     })?;
-    daemon.handle.stop().await;
+    daemon.handle.stop(pending()).await;
     Ok(())
 }
 
@@ -228,7 +229,7 @@ async fn a_change_in_progress_is_no_divergence() -> Result<()> {
             .map_err(|_| anyhow::anyhow!("it panicked"))??;
         anyhow::Ok(changed?)
     })?;
-    daemon.handle.stop().await;
+    daemon.handle.stop(pending()).await;
     Ok(())
 }
 
@@ -254,6 +255,6 @@ async fn ten_thousand_differing_routes_are_told_and_repaired() -> Result<()> {
     ensure!(told.len() == 3 * COUNT, "{}", told.len());
     let left = table.verify(wanted.iter(), false)?;
     ensure!(left.is_empty(), "{left:?}");
-    daemon.handle.stop().await;
+    daemon.handle.stop(pending()).await;
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::world::{CLIENT, World};
 
 const NAME: &str = "upgrade.example.org";
 /// More than a test takes, however slow the machine.
-const CONFIG: &str = "[server]\ndrain_timeout = \"300s\"\n";
+const CONFIG: &str = "[server]\ndrain_timeout = \"300s\"\nupgrade_drain_timeout = \"300s\"\n";
 
 /// A world whose daemon can be replaced.
 fn installed(config: &str) -> Result<World> {

@@ -105,14 +105,14 @@ impl Shutdown {
 
     /// Tells systemd that the service is ready, then waits for SIGTERM, SIGINT or a cancelled token and cancels the
     /// token. Each SIGHUP calls `on_hangup`, which ends when the reload has; systemd is told of both.
-    pub async fn wait_for_signal(&self, mut signals: Signals, mut on_hangup: impl AsyncFnMut()) {
+    pub async fn wait_for_signal(&self, signals: &mut Signals, mut on_hangup: impl AsyncFnMut()) {
         tell_systemd(&[NotifyState::Ready]);
         loop {
             let Signals {
                 terminate,
                 interrupt,
                 hangup,
-            } = &mut signals;
+            } = &mut *signals;
             tokio::select! {
                 () = stop(terminate, interrupt) => {}
                 () = self.token.cancelled() => {}
@@ -201,8 +201,8 @@ mod tests {
     async fn a_panic_stops_the_service() {
         let shutdown = Shutdown::new();
         shutdown.spawn("broken", async { panic!("on purpose") });
-        let signals = Signals::new().unwrap();
-        shutdown.wait_for_signal(signals, async || {}).await;
+        let mut signals = Signals::new().unwrap();
+        shutdown.wait_for_signal(&mut signals, async || {}).await;
         assert_eq!(shutdown.finish(LONG).await, Ended::Panicked);
     }
 

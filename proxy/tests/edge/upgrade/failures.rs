@@ -365,6 +365,25 @@ fn sigterm_ends_whichever_it_meets() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn sigterm_shortens_the_patience_of_a_replaced_daemon() -> Result<()> {
+    let mut world = World::new("[server]\ndrain_timeout = \"100ms\"\n")?;
+    world.install()?;
+    world.start()?;
+    world.run("listener add 0.0.0.0:443")?;
+    let hello = world.echo_route(NAME, "")?;
+    let mut held = world.open(&hello)??;
+    let new = upgrade(&world)?;
+    ensure!(world.pids().len() == 2, "it goes on for what is open");
+    world.client_runtime.block_on(echoes(&mut held))?;
+    world.daemon().signal(Signal::SIGTERM)?;
+    ensure!(world.daemon().wait_exit()?.success());
+    alone(&world, new)?;
+    ensure!(world.log().contains("were cut"), "{}", world.log());
+    drop(held);
+    Ok(())
+}
+
 /// With one descriptor more each time, until it can serve: whichever it lacks.
 #[test]
 fn a_new_daemon_without_descriptors_changes_nothing() -> Result<()> {
