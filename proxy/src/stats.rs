@@ -90,6 +90,8 @@ pub struct HttpStats {
     pub requests: AtomicU64,
     /// Requests ended, by the first digit of their status; at 0 those without a response.
     pub classes: [AtomicU64; 6],
+    /// ClientHello to the end of TLS's handshake.
+    pub handshake: Histogram,
     /// Request to response headers.
     pub response: Histogram,
     /// What may be sent again.

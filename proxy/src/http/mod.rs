@@ -29,7 +29,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::{Arc, OnceLock, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper::{
@@ -173,11 +173,13 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
     let _ = SockRef::from(&client).set_tcp_user_timeout(Some(limits.idle));
     let stream = Replayed::new(hello, client);
     let tunnel = stream.tunnel();
+    let began = Instant::now();
     let accepting = TlsAcceptor::from(Arc::clone(&loaded.server)).accept(stream);
     let stream = timeout(HANDSHAKE, accepting)
         .await
         .map_err(|_| "tls_handshake_timeout")?
         .map_err(|_| "tls_handshake")?;
+    route.stats.http.handshake.observe(began.elapsed());
     let connection = Arc::new(Connection {
         route,
         loaded,

@@ -42,6 +42,13 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, routes: &[Keyed<'_>]) 
     }
     histogram(
         encoder,
+        "tls_handshake_seconds",
+        "ClientHello to the end of TLS's handshake",
+        &routes,
+        |route| &route.stats.http.handshake,
+    )?;
+    histogram(
+        encoder,
         "response_seconds",
         "Request to the headers of its response",
         &routes,

@@ -136,10 +136,16 @@ fn connections_to_backends_are_used_again() -> Result<()> {
         }
         Ok(())
     })?;
-    let made = site
-        .world
-        .metric("mc_proxy_backend_connect_seconds_count", &[NAME])?;
-    ensure!(made < 1.5, "{made} connections for 50 requests");
+    // Of the backend's connections, the client's handshakes, the requests.
+    for (of, wanted) in [
+        ("backend_connect", 1.0),
+        ("tls_handshake", 1.0),
+        ("response", 50.0),
+    ] {
+        let name = format!("mc_proxy_{of}_seconds_count");
+        let count = site.world.metric(&name, &[NAME])?;
+        ensure!(count == wanted, "{name}: {count}");
+    }
     Ok(())
 }
 
