@@ -109,6 +109,14 @@ impl Connection {
         self.route.route.l7.as_ref().expect("an L7 route")
     }
 
+    /// Returns once it would not come about any more as it did: the route has changed, or lets other clients in.
+    async fn outdated(&self) {
+        tokio::select! {
+            () = self.route.superseded.cancelled() => {}
+            () = self.loaded.withdrawn().cancelled() => {}
+        }
+    }
+
     /// A host whose requests were found to be the route's.
     fn known(&self) -> Option<&Authority> {
         self.known.get().map(|(authority, _)| authority)
@@ -220,7 +228,7 @@ async fn enough(drain: CancellationToken, connection: &Connection) {
     let told = async {
         tokio::select! {
             () = drain.cancelled() => {}
-            () = connection.route.superseded.cancelled() => {}
+            () = connection.outdated() => {}
         }
     };
     match connection.limits.max_age {

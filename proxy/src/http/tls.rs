@@ -1,7 +1,8 @@
 //! TLS 1.3 of an L7 route, both sides: what clients see, and how backends are verified.
 //!
-//! All of it is built anew when a file changes and swapped whole, so that a connection sees one state or the other. Only the
-//! ticket keys stay: a client resumes across a reload.
+//! All of it is built anew when a file changes and swapped whole, so that a connection sees one state or the other. Only what a
+//! client resumes by stays, unless a CA of clients is gone: a ticket holds the certificate that was verified, and nobody looks at
+//! that again.
 
 use std::{
     io,
@@ -15,13 +16,14 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use rustls::{
-    ClientConfig, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::ServerName,
     server::{ProducesTickets, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
     version::TLS13,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::certificate::{self, CertificateError};
 use crate::{
@@ -55,6 +57,7 @@ pub struct Loaded {
     pub(super) number: u64,
     /// For clients.
     pub server: Arc<ServerConfig>,
+    clients: Clients,
     /// For backends that speak TLS, and the name to ask for.
     pub backend: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// When the certificate, or one of its chain, ends.
@@ -63,11 +66,54 @@ pub struct Loaded {
     pub loaded: SystemTime,
 }
 
+impl Loaded {
+    /// Cancelled once clients that were let in may not be any more.
+    pub(super) fn withdrawn(&self) -> &CancellationToken {
+        &self.clients.withdrawn
+    }
+}
+
+/// Which clients are let in, and what holds of those that were.
+#[derive(Clone, Debug)]
+struct Clients {
+    /// What their certificates must lead to; `None`: they need none.
+    anchors: Option<Arc<RootCertStore>>,
+    tickets: Option<Arc<dyn ProducesTickets>>,
+    withdrawn: CancellationToken,
+}
+
+impl Clients {
+    fn new(anchors: Option<Arc<RootCertStore>>, before: Option<&Self>) -> Self {
+        if let Some(before) = before.filter(|b| b.are_let_in_by(anchors.as_deref())) {
+            return Self {
+                anchors,
+                ..before.clone()
+            };
+        }
+        let tickets = aws_lc_rs::Ticketer::new()
+            .inspect_err(|error| tracing::error!(%error, "no session tickets"))
+            .ok();
+        Self {
+            anchors,
+            tickets,
+            withdrawn: CancellationToken::new(),
+        }
+    }
+
+    /// Whether these anchors let all in that were let in.
+    fn are_let_in_by(&self, anchors: Option<&RootCertStore>) -> bool {
+        match (&self.anchors, anchors) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(before), Some(now)) => before.roots.iter().all(|a| now.roots.contains(a)),
+        }
+    }
+}
+
 /// The TLS of one route.
 #[derive(Debug)]
 pub struct Tls {
     provider: Arc<CryptoProvider>,
-    tickets: Option<Arc<dyn ProducesTickets>>,
     current: ArcSwapOption<Loaded>,
     last: Mutex<Last>,
 }
@@ -109,12 +155,8 @@ impl Tls {
     /// Nothing in force yet: see [`Self::load`].
     #[must_use]
     pub fn empty() -> Self {
-        let tickets = aws_lc_rs::Ticketer::new()
-            .inspect_err(|error| tracing::error!(%error, "no session tickets"))
-            .ok();
         Self {
             provider: Arc::new(aws_lc_rs::default_provider()),
-            tickets,
             current: ArcSwapOption::empty(),
             last: Mutex::default(),
         }
@@ -145,14 +187,22 @@ impl Tls {
     pub fn load(&self, l7: &L7, name: &HostPattern) -> Result<(), TlsError> {
         // Before reading: a change from here on is seen at the next look.
         let (files, tried) = (fingerprints(l7), Some(SystemTime::now()));
-        let loaded = self.build(l7, name);
+        let before = self.current();
+        let loaded = self.build(l7, name, before.as_deref());
         let error = loaded.as_ref().err().map(|e| mcdsl::cli::chain(e));
         *self.last() = Last {
             files,
             tried,
             error,
         };
-        self.current.store(Some(Arc::new(loaded?)));
+        let loaded = Arc::new(loaded?);
+        self.current.store(Some(Arc::clone(&loaded)));
+        // Afterwards: who is let in by what was in force until now finds it cancelled.
+        if let Some(before) = before
+            && !(before.clients).are_let_in_by(loaded.clients.anchors.as_deref())
+        {
+            before.clients.withdrawn.cancel();
+        }
         Ok(())
     }
 
@@ -166,34 +216,43 @@ impl Tls {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn build(&self, l7: &L7, name: &HostPattern) -> Result<Loaded, TlsError> {
+    fn build(
+        &self,
+        l7: &L7,
+        name: &HostPattern,
+        before: Option<&Loaded>,
+    ) -> Result<Loaded, TlsError> {
         let now = SystemTime::now();
         let identity = certificate::load(&l7.certificate, &l7.key, name, &self.provider, now)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?;
+        let mut roots = None;
         let builder = match &l7.client_ca {
             None => builder.with_no_client_auth(),
             Some(path) => {
-                let roots = Arc::new(certificate::anchors(path)?);
+                let roots = roots.insert(Arc::new(certificate::anchors(path)?));
                 let provider = Arc::clone(&self.provider);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
-                    .build()
-                    .map_err(|e| TlsError::Verifier {
-                        path: path.clone(),
-                        reason: e.to_string(),
-                    })?;
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider)
+                        .build()
+                        .map_err(|e| TlsError::Verifier {
+                            path: path.clone(),
+                            reason: e.to_string(),
+                        })?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
+        let clients = Clients::new(roots, before.map(|b| &b.clients));
         let mut server = builder.with_cert_resolver(Arc::new(Only(identity.key)));
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        if let Some(tickets) = &self.tickets {
+        if let Some(tickets) = &clients.tickets {
             server.ticketer = Arc::clone(tickets);
         }
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         Ok(Loaded {
             number: NUMBER.fetch_add(1, Relaxed),
             server: Arc::new(server),
+            clients,
             backend: self.backend(l7, name)?,
             not_after: identity.not_after,
             loaded: now,

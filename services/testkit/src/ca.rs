@@ -15,6 +15,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
 
@@ -147,6 +148,17 @@ impl Ca {
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        Ok(config.into())
+    }
+
+    /// [`Self::client_config`] of a client that shows a certificate.
+    ///
+    /// # Errors
+    /// If a configuration is refused.
+    pub fn client_config_as(&self, leaf: &Leaf) -> Result<Arc<ClientConfig>> {
+        let mut config = (*self.client_config(KeyExchange::PostQuantum)?).clone();
+        let key = CertifiedKey::from_der(leaf.chain.clone(), leaf.key.clone_key(), &provider())?;
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(key));
         Ok(config.into())
     }
 }

@@ -8,6 +8,7 @@ mod health;
 mod real;
 mod requests;
 mod server;
+mod trust;
 mod tunnels;
 
 use anyhow::{Result, ensure};

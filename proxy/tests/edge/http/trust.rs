@@ -1,0 +1,106 @@
+//! CAs that change under open connections: of clients, and of backends.
+
+use std::{fs, sync::Arc};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::{Request, StatusCode, client::conn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mc_testkit::{ca::Ca, wait_for};
+use rustls::{ClientConfig, HandshakeKind, pki_types::ServerName};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{NAME, Site, Speaks};
+use crate::world::NODE;
+
+async fn connect(config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect((NODE, 443)).await?;
+    let name = ServerName::try_from(NAME)?;
+    Ok(TlsConnector::from(config).connect(name, stream).await?)
+}
+
+impl Site {
+    /// One request over a connection of its own: how that began, and what came back.
+    fn asks(&self, config: &Arc<ClientConfig>) -> Result<(Option<HandshakeKind>, String)> {
+        let config = Arc::clone(config);
+        self.run(async move {
+            let mut stream = connect(config).await?;
+            let kind = stream.get_ref().1.handshake_kind();
+            let request = format!("GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            stream.flush().await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok((kind, answer))
+        })
+    }
+
+    /// What is shown of the certificates in force.
+    fn loaded(&self) -> Result<serde_json::Value> {
+        let shown = self.world.json(&["route", "show", NAME, "--port", "443"])?;
+        Ok(shown["l7"]["certificate_not_after_unix_s"].clone())
+    }
+}
+
+#[test]
+fn clients_of_a_withdrawn_ca_are_let_go_and_not_let_in_again() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let (staff, people) = (Ca::new()?, Ca::new()?);
+    let file = site.path("clients.pem");
+    fs::write(&file, staff.pem())?;
+    site.add_backend(&format!("--client-ca {file}"))?;
+    let alice = site.ca.client_config_as(&staff.issue_client("alice")?)?;
+    let bob = site.ca.client_config_as(&people.issue_client("bob")?)?;
+    let begins = |config, wanted| -> Result<()> {
+        let (kind, answer) = site.asks(config)?;
+        ensure!(
+            kind == Some(wanted) && answer.contains("hello from one"),
+            "{kind:?}: {answer}"
+        );
+        Ok(())
+    };
+    let refused = |config| {
+        let asked = site.asks(config);
+        let answered = matches!(&asked, Ok((_, answer)) if !answer.is_empty());
+        ensure!(!answered, "{asked:?}");
+        Ok(())
+    };
+    begins(&alice, HandshakeKind::Full)?;
+    refused(&bob)?;
+
+    // Another certificate of the site, and one more CA: nobody is withdrawn.
+    let before = site.loaded()?;
+    fs::write(&file, staff.pem() + &people.pem())?;
+    let longer = site.ca.issue_until(&[NAME], 30 * 86_400)?;
+    longer.write(site.world.dir.path(), "web")?;
+    wait_for("the new certificate to be in force", || {
+        (site.loaded().ok()? != before).then_some(())
+    })?;
+    begins(&alice, HandshakeKind::Resumed)?;
+    begins(&bob, HandshakeKind::Full)?;
+    begins(&bob, HandshakeKind::Resumed)?;
+
+    let mut config = (*bob).clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (connection, _sender) = site.run(async move {
+        let stream = TokioIo::new(connect(config.into()).await?);
+        let (mut sender, connection) =
+            conn::http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), stream).await?;
+        let connection = tokio::spawn(connection);
+        let request = Request::get(format!("https://{NAME}/")).body(Empty::new())?;
+        let response = sender.send_request(request).await?;
+        ensure!(response.status() == StatusCode::OK, "{response:?}");
+        Ok((connection, sender))
+    })?;
+    fs::write(&file, staff.pem())?;
+    wait_for("his connection to be told to go", || {
+        connection.is_finished().then_some(())
+    })?;
+    refused(&bob)?;
+    begins(&alice, HandshakeKind::Full)
+}
