@@ -8,7 +8,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::SystemTime,
@@ -116,6 +116,8 @@ pub struct Tls {
     provider: Arc<CryptoProvider>,
     current: ArcSwapOption<Loaded>,
     last: Mutex<Last>,
+    // Held to the end of a load, or what is in force would not be what `last` tells. Who asks for that waits for no file.
+    loading: Mutex<()>,
 }
 
 /// The last load.
@@ -159,6 +161,7 @@ impl Tls {
             provider: Arc::new(aws_lc_rs::default_provider()),
             current: ArcSwapOption::empty(),
             last: Mutex::default(),
+            loading: Mutex::default(),
         }
     }
 
@@ -185,15 +188,30 @@ impl Tls {
     /// # Errors
     /// [`TlsError`] names the file and what is wrong with it.
     pub fn load(&self, l7: &L7, name: &HostPattern) -> Result<(), TlsError> {
+        self.load_alone(&self.alone(), l7, name)
+    }
+
+    /// Loads again if a file has changed. `None` = nothing has.
+    pub fn reload(&self, l7: &L7, name: &HostPattern) -> Option<Result<(), TlsError>> {
+        let alone = self.alone();
+        let changed = self.last().files != fingerprints(l7);
+        changed.then(|| self.load_alone(&alone, l7, name))
+    }
+
+    fn load_alone(
+        &self,
+        _alone: &MutexGuard<'_, ()>,
+        l7: &L7,
+        name: &HostPattern,
+    ) -> Result<(), TlsError> {
         // Before reading: a change from here on is seen at the next look.
         let (files, tried) = (fingerprints(l7), Some(SystemTime::now()));
         let before = self.current();
         let loaded = self.build(l7, name, before.as_deref());
-        let error = loaded.as_ref().err().map(|e| mcdsl::cli::chain(e));
         *self.last() = Last {
             files,
             tried,
-            error,
+            error: loaded.as_ref().err().map(|e| mcdsl::cli::chain(e)),
         };
         let loaded = Arc::new(loaded?);
         self.current.store(Some(Arc::clone(&loaded)));
@@ -206,13 +224,11 @@ impl Tls {
         Ok(())
     }
 
-    /// Loads again if a file has changed. `None` = nothing has.
-    pub fn reload(&self, l7: &L7, name: &HostPattern) -> Option<Result<(), TlsError>> {
-        let changed = self.last().files != fingerprints(l7);
-        changed.then(|| self.load(l7, name))
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
+    fn last(&self) -> MutexGuard<'_, Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
