@@ -193,18 +193,14 @@ async fn attempt(
     exchange: &Exchange,
 ) -> Result<(Response<Option<Incoming>>, Lease), Failed> {
     let l7 = connection.l7();
+    let loaded = connection.in_force();
     let key = Key {
-        site: connection.loaded.number,
+        site: loaded.number,
         backend: backend.address,
     };
     let bad = |reason| Refusal::new(StatusCode::BAD_GATEWAY, Side::Backend, reason);
-    let taken = Lease::take(
-        key,
-        l7.protocol,
-        &connection.loaded,
-        connection.limits.connect,
-    )
-    .await;
+    let limit = connection.limits.connect;
+    let taken = Lease::take(key, l7.protocol, &loaded, limit).await;
     let (mut lease, connect) = match taken {
         Ok(taken) => taken,
         Err(error) => {

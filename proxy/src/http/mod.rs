@@ -91,6 +91,7 @@ pub struct Limits {
 /// What the requests of a connection share.
 pub(crate) struct Connection {
     route: Arc<LiveRoute>,
+    /// When it began.
     loaded: Arc<Loaded>,
     client: SocketAddr,
     identity: headers::Identity,
@@ -107,6 +108,12 @@ pub(crate) struct Connection {
 impl Connection {
     fn l7(&self) -> &L7 {
         self.route.route.l7.as_ref().expect("an L7 route")
+    }
+
+    /// What holds for backends now: a client may stay for longer than their CA.
+    fn in_force(&self) -> Arc<Loaded> {
+        let current = self.route.tls.as_ref().and_then(|tls| tls.current());
+        current.unwrap_or_else(|| Arc::clone(&self.loaded))
     }
 
     /// Returns once it would not come about any more as it did: the route has changed, or lets other clients in.

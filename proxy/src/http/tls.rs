@@ -53,13 +53,15 @@ pub enum TlsError {
 /// What is in force.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// Of its own: connections to backends that were made under another are not used.
+    /// Of what holds for backends: connections to them that were made under another are not used.
     pub(super) number: u64,
     /// For clients.
     pub server: Arc<ServerConfig>,
     clients: Clients,
     /// For backends that speak TLS, and the name to ask for.
     pub backend: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// What the backends' certificates must lead to.
+    trusted: Option<Arc<RootCertStore>>,
     /// When the certificate, or one of its chain, ends.
     pub not_after: SystemTime,
     /// When it was loaded.
@@ -265,11 +267,25 @@ impl Tls {
             server.ticketer = Arc::clone(tickets);
         }
         static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let trusted = (l7.backend_ca.as_ref()).map(|path| certificate::anchors(path));
+        let trusted = trusted.transpose()?.map(Arc::new);
+        let roots = trusted.as_ref().map(|t| &t.roots);
+        let (number, backend) = match before {
+            // Another certificate of ours is nothing to backends.
+            Some(before) if before.trusted.as_ref().map(|t| &t.roots) == roots => {
+                (before.number, before.backend.clone())
+            }
+            _ => (
+                NUMBER.fetch_add(1, Relaxed),
+                self.backend(l7, name, trusted.as_ref())?,
+            ),
+        };
         Ok(Loaded {
-            number: NUMBER.fetch_add(1, Relaxed),
+            number,
             server: Arc::new(server),
             clients,
-            backend: self.backend(l7, name)?,
+            backend,
+            trusted,
             not_after: identity.not_after,
             loaded: now,
         })
@@ -279,13 +295,15 @@ impl Tls {
         &self,
         l7: &L7,
         name: &HostPattern,
+        trusted: Option<&Arc<RootCertStore>>,
     ) -> Result<Option<(Arc<ClientConfig>, ServerName<'static>)>, TlsError> {
-        let (Protocol::H2, Some(path)) = (l7.protocol, &l7.backend_ca) else {
+        let (Protocol::H2, Some(path), Some(trusted)) = (l7.protocol, &l7.backend_ca, trusted)
+        else {
             return Ok(None);
         };
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
-            .with_root_certificates(certificate::anchors(path)?)
+            .with_root_certificates(Arc::clone(trusted))
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let asked = match &l7.backend_name {

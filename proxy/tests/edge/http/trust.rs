@@ -1,21 +1,22 @@
 //! CAs that change under open connections: of clients, and of backends.
 
-use std::{fs, sync::Arc};
+use std::{convert::Infallible, fs, net::SocketAddr, sync::Arc};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::{Request, StatusCode, client::conn};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::{Request, Response, StatusCode, client::conn, server, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mc_testkit::{ca::Ca, wait_for};
-use rustls::{ClientConfig, HandshakeKind, pki_types::ServerName};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::watch,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
-use super::{NAME, Site, Speaks};
+use super::{NAME, Site, Speaks, requests::get};
 use crate::world::NODE;
 
 async fn connect(config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>> {
@@ -103,4 +104,69 @@ fn clients_of_a_withdrawn_ca_are_let_go_and_not_let_in_again() -> Result<()> {
     })?;
     refused(&bob)?;
     begins(&alice, HandshakeKind::Full)
+}
+
+/// A backend over HTTP/2 whose certificate changes: then its connections end.
+fn rotating(site: &Site, config: &watch::Receiver<Arc<ServerConfig>>) -> Result<SocketAddr> {
+    let config = config.clone();
+    site.world.serve(move |stream| {
+        let mut config = config.clone();
+        async move {
+            let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow_and_update()));
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let service = service_fn(|_| async {
+                let body = Full::new(Bytes::from_static(b"hello"));
+                Ok::<_, Infallible>(Response::new(body))
+            });
+            let serving = server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                // The proxy's end of it is no failure of the test.
+                _ = serving => {}
+                _ = config.changed() => {}
+            }
+        }
+    })
+}
+
+#[test]
+fn open_clients_reach_backends_that_another_ca_certifies() -> Result<()> {
+    const BACKEND: &str = "backend.example.org";
+    let site = Site::bare()?;
+    let issued = |ca: &Ca| -> Result<Arc<ServerConfig>> {
+        let mut config = (*ca.issue(&[BACKEND])?.server_config()?).clone();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    };
+    let (one, two, file) = (Ca::new()?, Ca::new()?, site.path("backends.pem"));
+    let (certificate, receiver) = watch::channel(issued(&one)?);
+    let backend = rotating(&site, &receiver)?;
+    fs::write(&file, one.pem())?;
+    site.route(&format!(
+        "--backend {backend} --protocol h2 --backend-name {BACKEND} --backend-ca {file}"
+    ))?;
+    let stream = site.connect("http/1.1")?;
+    let mut client = site.run(async move {
+        let (mut client, connection) = conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let response = client
+            .send_request(get("/").body(Empty::<Bytes>::new())?)
+            .await?;
+        ensure!(response.status() == StatusCode::OK, "{response:?}");
+        response.collect().await?;
+        client.ready().await?;
+        Ok(client)
+    })?;
+    certificate.send(issued(&two)?)?;
+    fs::write(&file, two.pem())?;
+    wait_for("a new client to be served", || {
+        site.curl("", "/").ok().filter(|got| got == "hello")
+    })?;
+    site.run(async move {
+        let response = client.send_request(get("/").body(Empty::new())?).await?;
+        ensure!(response.status() == StatusCode::OK, "{response:?}");
+        Ok(())
+    })
 }
