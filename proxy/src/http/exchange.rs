@@ -12,6 +12,7 @@ use std::{
 };
 
 use hyper::{Method, StatusCode, Version, http::uri::Authority};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     body::{BodyError, add},
@@ -69,6 +70,8 @@ struct Outcome {
     backend: Option<Active<BackendGauge>>,
     /// Its place among the requests of its client.
     place: Option<Counted>,
+    /// It is among those of its connection.
+    open: Option<TaskTrackerToken>,
     /// Fields of the request that imitated ours.
     imitations: Option<usize>,
 }
@@ -126,6 +129,11 @@ impl Exchange {
     /// Has a place among the requests of its client, to its end.
     pub(super) fn hold(&self, place: Counted) {
         self.outcome().place = Some(place);
+    }
+
+    /// Is under way at its connection, to its end.
+    pub(super) fn hold_open(&self, token: TaskTrackerToken) {
+        self.outcome().open = Some(token);
     }
 
     /// Fields were dropped that imitated ours.

@@ -42,7 +42,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::SockRef;
-use tokio::{net::TcpStream, sync::SetOnce, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::SetOnce,
+    time::{sleep, timeout},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -84,7 +88,7 @@ pub struct Limits {
     pub connect: Duration,
     /// No byte of a body for this long.
     pub idle: Duration,
-    /// The connection takes no request after this.
+    /// The connection is told to go after this; it takes what the client has asked for by then, and HTTP/1.1 one more request.
     pub max_age: Option<Duration>,
 }
 
@@ -101,6 +105,8 @@ pub(crate) struct Connection {
     abort: CancellationToken,
     /// The connection itself, not a stream of it, is no longer HTTP.
     tunnel: Arc<AtomicBool>,
+    /// Requests under way. Closed: there are to be no more.
+    requests: TaskTracker,
     /// What began as a request of this connection and is no longer HTTP.
     tunnels: TaskTracker,
 }
@@ -204,6 +210,7 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         limits,
         abort: abort.clone(),
         tunnel,
+        requests: TaskTracker::new(),
         tunnels: TaskTracker::new(),
     });
     let tunnels = connection.tunnels.clone();
@@ -242,6 +249,17 @@ async fn enough(drain: CancellationToken, connection: &Connection) {
         Some(age) => drop(timeout(age, told).await),
         None => told.await,
     }
+}
+
+/// For a client that was told to go and may be deaf to it: h2 takes its streams until it has answered the PING that comes with
+/// GOAWAY. It must not go on asking by what is no longer in force. Returns once it has had the time to take all its responses.
+async fn leaves(connection: &Connection) {
+    connection.outdated().await;
+    sleep(LAST_REQUEST).await;
+    connection.requests.close();
+    connection.requests.wait().await;
+    // Of the last one some may still be on its way.
+    sleep(connection.limits.idle).await;
 }
 
 async fn serve_http1(
@@ -333,21 +351,26 @@ async fn serve_http2(
         .keep_alive_interval(PING)
         .enable_connect_protocol();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
+    let goes = async {
+        enough(drain, &of).await;
+        // One that came just now asks at once, and would have come in vain.
+        drop(timeout(LAST_REQUEST, asked.wait()).await);
+    };
+    let goes = tokio::select! {
         served = &mut serving => return served.map_err(|e| reason(&e)),
-        () = resets.exceeded() => Err("too_many_resets"),
-        () = async {
-            enough(drain, &of).await;
-            // One that came just now asks at once, and would have come in vain.
-            drop(timeout(LAST_REQUEST, asked.wait()).await);
-        } => Ok(()),
+        () = resets.exceeded() => false,
+        () = goes => true,
     };
     serving.as_mut().graceful_shutdown();
-    if ended.is_err() {
-        drop(timeout(TAKEN_BACK, serving).await);
-        return ended;
+    if goes {
+        tokio::select! {
+            served = &mut serving => return served.map_err(|e| reason(&e)),
+            () = resets.exceeded() => {}
+            () = leaves(&of) => return Err("deaf_to_goaway"),
+        }
     }
-    serving.await.map_err(|e| reason(&e))
+    drop(timeout(TAKEN_BACK, serving).await);
+    Err("too_many_resets")
 }
 
 fn reason(error: &hyper::Error) -> &'static str {

@@ -54,8 +54,11 @@ pub(super) async fn answer(
         authority.clone(),
         connection.l7().access_log,
     );
+    // Before it is looked whether there may be more, or it could begin unseen.
+    let under_way = connection.requests.token();
     let answered = match check(&connection, &parts, authority, &body) {
         Ok(authority) => {
+            exchange.hold_open(under_way);
             let forwarded = connection.forwarded(&authority);
             let imitations = headers::rewrite(&mut parts, &connection.identity, forwarded);
             if imitations > 0 {
@@ -77,7 +80,7 @@ fn refuse(
     let text = match refusal.status {
         StatusCode::BAD_REQUEST => "bad request\n",
         StatusCode::PAYLOAD_TOO_LARGE => "the request is too large\n",
-        StatusCode::MISDIRECTED_REQUEST => "this connection is not for that host\n",
+        StatusCode::MISDIRECTED_REQUEST => "another connection may be for that, not this one\n",
         StatusCode::NOT_IMPLEMENTED => "not implemented\n",
         StatusCode::REQUEST_TIMEOUT => "the request took too long\n",
         StatusCode::SERVICE_UNAVAILABLE => "no backend is available\n",
@@ -129,6 +132,9 @@ fn check(
     body: &Incoming,
 ) -> Result<Authority, Refusal> {
     let client = |status, reason| -> Refusal { Refusal::new(status, Side::Client, reason) };
+    if connection.requests.is_closed() {
+        return Err(client(StatusCode::MISDIRECTED_REQUEST, "route_changed"));
+    }
     let authority = authority.ok_or_else(|| client(StatusCode::BAD_REQUEST, "bad_host"))?;
     if connection.known() != Some(&authority) {
         // `http` takes anything for a port.

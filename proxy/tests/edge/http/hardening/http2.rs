@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::time::timeout;
 
 use super::{
-    super::Site,
+    super::{NAME, Site},
     PATIENCE,
     frames::{
         CONTINUATION, Connection, END_HEADERS, END_STREAM, HEADERS, INDEXED, NOT_INDEXED, Outcome,
@@ -120,6 +120,51 @@ fn a_client_that_is_deaf_to_goaway_gets_no_further_request() -> Result<()> {
     let got = taken(&seen);
     ensure!(!got.iter().any(|r| r == "GET /after"), "{got:?}");
     site.serves()
+}
+
+#[test]
+fn a_client_that_is_deaf_to_goaway_asks_for_nothing_by_a_route_that_is_gone() -> Result<()> {
+    let (site, seen) = Site::recorded("--idle-timeout 1s")?;
+    let config = site.config(&[b"h2"])?;
+    let mut http2 = site.client(async move {
+        let mut http2 = Connection::open(config, None).await?;
+        http2.send(&request(1, &get("/"))).await?;
+        let outcome = http2.outcome().await;
+        ensure!(outcome == Outcome::Status(200), "{outcome:?}");
+        Ok(http2)
+    })?;
+    site.world.run(&format!("route remove {NAME}"))?;
+    let answered = site.client(async move {
+        let mut answered = 0;
+        // The PING that comes with GOAWAY is never answered, so that h2 still takes streams.
+        for round in 1.. {
+            let id = 2 * round + 1;
+            http2.send(&request(id, &get("/slow/100"))).await?;
+            let outcome = loop {
+                match http2.outcome().await {
+                    Outcome::GoAway(0) => {}
+                    outcome => break outcome,
+                }
+            };
+            match outcome {
+                // What crosses with GOAWAY is served.
+                Outcome::Status(200) => answered += 1,
+                Outcome::Status(421) => break,
+                outcome => bail!("{outcome:?}"),
+            }
+        }
+        while http2.next().await.is_some() {}
+        Ok(answered)
+    })?;
+    let got = taken(&seen);
+    ensure!(
+        got.len() == answered + 1,
+        "{answered} were answered: {got:?}"
+    );
+    let log = site.world.log();
+    let refused = |line: &str| line.contains("status=421") && line.contains("route_changed");
+    ensure!(log.lines().any(refused), "{log}");
+    Ok(())
 }
 
 #[test]
