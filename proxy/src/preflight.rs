@@ -29,7 +29,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     }
     for (i, route) in config.seed.routes.iter().enumerate() {
         if let Some(l7) = &route.l7
-            && let Err(error) = Tls::empty().load(l7, &route.key.hostname)
+            && let Err(error) = Tls::default().load(l7, &route.key.hostname)
         {
             problems.push(format!("routes[{i}].l7: {}", mcdsl::cli::chain(&error)));
         }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     hostname::Hostname,
-    http::Tls,
+    http::{Tls, TlsError},
     routes::{self, RouteTable, RouteTableError},
     spec::{Route, RouteId},
     stats::{BackendStats, RouteStats},
@@ -108,25 +108,69 @@ impl Router {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a route into kernel table and live state; counters of a route with the same key are kept, its
-    /// connections go on: those of HTTP to the end of their requests.
+    /// Puts a route into kernel table and live state, with its TLS if that is loaded already. Counters of a route with the
+    /// same key are kept. Its connections go on, those of HTTP to the end of their requests, or as before if nothing of it
+    /// has changed.
     ///
     /// # Errors
     /// If the kernel refuses; nothing has changed then.
-    pub fn set(&self, route: Route) -> Result<Arc<LiveRoute>, RouteTableError> {
+    pub fn set(
+        &self,
+        route: Route,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Arc<LiveRoute>, RouteTableError> {
+        let tls = tls.or_else(|| self.tls(&route));
         let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
         self.table.insert(&route)?;
-        let live = all.adopt(route);
+        let live = all.adopt(route, tls);
         self.changed.notify_one();
         Ok(live)
     }
 
     /// Takes a route into the live state only, for one that [`RouteTable::verify`] puts into the kernel.
     pub fn adopt(&self, route: Route) -> Arc<LiveRoute> {
+        let tls = self.tls(&route);
         let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        let live = all.adopt(route);
+        let live = all.adopt(route, tls);
         self.changed.notify_one();
         live
+    }
+
+    /// Loads the TLS of a route that is to be [`Self::set`].
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file and what is wrong with it.
+    pub fn load_tls(&self, route: &Route) -> Result<Option<Arc<Tls>>, TlsError> {
+        let Some(l7) = &route.l7 else {
+            return Ok(None);
+        };
+        let tls = self.known_tls(route).unwrap_or_default();
+        tls.load(l7, &route.key.hostname)?;
+        Ok(Some(tls))
+    }
+
+    /// A route whose settings have not changed keeps its TLS, and so its clients' sessions.
+    fn known_tls(&self, route: &Route) -> Option<Arc<Tls>> {
+        let known = self.get(&route.key).filter(|k| k.route.l7 == route.l7);
+        known.and_then(|known| known.tls.clone())
+    }
+
+    /// The TLS of a route: known, or loaded, which takes too long for the lock of the live state. A certificate that is refused
+    /// does not keep the others out: its route denies until the files are mended.
+    fn tls(&self, route: &Route) -> Option<Arc<Tls>> {
+        let l7 = route.l7.as_ref()?;
+        let load = || {
+            let tls = Arc::<Tls>::default();
+            if let Err(error) = tls.load(l7, &route.key.hostname) {
+                tracing::error!(
+                    route = %route.key.hostname,
+                    error = mcdsl::cli::chain(&error),
+                    "the certificate is not in force"
+                );
+            }
+            tls
+        };
+        Some(self.known_tls(route).unwrap_or_else(load))
     }
 
     /// Removes a route, kernel first. Its connections go on, as with [`Self::set`].
@@ -189,8 +233,11 @@ impl Live {
             .ok_or(Miss::Diverged(value.route_id))
     }
 
-    fn adopt(&mut self, route: Route) -> Arc<LiveRoute> {
+    fn adopt(&mut self, route: Route, tls: Option<Arc<Tls>>) -> Arc<LiveRoute> {
         let previous = self.by_key.get(&route.key).cloned();
+        if let Some(same) = previous.as_ref().filter(|p| p.route == route) {
+            return Arc::clone(same);
+        }
         let known = |address: &SocketAddr| {
             previous
                 .iter()
@@ -198,7 +245,6 @@ impl Live {
                 .find(|b| b.address == *address)
                 .cloned()
         };
-        let tls = tls(&route, previous.as_deref());
         let live = Arc::new(LiveRoute {
             tls,
             backends: route
@@ -222,22 +268,4 @@ impl Live {
         self.by_id.insert(live.route.id, Arc::clone(&live));
         live
     }
-}
-
-/// A route whose settings have not changed keeps its TLS, and so its clients' sessions. A certificate that is refused does not keep
-/// the others out: its route denies until the files are mended.
-fn tls(route: &Route, previous: Option<&LiveRoute>) -> Option<Arc<Tls>> {
-    let l7 = route.l7.as_ref()?;
-    if let Some(previous) = previous.filter(|p| p.route.l7.as_ref() == Some(l7)) {
-        return previous.tls.clone();
-    }
-    let tls = Tls::empty();
-    if let Err(error) = tls.load(l7, &route.key.hostname) {
-        tracing::error!(
-            route = %route.key.hostname,
-            error = mcdsl::cli::chain(&error),
-            "the certificate is not in force"
-        );
-    }
-    Some(Arc::new(tls))
 }

@@ -24,7 +24,7 @@ use crate::{
     connection::Context,
     firewall::{Firewall, FirewallError},
     geoip::GeoIp,
-    http::{Tls, TlsError},
+    http::TlsError,
     kernel::{Kernel, KernelError},
     listener::{ListenerState, Listeners},
     router::LiveRoute,
@@ -292,18 +292,16 @@ impl Control {
     ) -> Result<Arc<LiveRoute>, ControlError> {
         config::validate_route(route).map_err(ControlError::invalid)?;
         self.serves()?;
-        if let Some(l7) = &route.l7 {
-            Tls::empty().load(l7, &route.key.hostname)?;
-        }
+        let router = &self.context.router;
+        let tls = router.load_tls(route)?;
         let mut store = self.store()?;
         let done = store.add_route(by, route, replace)?;
-        self.context
-            .router
-            .set(done.value)
+        router
+            .set(done.value, tls)
             .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 
-    /// Removes a route; its connections go on.
+    /// Removes a route; its L4 connections go on, those of HTTP to the end of what is under way.
     ///
     /// # Errors
     /// If there is none, or the kernel refuses.
@@ -332,7 +330,7 @@ impl Control {
         let done = store.set_route_enabled(by, id, enabled)?;
         self.context
             .router
-            .set(done.value)
+            .set(done.value, None)
             .map_err(|e| Self::undo(&mut store, by, &done.undo, e))
     }
 

@@ -155,10 +155,9 @@ impl ResolvesServerCert for Only {
     }
 }
 
-impl Tls {
-    /// Nothing in force yet: see [`Self::load`].
-    #[must_use]
-    pub fn empty() -> Self {
+/// Nothing in force yet: see [`Tls::load`].
+impl Default for Tls {
+    fn default() -> Self {
         Self {
             provider: Arc::new(aws_lc_rs::default_provider()),
             current: ArcSwapOption::empty(),
@@ -166,7 +165,9 @@ impl Tls {
             loading: Mutex::default(),
         }
     }
+}
 
+impl Tls {
     /// What is in force.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Loaded>> {

@@ -207,7 +207,7 @@ async fn a_change_in_progress_is_no_divergence() -> Result<()> {
             ..route(NAME, &["192.0.2.4:1"])?
         },
     ];
-    router.set(routes[0].clone())?;
+    router.set(routes[0].clone(), None)?;
     let (name, done): (Hostname, _) = (NAME.parse()?, AtomicBool::new(false));
     thread::scope(|scope| {
         let looking = scope.spawn(|| {
@@ -222,7 +222,7 @@ async fn a_change_in_progress_is_no_divergence() -> Result<()> {
             .iter()
             .cycle()
             .take(CHANGES)
-            .try_for_each(|route| router.set(route.clone()).map(drop));
+            .try_for_each(|route| router.set(route.clone(), None).map(drop));
         done.store(true, Relaxed);
         looking
             .join()

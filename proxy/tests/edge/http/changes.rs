@@ -92,6 +92,29 @@ fn ended(site: &Site, connection: JoinHandle<hyper::Result<()>>) -> Result<()> {
 }
 
 #[test]
+fn a_route_that_is_set_as_it_was_keeps_its_connections() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let stream = site.connect("http/1.1")?;
+    let mut sender = site.run(async move {
+        let (sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(sender)
+    })?;
+    site.world.run(&format!("route enable {NAME}"))?;
+    site.add_backend("")?;
+    site.world.run("maps verify --repair")?;
+    let response = site.run(async move {
+        let request = get("/").body(Empty::<Bytes>::new())?;
+        Ok(sender.send_request(request).await?)
+    })?;
+    ensure!(
+        !response.headers().contains_key(header::CONNECTION),
+        "{response:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn http1_connections_of_a_changed_route_end_with_a_response() -> Result<()> {
     for (description, change, wanted) in CHANGES {
         let site = Site::new(Speaks::Http1, "")?;
