@@ -19,6 +19,7 @@ use super::{
     exchange::Exchange,
     flow::Flowing,
     guard::Busy,
+    headers,
     upstream::{Http1, Lease},
 };
 
@@ -176,8 +177,11 @@ impl Body for ResponseBody {
                     true => Poll::Ready(Some(Err(BodyError::Idle))),
                     false => Poll::Pending,
                 },
-                Poll::Ready(Some(Ok(frame))) => {
+                Poll::Ready(Some(Ok(mut frame))) => {
                     idle.progress();
+                    if let Some(trailers) = frame.trailers_mut() {
+                        headers::clean_trailers(trailers);
+                    }
                     Poll::Ready(Some(Ok(frame)))
                 }
                 polled => polled,

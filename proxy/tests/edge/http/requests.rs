@@ -5,7 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, client::conn, header};
+use hyper::{
+    HeaderMap, Request,
+    client::conn,
+    header::{self, HeaderName, HeaderValue},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mc_testkit::ca::KeyExchange;
 use rustls::pki_types::ServerName;
@@ -68,6 +72,35 @@ fn trailers_pass() -> Result<()> {
             Ok(())
         })?;
     }
+    Ok(())
+}
+
+#[test]
+fn trailers_of_a_backend_lose_what_is_of_its_hop() -> Result<()> {
+    let site = Site::bare()?;
+    let backend = site.world.serve(|mut stream| async move {
+        let mut head = [0; 4096];
+        let _ = stream.read(&mut head).await;
+        let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\
+            Connection: x-secret\r\nX-Secret: 1\r\nTransfer-Encoding: chunked\r\nX-Checksum: 42\r\n\r\n";
+        let _ = stream.write_all(answer.as_bytes()).await;
+    })?;
+    site.route(&format!("--backend {backend}"))?;
+    let stream = site.connect("h2")?;
+    let trailers = site.run(async move {
+        let (mut sender, connection) = conn::http2::Builder::new(TokioExecutor::new())
+            .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+            .await?;
+        tokio::spawn(connection);
+        let request = Request::get(format!("https://{NAME}/")).body(Empty::new())?;
+        let collected = sender.send_request(request).await?.collect().await?;
+        Ok(collected.trailers().cloned().context("no trailers")?)
+    })?;
+    let wanted = HeaderMap::from_iter([(
+        HeaderName::from_static("x-checksum"),
+        HeaderValue::from_static("42"),
+    )]);
+    ensure!(trailers == wanted, "{trailers:?}");
     Ok(())
 }
 
