@@ -171,6 +171,11 @@ impl Exchange {
         outcome.status = Some(status);
     }
 
+    /// The client got another status than the backend gave: each side has its own for a tunnel.
+    pub(super) fn answered(&self, status: StatusCode) {
+        self.outcome().status = Some(status);
+    }
+
     /// Refused or failed before there was a response.
     pub(super) fn failed(&self, status: StatusCode, fault: Fault) {
         let mut outcome = self.outcome();
@@ -205,7 +210,7 @@ impl Exchange {
     }
 
     /// The first to go wrong is the cause of the rest.
-    fn blame(&self, fault: Fault) {
+    pub(super) fn blame(&self, fault: Fault) {
         self.outcome().fault.get_or_insert(fault);
     }
 

@@ -172,6 +172,7 @@ fn accept(
     }
     kept.remove(header::CONTENT_LENGTH);
     *answer.headers_mut() = kept;
+    exchange.answered(answer.status());
     answer
 }
 
@@ -206,10 +207,7 @@ async fn run(client: OnUpgrade, backend: Backend, limits: Limits, exchange: Arc<
     let mut backend = Counted::new(backend, &active, born, None);
     tokio::select! {
         _ = copy_bidirectional(&mut client, &mut backend) => {}
-        () = idle(&active, born, limits.idle) => exchange.failed(
-            StatusCode::SWITCHING_PROTOCOLS,
-            Fault::of(Side::Proxy, "idle"),
-        ),
+        () = idle(&active, born, limits.idle) => exchange.blame(Fault::of(Side::Proxy, "idle")),
     }
 }
 

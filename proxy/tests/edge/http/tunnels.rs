@@ -7,6 +7,7 @@ use hyper::{
     Request, Response, StatusCode, body::Incoming, client::conn, header, upgrade::Upgraded,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use mc_testkit::wait_for;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -145,6 +146,41 @@ fn a_tunnel_keeps_the_place_of_its_connection() -> Result<()> {
     site.connect("http/1.1")
         .map(drop)
         .context("its place is free")
+}
+
+#[test]
+fn a_tunnel_is_logged_with_the_status_that_its_client_got() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "--idle-timeout 1s")?;
+    for (way, status, end) in [
+        ("http/1.1", 101, "reason=\"idle\""),
+        ("h2", 200, "total_us"),
+        ("h2", 200, "reason=\"idle\""),
+    ] {
+        let stream = site.connect(way)?;
+        site.run(async move {
+            let mut io = match status {
+                101 => upgraded(stream).await?,
+                _ => connected(stream).await?,
+            };
+            echoes_in_upper_case(&mut io).await?;
+            if end == "total_us" {
+                return ends(io).await;
+            }
+            // Or a reset, after silence.
+            drop(io.read_to_end(&mut Vec::new()).await);
+            Ok(())
+        })
+        .context(way)?;
+        let wanted = format!("status={status} ");
+        let told = |line: &str| line.contains(&wanted) && line.contains(end);
+        wait_for("its end in the access log", || {
+            let log = site.world.log();
+            let last = log.lines().rfind(|line| line.contains("/upgrade"));
+            last.is_some_and(told).then_some(())
+        })
+        .with_context(|| format!("{way}, {end}: {}", site.world.log()))?;
+    }
+    Ok(())
 }
 
 #[test]
