@@ -88,7 +88,7 @@ pub struct Limits {
     pub connect: Duration,
     /// No byte of a body for this long.
     pub idle: Duration,
-    /// The connection is told to go after this; it takes what the client has asked for by then, and HTTP/1.1 one more request.
+    /// The connection is told to go after this: by the response to one more request, or by GOAWAY, which requests may cross.
     pub max_age: Option<Duration>,
 }
 

@@ -94,7 +94,7 @@ fn trailers_of_a_backend_lose_what_is_of_its_hop() -> Result<()> {
         tokio::spawn(connection);
         let request = Request::get(format!("https://{NAME}/")).body(Empty::new())?;
         let collected = sender.send_request(request).await?.collect().await?;
-        Ok(collected.trailers().cloned().context("no trailers")?)
+        collected.trailers().cloned().context("no trailers")
     })?;
     let wanted = HeaderMap::from_iter([(
         HeaderName::from_static("x-checksum"),
