@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::Live;
@@ -93,11 +93,13 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
             };
             let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Err(_)) => return Poll::Ready(Err(UploadError::Request)),
-                Some(Ok(frame)) => frame.into_data(),
-                None => Ok(Bytes::new()),
+                frame => frame.and_then(Result::ok),
             };
-            let ended = body.is_end_stream();
-            match frame {
+            let ended = frame.is_none() || body.is_end_stream();
+            match frame
+                .unwrap_or_else(|| Frame::data(Bytes::new()))
+                .into_data()
+            {
                 Ok(data) => self.chunk = data,
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
