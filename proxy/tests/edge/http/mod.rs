@@ -9,6 +9,7 @@ mod real;
 mod requests;
 mod server;
 mod tunnels;
+mod uploads;
 
 use anyhow::{Result, ensure};
 use mc_testkit::ca::Ca;
