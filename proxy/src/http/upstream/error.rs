@@ -108,6 +108,7 @@ impl SendError {
                 "backend_malformed"
             }
             Self::Http1(http1::Error::Closed) => "backend_closed",
+            Self::Http2(http2::Error::NoTunnels) => "backend_refused_upgrade",
             _ if self.h2().is_some_and(h2::Error::is_library) => "backend_malformed",
             _ if self.has_not_begun() => "backend_not_begun",
             // What h2 says of streams whose connection has ended.

@@ -33,7 +33,7 @@ use hyper::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Mutex,
+    sync::{Mutex, Notify, SetOnce},
     time::{Instant, sleep, timeout},
 };
 
@@ -64,6 +64,9 @@ pub(crate) enum Error {
     Malformed(#[from] Malformed),
     #[error("the backend did not answer in time")]
     TimedOut,
+    /// RFC 8441 §3: what it has not enabled it must not be asked for.
+    #[error("the backend takes no extended CONNECT")]
+    NoTunnels,
     /// The client's; its exchange knows why.
     #[error("the request's body was broken off")]
     Request,
@@ -77,6 +80,10 @@ struct Shared {
     streams: AtomicU32,
     /// Grows with what comes.
     heard: AtomicU64,
+    /// Somebody waits for the backend's SETTINGS.
+    asked: Notify,
+    /// They came, or never will.
+    settled: SetOnce<()>,
 }
 
 /// A stream of the connection, as long as anybody wants something of it.
@@ -141,6 +148,8 @@ impl Http2 {
                 },
                 () = silent(&of, pings) => tracing::debug!("a backend answers no PING"),
             }
+            // Fails only if it is set.
+            let _ = of.settled.set(());
         });
         Ok(Self {
             sender,
@@ -207,14 +216,22 @@ impl Http2 {
         &mut self,
         parts: &Parts,
         body: &mut Option<B>,
-    ) -> Result<(ResponseFuture, Upload<B>), h2::Error>
+    ) -> Result<(ResponseFuture, Upload<B>), Error>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let shared = Arc::clone(&self.shared);
+        let connect = parts.method == Method::CONNECT;
+        if connect && !self.sender.is_extended_connect_protocol_enabled() {
+            // A new connection may be faster than what it says first.
+            shared.asked.notify_one();
+            shared.settled.wait().await;
+        }
         let _turn = shared.turn.lock().await;
         poll_fn(|cx| self.sender.poll_ready(cx)).await?;
-        let connect = parts.method == Method::CONNECT;
+        if connect && !self.sender.is_extended_connect_protocol_enabled() {
+            return Err(Error::NoTunnels);
+        }
         let ended = !connect && body.as_ref().is_none_or(Body::is_end_stream);
         let request = head(parts, body.as_ref());
         let (answer, stream) = self.sender.send_request(request, ended)?;
@@ -251,21 +268,28 @@ fn head<B: Body>(parts: &Parts, body: Option<&B>) -> Request<()> {
     request
 }
 
-/// Returns when the backend answers no PING. Those are sent only while streams wait and nothing comes: servers count them.
+/// Returns when the backend answers no PING. Those are sent only while streams wait and nothing comes, since servers count them; and
+/// where its SETTINGS are waited for, which come before its answer.
 async fn silent(shared: &Shared, pings: Option<PingPong>) {
     let Some(mut pings) = pings else {
         return std::future::pending().await;
     };
     let mut before = 0;
     loop {
-        sleep(IDLE).await;
-        let heard = shared.heard.load(Relaxed);
-        let quiet = std::mem::replace(&mut before, heard) == heard;
-        if quiet
-            && shared.streams.load(Relaxed) > 0
-            && !matches!(timeout(PONG, pings.ping(Ping::opaque())).await, Ok(Ok(_)))
-        {
+        tokio::select! {
+            () = sleep(IDLE) => {
+                let heard = shared.heard.load(Relaxed);
+                let quiet = std::mem::replace(&mut before, heard) == heard;
+                if !quiet || shared.streams.load(Relaxed) == 0 {
+                    continue;
+                }
+            }
+            () = shared.asked.notified(), if !shared.settled.initialized() => {}
+        }
+        if !matches!(timeout(PONG, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
             return;
         }
+        // Fails only if it is set.
+        let _ = shared.settled.set(());
     }
 }

@@ -21,7 +21,7 @@ const ANSWER: &[u8] = b"answer";
 
 /// What a backend says to a request whose body it does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
+pub(super) enum Says {
     Nothing,
     /// The head of an answer and a first part.
     Something,
@@ -29,7 +29,7 @@ enum Says {
 }
 
 /// How the streams of a backend were reset.
-type Resets = Arc<Mutex<Vec<Reason>>>;
+pub(super) type Resets = Arc<Mutex<Vec<Reason>>>;
 
 async fn deaf(stream: TcpStream, says: Says, resets: Resets) -> Result<()> {
     let mut connection = server::handshake(stream).await?;
@@ -54,7 +54,8 @@ async fn deaf(stream: TcpStream, says: Says, resets: Resets) -> Result<()> {
 }
 
 impl Site {
-    fn deaf(&self, says: Says) -> Result<(SocketAddr, Resets)> {
+    /// An HTTP/2 backend that reads no body, and takes no extended CONNECT.
+    pub(super) fn deaf(&self, says: Says) -> Result<(SocketAddr, Resets)> {
         let resets = Resets::default();
         let notes = Arc::clone(&resets);
         let address = self.world.serve(move |stream| {
