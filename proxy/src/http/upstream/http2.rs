@@ -6,6 +6,8 @@
 //! Rejected: hyper's client, whose task for a body waits for a window that nobody opens, whatever becomes of the request.
 
 mod body;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 mod upload;
 
@@ -129,6 +131,13 @@ impl Http2 {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        Self::with_pings(io, IDLE, PONG).await
+    }
+
+    async fn with_pings<T>(io: T, interval: Duration, limit: Duration) -> Result<Self, h2::Error>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(WINDOW)
@@ -146,7 +155,7 @@ impl Http2 {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "a backend's connection broke");
                 },
-                () = silent(&of, pings) => tracing::debug!("a backend answers no PING"),
+                () = silent(&of, pings, interval, limit) => tracing::debug!("a backend answers no PING"),
             }
             // Fails only if it is set.
             let _ = of.settled.set(());
@@ -270,14 +279,14 @@ fn head<B: Body>(parts: &Parts, body: Option<&B>) -> Request<()> {
 
 /// Returns when the backend answers no PING. Those are sent only while streams wait and nothing comes, since servers count them; and
 /// where its SETTINGS are waited for, which come before its answer.
-async fn silent(shared: &Shared, pings: Option<PingPong>) {
+async fn silent(shared: &Shared, pings: Option<PingPong>, interval: Duration, limit: Duration) {
     let Some(mut pings) = pings else {
         return std::future::pending().await;
     };
     let mut before = 0;
     loop {
         tokio::select! {
-            () = sleep(IDLE) => {
+            () = sleep(interval) => {
                 let heard = shared.heard.load(Relaxed);
                 let quiet = std::mem::replace(&mut before, heard) == heard;
                 if !quiet || shared.streams.load(Relaxed) == 0 {
@@ -286,7 +295,7 @@ async fn silent(shared: &Shared, pings: Option<PingPong>) {
             }
             () = shared.asked.notified(), if !shared.settled.initialized() => {}
         }
-        if !matches!(timeout(PONG, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+        if !matches!(timeout(limit, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
             return;
         }
         // Fails only if it is set.
