@@ -30,6 +30,7 @@ pub(super) struct Upload<B> {
     body: Option<B>,
     /// What came and has not left. h2 gets no more than it may send: what it has would be sent before a reset.
     chunk: Bytes,
+    /// Frames that left.
     given: u64,
     _live: Live,
 }
@@ -55,7 +56,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
         self.body.is_some() && self.chunk.is_empty()
     }
 
-    /// Bytes that were sent on.
+    /// Frames that were sent on. The end may be one by itself.
     pub(super) fn given(&self) -> u64 {
         self.given
     }
@@ -85,7 +86,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
                 let piece = self.chunk.split_to(room);
                 let last = !self.is_pending();
                 self.stream.send_data(piece, last)?;
-                self.given += room as u64;
+                self.given += 1;
                 continue;
             }
             let Some(body) = &mut self.body else {
@@ -104,6 +105,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
                     self.stream.send_trailers(trailers)?;
+                    self.given += 1;
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -111,6 +113,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
                 self.body = None;
                 if self.chunk.is_empty() {
                     self.stream.send_data(Bytes::new(), true)?;
+                    self.given += 1;
                 }
             }
         }
