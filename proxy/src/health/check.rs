@@ -32,7 +32,7 @@ use super::{
 use crate::{
     connection::Context,
     hostname::Hostname,
-    http::{ConnectError, Http1Error, Loaded, Sender, open},
+    http::{ConnectError, Http1Error, Http2Error, Loaded, Sender, open},
     router::LiveRoute,
     spec::{Check, HealthCheck, Protocol, RouteId},
     stats::BackendStats,
@@ -189,7 +189,7 @@ impl Task {
         let Some(loaded) = route.and_then(|route| route.tls.as_ref()?.current()) else {
             return;
         };
-        let limit = self.question.health.timeout.unwrap_or(TIMEOUT);
+        let limit = self.limit();
         let asking = self.ask(&loaded);
         let result = match timeout(limit, asking).await {
             Ok(Ok(())) => Ok(()),
@@ -232,6 +232,10 @@ impl Task {
         }
     }
 
+    fn limit(&self) -> Duration {
+        self.question.health.timeout.unwrap_or(TIMEOUT)
+    }
+
     /// Whom a check asks for: the name in the backends' certificates, or the route's. A wildcard is nobody's name.
     fn authority(&self) -> String {
         let name = self.route.hostname.as_str();
@@ -250,16 +254,16 @@ impl Task {
         uri.build().map_err(|e| format!("bad path: {e}").into())
     }
 
-    async fn http(&self, sender: Sender<Body>) -> Result<(), Why> {
+    async fn http(&self, sender: Sender) -> Result<(), Why> {
         let uri = self.uri(self.question.health.path.as_deref().unwrap_or("/"))?;
-        let mut request = Request::new(Body::empty());
+        let mut request = Request::new(());
         *request.uri_mut() = uri;
         (request.headers_mut()).insert(header::USER_AGENT, USER_AGENT);
+        let (parts, ()) = request.into_parts();
+        let limit = self.limit();
         // Its body is not waited for: the connection ends with the answer's head.
         let status = match sender {
             Sender::Http1(mut http1) => {
-                let (parts, _) = request.into_parts();
-                let limit = self.question.health.timeout.unwrap_or(TIMEOUT);
                 let asked = http1.ask(&parts, self.authority().as_bytes(), limit).await;
                 let response = asked.map_err(|error| match error {
                     Http1Error::TimedOut => "timeout".into(),
@@ -267,9 +271,13 @@ impl Task {
                 });
                 response?.status()
             }
-            Sender::Http2(mut sender) => {
-                let sent = sender.send_request(request).await;
-                sent.map_err(|e| broken(e.is_parse()))?.status()
+            Sender::Http2(mut http2) => {
+                let asked = http2.send(&parts, &mut None::<Body>, limit).await;
+                let response = asked.map_err(|error| match error {
+                    Http2Error::TimedOut => "timeout".into(),
+                    error => broken(matches!(error, Http2Error::Malformed(_))),
+                });
+                response?.status()
             }
         };
         if status.is_success() || status.is_redirection() {
@@ -278,13 +286,17 @@ impl Task {
         Err(format!("http {}", status.as_u16()).into())
     }
 
-    async fn grpc(&self, sender: Sender<Body>) -> Result<(), Why> {
-        let Sender::Http2(sender) = sender else {
+    async fn grpc(&self, sender: Sender) -> Result<(), Why> {
+        let Sender::Http2(http2) = sender else {
             return Err("grpc needs HTTP/2".into());
         };
+        let limit = self.limit();
         let service = tower::service_fn(move |request: Request<Body>| {
-            let mut sender = sender.clone();
-            async move { sender.send_request(request).await }
+            let mut http2 = http2.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                http2.send(&parts, &mut Some(body), limit).await
+            }
         });
         let mut client = HealthClient::with_origin(service, self.uri("/")?)
             .max_decoding_message_size(MAX_ANSWER);

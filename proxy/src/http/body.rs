@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     flow::Flowing,
     guard::Busy,
     headers,
-    upstream::{Http1, Lease},
+    upstream::{Http1, Http2Body, Lease},
 };
 
 pub(super) use request::{Replay, RequestBody};
@@ -94,7 +94,7 @@ enum Source {
     Text(Option<Bytes>),
     Backend {
         /// `None`: it is read from the lease.
-        incoming: Option<Incoming>,
+        incoming: Option<Http2Body>,
         idle: Idle,
         /// Goes back to the pool when the body has ended: until then the connection is this response's.
         lease: Option<Lease>,
@@ -114,7 +114,7 @@ impl ResponseBody {
     }
 
     pub(super) fn backend(
-        incoming: Option<Incoming>,
+        incoming: Option<Http2Body>,
         idle: Duration,
         lease: Lease,
         exchange: Arc<Exchange>,
@@ -239,14 +239,17 @@ impl Body for ResponseBody {
 
 /// The next frame from whoever has the body; no lease: it has ended.
 fn poll_backend(
-    incoming: Option<&mut Incoming>,
+    incoming: Option<&mut Http2Body>,
     lease: Option<&mut Lease>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
     match (incoming, lease.and_then(Lease::http1)) {
         (Some(incoming), _) => {
             let polled = Pin::new(incoming).poll_frame(cx);
-            polled.map_err(|_| BodyError::Broken)
+            polled.map_err(|error| {
+                tracing::debug!(%error, "a response was broken off");
+                BodyError::Broken
+            })
         }
         (None, Some(http1)) => http1.poll_frame(cx).map_err(|error| {
             tracing::debug!(%error, "a response was broken off");

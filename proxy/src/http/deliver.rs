@@ -11,7 +11,7 @@ use std::{
 
 use hyper::{
     Response, StatusCode,
-    body::{Body as _, Incoming},
+    body::Body as _,
     http::{request::Parts, uri::Authority},
 };
 
@@ -21,7 +21,7 @@ use super::{
     exchange::{Exchange, Side, gateway_failed},
     headers,
     proxy::Refusal,
-    upstream::{ConnectError, Key, Lease},
+    upstream::{ConnectError, Http2Body, Key, Lease},
 };
 use crate::{health::Unavailable, spec::Protocol, stats::BackendStats};
 
@@ -85,7 +85,7 @@ pub(super) async fn deliver(
     connection: &Connection,
     mut request: Outgoing<'_>,
     exchange: &Exchange,
-) -> Result<(Response<Option<Incoming>>, Lease), Refusal> {
+) -> Result<(Response<Option<Http2Body>>, Lease), Refusal> {
     let (route, l7) = (&connection.route, connection.l7());
     let most = u64::from(l7.max_requests.unwrap_or(MAX_REQUESTS));
     share(connection, most, exchange)?;
@@ -191,7 +191,7 @@ async fn attempt(
     backend: &BackendStats,
     request: &mut Outgoing<'_>,
     exchange: &Exchange,
-) -> Result<(Response<Option<Incoming>>, Lease), Failed> {
+) -> Result<(Response<Option<Http2Body>>, Lease), Failed> {
     let l7 = connection.l7();
     let loaded = connection.in_force();
     let key = Key {
@@ -224,7 +224,7 @@ async fn attempt(
     }
     let limit = l7.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
     let (parts, body) = (request.parts, &mut request.body);
-    let sent = lease.send(parts, request.authority, body, limit, exchange);
+    let sent = lease.send(parts, request.authority, body, limit);
     match sent.await {
         Ok(response) => {
             exchange.responded(response.status());

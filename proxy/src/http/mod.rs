@@ -54,7 +54,7 @@ pub use redirect::redirect;
 
 pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};
-pub(crate) use upstream::{ConnectError, Http1Error, Sender, open, sweep};
+pub(crate) use upstream::{ConnectError, Http1Error, Http2Error, Sender, open, sweep};
 
 use self::replayed::Replayed;
 use crate::{hostname::Hostname, router::LiveRoute, spec::L7};

@@ -16,7 +16,6 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::{
     HeaderMap, Method, Response, StatusCode, Version,
-    body::Incoming,
     ext::Protocol as Extended,
     header::{self, HeaderValue},
     http::request::Parts,
@@ -35,7 +34,7 @@ use super::{
     body::ResponseBody,
     exchange::{Exchange, Fault, Side},
     headers,
-    upstream::Lease,
+    upstream::{Http2Body, Http2Tunnel, Lease},
 };
 use crate::spec::Protocol;
 
@@ -99,7 +98,7 @@ fn accepted(key: &HeaderValue) -> Option<HeaderValue> {
 
 /// The response as the client's protocol writes it; where both sides agreed on a tunnel, that is begun.
 pub(super) fn respond(
-    mut response: Response<Option<Incoming>>,
+    mut response: Response<Option<Http2Body>>,
     lease: Lease,
     tunnel: Option<(Tunnel, OnUpgrade)>,
     limits: Limits,
@@ -115,12 +114,14 @@ pub(super) fn respond(
         let Some((tunnel, client)) = tunnel.filter(|(t, _)| t.is_granted(&response)) else {
             return Err(Fault::of(Side::Backend, "backend_unasked_upgrade"));
         };
-        let backend = match lease.into_http1() {
-            Some(http1) => match http1.into_stream() {
-                Some(stream) => Backend::Http1(stream),
-                None => return Err(Fault::of(Side::Backend, "backend_unasked_upgrade")),
-            },
-            None => Backend::Http2(hyper::upgrade::on(&mut response)),
+        let backend = match response.body_mut().take() {
+            Some(body) => body.into_tunnel().map(Backend::Http2),
+            None => (lease.into_http1())
+                .and_then(|http1| http1.into_stream())
+                .map(Backend::Http1),
+        };
+        let Some(backend) = backend else {
+            return Err(Fault::of(Side::Backend, "backend_unasked_upgrade"));
         };
         let run = run(client, backend, limits, Arc::clone(exchange));
         connection.tunnel.store(!tunnel.extended, Relaxed);
@@ -141,7 +142,7 @@ pub(super) fn respond(
 
 impl Tunnel {
     /// Whether it is the protocol that was asked for; HTTP/2 does not say.
-    fn is_granted(&self, response: &Response<Option<Incoming>>) -> bool {
+    fn is_granted(&self, response: &Response<Option<Http2Body>>) -> bool {
         response.version() == Version::HTTP_2
             || (response.headers().get(header::UPGRADE)).is_some_and(|granted| {
                 let (granted, asked) = (granted.as_bytes(), self.protocol.as_bytes());
@@ -153,7 +154,7 @@ impl Tunnel {
 }
 
 fn accept(
-    response: &Response<Option<Incoming>>,
+    response: &Response<Option<Http2Body>>,
     tunnel: &Tunnel,
     exchange: &Arc<Exchange>,
 ) -> Response<ResponseBody> {
@@ -176,25 +177,23 @@ fn accept(
     answer
 }
 
-/// The backend's side, before it is a stream.
+/// The backend's side.
 enum Backend {
     /// With what came beyond the response's head.
     Http1((Vec<u8>, TcpStream)),
-    Http2(OnUpgrade),
+    Http2(Http2Tunnel),
 }
 
 async fn run(client: OnUpgrade, backend: Backend, limits: Limits, exchange: Arc<Exchange>) {
-    let backend = async {
-        Ok(match backend {
-            Backend::Http1((before, stream)) => {
-                let (reader, writer) = stream.into_split();
-                Either::Left(join(Cursor::new(before).chain(reader), writer))
-            }
-            Backend::Http2(upgrade) => Either::Right(TokioIo::new(upgrade.await?)),
-        })
-    };
-    let Ok((client, backend)) = tokio::try_join!(client, backend) else {
+    let Ok(client) = client.await else {
         return;
+    };
+    let backend = match backend {
+        Backend::Http1((before, stream)) => {
+            let (reader, writer) = stream.into_split();
+            Either::Left(join(Cursor::new(before).chain(reader), writer))
+        }
+        Backend::Http2(stream) => Either::Right(stream),
     };
     let active = Arc::new(AtomicU64::new(0));
     let born = Instant::now();

@@ -330,7 +330,8 @@ fn map(section: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Ma
     Ok(headers)
 }
 
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+/// What the field of that name says, which must be said once.
+pub(super) fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = all.next() else {
         return Ok(None);

@@ -25,7 +25,10 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
 };
 
-use super::upload::{Upload, UploadError};
+use super::{
+    LINGER, Patience, STALE,
+    upload::{Upload, UploadError},
+};
 use crate::http::{
     body::RequestBody,
     response::{Asked, Malformed, Piece, Reader},
@@ -34,8 +37,6 @@ use crate::http::{
 /// What is read at once at first, bytes; doubled up to [`MAX_READ`] while a read fills it.
 const MIN_READ: usize = 8 * 1024;
 const MAX_READ: usize = 64 * 1024;
-/// How long a backend whose response is over may take to read the rest of the request.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Why there is no response, or no more of it.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,10 @@ pub(crate) struct Http1 {
     read_size: usize,
     /// Its request will never be whole.
     broken: bool,
+    /// When the last request began to leave.
+    sent: Option<Instant>,
+    /// Something came since.
+    heard: bool,
 }
 
 impl Http1 {
@@ -81,6 +86,8 @@ impl Http1 {
             response: Reader::default(),
             read_size: MIN_READ,
             broken: false,
+            sent: None,
+            heard: false,
         }
     }
 
@@ -98,8 +105,9 @@ impl Http1 {
         };
         self.response = Reader::new(asked);
         self.upload.begin(request, host, body);
-        let mut timer = pin!(sleep(limit));
-        let mut since = None;
+        (self.sent, self.heard) = (Some(Instant::now()), false);
+        let timer = pin!(sleep(limit));
+        let mut patience = Patience::new(limit, timer);
         let response = poll_fn(|cx| {
             if self.upload.is_pending() && !self.broken {
                 let before = self.upload.written();
@@ -112,21 +120,13 @@ impl Http1 {
                 }
                 // The body has a timeout of its own for the client.
                 if self.upload.waits_for_client() || self.upload.written() != before {
-                    since = Some(Instant::now());
+                    patience.given();
                 }
             }
             match self.poll_head(cx) {
-                Poll::Pending => {}
-                ready => return ready,
+                Poll::Pending if patience.is_over(cx) => Poll::Ready(Err(Error::TimedOut)),
+                polled => polled,
             }
-            while timer.as_mut().poll(cx).is_ready() {
-                let deadline = since.take().map(|since| since + limit);
-                match deadline {
-                    Some(deadline) => timer.as_mut().reset(deadline),
-                    None => return Poll::Ready(Err(Error::TimedOut)),
-                }
-            }
-            Poll::Pending
         })
         .await?;
         if self.upload.is_pending() && !self.broken {
@@ -214,6 +214,11 @@ impl Http1 {
         }
     }
 
+    /// After a failure: the connection was dead before the request came, which says nothing of the backend.
+    pub(super) fn stale(&self) -> bool {
+        !self.heard && self.sent.is_none_or(|sent| sent.elapsed() < STALE)
+    }
+
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Error>> {
         loop {
             if let Some(response) = self.response.head(&mut self.input)? {
@@ -270,6 +275,7 @@ impl Http1 {
             cx,
             &mut self.input
         ))?;
+        self.heard |= n > 0;
         if n == room {
             self.read_size = (2 * self.read_size).min(MAX_READ);
         }

@@ -206,7 +206,7 @@ fn field(lines: &mut BytesMut, name: &HeaderName, value: &[u8]) {
 }
 
 /// A request without a body says so where one is expected (RFC 9110 §8.6).
-fn expects_length(method: &Method) -> bool {
+pub(super) fn expects_length(method: &Method) -> bool {
     !matches!(
         *method,
         Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE

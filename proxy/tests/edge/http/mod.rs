@@ -10,6 +10,7 @@ mod requests;
 mod server;
 mod trust;
 mod tunnels;
+mod uploads;
 
 use anyhow::{Result, ensure};
 use mc_testkit::ca::Ca;

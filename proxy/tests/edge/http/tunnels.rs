@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::{
     NAME, Site, Speaks,
     requests::{Client, get},
+    uploads::Says,
 };
 
 type Tunnel = TokioIo<Upgraded>;
@@ -122,6 +123,25 @@ fn http_2_is_no_tunnel() -> Result<()> {
     let upgrade = "-H Connection:upgrade -H Upgrade:x,h2c -o /dev/null -w %{http_code}";
     let status = site.curl(&format!("--http1.1 {upgrade}"), "/upgrade")?;
     ensure!(status == "200", "answered as any request: {status}");
+    Ok(())
+}
+
+#[test]
+fn a_backend_is_not_asked_for_a_tunnel_that_it_has_not_enabled() -> Result<()> {
+    let site = Site::bare()?;
+    let (address, resets) = site.deaf(Says::All)?;
+    site.route(&format!("--backend {address} --protocol h2c"))?;
+    let upgrade = "-H Connection:upgrade -H Upgrade:websocket -o /dev/null -w %{http_code}";
+    let status = site.curl(&format!("--http1.1 {upgrade}"), "/")?;
+    ensure!(status == "502", "{status}");
+    let reason = ["reason=\"backend_refused_upgrade\""];
+    site.world
+        .wait_metric("mc_proxy_errors_total", &reason, 1.0)?;
+    // It answers requests.
+    let got = site.curl("", "/")?;
+    ensure!(got == "answer", "{got}");
+    let resets = resets.lock().expect("no backend panics with it");
+    ensure!(resets.is_empty(), "{resets:?}");
     Ok(())
 }
 

@@ -183,7 +183,7 @@ fn closing(world: &World, breaks_body: bool) -> Result<(std::net::SocketAddr, Ar
 }
 
 /// Reads a request with its body, which may come in packets of their own.
-async fn whole_request(stream: &mut TcpStream) -> std::io::Result<()> {
+pub(super) async fn whole_request(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);

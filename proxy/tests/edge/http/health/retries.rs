@@ -8,13 +8,15 @@ use std::{
     },
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use hyper::Response;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::{Duration, sleep},
 };
 
-use super::Site;
+use super::{Site, Speaks, requests::whole_request};
 use crate::world::World;
 
 /// How an HTTP/2 server says that it has not begun with a request (RFC 9113 §8.7).
@@ -176,5 +178,52 @@ fn retries_do_not_make_an_outage_worse() -> Result<()> {
         .world
         .metric("mc_proxy_retries_total", &["result=\"denied\""])?;
     ensure!(denied > 0.0, "{}", site.world.metrics()?);
+    Ok(())
+}
+
+/// Answers the first request of a connection, and closes it so long after the second.
+async fn closing(mut stream: TcpStream, speaks: Speaks, after: Duration) -> Result<()> {
+    if speaks == Speaks::Http1 {
+        whole_request(&mut stream).await?;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await?;
+        whole_request(&mut stream).await?;
+        sleep(after).await;
+        return Ok(());
+    }
+    let mut connection = h2::server::handshake(stream).await?;
+    let (_, mut respond) = connection.accept().await.context("a request")??;
+    respond.send_response(Response::new(()), true)?;
+    let _second = connection.accept().await.context("another")??;
+    // Its frames go on being read.
+    tokio::select! {
+        _ = connection.accept() => {}
+        () = sleep(after) => {}
+    }
+    Ok(())
+}
+
+/// A kept connection may be dead, which says nothing of its backend: so it costs neither the request nor the backend. What dies with a
+/// request that it has had for long is the backend's failure.
+#[test]
+fn only_what_fails_at_once_was_a_dead_connection() -> Result<()> {
+    let site = Site::bare()?;
+    for speaks in [Speaks::Http1, Speaks::H2c] {
+        for (after, second) in [
+            (Duration::ZERO, "200"),
+            (Duration::from_millis(1500), "502"),
+        ] {
+            let address = site.world.serve(move |stream| async move {
+                drop(closing(stream, speaks, after).await);
+            })?;
+            site.route(&format!("--backend {address} {}", site.protocol(speaks)))?;
+            let codes = site.gets(2)?;
+            ensure!(
+                codes == ["200", second],
+                "{speaks:?}, closed after {after:?}: {codes:?}\n{}",
+                site.world.log()
+            );
+        }
+    }
     Ok(())
 }

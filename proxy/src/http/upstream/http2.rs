@@ -1,0 +1,304 @@
+//! A connection to a backend that speaks HTTP/2, shared by the requests of a worker.
+//!
+//! Whoever has the request drives its stream, as over HTTP/1.1: it sends the body as far as windows go, and waits for the response's
+//! head. Only what is left of a request then is sent by a task of its own, which is told what becomes of the response.
+//! The connection itself is a task, since it is nobody's.
+//! Rejected: hyper's client, whose task for a body waits for a window that nobody opens, whatever becomes of the request.
+
+mod body;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+mod upload;
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Ping, PingPong,
+    client::{Builder, ResponseFuture, SendRequest},
+};
+use hyper::{
+    Method, Request, Response,
+    body::Body,
+    header::{self, HeaderValue},
+    http::request::Parts,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Mutex, Notify, SetOnce},
+    time::{Instant, sleep, timeout},
+};
+
+pub(crate) use body::Http2Body;
+pub(in crate::http) use tunnel::Http2Tunnel;
+
+use self::upload::{Upload, UploadError};
+use super::{IDLE, Patience, STALE, upload::expects_length};
+use crate::http::response::{MAX_HEAD, Malformed, length};
+
+/// Receive window of a stream, bytes.
+const WINDOW: u32 = 1 << 20;
+/// Bytes of a stream that wait for the socket: no more than a client's window lets come.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Streams before the backend has said how many (RFC 9113 §6.5.2 wants no fewer than that of it).
+const FIRST_STREAMS: usize = 100;
+/// Streams that were reset and may still get frames. To h2 those of others are errors, of which it takes only so many.
+const MAX_RESET: usize = 1024;
+/// A backend that does not answer a PING for so long is gone.
+const PONG: Duration = Duration::from_secs(20);
+
+/// Why there is no response, or no more of it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+    #[error("the backend's response is malformed: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("the backend did not answer in time")]
+    TimedOut,
+    /// RFC 8441 §3: what it has not enabled it must not be asked for.
+    #[error("the backend takes no extended CONNECT")]
+    NoTunnels,
+    /// The client's; its exchange knows why.
+    #[error("the request's body was broken off")]
+    Request,
+}
+
+/// What the streams of a connection share.
+#[derive(Default)]
+struct Shared {
+    /// To open a stream: h2 would queue any number of them. Whatever waits for it has not left.
+    turn: Mutex<()>,
+    streams: AtomicU32,
+    /// Grows with what comes.
+    heard: AtomicU64,
+    /// Somebody waits for the backend's SETTINGS.
+    asked: Notify,
+    /// They came, or never will.
+    settled: SetOnce<()>,
+}
+
+/// A stream of the connection, as long as anybody wants something of it.
+struct Live(Arc<Shared>);
+
+impl Live {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.streams.fetch_add(1, Relaxed);
+        Self(Arc::clone(shared))
+    }
+
+    fn heard(&self) {
+        self.0.heard.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A handle to the connection, for one request at a time. The connection ends with the last of them and of the streams.
+pub(crate) struct Http2 {
+    sender: SendRequest<Bytes>,
+    shared: Arc<Shared>,
+    /// When this handle's request left.
+    sent: Option<Instant>,
+}
+
+impl Clone for Http2 {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            shared: Arc::clone(&self.shared),
+            sent: None,
+        }
+    }
+}
+
+impl Http2 {
+    pub(super) async fn new<T>(io: T) -> Result<Self, h2::Error>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::with_pings(io, IDLE, PONG).await
+    }
+
+    async fn with_pings<T>(io: T, interval: Duration, limit: Duration) -> Result<Self, h2::Error>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, mut connection) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
+            .max_header_list_size(MAX_HEAD as u32)
+            .max_send_buffer_size(SEND_BUFFER)
+            .initial_max_send_streams(FIRST_STREAMS)
+            .max_concurrent_reset_streams(MAX_RESET)
+            .handshake(io)
+            .await?;
+        let shared = Arc::<Shared>::default();
+        let (pings, of) = (connection.ping_pong(), Arc::clone(&shared));
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "a backend's connection broke");
+                },
+                () = silent(&of, pings, interval, limit) => tracing::debug!("a backend answers no PING"),
+            }
+            // Fails only if it is set.
+            let _ = of.settled.set(());
+        });
+        Ok(Self {
+            sender,
+            shared,
+            sent: None,
+        })
+    }
+
+    /// No further request may begin on it.
+    pub(super) fn closed(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        // Of a clone, which waits for no stream of its own.
+        matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    /// After a failure: the connection was dead before the request came, which says nothing of the backend.
+    pub(super) fn stale(&self) -> bool {
+        self.closed() && self.sent.is_none_or(|sent| sent.elapsed() < STALE)
+    }
+
+    /// Sends a request and returns the response. `body` stays where it is if nothing left. `limit` is for the backend: from when it was
+    /// last given something of the request.
+    pub(crate) async fn send<B>(
+        &mut self,
+        parts: &Parts,
+        body: &mut Option<B>,
+        limit: Duration,
+    ) -> Result<Response<Http2Body>, Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let opened = timeout(limit, self.open(parts, body)).await;
+        let (mut answer, mut upload) = opened.map_err(|_| Error::TimedOut)??;
+        let timer = pin!(sleep(limit));
+        let mut patience = Patience::new(limit, timer);
+        let response = poll_fn(|cx| {
+            if upload.is_pending() {
+                let before = upload.given();
+                // What resets the stream is the response's to tell, which may have come before.
+                if let Poll::Ready(Err(UploadError::Request)) = upload.poll(cx) {
+                    return Poll::Ready(Err(Error::Request));
+                }
+                // The body has a timeout of its own for the client.
+                if upload.waits_for_client() || upload.given() != before {
+                    patience.given();
+                }
+            }
+            match Pin::new(&mut answer).poll(cx) {
+                Poll::Ready(response) => Poll::Ready(response.map_err(Error::from)),
+                Poll::Pending if patience.is_over(cx) => Poll::Ready(Err(Error::TimedOut)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await?;
+        let length = length(response.headers())?;
+        let live = Live::new(&self.shared);
+        live.heard();
+        let keeps = parts.method == Method::CONNECT;
+        Ok(response.map(|stream| Http2Body::new(stream, length, upload, keeps, live)))
+    }
+
+    /// Opens a stream for a request.
+    async fn open<B>(
+        &mut self,
+        parts: &Parts,
+        body: &mut Option<B>,
+    ) -> Result<(ResponseFuture, Upload<B>), Error>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let shared = Arc::clone(&self.shared);
+        let connect = parts.method == Method::CONNECT;
+        if connect && !self.sender.is_extended_connect_protocol_enabled() {
+            // A new connection may be faster than what it says first.
+            shared.asked.notify_one();
+            shared.settled.wait().await;
+        }
+        let _turn = shared.turn.lock().await;
+        poll_fn(|cx| self.sender.poll_ready(cx)).await?;
+        if connect && !self.sender.is_extended_connect_protocol_enabled() {
+            return Err(Error::NoTunnels);
+        }
+        let ended = !connect && body.as_ref().is_none_or(Body::is_end_stream);
+        let request = head(parts, body.as_ref());
+        let (answer, stream) = self.sender.send_request(request, ended)?;
+        self.sent = Some(Instant::now());
+        let body = body.take().filter(|_| !ended && !connect);
+        let upload = Upload::new(stream, body, Live::new(&self.shared));
+        // Until it is one of those that the backend takes at once.
+        poll_fn(|cx| self.sender.poll_ready(cx)).await?;
+        Ok((answer, upload))
+    }
+}
+
+/// The head as h2 takes it.
+fn head<B: Body>(parts: &Parts, body: Option<&B>) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.clone();
+    *request.version_mut() = parts.version;
+    *request.headers_mut() = parts.headers.clone();
+    if parts.method == Method::CONNECT {
+        if let Some(protocol) = parts.extensions.get::<hyper::ext::Protocol>() {
+            let protocol = h2::ext::Protocol::from(protocol.as_str());
+            request.extensions_mut().insert(protocol);
+        }
+        return request;
+    }
+    let length = body.map_or(Some(0), |body| body.size_hint().exact());
+    if let Some(length) = length
+        && (length > 0 || expects_length(&parts.method))
+    {
+        let headers = request.headers_mut().entry(header::CONTENT_LENGTH);
+        headers.or_insert_with(|| HeaderValue::from(length));
+    }
+    request
+}
+
+/// Returns when the backend answers no PING. Those are sent only while streams wait and nothing comes, since servers count them; and
+/// where its SETTINGS are waited for, which come before its answer.
+async fn silent(shared: &Shared, pings: Option<PingPong>, interval: Duration, limit: Duration) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    let mut before = 0;
+    loop {
+        tokio::select! {
+            () = sleep(interval) => {
+                let heard = shared.heard.load(Relaxed);
+                let quiet = std::mem::replace(&mut before, heard) == heard;
+                if !quiet || shared.streams.load(Relaxed) == 0 {
+                    continue;
+                }
+            }
+            () = shared.asked.notified(), if !shared.settled.initialized() => {}
+        }
+        if !matches!(timeout(limit, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+            return;
+        }
+        // Fails only if it is set.
+        let _ = shared.settled.set(());
+    }
+}

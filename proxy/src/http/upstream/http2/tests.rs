@@ -1,0 +1,128 @@
+use std::sync::Mutex;
+
+use futures_util::future::join_all;
+use h2::server;
+use http_body_util::{BodyExt as _, Full};
+use tokio::io::DuplexStream;
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn parts(method: Method) -> Parts {
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = hyper::Uri::from_static("https://a.example/");
+    request.into_parts().0
+}
+
+fn body(text: &'static str) -> Option<Full<Bytes>> {
+    Some(Full::from(text))
+}
+
+/// Answers each request with its body, `streams` at once at most. Returns how many there were at once.
+async fn echo(stream: DuplexStream, streams: u32) -> u32 {
+    let made = server::Builder::new()
+        .max_concurrent_streams(streams)
+        .handshake::<_, Bytes>(stream)
+        .await;
+    let mut connection = made.expect("HTTP/2");
+    let most = Arc::new(Mutex::new((0, 0)));
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let most = Arc::clone(&most);
+        let begun = move |n: i32| {
+            let mut most = most.lock().unwrap();
+            most.0 += n;
+            most.1 = most.0.max(most.1);
+        };
+        tokio::spawn(async move {
+            begun(1);
+            let mut body = request.into_body();
+            let mut sender = respond.send_response(Response::new(()), false).unwrap();
+            while let Some(Ok(data)) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.len());
+                tokio::task::yield_now().await;
+                sender.send_data(data, false).unwrap();
+            }
+            begun(-1);
+            sender.send_data(Bytes::new(), true).unwrap();
+        });
+    }
+    let most = most.lock().unwrap().1;
+    u32::try_from(most).expect("it counts up first")
+}
+
+#[tokio::test]
+async fn more_requests_than_streams_wait_for_their_turn() {
+    let (ours, theirs) = tokio::io::duplex(1024);
+    let echo = tokio::spawn(echo(theirs, 2));
+    let http2 = Http2::new(ours).await.unwrap();
+    let ask = |_| {
+        let mut http2 = http2.clone();
+        async move {
+            let (parts, mut body) = (parts(Method::POST), body("some"));
+            let response = http2.send(&parts, &mut body, LIMIT).await.unwrap();
+            let collected = response.into_body().collect().await;
+            collected.unwrap().to_bytes()
+        }
+    };
+    let answers = join_all((0..300).map(ask)).await;
+    assert!(answers.iter().all(|answer| answer == "some"));
+    // With the last handle the connection ends.
+    assert!(!http2.closed());
+    drop(http2);
+    let most = echo.await.unwrap();
+    assert!((1..=2).contains(&most), "{most} at once");
+}
+
+#[tokio::test]
+async fn what_never_left_is_given_back() {
+    let (ours, theirs) = tokio::io::duplex(1024);
+    let mut http2 = Http2::new(ours).await.unwrap();
+    drop(theirs);
+    while !http2.closed() {
+        tokio::task::yield_now().await;
+    }
+    let mut body = body("some");
+    let error = http2.send(&parts(Method::POST), &mut body, LIMIT).await;
+    assert!(error.is_err() && body.is_some() && http2.stale());
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_no_ping_is_gone() {
+    let short = Duration::from_millis(10);
+    let (ours, theirs) = tokio::io::duplex(1024);
+    let mut http2 = Http2::with_pings(ours, short, short).await.unwrap();
+    let mut mute = server::handshake(theirs);
+    let asking = async {
+        let connection: Result<server::Connection<_, Bytes>, _> = (&mut mute).await;
+        let mut connection = connection.unwrap();
+        let request = connection.accept().await;
+        // Nobody reads it any more.
+        std::future::pending::<()>().await;
+        drop((connection, request));
+    };
+    let (parts, mut body) = (parts(Method::POST), body(""));
+    let sent = tokio::select! {
+        sent = http2.send(&parts, &mut body, LIMIT) => sent,
+        () = asking => unreachable!("it waits for ever"),
+    };
+    let error = super::super::SendError::from(sent.err().expect("no answer"));
+    assert_eq!(error.reason(), "backend_closed");
+}
+
+#[test]
+fn a_length_is_said_where_one_is_known_and_expected() {
+    for (method, text, wanted) in [
+        (Method::POST, "", Some("0")),
+        (Method::POST, "some", Some("4")),
+        (Method::GET, "", None),
+        (Method::GET, "some", Some("4")),
+        (Method::CONNECT, "", None),
+    ] {
+        let request = head(&parts(method.clone()), body(text).as_ref());
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.map(|length| length.to_str().unwrap());
+        assert_eq!(length, wanted, "{method} {text:?}");
+    }
+}
