@@ -42,6 +42,11 @@ impl Flow {
         flowing
     }
 
+    /// Grows with every response and all that is taken of it.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.load(Relaxed)
+    }
+
     /// Returns when no body has moved for so long, or for twice that.
     pub(super) async fn stalled(&self, limit: Duration) {
         // What waits for its backend has a timeout of its own, which is to be first.

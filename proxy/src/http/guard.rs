@@ -32,7 +32,7 @@ use super::{
 /// A head, from its first byte.
 const HEAD: Duration = Duration::from_secs(10);
 /// No request at all.
-const IDLE: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// NUL stands nowhere in a head (httparse checks each byte against the classes of RFC 9110). hyper looks at a head that came in
 /// pieces only when it sees its end: the empty line.
 const POISON: &[u8] = b"\0\n\n";

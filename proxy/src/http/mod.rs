@@ -237,6 +237,17 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
     served.unwrap_or(Err("cancelled"))
 }
 
+/// Returns once there was no request for some time.
+async fn unused(connection: &Connection, bodies: &flow::Flow) {
+    loop {
+        let before = bodies.moves();
+        sleep(guard::IDLE.min(connection.limits.idle)).await;
+        if connection.requests.is_empty() && bodies.moves() == before {
+            return;
+        }
+    }
+}
+
 /// Until drain, a change of the route, or the connection's age says that it is enough.
 async fn enough(drain: CancellationToken, connection: &Connection) {
     let told = async {
@@ -252,9 +263,9 @@ async fn enough(drain: CancellationToken, connection: &Connection) {
 }
 
 /// For a client that was told to go and may be deaf to it: h2 takes its streams until it has answered the PING that comes with
-/// GOAWAY. It must not go on asking by what is no longer in force. Returns once it has had the time to take all its responses.
+/// GOAWAY. It must not go on asking by what is no longer in force, or for ever. Returns once it has had the time to take all its
+/// responses.
 async fn leaves(connection: &Connection) {
-    connection.outdated().await;
     sleep(LAST_REQUEST).await;
     connection.requests.close();
     connection.requests.wait().await;
@@ -323,6 +334,7 @@ async fn serve_http2(
     let account = Arc::clone(&resets);
     let asked = Arc::new(SetOnce::new());
     let asks = Arc::clone(&asked);
+    let bodies_of = Arc::clone(&bodies);
     let service = service_fn(move |request| {
         let (account, connection) = (Arc::clone(&account), Arc::clone(&connection));
         let bodies = Arc::clone(&bodies);
@@ -351,8 +363,12 @@ async fn serve_http2(
         .keep_alive_interval(PING)
         .enable_connect_protocol();
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let unused = unused(&of, &bodies_of);
     let goes = async {
-        enough(drain, &of).await;
+        tokio::select! {
+            () = enough(drain, &of) => {}
+            () = unused => return,
+        }
         // One that came just now asks at once, and would have come in vain.
         drop(timeout(LAST_REQUEST, asked.wait()).await);
     };

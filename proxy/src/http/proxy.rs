@@ -133,7 +133,7 @@ fn check(
 ) -> Result<Authority, Refusal> {
     let client = |status, reason| -> Refusal { Refusal::new(status, Side::Client, reason) };
     if connection.requests.is_closed() {
-        return Err(client(StatusCode::MISDIRECTED_REQUEST, "route_changed"));
+        return Err(client(StatusCode::MISDIRECTED_REQUEST, "told_to_go"));
     }
     let authority = authority.ok_or_else(|| client(StatusCode::BAD_REQUEST, "bad_host"))?;
     if connection.known() != Some(&authority) {

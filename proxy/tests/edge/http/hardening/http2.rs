@@ -162,8 +162,29 @@ fn a_client_that_is_deaf_to_goaway_asks_for_nothing_by_a_route_that_is_gone() ->
         "{answered} were answered: {got:?}"
     );
     let log = site.world.log();
-    let refused = |line: &str| line.contains("status=421") && line.contains("route_changed");
+    let refused = |line: &str| line.contains("status=421") && line.contains("told_to_go");
     ensure!(log.lines().any(refused), "{log}");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_asks_for_nothing_is_told_to_go() -> Result<()> {
+    let (site, _) = Site::recorded("--idle-timeout 1s")?;
+    for (description, requests) in [("nothing at all", 0), ("nothing more", 2)] {
+        let outcome = site.http2(None, move |mut http2| async move {
+            for n in 0..requests {
+                http2.send(&request(2 * n + 1, &get("/"))).await?;
+                let outcome = http2.outcome().await;
+                ensure!(outcome == Outcome::Status(200), "{outcome:?}");
+            }
+            let told = http2.outcome().await;
+            // It does not, and answers no PING either.
+            while http2.next().await.is_some() {}
+            Ok(told)
+        });
+        let outcome = outcome.context(description)?;
+        ensure!(outcome == Outcome::GoAway(0), "{description}: {outcome:?}");
+    }
     Ok(())
 }
 
