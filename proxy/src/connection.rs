@@ -18,7 +18,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 use mc_edge_common::firewall::Verdict;
 use socket2::SockRef;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use backend::connect_to;
@@ -58,16 +58,14 @@ pub struct Context {
     pub router: Router,
     /// Judges clients that XDP cannot see.
     pub firewall: Firewall,
-    /// Userland copy.
-    pub copy: Arc<dyn Engine>,
-    /// In-kernel redirect, if the kernel offers it.
-    pub sockmap: Option<Arc<dyn Engine>>,
-    /// For routes that do not choose.
-    pub default_engine: EngineKind,
+    /// What moves bytes.
+    pub engines: Engines,
     /// Defaults.
     pub timeouts: Timeouts,
     /// Bounds the connections of each client.
     pub sources: Arc<Sources>,
+    /// Places of connections to the backends of HTTP, which a client may have many of.
+    pub backends: Arc<Semaphore>,
     /// The daemon stops: no further requests on connections that carry several.
     pub drain: CancellationToken,
     /// Ends every relay at once: the drain deadline.
@@ -80,6 +78,16 @@ pub struct Context {
     pub active: Gauge,
     denied_log: DefaultDirectRateLimiter,
     failure_log: DefaultDirectRateLimiter,
+}
+
+/// The engines of the relay.
+pub struct Engines {
+    /// Userland copy.
+    pub copy: Arc<dyn Engine>,
+    /// In-kernel redirect, if the kernel offers it.
+    pub sockmap: Option<Arc<dyn Engine>>,
+    /// For routes that do not choose.
+    pub default: EngineKind,
 }
 
 /// What of a listener concerns its connections.
@@ -140,20 +148,18 @@ impl Context {
     pub fn new(
         router: Router,
         firewall: Firewall,
-        copy: Arc<dyn Engine>,
-        sockmap: Option<Arc<dyn Engine>>,
-        default_engine: EngineKind,
+        engines: Engines,
         timeouts: Timeouts,
         sources: Arc<Sources>,
+        max_backends: u32,
     ) -> Self {
         Self {
             router,
             firewall,
-            copy,
-            sockmap,
-            default_engine,
+            engines,
             timeouts,
             sources,
+            backends: Arc::new(Semaphore::new(max_backends as usize)),
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             denied: Reasons::default(),
@@ -166,12 +172,12 @@ impl Context {
 
     fn engine(&self, route: &LiveRoute) -> (&Arc<dyn Engine>, &'static str) {
         match (
-            route.route.engine.unwrap_or(self.default_engine),
-            &self.sockmap,
+            route.route.engine.unwrap_or(self.engines.default),
+            &self.engines.sockmap,
         ) {
             (EngineKind::Sockmap, Some(sockmap)) => (sockmap, ""),
-            (EngineKind::Sockmap, None) => (&self.copy, "sockmap_unavailable"),
-            (EngineKind::Copy, _) => (&self.copy, ""),
+            (EngineKind::Sockmap, None) => (&self.engines.copy, "sockmap_unavailable"),
+            (EngineKind::Copy, _) => (&self.engines.copy, ""),
         }
     }
 
@@ -293,6 +299,7 @@ async fn terminate(
         source,
         route: Arc::clone(&route),
         limits,
+        backends: Arc::clone(&context.backends),
         drain: context.drain.clone(),
         abort: context.abort.clone(),
     };

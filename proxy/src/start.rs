@@ -15,7 +15,7 @@ use self::open::{descriptors, lock, open_services};
 use crate::{
     admin::{self, SocketError},
     config::Config,
-    connection::{Context, Timeouts},
+    connection::{Context, Engines, Timeouts},
     control::{Control, ControlError, Estate},
     firewall::{Firewall, FirewallError},
     geoip::{GeoIp, GeoIpError},
@@ -245,11 +245,14 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let context = Arc::new(Context::new(
         router,
         firewall,
-        copy,
-        sockmap,
-        config.engine,
+        Engines {
+            copy,
+            sockmap,
+            default: config.engine,
+        },
         timeouts,
         Sources::new(config.max_connections_per_source),
+        config.max_connections,
     ));
     let control = Control::new(config, context, geoip, kernel, store, workers, warnings);
     let control = Arc::new(control.with_estate(program, estate));

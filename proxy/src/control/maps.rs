@@ -64,7 +64,13 @@ impl Control {
     /// If one cannot be read.
     pub fn map_fills(&self) -> Result<Vec<MapFill>, ControlError> {
         let mut fills = vec![self.context.router.table.fill()?];
-        fills.extend(self.context.sockmap.iter().filter_map(|e| e.map_fill()));
+        fills.extend(
+            self.context
+                .engines
+                .sockmap
+                .iter()
+                .filter_map(|e| e.map_fill()),
+        );
         let firewall = self.firewall.map_fill()?;
         fills.extend(firewall.into_iter().map(|(map, used, capacity)| MapFill {
             map: map.to_owned(),

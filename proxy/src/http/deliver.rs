@@ -200,7 +200,7 @@ async fn attempt(
     };
     let bad = |reason| Refusal::new(StatusCode::BAD_GATEWAY, Side::Backend, reason);
     let limit = connection.limits.connect;
-    let taken = Lease::take(key, l7.protocol, &loaded, limit).await;
+    let taken = Lease::take(key, l7.protocol, &loaded, limit, &connection.backends).await;
     let (mut lease, connect) = match taken {
         Ok(taken) => taken,
         Err(error) => {

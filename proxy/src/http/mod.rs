@@ -44,7 +44,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::{
     net::TcpStream,
-    sync::SetOnce,
+    sync::{Semaphore, SetOnce},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -102,6 +102,8 @@ pub(crate) struct Connection {
     /// The host of the first request, found to be the route's, and the field that tells it: most connections have no other.
     known: OnceLock<(Authority, Option<HeaderValue>)>,
     limits: Limits,
+    /// Places of connections to backends.
+    backends: Arc<Semaphore>,
     abort: CancellationToken,
     /// The connection itself, not a stream of it, is no longer HTTP.
     tunnel: Arc<AtomicBool>,
@@ -165,6 +167,8 @@ pub struct Job {
     pub route: Arc<LiveRoute>,
     /// Timeouts.
     pub limits: Limits,
+    /// Places of connections to backends, of all clients together.
+    pub backends: Arc<Semaphore>,
     /// No further requests.
     pub drain: CancellationToken,
     /// The end, at once.
@@ -182,6 +186,7 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         source,
         route,
         limits,
+        backends,
         drain,
         abort,
     } = job;
@@ -208,6 +213,7 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         identity: headers::Identity::new(source),
         known: OnceLock::new(),
         limits,
+        backends,
         abort: abort.clone(),
         tunnel,
         requests: TaskTracker::new(),

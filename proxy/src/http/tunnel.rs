@@ -34,7 +34,7 @@ use super::{
     body::ResponseBody,
     exchange::{Exchange, Fault, Side},
     headers,
-    upstream::{Http2Body, Http2Tunnel, Lease},
+    upstream::{Http2Body, Http2Tunnel, Lease, Place},
 };
 use crate::spec::Protocol;
 
@@ -180,7 +180,7 @@ fn accept(
 /// The backend's side.
 enum Backend {
     /// With what came beyond the response's head.
-    Http1((Vec<u8>, TcpStream)),
+    Http1((Vec<u8>, TcpStream, Option<Arc<Place>>)),
     Http2(Http2Tunnel),
 }
 
@@ -188,8 +188,10 @@ async fn run(client: OnUpgrade, backend: Backend, limits: Limits, exchange: Arc<
     let Ok(client) = client.await else {
         return;
     };
+    let mut _place = None;
     let backend = match backend {
-        Backend::Http1((before, stream)) => {
+        Backend::Http1((before, stream, place)) => {
+            _place = place;
             let (reader, writer) = stream.into_split();
             Either::Left(join(Cursor::new(before).chain(reader), writer))
         }

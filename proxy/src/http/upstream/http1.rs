@@ -9,6 +9,7 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use tokio_util::{
 };
 
 use super::{
-    LINGER, Patience, STALE,
+    LINGER, Patience, Place, STALE,
     upload::{Upload, UploadError},
 };
 use crate::http::{
@@ -75,6 +76,7 @@ pub(crate) struct Http1 {
     sent: Option<Instant>,
     /// Something came since.
     heard: bool,
+    place: Option<Arc<Place>>,
 }
 
 impl Http1 {
@@ -88,7 +90,19 @@ impl Http1 {
             broken: false,
             sent: None,
             heard: false,
+            place: None,
         }
+    }
+
+    /// Has a place among the connections, to its end.
+    pub(super) fn hold(&mut self, place: Place) {
+        self.place = Some(Arc::new(place));
+    }
+
+    /// Places that others have left.
+    pub(super) fn free_places(&self) -> usize {
+        let places = self.place.as_ref().map(|place| place.semaphore());
+        places.map_or(0, |places| places.available_permits())
     }
 
     /// Sends a request and returns the head of the response; [`Self::poll_frame`] has its body. `limit` is for the backend: from
@@ -206,10 +220,11 @@ impl Http1 {
         read.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// After 101: the stream, and what was read of it beyond the head. `None` if it came before the request was whole.
-    pub(in crate::http) fn into_stream(self) -> Option<(Vec<u8>, TcpStream)> {
+    /// After 101: what was read of the stream beyond the head, and the stream with its place. `None` if it came before the request was
+    /// whole.
+    pub(in crate::http) fn into_stream(self) -> Option<(Vec<u8>, TcpStream, Option<Arc<Place>>)> {
         match self.stream {
-            Stream::Whole(stream) if !self.broken => Some((self.input.into(), stream)),
+            Stream::Whole(stream) if !self.broken => Some((self.input.into(), stream, self.place)),
             _ => None,
         }
     }
@@ -250,7 +265,9 @@ impl Http1 {
         let mut upload = std::mem::take(&mut self.upload);
         let over = CancellationToken::new();
         self.stream = Stream::Reading(reader, over.clone().drop_guard());
+        let place = self.place.clone();
         tokio::spawn(async move {
+            let _place = place;
             let written = tokio::select! {
                 written = poll_fn(|cx| upload.poll(&mut writer, cx)) => written,
                 () = async {

@@ -15,7 +15,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
@@ -43,7 +43,7 @@ pub(crate) use body::Http2Body;
 pub(in crate::http) use tunnel::Http2Tunnel;
 
 use self::upload::{Upload, UploadError};
-use super::{IDLE, Patience, STALE, upload::expects_length};
+use super::{IDLE, Patience, Place, STALE, upload::expects_length};
 use crate::http::response::{MAX_HEAD, Malformed, length};
 
 /// Receive window of a stream, bytes.
@@ -86,6 +86,8 @@ struct Shared {
     asked: Notify,
     /// They came, or never will.
     settled: SetOnce<()>,
+    /// Among the connections, to its end.
+    place: OnceLock<Place>,
 }
 
 /// A stream of the connection, as long as anybody wants something of it.
@@ -165,6 +167,12 @@ impl Http2 {
             shared,
             sent: None,
         })
+    }
+
+    /// Has a place among the connections, to its end.
+    pub(super) fn hold(&self, place: Place) {
+        // Fails only if it has one.
+        let _ = self.shared.place.set(place);
     }
 
     /// No further request may begin on it.

@@ -27,7 +27,7 @@ use hyper::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Mutex,
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
     time::{Sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
@@ -57,6 +57,9 @@ pub(super) struct Key {
     pub(super) site: u64,
     pub(super) backend: SocketAddr,
 }
+
+/// One of the connections that there may be. It is held until the socket is closed.
+pub(in crate::http) type Place = OwnedSemaphorePermit;
 
 #[derive(Default)]
 struct Slot {
@@ -92,13 +95,14 @@ impl Lease {
         protocol: Protocol,
         loaded: &Loaded,
         limit: Duration,
+        places: &Arc<Semaphore>,
     ) -> Result<(Self, Option<Duration>), ConnectError> {
         if let Some(lease) = Self::pooled(key, protocol) {
             return Ok((lease, None));
         }
         // Waiting for the one that another request makes is part of it: else a backend that swallows SYNs would keep the last of a
         // queue for as many timeouts as are before it. Boxed: most requests have no use for all that a handshake needs.
-        let taken = Box::pin(timeout(limit, Self::new(key, protocol, loaded))).await;
+        let taken = Box::pin(timeout(limit, Self::new(key, protocol, loaded, places))).await;
         taken.unwrap_or(Err(ConnectError::TimedOut))
     }
 
@@ -122,16 +126,17 @@ impl Lease {
         key: Key,
         protocol: Protocol,
         loaded: &Loaded,
+        places: &Arc<Semaphore>,
     ) -> Result<(Self, Option<Duration>), ConnectError> {
         if protocol == Protocol::Http1 {
-            return make(key, protocol, loaded).await;
+            return make(key, protocol, loaded, places).await;
         }
         let making = with(key, |slot| Arc::clone(&slot.making));
         let _alone = making.lock().await;
         if let Some(lease) = Self::pooled(key, protocol) {
             return Ok((lease, None));
         }
-        make(key, protocol, loaded).await
+        make(key, protocol, loaded, places).await
     }
 
     /// Sends a request. `body` stays where it is if nothing left. The response's body comes with it over HTTP/2, and through
@@ -215,7 +220,8 @@ impl Lease {
 
 fn keep(key: Key, http1: Box<Http1>) {
     with(key, |slot| {
-        if slot.idle.len() < MAX_IDLE {
+        // Other workers cannot close those of this one: as many places are to be free as are kept.
+        if slot.idle.len() < MAX_IDLE.min(http1.free_places()) {
             slot.idle.push((http1, Instant::now()));
         }
     });
@@ -247,15 +253,28 @@ pub(crate) fn sweep() {
     });
 }
 
+/// Closes a connection that waits for a request, whatever it is of, for one that has a request.
+fn make_room() -> bool {
+    POOL.with_borrow_mut(|pool| pool.values_mut().any(|slot| slot.idle.pop().is_some()))
+}
+
 async fn make(
     key: Key,
     protocol: Protocol,
     loaded: &Loaded,
+    places: &Arc<Semaphore>,
 ) -> Result<(Lease, Option<Duration>), ConnectError> {
     let started = Instant::now();
-    let sender = open(key.backend, protocol, loaded).await?;
-    if let Sender::Http2(http2) = &sender {
-        with(key, |slot| slot.shared = Some(http2.clone()));
+    let free = || Arc::clone(places).try_acquire_owned().ok();
+    let place = free().or_else(|| make_room().then(free).flatten());
+    let place = place.ok_or(ConnectError::Local)?;
+    let mut sender = open(key.backend, protocol, loaded).await?;
+    match &mut sender {
+        Sender::Http1(http1) => http1.hold(place),
+        Sender::Http2(http2) => {
+            http2.hold(place);
+            with(key, |slot| slot.shared = Some(http2.clone()));
+        }
     }
     let lease = Lease {
         key,

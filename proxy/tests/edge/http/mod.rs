@@ -31,7 +31,11 @@ struct Site {
 impl Site {
     /// Without the route.
     fn bare() -> Result<Self> {
-        let world = World::started("")?;
+        Self::configured("")
+    }
+
+    fn configured(config: &str) -> Result<Self> {
+        let world = World::started(config)?;
         let ca = Ca::new()?;
         std::fs::write(world.dir.path().join("ca.pem"), ca.pem())?;
         ca.issue(&[NAME])?.write(world.dir.path(), "web")?;

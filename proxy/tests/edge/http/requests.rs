@@ -182,6 +182,49 @@ fn connections_to_backends_are_used_again() -> Result<()> {
     Ok(())
 }
 
+/// One client may have many, of descriptors that are not its alone.
+#[test]
+fn connections_to_backends_are_bounded() -> Result<()> {
+    const MOST: usize = 8;
+    let site = Site::configured(&format!("[server]\nmax_connections = {MOST}\n"))?;
+    let (one, two) = (
+        site.world.http("one", Speaks::Http1, &site.ca)?,
+        site.world.http("two", Speaks::Http1, &site.ca)?,
+    );
+    site.route(&format!("--backend {one} --retries 0"))?;
+    let stream = site.connect("h2")?;
+    let mut statuses = site.run(async move {
+        let io = (TokioExecutor::new(), TokioIo::new(stream));
+        let (sender, connection) = conn::http2::handshake(io.0, io.1).await?;
+        tokio::spawn(connection);
+        let request = |_| {
+            let url = format!("https://{NAME}/slow/1000");
+            let request = Request::get(url).body(Empty::<Bytes>::new())?;
+            Ok(sender.clone().send_request(request))
+        };
+        let sent: Vec<_> = (0..4 * MOST).map(request).collect::<Result<_>>()?;
+        let mut statuses = Vec::new();
+        for response in sent {
+            statuses.push(response.await?.status().as_u16());
+        }
+        Ok(statuses)
+    })?;
+    statuses.sort_unstable();
+    let (served, refused) = statuses.split_at(MOST);
+    ensure!(served.iter().all(|s| *s == 200), "{statuses:?}");
+    ensure!(refused.iter().all(|s| *s == 503), "{statuses:?}");
+    let labels = [NAME, "local_resources"];
+    site.world
+        .wait_metric("mc_proxy_errors_total", &labels, 24.0)?;
+    // Those that wait for a request make room for those of another route.
+    site.route(&format!("--backend {two}"))?;
+    for _ in 0..MOST {
+        let got = site.curl("", "/")?;
+        ensure!(got == "hello from two\n", "{got}");
+    }
+    Ok(())
+}
+
 #[test]
 fn plain_http_is_redirected_to_names_that_have_a_route() -> Result<()> {
     let site = Site::new(Speaks::Http1, "")?;
