@@ -292,8 +292,9 @@ impl Task {
         };
         let limit = self.limit();
         let service = tower::service_fn(move |request: Request<Body>| {
-            let mut http2 = http2.clone();
+            let lent = http2.lend();
             async move {
+                let mut http2 = lent.ok_or(h2::Error::from(h2::Reason::REFUSED_STREAM))?;
                 let (parts, body) = request.into_parts();
                 http2.send(&parts, &mut Some(body), limit).await
             }

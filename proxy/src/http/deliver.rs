@@ -239,6 +239,12 @@ async fn attempt(
             retry: false,
             stale: false,
         }),
+        Err(error) if error.is_no_tunnel() => Err(Failed {
+            refusal: Refusal::new(StatusCode::BAD_GATEWAY, Side::Proxy, error.reason()),
+            not_begun: false,
+            retry: false,
+            stale: false,
+        }),
         Err(error) => {
             tracing::debug!(backend = %backend.address, %error, "a request failed");
             let not_begun = error.has_not_begun();

@@ -65,6 +65,11 @@ impl SendError {
         )
     }
 
+    /// It is not what was asked for that the backend lacks, but the means: it is well.
+    pub(in crate::http) fn is_no_tunnel(&self) -> bool {
+        matches!(self, Self::Http2(http2::Error::NoTunnels))
+    }
+
     /// The client broke the request off.
     pub(in crate::http) fn is_of_client(&self) -> bool {
         matches!(

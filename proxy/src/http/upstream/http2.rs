@@ -35,7 +35,7 @@ use hyper::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Mutex, Notify, SetOnce},
+    sync::{Notify, SetOnce},
     time::{Instant, sleep, timeout},
 };
 
@@ -52,10 +52,13 @@ const WINDOW: u32 = 1 << 20;
 const SEND_BUFFER: usize = 256 * 1024;
 /// Streams before the backend has said how many (RFC 9113 §6.5.2 wants no fewer than that of it).
 const FIRST_STREAMS: usize = 100;
-/// Streams that were reset and may still get frames. To h2 those of others are errors, of which it takes only so many.
+/// Streams that were reset and may still get frames, and for how long: a backend may have sent them before it reads of the reset.
 const MAX_RESET: usize = 1024;
+const RESET: Duration = Duration::from_secs(30);
 /// A backend that does not answer a PING for so long is gone.
 const PONG: Duration = Duration::from_secs(20);
+/// Between PINGs while nothing else comes: gRPC's servers end connections that have more.
+const SELDOM: Duration = Duration::from_secs(5 * 60);
 
 /// Why there is no response, or no more of it.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +80,7 @@ pub(crate) enum Error {
 /// What the streams of a connection share.
 #[derive(Default)]
 struct Shared {
-    /// To open a stream: h2 would queue any number of them. Whatever waits for it has not left.
-    turn: Mutex<()>,
+    /// Those that live.
     streams: AtomicU32,
     /// Grows with what comes.
     heard: AtomicU64,
@@ -90,21 +92,24 @@ struct Shared {
     place: OnceLock<Place>,
 }
 
-/// A stream of the connection, as long as anybody wants something of it.
-struct Live(Arc<Shared>);
+/// A stream of the connection, as long as anybody wants something of it. Clones are of the same.
+#[derive(Clone)]
+struct Live(Arc<Stream>);
+
+struct Stream(Arc<Shared>);
 
 impl Live {
     fn new(shared: &Arc<Shared>) -> Self {
         shared.streams.fetch_add(1, Relaxed);
-        Self(Arc::clone(shared))
+        Self(Arc::new(Stream(Arc::clone(shared))))
     }
 
     fn heard(&self) {
-        self.0.heard.fetch_add(1, Relaxed);
+        self.0.0.heard.fetch_add(1, Relaxed);
     }
 }
 
-impl Drop for Live {
+impl Drop for Stream {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Relaxed);
     }
@@ -114,18 +119,10 @@ impl Drop for Live {
 pub(crate) struct Http2 {
     sender: SendRequest<Bytes>,
     shared: Arc<Shared>,
-    /// When this handle's request left.
+    /// Of this handle's request.
+    live: Option<Live>,
+    /// When that left.
     sent: Option<Instant>,
-}
-
-impl Clone for Http2 {
-    fn clone(&self) -> Self {
-        Self {
-            sender: self.sender.clone(),
-            shared: Arc::clone(&self.shared),
-            sent: None,
-        }
-    }
 }
 
 impl Http2 {
@@ -148,6 +145,9 @@ impl Http2 {
             .max_send_buffer_size(SEND_BUFFER)
             .initial_max_send_streams(FIRST_STREAMS)
             .max_concurrent_reset_streams(MAX_RESET)
+            .reset_stream_duration(RESET)
+            // The backend is the operator's. What comes later still is an error of a stream that nobody has.
+            .max_local_error_reset_streams(None)
             .handshake(io)
             .await?;
         let shared = Arc::<Shared>::default();
@@ -165,8 +165,37 @@ impl Http2 {
         Ok(Self {
             sender,
             shared,
+            live: None,
             sent: None,
         })
+    }
+
+    /// Waits until the backend has said what it takes.
+    pub(super) async fn settled(&self) {
+        self.shared.asked.notify_one();
+        self.shared.settled.wait().await;
+    }
+
+    /// A handle for one more request, if the backend takes one more. What h2 is given beyond that it queues without a bound, and sends
+    /// even if it is reset meanwhile.
+    pub(crate) fn lend(&self) -> Option<Self> {
+        let streams = self.shared.streams.load(Relaxed) as usize;
+        (streams < self.sender.current_max_send_streams()).then(|| Self {
+            sender: self.sender.clone(),
+            shared: Arc::clone(&self.shared),
+            live: Some(Live::new(&self.shared)),
+            sent: None,
+        })
+    }
+
+    /// No request is under way.
+    pub(super) fn idle(&self) -> bool {
+        self.shared.streams.load(Relaxed) == 0
+    }
+
+    /// Whether both are handles of one connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Has a place among the connections, to its end.
@@ -198,8 +227,8 @@ impl Http2 {
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
-        let opened = timeout(limit, self.open(parts, body)).await;
-        let (mut answer, mut upload) = opened.map_err(|_| Error::TimedOut)??;
+        let live = self.live.take().unwrap_or_else(|| Live::new(&self.shared));
+        let (mut answer, mut upload) = self.open(parts, body, live.clone()).await?;
         let timer = pin!(sleep(limit));
         let mut patience = Patience::new(limit, timer);
         let response = poll_fn(|cx| {
@@ -222,7 +251,6 @@ impl Http2 {
         })
         .await?;
         let length = length(response.headers())?;
-        let live = Live::new(&self.shared);
         live.heard();
         let keeps = parts.method == Method::CONNECT;
         Ok(response.map(|stream| Http2Body::new(stream, length, upload, keeps, live)))
@@ -233,18 +261,12 @@ impl Http2 {
         &mut self,
         parts: &Parts,
         body: &mut Option<B>,
+        live: Live,
     ) -> Result<(ResponseFuture, Upload<B>), Error>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let shared = Arc::clone(&self.shared);
         let connect = parts.method == Method::CONNECT;
-        if connect && !self.sender.is_extended_connect_protocol_enabled() {
-            // A new connection may be faster than what it says first.
-            shared.asked.notify_one();
-            shared.settled.wait().await;
-        }
-        let _turn = shared.turn.lock().await;
         poll_fn(|cx| self.sender.poll_ready(cx)).await?;
         if connect && !self.sender.is_extended_connect_protocol_enabled() {
             return Err(Error::NoTunnels);
@@ -254,10 +276,7 @@ impl Http2 {
         let (answer, stream) = self.sender.send_request(request, ended)?;
         self.sent = Some(Instant::now());
         let body = body.take().filter(|_| !ended && !connect);
-        let upload = Upload::new(stream, body, Live::new(&self.shared));
-        // Until it is one of those that the backend takes at once.
-        poll_fn(|cx| self.sender.poll_ready(cx)).await?;
-        Ok((answer, upload))
+        Ok((answer, Upload::new(stream, body, live)))
     }
 }
 
@@ -285,21 +304,27 @@ fn head<B: Body>(parts: &Parts, body: Option<&B>) -> Request<()> {
     request
 }
 
-/// Returns when the backend answers no PING. Those are sent only while streams wait and nothing comes, since servers count them; and
-/// where its SETTINGS are waited for, which come before its answer.
+/// Returns when the backend answers no PING. Those are sent only while streams wait, one as soon as nothing comes and then seldom, since
+/// servers count them; and where its SETTINGS are waited for, which come before its answer.
 async fn silent(shared: &Shared, pings: Option<PingPong>, interval: Duration, limit: Duration) {
     let Some(mut pings) = pings else {
         return std::future::pending().await;
     };
-    let mut before = 0;
+    let (mut before, mut quiet_since_ping) = (0, None::<Instant>);
     loop {
         tokio::select! {
             () = sleep(interval) => {
                 let heard = shared.heard.load(Relaxed);
-                let quiet = std::mem::replace(&mut before, heard) == heard;
-                if !quiet || shared.streams.load(Relaxed) == 0 {
+                if std::mem::replace(&mut before, heard) != heard {
+                    quiet_since_ping = None;
                     continue;
                 }
+                if shared.streams.load(Relaxed) == 0
+                    || quiet_since_ping.is_some_and(|ping| ping.elapsed() < SELDOM)
+                {
+                    continue;
+                }
+                quiet_since_ping = Some(Instant::now());
             }
             () = shared.asked.notified(), if !shared.settled.initialized() => {}
         }

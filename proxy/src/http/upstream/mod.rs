@@ -25,8 +25,10 @@ use hyper::{
     Response,
     http::{request::Parts, uri::Authority},
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
     time::{Sleep, timeout},
 };
@@ -43,6 +45,10 @@ use crate::{connection, spec::Protocol};
 
 /// Idle HTTP/1.1 connections that a worker keeps for a backend.
 const MAX_IDLE: usize = 256;
+/// HTTP/2 connections that a worker makes to a backend.
+const MAX_SHARED: usize = 64;
+/// The backend's kernel takes nothing, or is not there, for so long: the connection ends, whatever HTTP/2 waits for.
+const DEAF: Duration = Duration::from_secs(60);
 /// A connection that was idle for so long is closed: most servers keep theirs for a minute or longer.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a backend whose response is over may take to read the rest of the request.
@@ -64,7 +70,8 @@ pub(in crate::http) type Place = OwnedSemaphorePermit;
 #[derive(Default)]
 struct Slot {
     idle: Vec<(Box<Http1>, Instant)>,
-    shared: Option<Http2>,
+    /// More than one where a backend takes fewer streams than are wanted.
+    shared: Vec<Http2>,
     /// Held while an HTTP/2 connection is being made, so that a burst makes one.
     making: Arc<Mutex<()>>,
     used: Option<Instant>,
@@ -136,6 +143,9 @@ impl Lease {
         if let Some(lease) = Self::pooled(key, protocol) {
             return Ok((lease, None));
         }
+        if with(key, |slot| slot.shared.len()) >= MAX_SHARED {
+            return Err(ConnectError::Local);
+        }
         make(key, protocol, loaded, places).await
     }
 
@@ -203,7 +213,9 @@ impl Lease {
 
     /// No further request begins on it.
     pub(super) fn retire(&self) {
-        with(self.key, |slot| slot.shared = None);
+        if let Sender::Http2(this) = &self.sender {
+            with(self.key, |slot| slot.shared.retain(|http2| !http2.is(this)));
+        }
     }
 
     /// For the next request, if there may be one.
@@ -237,8 +249,8 @@ fn with<T>(key: Key, work: impl FnOnce(&mut Slot) -> T) -> T {
 
 fn shared(key: Key) -> Option<Http2> {
     with(key, |slot| {
-        slot.shared = slot.shared.take().filter(|http2| !http2.closed());
-        slot.shared.clone()
+        slot.shared.retain(|http2| !http2.closed());
+        slot.shared.iter().find_map(Http2::lend)
     })
 }
 
@@ -248,6 +260,9 @@ pub(crate) fn sweep() {
         pool.retain(|_, slot| {
             slot.idle
                 .retain(|(kept, since)| since.elapsed() < IDLE && kept.idle());
+            let mut spare = false;
+            slot.shared
+                .retain(|http2| !http2.idle() || !std::mem::replace(&mut spare, true));
             slot.used.is_some_and(|used| used.elapsed() < IDLE) || !slot.idle.is_empty()
         });
     });
@@ -273,7 +288,11 @@ async fn make(
         Sender::Http1(http1) => http1.hold(place),
         Sender::Http2(http2) => {
             http2.hold(place);
-            with(key, |slot| slot.shared = Some(http2.clone()));
+            // A burst would have more of it than it takes.
+            http2.settled().await;
+            let lent = http2.lend().ok_or(ConnectError::Protocol)?;
+            let made = std::mem::replace(http2, lent);
+            with(key, |slot| slot.shared.push(made));
         }
     }
     let lease = Lease {
@@ -293,6 +312,9 @@ pub(crate) async fn open(
     let stream = connection::connect_to(backend)
         .await
         .map_err(|e| ConnectError::from(&e))?;
+    if protocol != Protocol::Http1 {
+        watch(&stream)?;
+    }
     match (protocol, &loaded.backend) {
         (Protocol::Http1, _) => Ok(Sender::Http1(Box::new(Http1::new(stream)))),
         (Protocol::H2c, _) => http2(stream).await,
@@ -312,6 +334,15 @@ pub(crate) async fn open(
         // A checked route has its CA.
         (Protocol::H2, None) => Err(ConnectError::Tls),
     }
+}
+
+/// Streams wait for one another on it: it must not hang.
+fn watch(stream: &TcpStream) -> Result<(), ConnectError> {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(DEAF);
+    let set = socket.set_tcp_keepalive(&keepalive);
+    set.and_then(|()| socket.set_tcp_user_timeout(Some(DEAF)))
+        .map_err(|error| ConnectError::from(&error))
 }
 
 async fn http2<T>(stream: T) -> Result<Sender, ConnectError>

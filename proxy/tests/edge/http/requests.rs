@@ -1,6 +1,12 @@
 //! Requests of every shape: limits, refusals, trailers, and what becomes of them when a backend fails.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -29,7 +35,7 @@ impl Site {
     pub(super) fn connect(&self, alpn: &str) -> Result<Client> {
         let mut config = (*self.ca.client_config(KeyExchange::PostQuantum)?).clone();
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-        let connector = TlsConnector::from(std::sync::Arc::new(config));
+        let connector = TlsConnector::from(Arc::new(config));
         self.run(async move {
             let stream = TcpStream::connect((NODE, 443)).await?;
             Ok(connector
@@ -46,6 +52,29 @@ impl Site {
         runtime
             .block_on(runtime.spawn(work))?
             .with_context(|| self.world.log())
+    }
+}
+
+impl Site {
+    /// Asks so often at once over one connection; the statuses.
+    fn at_once(&self, count: usize, path: &'static str) -> Result<Vec<u16>> {
+        let stream = self.connect("h2")?;
+        self.run(async move {
+            let io = (TokioExecutor::new(), TokioIo::new(stream));
+            let (sender, connection) = conn::http2::handshake(io.0, io.1).await?;
+            tokio::spawn(connection);
+            let request = |_| {
+                let url = format!("https://{NAME}{path}");
+                let request = Request::get(url).body(Empty::<Bytes>::new())?;
+                Ok(sender.clone().send_request(request))
+            };
+            let sent: Vec<_> = (0..count).map(request).collect::<Result<_>>()?;
+            let mut statuses = Vec::new();
+            for response in sent {
+                statuses.push(response.await?.status().as_u16());
+            }
+            Ok(statuses)
+        })
     }
 }
 
@@ -192,23 +221,7 @@ fn connections_to_backends_are_bounded() -> Result<()> {
         site.world.http("two", Speaks::Http1, &site.ca)?,
     );
     site.route(&format!("--backend {one} --retries 0"))?;
-    let stream = site.connect("h2")?;
-    let mut statuses = site.run(async move {
-        let io = (TokioExecutor::new(), TokioIo::new(stream));
-        let (sender, connection) = conn::http2::handshake(io.0, io.1).await?;
-        tokio::spawn(connection);
-        let request = |_| {
-            let url = format!("https://{NAME}/slow/1000");
-            let request = Request::get(url).body(Empty::<Bytes>::new())?;
-            Ok(sender.clone().send_request(request))
-        };
-        let sent: Vec<_> = (0..4 * MOST).map(request).collect::<Result<_>>()?;
-        let mut statuses = Vec::new();
-        for response in sent {
-            statuses.push(response.await?.status().as_u16());
-        }
-        Ok(statuses)
-    })?;
+    let mut statuses = site.at_once(4 * MOST, "/slow/1000")?;
     statuses.sort_unstable();
     let (served, refused) = statuses.split_at(MOST);
     ensure!(served.iter().all(|s| *s == 200), "{statuses:?}");
@@ -222,6 +235,24 @@ fn connections_to_backends_are_bounded() -> Result<()> {
         let got = site.curl("", "/")?;
         ensure!(got == "hello from two\n", "{got}");
     }
+    Ok(())
+}
+
+#[test]
+fn more_requests_than_a_backend_takes_streams_go_over_more_connections() -> Result<()> {
+    let site = Site::bare()?;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let backend = site.world.streams(2, move || {
+        count.fetch_add(1, Relaxed);
+    })?;
+    site.route(&format!("--backend {backend} --protocol h2c"))?;
+    for _ in 0..2 {
+        let statuses = site.at_once(10, "/slow/500")?;
+        ensure!(statuses.iter().all(|s| *s == 200), "{statuses:?}");
+    }
+    let connections = connections.load(Relaxed);
+    ensure!((5..=10).contains(&connections), "{connections}");
     Ok(())
 }
 

@@ -66,6 +66,26 @@ impl World {
     }
 }
 
+impl World {
+    /// An HTTP/2 backend that takes so many streams at once; `connected` is called for each connection.
+    pub(crate) fn streams(
+        &self,
+        most: u32,
+        connected: impl Fn() + Send + Sync + 'static,
+    ) -> Result<SocketAddr> {
+        let connected = Arc::new(connected);
+        self.serve(move |stream| {
+            connected();
+            async move {
+                let service = service_fn(move |request| answer("streams", request));
+                let mut h2 = http2::Builder::new(TokioExecutor::new());
+                h2.max_concurrent_streams(most);
+                let _ = h2.serve_connection(TokioIo::new(stream), service).await;
+            }
+        })
+    }
+}
+
 /// The requests that a backend saw: method and path.
 pub(crate) type Seen = Arc<Mutex<Vec<String>>>;
 

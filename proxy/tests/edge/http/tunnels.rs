@@ -137,6 +137,8 @@ fn a_backend_is_not_asked_for_a_tunnel_that_it_has_not_enabled() -> Result<()> {
     let reason = ["reason=\"backend_refused_upgrade\""];
     site.world
         .wait_metric("mc_proxy_errors_total", &reason, 1.0)?;
+    let failures = "mc_proxy_backend_connect_failures_total";
+    ensure!(site.world.metric(failures, &[NAME])? == 0.0, "it is well");
     // It answers requests.
     let got = site.curl("", "/")?;
     ensure!(got == "answer", "{got}");
