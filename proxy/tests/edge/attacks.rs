@@ -77,9 +77,9 @@ fn a_listener_comes_back_at_once() -> Result<()> {
 #[test]
 fn connections_never_take_the_descriptors_of_the_admin_api() -> Result<()> {
     let mut world = World::new("")?;
-    // What workers and health checks need comes on top.
+    // Those of 36 connections; what workers and health checks need comes on top.
     let checks = mc_proxy::health::check::MAX_CHECKS as u64;
-    let files = 200 + checks + workers::count() as u64 * workers::DESCRIPTORS;
+    let files = 128 + 36 * 3 + checks + workers::count() as u64 * workers::DESCRIPTORS;
     world.start_under("prlimit", &[&format!("--nofile={files}:{files}")], &[])?;
     world.ctl(&["listener", "add", "0.0.0.0:443"])?;
     let hello = world.echo_route(NAME, "")?;
