@@ -194,7 +194,7 @@ async fn server(
     let most = connections_of(raise_descriptor_limit());
     if config.max_connections > most {
         let warning = format!(
-            "max_connections is {most} and not {}: the limit of open files allows no more (three for each); raise it \
+            "max_connections is {most} and not {}: the limit of open files allows no more (two for each); raise it \
              (LimitNOFILE= in systemd's unit, `ulimit -n`)",
             config.max_connections
         );
@@ -258,7 +258,7 @@ async fn origin(predecessor: Option<Predecessor>) -> anyhow::Result<Origin> {
     })
 }
 
-/// Three descriptors per connection: take what the hard limit allows. Returns the limit.
+/// Two descriptors per connection: take what the hard limit allows. Returns the limit.
 fn raise_descriptor_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
@@ -274,11 +274,11 @@ fn raise_descriptor_limit() -> u64 {
 /// Descriptors that are not for connections: maps, SQLite, the admin API's clients, scrapers, health checks; and the workers'.
 const RESERVED_DESCRIPTORS: u64 = 128 + mc_proxy::health::check::MAX_CHECKS as u64;
 
-/// Connections that so many descriptors carry: a client and a relay's backend each, and as many to backends of HTTP. Were it more, clients
-/// could take those of the admin API.
+/// Connections that so many descriptors carry. Were it more, clients could take those of the admin API. Backends of HTTP get as many at
+/// most as there may be connections, which is within the limit unless relayed ones have taken theirs as well.
 fn connections_of(descriptors: u64) -> u32 {
     let reserved = RESERVED_DESCRIPTORS + workers::count() as u64 * workers::DESCRIPTORS;
-    let connections = descriptors.saturating_sub(reserved) / 3;
+    let connections = descriptors.saturating_sub(reserved) / 2;
     u32::try_from(connections).unwrap_or(u32::MAX).max(1)
 }
 

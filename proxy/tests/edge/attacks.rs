@@ -79,7 +79,7 @@ fn connections_never_take_the_descriptors_of_the_admin_api() -> Result<()> {
     let mut world = World::new("")?;
     // Those of 36 connections; what workers and health checks need comes on top.
     let checks = mc_proxy::health::check::MAX_CHECKS as u64;
-    let files = 128 + 36 * 3 + checks + workers::count() as u64 * workers::DESCRIPTORS;
+    let files = 128 + 36 * 2 + checks + workers::count() as u64 * workers::DESCRIPTORS;
     world.start_under("prlimit", &[&format!("--nofile={files}:{files}")], &[])?;
     world.ctl(&["listener", "add", "0.0.0.0:443"])?;
     let hello = world.echo_route(NAME, "")?;
