@@ -3,8 +3,8 @@
 //! Each worker has a pool of its own: a connection is driven by the thread that uses it. Rejected: one pool for all (a lock
 //! and a wake-up across threads per request); hyper-util's client (it hides which backend a request went to, and whether it was sent).
 //!
-//! What waits for a connection, or in one for its turn, counts as under way at its backend: `max_requests` is the bound of each such
-//! queue, and the connect timeout covers the wait for a connection that another request makes.
+//! What waits for a connection counts as under way at its backend: `max_requests` is the bound of each such queue, and the connect
+//! timeout covers the wait for one that another request makes.
 
 mod error;
 mod http1;
