@@ -55,11 +55,11 @@ impl Sources {
     pub fn count_below(self: &Arc<Self>, address: IpAddr, limit: u32) -> Option<Counted> {
         let key = source(address.to_canonical()).rate_key();
         let mut shard = self.shard(key);
-        let open = shard.get(&key).copied().unwrap_or(0);
-        if open >= limit {
-            return None;
+        match shard.entry(key) {
+            Entry::Occupied(mut open) if *open.get() < limit => *open.get_mut() += 1,
+            Entry::Vacant(none) if limit > 0 => drop(none.insert(1)),
+            _ => return None,
         }
-        shard.insert(key, open + 1);
         Some(Counted {
             sources: Arc::clone(self),
             key,

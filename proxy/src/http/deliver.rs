@@ -21,7 +21,7 @@ use super::{
     exchange::{Exchange, Side, gateway_failed},
     headers,
     proxy::Refusal,
-    upstream::{ConnectError, Http2Body, Key, Lease},
+    upstream::{ConnectError, Http2Body, Lease},
 };
 use crate::{health::Unavailable, spec::Protocol, stats::BackendStats};
 
@@ -83,7 +83,7 @@ impl<'a> Outgoing<'a> {
 /// Sends it to one backend after the other until one responds.
 pub(super) async fn deliver(
     connection: &Connection,
-    mut request: Outgoing<'_>,
+    request: &mut Outgoing<'_>,
     exchange: &Exchange,
 ) -> Result<(Response<Option<Http2Body>>, Lease), Refusal> {
     let (route, l7) = (&connection.route, connection.l7());
@@ -98,7 +98,7 @@ pub(super) async fn deliver(
         };
         let stats = Arc::clone(&backend.of().0);
         exchange.attempt(backend);
-        let failed = match attempt(connection, &stats, &mut request, exchange).await {
+        let failed = match attempt(connection, &stats, request, exchange).await {
             Ok(sent) => {
                 if let Some(body) = &request.replay {
                     body.stop();
@@ -193,15 +193,8 @@ async fn attempt(
     exchange: &Exchange,
 ) -> Result<(Response<Option<Http2Body>>, Lease), Failed> {
     let l7 = connection.l7();
-    let loaded = connection.in_force();
-    let key = Key {
-        site: loaded.number,
-        backend: backend.address,
-    };
     let bad = |reason| Refusal::new(StatusCode::BAD_GATEWAY, Side::Backend, reason);
-    let limit = connection.limits.connect;
-    let taken = Lease::take(key, l7.protocol, &loaded, limit, &connection.backends).await;
-    let (mut lease, connect) = match taken {
+    let (mut lease, connect) = match Lease::take(connection, backend.address).await {
         Ok(taken) => taken,
         Err(error) => {
             return Err(Failed {

@@ -15,6 +15,7 @@ use hyper::{Method, StatusCode, Version, http::uri::Authority};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
+    Connection,
     body::{BodyError, add},
     headers,
 };
@@ -78,8 +79,7 @@ struct Outcome {
 
 /// One request and its response.
 pub(super) struct Exchange {
-    route: Arc<LiveRoute>,
-    client: SocketAddr,
+    connection: Arc<Connection>,
     method: Method,
     authority: Option<Authority>,
     path: String,
@@ -93,18 +93,17 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn begin(
-        route: &Arc<LiveRoute>,
-        client: SocketAddr,
+        connection: &Arc<Connection>,
         request: &hyper::http::request::Parts,
         authority: Option<Authority>,
-        sample: u32,
     ) -> Arc<Self> {
-        let number = route.stats.http.requests.fetch_add(1, Relaxed);
-        route.stats.http.budget.pay_in();
+        let http = &connection.route.stats.http;
+        let number = http.requests.fetch_add(1, Relaxed);
+        http.budget.pay_in();
+        let sample = connection.l7().access_log;
         let logged = sample > 0 && number.is_multiple_of(u64::from(sample));
         Arc::new(Self {
-            route: Arc::clone(route),
-            client,
+            connection: Arc::clone(connection),
             method: request.method.clone(),
             authority,
             // Without the query, which often carries secrets.
@@ -120,6 +119,15 @@ impl Exchange {
             to_client: AtomicU64::new(0),
             outcome: Mutex::default(),
         })
+    }
+
+    fn route(&self) -> &LiveRoute {
+        &self.connection.route
+    }
+
+    /// The host that is asked, if the request tells one.
+    pub(super) fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
     }
 
     fn outcome(&self) -> std::sync::MutexGuard<'_, Outcome> {
@@ -153,7 +161,7 @@ impl Exchange {
     pub(super) fn attempt_failed(&self, why: Option<&'static str>) {
         let backend = self.outcome().backend.take();
         if let (Some(backend), Some(why)) = (backend, why) {
-            self.route.failed(&backend.of().0, why);
+            self.route().failed(&backend.of().0, why);
         }
     }
 
@@ -165,7 +173,7 @@ impl Exchange {
     /// The response's head is there.
     pub(super) fn responded(&self, status: StatusCode) {
         let took = self.started.elapsed();
-        self.route.stats.http.response.observe(took);
+        self.route().stats.http.response.observe(took);
         let mut outcome = self.outcome();
         outcome.response = Some(took);
         outcome.status = Some(status);
@@ -205,7 +213,7 @@ impl Exchange {
             && error == BodyError::Broken
             && let Some(backend) = &outcome.backend
         {
-            self.route.failed(&backend.of().0, reason);
+            self.route().failed(&backend.of().0, reason);
         }
     }
 
@@ -226,12 +234,12 @@ impl Exchange {
 
     pub(super) fn received(&self, bytes: u64) {
         add(&self.from_client, bytes);
-        add(&self.route.stats.traffic.from_client, bytes);
+        add(&self.route().stats.traffic.from_client, bytes);
     }
 
     pub(super) fn sent(&self, bytes: u64) {
         add(&self.to_client, bytes);
-        add(&self.route.stats.traffic.to_client, bytes);
+        add(&self.route().stats.traffic.to_client, bytes);
     }
 
     /// The whole response went out. Only then the backend has succeeded: one that breaks off its bodies is no better than one that
@@ -262,7 +270,7 @@ impl Drop for Exchange {
         let fault = outcome
             .fault
             .or_else(|| (!outcome.delivered).then_some(Fault::of(Side::Client, "client_gone")));
-        let stats = &self.route.stats;
+        let stats = &self.route().stats;
         stats.http.count(outcome.status.map(|s| s.as_u16()));
         if let Some(fault) = fault {
             stats.errors.count(fault.reason);
@@ -273,9 +281,9 @@ impl Drop for Exchange {
         let micros = |d: Option<Duration>| d.map(|d| d.as_micros() as u64);
         tracing::info!(
             target: "mc_proxy::access",
-            client = %self.client,
-            route = %self.route.route.key.hostname,
-            port = self.route.route.key.port,
+            client = %self.connection.client,
+            route = %self.route().route.key.hostname,
+            port = self.route().route.key.port,
             method = self.method.as_str(),
             host = self.authority.as_ref().map_or("-", Authority::as_str),
             path = self.path,

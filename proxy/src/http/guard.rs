@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    LAST_REQUEST,
+    downstream::LAST_REQUEST,
     strict::{Refusal, Step, Validator},
 };
 

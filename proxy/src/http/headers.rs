@@ -8,17 +8,20 @@ use hyper::{
     http::{request::Parts, uri::Authority},
 };
 
-/// Fields of one hop (RFC 9110 §7.6.1). `te: trailers` is added again where it means something.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    HeaderName::from_static("http2-settings"),
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-];
+/// Whether a field is of one hop (RFC 9110 §7.6.1). `te: trailers` is added again where it means something.
+fn is_of_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "http2-settings"
+            | "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+    )
+}
 
 /// Who the client is, as backends are told. Always ours: what a client says of itself is removed.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -89,12 +92,9 @@ fn drop_imitations(headers: &mut HeaderMap) -> usize {
         let name = name.as_str();
         name.contains('_') && {
             let name = name.replace('_', "-");
-            let is = |ours: &HeaderName| *ours == *name;
             name.starts_with("x-forwarded-")
-                || HOP_BY_HOP.iter().any(is)
-                || [REAL_IP, header::CONTENT_LENGTH, header::CONTENT_TYPE]
-                    .iter()
-                    .any(is)
+                || is_of_hop(&name)
+                || matches!(&*name, "x-real-ip" | "content-length" | "content-type")
         }
     };
     let found: Vec<HeaderName> = headers.keys().filter(imitates).cloned().collect();
@@ -106,6 +106,10 @@ fn drop_imitations(headers: &mut HeaderMap) -> usize {
 
 /// Removes what concerns the hop it came over. Says whether the sender takes trailers.
 pub(super) fn strip(headers: &mut HeaderMap) -> bool {
+    let of_hop = |name: &&HeaderName| is_of_hop(name.as_str());
+    if !headers.keys().any(|name| of_hop(&name)) {
+        return false;
+    }
     let trailers = headers
         .get_all(header::TE)
         .iter()
@@ -122,7 +126,8 @@ pub(super) fn strip(headers: &mut HeaderMap) -> bool {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    let found: Vec<HeaderName> = headers.keys().filter(of_hop).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
     trailers

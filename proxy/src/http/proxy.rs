@@ -1,9 +1,9 @@
 //! One request: checked, sent to a backend, answered.
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::sync::Arc;
 
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, Method, Response, StatusCode, Uri, Version,
     body::{Body as _, Incoming},
     header::{self, HeaderValue},
     http::{
@@ -19,7 +19,8 @@ use super::{
     body::{RequestBody, ResponseBody},
     deliver::{Outgoing, deliver},
     exchange::{Exchange, Fault, Side},
-    grpc, headers, tunnel,
+    grpc, headers,
+    tunnel::{self, Tunnel},
 };
 use crate::spec::Protocol;
 
@@ -40,35 +41,24 @@ impl Refusal {
 }
 
 /// Answers one request.
+///
+/// What is here and below takes references where it can: a future has room for its arguments beside what becomes of them, and one of
+/// more than a kilobyte is beyond what glibc's allocator keeps at hand for each thread.
 pub(super) async fn answer(
-    connection: Arc<Connection>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let (mut parts, body) = request.into_parts();
-    let authority = authority(&connection, &parts);
-    let call = grpc::Call::of(&parts);
-    let exchange = Exchange::begin(
-        &connection.route,
-        connection.client,
-        &parts,
-        authority.clone(),
-        connection.l7().access_log,
-    );
-    // Before it is looked whether there may be more, or it could begin unseen.
-    let under_way = connection.requests.token();
-    let answered = match check(&connection, &parts, authority, &body) {
-        Ok(authority) => {
-            exchange.hold_open(under_way);
-            let forwarded = connection.forwarded(&authority);
-            let imitations = headers::rewrite(&mut parts, &connection.identity, forwarded);
-            if imitations > 0 {
-                exchange.imitated(imitations);
-            }
-            forward(&connection, &mut parts, body, &authority, call, &exchange).await
-        }
-        Err(refusal) => Err(refusal),
+    connection: &Arc<Connection>,
+    parts: &mut Parts,
+    body: Incoming,
+) -> Response<ResponseBody> {
+    let call = grpc::Call::of(parts);
+    let exchange = Exchange::begin(connection, parts, authority(connection, parts));
+    let mut prepared = match prepare(connection, parts, body, &exchange) {
+        Ok(prepared) => prepared,
+        Err(refusal) => return refuse(refusal, call, exchange),
     };
-    Ok(answered.unwrap_or_else(|refusal| refuse(refusal, call, exchange)))
+    match forward(connection, &mut prepared, call, &exchange).await {
+        Ok(response) => response,
+        Err(refusal) => refuse(refusal, call, exchange),
+    }
 }
 
 fn refuse(
@@ -128,15 +118,11 @@ fn authority(connection: &Connection, parts: &Parts) -> Option<Authority> {
 fn check(
     connection: &Connection,
     parts: &Parts,
-    authority: Option<Authority>,
+    authority: &Authority,
     body: &Incoming,
-) -> Result<Authority, Refusal> {
+) -> Result<(), Refusal> {
     let client = |status, reason| -> Refusal { Refusal::new(status, Side::Client, reason) };
-    if connection.requests.is_closed() {
-        return Err(client(StatusCode::MISDIRECTED_REQUEST, "told_to_go"));
-    }
-    let authority = authority.ok_or_else(|| client(StatusCode::BAD_REQUEST, "bad_host"))?;
-    if connection.known() != Some(&authority) {
+    if connection.known() != Some(authority) {
         // `http` takes anything for a port.
         let port = authority.port_u16().is_some();
         if authority.as_str().contains('@')
@@ -162,18 +148,39 @@ fn check(
             "request_body_too_large",
         ));
     }
-    Ok(authority)
+    Ok(())
 }
 
-/// Sends it to a backend and hands on the response.
-async fn forward(
-    connection: &Arc<Connection>,
-    parts: &mut Parts,
+/// A request that may go to a backend.
+struct Prepared<'a> {
+    outgoing: Outgoing<'a>,
+    /// Boxed: few have one.
+    tunnel: Option<Box<Tunnel>>,
+    upgrade: Option<OnUpgrade>,
+}
+
+/// Checks it, and writes it as the backend is to have it.
+fn prepare<'a>(
+    connection: &Connection,
+    parts: &'a mut Parts,
     incoming: Incoming,
-    authority: &Authority,
-    call: Option<grpc::Call>,
-    exchange: &Arc<Exchange>,
-) -> Result<Response<ResponseBody>, Refusal> {
+    exchange: &'a Arc<Exchange>,
+) -> Result<Prepared<'a>, Refusal> {
+    // Before it is looked whether there may be more, or it could begin unseen.
+    let under_way = connection.requests.token();
+    if connection.requests.is_closed() {
+        let status = StatusCode::MISDIRECTED_REQUEST;
+        return Err(Refusal::new(status, Side::Client, "told_to_go"));
+    }
+    let no_host = Refusal::new(StatusCode::BAD_REQUEST, Side::Client, "bad_host");
+    let authority = exchange.authority().ok_or(no_host)?;
+    check(connection, parts, authority, &incoming)?;
+    exchange.hold_open(under_way);
+    let forwarded = connection.forwarded(authority);
+    let imitations = headers::rewrite(parts, &connection.identity, forwarded);
+    if imitations > 0 {
+        exchange.imitated(imitations);
+    }
     let l7 = connection.l7();
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     let tunnel = (incoming.is_end_stream())
@@ -189,27 +196,34 @@ async fn forward(
         Some(_) => RequestBody::empty(),
         None => RequestBody::new(incoming, most, connection.limits.idle, Arc::clone(exchange)),
     };
-    let outgoing = Outgoing::new(parts, authority, body, l7.protocol, tunnel.is_some());
-    // Pinned, or a request would have room for two of it.
-    let delivering = pin!(deliver(connection, outgoing, exchange));
+    Ok(Prepared {
+        outgoing: Outgoing::new(parts, authority, body, l7.protocol, tunnel.is_some()),
+        tunnel: tunnel.map(Box::new),
+        upgrade,
+    })
+}
+
+/// Sends it to a backend and hands on the response.
+async fn forward(
+    connection: &Connection,
+    prepared: &mut Prepared<'_>,
+    call: Option<grpc::Call>,
+    exchange: &Arc<Exchange>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let delivering = deliver(connection, &mut prepared.outgoing, exchange);
     let (response, lease) = match call.and_then(|call| call.timeout) {
         None => delivering.await?,
-        // It is the client's clock: its end says nothing of the backend.
-        Some(limit) => timeout(limit, delivering).await.unwrap_or_else(|_| {
-            let (status, side) = (StatusCode::GATEWAY_TIMEOUT, Side::Client);
-            Err(Refusal::new(status, side, "grpc_deadline"))
-        })?,
+        // It is the client's clock: its end says nothing of the backend. Boxed, or all would have room for it.
+        Some(limit) => {
+            let delivered = Box::pin(timeout(limit, delivering)).await;
+            delivered.unwrap_or_else(|_| {
+                let (status, side) = (StatusCode::GATEWAY_TIMEOUT, Side::Client);
+                Err(Refusal::new(status, side, "grpc_deadline"))
+            })?
+        }
     };
-    let limits = connection.limits;
-    tunnel::respond(
-        response,
-        lease,
-        tunnel.zip(upgrade),
-        limits,
-        exchange,
-        connection,
-    )
-    .map_err(|fault| Refusal {
+    let tunnel = prepared.tunnel.take().zip(prepared.upgrade.take());
+    tunnel::respond(response, lease, tunnel, exchange, connection).map_err(|fault| Refusal {
         status: StatusCode::BAD_GATEWAY,
         fault,
     })

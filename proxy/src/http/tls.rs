@@ -174,6 +174,11 @@ impl Tls {
         self.current.load_full()
     }
 
+    /// [`Loaded::number`] of what is in force.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.current.load().as_ref().map(|loaded| loaded.number)
+    }
+
     /// Why the last load failed; what was in force before still is.
     #[must_use]
     pub fn error(&self) -> Option<String> {

@@ -100,11 +100,11 @@ fn accepted(key: &HeaderValue) -> Option<HeaderValue> {
 pub(super) fn respond(
     mut response: Response<Option<Http2Body>>,
     lease: Lease,
-    tunnel: Option<(Tunnel, OnUpgrade)>,
-    limits: Limits,
+    tunnel: Option<(Box<Tunnel>, OnUpgrade)>,
     exchange: &Arc<Exchange>,
     connection: &Connection,
 ) -> Result<Response<ResponseBody>, Fault> {
+    let limits = connection.limits;
     let agreed = match (response.version(), response.status()) {
         (_, StatusCode::SWITCHING_PROTOCOLS) => true,
         (Version::HTTP_2, status) => status.is_success() && tunnel.is_some(),

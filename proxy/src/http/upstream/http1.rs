@@ -8,7 +8,7 @@
 use std::{
     future::poll_fn,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -19,7 +19,7 @@ use hyper::{Method, Response, body::Frame, http::request::Parts};
 use tokio::{
     io::{AsyncRead, ReadBuf},
     net::{TcpStream, tcp::OwnedReadHalf},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_util::{
     io::poll_read_buf,
@@ -77,6 +77,9 @@ pub(crate) struct Http1 {
     /// Something came since.
     heard: bool,
     place: Option<Arc<Place>>,
+    /// Of [`Patience`]. Kept from request to request, and so are they: to enter one and take it back costs more than to find it still
+    /// there, now and then.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Http1 {
@@ -91,6 +94,7 @@ impl Http1 {
             sent: None,
             heard: false,
             place: None,
+            timer: None,
         }
     }
 
@@ -105,23 +109,24 @@ impl Http1 {
         places.map_or(0, |places| places.available_permits())
     }
 
-    /// Sends a request and returns the head of the response; [`Self::poll_frame`] has its body. `limit` is for the backend: from
-    /// when it was last given something of the request.
+    /// Sends a request and returns the head of the response; [`Self::poll_frame`] has its body. No `body` is an empty one. `limit` is for
+    /// the backend: from when it was last given something of the request.
     pub(in crate::http) async fn send(
         &mut self,
         request: &Parts,
         host: &[u8],
-        body: RequestBody,
+        body: &mut Option<RequestBody>,
         limit: Duration,
     ) -> Result<Response<()>, Error> {
         let asked = Asked {
             head: request.method == Method::HEAD,
         };
         self.response = Reader::new(asked);
+        let body = body.take().unwrap_or_else(RequestBody::empty);
         self.upload.begin(request, host, body);
+        let mut timer = (self.timer.take()).unwrap_or_else(|| Box::pin(sleep(limit)));
         (self.sent, self.heard) = (Some(Instant::now()), false);
-        let timer = pin!(sleep(limit));
-        let mut patience = Patience::new(limit, timer);
+        let mut patience = Patience::new(limit, timer.as_mut());
         let response = poll_fn(|cx| {
             if self.upload.is_pending() && !self.broken {
                 let before = self.upload.written();
@@ -143,6 +148,7 @@ impl Http1 {
             }
         })
         .await?;
+        self.timer = Some(timer);
         if self.upload.is_pending() && !self.broken {
             self.detach();
         }
@@ -156,7 +162,7 @@ impl Http1 {
         host: &[u8],
         limit: Duration,
     ) -> Result<Response<()>, Error> {
-        self.send(request, host, RequestBody::empty(), limit).await
+        self.send(request, host, &mut None, limit).await
     }
 
     /// The next frame of the response's body.

@@ -40,7 +40,7 @@ pub(super) use http2::Http2Tunnel;
 pub(crate) use http2::{Error as Http2Error, Http2, Http2Body};
 
 use self::error::SendError;
-use super::{body::RequestBody, tls::Loaded};
+use super::{Connection, body::RequestBody, tls::Loaded};
 use crate::{connection, spec::Protocol};
 
 /// Idle HTTP/1.1 connections that a worker keeps for a backend.
@@ -98,18 +98,18 @@ pub(super) struct Lease {
 impl Lease {
     /// One from the pool, or a new one. Says how long it took to make.
     pub(super) async fn take(
-        key: Key,
-        protocol: Protocol,
-        loaded: &Loaded,
-        limit: Duration,
-        places: &Arc<Semaphore>,
+        connection: &Connection,
+        backend: SocketAddr,
     ) -> Result<(Self, Option<Duration>), ConnectError> {
-        if let Some(lease) = Self::pooled(key, protocol) {
+        let site = connection.site();
+        let protocol = connection.l7().protocol;
+        if let Some(lease) = Self::pooled(Key { site, backend }, protocol) {
             return Ok((lease, None));
         }
         // Waiting for the one that another request makes is part of it: else a backend that swallows SYNs would keep the last of a
         // queue for as many timeouts as are before it. Boxed: most requests have no use for all that a handshake needs.
-        let taken = Box::pin(timeout(limit, Self::new(key, protocol, loaded, places))).await;
+        let limit = connection.limits.connect;
+        let taken = Box::pin(timeout(limit, Self::new(connection, backend))).await;
         taken.unwrap_or(Err(ConnectError::TimedOut))
     }
 
@@ -130,13 +130,15 @@ impl Lease {
     }
 
     async fn new(
-        key: Key,
-        protocol: Protocol,
-        loaded: &Loaded,
-        places: &Arc<Semaphore>,
+        connection: &Connection,
+        backend: SocketAddr,
     ) -> Result<(Self, Option<Duration>), ConnectError> {
+        let (loaded, places) = (connection.in_force(), &connection.backends);
+        let protocol = connection.l7().protocol;
+        let site = loaded.number;
+        let key = Key { site, backend };
         if protocol == Protocol::Http1 {
-            return make(key, protocol, loaded, places).await;
+            return make(key, protocol, &loaded, places).await;
         }
         let making = with(key, |slot| Arc::clone(&slot.making));
         let _alone = making.lock().await;
@@ -146,7 +148,7 @@ impl Lease {
         if with(key, |slot| slot.shared.len()) >= MAX_SHARED {
             return Err(ConnectError::Local);
         }
-        make(key, protocol, loaded, places).await
+        make(key, protocol, &loaded, places).await
     }
 
     /// Sends a request. `body` stays where it is if nothing left. The response's body comes with it over HTTP/2, and through
@@ -160,9 +162,8 @@ impl Lease {
     ) -> Result<Response<Option<Http2Body>>, SendError> {
         match &mut self.sender {
             Sender::Http1(http1) => {
-                let taken = body.take().unwrap_or_else(RequestBody::empty);
                 let host = host.as_str().as_bytes();
-                let response = http1.send(parts, host, taken, limit).await?;
+                let response = http1.send(parts, host, body, limit).await?;
                 Ok(response.map(|()| None))
             }
             // Boxed, or requests over HTTP/1.1 would have room for it.
@@ -234,21 +235,20 @@ fn keep(key: Key, http1: Box<Http1>) {
     with(key, |slot| {
         // Other workers cannot close those of this one: as many places are to be free as are kept.
         if slot.idle.len() < MAX_IDLE.min(http1.free_places()) {
-            slot.idle.push((http1, Instant::now()));
+            let now = Instant::now();
+            slot.idle.push((http1, now));
+            slot.used = Some(now);
         }
     });
 }
 
 fn with<T>(key: Key, work: impl FnOnce(&mut Slot) -> T) -> T {
-    POOL.with_borrow_mut(|pool| {
-        let slot = pool.entry(key).or_default();
-        slot.used = Some(Instant::now());
-        work(slot)
-    })
+    POOL.with_borrow_mut(|pool| work(pool.entry(key).or_default()))
 }
 
 fn shared(key: Key) -> Option<Http2> {
     with(key, |slot| {
+        slot.used = Some(Instant::now());
         slot.shared.retain(|http2| !http2.closed());
         slot.shared.iter().find_map(Http2::lend)
     })
@@ -361,12 +361,17 @@ struct Patience<'a> {
 }
 
 impl<'a> Patience<'a> {
-    /// `timer` sleeps for the limit.
-    fn new(limit: Duration, timer: Pin<&'a mut Sleep>) -> Self {
+    /// From now on. `timer` may have been of requests before.
+    fn new(limit: Duration, mut timer: Pin<&'a mut Sleep>) -> Self {
+        let now = tokio::time::Instant::now();
+        if timer.deadline() > now + limit {
+            timer.as_mut().reset(now + limit);
+        }
+        let since = Some(now);
         Self {
             limit,
             timer,
-            since: None,
+            since,
         }
     }
 
