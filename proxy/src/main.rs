@@ -12,8 +12,7 @@ use clap::{Parser, Subcommand};
 use mc_proxy::{
     config::{Config, Raw},
     kernel::{self, Kernel, KernelError},
-    preflight,
-    store::Store,
+    preflight, store,
     upgrade::{Inherited, Origin, Predecessor, Program},
     workers,
 };
@@ -107,7 +106,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 "there is no database {}; --root or --config names another",
                 database.display()
             );
-            Store::open(&database)?.snapshot(to)?;
+            store::snapshot(&database, to)?;
             println!("{}", to.display());
         }
         Command::Status => return status(&load(&cli)?.admin_socket),
