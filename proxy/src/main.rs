@@ -201,6 +201,11 @@ async fn server(
         config.warnings.push(warning);
         config.max_connections = most;
     }
+    if config.max_connections_per_source >= Some(config.max_connections) {
+        let warning = "one source may hold all connections: max_connections_per_source is not below max_connections";
+        tracing::warn!("{warning}");
+        config.warnings.push(warning.to_owned());
+    }
     let shutdown = Shutdown::new();
     // From now on no signal kills: a SIGHUP that comes during the start is answered by what the start does, and once connections
     // are accepted a SIGTERM is to drain them.
