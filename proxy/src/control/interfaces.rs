@@ -113,7 +113,11 @@ impl Control {
         let mut filtered = self.filtered();
         filtered.clear();
         let interfaces = kernel::detach(&self.config.pin_path)?;
-        store.audit(by, "detach", &interfaces.join(" "), "ok")?;
+        // It is done, and whoever needs it on a full disk is not to be told that it failed.
+        if let Err(error) = store.audit(by, "detach", &interfaces.join(" "), "ok") {
+            let error = mcdsl::cli::chain(&error);
+            tracing::error!(error, "the detached firewall is not in the audit");
+        }
         Ok(interfaces)
     }
 }

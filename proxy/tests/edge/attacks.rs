@@ -194,6 +194,21 @@ fn after_its_pins_were_removed_an_interface_is_filtered_again() -> Result<()> {
 }
 
 #[test]
+fn a_database_that_was_removed_is_told_and_takes_no_change() -> Result<()> {
+    let world = World::started("")?;
+    world.ctl(&["firewall", "block", CLIENT])?;
+    std::fs::remove_file(world.dir.path().join("mc-proxy.db"))?;
+    let told = "was removed or replaced while the daemon has it open";
+    let (_, error) = world.ctl_fails(&["firewall", "unblock", CLIENT])?;
+    ensure!(error.contains(told), "{error}");
+    ensure!(world.warnings()?.iter().any(|w| w.contains(told)));
+    ensure!(world.probe()? == "drop", "what is in force stays");
+    world.ctl(&["detach", "--yes"])?;
+    ensure!(world.probe()? == "pass", "what needs no database is done");
+    Ok(())
+}
+
+#[test]
 fn the_admin_socket_is_never_somebody_elses_file() -> Result<()> {
     let mut world = World::new("")?;
     let file = world.dir.path().join("admin.sock");
