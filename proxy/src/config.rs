@@ -58,7 +58,7 @@ pub struct Config {
     /// Connections of all listeners at once; above it new ones wait.
     pub max_connections: u32,
     /// Connections open at once from one source (IPv4 address, IPv6 /64).
-    pub max_connections_per_source: u32,
+    pub max_connections_per_source: Option<u32>,
     /// How long a stop waits for open connections.
     pub drain_timeout: Duration,
     /// How long a daemon that was replaced waits for them.
@@ -104,8 +104,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const UPGRADE_DRAIN_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Default of `server.max_connections`.
 const MAX_CONNECTIONS: u32 = 100_000;
-/// Default of `server.max_connections_per_source`: room for many people behind one address, a tenth of all.
-const MAX_CONNECTIONS_PER_SOURCE: u32 = 10_000;
+/// Default of `server.max_connections_per_source`, a part of all: room for many people behind one address.
+const PER_SOURCE: u32 = 10;
 /// Of durations that the admin API has in seconds.
 const WHOLE: &str = "must be whole seconds, 1s or more, like 90s or 10m";
 
@@ -206,10 +206,7 @@ impl Config {
             log_sample: raw.firewall.log_sample,
             geoip: raw.geoip.database.map(|p| root.join(p)),
             max_connections: raw.server.max_connections.unwrap_or(MAX_CONNECTIONS),
-            max_connections_per_source: raw
-                .server
-                .max_connections_per_source
-                .unwrap_or(MAX_CONNECTIONS_PER_SOURCE),
+            max_connections_per_source: raw.server.max_connections_per_source,
             drain_timeout: raw.server.drain_timeout.unwrap_or(DRAIN_TIMEOUT),
             upgrade_drain_timeout: raw
                 .server
@@ -227,6 +224,13 @@ impl Config {
             contents: None,
             warnings: Vec::new(),
         })
+    }
+
+    /// Connections that one source may hold: by default a part of all that there may be, also where these were cut.
+    #[must_use]
+    pub fn per_source(&self) -> u32 {
+        let part = (self.max_connections / PER_SOURCE).max(1);
+        self.max_connections_per_source.unwrap_or(part)
     }
 }
 

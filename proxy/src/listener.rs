@@ -222,6 +222,11 @@ impl Listeners {
             .collect()
     }
 
+    /// Every connection that there may be is open: new ones wait in the accept queue.
+    pub fn full(&self) -> bool {
+        self.permits.available_permits() == 0
+    }
+
     /// Since [`Self::drain`].
     pub fn draining(&self) -> Option<Draining> {
         self.draining.get().copied()

@@ -12,8 +12,7 @@ use clap::{Parser, Subcommand};
 use mc_proxy::{
     config::{Config, Raw},
     kernel::{self, Kernel, KernelError},
-    preflight,
-    store::Store,
+    preflight, store,
     upgrade::{Inherited, Origin, Predecessor, Program},
     workers,
 };
@@ -107,7 +106,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 "there is no database {}; --root or --config names another",
                 database.display()
             );
-            Store::open(&database)?.snapshot(to)?;
+            store::snapshot(&database, to)?;
             println!("{}", to.display());
         }
         Command::Status => return status(&load(&cli)?.admin_socket),
@@ -201,6 +200,11 @@ async fn server(
         tracing::warn!("{warning}");
         config.warnings.push(warning);
         config.max_connections = most;
+    }
+    if config.max_connections_per_source >= Some(config.max_connections) {
+        let warning = "one source may hold all connections: max_connections_per_source is not below max_connections";
+        tracing::warn!("{warning}");
+        config.warnings.push(warning.to_owned());
     }
     let shutdown = Shutdown::new();
     // From now on no signal kills: a SIGHUP that comes during the start is answered by what the start does, and once connections

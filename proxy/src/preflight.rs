@@ -16,11 +16,14 @@ pub fn problems(config: &Config) -> Vec<String> {
     let mut problems: Vec<String> = Vec::new();
     problems.extend(pins(&config.pin_path).map(|e| format!("firewall.pin_path: {e}")));
     for interface in &config.interfaces {
-        if kernel::index(interface).is_none() {
-            problems.push(format!(
-                "firewall.interfaces: there is no interface {interface}; `ip link` lists them"
-            ));
-        }
+        let problem = match kernel::index(interface) {
+            None => format!("there is no interface {interface}; `ip link` lists them"),
+            Some(index) => match kernel::check_frames(interface, index) {
+                Err(error) => mcdsl::cli::chain(&error),
+                Ok(()) => continue,
+            },
+        };
+        problems.push(format!("firewall.interfaces: {problem}"));
     }
     if let Some(path) = &config.geoip
         && let Err(error) = reader::read(path)

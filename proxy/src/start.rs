@@ -251,7 +251,7 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
             default: config.engine,
         },
         timeouts,
-        Sources::new(config.max_connections_per_source),
+        Sources::new(config.per_source()),
         config.max_connections,
     ));
     let control = Control::new(config, context, geoip, kernel, store, workers, warnings);

@@ -169,6 +169,11 @@ impl Answer {
             return None;
         };
         self.say("listener", listener.listener.address.to_string(), "");
+        if control.listeners.full() {
+            let most = control.config.max_connections;
+            let detail = format!("all {most} connections are open: it waits until one ends");
+            self.say("max-connections", detail, "waits");
+        }
         Some(listener)
     }
 

@@ -8,6 +8,15 @@ use crate::{
     store::Actor,
 };
 
+/// An interface that is to be filtered, as it was when it was last looked at.
+#[derive(Debug)]
+pub(super) struct Filtered {
+    interface: String,
+    index: Option<u32>,
+    /// Attaching succeeded.
+    attached: bool,
+}
+
 impl Control {
     fn kernel(&self) -> MutexGuard<'_, Kernel> {
         self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
@@ -37,34 +46,46 @@ impl Control {
         let mut filtered = self.filtered();
         filtered.clear();
         for interface in &self.config.interfaces {
-            filtered.push((interface.clone(), kernel::index(interface)));
-            self.attach_one(interface);
+            let index = kernel::index(interface);
+            filtered.push(Filtered {
+                interface: interface.clone(),
+                index,
+                attached: self.attach_one(interface),
+            });
         }
     }
 
-    /// Attaches the firewall to interfaces that have come, or come back as another, since [`Self::attach`]: the link
-    /// of one that was deleted filters nothing.
+    /// Attaches the firewall to interfaces that have come, or come back as another, since [`Self::attach`], for the link of
+    /// one that was deleted filters nothing; and to those whose pin was removed, which holds the link.
     pub fn follow_interfaces(&self) {
-        for (interface, seen) in self.filtered().iter_mut() {
+        for filtered in self.filtered().iter_mut() {
+            let interface = &filtered.interface;
             let index = kernel::index(interface);
-            if *seen == index {
+            let same = filtered.index == index;
+            if same && (!filtered.attached || self.kernel().pinned(interface)) {
                 continue;
             }
-            *seen = index;
+            filtered.index = index;
+            if same {
+                tracing::error!(interface, "its pin was removed, and its filter with it");
+            }
             if index.is_some() {
-                self.attach_one(interface);
+                filtered.attached = self.attach_one(interface);
             } else {
+                filtered.attached = false;
                 tracing::error!(interface, "the interface is gone, and its filter with it");
             }
         }
     }
 
-    pub(super) fn filtered(&self) -> MutexGuard<'_, Vec<(String, Option<u32>)>> {
+    pub(super) fn filtered(&self) -> MutexGuard<'_, Vec<Filtered>> {
         self.filtered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attach_one(&self, interface: &str) {
-        match self.kernel().attach(interface) {
+    /// Says whether it succeeded.
+    fn attach_one(&self, interface: &str) -> bool {
+        let attached = self.kernel().attach(interface);
+        match &attached {
             Ok(status) if status.mode == LinkMode::Native => {
                 tracing::info!(interface, "firewall attached");
             }
@@ -76,10 +97,11 @@ impl Control {
             ),
             Err(error) => tracing::error!(
                 interface,
-                error = mcdsl::cli::chain(&error),
+                error = mcdsl::cli::chain(error),
                 "the firewall is not attached: this interface is unfiltered"
             ),
         }
+        attached.is_ok()
     }
 
     /// Takes the firewall off every interface and unpins it.
@@ -91,7 +113,11 @@ impl Control {
         let mut filtered = self.filtered();
         filtered.clear();
         let interfaces = kernel::detach(&self.config.pin_path)?;
-        store.audit(by, "detach", &interfaces.join(" "), "ok")?;
+        // It is done, and whoever needs it on a full disk is not to be told that it failed.
+        if let Err(error) = store.audit(by, "detach", &interfaces.join(" "), "ok") {
+            let error = mcdsl::cli::chain(&error);
+            tracing::error!(error, "the detached firewall is not in the audit");
+        }
         Ok(interfaces)
     }
 }

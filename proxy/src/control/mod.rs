@@ -113,8 +113,8 @@ pub struct Control {
     // Its programs stay loaded, and attachable, as long as it lives.
     kernel: Mutex<Kernel>,
     warnings: Mutex<Vec<String>>,
-    // What is to be filtered, and the index that each had when it was last looked at; empty while detached.
-    filtered: Mutex<Vec<(String, Option<u32>)>>,
+    // What is to be filtered; empty while detached.
+    filtered: Mutex<Vec<interfaces::Filtered>>,
     life: upgrade::Life,
     reload: Mutex<Option<Reload>>,
     /// When the daemon started.

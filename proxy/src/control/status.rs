@@ -18,8 +18,17 @@ impl Control {
     pub fn warnings(&self) -> Vec<String> {
         let noted = self.warnings.lock();
         let mut warnings = noted.unwrap_or_else(PoisonError::into_inner).clone();
-        if self.store().is_err() {
-            warnings.push("another daemon has the database: changes are refused".to_owned());
+        match self.store() {
+            Err(_) => {
+                warnings.push("another daemon has the database: changes are refused".to_owned());
+            }
+            Ok(store) => warnings.extend(store.in_place().err().map(|e| mcdsl::cli::chain(&e))),
+        }
+        if self.listeners.full() {
+            let most = self.config.max_connections;
+            warnings.push(format!(
+                "all {most} connections of server.max_connections are open: new ones wait"
+            ));
         }
         warnings.extend(self.config_changed());
         warnings.extend(self.not_listening());

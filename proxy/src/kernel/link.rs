@@ -121,6 +121,7 @@ impl Kernel {
             interface: interface.to_owned(),
             source: source.into(),
         })?;
+        check_frames(interface, index)?;
         let path = self.pins.join(format!("{PREFIX}{interface}"));
         // A `detach` has taken the directory away.
         fs::create_dir_all(&self.pins).map_err(|source| KernelError::PinDirectory {
@@ -140,8 +141,7 @@ impl Kernel {
                 return self.attached(interface, index);
             }
         }
-        let attached = netlink::xdp(index).map_err(|source| query_error(interface, source))?;
-        if let Some(foreign) = attached {
+        if let Some(foreign) = query(interface, index)?.xdp {
             return Err(foreign_error(interface, foreign.program));
         }
         let program = self.firewall()?;
@@ -161,6 +161,11 @@ impl Kernel {
         let mut status = self.attached(interface, index)?;
         status.detail = detail;
         Ok(status)
+    }
+
+    /// Whether the link of an interface is where [`Self::attach`] pinned it.
+    pub(crate) fn pinned(&self, interface: &str) -> bool {
+        self.pins.join(format!("{PREFIX}{interface}")).exists()
     }
 
     /// After attachment: pins the program, and drops what other layouts have pinned for the interface.
@@ -382,16 +387,28 @@ fn pin(link: XdpLink, path: &Path, interface: &str) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn query_error(interface: &str, source: io::Error) -> KernelError {
-    KernelError::Query {
+fn query(interface: &str, index: u32) -> Result<netlink::Interface, KernelError> {
+    netlink::interface(index).map_err(|source| KernelError::Query {
         interface: interface.to_owned(),
         source,
+    })
+}
+
+/// Whether the firewall can read what an interface carries: the kernel attaches it to others as well.
+///
+/// # Errors
+/// [`KernelError::NoFrames`].
+pub fn check_frames(interface: &str, index: u32) -> Result<(), KernelError> {
+    if query(interface, index)?.ethernet {
+        return Ok(());
     }
+    Err(KernelError::NoFrames(interface.to_owned()))
 }
 
 fn status(interface: &str, index: u32) -> Result<LinkStatus, KernelError> {
-    let attached = netlink::xdp(index).map_err(|source| query_error(interface, source))?;
-    let (mode, detail) = match attached {
+    let found = query(interface, index)?;
+    let (mode, detail) = match found.xdp {
+        _ if !found.ethernet => (LinkMode::Detached, "has no Ethernet frames to filter"),
         Some(attached) if attached.generic => (LinkMode::Generic, "runs in generic mode"),
         Some(_) => (LinkMode::Native, ""),
         None => (LinkMode::Detached, "no XDP program is on the interface"),

@@ -19,7 +19,7 @@ use aya::{
     pin::PinError,
     programs::{ProgramError, links::LinkError},
 };
-pub use link::{LinkMode, LinkStatus, detach, index, links};
+pub use link::{LinkMode, LinkStatus, check_frames, detach, index, links};
 use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP, relay::NO_OFFSET};
 pub(crate) use pinned::Pinned;
 
@@ -102,8 +102,13 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
-    /// The interface cannot be asked for its XDP program.
-    #[error("cannot ask the kernel which XDP program is on {interface}")]
+    /// What the interface carries has no Ethernet header, and would pass unread.
+    #[error(
+        "{0} carries no Ethernet frames (a tunnel, WireGuard, PPP?), and the firewall reads nothing else; filter it by other means"
+    )]
+    NoFrames(String),
+    /// The interface cannot be asked.
+    #[error("cannot ask the kernel what {interface} is and which XDP program is on it")]
     Query {
         /// Its name.
         interface: String,

@@ -1,10 +1,18 @@
-//! Which XDP program is on an interface, and how: `RTM_GETLINK` over rtnetlink. BPF links do not tell their mode.
+//! What an interface carries, which XDP program is on it, and how: `RTM_GETLINK` over rtnetlink. BPF links do not tell their mode.
 
 use std::{io, os::fd::AsRawFd as _};
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
+
+/// An interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interface {
+    /// Its packets begin with an Ethernet header.
+    pub(super) ethernet: bool,
+    pub(super) xdp: Option<Attached>,
+}
 
 /// An attached program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +35,7 @@ const XDP_ATTACHED_SKB: u8 = 2;
 const BUFFER: usize = 32 * 1024;
 
 /// Asks the kernel about an interface.
-pub(super) fn xdp(index: u32) -> io::Result<Option<Attached>> {
+pub(super) fn interface(index: u32) -> io::Result<Interface> {
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -61,28 +69,28 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-fn parse(message: &[u8]) -> io::Result<Option<Attached>> {
+fn parse(message: &[u8]) -> io::Result<Interface> {
     if u16_at(message, 4) == Some(NLMSG_ERROR) {
         let code = u32_at(message, HEADER).map_or(libc::EIO, |c| -c.cast_signed());
         return Err(io::Error::from_raw_os_error(code));
     }
+    let kind = u16_at(message, HEADER + 2);
     let attributes = message.get(HEADER + IFINFO..).unwrap_or_default();
-    let Some(xdp) = attribute(attributes, IFLA_XDP) else {
-        return Ok(None);
-    };
-    let mode = attribute(xdp, IFLA_XDP_ATTACHED)
-        .and_then(|v| v.first().copied())
-        .unwrap_or(0);
-    if mode == 0 {
-        return Ok(None);
-    }
+    Ok(Interface {
+        ethernet: matches!(kind, Some(libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK)),
+        xdp: attribute(attributes, IFLA_XDP).and_then(attached),
+    })
+}
+
+fn attached(xdp: &[u8]) -> Option<Attached> {
+    let mode = *attribute(xdp, IFLA_XDP_ATTACHED)?.first()?;
     let program = attribute(xdp, IFLA_XDP_PROG_ID)
         .and_then(|v| u32_at(v, 0))
         .unwrap_or(0);
-    Ok(Some(Attached {
+    (mode != 0).then_some(Attached {
         program,
         generic: mode == XDP_ATTACHED_SKB,
-    }))
+    })
 }
 
 /// The value of the first attribute of a type.

@@ -18,7 +18,7 @@ mod tests;
 use std::{path::Path, time::SystemTime};
 
 use ipnet::IpNet;
-use mcdsl::db::{self, DbError};
+use mcdsl::db::{self, DbError, Files};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::spec::{
@@ -157,6 +157,7 @@ pub struct AuditEntry {
 #[derive(Debug)]
 pub struct Store {
     db: Connection,
+    files: Files,
 }
 
 impl Store {
@@ -166,7 +167,16 @@ impl Store {
     /// [`StoreError::Open`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let db = db::open(path, &schema::MIGRATIONS)?;
-        Ok(Self { db })
+        let files = Files::of(path);
+        Ok(Self { db, files })
+    }
+
+    /// Whether the database is still the file that was opened; otherwise nothing is written any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] says that it is not.
+    pub fn in_place(&self) -> Result<(), StoreError> {
+        Ok(self.files.check()?)
     }
 
     /// Reads everything.
@@ -248,6 +258,7 @@ impl Store {
         detail: &str,
         result: &str,
     ) -> Result<(), StoreError> {
+        self.in_place()?;
         Ok(audit(&self.db, by, action, detail, result)?)
     }
 
@@ -310,6 +321,7 @@ impl Store {
         detail: &str,
         change: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.in_place()?;
         let tx = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -318,6 +330,14 @@ impl Store {
         tx.commit()?;
         Ok(value)
     }
+}
+
+/// Copies the database at `path` consistently into a new file of mode 0600, whatever daemon runs on it: its schema stays.
+///
+/// # Errors
+/// As [`Store::snapshot`].
+pub fn snapshot(path: &Path, to: &Path) -> Result<(), StoreError> {
+    Ok(db::snapshot(&db::open_as_it_is(path)?, to)?)
 }
 
 fn seeded(db: &Connection) -> rusqlite::Result<bool> {

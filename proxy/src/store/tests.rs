@@ -588,3 +588,34 @@ proptest! {
         prop_assert_eq!(stored, expected);
     }
 }
+
+#[test]
+fn a_snapshot_by_a_newer_program_leaves_the_schema_to_the_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let older = &schema::MIGRATIONS[..1];
+    let running = db::open(&path, older).unwrap();
+    let copy = dir.path().join("copy.db");
+    snapshot(&path, &copy).unwrap();
+    drop(running);
+    for path in [path, copy] {
+        db::open(&path, older).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+}
+
+#[test]
+fn a_database_that_was_removed_takes_no_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let mut store = Store::open(&path).unwrap();
+    let by = Actor::daemon("test");
+    store.audit(&by, "before", "", "ok").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let rates = RateLimits::default();
+    assert!(matches!(
+        store.set_rates(&by, &rates),
+        Err(StoreError::Open(DbError::Moved { .. }))
+    ));
+    assert!(store.audit(&by, "after", "", "ok").is_err());
+    store.load().expect("what is in force can still be read");
+}

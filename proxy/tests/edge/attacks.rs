@@ -76,7 +76,8 @@ fn a_listener_comes_back_at_once() -> Result<()> {
 
 #[test]
 fn connections_never_take_the_descriptors_of_the_admin_api() -> Result<()> {
-    let mut world = World::new("")?;
+    // One client is to be enough to take them all.
+    let mut world = World::new("[server]\nmax_connections_per_source = 1000\n")?;
     // Those of 36 connections; what workers and health checks need comes on top.
     let checks = mc_proxy::health::check::MAX_CHECKS as u64;
     let files = 128 + 36 * 2 + checks + workers::count() as u64 * workers::DESCRIPTORS;
@@ -154,6 +155,56 @@ fn after_a_detach_sighup_filters_again() -> Result<()> {
         pinned(&world)? == before,
         "all is pinned again, and outlives the daemon"
     );
+    Ok(())
+}
+
+#[test]
+fn an_interface_without_ethernet_frames_is_told_and_not_taken_for_filtered() -> Result<()> {
+    let mut world = World::new("")?;
+    let file = world.dir.path().join("mc-proxy.toml");
+    let config = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, config.replace("[\"c0\"]", "[\"tun0\", \"c0\"]"))?;
+    let tun = ["tuntap", "add", "dev", "tun0", "mode", "tun"];
+    world.node.ip(&tun)?;
+    let checked = world.command().arg("check-config").output()?;
+    let told = String::from_utf8(checked.stderr)?;
+    ensure!(told.contains("tun0 carries no Ethernet frames"), "{told}");
+    world.start()?;
+    ensure!(world.warnings()?.iter().any(|w| w.contains("tun0")));
+    ensure!(world.log().contains("tun0 carries no Ethernet frames"));
+    world.ctl(&["firewall", "block", CLIENT])?;
+    ensure!(world.probe()? == "drop", "the others are filtered");
+    Ok(())
+}
+
+#[test]
+fn after_its_pins_were_removed_an_interface_is_filtered_again() -> Result<()> {
+    let world = World::started("")?;
+    world.ctl(&["firewall", "block", CLIENT])?;
+    std::fs::remove_dir_all(world.pin(""))?;
+    wait_for("the filter to be back", || {
+        (world.probe().ok()? == "drop").then_some(())
+    })
+    .with_context(|| world.log())?;
+    ensure!(
+        world.log().contains("its pin was removed"),
+        "and it is told"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_database_that_was_removed_is_told_and_takes_no_change() -> Result<()> {
+    let world = World::started("")?;
+    world.ctl(&["firewall", "block", CLIENT])?;
+    std::fs::remove_file(world.dir.path().join("mc-proxy.db"))?;
+    let told = "was removed or replaced while the daemon has it open";
+    let (_, error) = world.ctl_fails(&["firewall", "unblock", CLIENT])?;
+    ensure!(error.contains(told), "{error}");
+    ensure!(world.warnings()?.iter().any(|w| w.contains(told)));
+    ensure!(world.probe()? == "drop", "what is in force stays");
+    world.ctl(&["detach", "--yes"])?;
+    ensure!(world.probe()? == "pass", "what needs no database is done");
     Ok(())
 }
 

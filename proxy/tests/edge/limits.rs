@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     clients::client_hello,
-    world::{BACKEND, NODE, NODE6, World},
+    world::{BACKEND, CLIENT, NODE, NODE6, World},
 };
 
 const NAME: &str = "limits.example.org";
@@ -86,6 +86,43 @@ fn one_source_holds_no_more_than_its_share() -> Result<()> {
         0.0,
     )?;
     let _fourth = world.open(&hello)?.context("its places are free again")?;
+    Ok(())
+}
+
+#[test]
+fn one_source_does_not_hold_all_whatever_the_limit() -> Result<()> {
+    let world = World::started("[server]\nmax_connections = 20\n")?;
+    let hello = world.echo_route(NAME, "")?;
+    let _open = (world.open(&hello)??, world.open(&hello)??);
+    ensure!(world.open(&hello)?.is_err(), "a third of 20 is reset");
+    let full = |warnings: &[String]| {
+        warnings
+            .iter()
+            .any(|w| w.contains("are open: new ones wait"))
+    };
+    ensure!(!full(&world.warnings()?), "18 are left");
+    Ok(())
+}
+
+#[test]
+fn that_all_places_are_taken_is_told() -> Result<()> {
+    let config = "[server]\nmax_connections = 1\nmax_connections_per_source = 1\n";
+    let world = World::started(config)?;
+    let hello = world.echo_route(NAME, "")?;
+    let _open = world.open(&hello)??;
+    let warnings = world.warnings()?;
+    for wanted in [
+        "all 1 connections of server.max_connections are open",
+        "one source may hold all connections",
+    ] {
+        let told = warnings.iter().any(|w| w.contains(wanted));
+        ensure!(told, "{wanted}: {warnings:?}");
+    }
+    let explained = world.ctl(&["explain", CLIENT, "--sni", NAME])?;
+    ensure!(
+        explained.contains("waits") && explained.contains("max-connections "),
+        "{explained}"
+    );
     Ok(())
 }
 
@@ -197,7 +234,9 @@ fn resident(world: &World) -> Result<u64> {
 #[test]
 fn slow_clients_cost_little_memory_and_no_thread() -> Result<()> {
     const CLIENTS: usize = 2000;
-    let world = World::started("[relay]\nclient_hello_timeout = \"60s\"\n")?;
+    let config =
+        "[relay]\nclient_hello_timeout = \"60s\"\n[server]\nmax_connections_per_source = 3000\n";
+    let world = World::started(config)?;
     let hello = client_hello(&Ca::new()?, NAME, KeyExchange::PostQuantum)?;
     let threads = || -> Result<usize> {
         Ok(std::fs::read_dir(format!("/proc/{}/task", world.pid()))?.count())

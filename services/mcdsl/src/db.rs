@@ -4,14 +4,19 @@
 //! The text of each applied migration is kept in the database, and compared at every start: exact where a
 //! checksum would only be likely, it needs no hash, and shows an operator what was run.
 
+mod copy;
+mod files;
+
 use std::{
-    fs::{File, OpenOptions, Permissions},
+    fs::{OpenOptions, Permissions},
     io,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+pub use copy::{open_as_it_is, snapshot};
+pub use files::Files;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// How long a statement waits for another process's lock (the CLI's snapshot, a backup).
@@ -91,6 +96,15 @@ pub enum DbError {
         found: u32,
         /// The program's.
         known: u32,
+    },
+    /// Removed or replaced while it is open.
+    #[error(
+        "the database {path} or its -wal was removed or replaced while the daemon has it open: what is changed now would be \
+         lost with the daemon; put the database, or a snapshot, in its place and restart it"
+    )]
+    Moved {
+        /// The database.
+        path: PathBuf,
     },
     /// The target of a snapshot exists or cannot be made.
     #[error("cannot create the snapshot {path}; an existing file is never overwritten")]
@@ -219,46 +233,6 @@ fn apply(db: &mut Connection, m: &Migration) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-/// Copies a database consistently while it is in use, into a new file that only its owner can read.
-///
-/// # Errors
-/// [`DbError`] if the file exists or cannot be written; no partial file is left behind.
-pub fn snapshot(db: &Connection, to: &Path) -> Result<(), DbError> {
-    let create = |source| DbError::SnapshotFile {
-        path: to.to_owned(),
-        source,
-    };
-    // VACUUM INTO fills an empty file, and would give a new one the umask's mode.
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(MODE)
-        .open(to)
-        .map_err(create)?;
-    let copied = db
-        .execute("VACUUM INTO ?1", [to.to_string_lossy()])
-        .map_err(|source| DbError::Sqlite {
-            path: to.to_owned(),
-            what: "copy the database into it",
-            source,
-        })
-        .and_then(|_| sync(to).map_err(create));
-    if copied.is_err() {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_file(to);
-    }
-    copied
-}
-
-/// The file's bytes and its directory entry reach the disk.
-fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,30 +324,5 @@ mod tests {
         ));
         let db = open(&path, &[V1, V2]).unwrap();
         assert!(db.prepare("SELECT * FROM half").is_err());
-    }
-
-    #[test]
-    fn snapshots_are_private_copies() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = open(&dir.path().join("a.db"), &[V1]).unwrap();
-        db.execute("INSERT INTO t VALUES (7)", []).unwrap();
-        let copy = dir.path().join("copy.db");
-        snapshot(&db, &copy).unwrap();
-        assert_eq!(mode(&copy), 0o600);
-        let copied = open(&copy, &[V1]).unwrap();
-        let x: i64 = copied
-            .query_row("SELECT x FROM t", [], |r| r.get(0))
-            .unwrap();
-        assert_eq!(x, 7);
-        let before = std::fs::read(&copy).unwrap();
-        assert!(matches!(
-            snapshot(&db, &copy),
-            Err(DbError::SnapshotFile { .. })
-        ));
-        assert_eq!(
-            std::fs::read(&copy).unwrap(),
-            before,
-            "the existing file is untouched"
-        );
     }
 }

@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use mc_edge_common::relay::{CAP, Credit, Flow};
@@ -92,8 +93,7 @@ pub(super) async fn run(job: Job, pair: Pair, pool: BufferPool) -> End {
             {
                 return Poll::Ready(end);
             }
-            let max = if waiting { MIN_TICK * 32 } else { MAX_TICK };
-            tick = (tick * 2).min(max);
+            tick = (tick * 2).min(longest_tick(waiting, now - deadlines.active));
             timer
                 .as_mut()
                 .reset((now + tick).min(deadlines.next(now)).max(now + MIN_TICK));
@@ -109,6 +109,16 @@ pub(super) async fn run(job: Job, pair: Pair, pool: BufferPool) -> End {
     // Before the sockets close, which would make their removal the kernel's business.
     drop(pair);
     end
+}
+
+/// How seldom a connection may be polled in which nothing has moved for so long. What waits for a peer that takes nothing is
+/// noticed late by a part of that time: thousands that are stalled on purpose must not keep the workers busy.
+fn longest_tick(waiting: bool, silent: Duration) -> Duration {
+    if waiting {
+        (silent / 8).clamp(MIN_TICK * 32, MAX_TICK)
+    } else {
+        MAX_TICK
+    }
 }
 
 struct Ends<'a> {
@@ -349,5 +359,19 @@ impl Direction {
             .map_err(|e| End::from_error(ends.sides.1, &e))?;
         self.done = true;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stalled_connection_is_polled_ever_more_seldom() {
+        let polls = |silent| 1.0 / longest_tick(true, Duration::from_secs(silent)).as_secs_f64();
+        assert!(polls(0) > 30.0, "what is busy is looked after");
+        assert!(polls(1) <= 8.0);
+        assert!(polls(60) <= 0.25);
+        assert_eq!(longest_tick(false, Duration::ZERO), MAX_TICK);
     }
 }
