@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use crate::firewall::source;
@@ -15,15 +18,20 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub struct Sources {
     limit: u32,
-    shards: [Mutex<HashMap<u64, u32>>; SHARDS],
+    shards: [Mutex<HashMap<u64, Weak<Source>>>; SHARDS],
 }
 
-/// A counted connection; counts until it is dropped.
+/// One of them, as long as anybody has it.
 #[derive(Debug)]
-pub struct Counted {
+pub struct Source {
+    open: AtomicU32,
     sources: Arc<Sources>,
     key: u64,
 }
+
+/// A counted connection or request; counts until it is dropped.
+#[derive(Debug)]
+pub struct Counted(Arc<Source>);
 
 impl Default for Sources {
     fn default() -> Self {
@@ -44,50 +52,69 @@ impl Sources {
         })
     }
 
+    /// The source of `address`, for who counts more than once.
+    #[must_use]
+    pub fn of(self: &Arc<Self>, address: IpAddr) -> Arc<Source> {
+        let key = source(address.to_canonical()).rate_key();
+        let mut shard = self.shard(key);
+        let known = shard.get(&key).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let new = Arc::new(Source {
+                open: AtomicU32::new(0),
+                sources: Arc::clone(self),
+                key,
+            });
+            shard.insert(key, Arc::downgrade(&new));
+            new
+        })
+    }
+
     /// Counts a connection of `address`; `None` if its source stands at the limit.
     #[must_use]
     pub fn count(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
-        self.count_below(address, self.limit)
-    }
-
-    /// [`Self::count`] with a limit of the moment.
-    #[must_use]
-    pub fn count_below(self: &Arc<Self>, address: IpAddr, limit: u32) -> Option<Counted> {
-        let key = source(address.to_canonical()).rate_key();
-        let mut shard = self.shard(key);
-        match shard.entry(key) {
-            Entry::Occupied(mut open) if *open.get() < limit => *open.get_mut() += 1,
-            Entry::Vacant(none) if limit > 0 => drop(none.insert(1)),
-            _ => return None,
-        }
-        Some(Counted {
-            sources: Arc::clone(self),
-            key,
-        })
+        self.of(address).count_below(self.limit)
     }
 
     /// The open connections of the source of `address`, and how many there may be.
     #[must_use]
     pub fn open(&self, address: IpAddr) -> (u32, u32) {
         let key = source(address.to_canonical()).rate_key();
-        let open = self.shard(key).get(&key).copied();
-        (open.unwrap_or(0), self.limit)
+        // Let go after the lock, which its end takes.
+        let source = self.shard(key).get(&key).and_then(Weak::upgrade);
+        let open = source.map_or(0, |source| source.open.load(Relaxed));
+        (open, self.limit)
     }
 
-    fn shard(&self, key: u64) -> MutexGuard<'_, HashMap<u64, u32>> {
+    fn shard(&self, key: u64) -> MutexGuard<'_, HashMap<u64, Weak<Source>>> {
         // Neighbouring IPv4 addresses differ in the low bits, IPv6 /64s mostly above bit 16.
         let index = (key ^ key >> 16 ^ key >> 32) as usize % SHARDS;
         (self.shards[index].lock()).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Source {
+    /// Counts one more, if fewer than `limit` are.
+    #[must_use]
+    pub fn count_below(self: &Arc<Self>, limit: u32) -> Option<Counted> {
+        let more = |open: u32| (open < limit).then(|| open + 1);
+        let counted = self.open.fetch_update(Relaxed, Relaxed, more);
+        counted.is_ok().then(|| Counted(Arc::clone(self)))
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut open) = self.sources.shard(self.key).entry(self.key) {
-            *open.get_mut() -= 1;
-            if *open.get() == 0 {
-                open.remove();
-            }
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Entry::Occupied(entry) = self.sources.shard(self.key).entry(self.key)
+            // Else it is of who came since.
+            && entry.get().strong_count() == 0
+        {
+            entry.remove();
         }
     }
 }

@@ -148,8 +148,7 @@ fn share(connection: &Connection, most: u64, exchange: &Exchange) -> Result<(), 
         0 => u32::MAX,
         free => u32::try_from(free + 1).unwrap_or(u32::MAX),
     };
-    let clients = &route.stats.http.clients;
-    let place = clients.count_below(connection.client.ip(), limit);
+    let place = connection.source.count_below(limit);
     let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Side::Proxy, "client_share");
     exchange.hold(place.ok_or(refusal)?);
     Ok(())

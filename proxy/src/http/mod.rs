@@ -44,7 +44,7 @@ pub use tls::{Loaded, Tls, TlsError};
 pub(crate) use upstream::{ConnectError, Http1Error, Http2Error, Sender, open, sweep};
 
 use self::{replayed::Replayed, seldom::Seldom};
-use crate::{hostname::Hostname, router::LiveRoute, spec::L7};
+use crate::{hostname::Hostname, router::LiveRoute, sources::Source, spec::L7};
 
 /// ClientHello to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     /// When it began.
     loaded: Arc<Loaded>,
     client: SocketAddr,
+    /// Whose requests are counted, those of its other connections with them.
+    source: Arc<Source>,
     identity: headers::Identity,
     /// The host of the first request, found to be the route's, and the field that tells it: most connections have no other.
     known: OnceLock<(Authority, Option<HeaderValue>)>,
@@ -181,7 +183,9 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         .map_err(|_| "tls_handshake_timeout")?
         .map_err(|_| "tls_handshake")?;
     route.stats.http.handshake.observe(began.elapsed());
+    let clients = &route.stats.http.clients;
     let connection = Arc::new(Connection {
+        source: clients.of(source.ip()),
         route,
         loaded,
         client: source,

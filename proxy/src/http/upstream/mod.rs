@@ -13,7 +13,7 @@ mod upload;
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::BTreeMap,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -58,7 +58,7 @@ const LINGER: Duration = Duration::from_secs(5);
 const STALE: Duration = Duration::from_secs(1);
 
 /// Which connections are alike. A route that is replaced keeps its id, but not what it trusts: `site` is [`Loaded::number`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) site: u64,
     pub(super) backend: SocketAddr,
@@ -78,7 +78,7 @@ struct Slot {
 }
 
 thread_local! {
-    static POOL: RefCell<HashMap<Key, Slot>> = RefCell::default();
+    static POOL: RefCell<BTreeMap<Key, Slot>> = RefCell::default();
 }
 
 /// A connection, for one request at a time or shared.
