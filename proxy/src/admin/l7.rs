@@ -123,7 +123,7 @@ pub(super) fn certificate_status(tls: &Tls) -> pb::CertificateStatus {
     };
     let current = tls.current();
     pb::CertificateStatus {
-        not_after_unix_s: current.as_ref().map(|c| unix(c.not_after)),
+        not_after_unix_s: current.as_ref().map(|c| unix(c.not_after())),
         loaded_unix_s: current.as_ref().map(|c| unix(c.loaded)),
         error: tls.error().unwrap_or_default(),
         tried_unix_s: tls.tried().map(unix),

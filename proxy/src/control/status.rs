@@ -88,7 +88,7 @@ fn certificate(route: &LiveRoute, now: SystemTime) -> Option<String> {
     if let Some(error) = tls.error() {
         return Some(format!("{of}: {error}"));
     }
-    let end = tls.current()?.not_after;
+    let end = tls.current()?.not_after();
     match end.duration_since(now) {
         Ok(left) if left > ENDS_SOON => None,
         Ok(left) => Some(format!(

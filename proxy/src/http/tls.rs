@@ -19,13 +19,15 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::ServerName,
-    server::{ProducesTickets, ResolvesServerCert, WebPkiClientVerifier},
+    server::{
+        ProducesTickets, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
     sign::CertifiedKey,
     version::TLS13,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::certificate::{self, CertificateError};
+use super::certificate::{self, CertificateError, Identity};
 use crate::{
     hostname::HostPattern,
     spec::{L7, Protocol},
@@ -57,18 +59,23 @@ pub struct Loaded {
     pub(super) number: u64,
     /// For clients.
     pub server: Arc<ServerConfig>,
+    identity: Identity,
     clients: Clients,
     /// For backends that speak TLS, and the name to ask for.
     pub backend: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// What the backends' certificates must lead to.
     trusted: Option<Arc<RootCertStore>>,
-    /// When the certificate, or one of its chain, ends.
-    pub not_after: SystemTime,
     /// When it was loaded.
     pub loaded: SystemTime,
 }
 
 impl Loaded {
+    /// When the certificate, or one of its chain, ends.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.identity.not_after
+    }
+
     /// Cancelled once clients that were let in may not be any more.
     pub(super) fn withdrawn(&self) -> &CancellationToken {
         &self.clients.withdrawn
@@ -191,7 +198,8 @@ impl Tls {
         self.last().tried
     }
 
-    /// Loads all files of the route. A failure leaves in force what was.
+    /// Loads all files of the route. What is refused leaves in force what was in its place: a certificate for clients, the CA of
+    /// clients, the CA of backends. A refused certificate keeps no CA that is withdrawn. If nothing was, nothing is.
     ///
     /// # Errors
     /// [`TlsError`] names the file and what is wrong with it.
@@ -215,13 +223,15 @@ impl Tls {
         // Before reading: a change from here on is seen at the next look.
         let (files, tried) = (fingerprints(l7), Some(SystemTime::now()));
         let before = self.current();
-        let loaded = self.build(l7, name, before.as_deref());
+        let mut refused = None;
+        let built = self.build(l7, name, before.as_deref(), &mut refused);
+        let error = built.as_ref().err().or(refused.as_ref());
         *self.last() = Last {
             files,
             tried,
-            error: loaded.as_ref().err().map(|e| mcdsl::cli::chain(e)),
+            error: error.map(|e| mcdsl::cli::chain(e)),
         };
-        let loaded = Arc::new(loaded?);
+        let loaded = Arc::new(built?);
         self.current.store(Some(Arc::clone(&loaded)));
         // Afterwards: who is let in by what was in force until now finds it cancelled.
         if let Some(before) = before
@@ -229,7 +239,7 @@ impl Tls {
         {
             before.clients.withdrawn.cancel();
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     fn alone(&self) -> MutexGuard<'_, ()> {
@@ -240,41 +250,43 @@ impl Tls {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// `refused`: the first of what is as it was before.
     fn build(
         &self,
         l7: &L7,
         name: &HostPattern,
         before: Option<&Loaded>,
+        refused: &mut Option<TlsError>,
     ) -> Result<Loaded, TlsError> {
         let now = SystemTime::now();
-        let identity = certificate::load(&l7.certificate, &l7.key, name, &self.provider, now)?;
+        let identity = certificate::load(&l7.certificate, &l7.key, name, &self.provider, now);
+        let identity = identity.map_err(TlsError::from);
+        let identity = or_before(identity, before.map(|b| &b.identity), refused)?;
+        let anchors = (l7.client_ca.as_ref()).map(|path| self.client_anchors(path));
+        let known = before.map(|b| &b.clients.anchors);
+        let anchors = or_before(anchors.transpose(), known, refused)?;
+        let clients = Clients::new(anchors, before.map(|b| &b.clients));
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?;
-        let mut roots = None;
-        let builder = match &l7.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
-                let roots = roots.insert(Arc::new(certificate::anchors(path)?));
-                let provider = Arc::clone(&self.provider);
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider)
-                        .build()
-                        .map_err(|e| TlsError::Verifier {
-                            path: path.clone(),
-                            reason: e.to_string(),
-                        })?;
-                builder.with_client_cert_verifier(verifier)
+        let builder = match (&l7.client_ca, &clients.anchors) {
+            (None, _) => builder.with_no_client_auth(),
+            (Some(path), anchors) => {
+                // None: it is refused, and lets nobody in.
+                let none = || Arc::new(RootCertStore::empty());
+                let anchors = anchors.clone().unwrap_or_else(none);
+                builder.with_client_cert_verifier(self.verifier(&anchors, path)?)
             }
         };
-        let clients = Clients::new(roots, before.map(|b| &b.clients));
-        let mut server = builder.with_cert_resolver(Arc::new(Only(identity.key)));
+        let mut server = builder.with_cert_resolver(Arc::new(Only(Arc::clone(&identity.key))));
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         if let Some(tickets) = &clients.tickets {
             server.ticketer = Arc::clone(tickets);
         }
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let trusted = (l7.backend_ca.as_ref()).map(|path| certificate::anchors(path));
-        let trusted = trusted.transpose()?.map(Arc::new);
+        let trusted = trusted.transpose().map(|t| t.map(Arc::new));
+        let trusted = trusted.map_err(TlsError::from);
+        let trusted = or_before(trusted, before.map(|b| &b.trusted), refused)?;
         let roots = trusted.as_ref().map(|t| &t.roots);
         let (number, backend) = match before {
             // Another certificate of ours is nothing to backends.
@@ -289,11 +301,31 @@ impl Tls {
         Ok(Loaded {
             number,
             server: Arc::new(server),
+            identity,
             clients,
             backend,
             trusted,
-            not_after: identity.not_after,
             loaded: now,
+        })
+    }
+
+    /// What clients' certificates must lead to, if they can be verified with it.
+    fn client_anchors(&self, path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
+        let anchors = Arc::new(certificate::anchors(path)?);
+        self.verifier(&anchors, path)?;
+        Ok(anchors)
+    }
+
+    fn verifier(
+        &self,
+        anchors: &Arc<RootCertStore>,
+        path: &Path,
+    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        let (anchors, provider) = (Arc::clone(anchors), Arc::clone(&self.provider));
+        let built = WebPkiClientVerifier::builder_with_provider(anchors, provider).build();
+        built.map_err(|e| TlsError::Verifier {
+            path: path.to_owned(),
+            reason: e.to_string(),
         })
     }
 
@@ -321,6 +353,21 @@ impl Tls {
             reason: format!("{asked} is not a server's name ({e}); give the backends' name"),
         })?;
         Ok(Some((Arc::new(config), server)))
+    }
+}
+
+/// What is new, or else what was in force, and why.
+fn or_before<T: Clone>(
+    new: Result<T, TlsError>,
+    before: Option<&T>,
+    refused: &mut Option<TlsError>,
+) -> Result<T, TlsError> {
+    match (new, before) {
+        (Err(error), Some(before)) => {
+            refused.get_or_insert(error);
+            Ok(before.clone())
+        }
+        (new, _) => new,
     }
 }
 

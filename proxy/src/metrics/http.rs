@@ -61,7 +61,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, routes: &[Keyed<'_>]) 
     )?;
     for (route, key) in &routes {
         let current = route.tls.as_ref().and_then(|tls| tls.current());
-        let end = current.map_or(UNIX_EPOCH, |current| current.not_after);
+        let end = current.map_or(UNIX_EPOCH, |current| current.not_after());
         set(&mut m, &labels(key), unix(end))?;
     }
     let mut m = gauge(

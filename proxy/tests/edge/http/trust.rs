@@ -106,6 +106,36 @@ fn clients_of_a_withdrawn_ca_are_let_go_and_not_let_in_again() -> Result<()> {
     begins(&alice, HandshakeKind::Full)
 }
 
+#[test]
+fn a_refused_certificate_keeps_no_withdrawn_ca() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let (staff, people) = (Ca::new()?, Ca::new()?);
+    let file = site.path("clients.pem");
+    fs::write(&file, staff.pem() + &people.pem())?;
+    site.add_backend(&format!("--client-ca {file}"))?;
+    let alice = site.ca.client_config_as(&staff.issue_client("alice")?)?;
+    let bob = site.ca.client_config_as(&people.issue_client("bob")?)?;
+    for config in [&alice, &bob] {
+        let (_, answer) = site.asks(config)?;
+        ensure!(answer.contains("hello from one"), "{answer}");
+    }
+    fs::write(site.world.dir.path().join("web.crt"), "no certificate")?;
+    fs::write(&file, staff.pem())?;
+    wait_for("one of them to be let in no more", || {
+        let asked = site.asks(&bob);
+        (!matches!(&asked, Ok((_, answer)) if !answer.is_empty())).then_some(())
+    })?;
+    let (_, answer) = site.asks(&alice)?;
+    ensure!(
+        answer.contains("hello from one"),
+        "the certificate before it: {answer}"
+    );
+    let shown = (site.world).json(&["route", "show", NAME, "--port", "443"])?;
+    let error = shown["l7"]["certificate_error"].as_str().unwrap_or("");
+    ensure!(error.contains("web.crt"), "{shown}");
+    Ok(())
+}
+
 /// A backend over HTTP/2 whose certificate changes: then its connections end.
 fn rotating(site: &Site, config: &watch::Receiver<Arc<ServerConfig>>) -> Result<SocketAddr> {
     let config = config.clone();
