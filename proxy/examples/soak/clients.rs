@@ -3,6 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
+use h2::Reason;
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::{
     Request, Response, StatusCode,
@@ -153,7 +154,7 @@ impl Proxy {
 }
 
 impl Sender {
-    /// `None`: the connection takes no request any more, and this one never left.
+    /// `None`: the connection takes no request any more, and this one never left or was not begun with.
     pub(crate) async fn send(
         &mut self,
         request: Request<Body>,
@@ -172,10 +173,22 @@ impl Sender {
             Ok(response) => Ok(Some(response)),
             Err(mut error) => match error.take_message() {
                 Some(_) => Ok(None),
-                None => Err(error.into_error().into()),
+                None => match error.into_error() {
+                    error if is_not_begun(&error) => Ok(None),
+                    error => Err(error.into()),
+                },
             },
         }
     }
+}
+
+/// A request that crossed GOAWAY and is beyond the last stream that it names: every client sends it again (RFC 9113 §8.7). hyper's
+/// answers the PING that comes with GOAWAY before it sends what it had begun, so the server cannot wait for that.
+fn is_not_begun(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|e| e.is_go_away() && e.is_remote() && e.reason() == Some(Reason::NO_ERROR))
 }
 
 /// Sends a small request; says whether the connection takes another. `None`: not even this one.

@@ -154,6 +154,8 @@ impl Client {
                 while !self.over() {
                     rest(&mut beat).await;
                     if ask(&self.proxy, &mut sender).await?.is_none() {
+                        // On the next connection.
+                        self.tally.done("h2 again");
                         break;
                     }
                     self.tally.done("h2 kept");
