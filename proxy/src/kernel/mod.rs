@@ -5,6 +5,7 @@ mod btf;
 mod link;
 mod netlink;
 mod pinned;
+mod sys;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -64,7 +65,7 @@ pub enum KernelError {
         source: io::Error,
     },
     /// A link's interface is unknown.
-    #[error("cannot tell from /proc/self/fdinfo which interface the link {path} filters")]
+    #[error("cannot ask the kernel which interface the link {path} filters")]
     LinkInterface {
         /// Its pin.
         path: PathBuf,
