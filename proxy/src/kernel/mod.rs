@@ -105,7 +105,7 @@ pub enum KernelError {
     },
     /// What the interface carries has no Ethernet header, and would pass unread.
     #[error(
-        "{0} carries no Ethernet frames (a tunnel, WireGuard, PPP?), and the firewall reads nothing else; filter it by other means"
+        "{0} carries no Ethernet frames (a tunnel, WireGuard, PPP?), and the firewall reads nothing else; of PPPoE name the Ethernet interface beneath, the rest filter by other means"
     )]
     NoFrames(String),
     /// The interface cannot be asked.
