@@ -163,9 +163,17 @@ impl Kernel {
         Ok(status)
     }
 
-    /// Whether the link of an interface is where [`Self::attach`] pinned it.
-    pub(crate) fn pinned(&self, interface: &str) -> bool {
-        self.pins.join(format!("{PREFIX}{interface}")).exists()
+    /// What has become of the link that [`Self::attach`] put on an interface, if it filters that no longer.
+    pub(crate) fn lost(&self, interface: &str, index: u32) -> Option<&'static str> {
+        let path = self.pins.join(format!("{PREFIX}{interface}"));
+        match link_index(&path) {
+            Ok(None) => Some("its pin was removed, and its filter with it"),
+            Ok(Some(found)) if found != index => {
+                Some("its link was detached (`bpftool link detach`?), and filters it no longer")
+            }
+            // Who has no descriptor left, say, is not to take it for lost.
+            Ok(Some(_)) | Err(_) => None,
+        }
     }
 
     /// After attachment: pins the program, and drops what other layouts have pinned for the interface.
@@ -219,9 +227,9 @@ pub fn links(pins: &Path) -> Result<Vec<LinkStatus>, KernelError> {
         };
         links.push(match if_nametoindex(interface) {
             Err(_) => detached("there is no such interface; its link is stale"),
-            Ok(index) if link_index(&path)? != Some(index) => {
-                detached("the interface was made again since; attach it again")
-            }
+            Ok(index) if link_index(&path)? != Some(index) => detached(
+                "its link was detached, or the interface was made again; it is attached again within a second",
+            ),
             Ok(index) => status(interface, index)?,
         });
     }

@@ -194,6 +194,19 @@ fn after_its_pins_were_removed_an_interface_is_filtered_again() -> Result<()> {
 }
 
 #[test]
+fn after_its_link_was_detached_an_interface_is_filtered_again() -> Result<()> {
+    let world = World::started("")?;
+    world.ctl(&["firewall", "block", CLIENT])?;
+    mc_testkit::xdp::detach_link(&world.pin("link-c0"))?;
+    wait_for("the filter to be back", || {
+        (world.probe().ok()? == "drop").then_some(())
+    })
+    .with_context(|| world.log())?;
+    ensure!(world.log().contains("its link was detached"), "told");
+    Ok(())
+}
+
+#[test]
 fn a_database_that_was_removed_is_told_and_takes_no_change() -> Result<()> {
     let world = World::started("")?;
     world.ctl(&["firewall", "block", CLIENT])?;
