@@ -3,6 +3,7 @@
 //! Order: lock, database, kernel maps (taken over or made), seed, maps reconciled with the database, GeoIP, XDP attached; only
 //! then does anything listen, so that no packet is served before it can be filtered.
 
+mod fresh;
 mod open;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -60,6 +61,20 @@ pub enum StartError {
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database was lost, or is another one's.
+    #[error(
+        "the database {database} is new, while the firewall that is pinned in {pins} holds {held}: a new database would take all \
+         of it out of force, so nothing was changed; put the database or a snapshot in its place, or run `mc-proxy detach` \
+         to begin anew"
+    )]
+    NewDatabase {
+        /// Its path.
+        database: PathBuf,
+        /// `firewall.pin_path`.
+        pins: PathBuf,
+        /// What is in force.
+        held: String,
+    },
     /// See [`KernelError`].
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -218,6 +233,7 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
     let located = Arc::clone(&geoip);
     let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
+    fresh::check(&store, &config, &kernel, &firewall, &router.table)?;
 
     let (socket, metrics_listener) = open_services(&config, &mut inherited).await?;
     let estate = Estate {

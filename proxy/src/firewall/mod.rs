@@ -326,6 +326,33 @@ impl Firewall {
         self.lock().maps.samples()
     }
 
+    /// What is in the kernel of the operator's, for people; before anything is set, it is what a former daemon left.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn left_in_force(&self) -> Result<Vec<String>, FirewallError> {
+        let state = self.lock();
+        let mut left = Vec::new();
+        match state.maps.read()?.len() {
+            0 => {}
+            rules => left.push(format!("{rules} addresses and prefixes")),
+        }
+        let policies = state.maps.policies()?;
+        if policies
+            .countries
+            .actions
+            .iter()
+            .any(|a| *a != action::PASS)
+        {
+            left.push("a country policy".to_owned());
+        }
+        let rates = [policies.config.connections, policies.config.packets];
+        if rates.iter().any(|rate| *rate != Rate::default()) {
+            left.push("rate limits".to_owned());
+        }
+        Ok(left)
+    }
+
     /// How many rules are in force.
     #[must_use]
     pub fn rules(&self) -> usize {

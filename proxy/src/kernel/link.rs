@@ -192,6 +192,16 @@ impl Kernel {
         status(interface, index)
     }
 
+    /// Whether another layout's firewall is on an interface, or was when the daemon of then ended.
+    pub(crate) fn has_links_of_other_layouts(&self) -> Result<bool, KernelError> {
+        for layout in self.other_layouts()? {
+            if entries(&layout)?.iter().any(|p| link_name(p).is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn other_layouts(&self) -> Result<Vec<PathBuf>, KernelError> {
         let mut layouts = layouts(self.pins.parent().unwrap_or(&self.pins))?;
         layouts.retain(|path| *path != self.pins);
