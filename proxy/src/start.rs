@@ -17,7 +17,7 @@ use crate::{
     admin::{self, SocketError},
     config::Config,
     connection::{Context, Engines, Timeouts},
-    control::{Control, ControlError, Estate},
+    control::{Control, ControlError, Estate, own_backends},
     firewall::{Firewall, FirewallError},
     geoip::{GeoIp, GeoIpError},
     health,
@@ -246,6 +246,10 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let mut warnings = config.warnings.clone();
     warnings.extend(seed_or_compare(&mut store, &config)?);
     let state = store.load()?;
+    for warning in own_backends(&state.routes, &state.listeners) {
+        tracing::warn!("{warning}");
+        warnings.push(warning);
+    }
     for route in &state.routes {
         router.adopt(route.clone());
     }
