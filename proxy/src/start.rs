@@ -3,7 +3,7 @@
 //! Order: lock, database, kernel maps (taken over or made), seed, maps reconciled with the database, GeoIP, XDP attached; only
 //! then does anything listen, so that no packet is served before it can be filtered.
 
-mod fresh;
+mod database;
 mod open;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -17,7 +17,7 @@ use crate::{
     admin::{self, SocketError},
     config::Config,
     connection::{Context, Engines, Timeouts},
-    control::{Control, ControlError, Estate, own_backends},
+    control::{Control, ControlError, Estate},
     firewall::{Firewall, FirewallError},
     geoip::{GeoIp, GeoIpError},
     health,
@@ -27,7 +27,6 @@ use crate::{
     relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
     routes::{RouteTable, RouteTableError},
-    seed,
     sources::Sources,
     store::{Store, StoreError},
     upgrade::{Origin, Predecessor},
@@ -233,7 +232,7 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
     let located = Arc::clone(&geoip);
     let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
-    fresh::check(&store, &config, &kernel, &firewall, &router.table)?;
+    database::check_new(&store, &config, &kernel, &firewall, &router.table)?;
 
     let (socket, metrics_listener) = open_services(&config, &mut inherited).await?;
     let estate = Estate {
@@ -244,12 +243,8 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     };
     // What a mistake in the configuration lets fail is behind us: a mended one is to seed the database as well.
     let mut warnings = config.warnings.clone();
-    warnings.extend(seed_or_compare(&mut store, &config)?);
-    let state = store.load()?;
-    for warning in own_backends(&state.routes, &state.listeners) {
-        tracing::warn!("{warning}");
-        warnings.push(warning);
-    }
+    let (state, told) = database::load(&mut store, &config)?;
+    warnings.extend(told);
     for route in &state.routes {
         router.adopt(route.clone());
     }
@@ -305,18 +300,6 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
         tasks,
         predecessor,
     })
-}
-
-fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, StartError> {
-    if store.seed(&seed::state(&config.seed))? {
-        tracing::info!(database = %config.database.display(), "new database, seeded from the config");
-        return Ok(Vec::new());
-    }
-    let differences = seed::differences(&config.seed, &store.load()?);
-    for difference in &differences {
-        tracing::warn!("{difference}");
-    }
-    Ok(differences)
 }
 
 fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Option<Arc<dyn Engine>> {

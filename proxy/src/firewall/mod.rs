@@ -331,26 +331,7 @@ impl Firewall {
     /// # Errors
     /// [`FirewallError::Map`].
     pub fn left_in_force(&self) -> Result<Vec<String>, FirewallError> {
-        let state = self.lock();
-        let mut left = Vec::new();
-        match state.maps.read()?.len() {
-            0 => {}
-            rules => left.push(format!("{rules} addresses and prefixes")),
-        }
-        let policies = state.maps.policies()?;
-        if policies
-            .countries
-            .actions
-            .iter()
-            .any(|a| *a != action::PASS)
-        {
-            left.push("a country policy".to_owned());
-        }
-        let rates = [policies.config.connections, policies.config.packets];
-        if rates.iter().any(|rate| *rate != Rate::default()) {
-            left.push("rate limits".to_owned());
-        }
-        Ok(left)
+        self.lock().maps.operators()
     }
 
     /// How many rules are in force.
