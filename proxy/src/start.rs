@@ -3,6 +3,7 @@
 //! Order: lock, database, kernel maps (taken over or made), seed, maps reconciled with the database, GeoIP, XDP attached; only
 //! then does anything listen, so that no packet is served before it can be filtered.
 
+mod database;
 mod open;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -26,7 +27,6 @@ use crate::{
     relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
     routes::{RouteTable, RouteTableError},
-    seed,
     sources::Sources,
     store::{Store, StoreError},
     upgrade::{Origin, Predecessor},
@@ -60,6 +60,20 @@ pub enum StartError {
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database was lost, or is another one's.
+    #[error(
+        "the database {database} is new, while the firewall that is pinned in {pins} holds {held}: a new database would take all \
+         of it out of force, so nothing was changed; put the database or a snapshot in its place, or run `mc-proxy detach` \
+         to begin anew"
+    )]
+    NewDatabase {
+        /// Its path.
+        database: PathBuf,
+        /// `firewall.pin_path`.
+        pins: PathBuf,
+        /// What is in force.
+        held: String,
+    },
     /// See [`KernelError`].
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -218,6 +232,7 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let geoip = Arc::new(GeoIp::open(&mut kernel, config.geoip.clone())?);
     let located = Arc::clone(&geoip);
     let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
+    database::check_new(&store, &config, &kernel, &firewall, &router.table)?;
 
     let (socket, metrics_listener) = open_services(&config, &mut inherited).await?;
     let estate = Estate {
@@ -228,8 +243,8 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     };
     // What a mistake in the configuration lets fail is behind us: a mended one is to seed the database as well.
     let mut warnings = config.warnings.clone();
-    warnings.extend(seed_or_compare(&mut store, &config)?);
-    let state = store.load()?;
+    let (state, told) = database::load(&mut store, &config)?;
+    warnings.extend(told);
     for route in &state.routes {
         router.adopt(route.clone());
     }
@@ -285,18 +300,6 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
         tasks,
         predecessor,
     })
-}
-
-fn seed_or_compare(store: &mut Store, config: &Config) -> Result<Vec<String>, StartError> {
-    if store.seed(&seed::state(&config.seed))? {
-        tracing::info!(database = %config.database.display(), "new database, seeded from the config");
-        return Ok(Vec::new());
-    }
-    let differences = seed::differences(&config.seed, &store.load()?);
-    for difference in &differences {
-        tracing::warn!("{difference}");
-    }
-    Ok(differences)
 }
 
 fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Option<Arc<dyn Engine>> {

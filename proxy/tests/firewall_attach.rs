@@ -16,7 +16,10 @@ use mc_proxy::{
     kernel::{self, Kernel, LinkMode},
     spec::{Action, Rule, RuleKind},
 };
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+};
 
 /// Two namespaces and a veth pair: `node` (10.77.0.1, where the firewall is) and `peer` (10.77.0.2).
 struct Net {
@@ -246,6 +249,24 @@ fn one_daemon_to_a_pin_directory() {
         String::from_utf8_lossy(&output.stdout),
         "detached from node\n"
     );
+}
+
+/// A search through the descriptors of /proc took a status of a daemon with 20,000 connections most of a second.
+#[test]
+fn links_are_found_without_proc() {
+    let net = Net::new("f");
+    let (mut kernel, _firewall) = net.kernel();
+    let links = net.within("n", || {
+        kernel.attach("node").unwrap();
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("none"), "/proc", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        assert!(!fs::exists("/proc/self").unwrap());
+        kernel.attach("node").unwrap();
+        kernel::links(&kernel.pins).unwrap()
+    });
+    assert_eq!(links[0].mode, LinkMode::Native, "{links:?}");
 }
 
 #[test]

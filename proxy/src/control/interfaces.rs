@@ -56,19 +56,20 @@ impl Control {
     }
 
     /// Attaches the firewall to interfaces that have come, or come back as another, since [`Self::attach`], for the link of
-    /// one that was deleted filters nothing; and to those whose pin was removed, which holds the link.
+    /// one that was deleted filters nothing; and to those whose link was detached, or whose pin was removed, which holds it.
     pub fn follow_interfaces(&self) {
         for filtered in self.filtered().iter_mut() {
             let interface = &filtered.interface;
             let index = kernel::index(interface);
-            let same = filtered.index == index;
-            if same && (!filtered.attached || self.kernel().pinned(interface)) {
-                continue;
+            if filtered.index == index {
+                let lost = match index {
+                    Some(index) if filtered.attached => self.kernel().lost(interface, index),
+                    _ => None,
+                };
+                let Some(lost) = lost else { continue };
+                tracing::error!(interface, "{lost}");
             }
             filtered.index = index;
-            if same {
-                tracing::error!(interface, "its pin was removed, and its filter with it");
-            }
             if index.is_some() {
                 filtered.attached = self.attach_one(interface);
             } else {

@@ -6,6 +6,7 @@
 mod held;
 mod interfaces;
 mod maps;
+mod own;
 mod reload;
 mod rules;
 mod status;
@@ -34,6 +35,7 @@ use crate::{
     workers::Workers,
 };
 
+pub(crate) use own::told as own_backends;
 pub use reload::Reload;
 pub use rules::{Added, CountedRule};
 pub use upgrade::{Estate, Upgraded};
@@ -200,6 +202,7 @@ impl Control {
         self.serves()?;
         let mut store = self.store()?;
         let address = listener.address;
+        own::check_listener(address, &self.context.router.all())?;
         let done = store.add_listener(by, listener)?;
         self.listeners.declare(done.value.clone());
         let bind = || {
@@ -295,6 +298,9 @@ impl Control {
         let router = &self.context.router;
         let tls = router.load_tls(route)?;
         let mut store = self.store()?;
+        let listeners = self.listeners.list().into_iter();
+        let listeners: Vec<_> = listeners.map(|l| l.listener.address).collect();
+        own::check_route(route, &listeners)?;
         let done = store.add_route(by, route, replace)?;
         router
             .set(done.value, tls)

@@ -69,6 +69,13 @@ pub(super) fn is_host(rule: &Rule) -> bool {
 }
 
 impl Compiled {
+    /// Hosts and prefixes.
+    pub(super) fn len(&self) -> usize {
+        let tries = [&self.v4, &self.v6];
+        let prefixes = tries.map(|trie| trie.block.len() + trie.allow.len());
+        self.hosts4.len() + self.hosts6.len() + prefixes.iter().sum::<usize>()
+    }
+
     /// Puts a rule in (`present`) or takes it out. `expires` is the ban's end in ktime.
     pub(super) fn apply(&mut self, rule: &Rule, present: bool, expires: u64) {
         let (bits, length) = prefix(rule.cidr);

@@ -326,6 +326,14 @@ impl Firewall {
         self.lock().maps.samples()
     }
 
+    /// What is in the kernel of the operator's, for people; before anything is set, it is what a former daemon left.
+    ///
+    /// # Errors
+    /// [`FirewallError::Map`].
+    pub fn left_in_force(&self) -> Result<Vec<String>, FirewallError> {
+        self.lock().maps.operators()
+    }
+
     /// How many rules are in force.
     #[must_use]
     pub fn rules(&self) -> usize {

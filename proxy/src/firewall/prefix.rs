@@ -11,8 +11,10 @@ use crate::spec::RuleKind;
 /// A prefix that no rule can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
-    /// An IPv4 address spelled as IPv6.
-    #[error("{0} stands for IPv4 addresses, which are judged as IPv4; write the rule as IPv4")]
+    /// IPv4 addresses spelled as IPv6.
+    #[error(
+        "{0} stands for IPv4 addresses (NAT64, IPv4-mapped), which are judged as IPv4; write the rule as IPv4"
+    )]
     Embedded(IpNet),
     /// A ban of more than a host.
     #[error("a ban is an IPv4 /32 or an IPv6 /64, not {0}; block it instead")]
@@ -40,6 +42,10 @@ pub fn judged(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Prefixes of 64:ff9b:: from here on hold nothing beside NAT64's /96. Shorter ones also hold others' addresses, of NAT64's
+/// they say nothing.
+const SPECIAL: u8 = 48;
+
 /// Refuses prefixes that could never match, since their sources are judged as IPv4, and bans of more than a host. To be
 /// asked before a rule is stored: the daemon does not start with one that the maps cannot hold.
 ///
@@ -48,7 +54,7 @@ pub fn judged(address: IpAddr) -> IpAddr {
 pub fn check_prefix(kind: RuleKind, cidr: IpNet) -> Result<(), PrefixError> {
     // A ban is of the whole /64 that such a source would be in.
     if let IpNet::V6(net) = cidr
-        && (net.prefix_len() >= 96 || kind == RuleKind::Ban)
+        && (net.prefix_len() >= SPECIAL || kind == RuleKind::Ban)
         && let Source::V4(_) = source(IpAddr::V6(net.network()))
     {
         return Err(PrefixError::Embedded(cidr));
@@ -61,4 +67,31 @@ pub fn check_prefix(kind: RuleKind, cidr: IpNet) -> Result<(), PrefixError> {
         return Err(PrefixError::BanPrefix(cidr));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_of_nothing_but_embedded_addresses_is_refused() {
+        for (cidr, refused) in [
+            ("64:ff9b::192.0.2.1/128", true),
+            ("64:ff9b::/96", true),
+            ("64:ff9b::/95", true),
+            ("64:ff9b::/64", true),
+            ("64:ff9b::/48", true),
+            ("::ffff:0:0/96", true),
+            ("64:ff9b::/47", false), // holds 64:ff9b:1::/48 (RFC 8215), which is judged as IPv6
+            ("64:ff9b:1::/48", false),
+            ("::/64", false),
+            ("::/0", false),
+        ] {
+            let cidr: IpNet = cidr.parse().unwrap();
+            for kind in [RuleKind::Block, RuleKind::Allow] {
+                let found = check_prefix(kind, cidr) == Err(PrefixError::Embedded(cidr));
+                assert_eq!(found, refused, "{cidr}");
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ use aya::programs::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::{Kernel, KernelError, netlink};
+use super::{Kernel, KernelError, netlink, sys};
 
 /// How an interface is filtered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,9 +163,17 @@ impl Kernel {
         Ok(status)
     }
 
-    /// Whether the link of an interface is where [`Self::attach`] pinned it.
-    pub(crate) fn pinned(&self, interface: &str) -> bool {
-        self.pins.join(format!("{PREFIX}{interface}")).exists()
+    /// What has become of the link that [`Self::attach`] put on an interface, if it filters that no longer.
+    pub(crate) fn lost(&self, interface: &str, index: u32) -> Option<&'static str> {
+        let path = self.pins.join(format!("{PREFIX}{interface}"));
+        match link_index(&path) {
+            Ok(None) => Some("its pin was removed, and its filter with it"),
+            Ok(Some(found)) if found != index => {
+                Some("its link was detached (`bpftool link detach`?), and filters it no longer")
+            }
+            // Who has no descriptor left, say, is not to take it for lost.
+            Ok(Some(_)) | Err(_) => None,
+        }
     }
 
     /// After attachment: pins the program, and drops what other layouts have pinned for the interface.
@@ -182,6 +190,16 @@ impl Kernel {
             }
         }
         status(interface, index)
+    }
+
+    /// Whether another layout's firewall is on an interface, or was when the daemon of then ended.
+    pub(crate) fn has_links_of_other_layouts(&self) -> Result<bool, KernelError> {
+        for layout in self.other_layouts()? {
+            if entries(&layout)?.iter().any(|p| link_name(p).is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn other_layouts(&self) -> Result<Vec<PathBuf>, KernelError> {
@@ -219,9 +237,9 @@ pub fn links(pins: &Path) -> Result<Vec<LinkStatus>, KernelError> {
         };
         links.push(match if_nametoindex(interface) {
             Err(_) => detached("there is no such interface; its link is stale"),
-            Ok(index) if link_index(&path)? != Some(index) => {
-                detached("the interface was made again since; attach it again")
-            }
+            Ok(index) if link_index(&path)? != Some(index) => detached(
+                "its link was detached, or the interface was made again; it is attached again within a second",
+            ),
             Ok(index) => status(interface, index)?,
         });
     }
@@ -301,68 +319,37 @@ fn remove(path: &Path) -> Result<(), KernelError> {
     }
 }
 
-fn open_link(path: &Path) -> Result<Option<FdLink>, KernelError> {
-    if !path.exists() {
-        return Ok(None);
-    }
+fn open_link(path: &Path) -> Result<XdpLink, KernelError> {
     PinnedLink::from_pin(path)
-        .map(|link| Some(link.into()))
+        .and_then(|link| XdpLink::try_from(FdLink::from(link)))
         .map_err(|source| KernelError::Link {
             path: path.to_owned(),
             source: Box::new(source),
         })
 }
 
-/// The interface of a pinned link, as `/proc` shows it (bpf_xdp_link_show_fdinfo); 0 = it is gone.
+/// The index of a pinned link's interface; 0 = it has none any more. `None`: there is no such pin.
 fn link_index(path: &Path) -> Result<Option<u32>, KernelError> {
-    let Some(link) = open_link(path)? else {
-        return Ok(None);
-    };
-    fd_index(&link, path).map(Some)
-}
-
-fn fd_index(link: &FdLink, path: &Path) -> Result<u32, KernelError> {
-    // aya does not give out a link's descriptor; its id does (`FdLinkId` is the descriptor's number).
-    let id = link
-        .info()
-        .map_err(|source| KernelError::Link {
+    match sys::link_interface(path) {
+        Ok(index) => Ok(Some(index)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KernelError::LinkInterface {
             path: path.to_owned(),
-            source: Box::new(source),
-        })?
-        .id();
-    let error = |source| KernelError::LinkInterface {
-        path: path.to_owned(),
-        source,
-    };
-    for entry in fs::read_dir("/proc/self/fdinfo").map_err(error)? {
-        let Ok(text) = fs::read_to_string(entry.map_err(error)?.path()) else {
-            continue; // closed meanwhile
-        };
-        let field = |name: &str| {
-            text.lines()
-                .find_map(|l| l.strip_prefix(name)?.trim().parse::<u32>().ok())
-        };
-        if field("link_id:") == Some(id) {
-            return field("ifindex:").ok_or_else(|| error(io::ErrorKind::InvalidData.into()));
-        }
+            source,
+        }),
     }
-    Err(error(io::ErrorKind::NotFound.into()))
 }
 
 /// The pinned link if it holds this very interface; a stale one is removed.
 fn live_link(path: &Path, index: u32) -> Result<Option<XdpLink>, KernelError> {
-    let Some(link) = open_link(path)? else {
-        return Ok(None);
-    };
-    if fd_index(&link, path)? == index {
-        let link = XdpLink::try_from(link).map_err(|source| KernelError::Link {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
-        return Ok(Some(link));
+    match link_index(path)? {
+        None => Ok(None),
+        Some(found) if found == index => open_link(path).map(Some),
+        Some(_) => {
+            remove(path)?;
+            Ok(None)
+        }
     }
-    remove(path)?;
-    Ok(None)
 }
 
 /// The link with our program. It is out of aya's hands, which would detach it with the program.

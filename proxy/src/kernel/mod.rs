@@ -5,6 +5,7 @@ mod btf;
 mod link;
 mod netlink;
 mod pinned;
+mod sys;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -64,7 +65,7 @@ pub enum KernelError {
         source: io::Error,
     },
     /// A link's interface is unknown.
-    #[error("cannot tell from /proc/self/fdinfo which interface the link {path} filters")]
+    #[error("cannot ask the kernel which interface the link {path} filters")]
     LinkInterface {
         /// Its pin.
         path: PathBuf,
@@ -104,7 +105,7 @@ pub enum KernelError {
     },
     /// What the interface carries has no Ethernet header, and would pass unread.
     #[error(
-        "{0} carries no Ethernet frames (a tunnel, WireGuard, PPP?), and the firewall reads nothing else; filter it by other means"
+        "{0} carries no Ethernet frames (a tunnel, WireGuard, PPP?), and the firewall reads nothing else; of PPPoE name the Ethernet interface beneath, the rest filter by other means"
     )]
     NoFrames(String),
     /// The interface cannot be asked.

@@ -194,6 +194,49 @@ fn after_its_pins_were_removed_an_interface_is_filtered_again() -> Result<()> {
 }
 
 #[test]
+fn a_route_back_to_the_daemon_is_refused() -> Result<()> {
+    let mut world = World::started("")?;
+    for backend in ["10.9.2.1:443", "127.0.0.1:443", "[fd09:1::1]:443"] {
+        let add = ["route", "add", "a.example", "--backend", backend];
+        let (_, told) = world.ctl_fails(&add)?;
+        ensure!(told.contains("own listener"), "{backend}: {told}");
+    }
+    world.run("route add a.example --backend 10.9.2.2:443")?;
+    world.run("route add b.example --backend 10.9.1.1:8443")?;
+    for listener in ["0.0.0.0:8443", "10.9.1.1:8443"] {
+        let (_, told) = world.ctl_fails(&["listener", "add", listener])?;
+        ensure!(told.contains("b.example on port 443"), "{told}");
+    }
+    world.run("listener add [::]:8443")?;
+    world.run("listener add 10.9.2.1:8443")?;
+    // An address that moves here is told at the next start.
+    world.run("route add c.example --backend 10.9.1.77:443")?;
+    world.daemon().terminate()?;
+    let address = ["addr", "add", "10.9.1.77/24", "dev", "c0"];
+    world.node.ip(&address)?;
+    world.start()?;
+    let warnings = world.warnings()?;
+    ensure!(
+        warnings.iter().any(|w| w.contains("c.example")),
+        "{warnings:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn after_its_link_was_detached_an_interface_is_filtered_again() -> Result<()> {
+    let world = World::started("")?;
+    world.ctl(&["firewall", "block", CLIENT])?;
+    mc_testkit::xdp::detach_link(&world.pin("link-c0"))?;
+    wait_for("the filter to be back", || {
+        (world.probe().ok()? == "drop").then_some(())
+    })
+    .with_context(|| world.log())?;
+    ensure!(world.log().contains("its link was detached"), "told");
+    Ok(())
+}
+
+#[test]
 fn a_database_that_was_removed_is_told_and_takes_no_change() -> Result<()> {
     let world = World::started("")?;
     world.ctl(&["firewall", "block", CLIENT])?;

@@ -111,6 +111,45 @@ fn a_first_start_that_fails_seeds_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_lost_database_takes_no_rule_out_of_force() -> Result<()> {
+    let mut world = World::started("")?;
+    world.echo_route(NAME, "")?;
+    world.ctl(&["firewall", "block", CLIENT])?;
+    world.ctl(&["firewall", "rate", "set", "connections", "1000/s"])?;
+    let database = world.dir.path().join("mc-proxy.db");
+    let snapshot = world.dir.path().join("snapshot.db");
+    let copied = world.command().arg("snapshot").arg(&snapshot).output()?;
+    ensure!(copied.status.success(), "{copied:?}");
+    world.daemon().terminate()?;
+    for truncated in [true, false] {
+        std::fs::remove_file(&database)?;
+        if truncated {
+            std::fs::File::create(&database)?;
+        }
+        for again in [false, true] {
+            let refused = format!("{:#}", world.start().err().context("it starts")?);
+            let held = "1 addresses and prefixes, rate limits, 1 routes";
+            for part in ["mc-proxy.db is new", held, "`mc-proxy detach`"] {
+                ensure!(refused.contains(part), "{again} {part}: {refused}");
+            }
+        }
+        ensure!(world.probe()? == "drop", "still in force");
+    }
+    std::fs::copy(&snapshot, &database)?;
+    world.start().context("from the snapshot")?;
+    ensure!(world.probe()? == "drop", "and still");
+    world.verified()?;
+    world.daemon().terminate()?;
+    std::fs::remove_file(&database)?;
+    let detached = world.command().arg("detach").output()?;
+    ensure!(detached.status.success(), "{detached:?}");
+    world.start().context("anew")?;
+    world.ctl(&["listener", "add", "0.0.0.0:443"])?;
+    ensure!(world.probe()? == "pass", "anew");
+    Ok(())
+}
+
+#[test]
 fn sigterm_drains_and_the_deadline_cuts() -> Result<()> {
     let mut world = World::started("[server]\ndrain_timeout = \"3s\"\n")?;
     let hello = world.echo_route(NAME, "")?;

@@ -48,6 +48,7 @@ pub(crate) struct Sent {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
     tags: usize,
+    pppoe: bool,
 }
 
 /// A policy, rules that were in force before and are not, and packets.
@@ -168,8 +169,8 @@ fn limit() -> impl Strategy<Value = Option<RateLimit>> {
     option::weighted(0.4, limit)
 }
 
-/// A source's index, and what it sends.
-type Raw = (Index, Kind, u16, usize);
+/// A source's index, what it sends, and within what.
+type Raw = (Index, Kind, u16, usize, bool);
 
 fn sent() -> impl Strategy<Value = Raw> {
     let flags = select(&[SYN, SYN | ACK, ACK, RST, RST | ACK, SYN | RST, 0][..]);
@@ -181,7 +182,8 @@ fn sent() -> impl Strategy<Value = Raw> {
         1 => Just(Kind::Neighbour),
         1 => Just(Kind::Fragment),
     ];
-    (any::<Index>(), kind, select(&PORTS[..]), 0usize..3)
+    let pppoe = prop::bool::weighted(0.2);
+    (any::<Index>(), kind, select(&PORTS[..]), 0usize..3, pppoe)
 }
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
@@ -225,7 +227,7 @@ pub(crate) fn index(code: &str) -> u8 {
 }
 
 impl Sent {
-    fn new(sources: &[IpAddr], (source, kind, port, tags): Raw) -> Self {
+    fn new(sources: &[IpAddr], (source, kind, port, tags, pppoe): Raw) -> Self {
         let source = *source.get(sources);
         let kind = match (kind, source) {
             (Kind::Neighbour, IpAddr::V4(_)) | (Kind::Fragment, IpAddr::V6(_)) => Kind::Icmp,
@@ -236,6 +238,7 @@ impl Sent {
             kind,
             port,
             tags,
+            pppoe,
         }
     }
 
@@ -250,11 +253,15 @@ impl Sent {
         };
         let source = self.source.to_string();
         let tags = &[0x88a8, 0x8100][2 - self.tags..];
+        let within = |ether_type, protocol, packet: &[u8]| match self.pppoe {
+            true => packet::pppoe(tags, protocol, packet),
+            false => packet::frame(tags, ether_type, packet),
+        };
         if self.source.is_ipv4() {
             let fragment = if self.kind == Kind::Fragment { 100 } else { 0 };
-            return packet::frame(
-                tags,
+            return within(
                 0x0800,
+                0x0021,
                 &packet::v4(&source, protocol, fragment, 0, &payload),
             );
         }
@@ -263,9 +270,9 @@ impl Sent {
         } else {
             64
         };
-        packet::frame(
-            tags,
+        within(
             0x86dd,
+            0x0057,
             &packet::v6(&source, protocol, hop_limit, &payload),
         )
     }

@@ -33,6 +33,15 @@ pub(crate) fn frame(tags: &[u16], ether_type: u16, payload: &[u8]) -> Vec<u8> {
     f
 }
 
+/// A packet within a PPPoE session (RFC 2516), by PPP protocol.
+pub(crate) fn pppoe(tags: &[u16], protocol: u16, payload: &[u8]) -> Vec<u8> {
+    let mut session = vec![0x11, 0, 0, 9];
+    session.extend((2 + payload.len() as u16).to_be_bytes());
+    session.extend(protocol.to_be_bytes());
+    session.extend(payload);
+    frame(tags, 0x8864, &session)
+}
+
 /// IPv4; `fragment` is the flags-and-offset field.
 pub(crate) fn v4(
     source: &str,

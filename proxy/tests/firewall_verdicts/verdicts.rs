@@ -57,6 +57,11 @@ fn parsing() {
             DROP,
         ),
         (
+            "blocked, old QinQ",
+            frame(&[0x9200, 0x9100], 0x0800, &v4(bad, 6, 0, 0, &tcp(443, SYN))),
+            DROP,
+        ),
+        (
             "stranger, 4 tags",
             frame(
                 &[0x8100; 4],
@@ -115,6 +120,63 @@ fn parsing() {
             frame(&[], 0x86dd, &v6("2001:db8:b::1", 58, 64, &[135; 24])),
             DROP,
         ),
+        (
+            "blocked, PPPoE",
+            pppoe(&[], 0x0021, &v4(bad, 6, 0, 0, &tcp(443, SYN))),
+            DROP,
+        ),
+        (
+            "stranger, PPPoE",
+            pppoe(&[], 0x0021, &v4("198.51.100.1", 6, 0, 0, &tcp(443, SYN))),
+            PASS,
+        ),
+        (
+            "blocked, IPv6 in PPPoE in VLAN",
+            pppoe(
+                &[0x8100],
+                0x0057,
+                &v6("2001:db8:b::1", 6, 64, &tcp(443, SYN)),
+            ),
+            DROP,
+        ),
+        (
+            "LCP echo",
+            pppoe(&[], 0xc021, &[9, 1, 0, 8, 1, 2, 3, 4]),
+            PASS,
+        ),
+        (
+            "a PPP protocol that is an Ethernet type of IP",
+            pppoe(&[], 0x0800, &v4(bad, 6, 0, 0, &tcp(443, SYN))),
+            PASS,
+        ),
+        (
+            "PPPoE discovery",
+            frame(&[], 0x8863, &[0x11, 9, 0, 0, 0, 0]),
+            PASS,
+        ),
+        (
+            "PPPoE of another version",
+            frame(&[], 0x8864, &[0x21, 0, 0, 9, 0, 4, 0xc0, 0x21]),
+            DROP,
+        ),
+        (
+            "PPPoE session with a code",
+            frame(&[], 0x8864, &[0x11, 9, 0, 9, 0, 4, 0xc0, 0x21]),
+            DROP,
+        ),
+        (
+            "PPP protocol of one byte",
+            frame(
+                &[],
+                0x8864,
+                &[
+                    &[0x11, 0, 0, 9, 0, 41, 0x21],
+                    &v4(bad, 6, 0, 0, &tcp(443, SYN))[..],
+                ]
+                .concat(),
+            ),
+            DROP,
+        ),
         ("IPv4-mapped blocked source", syn6("::ffff:192.0.2.9"), DROP),
         ("NAT64 blocked source", syn6("64:ff9b::192.0.2.9"), DROP),
     ];
@@ -131,7 +193,12 @@ fn cut_anywhere_in_its_headers_a_packet_is_dropped() {
         0x0800,
         &v4("198.51.100.1", 6, 0, 4, &tcp(443, SYN)),
     );
-    for (name, packet) in [("IPv4", tagged), ("IPv6", extended(&[0, 60]))] {
+    let session = pppoe(&[0x88a8], 0x0057, &v6("2001:db8::9", 6, 64, &tcp(443, SYN)));
+    for (name, packet) in [
+        ("IPv4", tagged),
+        ("IPv6", extended(&[0, 60])),
+        ("PPPoE", session),
+    ] {
         for length in 14..packet.len() {
             assert_eq!(
                 bench.verdict(&packet[..length]),
@@ -295,6 +362,26 @@ fn resets_are_correct() {
         0xffff,
         "TCP checksum, IPv6"
     );
+
+    for (protocol, header, packet) in [
+        (0x0021u16, 20, v4("192.0.2.9", 6, 0, 8, &long)),
+        (0x0057, 40, v6("2001:db8:b::1", 6, 64, &long)),
+    ] {
+        let session = pppoe(&[0x8100], protocol, &packet);
+        let (verdict, out) = bench.run(&session);
+        assert_eq!((verdict, out.len()), (TX, 26 + header + 20), "PPPoE");
+        assert_eq!(out[12..22], session[12..22], "tag and session");
+        let length = (2 + header + 20) as u16;
+        assert_eq!(out[22..24], length.to_be_bytes(), "its length");
+        assert_eq!(out[24..26], protocol.to_be_bytes());
+        let (ip, t) = out[26..].split_at(header);
+        let addresses = &ip[if header == 20 { 12 } else { 8 }..];
+        assert_eq!(
+            checksum(&[addresses, &[0, 6, 0, 20], t]),
+            0xffff,
+            "TCP checksum in PPPoE"
+        );
+    }
 
     let (verdict, out) = bench.run(&ack4("192.0.2.7"));
     assert_eq!(verdict, TX, "a ban resets an established flow");

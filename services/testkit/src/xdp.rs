@@ -6,7 +6,10 @@
 use std::{
     fs,
     io::{Error, Result as IoResult},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -19,6 +22,8 @@ use crate::netns::{self, Namespace};
 const PROGRAM: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
 const BPF_PROG_LOAD: u32 = 5;
 const BPF_OBJ_PIN: u32 = 6;
+const BPF_OBJ_GET: u32 = 7;
+const BPF_LINK_DETACH: u32 = 34;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 
 /// The first fields of `union bpf_attr` for BPF_PROG_LOAD.
@@ -31,7 +36,7 @@ struct Load {
     reserved: [u64; 4],
 }
 
-/// Those for BPF_OBJ_PIN.
+/// Those for BPF_OBJ_PIN and BPF_OBJ_GET.
 #[repr(C)]
 struct Pin {
     path: u64,
@@ -70,6 +75,26 @@ fn load() -> IoResult<OwnedFd> {
     )?;
     // SAFETY: BPF_PROG_LOAD returned a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Takes the link that is pinned at `pin` off its interface, as `bpftool link detach` does. The pin stays.
+///
+/// # Errors
+/// If there is none, or the kernel refuses.
+#[allow(unsafe_code)]
+pub fn detach_link(pin: &Path) -> Result<()> {
+    let path = std::ffi::CString::new(pin.as_os_str().as_bytes())?;
+    let attributes = Pin {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    let fd = bpf(BPF_OBJ_GET, &attributes)
+        .with_context(|| format!("cannot open the link {}", pin.display()))?;
+    // SAFETY: BPF_OBJ_GET returned a new descriptor, which nobody else owns.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    bpf(BPF_LINK_DETACH, &(link.as_raw_fd() as u32)).context("cannot detach the link")?;
+    Ok(())
 }
 
 /// Puts the passing program on `interface`, until that is deleted.

@@ -10,7 +10,7 @@ use mc_edge_common::{
     firewall::Reason,
 };
 
-/// VLAN tags (802.1Q, 802.1ad) that are walked; hardware and the kernel rarely see more than 2.
+/// VLAN tags (802.1Q, 802.1ad, and what came before it) that are walked; hardware and the kernel rarely see more than 2.
 const MAX_TAGS: usize = 4;
 /// IPv6 extension headers that are walked (RFC 8200 §4.1 lists 6, destination options twice).
 const MAX_EXTENSIONS: usize = 7;
@@ -19,6 +19,11 @@ const MAX_EXTENSIONS: usize = 7;
 pub(super) const MAX_OFFSET: u32 = 0x7fff;
 
 const ETHERNET: usize = 14;
+const PPPOE_SESSION: u16 = 0x8864;
+/// Header of a PPPoE session, and the PPP protocol.
+const PPPOE: usize = 8;
+const PPP_IPV4: u16 = 0x0021;
+const PPP_IPV6: u16 = 0x0057;
 const IPV6: usize = 40;
 /// TCP header without options.
 const TCP: usize = 20;
@@ -38,9 +43,11 @@ pub(super) struct Found {
     /// As in [`Packet`].
     port: u32,
     /// [`SYN`] …
-    class: u32,
+    class: u16,
     /// [`NOT_IP`], 4 or 6.
-    pub(super) version: u32,
+    pub(super) version: u16,
+    /// Header of the PPPoE session that it is in, or 0.
+    pub(super) session: u32,
     /// IP header; offsets are from the start of the frame.
     pub(super) network: u32,
     /// TCP header, if the class is a TCP one.
@@ -50,11 +57,11 @@ pub(super) struct Found {
 }
 
 /// Version of what is not for us.
-pub(super) const NOT_IP: u32 = 0;
-const SYN: u32 = 0;
-const ESTABLISHED: u32 = 1;
-const OTHER: u32 = 2;
-const NEIGHBOUR: u32 = 3;
+pub(super) const NOT_IP: u16 = 0;
+const SYN: u16 = 0;
+const ESTABLISHED: u16 = 1;
+const OTHER: u16 = 2;
+const NEIGHBOUR: u16 = 3;
 
 impl Found {
     /// What the rules judge.
@@ -120,7 +127,7 @@ pub(super) fn parse(ctx: &XdpContext) -> Result<Found, Reason> {
     let mut ether_type = u16::from_be_bytes(*read(ctx, ETHERNET - 2)?);
     let mut offset = ETHERNET;
     let mut tags = 0;
-    while matches!(ether_type, 0x8100 | 0x88a8 | 0x9100) {
+    while matches!(ether_type, 0x8100 | 0x88a8 | 0x9100 | 0x9200) {
         if tags == MAX_TAGS {
             return Err(Reason::TooManyTags);
         }
@@ -128,20 +135,39 @@ pub(super) fn parse(ctx: &XdpContext) -> Result<Found, Reason> {
         offset += 4;
         tags += 1;
     }
-    match ether_type {
-        0x0800 => ipv4(ctx, offset),
-        0x86dd => ipv6(ctx, offset),
-        _ => Ok(Found {
+    let mut session = 0;
+    if ether_type == PPPOE_SESSION {
+        let header: &[u8; PPPOE] = read(ctx, offset)?;
+        // RFC 2516 §4; the lowest bit of a PPP protocol's first byte is 0, unless the byte was left out (RFC 1661 §6.5), which is
+        // not for PPPoE (RFC 2516 §7) but understood by Linux.
+        if u16_at(header, 0) != 0x1100 || header[6] & 1 != 0 {
+            return Err(Reason::BadHeader);
+        }
+        // Also what is no IP, but would be as an Ethernet type.
+        ether_type = match u16_at(header, 6) {
+            PPP_IPV4 => 0x0800,
+            PPP_IPV6 => 0x86dd,
+            _ => 0,
+        };
+        session = offset as u32;
+        offset += PPPOE;
+    }
+    let found = match ether_type {
+        0x0800 => ipv4(ctx, offset)?,
+        0x86dd => ipv6(ctx, offset)?,
+        _ => Found {
             high: 0,
             low: 0,
             port: NO_PORT,
             class: OTHER,
             version: NOT_IP,
+            session: 0,
             network: 0,
             transport: 0,
             end: 0,
-        }),
-    }
+        },
+    };
+    Ok(Found { session, ..found })
 }
 
 #[inline(always)]
@@ -231,7 +257,7 @@ fn ipv6(ctx: &XdpContext, network: usize) -> Result<Found, Reason> {
 
 impl Layout {
     #[inline(always)]
-    fn found(&self, version: u32, (high, low): (u64, u64), class: u32, port: u32) -> Found {
+    fn found(&self, version: u16, (high, low): (u64, u64), class: u16, port: u32) -> Found {
         let (network, transport, end) =
             (self.network as u32, self.transport as u32, self.end as u32);
         Found {
@@ -240,6 +266,7 @@ impl Layout {
             port,
             class,
             version,
+            session: 0,
             network,
             transport,
             end,
@@ -260,7 +287,7 @@ struct Upper {
 
 impl Upper {
     #[inline(always)]
-    fn classify(&self, ctx: &XdpContext, layout: &Layout) -> Result<(u32, u32), Reason> {
+    fn classify(&self, ctx: &XdpContext, layout: &Layout) -> Result<(u16, u32), Reason> {
         if self.offset != 0 {
             // RFC 3128: a fragment at offset 8 would overwrite the flags that the first one was judged by.
             if self.protocol == PROTO_TCP && self.offset == 1 {

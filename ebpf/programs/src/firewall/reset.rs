@@ -1,5 +1,5 @@
-//! The verdict `reset`: turns the frame into the RST that answers it (RFC 9293 §3.10.7.1). VLAN tags stay, IP options and
-//! extension headers go, and the frame shrinks to the answer.
+//! The verdict `reset`: turns the frame into the RST that answers it (RFC 9293 §3.10.7.1). VLAN tags and
+//! the PPPoE session stay, IP options and extension headers go, and the frame shrinks to the answer.
 //!
 //! Headers are rewritten where they lie, 16 bits at a time: copies would not fit on the 512 bytes of stack.
 
@@ -31,7 +31,23 @@ pub(super) fn build(ctx: &XdpContext, found: &Found, length: u32) -> bool {
     } else {
         build4(ctx, network, transport, end, length)
     };
-    built != 0
+    built != 0 && session(ctx, found)
+}
+
+/// Writes the answer's length into the header of the PPPoE session (RFC 2516 §4), if it is in one.
+#[inline(always)]
+fn session(ctx: *mut c_void, found: &Found) -> bool {
+    if found.session == 0 {
+        return true;
+    }
+    let header: u16 = if found.version == 6 { 40 } else { 20 };
+    let ctx = XdpContext::new(ctx.cast());
+    let Some(length) = words::<1>(&ctx, found.session as usize + 4) else {
+        return false;
+    };
+    // The PPP protocol counts.
+    length[0] = (2 + header + TCP as u16).to_be();
+    true
 }
 
 /// What the answer takes from the segment, as the words of its header.

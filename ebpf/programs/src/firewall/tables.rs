@@ -86,7 +86,9 @@ pub(super) fn forget(found: Found) -> Option<Found> {
         scratch.write_volatile(found);
         scratch.read_volatile()
     };
-    (found.network <= MAX_OFFSET && found.transport <= MAX_OFFSET).then_some(found)
+    let bounded =
+        found.session <= MAX_OFFSET && found.network <= MAX_OFFSET && found.transport <= MAX_OFFSET;
+    bounded.then_some(found)
 }
 
 #[inline(always)]

@@ -87,7 +87,8 @@ impl Kind {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Networks {
-    /// Addresses or networks
+    /// Addresses or networks. No IPv6 network covers IPv4 addresses within IPv6 (NAT64's 64:ff9b::/96, ::ffff:0:0/96): they
+    /// go by their IPv4 address
     #[arg(required = true, value_name = "CIDR", value_parser = parse::network)]
     cidrs: Vec<IpNet>,
 }

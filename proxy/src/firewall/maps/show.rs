@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use mc_edge_common::firewall::{MAX_HOSTS, MAX_PREFIXES, MAX_SAMPLES};
+use mc_edge_common::firewall::{MAX_HOSTS, MAX_PREFIXES, MAX_SAMPLES, Rate, action::PASS};
 
 use super::{
     super::{Difference, DifferenceKind, compile::host6, words},
@@ -43,6 +43,24 @@ impl Maps {
         ]
         .map(|(name, used, capacity)| (name, used as u32, capacity))
         .to_vec())
+    }
+
+    /// What of it is the operator's, in words.
+    pub(in crate::firewall) fn operators(&self) -> Result<Vec<String>, FirewallError> {
+        let mut words = Vec::new();
+        match self.read()?.len() {
+            0 => {}
+            rules => words.push(format!("{rules} addresses and prefixes")),
+        }
+        let policies = self.policies()?;
+        if policies.countries.actions.iter().any(|a| *a != PASS) {
+            words.push("a country policy".to_owned());
+        }
+        let rates = [policies.config.connections, policies.config.packets];
+        if rates.iter().any(|rate| *rate != Rate::default()) {
+            words.push("rate limits".to_owned());
+        }
+        Ok(words)
     }
 
     pub(in crate::firewall) fn dump(
