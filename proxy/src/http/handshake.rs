@@ -16,11 +16,9 @@ pub(super) fn with_client(error: &io::Error) -> Failure {
         Some(Error::NoCertificatesPresented) => {
             ("tls_client_certificate", "it sent no certificate".into())
         }
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => (
-            "tls_client_certificate",
-            "its certificate is of an unknown issuer: of no CA in client_ca".into(),
-        ),
-        Some(Error::InvalidCertificate(why)) => ("tls_client_certificate", why.to_string().into()),
+        Some(Error::InvalidCertificate(why)) => {
+            ("tls_client_certificate", certificate(why, "client_ca"))
+        }
         Some(Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
@@ -48,10 +46,7 @@ pub(super) fn with_client(error: &io::Error) -> Failure {
 /// With a backend.
 pub(super) fn with_backend(error: &io::Error) -> Why {
     bounded(match of_tls(error) {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "its certificate is of an unknown issuer: of no CA in backend_ca".into()
-        }
-        Some(Error::InvalidCertificate(why)) => why.to_string().into(),
+        Some(Error::InvalidCertificate(why)) => certificate(why, "backend_ca"),
         Some(Error::NoApplicationProtocol | Error::AlertReceived(Alert::NoApplicationProtocol)) => {
             NO_HTTP2.into()
         }
@@ -69,6 +64,20 @@ pub(super) fn with_backend(error: &io::Error) -> Why {
 
 /// Of a backend that TLS is fine with.
 pub(super) const NO_HTTP2: &str = "it does not offer HTTP/2 (ALPN h2)";
+
+/// What is wrong with a peer's.
+fn certificate(why: &CertificateError, trusted: &str) -> Why {
+    match why {
+        CertificateError::UnknownIssuer => {
+            format!("its certificate is of no CA in {trusted}: unknown issuer").into()
+        }
+        CertificateError::BadSignature => format!(
+            "its certificate is of no CA in {trusted}, but of one with the same name: bad signature"
+        )
+        .into(),
+        why => why.to_string().into(),
+    }
+}
 
 fn of_tls(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()

@@ -47,7 +47,7 @@ fn why_tls_with_a_backend_fails_is_told() -> Result<()> {
             speaks(&other, &TLS13, h2)?,
             "not valid for name \"backend.example.org\"",
         ),
-        (speaks(&stranger, &TLS13, h2)?, "unknown issuer"),
+        (speaks(&stranger, &TLS13, h2)?, "of no CA in backend_ca"),
         (
             speaks(&good, &TLS13, &[b"http/1.1"])?,
             "does not offer HTTP/2",
