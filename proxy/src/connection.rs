@@ -4,17 +4,16 @@
 //! goes wrong before the relay resets the client and is counted by reason; nothing is ever answered in plain text.
 
 mod backend;
+mod log;
 mod preface;
 
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 use mc_edge_common::firewall::Verdict;
 use socket2::SockRef;
@@ -23,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use backend::connect_to;
 use backend::{connect, connect_timeout, send_preface};
+pub use log::Sampled;
 use preface::{identify, read_preface};
 
 use crate::{
@@ -35,9 +35,6 @@ use crate::{
     spec::{EngineKind, RouteId},
     stats::{Active, BackendGauge, Gauge, Reasons, RouteGauge},
 };
-
-/// Log lines per second about denied connections; the counters count all.
-const DENIED_LOG_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// Timeouts that a route may override.
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +73,8 @@ pub struct Context {
     pub judged: Reasons<(&'static str, &'static str)>,
     /// Connections open now, all listeners.
     pub active: Gauge,
-    denied_log: DefaultDirectRateLimiter,
-    failure_log: DefaultDirectRateLimiter,
+    denied_log: Sampled,
+    failure_log: Arc<Sampled>,
 }
 
 /// The engines of the relay.
@@ -165,8 +162,8 @@ impl Context {
             denied: Reasons::default(),
             judged: Reasons::default(),
             active: Gauge::default(),
-            denied_log: RateLimiter::direct(Quota::per_second(DENIED_LOG_PER_SECOND)),
-            failure_log: RateLimiter::direct(Quota::per_second(DENIED_LOG_PER_SECOND)),
+            denied_log: Sampled::default(),
+            failure_log: Arc::default(),
         }
     }
 
@@ -202,7 +199,7 @@ impl Context {
             Some(route) => route.stats.errors.count(denied.reason),
             None => self.denied.count(denied.reason),
         }
-        if self.denied_log.check().is_ok() {
+        if self.denied_log.next() {
             let sni = denied.sni.as_ref().map_or("-", |s| s.as_str());
             tracing::info!(%client, port, sni, reason = denied.reason, "connection denied");
         }
@@ -210,11 +207,20 @@ impl Context {
 }
 
 impl Context {
-    /// A connection to a backend that failed. As many are logged as of those denied: a backend that is down fails each.
+    /// A connection to a backend that failed.
     fn log_failure(&self, route: &LiveRoute, backend: SocketAddr, error: &dyn fmt::Display) {
-        if self.failure_log.check().is_ok() {
+        self.failure_log.failed(route, backend, error);
+    }
+
+    /// A connection that had its route and ended in an error.
+    fn count_failure(&self, client: SocketAddr, route: &LiveRoute, failure: &http::Failure) {
+        let http::Failure { reason, denied } = failure;
+        route.stats.errors.count(reason);
+        if let Some(why) = denied
+            && self.denied_log.next()
+        {
             let RouteId { hostname, port } = &route.route.key;
-            tracing::warn!(route = %hostname, port, %backend, %error, "a backend failed");
+            tracing::info!(%client, port, route = %hostname, reason, %why, "connection denied");
         }
     }
 }
@@ -302,9 +308,10 @@ async fn terminate(
         backends: Arc::clone(&context.backends),
         drain: context.drain.clone(),
         abort: context.abort.clone(),
+        failure_log: Arc::clone(&context.failure_log),
     };
-    if let Err(reason) = Box::pin(http::serve(job)).await {
-        route.stats.errors.count(reason);
+    if let Err(failure) = Box::pin(http::serve(job)).await {
+        context.count_failure(source, &route, &failure);
     }
 }
 

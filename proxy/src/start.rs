@@ -1,7 +1,7 @@
 //! From a checked configuration to a running daemon, and back.
 //!
-//! Order: lock, database, kernel maps (taken over or made), seed, maps reconciled with the database, GeoIP, XDP attached; only
-//! then does anything listen, so that no packet is served before it can be filtered.
+//! Order: lock, database, kernel maps (taken over or made), seed, maps reconciled with the database, GeoIP, XDP attached, backends
+//! checked once; only then does anything listen, so that no packet is served before it can be filtered.
 
 mod database;
 mod open;
@@ -20,7 +20,7 @@ use crate::{
     control::{Control, ControlError, Estate},
     firewall::{Firewall, FirewallError},
     geoip::{GeoIp, GeoIpError},
-    health,
+    health::check::Checks,
     kernel::{self, Kernel, KernelError},
     listener::Deadline,
     metrics,
@@ -279,6 +279,8 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
     control.listeners.inherit(inherited);
     control.declare_listeners(&state.listeners)?;
+    let checks = Checks::begin(Arc::clone(&control.context));
+    checks.first().await;
     wait_for_go(predecessor.clone()).await?;
     control.listen(&state.listeners);
     if let Some(predecessor) = &predecessor {
@@ -290,6 +292,7 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     }
     control.remove_left_copy();
     let tasks = TaskTracker::new();
+    tasks.spawn(checks.run(control.services().clone()));
     spawn_services(&control, socket, metrics_listener, &tasks);
     if let Some(log) = program_log {
         tasks.spawn(forward(log, control.services().clone()));
@@ -378,10 +381,6 @@ fn spawn_services(
             stop.clone(),
         ));
     }
-    tasks.spawn(health::check::run(
-        Arc::clone(&control.context),
-        stop.clone(),
-    ));
     tasks.spawn(housekeeping(Arc::clone(control), stop.clone()));
     tasks.spawn(Arc::clone(&control.geoip).watch(stop.clone()));
 }

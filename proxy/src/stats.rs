@@ -133,6 +133,8 @@ pub struct RouteStats {
     pub connect: Histogram,
     /// Requests, for an L7 route.
     pub http: HttpStats,
+    /// Choices of a backend, for those that are equal to take turns.
+    pub(crate) turn: AtomicU64,
     /// Held while one of its backends is ejected or not: how many may be depends on the others.
     pub(crate) ejecting: Mutex<()>,
 }

@@ -26,10 +26,36 @@ fn trusted_proxies_are_canonical() {
     );
 }
 
+const L7: &str = "[[routes]]\nhostname='a.example'\nport=443\nbackends=['1.1.1.1:1']\n[routes.l7]\ncertificate='a.pem'\nkey='a.key'\n";
+
+#[test]
+fn sizes_are_numbers_with_a_unit_or_without() {
+    for (written, bytes) in [("3145728", 3 << 20), ("'3MiB'", 3 << 20), ("'7'", 7)] {
+        let config = check(&format!("{L7}max_body={written}")).unwrap();
+        let l7 = config.seed.routes[0].l7.as_ref().unwrap();
+        assert_eq!(l7.max_body, Some(bytes), "{written}");
+    }
+}
+
 #[test]
 fn what_cannot_be_is_refused_by_name() {
     let route = "[[routes]]\nhostname='a.example'\nport=443\n";
     for (description, toml, wanted) in [
+        (
+            "a size that is none",
+            format!("{L7}max_body='3MB'"),
+            "like 10MiB",
+        ),
+        (
+            "a size below zero",
+            format!("{L7}max_body=-1"),
+            "a size like",
+        ),
+        (
+            "a health check that is no table",
+            format!("{L7}health='http'"),
+            "[routes.l7.health] with check =",
+        ),
         (
             "metrics off loopback",
             "[metrics]\nlisten='0.0.0.0:9'".to_owned(),

@@ -88,9 +88,12 @@ fn certificate(route: &LiveRoute, now: SystemTime) -> Option<String> {
     if let Some(error) = tls.error() {
         return Some(format!("{of}: {error}"));
     }
-    let end = tls.current()?.not_after();
-    match end.duration_since(now) {
-        Ok(left) if left > ENDS_SOON => None,
+    let current = tls.current()?;
+    match current.not_after().duration_since(now) {
+        Ok(left) if left > ENDS_SOON => {
+            let warning = current.warning()?;
+            Some(format!("{of}: {warning}"))
+        }
         Ok(left) => Some(format!(
             "{of} ends in {}",
             mcdsl::human::duration_short(left)

@@ -19,7 +19,10 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tonic::body::Body;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -42,6 +45,10 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Default of `health.timeout`.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a start waits for first checks. Longer than [`TIMEOUT`], so that a backend that says nothing is known to be down.
+const FIRST: Duration = Duration::from_millis(2500);
+/// After a check that panicked.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Checks at once, each with a descriptor. Others wait, which costs none of their time.
 pub const MAX_CHECKS: usize = 64;
 /// An interval is longer or shorter by up to this part: what began together drifts apart.
@@ -62,43 +69,69 @@ struct Question {
     name: Option<Hostname>,
 }
 
-/// Checks the backends of all routes as they are changed, until `stop`. All tasks end with it.
-pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let mut checks = Checks {
-        permits: Arc::new(Semaphore::new(MAX_CHECKS)),
-        running: HashMap::new(),
-        tasks: JoinSet::new(),
-        context: Arc::clone(&context),
-    };
-    loop {
-        checks.follow();
-        tokio::select! {
-            () = stop.cancelled() => break,
-            () = context.router.changed.notified() => {}
-            Some(ended) = checks.tasks.join_next() => {
-                if let Err(error) = ended && error.is_panic() {
-                    tracing::error!(%error, "a health check failed; it begins anew");
-                }
-            }
-        }
-    }
-    checks.tasks.shutdown().await;
-}
-
 struct Running {
     question: Question,
     stats: Arc<BackendStats>,
     task: AbortHandle,
 }
 
-struct Checks {
+/// The checks of all routes' backends. Dropped, they end.
+pub(crate) struct Checks {
     context: Arc<Context>,
     permits: Arc<Semaphore>,
     running: HashMap<Backend, Running>,
     tasks: JoinSet<()>,
+    /// First checks under way.
+    first: TaskTracker,
 }
 
 impl Checks {
+    /// Begins to check the backends that there are.
+    pub(crate) fn begin(context: Arc<Context>) -> Self {
+        let mut checks = Self {
+            permits: Arc::new(Semaphore::new(MAX_CHECKS)),
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+            first: TaskTracker::new(),
+            context,
+        };
+        checks.follow();
+        checks
+    }
+
+    /// Waits until each backend was asked once, or for so long that what a daemon does not know then, it shall learn as it serves.
+    pub(crate) async fn first(&self) {
+        self.first.close();
+        let asked = timeout(FIRST, self.first.wait()).await;
+        if asked.is_err() {
+            let left = self.first.len();
+            tracing::warn!(
+                backends = left,
+                "backends are used unchecked: their first checks have no result yet"
+            );
+        }
+    }
+
+    /// Checks backends as the routes are changed, until `stop`. All tasks end with it.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let context = Arc::clone(&self.context);
+        loop {
+            self.follow();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = context.router.changed.notified() => {}
+                Some(ended) = self.tasks.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!(%error, "a health check failed; it begins anew");
+                        // It begins at once, and may fail as fast.
+                        stop.run_until_cancelled(sleep(PAUSE)).await;
+                    }
+                }
+            }
+        }
+        self.tasks.shutdown().await;
+    }
+
     /// Begins and ends checks so that they are those of the routes.
     fn follow(&mut self) {
         let mut wanted = BTreeMap::new();
@@ -125,12 +158,12 @@ impl Checks {
         });
         for (key, (question, stats)) in wanted {
             if !self.running.contains_key(&key) {
-                self.begin(key, question, stats);
+                self.start(key, question, stats);
             }
         }
     }
 
-    fn begin(&mut self, key: Backend, question: Question, stats: Arc<BackendStats>) {
+    fn start(&mut self, key: Backend, question: Question, stats: Arc<BackendStats>) {
         let task = Task {
             context: Arc::clone(&self.context),
             permits: Arc::clone(&self.permits),
@@ -139,7 +172,7 @@ impl Checks {
             watch: stats.health.watch(),
             stats: Arc::clone(&stats),
         };
-        let task = self.tasks.spawn(task.run());
+        let task = self.tasks.spawn(task.run(self.first.token()));
         let running = Running {
             question,
             stats,
@@ -169,9 +202,11 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self) {
+    async fn run(self, first: TaskTrackerToken) {
         let interval = self.question.health.interval.unwrap_or(INTERVAL);
-        // Thousands of routes are restored at once.
+        self.check().await;
+        drop(first);
+        // Thousands of routes begin at once.
         sleep(interval.mul_f64(random())).await;
         loop {
             self.check().await;
@@ -317,7 +352,7 @@ fn why(error: &ConnectError) -> Option<Why> {
         ConnectError::Refused => "connect refused",
         ConnectError::Unreachable => "unreachable",
         ConnectError::TimedOut => "timeout",
-        ConnectError::Tls => "TLS failed",
+        ConnectError::Tls(why) => return Some(format!("TLS: {why}").into()),
         ConnectError::Protocol => "does not speak the protocol",
         ConnectError::Local => {
             tracing::debug!(%error, "a backend cannot be checked");

@@ -43,14 +43,22 @@ impl LiveRoute {
         l7.and_then(|l7| l7.slow_start).unwrap_or(SLOW_START)
     }
 
-    /// The backend for the next connection or request: of those that are not in `tried` and have less than `most` under way, the one
+    /// The backend that [`Self::take`] would choose now: of those that are not in `tried` and have less than `most` under way, the one
     /// with the fewest for its share. Of equals the first, counting from a start that rotates, so that idle backends share. One
     /// that is ejected is better than none; one that is down is none.
     ///
     /// # Errors
     /// [`Unavailable`] if there is none.
     pub fn pick(&self, tried: &[SocketAddr], most: u64) -> Result<&Arc<BackendStats>, Unavailable> {
-        let turn = self.stats.connections.load(Relaxed) + self.stats.http.requests.load(Relaxed);
+        self.pick_in(self.stats.turn.load(Relaxed), tried, most)
+    }
+
+    fn pick_in(
+        &self,
+        turn: u64,
+        tried: &[SocketAddr],
+        most: u64,
+    ) -> Result<&Arc<BackendStats>, Unavailable> {
         let start = turn as usize % self.backends.len().max(1);
         let (before, after) = self.backends.split_at(start);
         let (now, slow_start) = (LazyCell::new(now), self.slow_start());
@@ -93,7 +101,7 @@ impl LiveRoute {
         used.unwrap_or(rest)
     }
 
-    /// [`Self::pick`], counted as under way.
+    /// The backend for the next connection or request, or for its next attempt: [`Self::pick`], counted as under way.
     ///
     /// # Errors
     /// [`Unavailable`] if there is none.
@@ -102,9 +110,14 @@ impl LiveRoute {
         tried: &[SocketAddr],
         most: u64,
     ) -> Result<Active<BackendGauge>, Unavailable> {
+        // A further attempt is no turn, or of two backends one would have every first attempt while it fails.
+        let turn = match tried {
+            [] => self.stats.turn.fetch_add(1, Relaxed),
+            _ => self.stats.turn.load(Relaxed),
+        };
         // Another thread may take the last place of the one that was picked.
         for _ in 0..=self.backends.len() {
-            let backend = self.pick(tried, most)?;
+            let backend = self.pick_in(turn, tried, most)?;
             if let Some(taken) = Active::below(BackendGauge(Arc::clone(backend)), most) {
                 return Ok(taken);
             }
@@ -211,16 +224,38 @@ mod tests {
         let route = route(3, SLOW_START);
         let addresses = &route.route.backends;
         assert_eq!(picked(&route, &[], ALL), Ok(1), "all idle: the first");
-        route.stats.connections.store(1, Relaxed);
-        assert_eq!(picked(&route, &[], ALL), Ok(2), "all idle: it rotates");
-        route.stats.http.requests.store(1, Relaxed);
-        assert_eq!(picked(&route, &[], ALL), Ok(3), "with requests too");
+        route.stats.turn.store(2, Relaxed);
+        assert_eq!(picked(&route, &[], ALL), Ok(3), "all idle: in turn");
         route.backends[1].active.store(2, Relaxed);
         route.backends[2].active.store(1, Relaxed);
         assert_eq!(picked(&route, &[], ALL), Ok(1), "fewest connections");
         let tried = &addresses[..1];
         assert_eq!(picked(&route, tried, ALL), Ok(3), "not what was tried");
         assert_eq!(picked(&route, addresses, ALL), Err(Unavailable::Down));
+    }
+
+    /// Whatever counts as what: a connection of one request, of many, or none.
+    #[test]
+    fn idle_backends_take_turns() {
+        for backends in [2, 3] {
+            let route = route(backends, SLOW_START);
+            let mut taken = vec![0; usize::from(backends)];
+            for _ in 0..10 * backends {
+                route.stats.connections.fetch_add(1, Relaxed);
+                route.stats.http.requests.fetch_add(1, Relaxed);
+                let first = route.take(&[], ALL).unwrap();
+                let address = first.of().0.address;
+                taken[route
+                    .route
+                    .backends
+                    .iter()
+                    .position(|b| *b == address)
+                    .unwrap()] += 1;
+                let second = route.take(&[address], ALL).unwrap();
+                assert_ne!(second.of().0.address, address, "a further attempt");
+            }
+            assert_eq!(taken, vec![10; usize::from(backends)]);
+        }
     }
 
     #[test]
@@ -286,7 +321,7 @@ mod tests {
         }
         let count = |route: &LiveRoute| {
             let turns = (0..1000).filter(|turn| {
-                route.stats.connections.store(*turn, Relaxed);
+                route.stats.turn.store(*turn, Relaxed);
                 picked(route, &[], ALL) == Ok(2)
             });
             turns.count()

@@ -5,9 +5,9 @@
 
 use std::{borrow::Cow, time::Duration};
 
-/// Checks passed in a row that bring a backend up.
+/// Checks passed in a row that bring a backend up that was down.
 pub const RISE: u32 = 2;
-/// Checks failed in a row that take it down.
+/// Checks failed in a row that take one down that was up. While nothing is known of it, the first check decides.
 pub const FALL: u32 = 3;
 /// Requests failed in a row that eject it.
 pub const EJECT_AFTER: u32 = 5;
@@ -126,16 +126,20 @@ impl State {
         let passed = result.is_ok();
         let before = if self.run.0 == passed { self.run.1 } else { 0 };
         self.run = (passed, before.saturating_add(1));
+        let runs = |enough| self.verdict.is_none() || self.run.1 >= enough;
         match (result, self.verdict) {
-            (Ok(()), before) if self.run.1 >= RISE && before != Some(Verdict::Up) => {
-                if before == Some(Verdict::Down) {
+            (Ok(()), before) if runs(RISE) && before != Some(Verdict::Up) => {
+                let why = if before == Some(Verdict::Down) {
                     (self.failures, self.ejections, self.from) = (0, 0, now);
-                }
+                    format!("{RISE} checks passed").into()
+                } else {
+                    "the first check passed".into()
+                };
                 self.verdict = Some(Verdict::Up);
-                self.changed(now, format!("{RISE} checks passed").into(), false);
+                self.changed(now, why, false);
                 Some(Event::Up)
             }
-            (Err(why), before) if self.run.1 >= FALL && before != Some(Verdict::Down) => {
+            (Err(why), before) if runs(FALL) && before != Some(Verdict::Down) => {
                 self.verdict = Some(Verdict::Down);
                 self.changed(now, why.clone(), false);
                 Some(Event::Down(why))

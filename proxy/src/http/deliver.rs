@@ -196,6 +196,8 @@ async fn attempt(
     let (mut lease, connect) = match Lease::take(connection, backend.address).await {
         Ok(taken) => taken,
         Err(error) => {
+            let (route, backend) = (&connection.route, backend.address);
+            connection.failure_log.failed(route, backend, &error);
             return Err(Failed {
                 refusal: match error {
                     ConnectError::Local => {

@@ -12,6 +12,7 @@ mod exchange;
 mod flow;
 mod grpc;
 mod guard;
+mod handshake;
 mod headers;
 mod proxy;
 mod redirect;
@@ -44,7 +45,10 @@ pub use tls::{Loaded, Tls, TlsError};
 pub(crate) use upstream::{ConnectError, Http1Error, Http2Error, Sender, open, sweep};
 
 use self::{replayed::Replayed, seldom::Seldom};
-use crate::{hostname::Hostname, router::LiveRoute, sources::Source, spec::L7};
+use crate::{
+    connection::Sampled, health::state::Why, hostname::Hostname, router::LiveRoute,
+    sources::Source, spec::L7,
+};
 
 /// ClientHello to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -74,6 +78,7 @@ pub(crate) struct Connection {
     /// Places of connections to backends.
     backends: Arc<Semaphore>,
     abort: CancellationToken,
+    failure_log: Arc<Sampled>,
     /// The connection itself, not a stream of it, is no longer HTTP.
     tunnel: Arc<AtomicBool>,
     /// Requests under way. Closed: there are to be no more.
@@ -148,6 +153,35 @@ pub struct Job {
     pub drain: CancellationToken,
     /// The end, at once.
     pub abort: CancellationToken,
+    /// Of backends that fail.
+    pub failure_log: Arc<Sampled>,
+}
+
+/// How a connection failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// A label for counters.
+    pub reason: &'static str,
+    /// It came to no request: why, for the log.
+    pub denied: Option<Why>,
+}
+
+impl Failure {
+    fn denied(reason: &'static str, why: impl Into<Why>) -> Self {
+        Self {
+            reason,
+            denied: Some(why.into()),
+        }
+    }
+}
+
+impl From<&'static str> for Failure {
+    fn from(reason: &'static str) -> Self {
+        Self {
+            reason,
+            denied: None,
+        }
+    }
 }
 
 type Serving = Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>>;
@@ -155,8 +189,8 @@ type Serving = Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>>;
 /// Serves a connection to its end. Says what went wrong with it; a request's failures are the request's.
 ///
 /// # Errors
-/// A label for counters.
-pub async fn serve(job: Job) -> Result<(), &'static str> {
+/// [`Failure`].
+pub async fn serve(job: Job) -> Result<(), Failure> {
     let Job {
         client,
         hello,
@@ -166,12 +200,13 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         backends,
         drain,
         abort,
+        failure_log,
     } = job;
     let loaded = route
         .tls
         .as_ref()
         .and_then(|tls| tls.current())
-        .ok_or("no_certificate")?;
+        .ok_or_else(|| Failure::denied("no_certificate", "none could be loaded; see status"))?;
     // hyper and TLS wait for ever to send what they hold, the end of a response for one. Fails on no TCP socket.
     let _ = SockRef::from(&client).set_tcp_user_timeout(Some(limits.idle));
     let stream = Replayed::new(hello, client);
@@ -180,8 +215,8 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
     let accepting = TlsAcceptor::from(Arc::clone(&loaded.server)).accept(stream);
     let stream = timeout(HANDSHAKE, accepting)
         .await
-        .map_err(|_| "tls_handshake_timeout")?
-        .map_err(|_| "tls_handshake")?;
+        .map_err(|_| Failure::denied("tls_handshake_timeout", "it was not done in time"))?
+        .map_err(|error| handshake::with_client(&error))?;
     route.stats.http.handshake.observe(began.elapsed());
     let clients = &route.stats.http.clients;
     let connection = Arc::new(Connection {
@@ -194,6 +229,7 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
         limits,
         backends,
         abort: abort.clone(),
+        failure_log,
         tunnel,
         requests: TaskTracker::new(),
         tunnels: TaskTracker::new(),
@@ -221,5 +257,5 @@ pub async fn serve(job: Job) -> Result<(), &'static str> {
     // They are the connection still: its places are theirs, and whoever drains waits for them.
     tunnels.close();
     tunnels.wait().await;
-    served
+    Ok(served?)
 }

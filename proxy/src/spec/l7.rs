@@ -31,7 +31,11 @@ pub struct L7 {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
     /// Bytes of a request's body; `None` = no limit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::size"
+    )]
     pub max_body: Option<u64>,
     /// Request sent to response headers received; `None` = the default.
     #[serde(
@@ -201,7 +205,10 @@ impl Protocol {
 
 /// An active health check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table: [routes.l7.health] with check = \"tcp\", \"http\" or \"grpc\""
+)]
 pub struct HealthCheck {
     /// What is asked.
     pub check: Check,

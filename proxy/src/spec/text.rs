@@ -16,6 +16,29 @@ use serde::{
 
 use super::canonical;
 
+/// A number of bytes, with a unit or without.
+///
+/// # Errors
+/// What would be right.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] = [
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("B", 1),
+    ];
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))
+        .unwrap_or((text, 1));
+    number
+        .trim_end()
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(unit))
+        .ok_or_else(|| "write a whole number of bytes, KiB, MiB or GiB, like 10MiB".to_owned())
+}
+
 /// An address, or a network without host bits, which are more often a mistake than meant.
 ///
 /// # Errors
@@ -117,6 +140,35 @@ impl<'de, T: Written> Text<'de> for Vec<T> {
         let items = Vec::<Item<T>>::deserialize(d)?;
         Ok(items.into_iter().map(|item| item.0).collect())
     }
+}
+
+/// A size, which may be a bare number as well.
+struct Size;
+
+impl Visitor<'_> for Size {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of bytes or a size like \"10MiB\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+        bytes(text).map_err(|advice| E::custom(format_args!("{text:?}: {advice}")))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+        let found = de::Unexpected::Signed(number);
+        u64::try_from(number).map_err(|_| E::invalid_value(found, &self))
+    }
+}
+
+/// Reads a size.
+pub(crate) fn size<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    d.deserialize_any(Size).map(Some)
 }
 
 /// Reads a duration, an address, a network, or a list of them.

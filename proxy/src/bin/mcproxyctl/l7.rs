@@ -14,7 +14,7 @@ use crate::parse;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "HTTP (TLS ends at the proxy)")]
 pub(crate) struct L7 {
-    /// Certificate chain, PEM, leaf first; makes it an L7 route
+    /// Certificate, PEM: the leaf, then every intermediate; makes it an L7 route
     #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) certificate: Option<PathBuf>,
     /// Its private key, PEM
@@ -76,7 +76,7 @@ enum Protocol {
     Http1,
     /// HTTP/2, plain
     H2c,
-    /// HTTP/2 over TLS
+    /// HTTP/2 over TLS 1.3
     H2,
 }
 

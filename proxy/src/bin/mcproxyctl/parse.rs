@@ -130,20 +130,5 @@ pub(crate) fn rate(text: &str) -> Parsed<Rate> {
 
 /// A number of bytes, with a unit or without.
 pub(crate) fn bytes(text: &str) -> Parsed<u64> {
-    const UNITS: [(&str, u64); 4] = [
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-        ("B", 1),
-    ];
-    let (number, unit) = UNITS
-        .iter()
-        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))
-        .unwrap_or((text, 1));
-    number
-        .trim_end()
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(unit))
-        .ok_or_else(|| "write a whole number of bytes, KiB, MiB or GiB, like 10MiB".to_owned())
+    mc_proxy::spec::text::bytes(text)
 }

@@ -27,33 +27,27 @@ fn ejected(now: Duration) -> State {
 }
 
 #[test]
-fn checks_decide_after_rise_and_fall() {
+fn the_first_check_decides_then_rise_and_fall() {
     for (description, results, standing, condition) in [
         ("none yet", "", Standing::Share(WHOLE), Condition::Unchecked),
         (
-            "not enough of either",
-            "+--+--",
-            Standing::Share(WHOLE),
-            Condition::Unchecked,
-        ),
-        ("passed", "++", Standing::Share(WHOLE), Condition::Up),
-        ("failed", "---", Standing::Down, Condition::Down),
-        (
-            "up, then failed too seldom",
-            "++--+--",
+            "the first passed",
+            "+",
             Standing::Share(WHOLE),
             Condition::Up,
         ),
-        ("up, then down", "++---", Standing::Down, Condition::Down),
+        ("the first failed", "-", Standing::Down, Condition::Down),
         (
-            "down, passed once",
-            "---+-+",
-            Standing::Down,
-            Condition::Down,
+            "up, then failed too seldom",
+            "+--+--",
+            Standing::Share(WHOLE),
+            Condition::Up,
         ),
+        ("up, then down", "+---", Standing::Down, Condition::Down),
+        ("down, passed once", "-+-+", Standing::Down, Condition::Down),
         (
             "down, then up: slowly",
-            "---++",
+            "-++",
             Standing::Share(FIRST_SHARE),
             Condition::SlowStart(FIRST_SHARE),
         ),
@@ -95,7 +89,7 @@ fn checks_that_ended_no_longer_count() {
         (report.condition, report.last),
         (Condition::Unchecked, None)
     );
-    check(&mut state, at(2), false);
+    check(&mut state, at(2), true);
     assert_eq!(
         state.standing(at(2), SLOW_START),
         Standing::Share(WHOLE),
@@ -261,7 +255,7 @@ fn run(backends: usize, steps: &[Step]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The plain reading of [`RISE`] and [`FALL`]: the last run that is long enough decides.
+/// The plain reading of [`RISE`] and [`FALL`]: the last run that is long enough decides, without one the first check.
 fn is_down(results: &[bool]) -> bool {
     let ends = |end: usize, passed: bool, n: u32| {
         let last = results[..end].iter().rev().take_while(|r| **r == passed);
@@ -270,7 +264,10 @@ fn is_down(results: &[bool]) -> bool {
     let deciding = (1..=results.len())
         .rev()
         .find(|end| ends(*end, true, RISE) || ends(*end, false, FALL));
-    deciding.is_some_and(|end| !results[end - 1])
+    let deciding = deciding
+        .map(|end| end - 1)
+        .or((!results.is_empty()).then_some(0));
+    deciding.is_some_and(|check| !results[check])
 }
 
 proptest! {

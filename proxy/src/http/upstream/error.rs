@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{http1, http2};
-use crate::http::response::Malformed;
+use crate::{health::state::Why, http::response::Malformed};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +14,8 @@ pub(crate) enum ConnectError {
     Unreachable,
     #[error("timed out")]
     TimedOut,
-    #[error("TLS failed")]
-    Tls,
+    #[error("TLS: {0}")]
+    Tls(Why),
     #[error("it does not speak the protocol")]
     Protocol,
     /// Not the backend's fault.
@@ -29,7 +29,7 @@ impl ConnectError {
             Self::Refused => "backend_refused",
             Self::Unreachable => "backend_unreachable",
             Self::TimedOut => "backend_connect_timeout",
-            Self::Tls => "backend_tls",
+            Self::Tls(_) => "backend_tls",
             Self::Protocol => "backend_protocol",
             Self::Local => "local_resources",
         }

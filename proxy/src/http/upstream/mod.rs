@@ -40,7 +40,7 @@ pub(super) use http2::Http2Tunnel;
 pub(crate) use http2::{Error as Http2Error, Http2, Http2Body};
 
 use self::error::SendError;
-use super::{Connection, body::RequestBody, tls::Loaded};
+use super::{Connection, body::RequestBody, handshake, tls::Loaded};
 use crate::{connection, spec::Protocol};
 
 /// Idle HTTP/1.1 connections that a worker keeps for a backend.
@@ -322,17 +322,14 @@ pub(crate) async fn open(
             let stream = TlsConnector::from(Arc::clone(config))
                 .connect(name.clone(), stream)
                 .await
-                .map_err(|error| {
-                    tracing::debug!(%backend, %error, "TLS with a backend failed");
-                    ConnectError::Tls
-                })?;
+                .map_err(|error| ConnectError::Tls(handshake::with_backend(&error)))?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                return Err(ConnectError::Protocol);
+                return Err(ConnectError::Tls(handshake::NO_HTTP2.into()));
             }
             http2(stream).await
         }
         // A checked route has its CA.
-        (Protocol::H2, None) => Err(ConnectError::Tls),
+        (Protocol::H2, None) => Err(ConnectError::Tls("no backend_ca".into())),
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
-use mc_testkit::{ca::Ca, wait_for};
+use anyhow::{Context as _, Result, ensure};
+use mc_testkit::{
+    ca::{Ca, HINT},
+    wait_for,
+};
 
 use super::{NAME, Site, Speaks};
 
@@ -22,11 +25,12 @@ fn a_certificate_that_clients_would_refuse_is_refused_with_the_reason() -> Resul
     let stranger = other.issue(&[NAME])?;
     let expired = site.ca.issue_until(&[NAME], -3600)?;
     let elsewhere = site.ca.issue(&["other.example.org", "www.example.org"])?;
+    let twice = leaf_only(&good.chain_pem).to_owned() + leaf_only(&elsewhere.chain_pem);
     let mixed = leaf_only(&good.chain_pem).to_owned() + &other.pem();
     for (description, chain, key, wanted) in [
         (
-            "the leaf alone",
-            leaf_only(&good.chain_pem),
+            "another leaf behind it",
+            twice.as_str(),
             &good.key_pem,
             "chain is incomplete",
         ),
@@ -96,7 +100,8 @@ fn a_changed_certificate_is_loaded_and_a_bad_one_is_not() -> Result<()> {
         .then_some(now)
     })?;
     ensure!(site.curl("", "/")? == "hello from one\n");
-    fs::write(site.path("web.crt"), leaf_only(&longer.chain_pem))?;
+    let elsewhere = site.ca.issue(&["other.example.org"])?;
+    fs::write(site.path("web.crt"), &elsewhere.chain_pem)?;
     let broken = wait_for("the broken one to be told", || {
         shown()
             .ok()
@@ -118,10 +123,65 @@ fn a_changed_certificate_is_loaded_and_a_bad_one_is_not() -> Result<()> {
     ensure!(
         status["warnings"]
             .to_string()
-            .contains("chain is incomplete"),
+            .contains("the certificate is not for"),
         "{status}"
     );
     ensure!(site.curl("", "/")? == "hello from one\n");
+    Ok(())
+}
+
+/// A private root may have signed it; an intermediate of a public CA that was forgotten is told.
+#[test]
+fn a_leaf_alone_is_taken_and_told_if_it_says_that_there_is_more() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    for (leaf, warned) in [
+        (site.ca.issue(&[NAME])?, false),
+        (site.ca.issue_with_hint(&[NAME])?, true),
+    ] {
+        leaf.write(site.world.dir.path(), "web")?;
+        fs::write(site.path("web.crt"), leaf_only(&leaf.chain_pem))?;
+        let said = site.add_backend("")?;
+        ensure!(site.curl("", "/")? == "hello from one\n", "{warned}");
+        let status = site.world.json(&["status"])?["warnings"].to_string();
+        for told in [said, status] {
+            let told = told.contains("holds a leaf alone") && told.contains(HINT);
+            ensure!(told == warned, "{warned}: {told}");
+        }
+    }
+    Ok(())
+}
+
+/// Whoever asks the operator for help finds the reason in the log, and how many they are in the counters.
+#[test]
+fn why_clients_are_refused_is_told_and_counted() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let people = Ca::new()?;
+    fs::write(site.path("people.pem"), people.pem())?;
+    let told = |reason: &str, why: &str| -> Result<()> {
+        let labels = [NAME, &format!("reason=\"{reason}\"")];
+        site.world
+            .wait_metric("mc_proxy_errors_total", &labels, 1.0)?;
+        wait_for(why, || {
+            let log = site.world.log();
+            let mut lines = log.lines().filter(|l| l.contains("connection denied"));
+            lines
+                .any(|l| l.contains(reason) && l.contains(why))
+                .then_some(())
+        })
+        .with_context(|| site.world.log())
+    };
+    ensure!(site.curl("--tls-max 1.2", "/").is_err());
+    told("tls_version", "it does not speak TLS 1.3")?;
+    ensure!(site.connect("h3").is_err());
+    told("tls_alpn", "neither HTTP/2 nor HTTP/1.1")?;
+    ensure!(
+        site.curl(&format!("--cacert {}", site.path("people.pem")), "/")
+            .is_err()
+    );
+    told("tls_certificate_refused", "UnknownCA")?;
+    site.add_backend(&format!("--client-ca {}", site.path("people.pem")))?;
+    ensure!(site.curl("", "/").is_err());
+    told("tls_client_certificate", "it sent no certificate")?;
     Ok(())
 }
 

@@ -5,6 +5,8 @@ mod checks;
 mod requests;
 mod retries;
 mod share;
+mod start;
+mod tls;
 
 use std::net::SocketAddr;
 

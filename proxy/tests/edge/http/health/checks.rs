@@ -176,11 +176,12 @@ fn checks_follow_the_route() -> Result<()> {
     ensure!(kept["health"] == "up", "the question is the same: {kept}");
     ensure!(kept["checks_passed"].as_u64() >= up["checks_passed"].as_u64());
 
-    // An hour from one check to the next: only what was kept could say more than "unchecked".
+    // An hour from one check to the next: the first decides.
+    backend.mood.health.store(503, SeqCst);
     site.route(&format!(
-        "--backend {address} --health tcp --health-interval 1h"
+        "--backend {address} --health http --health-path /health --health-interval 1h"
     ))?;
-    site.wait_health(address, "unchecked")
+    site.wait_health(address, "down")
         .context("another question")?;
     site.route(&checked)?;
     site.wait_health(address, "up")?;
