@@ -17,7 +17,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::hostname::HostPattern;
 
@@ -304,7 +304,10 @@ fn check_name(
         let certificate = parsed(path, 1, leaf)?;
         let names = (certificate.subject_alternative_name().ok().flatten())
             .map(|san| {
-                let names = san.value.general_names.iter().map(ToString::to_string);
+                let names = san.value.general_names.iter().map(|name| match name {
+                    GeneralName::DNSName(name) => (*name).to_owned(),
+                    other => other.to_string(),
+                });
                 names.collect::<Vec<_>>().join(", ")
             })
             .filter(|names| !names.is_empty());
