@@ -2,6 +2,7 @@
 
 mod acceptor;
 mod deadline;
+mod socket;
 
 use std::{
     collections::BTreeMap,
@@ -12,12 +13,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::SockRef;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::acceptor::Acceptor;
 pub use self::deadline::Deadline;
+use self::{
+    acceptor::Acceptor,
+    socket::{bind, tune},
+};
 use crate::{
     connection::{Context, ListenerContext},
     spec::Listener,
@@ -25,11 +29,6 @@ use crate::{
     upgrade::Inherited,
     workers::Workers,
 };
-
-/// Connections that wait in the kernel for accept; the kernel caps it at net.core.somaxconn.
-const BACKLOG: i32 = 4096;
-/// A peer that vanished without FIN is found out after this and nine probes.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long the removal of a listener waits for the workers to close it; they are never busy for as long.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -75,6 +74,18 @@ enum State {
     /// Closed for good; see [`Draining`].
     Drained,
     Listening(Accepting),
+}
+
+impl State {
+    /// Why it does not listen.
+    fn error(&self) -> Option<&str> {
+        match self {
+            Self::Declared => Some("is being bound"),
+            Self::Failed(error) => Some(error),
+            Self::Drained => Some(DRAINS),
+            Self::Listening(_) => None,
+        }
+    }
 }
 
 /// The workers' tasks that accept on a listener.
@@ -151,9 +162,18 @@ impl Listeners {
         let mut entries = self.lock();
         let failed = |e: &Entry| matches!(e.state, State::Failed(_));
         for (address, entry) in entries.iter_mut().filter(|(_, e)| failed(e)) {
-            if let Ok(started) = self.open(entry.listener.clone()) {
-                *entry = started;
-                tracing::info!(%address, "listening at last");
+            match self.open(entry.listener.clone()) {
+                Ok(started) => {
+                    *entry = started;
+                    tracing::info!(%address, "listening at last");
+                }
+                Err(error) => {
+                    let now = State::Failed(error.to_string());
+                    if entry.state.error() != now.error() {
+                        tracing::error!(%address, %error, "cannot listen, for another reason; retrying");
+                        entry.state = now;
+                    }
+                }
             }
         }
     }
@@ -211,12 +231,7 @@ impl Listeners {
             .map(|e| ListenerState {
                 listener: e.listener.clone(),
                 active: e.context.active.0.load(Relaxed),
-                error: match &e.state {
-                    State::Declared => Some("is being bound".to_owned()),
-                    State::Failed(error) => Some(error.clone()),
-                    State::Drained => Some(DRAINS.to_owned()),
-                    State::Listening(_) => None,
-                },
+                error: e.state.error().map(str::to_owned),
                 draining: matches!(e.state, State::Drained),
             })
             .collect()
@@ -250,7 +265,12 @@ impl Listeners {
         self.accepting.close();
         self.accepting.wait().await;
         self.context.drain.cancel();
-        tracing::info!(deadline = ?deadline.left(), "draining: nothing new is accepted");
+        tracing::info!(
+            pid = std::process::id(),
+            connections = self.context.active.0.load(Relaxed),
+            deadline = mcdsl::human::duration_rounded(deadline.left()),
+            "draining: nothing new is accepted"
+        );
         self.connections.close();
         tokio::select! {
             () = self.connections.wait() => return 0,
@@ -366,33 +386,4 @@ fn listener_context(listener: &Listener) -> Arc<ListenerContext> {
         redirect: listener.redirect,
         active: Gauge::default(),
     })
-}
-
-fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    tune(&socket)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-fn tune(socket: &Socket) -> io::Result<()> {
-    socket.set_nonblocking(true)?;
-    // Accepted sockets inherit both, which saves two calls per connection.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE),
-    )?;
-    // Inherited too: an answer follows a ClientHello soon enough to carry its ACK.
-    socket.set_tcp_quickack(false)
 }

@@ -218,15 +218,18 @@ async fn server(
         // Nothing is accepted yet, and the threads that the start waits for are not to be waited for.
         () = signals.stop() => std::process::exit(1),
     };
+    let pid = std::process::id();
     let metrics = handle.metrics().map(|m: SocketAddr| m.to_string());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
+        // Of two daemons of one service, which one speaks; here and where it ends.
+        pid,
         socket = %handle.control().config.admin_socket.display(),
         metrics = metrics.as_deref().unwrap_or("off"),
         "mc-proxy runs"
     );
     if predecessor.is_some() {
-        mcdsl::shutdown::main_process_is(std::process::id());
+        mcdsl::shutdown::main_process_is(pid);
     }
     let control = handle.control().clone();
     let signalled = shutdown.wait_for_signal(&mut signals, async || {
@@ -237,14 +240,14 @@ async fn server(
         }
     });
     tokio::select! {
-        () = signalled => tracing::info!("stopping; the firewall stays attached"),
-        pid = control.replaced() => tracing::info!(pid, "replaced"),
+        () = signalled => tracing::info!(pid, "stopping; the firewall stays as it is"),
+        by = control.replaced() => tracing::info!(pid, by, "replaced"),
     }
     // Of one that stops already, nothing more: the handlers stay.
     let cut = handle.stop(signals.stop()).await;
-    tracing::info!("stopped");
+    tracing::info!(pid, "stopped");
     if cut > 0 {
-        tracing::warn!(cut, "connections were cut by the drain deadline");
+        tracing::warn!(pid, cut, "connections were cut by the drain deadline");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What of a configuration only shows on the machine: files, interfaces, the place of the pins. A daemon starts without most of it,
 //! serves what it can and says so; whoever asks beforehand wants to know.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use nix::{
     errno::Errno,
@@ -30,6 +30,12 @@ pub fn problems(config: &Config) -> Vec<String> {
     {
         problems.push(format!("geoip.database: {}", mcdsl::cli::chain(&error)));
     }
+    let listeners = config.seed.listeners.iter().enumerate();
+    let mut addresses: Vec<(String, SocketAddr)> = listeners
+        .map(|(i, l)| (format!("listeners[{i}].address"), l.address))
+        .collect();
+    addresses.extend(config.metrics.map(|m| ("metrics.listen".to_owned(), m)));
+    problems.extend(collisions(&addresses));
     for (i, route) in config.seed.routes.iter().enumerate() {
         if let Some(l7) = &route.l7
             && let Err(error) = Tls::default().load(l7, &route.key.hostname)
@@ -38,6 +44,23 @@ pub fn problems(config: &Config) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Addresses that cannot both be listened on: the unspecified one holds all of its family. Families do not meet, since IPv6 listeners take
+/// IPv6 alone.
+fn collisions(addresses: &[(String, SocketAddr)]) -> Vec<String> {
+    let collide = |a: SocketAddr, b: SocketAddr| {
+        let (x, y) = (a.ip(), b.ip());
+        a.port() == b.port()
+            && a.port() != 0
+            && x.is_ipv4() == y.is_ipv4()
+            && (x == y || x.is_unspecified() || y.is_unspecified())
+    };
+    let each = addresses.iter().enumerate().filter_map(|(i, (key, a))| {
+        let (_, b) = addresses[..i].iter().find(|(_, b)| collide(*a, *b))?;
+        Some(format!("{key}: {a} and {b} cannot both be listened on"))
+    });
+    each.collect()
 }
 
 /// What keeps maps from being pinned there.
@@ -72,6 +95,23 @@ fn pins(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_collide_are_told() {
+        for (addresses, wanted) in [
+            (["10.9.9.9:443", "0.0.0.0:443"], true),
+            (["0.0.0.0:443", "10.9.9.9:443"], true),
+            (["[::]:443", "[fd00::1]:443"], true),
+            (["127.0.0.1:443", "127.0.0.1:443"], true),
+            (["0.0.0.0:443", "[::]:443"], false),
+            (["10.9.9.9:443", "10.9.9.8:443"], false),
+            (["10.9.9.9:443", "0.0.0.0:444"], false),
+        ] {
+            let keyed = addresses.map(|a| ("key".to_owned(), a.parse().unwrap()));
+            let found = collisions(&keyed);
+            assert_eq!(!found.is_empty(), wanted, "{addresses:?}: {found:?}");
+        }
+    }
 
     #[test]
     fn pins_need_a_bpf_file_system() {

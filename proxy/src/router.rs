@@ -188,8 +188,10 @@ impl Router {
         Ok(())
     }
 
-    /// Loads the files of L7 routes that have changed; what is refused is logged and shown, and what was in force stays.
+    /// Loads the files of L7 routes that have changed; what is refused is logged, once for all the routes that share it, and shown, and
+    /// what was in force stays.
     pub fn reload_certificates(&self) {
+        let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for live in self.all() {
             let (Some(l7), Some(tls)) = (&live.route.l7, &live.tls) else {
                 continue;
@@ -198,12 +200,18 @@ impl Router {
             match tls.reload(l7, name) {
                 None => {}
                 Some(Ok(())) => tracing::info!(route = %name, "certificate loaded"),
-                Some(Err(error)) => tracing::error!(
-                    route = %name,
-                    error = mcdsl::cli::chain(&error),
-                    "certificate refused; the one before it stays in force"
-                ),
+                Some(Err(error)) => {
+                    let routes = refused.entry(mcdsl::cli::chain(&error)).or_default();
+                    routes.push(name.to_string());
+                }
             }
+        }
+        for (error, routes) in refused {
+            tracing::error!(
+                route = mcdsl::human::some(&routes),
+                error,
+                "certificate refused; the one before it stays in force"
+            );
         }
     }
 

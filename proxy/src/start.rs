@@ -5,6 +5,7 @@
 
 mod database;
 mod open;
+mod stop;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,7 +23,6 @@ use crate::{
     geoip::{GeoIp, GeoIpError},
     health::check::Checks,
     kernel::{self, Kernel, KernelError},
-    listener::Deadline,
     metrics,
     relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
@@ -33,10 +33,6 @@ use crate::{
     workers::Workers,
 };
 
-/// How long a stop waits for the admin API and the metrics endpoint once the connections have ended.
-const TASKS_END: Duration = Duration::from_secs(3);
-/// How often a thread that waits for the predecessor's end looks whether it is waited for itself.
-const PREDECESSOR: Duration = Duration::from_secs(1);
 /// How often bans are swept, lost listeners retried and interfaces looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -116,7 +112,6 @@ pub struct Handle {
     control: Arc<Control>,
     metrics: Option<SocketAddr>,
     tasks: TaskTracker,
-    predecessor: Option<Predecessor>,
 }
 
 impl Handle {
@@ -128,68 +123,6 @@ impl Handle {
     /// Where the metrics are, port 0 resolved.
     pub fn metrics(&self) -> Option<SocketAddr> {
         self.metrics
-    }
-
-    /// Stops accepting, drains, stops. The firewall stays attached. A daemon that was replaced takes its time, until `hurry`. Returns
-    /// how many connections the deadline cut.
-    pub async fn stop(self, hurry: impl Future<Output = ()>) -> u64 {
-        let control = Arc::clone(&self.control);
-        let replaced = tokio::task::spawn_blocking(move || control.end_upgrades()).await;
-        let replaced = replaced.unwrap_or(false);
-        let config = &self.control.config;
-        let deadline = Deadline::new(match replaced {
-            true => config.upgrade_drain_timeout,
-            false => config.drain_timeout,
-        });
-        let hurried = async {
-            hurry.await;
-            deadline.shorten(config.drain_timeout);
-            std::future::pending().await
-        };
-        let drained = async {
-            // Under systemd the end of this process ends the one before it, with the connections that it still drains.
-            let before = predecessor_ends(self.predecessor, &deadline);
-            tokio::join!(self.control.listeners.drain(&deadline), before).0
-        };
-        let cut = tokio::select! {
-            cut = drained => cut,
-            never = hurried => never,
-        };
-        self.control.services().cancel();
-        self.tasks.close();
-        // A client of the admin API that does not read must not keep the daemon.
-        if tokio::time::timeout(TASKS_END, self.tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("an admin or metrics connection was cut");
-        }
-        if !replaced {
-            // Fails only if somebody removed it.
-            let _ = std::fs::remove_file(&self.control.config.admin_socket);
-        }
-        self.control.release();
-        cut
-    }
-}
-
-async fn predecessor_ends(predecessor: Option<Predecessor>, deadline: &Deadline) {
-    let Some(predecessor) = predecessor else {
-        return;
-    };
-    let ended = async {
-        loop {
-            let predecessor = predecessor.clone();
-            let waited = tokio::task::spawn_blocking(move || predecessor.wait_end(PREDECESSOR));
-            // A panic there is as good as its end.
-            if waited.await.unwrap_or(true) {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = ended => {}
-        () = deadline.passed() => {}
     }
 }
 
@@ -270,11 +203,15 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
         config.max_connections,
     ));
     let control = Control::new(config, context, geoip, kernel, store, workers, warnings);
-    let control = Arc::new(control.with_estate(program, estate));
+    let control = Arc::new(control.with_estate(program, predecessor.clone(), estate));
     reconcile(&control, taken_over)?;
     control.set_policies(&state)?;
     load_geoip(&control).await;
-    control.attach();
+    if inherited.detached {
+        control.stay_detached();
+    } else {
+        control.attach();
+    }
 
     let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
     control.listeners.inherit(inherited);
@@ -301,7 +238,6 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
         control,
         metrics,
         tasks,
-        predecessor,
     })
 }
 

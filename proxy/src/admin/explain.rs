@@ -1,9 +1,11 @@
 //! `explain`: what would happen to a new connection, asked of the same code and kernel maps that decide it.
 //!
 //! The connection's source passes XDP; then its listener takes it, and where that asks for a PROXY header, the client that
-//! this names is judged in turn; then its source's share of the connections; then the route.
+//! this names is judged in turn; then its source's share of the connections; then the route, or the redirect to https.
 
-use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
+mod onward;
+
+use std::net::IpAddr;
 
 use mc_edge_common::{
     decide::Decision,
@@ -12,15 +14,13 @@ use mc_edge_common::{
 use mc_proto::mcproxy::v1 as pb;
 use tonic::Status;
 
-use super::convert::{invalid, route_out};
+use super::convert::invalid;
 use crate::{
     control::{Control, ControlError},
     firewall::{Trace, rule_name},
     geoip::countries,
     hostname::Hostname,
     kernel::LinkMode,
-    listener::ListenerState,
-    router::{LiveRoute, Miss},
 };
 
 const DEFAULT_PORT: u16 = 443;
@@ -89,6 +89,8 @@ fn verdict(decision: &Decision) -> pb::ExplainStep {
     let by = match (decision.rule, decision.reason) {
         (_, Reason::NoMatch | Reason::Unguarded) => ": no rule denies it".to_owned(),
         (rule::NONE, _) => String::new(),
+        // It has the name of the reason.
+        (id, _) if rule::name(id).is_some() => ", a built-in rule".to_owned(),
         (id, _) => format!(" by {}", rule_name(id)),
     };
     let built_in = rule::name(decision.rule).unwrap_or_default();
@@ -109,18 +111,25 @@ pub(super) fn answer(
 ) -> Result<pb::ExplainResponse, ControlError> {
     let mut answer = Answer::default();
     let trace = control.firewall.explain(question.peer(), question.port)?;
-    if answer.judge(trace)
+    let (unfiltered, filtered): (Vec<_>, Vec<_>) = control
+        .interfaces()?
+        .into_iter()
+        .partition(|link| link.mode == LinkMode::Detached);
+    answer.0.unfiltered = unfiltered.into_iter().map(|link| link.interface).collect();
+    let passes = match filtered.is_empty() {
+        true => answer.judge_in_vain(trace),
+        false => answer.judge(trace),
+    };
+    if passes
         && let Some(listener) = answer.listener(control, question)
         && answer.proxy(control, question, &listener)?
         && answer.share(control, question.address)
     {
-        answer.route(control, question);
+        match listener.listener.redirect {
+            Some(to) => answer.redirect(control, question, to),
+            None => answer.route(control, question),
+        }
     }
-    let unfiltered = control.interfaces()?.into_iter();
-    answer.0.unfiltered = unfiltered
-        .filter(|link| link.mode == LinkMode::Detached)
-        .map(|link| link.interface)
-        .collect();
     Ok(answer.0)
 }
 
@@ -140,170 +149,50 @@ impl Answer {
         false
     }
 
+    /// What the firewall found.
+    fn found(&mut self, trace: &Trace) {
+        for s in &trace.steps {
+            self.0.steps.push(pb::ExplainStep {
+                rule_id: s.rule,
+                ..step(s.stage, &s.detail, "")
+            });
+        }
+        self.0.country = countries::code(trace.country).to_string();
+    }
+
+    /// The firewall's stages where it is on no interface: its rules hold for nobody.
+    fn judge_in_vain(&mut self, trace: Trace) -> bool {
+        self.found(&trace);
+        let decision = &trace.decision;
+        let would = verdict(decision);
+        let detail = format!(
+            "the firewall is on no interface; its rules would say {}: {}",
+            would.outcome, would.detail
+        );
+        let pass = Verdict::Pass.name();
+        self.0.steps.push(pb::ExplainStep {
+            detail,
+            outcome: pass.to_owned(),
+            ..would
+        });
+        decision
+            .verdict
+            .name()
+            .clone_into(&mut self.0.rules_verdict);
+        decision.reason.name().clone_into(&mut self.0.rules_reason);
+        pass.clone_into(&mut self.0.verdict);
+        "unfiltered".clone_into(&mut self.0.reason);
+        true
+    }
+
     /// The firewall's stages.
     fn judge(&mut self, trace: Trace) -> bool {
+        self.found(&trace);
         let decision = &trace.decision;
-        for s in trace.steps {
-            self.say(s.stage, s.detail, "");
-        }
         self.0.steps.push(verdict(decision));
         decision.verdict.name().clone_into(&mut self.0.verdict);
         decision.reason.name().clone_into(&mut self.0.reason);
-        self.0.country = countries::code(trace.country).to_string();
         decision.verdict == Verdict::Pass
-    }
-
-    /// The listener that takes the connection. Where several share the port, one that takes a PROXY header if the question
-    /// has a proxy, else one that does not.
-    fn listener(&mut self, control: &Control, question: &Question) -> Option<ListenerState> {
-        let port = question.port;
-        let mut here: Vec<_> = control.listeners.list();
-        here.retain(|l| l.listener.address.port() == port);
-        let mut up = here.clone();
-        up.retain(|l| {
-            l.error.is_none() && l.listener.address.is_ipv4() == question.peer().is_ipv4()
-        });
-        up.sort_by_key(|l| l.listener.trusted_proxies.is_empty() == question.via.is_some());
-        let Some(listener) = up.into_iter().next() else {
-            self.reset("listener", no_listener(&here, port), "connection_refused");
-            return None;
-        };
-        self.say("listener", listener.listener.address.to_string(), "");
-        if control.listeners.full() {
-            let most = control.config.max_connections;
-            let detail = format!("all {most} connections are open: it waits until one ends");
-            self.say("max-connections", detail, "waits");
-        }
-        Some(listener)
-    }
-
-    /// The PROXY header, and the client that it names.
-    fn proxy(
-        &mut self,
-        control: &Control,
-        question: &Question,
-        listener: &ListenerState,
-    ) -> Result<bool, ControlError> {
-        let (peer, client) = (question.peer(), question.address);
-        let trusted = &listener.listener.trusted_proxies;
-        if trusted.is_empty() {
-            return Ok(match question.via {
-                None => true,
-                Some(_) => self.reset(
-                    "proxy",
-                    "the listener takes no PROXY header, and reads one as broken TLS",
-                    "not_tls",
-                ),
-            });
-        }
-        let Some(by) = trusted.iter().find(|net| net.contains(&peer)) else {
-            let from: Vec<_> = trusted.iter().map(ToString::to_string).collect();
-            let detail = format!(
-                "the listener takes connections from its proxies only ({}); for a client of one, give it with --via",
-                from.join(", ")
-            );
-            return Ok(self.reset("proxy", detail, "proxy_untrusted"));
-        };
-        let named = match question.via {
-            Some(_) => format!("its PROXY header names {client}"),
-            None => "judged as a client that its PROXY header names (--via for another)".to_owned(),
-        };
-        self.say("proxy", format!("{peer} is trusted ({by}); {named}"), "");
-        Ok(self.judge(control.firewall.explain_proxied(client, question.port)?))
-    }
-
-    /// Whether the client's source may have another connection.
-    fn share(&mut self, control: &Control, client: IpAddr) -> bool {
-        let stage = "max-connections-per-source";
-        let (open, most) = control.context.sources.open(client);
-        let detail = format!("its source holds {open} of {most} connections");
-        if open >= most {
-            return self.reset(stage, detail, "max_connections_per_source");
-        }
-        self.say(stage, detail, "");
-        true
-    }
-
-    fn route(&mut self, control: &Control, question: &Question) {
-        let Some(sni) = &question.sni else {
-            let detail = "which one depends on the name asked for (--sni); without a name: reset";
-            return self.say("route", detail, "");
-        };
-        match control.context.router.find(question.port, sni) {
-            Err(miss) => {
-                self.reset("route", missed(&miss, sni, question.port), miss.reason());
-            }
-            Ok(live) => {
-                let detail = format!(
-                    "{sni} is routed by {} on port {} (route {})",
-                    live.route.key.hostname, live.route.key.port, live.route.id,
-                );
-                self.say("route", detail, "route");
-                if self.room(&live) {
-                    self.backend(&live);
-                }
-                self.0.route = Some(route_out(&live));
-            }
-        }
-    }
-
-    /// The backend of the next connection. An L7 route is asked for each request, and answers 503 instead of resetting.
-    fn backend(&mut self, live: &LiveRoute) {
-        match live.pick(&[], u64::MAX) {
-            Ok(backend) => self.say("backend", backend.address.to_string(), "route"),
-            Err(none) if live.tls.is_some() => {
-                let detail = "all are down (`mcproxyctl backend list`): requests are answered 503";
-                self.say("backend", format!("{}: {detail}", none.reason()), "route");
-            }
-            Err(none) => {
-                let detail = "all are down; see `mcproxyctl backend list`";
-                self.reset("backend", detail, none.reason());
-            }
-        }
-    }
-
-    /// Whether the route takes another connection.
-    fn room(&mut self, live: &LiveRoute) -> bool {
-        let Some(most) = live.route.max_connections else {
-            return true;
-        };
-        let active = live.stats.active.load(Relaxed);
-        if active >= u64::from(most) {
-            let detail = format!("the route is full: {active} of {most} connections are open");
-            return self.reset("max-connections", detail, "max_connections");
-        }
-        self.say(
-            "max-connections",
-            format!("{active} of {most} are open"),
-            "",
-        );
-        true
-    }
-}
-
-/// Why no listener takes it, of those `here` on the port.
-fn no_listener(here: &[ListenerState], port: u16) -> String {
-    let each: Vec<_> = here
-        .iter()
-        .map(|l| match &l.error {
-            Some(error) => format!("{} is not listening: {error}", l.listener.address),
-            None => format!("{} is of the other family", l.listener.address),
-        })
-        .collect();
-    if each.is_empty() {
-        return format!("there is none on port {port}; unless another program listens: refused");
-    }
-    format!("{}; refused", each.join(", "))
-}
-
-fn missed(miss: &Miss, sni: &Hostname, port: u16) -> String {
-    match miss {
-        Miss::Unknown => format!("{sni} has no route on port {port}, exact or wildcard"),
-        Miss::Disabled => format!("the route of {sni} on port {port} is disabled"),
-        Miss::Diverged(id) => format!(
-            "the kernel has route {id}, the daemon does not; `mcproxyctl maps verify --repair`"
-        ),
-        Miss::Table(error) => mcdsl::cli::chain(error),
     }
 }
 
@@ -322,7 +211,7 @@ mod tests {
                 Verdict::Drop,
                 Reason::Country,
                 rule::COUNTRY,
-                "country by the built-in rule country",
+                "country, a built-in rule",
             ),
             (
                 "no rule",

@@ -4,8 +4,10 @@
 //! daemon's own user may speak, whoever got hold of a descriptor.
 
 mod convert;
+mod errors;
 mod explain;
 mod l7;
+mod maintain;
 mod observe;
 mod service;
 mod socket;

@@ -8,8 +8,8 @@ use tonic::Status;
 
 use super::{
     convert::{action_out, engine_out, rate_out, rule_out, unix_seconds},
+    errors::refused,
     l7::certificate_status,
-    service::refused,
 };
 use crate::{
     control::{Control, ControlError, CountedRule},
@@ -18,6 +18,7 @@ use crate::{
     router::LiveRoute,
     spec::{Action, CountryPolicy},
     store::MAX_RULES,
+    upgrade::Drains,
 };
 
 fn failed(error: impl Into<ControlError>) -> Status {
@@ -76,8 +77,22 @@ pub(super) fn country_policy(
         }
     };
     let others = policy.others.map_or(pb::Action::Unspecified, action_out);
+    let rules: Vec<_> = policy.listed.iter().map(rule).collect();
+    let mut came: Vec<_> = counts
+        .iter()
+        .filter(|c| policy.others.is_some() && c.denied > 0)
+        .map(|c| pb::CountryRule {
+            country: countries::code(c.country).to_string(),
+            action: others.into(),
+            passed: c.passed,
+            denied: c.denied,
+        })
+        .filter(|c| !rules.iter().any(|r| r.country == c.country))
+        .collect();
+    came.sort_by_key(|c| std::cmp::Reverse(c.denied));
     Ok(pb::CountryPolicy {
-        rules: policy.listed.iter().map(rule).collect(),
+        rules,
+        others: came,
         only: policy.others.is_some(),
         default_action: others.into(),
         database_loaded: control.geoip.status().table.is_some(),
@@ -120,12 +135,11 @@ fn route_stats(control: &Control, live: &LiveRoute) -> pb::RouteStats {
         bytes_to_client: stats.traffic.to_client.load(Relaxed),
         errors: errors.values().sum(),
         reasons: reasons(errors),
-        engine: live
-            .route
-            .engine
-            .unwrap_or(control.config.engine)
-            .name()
-            .to_owned(),
+        engine: match live.route.l7 {
+            Some(_) => "http",
+            None => live.route.engine.unwrap_or(control.config.engine).name(),
+        }
+        .to_owned(),
     }
 }
 
@@ -182,6 +196,13 @@ fn geoip(control: &Control) -> pb::GeoipStatus {
         loaded_unix_s: table.map_or(0, |t| unix_seconds(t.loaded)),
         error: status.error.unwrap_or_default(),
         tried_unix_s: status.tried.map_or(0, unix_seconds),
+    }
+}
+
+pub(super) fn predecessor(daemon: Drains) -> pb::Predecessor {
+    pb::Predecessor {
+        pid: daemon.pid,
+        connections: daemon.connections,
     }
 }
 
@@ -246,6 +267,11 @@ pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
             since_unix_s: unix_seconds(d.since),
             until_unix_s: unix_seconds(d.until),
         }),
+        predecessors: control
+            .predecessors()
+            .into_iter()
+            .map(predecessor)
+            .collect(),
         rules: Some(pb::MapFill {
             name: "rules".to_owned(),
             used: control.firewall.rules() as u64,

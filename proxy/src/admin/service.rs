@@ -1,33 +1,26 @@
 //! The RPCs.
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::mcproxy::v1::{self as pb, admin_server::Admin};
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 
 use super::{
     convert::{
-        address_in, audit_out, countries_in, listener_in, listener_out, missing, rates_in,
-        route_in, route_key_in, route_out, rule_in, rule_key_in, rule_kind_in, rule_out,
+        address_in, countries_in, listener_in, listener_out, missing, rates_in, route_in,
+        route_key_in, route_out, rule_in, rule_key_in, rule_kind_in, rule_out,
     },
-    explain, observe,
+    errors::refused,
+    explain, maintain, observe,
 };
 use crate::{
-    control::{Control, ControlError, CountedRule},
-    firewall::{Count, DifferenceKind},
-    store::{Actor, StoreError},
+    control::{Control, CountedRule},
+    firewall::Count,
+    store::Actor,
 };
 
 /// Rules in one request.
 const MAX_RULES_PER_REQUEST: usize = 32_768;
-/// Audit rows of one answer, unless asked otherwise.
-const DEFAULT_AUDIT: u32 = 100;
-/// Audit rows of one answer at most.
-const MAX_AUDIT: u32 = 10_000;
-
 /// Answers the admin API from a [`Control`].
 #[derive(Clone, Debug)]
 pub struct AdminService {
@@ -50,25 +43,6 @@ impl AdminService {
             .await
             .map_err(|_| Status::internal("the request's worker failed; see the daemon's log"))?
             .map(Response::new)
-    }
-}
-
-/// The one place that maps errors to gRPC codes.
-pub(super) fn refused(error: ControlError) -> Status {
-    let message = mcdsl::cli::chain(&error);
-    match &error {
-        ControlError::Invalid { .. } => Status::invalid_argument(message),
-        ControlError::Store(StoreError::NotFound(_)) => Status::not_found(message),
-        ControlError::Store(StoreError::AlreadyExists(_)) => Status::already_exists(message),
-        ControlError::Store(StoreError::GivenTwice(_)) => Status::invalid_argument(message),
-        ControlError::Store(StoreError::Full { .. }) => Status::resource_exhausted(message),
-        ControlError::Tls(_) => Status::invalid_argument(message),
-        ControlError::Bind { .. } => Status::failed_precondition(message),
-        ControlError::Suspended | ControlError::Draining => Status::aborted(message),
-        _ => {
-            tracing::error!(error = message, "admin request failed");
-            Status::internal(message)
-        }
     }
 }
 
@@ -124,9 +98,12 @@ impl Admin for AdminService {
     ) -> Result<Response<pb::RemoveListenerResponse>, Status> {
         let actor = actor(&request);
         let address = address_in("address", &request.into_inner().address)?;
-        self.run(move |c| c.remove_listener(&actor, address).map_err(refused))
-            .await?;
-        Ok(Response::new(pb::RemoveListenerResponse {}))
+        self.run(move |c| {
+            let routes = c.remove_listener(&actor, address).map_err(refused)?;
+            let routes = u32::try_from(routes).unwrap_or(u32::MAX);
+            Ok(pb::RemoveListenerResponse { routes })
+        })
+        .await
     }
 
     async fn list_routes(
@@ -345,18 +322,7 @@ impl Admin for AdminService {
         request: Request<pb::DumpMapRequest>,
     ) -> Result<Response<pb::DumpMapResponse>, Status> {
         let map = request.into_inner().map;
-        self.run(move |c| {
-            let entries = c.dump(&map).map_err(refused)?;
-            let entries = entries.into_iter().map(|e| pb::MapEntry {
-                map: e.map,
-                key: e.key,
-                value: e.value,
-            });
-            Ok(pb::DumpMapResponse {
-                entries: entries.collect(),
-            })
-        })
-        .await
+        self.run(move |c| maintain::dump(c, &map)).await
     }
 
     async fn verify_maps(
@@ -364,49 +330,15 @@ impl Admin for AdminService {
         request: Request<pb::VerifyMapsRequest>,
     ) -> Result<Response<pb::VerifyMapsResponse>, Status> {
         let repair = request.into_inner().repair;
-        self.run(move |c| {
-            let (differences, checked) = c.verify(repair).map_err(refused)?;
-            let differences = differences
-                .into_iter()
-                .map(|d| pb::MapDifference {
-                    map: d.map.to_owned(),
-                    key: d.key,
-                    kind: match d.kind {
-                        DifferenceKind::Missing => "missing",
-                        DifferenceKind::Unexpected => "unexpected",
-                        DifferenceKind::Different => "different",
-                    }
-                    .to_owned(),
-                    detail: d.detail,
-                })
-                .collect();
-            Ok(pb::VerifyMapsResponse {
-                differences,
-                repaired: repair,
-                checked,
-            })
-        })
-        .await
+        self.run(move |c| maintain::verify(c, repair)).await
     }
 
     async fn list_audit(
         &self,
         request: Request<pb::ListAuditRequest>,
     ) -> Result<Response<pb::ListAuditResponse>, Status> {
-        let limit = match request.into_inner().limit {
-            0 => DEFAULT_AUDIT,
-            limit => limit.min(MAX_AUDIT),
-        };
-        self.run(move |c| {
-            let entries = c
-                .audit_log(limit)
-                .map_err(refused)?
-                .into_iter()
-                .map(audit_out)
-                .collect();
-            Ok(pb::ListAuditResponse { entries })
-        })
-        .await
+        let limit = request.into_inner().limit;
+        self.run(move |c| maintain::audit(c, limit)).await
     }
 
     async fn upgrade(
@@ -414,18 +346,7 @@ impl Admin for AdminService {
         request: Request<pb::UpgradeRequest>,
     ) -> Result<Response<pb::UpgradeResponse>, Status> {
         let actor = actor(&request);
-        self.run(move |c| {
-            let new = c.upgrade(&actor);
-            let new = new.map_err(|e| Status::failed_precondition(mcdsl::cli::chain(&e)))?;
-            Ok(pb::UpgradeResponse {
-                pid: new.pid,
-                version: new.version,
-                old_pid: std::process::id(),
-                old_version: env!("CARGO_PKG_VERSION").to_owned(),
-                draining: c.context.active.0.load(Relaxed),
-            })
-        })
-        .await
+        self.run(move |c| maintain::upgrade(c, &actor)).await
     }
 
     async fn detach(
@@ -433,12 +354,7 @@ impl Admin for AdminService {
         request: Request<pb::DetachRequest>,
     ) -> Result<Response<pb::DetachResponse>, Status> {
         let actor = actor(&request);
-        self.run(move |c| {
-            Ok(pb::DetachResponse {
-                interfaces: c.detach(&actor).map_err(refused)?,
-            })
-        })
-        .await
+        self.run(move |c| maintain::detach(c, &actor)).await
     }
 }
 

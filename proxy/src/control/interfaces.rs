@@ -1,12 +1,16 @@
 //! Which interfaces are filtered.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError, atomic::Ordering::Relaxed};
 
 use super::{Control, ControlError};
 use crate::{
     kernel::{self, Kernel, LinkMode, LinkStatus},
     store::Actor,
 };
+
+/// What an operator has done who may have forgotten it.
+const DETACHED: &str =
+    "unfiltered since `mcproxyctl detach`; SIGHUP or a restart attaches again, an upgrade does not";
 
 /// An interface that is to be filtered, as it was when it was last looked at.
 #[derive(Debug)]
@@ -33,7 +37,11 @@ impl Control {
                 links.push(LinkStatus {
                     interface: interface.clone(),
                     mode: LinkMode::Detached,
-                    detail: "unfiltered; the log says why, SIGHUP tries again".to_owned(),
+                    detail: match self.detached() {
+                        true => DETACHED,
+                        false => "unfiltered; the log says why, SIGHUP tries again",
+                    }
+                    .to_owned(),
                 });
             }
         }
@@ -45,6 +53,7 @@ impl Control {
     pub fn attach(&self) {
         let mut filtered = self.filtered();
         filtered.clear();
+        self.detached.store(false, Relaxed);
         for interface in &self.config.interfaces {
             let index = kernel::index(interface);
             filtered.push(Filtered {
@@ -83,6 +92,17 @@ impl Control {
         self.filtered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the operator has taken the firewall off since it was last attached.
+    pub(super) fn detached(&self) -> bool {
+        self.detached.load(Relaxed)
+    }
+
+    /// Attaches nothing, since the operator took the firewall off the daemon before this one.
+    pub(crate) fn stay_detached(&self) {
+        self.detached.store(true, Relaxed);
+        tracing::warn!("the firewall stays off, as before the upgrade; SIGHUP attaches it");
+    }
+
     /// Says whether it succeeded.
     fn attach_one(&self, interface: &str) -> bool {
         let attached = self.kernel().attach(interface);
@@ -113,6 +133,7 @@ impl Control {
         let mut store = self.store()?;
         let mut filtered = self.filtered();
         filtered.clear();
+        self.detached.store(true, Relaxed);
         let interfaces = kernel::detach(&self.config.pin_path)?;
         // It is done, and whoever needs it on a full disk is not to be told that it failed.
         if let Err(error) = store.audit(by, "detach", &interfaces.join(" "), "ok") {

@@ -16,7 +16,7 @@ use std::{
     fmt,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::{Instant, SystemTime},
 };
 
@@ -117,6 +117,8 @@ pub struct Control {
     warnings: Mutex<Vec<String>>,
     // What is to be filtered; empty while detached.
     filtered: Mutex<Vec<interfaces::Filtered>>,
+    // By the operator, and not attached since.
+    detached: AtomicBool,
     life: upgrade::Life,
     reload: Mutex<Option<Reload>>,
     /// When the daemon started.
@@ -153,6 +155,7 @@ impl Control {
             kernel: Mutex::new(kernel),
             warnings: Mutex::new(warnings),
             filtered: Mutex::default(),
+            detached: AtomicBool::new(false),
             life: upgrade::Life::default(),
             reload: Mutex::default(),
             started: Instant::now(),
@@ -223,17 +226,18 @@ impl Control {
         })
     }
 
-    /// Closes a listener; its connections go on.
+    /// Closes a listener; its connections go on. Returns how many routes have none now.
     ///
     /// # Errors
     /// If there is none.
-    pub fn remove_listener(&self, by: &Actor, address: SocketAddr) -> Result<(), ControlError> {
+    pub fn remove_listener(&self, by: &Actor, address: SocketAddr) -> Result<usize, ControlError> {
         self.serves()?;
         let mut store = self.store()?;
         // The socket closes whatever becomes of the guard: a guarded port without a listener does no harm.
         let _removed = store.remove_listener(by, address)?;
         self.listeners.remove(address);
-        self.guard_ports()
+        self.guard_ports()?;
+        Ok(self.unserved(address.port()))
     }
 
     /// Declares what the database holds and guards its ports.

@@ -1,6 +1,12 @@
 //! SIGHUP, and what is looked at every second.
 
-use std::{sync::MutexGuard, sync::PoisonError, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use mcdsl::human;
 
 use super::Control;
 
@@ -40,15 +46,19 @@ impl Control {
             problems.push(mcdsl::cli::chain(&error));
         }
         self.context.router.reload_certificates();
+        // One line for all routes that share a file.
+        let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for route in self.context.router.all() {
             if let Some(error) = route.tls.as_ref().and_then(|tls| tls.error()) {
                 let key = &route.route.key;
-                problems.push(format!(
-                    "certificate of {} on port {}: {error}",
-                    key.hostname, key.port
-                ));
+                let routes = refused.entry(error).or_default();
+                routes.push(format!("{} on port {}", key.hostname, key.port));
             }
         }
+        let told = refused.into_iter();
+        problems.extend(
+            told.map(|(error, routes)| format!("certificate of {}: {error}", human::some(&routes))),
+        );
         problems.extend(self.not_listening());
         problems.extend(self.unfiltered());
         problems.extend(self.config_changed());
@@ -67,6 +77,8 @@ impl Control {
     /// Listens where it could not, follows interfaces, ends bans. Blocks; called every second.
     pub fn keep_house(&self) {
         self.take_back_left();
+        // Or what they say would pile up, and the latest be lost.
+        self.predecessors();
         // While another daemon takes over, it is the one.
         let Ok(held) = self.store() else {
             return;

@@ -6,8 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use mcdsl::human;
+
 use super::Control;
-use crate::{kernel::LinkMode, router::LiveRoute};
+use crate::{kernel::LinkMode, listener::ListenerState, router::LiveRoute};
 
 /// A certificate that ends within this time should have been renewed: platforms renew at two thirds of its life, of weeks or
 /// months.
@@ -32,6 +34,7 @@ impl Control {
         }
         warnings.extend(self.config_changed());
         warnings.extend(self.not_listening());
+        warnings.extend(self.without_listener());
         warnings.extend(self.unfiltered());
         let geoip = self.geoip.status();
         if let Some(error) = geoip.error {
@@ -67,6 +70,36 @@ impl Control {
         failed.collect()
     }
 
+    /// The ports of routes that nobody can come by.
+    fn without_listener(&self) -> Vec<String> {
+        let routes = self.context.router.all();
+        let mut ports: Vec<u16> = routes.iter().map(|r| r.route.key.port).collect();
+        ports.dedup();
+        let told = ports.into_iter().filter_map(|port| {
+            let routes = match self.unserved(port) {
+                0 => return None,
+                1 => "1 route has".to_owned(),
+                n => format!("{n} routes have"),
+            };
+            Some(format!(
+                "{routes} no listener on port {port}; `mcproxyctl listener add 0.0.0.0:{port}`"
+            ))
+        });
+        told.collect()
+    }
+
+    /// How many routes of a port have no listener that asks for a name.
+    pub fn unserved(&self, port: u16) -> usize {
+        let listeners = self.listeners.list();
+        let serves =
+            |l: &ListenerState| l.listener.address.port() == port && l.listener.redirect.is_none();
+        if listeners.iter().any(serves) {
+            return 0;
+        }
+        let routes = self.context.router.all();
+        routes.iter().filter(|r| r.route.key.port == port).count()
+    }
+
     /// The interfaces that are not filtered, and why.
     pub(super) fn unfiltered(&self) -> Vec<String> {
         match self.interfaces() {
@@ -96,7 +129,7 @@ fn certificate(route: &LiveRoute, now: SystemTime) -> Option<String> {
         }
         Ok(left) => Some(format!(
             "{of} ends in {}",
-            mcdsl::human::duration_short(left)
+            human::duration_short(left)
         )),
         Err(_) => Some(format!("{of} has expired")),
     }

@@ -1,10 +1,10 @@
 //! Giving up to a new daemon, and taking back from one that failed. The order is told in [`crate::upgrade`].
 
 use std::{
-    fs, io, mem,
+    fs, io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError, atomic::Ordering::Relaxed},
 };
 
 use mcdsl::db::DbError;
@@ -15,7 +15,7 @@ use super::{Control, ControlError};
 use crate::{
     kernel::{self, PinLock, Pinned},
     store::{Actor, Store, StoreError},
-    upgrade::{Pending, Program, Successor, UpgradeError},
+    upgrade::{Drains, Pending, Predecessor, Program, Reports, Successor, UpgradeError},
 };
 
 /// What a running daemon holds besides its listeners, and hands over.
@@ -41,8 +41,10 @@ pub(super) struct Life {
     suspended: Mutex<Option<Suspended>>,
     /// The process id of the daemon that has taken over.
     successor: SetOnce<u32>,
-    /// Open until this process ends, which its end tells the successor.
-    channel: Mutex<Option<Box<dyn std::any::Any + Send + Sync>>>,
+    /// To the daemon that has taken over.
+    reports: Mutex<Option<Reports>>,
+    /// The daemon that this one has taken over from.
+    predecessor: Option<Predecessor>,
     /// Ends what answers and keeps house; the connections go on.
     services: CancellationToken,
 }
@@ -53,7 +55,7 @@ struct Suspended {
     /// Of the database: the new daemon may have changed its schema.
     copy: PathBuf,
     maps: Pinned,
-    /// The firewall was on the interfaces, and not detached.
+    /// The operator had not taken the firewall off.
     attached: bool,
 }
 
@@ -73,8 +75,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Control {
     /// How this daemon was started and what it holds: without both there is no upgrade.
     #[must_use]
-    pub fn with_estate(mut self, program: Option<Program>, estate: Estate) -> Self {
+    pub fn with_estate(
+        mut self,
+        program: Option<Program>,
+        predecessor: Option<Predecessor>,
+        estate: Estate,
+    ) -> Self {
         self.life.program = program;
+        self.life.predecessor = predecessor;
         self.life.estate = Mutex::new(Some(estate));
         self
     }
@@ -112,7 +120,10 @@ impl Control {
             }
             Err(error) => {
                 let error = mcdsl::cli::chain(error);
-                tracing::error!(error, "the upgrade failed; this daemon goes on");
+                match self.life.pending.is_stopping() {
+                    true => tracing::error!(error, "the upgrade failed: this daemon is stopping"),
+                    false => tracing::error!(error, "the upgrade failed; this daemon goes on"),
+                }
                 self.take_back();
                 if let Ok(mut store) = self.store() {
                     // It is in the log, and the answer.
@@ -128,6 +139,7 @@ impl Control {
         tracing::info!(pid = new.pid, "an upgrade begins");
         let version = new.hello()?;
         let pid = new.pid;
+        let detached = self.detached();
         self.suspend(by, &format!("to {version}, pid {pid}"))?;
         let listeners = self.listeners.sockets().map_err(UpgradeError::Channel)?;
         {
@@ -136,10 +148,9 @@ impl Control {
             let mut descriptors: Vec<BorrowedFd<'_>> =
                 vec![estate.root.as_fd(), estate.pins.as_fd()];
             descriptors.extend(estate.sockets.iter().chain(&listeners).map(OwnedFd::as_fd));
-            new.hand_over(&descriptors)?;
+            new.hand_over(&descriptors, detached)?;
         }
-        let channel = new.go()?;
-        *lock(&self.life.channel) = Some(Box::new(channel));
+        *lock(&self.life.reports) = Some(new.go()?);
         mcdsl::shutdown::main_process_is(pid);
         Ok(Upgraded { pid, version })
     }
@@ -161,6 +172,34 @@ impl Control {
         self.life.successor.get().is_some()
     }
 
+    /// The daemon that this one has taken over from.
+    pub(crate) fn predecessor(&self) -> Option<&Predecessor> {
+        self.life.predecessor.as_ref()
+    }
+
+    /// The daemons before this one that still drain, the oldest first.
+    pub fn predecessors(&self) -> Vec<Drains> {
+        let before = self.life.predecessor.as_ref();
+        before.map_or_else(Vec::new, Predecessor::draining)
+    }
+
+    /// Tells the daemon that has taken over what this one and those before it still hold. Does not block.
+    pub(crate) fn report(&self) {
+        if let Some(reports) = &*lock(&self.life.reports) {
+            reports.tell(self.draining());
+        }
+    }
+
+    /// What this daemon, which was replaced, and those before it still hold; the oldest first.
+    pub(crate) fn draining(&self) -> Vec<Drains> {
+        let mut daemons = self.predecessors();
+        daemons.push(Drains {
+            pid: std::process::id(),
+            connections: Some(self.context.active.0.load(Relaxed)),
+        });
+        daemons
+    }
+
     /// Lets go of the locks, for the next daemon.
     pub(crate) fn release(&self) {
         *lock(&self.life.estate) = None;
@@ -179,10 +218,11 @@ impl Control {
         store.audit(by, "upgrade", detail, "ok").map_err(prepare)?;
         store.snapshot(&copy).map_err(prepare)?;
         self.geoip.suspend();
+        self.filtered().clear();
         *lock(&self.life.suspended) = Some(Suspended {
             copy,
             maps,
-            attached: !mem::take(&mut *self.filtered()).is_empty(),
+            attached: !self.detached(),
         });
         *slot = None;
         Ok(())

@@ -4,7 +4,7 @@ use std::{cell::RefCell, net::IpAddr};
 
 use mc_edge_common::{
     decide::{Class, Decision, Limit, Packet, Source, Tables, decide},
-    firewall::{Config, HostEntry, PrefixEntry, Reason, action},
+    firewall::{Config, HostEntry, PrefixEntry, Reason, action, rule},
 };
 
 use super::{
@@ -21,6 +21,8 @@ pub struct Step {
     pub stage: &'static str,
     /// What was found.
     pub detail: String,
+    /// The rule that was found; 0 = none.
+    pub rule: u32,
 }
 
 /// How a decision came about.
@@ -52,6 +54,7 @@ impl Explain<'_> {
         result: Result<Option<T>, FirewallError>,
         absent: &str,
         show: impl Fn(&T) -> String,
+        rule: impl Fn(&T) -> u32,
     ) -> Option<T> {
         let value = result.unwrap_or_else(|error| {
             self.error.borrow_mut().get_or_insert(error);
@@ -60,12 +63,18 @@ impl Explain<'_> {
         self.say(
             stage,
             value.as_ref().map_or_else(|| absent.to_owned(), show),
+            value.as_ref().map_or(rule::NONE, rule),
         );
         value
     }
 
-    fn say(&self, stage: &'static str, detail: String) {
-        self.steps.borrow_mut().push(Step { stage, detail });
+    fn say(&self, stage: &'static str, detail: String, rule: u32) {
+        let step = Step {
+            stage,
+            detail,
+            rule,
+        };
+        self.steps.borrow_mut().push(step);
     }
 }
 
@@ -78,7 +87,8 @@ impl Tables for Explain<'_> {
             Source::V4(_) => "this very address is neither banned nor blocked",
             Source::V6(..) => "its /64 is neither banned nor blocked",
         };
-        self.step("host", self.maps.host(source), absent, words::host)
+        let host = self.maps.host(source);
+        self.step("host", host, absent, words::host, words::host_rule)
             .unwrap_or_default()
     }
     fn blocked(&self, source: Source) -> Option<PrefixEntry> {
@@ -87,6 +97,7 @@ impl Tables for Explain<'_> {
             self.maps.longest(source, false, &self.config),
             "no blocked network holds it",
             words::prefix,
+            |entry| entry.rule,
         )
     }
     fn allowed(&self, source: Source) -> Option<PrefixEntry> {
@@ -95,6 +106,7 @@ impl Tables for Explain<'_> {
             self.maps.longest(source, true, &self.config),
             "no allowed network holds it",
             words::prefix,
+            |entry| entry.rule,
         )
     }
     fn now(&self) -> u64 {
@@ -105,11 +117,12 @@ impl Tables for Explain<'_> {
             Some(guarded) => Ok(guarded),
             None => self.maps.guarded(port),
         };
-        self.step("guarded", guarded.map(Some), "", |guarded| {
+        let show = |guarded: &bool| {
             let judged = if *guarded { "" } else { "do not " };
             format!("country and rate rules {judged}judge port {port} here")
-        })
-        .unwrap_or(false)
+        };
+        self.step("guarded", guarded.map(Some), "", show, none)
+            .unwrap_or(false)
     }
     fn country(&self, _source: Source) -> u8 {
         self.country
@@ -119,14 +132,15 @@ impl Tables for Explain<'_> {
             .maps
             .countries()
             .map(|policy| Some(policy.actions[usize::from(country)]));
-        self.step("country-policy", action, "", |a| {
+        let show = |a: &u8| {
             format!(
                 "{}: {}",
                 crate::geoip::countries::code(country),
                 words::action_name(*a)
             )
-        })
-        .unwrap_or(action::DROP)
+        };
+        self.step("country-policy", action, "", show, none)
+            .unwrap_or(action::DROP)
     }
     fn conforms(&self, limit: Limit, source: Source) -> bool {
         let connections = limit == Limit::Connections;
@@ -142,6 +156,7 @@ impl Tables for Explain<'_> {
                 format!(
                     "counted in the daemon for clients behind a proxy; taken as below the limit of {limit}"
                 ),
+                rule::NONE,
             );
             return true;
         }
@@ -154,6 +169,7 @@ impl Tables for Explain<'_> {
                 let side = if conforms(a) { "below" } else { "above" };
                 format!("{side} the limit of {limit}")
             },
+            none,
         );
         arrival.is_none_or(|a| conforms(&a))
     }
@@ -165,9 +181,14 @@ impl Tables for Explain<'_> {
                 words::rule_name(rule),
                 reason.name()
             ),
+            rule,
         );
     }
     fn judged_country(&self, _country: u8, _denied: bool) {}
+}
+
+fn none<T>(_: &T) -> u32 {
+    rule::NONE
 }
 
 pub(super) fn explain(

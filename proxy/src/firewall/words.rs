@@ -58,6 +58,15 @@ pub(super) fn host(entry: &HostEntry) -> String {
     text.join("; ")
 }
 
+/// The rule that [`host`] names first.
+pub(super) fn host_rule(entry: &HostEntry) -> u32 {
+    match (entry.block_action, entry.ban_action) {
+        (action::PASS, action::PASS) => rule::NONE,
+        (action::PASS, _) => entry.ban_rule,
+        _ => entry.block_rule,
+    }
+}
+
 /// "50/s, burst 100": what the limit was made of.
 pub(super) fn limit(rate: &Rate) -> String {
     let ahead = rate.tolerance.saturating_sub(tick());

@@ -335,7 +335,10 @@ fn check_name(
         let certificate = parsed(path, 1, leaf)?;
         let names = (certificate.subject_alternative_name().ok().flatten())
             .map(|san| {
-                let names = san.value.general_names.iter().map(ToString::to_string);
+                let names = san.value.general_names.iter().map(|name| match name {
+                    GeneralName::DNSName(name) => (*name).to_owned(),
+                    other => other.to_string(),
+                });
                 names.collect::<Vec<_>>().join(", ")
             })
             .filter(|names| !names.is_empty());

@@ -38,7 +38,7 @@ use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use redirect::redirect;
+pub use redirect::{location, redirect, redirects};
 
 pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};

@@ -15,7 +15,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::replayed::Replayed;
-use crate::{connection::Context, hostname::Hostname, router::Miss};
+use crate::{
+    connection::Context,
+    hostname::Hostname,
+    router::{Miss, Router},
+};
 
 /// A request's headers, the wait for them included.
 const HEADERS: Duration = Duration::from_secs(10);
@@ -40,11 +44,9 @@ pub async fn redirect(client: TcpStream, before: Vec<u8>, to: u16, context: &Con
 fn answer(request: &Request<Incoming>, to: u16, context: &Context) -> Response<Empty<Bytes>> {
     let mut response = Response::new(Empty::new());
     let location = host(request).ok_or("redirect_bad_host").and_then(|host| {
-        match context.router.find(to, &host) {
-            // Nobody is sent on to a name that is not ours.
-            Err(Miss::Unknown | Miss::Disabled) => Err("redirect_unknown_host"),
-            _ => location(request, &host, to).ok_or("redirect_bad_host"),
-        }
+        redirects(&context.router, to, &host).map_err(|(reason, _)| reason)?;
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        HeaderValue::try_from(location(&host, to, path)).map_err(|_| "redirect_bad_host")
     });
     match location {
         Ok(location) => {
@@ -68,12 +70,21 @@ fn host(request: &Request<Incoming>) -> Option<Hostname> {
     host.parse::<Authority>().ok()?.host().parse().ok()
 }
 
-fn location(request: &Request<Incoming>, host: &Hostname, to: u16) -> Option<HeaderValue> {
-    let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
-    let port = if to == 443 {
-        String::new()
-    } else {
-        format!(":{to}")
-    };
-    HeaderValue::try_from(format!("https://{host}{port}{path}")).ok()
+/// Whether a name is sent on to https on port `to`; else what it is counted by, and why.
+///
+/// # Errors
+/// Nobody is sent on to a name that is not ours.
+pub fn redirects(router: &Router, to: u16, host: &Hostname) -> Result<(), (&'static str, Miss)> {
+    match router.find(to, host) {
+        Err(miss @ (Miss::Unknown | Miss::Disabled)) => Err(("redirect_unknown_host", miss)),
+        _ => Ok(()),
+    }
+}
+
+/// Where a request is sent on to.
+pub fn location(host: &Hostname, to: u16, path: &str) -> String {
+    match to {
+        443 => format!("https://{host}{path}"),
+        _ => format!("https://{host}:{to}{path}"),
+    }
 }

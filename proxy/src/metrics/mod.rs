@@ -224,6 +224,20 @@ impl Scrape {
                 up,
             )?;
         }
+        let predecessors = self.0.predecessors();
+        let mut m = gauge(
+            encoder,
+            "predecessors_draining",
+            "Daemons that this one has replaced and that still drain",
+        )?;
+        set(&mut m, &Labels::new(), predecessors.len() as u64)?;
+        let mut m = gauge(
+            encoder,
+            "predecessors_connections_active",
+            "Connections that they still hold, by what they said last",
+        )?;
+        let held = predecessors.iter().filter_map(|p| p.connections).sum();
+        set(&mut m, &Labels::new(), held)?;
         let mut m = gauge(
             encoder,
             "interface_attached",

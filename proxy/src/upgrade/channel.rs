@@ -13,13 +13,15 @@ use nix::{
     cmsg_space,
     errno::Errno,
     sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-        sendmsg, socketpair,
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+        getsockopt, recvmsg, sendmsg, socketpair, sockopt::PeerCredentials,
     },
 };
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
+/// What is told of daemons that drain at most: each upgrade adds one, and each ends within its deadline.
+const MAX_DRAINING: usize = 64;
 /// Descriptors of one message; the kernel's own bound is 253 (SCM_MAX_FD).
 pub(super) const MAX_DESCRIPTORS: usize = 250;
 /// Bytes of a message: only [`Message::Failed`] is not of a few bytes.
@@ -36,7 +38,12 @@ pub(super) enum Message {
     /// The new one runs and its configuration is fine.
     Hello { version: String },
     /// Locks and sockets come with it; their kind and name tell what each is.
-    Descriptors { last: bool },
+    Descriptors {
+        last: bool,
+        /// The operator took the firewall off, and it stays off.
+        #[serde(default)]
+        detached: bool,
+    },
     /// The new one could serve.
     Ready {},
     /// The new one shall serve.
@@ -45,9 +52,20 @@ pub(super) enum Message {
     Serving {},
     /// The new one cannot, and ends.
     Failed { reason: String },
+    /// What the old one and those before it still hold, told every second while it drains.
+    Draining { daemons: Vec<Drains> },
     /// What another version says, as text.
     #[serde(skip)]
     Unknown(String),
+}
+
+/// A daemon that was replaced and still has connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drains {
+    /// Its process id.
+    pub pid: u32,
+    /// How many connections; `None` = it has not said yet, or never does (an earlier version).
+    pub connections: Option<u64>,
 }
 
 impl fmt::Display for Message {
@@ -77,7 +95,29 @@ impl Channel {
         Ok(Self(socket))
     }
 
+    /// The process that made the pair, if this is the child's end.
+    pub(super) fn maker(&self) -> Option<u32> {
+        let credentials = getsockopt(&self.0, PeerCredentials).ok()?;
+        u32::try_from(credentials.pid()).ok()
+    }
+
+    /// Tells what drains; is not waited for, and is lost if the other end reads nothing.
+    pub(super) fn report(&self, mut daemons: Vec<Drains>) {
+        daemons.truncate(MAX_DRAINING);
+        // The other end is gone, or of a version that does not read it.
+        let _ = self.send_with(&Message::Draining { daemons }, &[], MsgFlags::MSG_DONTWAIT);
+    }
+
     pub(super) fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(message, descriptors, MsgFlags::empty())
+    }
+
+    fn send_with(
+        &self,
+        message: &Message,
+        descriptors: &[BorrowedFd<'_>],
+        flags: MsgFlags,
+    ) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
         let raw: Vec<RawFd> = descriptors.iter().map(|d| d.as_raw_fd()).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
@@ -86,7 +126,7 @@ impl Channel {
             self.0.as_raw_fd(),
             &[IoSlice::new(&bytes)],
             rights,
-            MsgFlags::MSG_NOSIGNAL,
+            flags | MsgFlags::MSG_NOSIGNAL,
             None,
         )?;
         Ok(())
@@ -98,11 +138,20 @@ impl Channel {
         limit: Option<Duration>,
     ) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
         SockRef::from(&self.0).set_read_timeout(limit)?;
+        self.receive_with(MsgFlags::empty())
+    }
+
+    /// What has come already; [`io::ErrorKind::WouldBlock`] if nothing has.
+    pub(super) fn receive_now(&self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+        self.receive_with(MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&self, flags: MsgFlags) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; MAX_MESSAGE];
         let mut space = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
         let mut slices = [IoSliceMut::new(&mut bytes)];
         let received = loop {
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
             match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut space), flags) {
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECONNRESET) => return Ok(None),
@@ -156,13 +205,17 @@ mod tests {
         let file = File::open("/dev/null").unwrap();
         a.send(&Message::Ready {}, &[]).unwrap();
         let many = vec![file.as_fd(); MAX_DESCRIPTORS];
-        a.send(&Message::Descriptors { last: true }, &many).unwrap();
+        let last = || Message::Descriptors {
+            last: true,
+            detached: false,
+        };
+        a.send(&last(), &many).unwrap();
         a.send(&failed(&"\u{1}".repeat(1 << 20)), &[]).unwrap();
         drop(a);
         let (message, descriptors) = b.receive(None).unwrap().unwrap();
         assert_eq!((message, descriptors.len()), (Message::Ready {}, 0));
         let (message, descriptors) = b.receive(None).unwrap().unwrap();
-        assert_eq!(message, Message::Descriptors { last: true });
+        assert_eq!(message, last());
         assert_eq!(descriptors.len(), MAX_DESCRIPTORS);
         let (message, _) = b.receive(None).unwrap().unwrap();
         assert!(matches!(message, Message::Failed { reason } if reason.len() == MAX_REASON));
@@ -183,6 +236,37 @@ mod tests {
         nix::unistd::write(&a.0, b"{\"novelty\":{}}").unwrap();
         let (message, _) = b.receive(None).unwrap().unwrap();
         assert!(matches!(message, Message::Unknown(text) if text.contains("novelty")));
+    }
+
+    #[test]
+    fn what_drains_is_told_without_waiting() {
+        let (a, b) = Channel::pair().unwrap();
+        let b = Channel::over(b).unwrap();
+        assert_eq!(b.maker(), Some(std::process::id()));
+        let daemon = |pid| Drains {
+            pid,
+            connections: Some(u64::MAX),
+        };
+        // Far more than a socket holds, and nobody reads.
+        for _ in 0..10_000 {
+            a.report((0..1000).map(daemon).collect());
+        }
+        let (message, _) = b.receive_now().unwrap().unwrap();
+        let Message::Draining { daemons } = message else {
+            panic!("{message}");
+        };
+        assert_eq!(daemons.len(), MAX_DRAINING);
+        // An earlier version does not know of it.
+        assert_eq!(
+            understand(br#"{"descriptors":{"last":true}}"#),
+            Message::Descriptors {
+                last: true,
+                detached: false
+            }
+        );
+        while b.receive_now().is_ok() {}
+        let nothing = b.receive_now().unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Inherited {
     locks: Vec<File>,
     unix: Vec<UnixListener>,
     tcp: Vec<TcpListener>,
+    /// The operator took the firewall off the predecessor's interfaces.
+    pub(crate) detached: bool,
 }
 
 impl Inherited {

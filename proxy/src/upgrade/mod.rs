@@ -32,9 +32,10 @@ use std::{
     time::Duration,
 };
 
+pub use channel::Drains;
 pub use inherited::Inherited;
 pub use predecessor::Predecessor;
-pub(crate) use successor::{Pending, Successor};
+pub(crate) use successor::{Pending, Reports, Successor};
 
 /// The hidden flag of `mc-proxy server` that makes it take over from the daemon at the other end of its stdin.
 pub const FLAG: &str = "--take-over";
@@ -46,14 +47,16 @@ const READY: Duration = Duration::from_secs(60);
 /// `Go` to `Serving`. All three together are below the time for which mcproxyctl waits.
 const SERVING: Duration = Duration::from_secs(10);
 
-/// Why the running daemon was not replaced. It serves as before.
+/// Why the running daemon was not replaced. It serves as before, unless it is stopping.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
     /// Another upgrade is under way.
     #[error("an upgrade is in progress already; wait for its end")]
     InProgress,
     /// This daemon drains.
-    #[error("this daemon has been replaced or is stopping")]
+    #[error(
+        "the daemon drains and will end: there is nothing to upgrade; try again once the next one runs"
+    )]
     Stopping,
     /// The daemon was not started from a command line.
     #[error("this daemon does not know how it was started; restart it")]

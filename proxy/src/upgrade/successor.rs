@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     FLAG, HELLO, Program, READY, SERVING, UpgradeError,
-    channel::{Channel, MAX_DESCRIPTORS, Message},
+    channel::{Channel, Drains, MAX_DESCRIPTORS, Message},
 };
 
 /// A child that has closed its end is about to end; after this it is made to.
@@ -47,6 +47,17 @@ impl Pending {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.lock().stopping
+    }
+}
+
+/// To the daemon that has taken over. Open until this process ends, which its end tells the successor.
+#[derive(Debug)]
+pub(crate) struct Reports(Channel);
+
+impl Reports {
+    /// What still drains.
+    pub(crate) fn tell(&self, daemons: Vec<Drains>) {
+        self.0.report(daemons);
     }
 }
 
@@ -98,11 +109,15 @@ impl<'a> Successor<'a> {
     }
 
     /// Gives it the descriptors and waits until it could serve.
-    pub(crate) fn hand_over(&self, descriptors: &[BorrowedFd<'_>]) -> Result<(), UpgradeError> {
+    pub(crate) fn hand_over(
+        &self,
+        descriptors: &[BorrowedFd<'_>],
+        detached: bool,
+    ) -> Result<(), UpgradeError> {
         let mut chunks = descriptors.chunks(MAX_DESCRIPTORS).peekable();
         while let Some(chunk) = chunks.next() {
             let last = chunks.peek().is_none();
-            self.send(&Message::Descriptors { last }, chunk)?;
+            self.send(&Message::Descriptors { last, detached }, chunk)?;
         }
         match self.receive(READY)? {
             Message::Ready {} => Ok(()),
@@ -110,9 +125,9 @@ impl<'a> Successor<'a> {
         }
     }
 
-    /// Tells it to serve: once this succeeds, it does, and is the daemon. Returns the channel, which is to close when this process
-    /// ends.
-    pub(crate) fn go(mut self) -> Result<impl Send + Sync + use<>, UpgradeError> {
+    /// Tells it to serve: once this succeeds, it does, and is the daemon. Returns what to tell it by while this process
+    /// drains.
+    pub(crate) fn go(mut self) -> Result<Reports, UpgradeError> {
         self.send(&Message::Go {}, &[])?;
         match self.receive(SERVING)? {
             Message::Serving {} => {}
@@ -127,7 +142,7 @@ impl<'a> Successor<'a> {
         // Never reaped: if it ends while this process drains, its status is for who comes after, such as systemd.
         drop(state.child.take());
         drop(state);
-        Ok(channel)
+        Ok(Reports(channel))
     }
 
     fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), UpgradeError> {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::world::{CLIENT, World};
+use crate::world::{CLIENT, NODE, World};
 
 const NAME: &str = "explain.example.org";
 
@@ -198,4 +198,95 @@ fn a_source_that_holds_its_share() -> Result<()> {
         0.0,
     )?;
     check(&world, &[free])
+}
+
+#[test]
+fn a_listener_that_redirects() -> Result<()> {
+    let world = World::started("")?;
+    world.run("listener add 0.0.0.0:80 --redirect")?;
+    world.run("listener add 0.0.0.0:81 --redirect 8443")?;
+    for (port, name) in [
+        ("443", NAME),
+        ("8443", "*.example.org"),
+        ("443", "off.example.org"),
+    ] {
+        world.run(&format!(
+            "route add {name} --port {port} --backend 10.9.2.2:1"
+        ))?;
+    }
+    world.run("route disable off.example.org")?;
+    // What is asked on which port, and what curl is answered: status and location.
+    for (name, port, status, location, reason) in [
+        (NAME, 80, 308, "https://explain.example.org/", "no-match"),
+        ("a.example.org", 80, 404, "", "redirect_unknown_host"),
+        ("off.example.org", 80, 404, "", "redirect_unknown_host"),
+        (
+            "a.example.org",
+            81,
+            308,
+            "https://a.example.org:8443/",
+            "no-match",
+        ),
+    ] {
+        let host = format!("Host: {name}");
+        let url = format!("http://{NODE}:{port}/");
+        let told = "%{http_code} %{redirect_url}";
+        let asked = ["-sS", "-o", "/dev/null", "-w", told, "-H", &host, &url];
+        let answer = world.client_command("curl", &asked)?;
+        ensure!(
+            String::from_utf8_lossy(&answer.stdout) == format!("{status} {location}"),
+            "{name}: {answer:?}"
+        );
+        let port = port.to_string();
+        let args = ["explain", CLIENT, "--sni", name, "--port", &port];
+        let said = world.json(&args)?;
+        ensure!(
+            said["verdict"] == "pass"
+                && said["reason"] == reason
+                && said["http_status"] == status
+                && said["location"].as_str().unwrap_or_default() == location,
+            "{name}: {said}"
+        );
+        let shown = world.ctl(&args)?;
+        let wanted = format!("answer: {status} to {location}");
+        let wanted = wanted.strip_suffix(" to ").unwrap_or(&wanted);
+        ensure!(
+            shown.contains(wanted) && !shown.contains("reset"),
+            "{shown}"
+        );
+    }
+    let said = world.json(&["explain", CLIENT, "--port", "80"])?;
+    ensure!(
+        said["verdict"] == "pass" && said["http_status"].is_null(),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn rules_that_are_not_in_force() -> Result<()> {
+    let world = World::started("")?;
+    world.run(&format!("firewall block {CLIENT}"))?;
+    let asked = [CLIENT];
+    let blocked: Row<'_> = ("in force", &asked, "drop", "block", "block by rule 16");
+    check(&world, &[blocked])?;
+    let said = world.json(&["explain", CLIENT])?;
+    ensure!(said["rules_not_in_force"].is_null(), "{said}");
+    ensure!(said["steps"][0]["rule_id"] == 16, "{said}");
+    world.ctl(&["detach", "--yes"])?;
+    ensure!(world.probe()? == "pass");
+    let off: Row<'_> = ("detached", &asked, "pass", "unfiltered", "would say drop");
+    check(&world, &[off])?;
+    let said = world.json(&["explain", CLIENT])?;
+    ensure!(
+        said["rules_not_in_force"]["verdict"] == "drop"
+            && said["rules_not_in_force"]["reason"] == "block",
+        "{said}"
+    );
+    let shown = world.ctl(&["explain", CLIENT])?;
+    ensure!(
+        shown.contains("would say: drop (block)") && !shown.contains("verdict: drop"),
+        "{shown}"
+    );
+    Ok(())
 }

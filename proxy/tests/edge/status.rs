@@ -73,6 +73,42 @@ fn what_did_not_come_as_configured_is_in_the_status() -> Result<()> {
 }
 
 #[test]
+fn why_a_listener_fails_is_what_it_fails_for_now() -> Result<()> {
+    let config =
+        "[[listeners]]\naddress = \"10.9.1.77:443\"\n[[listeners]]\naddress = \"0.0.0.0:443\"\n";
+    let mut world = World::new(config)?;
+    let checked = world.command().arg("check-config").output()?;
+    let told = String::from_utf8(checked.stderr)?;
+    ensure!(
+        told.contains("0.0.0.0:443 and 10.9.1.77:443 cannot both"),
+        "{told}"
+    );
+    world.start()?;
+    let told = world.ctl(&["listener", "list"])?;
+    ensure!(told.contains("Cannot assign requested address"), "{told}");
+    world
+        .node
+        .ip(&["addr", "add", "10.9.1.77/24", "dev", "c0"])?;
+    world.daemon().signal(Signal::SIGHUP)?;
+    let told = wait_for("the reload", || {
+        let status = world.json(&["status"]).ok()?;
+        (!status["reload"].is_null()).then_some(status)
+    })?;
+    for said in [
+        &told["reload"]["problems"],
+        &told["warnings"],
+        &world.json(&["listener", "list"])?,
+    ] {
+        let said = said.to_string();
+        ensure!(
+            said.contains("Address already in use") && !said.contains("Cannot assign"),
+            "{said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn a_daemon_that_drains_says_so() -> Result<()> {
     let mut world = World::started("")?;
     let hello = world.echo_route(NAME, "")?;
@@ -111,6 +147,7 @@ fn a_daemon_that_drains_says_so() -> Result<()> {
         "listener remove 0.0.0.0:443".to_owned(),
         format!("route disable {NAME}"),
         format!("route add b.example.org --backend {NODE}:1"),
+        "upgrade".to_owned(),
     ] {
         let words: Vec<_> = refused.split_whitespace().collect();
         let (code, told) = world.ctl_fails(&words)?;
@@ -194,6 +231,23 @@ fn a_backend_that_fails_is_named() -> Result<()> {
         "route add {NAME} --port 9443 --backend 10.9.2.2:9"
     ))?;
     ensure!(hint.contains("nothing listens on port 9443"), "{hint}");
+    let told = world.warnings()?;
+    ensure!(
+        told[0].contains("1 route has no listener on port 9443"),
+        "{told:?}"
+    );
+    world.run("listener remove [::]:443")?;
+    let told = world.run("listener remove 0.0.0.0:443")?;
+    ensure!(told.contains("warning: 1 route has no listener"), "{told}");
+    ensure!(world.warnings()?.len() == 2);
+    // It is there, elsewhere: a port was forgotten.
+    for command in ["remove", "show", "disable"] {
+        let (code, told) = world.ctl_fails(&["route", command, NAME, "--port", "444"])?;
+        ensure!(
+            code == 3 && told.contains("there is one with --port 443, --port 9443"),
+            "{command}: {told}"
+        );
+    }
     Ok(())
 }
 

@@ -142,6 +142,103 @@ fn who_waits_for_a_place_is_served() -> Result<()> {
     alone(&world, new)
 }
 
+/// What the status says of the daemons before the one that serves: process id and connections.
+fn predecessors(world: &World) -> Result<Vec<(i64, Option<u64>)>> {
+    let status = world.json(&["status"])?;
+    let list = status["predecessors"].as_array().context("a list")?;
+    let one = |p: &serde_json::Value| Some((p["pid"].as_i64()?, p["connections"].as_u64()));
+    list.iter().map(|p| one(p).context("a pid")).collect()
+}
+
+#[test]
+fn what_still_drains_is_told() -> Result<()> {
+    let world = installed("")?;
+    let hello = world.echo_route(NAME, "")?;
+    let told = |wanted: &[(Pid, u64)]| -> Result<()> {
+        let wanted: Vec<_> = wanted
+            .iter()
+            .map(|(pid, n)| (i64::from(pid.as_raw()), Some(*n)))
+            .collect();
+        wait_for(&format!("{wanted:?}"), || {
+            (predecessors(&world).ok()? == wanted).then_some(())
+        })
+        .with_context(|| format!("{:?}\n{}", predecessors(&world), world.log()))?;
+        let held: u64 = wanted.iter().filter_map(|(_, n)| *n).sum();
+        world.wait_metric("mc_proxy_predecessors_draining", &[], wanted.len() as f64)?;
+        world.wait_metric("mc_proxy_predecessors_connections_active", &[], held as f64)
+    };
+    told(&[])?;
+    let (a, held) = (
+        serving(&world)?,
+        [world.open(&hello)??, world.open(&hello)??],
+    );
+    let first = world.json(&["upgrade"])?;
+    ensure!(first["draining"] == 2, "{first}");
+    told(&[(a, 2)])?;
+    let b = serving(&world)?;
+    let other = world.open(&hello)??;
+    let [one, two] = held;
+    drop(one);
+    told(&[(a, 1)])?;
+    let second = world.json(&["upgrade"])?;
+    ensure!(second["draining"] == 2, "of both: {second}");
+    let of = |daemon: usize| &second["predecessors"][daemon];
+    ensure!(
+        of(0)["pid"] == a.as_raw() && of(0)["connections"] == 1 && of(1)["pid"] == b.as_raw(),
+        "{second}"
+    );
+    told(&[(a, 1), (b, 1)])?;
+    let shown = world.ctl(&["status"])?;
+    ensure!(
+        shown.contains(&format!(
+            "pid {a}, replaced by an upgrade, drains 1 connection\n"
+        )),
+        "{shown}"
+    );
+    // The one between waits for the oldest.
+    drop(other);
+    told(&[(a, 1), (b, 0)])?;
+    drop(two);
+    told(&[])?;
+    let log = world.log();
+    for said in [format!("replaced pid={a}"), format!("stopped pid={b}")] {
+        ensure!(log.contains(&said), "{said}: {log}");
+    }
+    alone(&world, serving(&world)?)
+}
+
+#[test]
+fn a_firewall_that_was_taken_off_stays_off() -> Result<()> {
+    let world = installed("")?;
+    world.run(&format!("firewall block {CLIENT}"))?;
+    world.ctl(&["detach", "--yes"])?;
+    ensure!(world.probe()? == "pass");
+    for _ in 0..2 {
+        let new = upgrade(&world)?;
+        ensure!(world.probe()? == "pass", "{}", world.log());
+        let warnings = world.warnings()?;
+        ensure!(
+            warnings
+                .iter()
+                .any(|w| w.contains("unfiltered since `mcproxyctl detach`")),
+            "{warnings:?}"
+        );
+        alone(&world, new)?;
+    }
+    // Nor does one that fails attach it.
+    world.install_script("#!/bin/sh\nexit 3\n")?;
+    world.ctl_fails(&["upgrade"])?;
+    ensure!(world.probe()? == "pass");
+    nix::sys::signal::kill(serving(&world)?, nix::sys::signal::Signal::SIGHUP)?;
+    wait_for("the firewall", || {
+        (world.probe().ok()? == "drop").then_some(())
+    })?;
+    world.install()?;
+    upgrade(&world)?;
+    ensure!(world.probe()? == "drop");
+    Ok(())
+}
+
 #[test]
 fn of_two_upgrades_at_once_one_is_refused() -> Result<()> {
     let world = installed("")?;

@@ -23,7 +23,7 @@ pub enum Exit {
     Usage = 2,
     /// What was named does not exist.
     NotFound = 3,
-    /// The daemon cannot be reached.
+    /// The daemon cannot be reached, or gives way to the next one.
     Unavailable = 4,
     /// Refused: permission, or a state that forbids it (exists already, full, an address in use).
     Refused = 5,
@@ -36,7 +36,7 @@ Exit codes:
   1  failed
   2  the command line or an input is not valid
   3  what was named does not exist
-  4  the daemon cannot be reached
+  4  the daemon cannot be reached, or is about to end: try again with the next one
   5  refused: permission, exists already, full, or an address that cannot be listened on";
 
 impl From<Exit> for std::process::ExitCode {

@@ -75,13 +75,50 @@ pub fn duration(value: Duration) -> String {
     out
 }
 
-/// Writes a duration for a glance: its two largest units.
+/// Above this, weeks are more digits than sense.
+const YEARS: u64 = 2 * YEAR;
+/// Seconds of 365 days.
+const YEAR: u64 = 365 * 86_400;
+
+/// Writes a duration for a glance: its two largest units, years among them.
 pub fn duration_short(value: Duration) -> String {
+    if value.as_secs() >= YEARS {
+        let (years, rest) = (value.as_secs() / YEAR, value.as_secs() % YEAR);
+        return match rest / (7 * 86_400) {
+            0 => format!("{years}y"),
+            weeks => format!("{years}y{weeks}w"),
+        };
+    }
     let ms = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
     let first = UNITS.iter().position(|(_, scale)| ms >= *scale);
     let last = first.map_or(UNITS.len() - 1, |i| (i + 1).min(UNITS.len() - 1));
     let scale = UNITS[last].1;
     duration(Duration::from_millis(ms - ms % scale))
+}
+
+/// Writes a duration to the next whole second, if it is of seconds.
+pub fn duration_rounded(value: Duration) -> String {
+    match value.as_secs() {
+        0 => duration(value),
+        _ => duration(Duration::from_secs(value.as_secs_f64().round() as u64)),
+    }
+}
+
+/// Writes a number of things: "1 rule", "2 rules".
+pub fn count(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        n => format!("{n} {thing}s"),
+    }
+}
+
+/// Writes the first few of many names: "a, b, c and 8 more".
+pub fn some(names: &[String]) -> String {
+    const FEW: usize = 3;
+    match names.len().checked_sub(FEW) {
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{} and {more} more", names[..FEW].join(", ")),
+    }
 }
 
 /// Writes a rate per second, minute or hour, whichever is the first of 1 or more: "50/s", "10/m".
@@ -167,6 +204,24 @@ mod tests {
         assert_eq!(duration_short(Duration::from_secs(93_784)), "1d2h");
         assert_eq!(duration_short(Duration::from_millis(61_005)), "1m1s");
         assert_eq!(duration_short(Duration::ZERO), "0s");
+        let days = |n: u64| duration_short(Duration::from_secs(n * 86_400));
+        assert_eq!((days(90), days(365)), ("12w6d".into(), "52w1d".into()));
+        assert_eq!((days(730), days(825)), ("2y".into(), "2y13w".into()));
+        assert_eq!(days(107_961 * 7), "2070y27w");
+        let rounded = |ms| duration_rounded(Duration::from_millis(ms));
+        assert_eq!(
+            (rounded(86_399_992), rounded(100)),
+            ("1d".into(), "100ms".into())
+        );
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        let told = [0, 1, 2].map(|n| count(n, "rule"));
+        assert_eq!(told, ["0 rules", "1 rule", "2 rules"]);
+        let names = |n: usize| some(&vec!["a".to_owned(); n]);
+        assert_eq!((names(1), names(3)), ("a".into(), "a, a, a".into()));
+        assert_eq!(names(11), "a, a, a and 8 more");
     }
 
     #[test]

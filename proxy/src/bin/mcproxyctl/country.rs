@@ -1,5 +1,7 @@
 //! `mcproxyctl firewall country`. The policy is set whole; each command reads it, changes it and sets it.
 
+use std::collections::BTreeMap;
+
 use clap::Subcommand;
 use mc_proto::mcproxy::v1 as pb;
 use mcdsl::cli::{Failure, Output, write_out};
@@ -90,14 +92,30 @@ impl Command {
         let admin = client.admin().await?;
         let mut policy = call(admin.get_country_policy(pb::GetCountryPolicyRequest {})).await?;
         if !matches!(self, Self::List) {
-            let policy_now = self.apply(policy)?;
-            let request = pb::SetCountryPolicyRequest {
-                policy: Some(policy_now),
-            };
-            policy = call(admin.set_country_policy(request)).await?;
+            let wanted = self.apply(policy.clone())?;
+            if !same(&policy, &wanted) {
+                let request = pb::SetCountryPolicyRequest {
+                    policy: Some(wanted),
+                };
+                policy = call(admin.set_country_policy(request)).await?;
+            } else if !out.json {
+                write_out("nothing has changed: the policy was this already\n")?;
+            }
         }
         show(&policy, out)
     }
+}
+
+/// Whether two policies say the same.
+pub(crate) fn same(a: &pb::CountryPolicy, b: &pb::CountryPolicy) -> bool {
+    let said = |p: &pb::CountryPolicy| {
+        // Of those that are let in the action means nothing.
+        let rules = p.rules.iter();
+        let rules = rules.map(|r| (r.country.clone(), if p.only { 0 } else { r.action }));
+        let others = if p.only { p.default_action } else { 0 };
+        (p.only, others, rules.collect::<BTreeMap<_, _>>())
+    };
+    said(a) == said(b)
 }
 
 /// Sets the action of countries, adding those that are missing.
@@ -123,7 +141,9 @@ fn show(policy: &pb::CountryPolicy, out: Output) -> Result {
             write_out("no GeoIP database is loaded: every address counts as ??\n")?;
         }
     }
-    let rows = policy.rules.iter().map(|r| row(r, policy.only)).collect();
+    let listed = policy.rules.iter().map(|r| row(r, policy.only));
+    let others = policy.others.iter().map(|r| row(r, false));
+    let rows = listed.chain(others).collect();
     out.table(
         &["COUNTRY", "ACTION", "PASSED", "DENIED OR OBSERVED"],
         rows,

@@ -33,7 +33,8 @@ pub(crate) enum Format {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rules {
-    #[serde(default, rename = "rule")]
+    /// As in the configuration; `rule` is what earlier versions wrote.
+    #[serde(default, alias = "rule")]
     rules: Vec<Rule>,
 }
 

@@ -51,7 +51,7 @@ pub(crate) enum Command {
         #[arg(long)]
         kind: Option<Kind>,
     },
-    /// Adds the rules of an exported file: all or none
+    /// Adds the rules of an exported file: all or none. A ban begins anew, with what was left of it at the export
     Import {
         /// TOML or JSON; - is stdin
         file: PathBuf,
@@ -244,10 +244,7 @@ impl Command {
 }
 
 fn rules(count: u32) -> String {
-    match count {
-        1 => "1 rule".to_owned(),
-        n => format!("{n} rules"),
-    }
+    human::count(count.into(), "rule")
 }
 
 async fn add(client: &mut Client, out: Output, request: pb::AddRulesRequest) -> Result {

@@ -93,9 +93,21 @@ impl Command {
             }
             Self::Remove { address } => {
                 let address = address.to_string();
-                let sentence = format!("no longer listening on {address}");
-                let json = serde_json::json!({ "removed": address });
-                call(admin.remove_listener(pb::RemoveListenerRequest { address })).await?;
+                let mut sentence = format!("no longer listening on {address}");
+                let mut json = serde_json::json!({ "removed": address });
+                let request = pb::RemoveListenerRequest {
+                    address: address.clone(),
+                };
+                let answer = call(admin.remove_listener(request)).await?;
+                if answer.routes > 0 {
+                    let routes = match answer.routes {
+                        1 => "1 route has".to_owned(),
+                        n => format!("{n} routes have"),
+                    };
+                    let warning = format!("{routes} no listener on its port now");
+                    sentence.push_str(&format!("\n warning: {warning}"));
+                    json["warning"] = warning.into();
+                }
                 out.done(&sentence, &json)?;
             }
         }

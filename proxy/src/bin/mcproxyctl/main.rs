@@ -71,6 +71,9 @@ enum Command {
     /// What would happen to a new connection, and by which rule
     Explain(observe::Explain),
     /// Traffic per route, rule and verdict
+    ///
+    /// IN and OUT are bytes from and to clients: everything that is relayed, and of HTTP (engine http) the bodies alone, so that requests
+    /// without one add nothing to IN.
     Stats(stats::Args),
     /// The kernel maps
     #[command(subcommand)]

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use clap::Subcommand;
 use mc_proto::mcproxy::v1 as pb;
-use mcdsl::cli::{Exit, Failure, Output, write_out};
+use mcdsl::{
+    cli::{Exit, Failure, Output, write_out},
+    human,
+};
 use serde_json::json;
 
 use crate::{
@@ -16,6 +19,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
     /// The client's address
+    #[arg(value_parser = parse::address)]
     address: IpAddr,
     /// The name that the client asks for
     #[arg(long, value_name = "NAME", value_parser = parse::hostname)]
@@ -24,7 +28,7 @@ pub(crate) struct Explain {
     #[arg(long, default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// The proxy that names the client in its PROXY header [default: the client connects itself]
-    #[arg(long, value_name = "PROXY")]
+    #[arg(long, value_name = "PROXY", value_parser = parse::address)]
     via: Option<IpAddr>,
 }
 
@@ -44,7 +48,7 @@ impl Explain {
             return Ok(out.json(&view::explanation(&answer))?);
         }
         let rows = answer.steps.iter().map(|s| {
-            let outcome = view::text(&s.outcome).unwrap_or("goes on");
+            let outcome = view::text(&s.outcome).unwrap_or("-");
             let rule = match (s.rule_id, s.rule.as_str()) {
                 (0, _) => "-".to_owned(),
                 (id, "") => id.to_string(),
@@ -75,11 +79,22 @@ fn verdict(e: &pb::ExplainResponse) -> String {
         "??" => ", country unknown".to_owned(),
         country => format!(", country {country}"),
     };
-    format!(
+    let mut text = format!(
         "\nverdict: {}{}{country}\n",
         e.verdict,
         reason.unwrap_or_default(),
-    )
+    );
+    if e.http_status != 0 {
+        let to = view::text(&e.location).map(|to| format!(" to {to}"));
+        text += &format!("answer: {}{}\n", e.http_status, to.unwrap_or_default());
+    }
+    if !e.rules_verdict.is_empty() {
+        text += &format!(
+            "the rules, which are not in force, would say: {} ({})\n",
+            e.rules_verdict, e.rules_reason
+        );
+    }
+    text
 }
 
 /// An explanation is of the rules; where the firewall is not attached, only listeners and routes hold.
@@ -96,19 +111,35 @@ pub(crate) fn unjudged(unfiltered: &[String]) -> String {
 /// `mcproxyctl upgrade`.
 pub(crate) async fn upgrade(client: &mut Client, out: Output) -> Result {
     let new = call(client.admin().await?.upgrade(pb::UpgradeRequest {})).await?;
-    let sentence = format!(
-        "mc-proxy {}, pid {}, serves; {}, pid {}, drains {} connections",
-        new.version, new.pid, new.old_version, new.old_pid, new.draining
-    );
     let json = json!({
         "version": new.version,
         "pid": new.pid,
         "old_version": new.old_version,
         "old_pid": new.old_pid,
         "draining": new.draining,
+        "predecessors": view::list(&new.predecessors, view::predecessor),
     });
-    out.done(&sentence, &json)?;
+    out.done(&upgraded(&new), &json)?;
     Ok(())
+}
+
+/// That a daemon has taken over, and what those before it still hold.
+pub(crate) fn upgraded(new: &pb::UpgradeResponse) -> String {
+    let mut sentence = format!(
+        "mc-proxy {}, pid {}, serves; {}, pid {}, drains",
+        new.version, new.pid, new.old_version, new.old_pid
+    );
+    for (i, daemon) in new.predecessors.iter().rev().enumerate() {
+        let of = match i {
+            0 => String::new(),
+            _ => format!("; pid {} still drains", daemon.pid),
+        };
+        let what = daemon
+            .connections
+            .map(|n| format!(" {}", human::count(n, "connection")));
+        sentence += &(of + &what.unwrap_or_default());
+    }
+    sentence
 }
 
 #[derive(Debug, Subcommand)]
@@ -182,13 +213,16 @@ fn verified(answer: &pb::VerifyMapsResponse, out: Output) -> Result {
         &same,
         &json,
     )?;
+    let count = human::count(differences.len() as u64, "difference");
+    if answer.repaired && !differences.is_empty() && !out.json {
+        return Ok(write_out(&format!(
+            "{count} repaired: the maps hold what the database does\n"
+        ))?);
+    }
     if differences.is_empty() || answer.repaired {
         return Ok(());
     }
-    let what = format!(
-        "{} differences between the kernel and the database",
-        differences.len()
-    );
+    let what = format!("{count} between the kernel and the database");
     Err(Failure::new(Exit::Failure, what)
         .hint("`mcproxyctl maps verify --repair` rewrites the maps"))
 }
@@ -267,7 +301,7 @@ impl Detach {
             "this leaves the node unfiltered: no block, ban, country or rate rule holds",
         )
         .hint(
-            "to do it: `mcproxyctl detach --yes`; the daemon attaches again when it is restarted",
+            "to do it: `mcproxyctl detach --yes`; a reload (SIGHUP) or a restart attaches again, an upgrade does not",
         ))
     }
 
@@ -276,7 +310,10 @@ impl Detach {
         let answer = call(client.admin().await?.detach(pb::DetachRequest {})).await?;
         let sentence = match answer.interfaces.as_slice() {
             [] => "the firewall was not attached".to_owned(),
-            names => format!("detached from {}; the node is unfiltered", names.join(", ")),
+            names => format!(
+                "detached from {}; the node is unfiltered until a reload (SIGHUP) or a restart of the daemon",
+                names.join(", ")
+            ),
         };
         out.done(&sentence, &json!({ "interfaces": answer.interfaces }))?;
         Ok(())

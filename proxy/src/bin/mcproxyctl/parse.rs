@@ -1,6 +1,6 @@
 //! Arguments that are more than text. Errors say what would be right.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv6Net};
 use mc_proto::mcproxy::v1 as pb;
@@ -50,6 +50,12 @@ pub(crate) fn backend(text: &str) -> Parsed<SocketAddr> {
         a if a.ip().is_unspecified() => Err(format!("{} is not an address to connect to", a.ip())),
         a => Ok(a),
     }
+}
+
+/// One address.
+pub(crate) fn address(text: &str) -> Parsed<IpAddr> {
+    text.parse()
+        .map_err(|_| "write an IP address, like 192.0.2.7 or 2001:db8::7".to_owned())
 }
 
 /// An address or a network without host bits.

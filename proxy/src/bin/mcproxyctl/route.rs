@@ -3,11 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Subcommand, ValueEnum};
-use mc_proto::mcproxy::v1 as pb;
+use mc_proto::mcproxy::v1::{self as pb, admin_client::AdminClient};
 use mcdsl::{
-    cli::{Output, write_out},
+    cli::{Exit, Output, write_out},
     human,
 };
+use tonic::transport::Channel;
 
 use crate::{
     Result, backend,
@@ -185,11 +186,13 @@ impl Command {
                 )?;
             }
             Self::Show(key) => {
-                let route = call(admin.get_route(pb::GetRouteRequest { key: key.wire() })).await?;
-                show(&route, out)?;
+                let found = call(admin.get_route(pb::GetRouteRequest { key: key.wire() })).await;
+                show(&elsewhere(admin, key, found).await?, out)?;
             }
             Self::Remove(key) => {
-                call(admin.remove_route(pb::RemoveRouteRequest { key: key.wire() })).await?;
+                let request = pb::RemoveRouteRequest { key: key.wire() };
+                let removed = call(admin.remove_route(request)).await;
+                elsewhere(admin, key, removed).await?;
                 let json = serde_json::json!({ "removed": key.hostname, "port": key.port });
                 out.done(&format!("route {} removed", key.name()), &json)?;
             }
@@ -200,7 +203,8 @@ impl Command {
                 } else {
                     "disabled"
                 };
-                let route = call(admin.set_route_enabled(request)).await?;
+                let set = call(admin.set_route_enabled(request)).await;
+                let route = elsewhere(admin, key, set).await?;
                 out.done(
                     &format!("route {} {word}", key.name()),
                     &view::route(&route),
@@ -216,6 +220,21 @@ impl Command {
             enabled: matches!(self, Self::Enable(_)),
         }
     }
+}
+
+/// An answer about a route; if there is none on this port, with the ports on which there is.
+async fn elsewhere<T>(admin: &mut AdminClient<Channel>, key: &Key, answer: Result<T>) -> Result<T> {
+    let failure = match answer {
+        Err(failure) if failure.exit == Exit::NotFound => failure,
+        answer => return answer,
+    };
+    let routes = call(admin.list_routes(pb::ListRoutesRequest {})).await?;
+    let ports = routes.routes.iter().filter(|r| r.hostname == key.hostname);
+    let ports: Vec<String> = ports.map(|r| format!("--port {}", r.port)).collect();
+    Err(match ports.as_slice() {
+        [] => failure,
+        ports => failure.hint(format_args!("there is one with {}", ports.join(", "))),
+    })
 }
 
 /// That nobody can come by a route, since no listener of its port asks for a name.

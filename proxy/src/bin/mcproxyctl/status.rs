@@ -55,6 +55,16 @@ pub(crate) fn lines(status: &pb::Status) -> Vec<[String; 2]> {
         ),
         ("state", state(status.draining.as_ref())),
         ("connections", status.active_connections.to_string()),
+    ];
+    for p in &status.predecessors {
+        let what = p.connections.map_or_else(
+            || "connections".to_owned(),
+            |n| human::count(n, "connection"),
+        );
+        let text = format!("pid {}, replaced by an upgrade, drains {what}", p.pid);
+        rows.push(("predecessor", text));
+    }
+    rows.extend([
         ("engine", view::engine(status.default_engine).to_owned()),
         (
             "config",
@@ -68,7 +78,7 @@ pub(crate) fn lines(status: &pb::Status) -> Vec<[String; 2]> {
         ("pins", status.pin_path.clone()),
         ("geoip", geoip(status.geoip.as_ref())),
         ("reload", reloaded(status.reload.as_ref())),
-    ];
+    ]);
     for i in &status.interfaces {
         let detail = view::text(&i.detail).map(|d| format!(" ({d})"));
         let text = format!("{}: {}{}", i.name, i.mode, detail.unwrap_or_default());
@@ -110,10 +120,8 @@ fn geoip(status: Option<&pb::GeoipStatus>) -> String {
         false => format!("{} is not loaded", g.path),
     };
     match view::text(&g.error) {
-        Some(error) => format!(
-            "{state}; the load of {} failed: {error}",
-            utc(g.tried_unix_s * 1000)
-        ),
+        // Why is among the warnings.
+        Some(_) => format!("{state}; the load of {} failed", utc(g.tried_unix_s * 1000)),
         None => format!("{state}: ok"),
     }
 }

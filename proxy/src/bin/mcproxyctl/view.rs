@@ -205,6 +205,7 @@ pub(crate) fn country_policy(p: &pb::CountryPolicy) -> Value {
         "only": p.only,
         "default_action": p.only.then(|| action(p.default_action)),
         "database_loaded": p.database_loaded,
+        "others": p.only.then(|| list(&p.others, country_rule)),
         "countries": list(&p.rules, |rule| {
             let mut rule = country_rule(rule);
             // Those that are listed are the ones that may come.
@@ -242,6 +243,11 @@ pub(crate) fn explanation(e: &pb::ExplainResponse) -> Value {
             "outcome": text(&s.outcome),
             "rule_id": set(s.rule_id),
             "rule": text(&s.rule),
+        })),
+        "http_status": set(e.http_status),
+        "location": text(&e.location),
+        "rules_not_in_force": text(&e.rules_verdict).map(|verdict| json!({
+            "verdict": verdict, "reason": e.rules_reason,
         })),
         "unfiltered_interfaces": e.unfiltered,
     })
@@ -305,12 +311,18 @@ pub(crate) fn status(s: &pb::Status) -> Value {
         "draining": s.draining.as_ref().map(|d| json!({
             "since_unix_s": d.since_unix_s, "until_unix_s": d.until_unix_s,
         })),
+        "predecessors": list(&s.predecessors, predecessor),
         "certificates": list(&s.certificates, certificate),
         "rules": s.rules.as_ref().map(|r| json!({ "used": r.used, "capacity": r.capacity })),
         "maps": list(&s.maps, |m| json!({
             "name": m.name, "used": m.used, "capacity": m.capacity,
         })),
     })
+}
+
+/// A daemon that was replaced and drains.
+pub(crate) fn predecessor(p: &pb::Predecessor) -> Value {
+    json!({ "pid": p.pid, "connections": p.connections })
 }
 
 fn certificate(c: &pb::Certificate) -> Value {

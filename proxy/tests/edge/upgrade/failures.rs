@@ -158,7 +158,7 @@ fn changes_nothing(failures: &[Failure]) -> Result<()> {
         fails(&world).context(description)?;
         let (code, complaint) = world.ctl_fails(&["upgrade"])?;
         ensure!(
-            code == 5 && complaint.contains(reason),
+            code == 1 && complaint.contains(reason),
             "{description}: {code}: {complaint}"
         );
         load.progress().context(description)?;
@@ -339,7 +339,14 @@ fn sigterm_ends_whichever_it_meets() -> Result<()> {
     let mut upgrading = begin(&world)?;
     started(&world)?;
     world.daemon().terminate()?;
-    failed(&mut upgrading)?;
+    let complaint = failed(&mut upgrading)?;
+    ensure!(complaint.contains("drains and will end"), "{complaint}");
+    let log = world.log();
+    ensure!(
+        log.contains("the upgrade failed: this daemon is stopping")
+            && !log.contains("this daemon goes on"),
+        "{log}"
+    );
     ensure!(world.pids().is_empty(), "{:?}", world.pids());
     fs::write(world.dir.path().join("go"), "")?;
     world.install()?;

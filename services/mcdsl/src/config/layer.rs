@@ -49,8 +49,29 @@ pub(super) fn deserialize<T: DeserializeOwned>(
     }
     result.map_err(|e| ConfigError::Value {
         origin: e.origin.unwrap_or_else(|| report.file.to_owned()),
-        message: e.message,
+        message: in_words(e.message),
     })
+}
+
+/// What serde says of numbers, for people who do not write Rust.
+fn in_words(message: String) -> String {
+    let types = [
+        ("u8", u64::from(u8::MAX)),
+        ("u16", u64::from(u16::MAX)),
+        ("u32", u64::from(u32::MAX)),
+        ("u64", u64::MAX),
+        ("usize", u64::MAX),
+    ];
+    let split = message.rsplit_once(", expected ");
+    let found = split.and_then(|(what, wanted)| {
+        let (_, most) = types.into_iter().find(|(name, _)| *name == wanted)?;
+        let most = match most {
+            u64::MAX => String::new(),
+            most => format!(" to {most}"),
+        };
+        Some(format!("{what}, expected a whole number from 0{most}"))
+    });
+    found.unwrap_or(message)
 }
 
 struct Report<'a> {

@@ -185,7 +185,7 @@ fn errors_say_where_and_what_was_meant() {
             "wrong type",
             "[server]\nlisten='127.0.0.1:1'\nworkers='x'",
             &[],
-            "FILE: server.workers: invalid type: string \"x\", expected u16",
+            "FILE: server.workers: invalid type: string \"x\", expected a whole number from 0 to 65535",
         ),
         (
             "wrong value",
@@ -216,7 +216,7 @@ fn errors_say_where_and_what_was_meant() {
             "variable out of range",
             BASE,
             &[("MC_PROXY_SERVER_WORKERS", "70000")],
-            "environment variable MC_PROXY_SERVER_WORKERS: invalid value: integer `70000`, expected u16",
+            "environment variable MC_PROXY_SERVER_WORKERS: invalid value: integer `70000`, expected a whole number from 0 to 65535",
         ),
         (
             "misspelt variable",

@@ -245,7 +245,7 @@ fn bad_input_is_refused_with_what_would_be_right() {
         ("firewall rate set connections nan/s", "above 0"),
         ("stats --watch --interval 1ms", "200ms"),
         ("stats --count 3", "--watch"),
-        ("explain example.org", "invalid IP address"),
+        ("explain example.org", "write an IP address, like"),
     ];
     for (line, hint) in rows {
         let e = cli(line).expect_err(line);

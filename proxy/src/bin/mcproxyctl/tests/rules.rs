@@ -15,7 +15,7 @@ fn policy(only: bool, countries: &[(&str, pb::Action)]) -> pb::CountryPolicy {
         rules: rules.collect(),
         only,
         default_action: if only { pb::Action::Drop.into() } else { 0 },
-        database_loaded: false,
+        ..Default::default()
     }
 }
 
@@ -154,48 +154,78 @@ fn what_is_exported_is_imported() {
 }
 
 #[test]
+fn an_export_names_rules_as_the_configuration_does() {
+    let text = export::write(&all_kinds(), export::Format::Toml).unwrap();
+    assert!(text.starts_with("[[rules]]"), "{text}");
+    let earlier = text.replace("[[rules]]", "[[rule]]");
+    assert_eq!(export::parse(&earlier).unwrap(), all_kinds());
+}
+
+#[test]
+fn a_policy_that_says_the_same_is_no_change() {
+    let before = policy(false, &[("DE", pb::Action::Drop)]);
+    let only = policy(true, &[("DE", pb::Action::Drop)]);
+    for (line, before, same) in [
+        ("block DE", &before, true),
+        ("block DE --action reset", &before, false),
+        ("allow FR", &before, true),
+        ("allow DE", &before, false),
+        ("allow DE", &only, true),
+        ("block FR", &only, true),
+        ("clear", &only, false),
+    ] {
+        let firewall::Command::Country(command) = firewall_command(&format!("country {line}"))
+        else {
+            panic!("{line}");
+        };
+        let after = command.apply(before.clone()).unwrap();
+        assert_eq!(country::same(before, &after), same, "{line}");
+    }
+}
+
+#[test]
 fn a_bad_file_is_refused_whole() {
-    let good = "[[rule]]\nkind='block'\ncidr='192.0.2.0/24'\n";
+    let good = "[[rules]]\nkind='block'\ncidr='192.0.2.0/24'\n";
     let rows = [
         (
             "unknown kind",
-            "[[rule]]\nkind='deny'\ncidr='192.0.2.1'",
+            "[[rules]]\nkind='deny'\ncidr='192.0.2.1'",
             "rule 2 (deny 192.0.2.1): kind must be",
         ),
         (
             "bad address",
-            "[[rule]]\nkind='block'\ncidr='192.0.2.1/24'",
+            "[[rules]]\nkind='block'\ncidr='192.0.2.1/24'",
             "did you mean 192.0.2.0/24?",
         ),
         (
             "ban without ttl",
-            "[[rule]]\nkind='ban'\ncidr='192.0.2.1'",
+            "[[rules]]\nkind='ban'\ncidr='192.0.2.1'",
             "needs a ttl",
         ),
         (
             "block with ttl",
-            "[[rule]]\nkind='block'\ncidr='192.0.2.1'\nttl='5m'",
+            "[[rules]]\nkind='block'\ncidr='192.0.2.1'\nttl='5m'",
             "only a ban",
         ),
         (
             "allow with action",
-            "[[rule]]\nkind='allow'\ncidr='192.0.2.1'\naction='drop'",
+            "[[rules]]\nkind='allow'\ncidr='192.0.2.1'\naction='drop'",
             "no action",
         ),
         (
             "bad action",
-            "[[rule]]\nkind='block'\ncidr='192.0.2.1'\naction='shout'",
+            "[[rules]]\nkind='block'\ncidr='192.0.2.1'\naction='shout'",
             "drop, reset or observe",
         ),
         (
             "misspelt key",
-            "[[rule]]\nkind='block'\ncidr='192.0.2.1'\ncoment='x'",
+            "[[rules]]\nkind='block'\ncidr='192.0.2.1'\ncoment='x'",
             "coment",
         ),
         (
             "misspelt section",
-            "[[rules]]\nkind='block'\ncidr='192.0.2.1'",
-            "rules",
+            "[[ruels]]\nkind='block'\ncidr='192.0.2.1'",
+            "ruels",
         ),
     ];
     for (what, text, want) in rows {

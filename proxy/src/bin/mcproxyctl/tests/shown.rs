@@ -47,6 +47,38 @@ fn explain_tells_where_no_rule_holds() {
     assert!(text.contains("not attached to eth1"), "{text}");
 }
 
+#[test]
+fn what_drains_is_told_of_every_daemon() {
+    let daemon = |pid, connections| pb::Predecessor { pid, connections };
+    let upgraded = |predecessors| {
+        observe::upgraded(&pb::UpgradeResponse {
+            pid: 3,
+            version: "2".into(),
+            old_pid: 2,
+            old_version: "1".into(),
+            predecessors,
+            ..Default::default()
+        })
+    };
+    let begins = "mc-proxy 2, pid 3, serves; 1, pid 2, drains";
+    for (predecessors, wanted) in [
+        (vec![], ""),
+        (vec![daemon(2, Some(1))], " 1 connection"),
+        (
+            vec![daemon(8, None), daemon(1, Some(2)), daemon(2, Some(0))],
+            " 0 connections; pid 1 still drains 2 connections; pid 8 still drains",
+        ),
+    ] {
+        assert_eq!(upgraded(predecessors), format!("{begins}{wanted}"));
+    }
+    let status = pb::Status {
+        predecessors: vec![daemon(1, Some(1))],
+        ..Default::default()
+    };
+    let told = line(&status, "predecessor");
+    assert_eq!(told, "pid 1, replaced by an upgrade, drains 1 connection");
+}
+
 /// A line of the status.
 fn line(status: &pb::Status, name: &str) -> String {
     let lines = status::lines(status);
@@ -69,7 +101,7 @@ fn the_status_tells_the_outcome_of_every_load() {
     assert_eq!(line(&fresh, "reload"), "none since the start");
     assert_eq!(
         line(&fresh, "geoip"),
-        "/geo.mmdb is not loaded; the load of 2000-02-29T00:00:00Z failed: no such file"
+        "/geo.mmdb is not loaded; the load of 2000-02-29T00:00:00Z failed"
     );
     let later = pb::Status {
         reload: Some(pb::Reload {
