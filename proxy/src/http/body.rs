@@ -88,6 +88,8 @@ pub(super) struct ResponseBody {
     exchange: Arc<Exchange>,
     flow: Option<Flowing>,
     _busy: Option<Busy>,
+    /// Why it ended too early, until that is told.
+    broken: Option<BodyError>,
 }
 
 enum Source {
@@ -108,6 +110,7 @@ impl ResponseBody {
             exchange,
             flow: None,
             _busy: None,
+            broken: None,
         };
         body.settle();
         body
@@ -128,6 +131,7 @@ impl ResponseBody {
             exchange,
             flow: None,
             _busy: None,
+            broken: None,
         };
         body.settle();
         body
@@ -166,6 +170,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = match &mut this.source {
             Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Source::Backend {
@@ -197,7 +204,14 @@ impl Body for ResponseBody {
                 self.exchange.sent(len);
                 self.settle();
             }
-            Poll::Ready(Some(Err(error))) => self.exchange.response_failed(*error),
+            Poll::Ready(Some(Err(error))) => {
+                self.exchange.response_failed(*error);
+                // hyper drops what it has not sent, the head even, and a client that got nothing may ask again, whatever it was. It
+                // sends what it has when it is asked to wait.
+                self.broken = Some(*error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Poll::Ready(None) => self.finish(),
         }
         polled

@@ -155,7 +155,7 @@ pub(super) fn http2(
             tokio::select! {
                 served = &mut serving => return served.map_err(|e| reason(&e)),
                 () = resets.exceeded() => {}
-                () = leaves(&of) => return Err("deaf_to_goaway"),
+                () = leaves(&of, &asked) => return Err("deaf_to_goaway"),
             }
         }
         drop(timeout(TAKEN_BACK, serving).await);
@@ -213,12 +213,14 @@ async fn enough(drain: CancellationToken, connection: Arc<Connection>) {
 /// For a client that was told to go and may be deaf to it: h2 takes its streams until it has answered the PING that comes with
 /// GOAWAY. It must not go on asking by what is no longer in force, or for ever. Returns once it has had the time to take all its
 /// responses.
-async fn leaves(connection: &Connection) {
+async fn leaves(connection: &Connection, asked: &SetOnce<()>) {
     sleep(LAST_REQUEST).await;
     connection.requests.close();
     connection.requests.wait().await;
     // Of the last one some may still be on its way.
-    sleep(connection.limits.idle).await;
+    if asked.initialized() {
+        sleep(connection.limits.idle).await;
+    }
 }
 
 fn reason(error: &hyper::Error) -> &'static str {

@@ -118,9 +118,8 @@ pub(super) fn strip(headers: &mut HeaderMap) -> bool {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
             .collect();
         for name in named {
             headers.remove(name);
@@ -236,6 +235,8 @@ mod tests {
         let mut headers = map(&[
             ("connection", "close, X-Secret"),
             ("connection", "x-other"),
+            ("connection", "\u{e9}, x-third"),
+            ("x-third", "3"),
             ("x-secret", "1"),
             ("x-other", "2"),
             ("keep-alive", "timeout=5"),

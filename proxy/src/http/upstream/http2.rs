@@ -287,6 +287,8 @@ fn head<B: Body>(parts: &Parts, body: Option<&B>) -> Request<()> {
     *request.uri_mut() = parts.uri.clone();
     *request.version_mut() = parts.version;
     *request.headers_mut() = parts.headers.clone();
+    // It is said below, and once.
+    request.headers_mut().remove(header::CONTENT_LENGTH);
     if parts.method == Method::CONNECT {
         if let Some(protocol) = parts.extensions.get::<hyper::ext::Protocol>() {
             let protocol = h2::ext::Protocol::from(protocol.as_str());
@@ -298,8 +300,8 @@ fn head<B: Body>(parts: &Parts, body: Option<&B>) -> Request<()> {
     if let Some(length) = length
         && (length > 0 || expects_length(&parts.method))
     {
-        let headers = request.headers_mut().entry(header::CONTENT_LENGTH);
-        headers.or_insert_with(|| HeaderValue::from(length));
+        let length = HeaderValue::from(length);
+        (request.headers_mut()).insert(header::CONTENT_LENGTH, length);
     }
     request
 }

@@ -112,7 +112,9 @@ fn what_an_http2_backend_does_not_read_is_let_go() -> Result<()> {
         if says != Says::All {
             wait_for("the request at its backend", || {
                 let all = site.world.json(&["backend", "list", NAME]).ok()?;
-                (all[0]["active_connections"] == 1).then_some(())
+                // One that waits for its connection is active as well.
+                let connected = all[0]["connections"] == 1;
+                (connected && all[0]["active_connections"] == 1).then_some(())
             })?;
             body.send_reset(Reason::CANCEL);
         }

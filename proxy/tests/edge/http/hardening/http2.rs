@@ -1,11 +1,11 @@
 //! Attacks of HTTP/2: floods, bombs, and streams that nobody wants.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt as _, time::timeout};
 
 use super::{
     super::{NAME, Site},
-    PATIENCE,
+    PATIENCE, connect,
     frames::{
         CONTINUATION, Connection, END_HEADERS, END_STREAM, HEADERS, INDEXED, NOT_INDEXED, Outcome,
         PING, RST_STREAM, SETTINGS, WINDOW, block, frame, get,
@@ -186,6 +186,24 @@ fn a_client_that_asks_for_nothing_is_told_to_go() -> Result<()> {
         ensure!(outcome == Outcome::GoAway(0), "{description}: {outcome:?}");
     }
     Ok(())
+}
+
+#[test]
+fn a_client_that_never_asked_is_not_waited_for() -> Result<()> {
+    // Its idle timeout is beyond all patience.
+    let (site, _) = Site::recorded("--max-age 1s")?;
+    let config = site.config(&[b"h2"])?;
+    site.client(async move {
+        let mut no_preface = connect(config.clone()).await?;
+        let mut half_a_head = Connection::open(config, None).await?;
+        let head = frame(HEADERS, END_STREAM, 1, &get("/"));
+        half_a_head.send(&head).await?;
+        while half_a_head.next().await.is_some() {}
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        let _ = no_preface.read_to_end(&mut rest).await;
+        Ok(())
+    })
 }
 
 #[test]
