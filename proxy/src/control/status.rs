@@ -127,10 +127,7 @@ fn certificate(route: &LiveRoute, now: SystemTime) -> Option<String> {
             let warning = current.warning()?;
             Some(format!("{of}: {warning}"))
         }
-        Ok(left) => Some(format!(
-            "{of} ends in {}",
-            human::duration_short(left)
-        )),
+        Ok(left) => Some(format!("{of} ends in {}", human::duration_short(left))),
         Err(_) => Some(format!("{of} has expired")),
     }
 }
