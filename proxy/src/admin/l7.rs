@@ -127,10 +127,5 @@ pub(super) fn certificate_status(tls: &Tls) -> pb::CertificateStatus {
         loaded_unix_s: current.as_ref().map(|c| unix(c.loaded)),
         error: tls.error().unwrap_or_default(),
         tried_unix_s: tls.tried().map(unix),
-        warning: current
-            .as_ref()
-            .and_then(|c| c.warning())
-            .unwrap_or_default()
-            .to_owned(),
     }
 }

@@ -121,12 +121,9 @@ fn certificate(route: &LiveRoute, now: SystemTime) -> Option<String> {
     if let Some(error) = tls.error() {
         return Some(format!("{of}: {error}"));
     }
-    let current = tls.current()?;
-    match current.not_after().duration_since(now) {
-        Ok(left) if left > ENDS_SOON => {
-            let warning = current.warning()?;
-            Some(format!("{of}: {warning}"))
-        }
+    let end = tls.current()?.not_after();
+    match end.duration_since(now) {
+        Ok(left) if left > ENDS_SOON => None,
         Ok(left) => Some(format!("{of} ends in {}", human::duration_short(left))),
         Err(_) => Some(format!("{of} has expired")),
     }

@@ -17,16 +17,12 @@ use rustls::{
     sign::CertifiedKey,
 };
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
-use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::hostname::HostPattern;
 
 /// Certificates of one file: a chain has two or three.
 const MAX_CHAIN: usize = 16;
-/// id-ad-caIssuers.
-const CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";
-/// Characters of an address that are shown.
-const MAX_URI: usize = 200;
 
 /// Why a certificate is not used.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +79,8 @@ pub enum CertificateError {
     },
     /// The issuers are not there.
     #[error(
-        "{path}: the chain is incomplete: it has no certificate of {issuer}; append the intermediate certificates, leaf first"
+        "{path}: the chain is incomplete: it has no certificate of {issuer}; append the certificate of its issuer, and so on, up to one \
+         that clients know (which may be there too)"
     )]
     Incomplete {
         /// The file.
@@ -126,8 +123,6 @@ pub struct Identity {
     pub key: Arc<CertifiedKey>,
     /// When the first of the chain ends.
     pub not_after: SystemTime,
-    /// What clients may not like about it.
-    pub warning: Option<String>,
 }
 
 /// Reads and checks the certificate of a route.
@@ -143,7 +138,7 @@ pub fn load(
 ) -> Result<Identity, CertificateError> {
     let chain = certificates(certificate)?;
     let not_after = check_validity(certificate, &chain, now)?;
-    let warning = check_chain(certificate, &chain, now)?;
+    check_chain(certificate, &chain, now)?;
     check_name(certificate, &chain[0], name)?;
     let der = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, e))?;
     let unusable = |reason| CertificateError::Key {
@@ -165,7 +160,6 @@ pub fn load(
     Ok(Identity {
         key: Arc::new(certified),
         not_after,
-        warning,
     })
 }
 
@@ -257,14 +251,13 @@ fn check_validity(
     Ok(UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap_or(0)))
 }
 
-/// A client that trusts what the last certificate leads to must be able to verify the first. Of a leaf alone nobody can tell whether
-/// its issuer is a root, which clients have, or an intermediate, which they lack: it is taken. CAs that browsers know say in each
-/// certificate where the next one is, and never let a root issue a leaf: then a warning is returned.
+/// A client that trusts what the last certificate leads to must be able to verify the first. A leaf alone is complete
+/// only if it issued itself.
 fn check_chain(
     path: &Path,
     chain: &[CertificateDer<'_>],
     now: SystemTime,
-) -> Result<Option<String>, CertificateError> {
+) -> Result<(), CertificateError> {
     let (last, rest) = chain.split_last().expect("counted");
     let top = parsed(path, chain.len(), last)?;
     let incomplete = || CertificateError::Incomplete {
@@ -272,15 +265,8 @@ fn check_chain(
         issuer: top.issuer().to_string(),
     };
     let Some((leaf, between)) = rest.split_first() else {
-        let warning = issuer_at(&top).map(|at| {
-            format!(
-                "{} holds a leaf alone, whose issuer is {} ({at}); unless that is a root, append it: clients without it refuse the \
-                 connection",
-                path.display(),
-                top.issuer()
-            )
-        });
-        return Ok(warning.filter(|_| top.issuer() != top.subject()));
+        let own = top.issuer() == top.subject();
+        return if own { Ok(()) } else { Err(incomplete()) };
     };
     if !top.is_ca() {
         return Err(incomplete());
@@ -302,25 +288,9 @@ fn check_chain(
                 None,
                 None,
             )
-            .map(|_| None)
+            .map(drop)
         })
         .map_err(broken)
-}
-
-/// Where the issuer's certificate is, as a certificate tells (RFC 5280 §4.2.2.1, caIssuers).
-fn issuer_at(certificate: &X509Certificate<'_>) -> Option<String> {
-    let mut extensions = certificate.extensions().iter();
-    let access = extensions.find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityInfoAccess(access) => Some(access),
-        _ => None,
-    })?;
-    access.accessdescs.iter().find_map(|description| {
-        let GeneralName::URI(at) = description.access_location else {
-            return None;
-        };
-        let of_issuer = description.access_method.to_id_string() == CA_ISSUERS;
-        of_issuer.then(|| at.chars().take(MAX_URI).collect())
-    })
 }
 
 fn check_name(

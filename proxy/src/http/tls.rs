@@ -76,12 +76,6 @@ impl Loaded {
         self.identity.not_after
     }
 
-    /// What clients may not like about the certificate.
-    #[must_use]
-    pub fn warning(&self) -> Option<&str> {
-        self.identity.warning.as_deref()
-    }
-
     /// Cancelled once clients that were let in may not be any more.
     pub(super) fn withdrawn(&self) -> &CancellationToken {
         &self.clients.withdrawn
@@ -238,9 +232,6 @@ impl Tls {
             error: error.map(|e| mcdsl::cli::chain(e)),
         };
         let loaded = Arc::new(built?);
-        if let Some(warning) = loaded.warning() {
-            tracing::warn!(route = %name, warning, "clients may refuse a certificate");
-        }
         self.current.store(Some(Arc::clone(&loaded)));
         // Afterwards: who is let in by what was in force until now finds it cancelled.
         if let Some(before) = before

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -25,9 +25,6 @@ pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
 }
-
-/// Where [`Ca::issue_with_hint`] says that the CA's certificate is.
-pub const HINT: &str = "http://ca.example.org/ca.der";
 
 /// A certificate with its key.
 #[derive(Debug)]
@@ -82,29 +79,7 @@ impl Ca {
     /// # Errors
     /// If a name is not one.
     pub fn issue(&self, names: &[&str]) -> Result<Leaf> {
-        self.sign(names, ExtendedKeyUsagePurpose::ServerAuth, None, Vec::new())
-    }
-
-    /// [`Self::issue`] as public CAs do: it tells where the issuer's certificate is (RFC 5280 §4.2.2.1).
-    ///
-    /// # Errors
-    /// If a name is not one.
-    pub fn issue_with_hint(&self, names: &[&str]) -> Result<Leaf> {
-        let tagged = |tag: u8, content: &[u8]| {
-            let length = u8::try_from(content.len()).context("too long")?;
-            anyhow::Ok([&[tag, length], content].concat())
-        };
-        // 1.3.6.1.5.5.7.48.2 caIssuers, and a URI.
-        let method = tagged(6, &[0x2b, 6, 1, 5, 5, 7, 0x30, 2])?;
-        let description = [method, tagged(0x86, HINT.as_bytes())?].concat();
-        let access = tagged(0x30, &tagged(0x30, &description)?)?;
-        let extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], access);
-        self.sign(
-            names,
-            ExtendedKeyUsagePurpose::ServerAuth,
-            None,
-            vec![extension],
-        )
+        self.sign(names, ExtendedKeyUsagePurpose::ServerAuth, None)
     }
 
     /// [`Self::issue`] with an end so many seconds from now, or before now.
@@ -112,12 +87,7 @@ impl Ca {
     /// # Errors
     /// If a name is not one.
     pub fn issue_until(&self, names: &[&str], seconds: i64) -> Result<Leaf> {
-        self.sign(
-            names,
-            ExtendedKeyUsagePurpose::ServerAuth,
-            Some(seconds),
-            Vec::new(),
-        )
+        self.sign(names, ExtendedKeyUsagePurpose::ServerAuth, Some(seconds))
     }
 
     /// Issues a client certificate for `name`.
@@ -125,12 +95,7 @@ impl Ca {
     /// # Errors
     /// If it is not a name.
     pub fn issue_client(&self, name: &str) -> Result<Leaf> {
-        self.sign(
-            &[name],
-            ExtendedKeyUsagePurpose::ClientAuth,
-            None,
-            Vec::new(),
-        )
+        self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, None)
     }
 
     fn sign(
@@ -138,14 +103,12 @@ impl Ca {
         names: &[&str],
         purpose: ExtendedKeyUsagePurpose,
         end: Option<i64>,
-        extensions: Vec<CustomExtension>,
     ) -> Result<Leaf> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().context("cannot generate a key")?;
         let mut params = CertificateParams::new(names.clone())
             .with_context(|| format!("cannot certify {names:?}"))?;
         params.extended_key_usages = vec![purpose];
-        params.custom_extensions = extensions;
         if let Some(seconds) = end {
             let now = time::OffsetDateTime::now_utc();
             params.not_after = now + time::Duration::seconds(seconds);

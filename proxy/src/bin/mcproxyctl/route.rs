@@ -153,13 +153,6 @@ impl Command {
                 let to: Vec<&str> = route.backends.iter().map(|b| b.address.as_str()).collect();
                 let mut sentence = format!("route {} -> {}", add.key.name(), to.join(", "));
                 let mut json = view::route(&route);
-                let status = route
-                    .l7
-                    .as_ref()
-                    .and_then(|l7| l7.certificate_status.as_ref());
-                if let Some(status) = status.filter(|status| !status.warning.is_empty()) {
-                    sentence.push_str(&format!("\n warning: {}", status.warning));
-                }
                 if let Some(hint) = hint {
                     sentence.push_str(&format!("\n hint: {hint}"));
                     json["hint"] = hint.into();
@@ -276,9 +269,6 @@ fn certificate(l7: &pb::L7) -> String {
     let mut text = format!("certificate {}: {state}\n", l7.certificate);
     if !status.error.is_empty() {
         text += &format!("  the last load failed: {}\n", status.error);
-    }
-    if !status.warning.is_empty() {
-        text += &format!("  warning: {}\n", status.warning);
     }
     text
 }

@@ -153,7 +153,6 @@ fn l7(l7: &pb::L7) -> Value {
         "certificate_loaded_unix_s": status.loaded_unix_s,
         "certificate_tried_unix_s": status.tried_unix_s,
         "certificate_error": text(&status.error),
-        "certificate_warning": text(&status.warning),
     })
 }
 

@@ -3,10 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use mc_testkit::{
-    ca::{Ca, HINT},
-    wait_for,
-};
+use mc_testkit::{ca::Ca, wait_for};
 
 use super::{NAME, Site, Speaks};
 
@@ -28,6 +25,12 @@ fn a_certificate_that_clients_would_refuse_is_refused_with_the_reason() -> Resul
     let twice = leaf_only(&good.chain_pem).to_owned() + leaf_only(&elsewhere.chain_pem);
     let mixed = leaf_only(&good.chain_pem).to_owned() + &other.pem();
     for (description, chain, key, wanted) in [
+        (
+            "the leaf alone",
+            leaf_only(&good.chain_pem),
+            &good.key_pem,
+            "chain is incomplete",
+        ),
         (
             "another leaf behind it",
             twice.as_str(),
@@ -127,27 +130,6 @@ fn a_changed_certificate_is_loaded_and_a_bad_one_is_not() -> Result<()> {
         "{status}"
     );
     ensure!(site.curl("", "/")? == "hello from one\n");
-    Ok(())
-}
-
-/// A private root may have signed it; an intermediate of a public CA that was forgotten is told.
-#[test]
-fn a_leaf_alone_is_taken_and_told_if_it_says_that_there_is_more() -> Result<()> {
-    let site = Site::new(Speaks::Http1, "")?;
-    for (leaf, warned) in [
-        (site.ca.issue(&[NAME])?, false),
-        (site.ca.issue_with_hint(&[NAME])?, true),
-    ] {
-        leaf.write(site.world.dir.path(), "web")?;
-        fs::write(site.path("web.crt"), leaf_only(&leaf.chain_pem))?;
-        let said = site.add_backend("")?;
-        ensure!(site.curl("", "/")? == "hello from one\n", "{warned}");
-        let status = site.world.json(&["status"])?["warnings"].to_string();
-        for told in [said, status] {
-            let told = told.contains("holds a leaf alone") && told.contains(HINT);
-            ensure!(told == warned, "{warned}: {told}");
-        }
-    }
     Ok(())
 }
 

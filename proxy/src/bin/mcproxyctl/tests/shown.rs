@@ -133,7 +133,6 @@ fn certificates_tell_their_last_load() {
                 loaded_unix_s: loaded,
                 tried_unix_s: Some(951_782_400),
                 error: error.into(),
-                warning: String::new(),
             }),
         })
     };
