@@ -150,6 +150,10 @@ impl L7 {
             if duration.is_some_and(|d| d.is_zero()) {
                 return invalid(key, "must be above zero; leave it out for the default");
             }
+            // Clocks are added to it.
+            if duration.is_some_and(|d| d > LONGEST) {
+                return invalid(key, "must be 365d at most");
+            }
         }
         for (key, number) in [
             ("max_streams", self.max_streams),
@@ -169,6 +173,8 @@ impl L7 {
     }
 }
 
+/// Of a backend's timeouts.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 /// [`mc_edge_common::route::MAX_BACKENDS`] less the first.
 const MAX_RETRIES: u32 = 15;
 
