@@ -7,6 +7,8 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use aya::programs::{
@@ -55,6 +57,9 @@ impl LinkMode {
 const PREFIX: &str = "link-";
 /// The pin of the program.
 pub(super) const PROGRAM: &str = "firewall";
+/// Looks, and between them, for the kernel to let go of a link: a second in all.
+const RELEASES: u32 = 50;
+const RELEASE: Duration = Duration::from_millis(20);
 
 /// The kernel's number for an interface; `None` if there is none of that name.
 #[must_use]
@@ -141,8 +146,17 @@ impl Kernel {
                 return self.attached(interface, index);
             }
         }
-        if let Some(foreign) = query(interface, index)?.xdp {
-            return Err(foreign_error(interface, foreign.program));
+        let mut left = RELEASES;
+        while let Some(foreign) = query(interface, index)?.xdp {
+            let error = foreign_error(interface, foreign.program);
+            // A link whose pin was removed: the kernel lets go of it in its own time, and nobody can see it meanwhile.
+            let going =
+                matches!(&error, KernelError::Foreign { program, .. } if program == PROGRAM);
+            if left == 0 || !going {
+                return Err(error);
+            }
+            left -= 1;
+            thread::sleep(RELEASE);
         }
         let program = self.firewall()?;
         let refused = |source| KernelError::Attach {
