@@ -85,6 +85,10 @@ impl Idle {
 /// A backend's body on its way to the client, or a text of our own.
 pub(super) struct ResponseBody {
     source: Source,
+    /// Of what the backend sent, more than the client's protocol takes at once.
+    rest: Bytes,
+    /// Bytes of a frame of data.
+    most: usize,
     exchange: Arc<Exchange>,
     flow: Option<Flowing>,
     _busy: Option<Busy>,
@@ -107,6 +111,8 @@ impl ResponseBody {
     pub(super) fn text(text: &'static str, exchange: Arc<Exchange>) -> Self {
         let mut body = Self {
             source: Source::Text((!text.is_empty()).then(|| Bytes::from_static(text.as_bytes()))),
+            rest: Bytes::new(),
+            most: usize::MAX,
             exchange,
             flow: None,
             _busy: None,
@@ -128,6 +134,8 @@ impl ResponseBody {
                 idle: Idle::new(idle),
                 lease: Some(lease),
             },
+            rest: Bytes::new(),
+            most: usize::MAX,
             exchange,
             flow: None,
             _busy: None,
@@ -141,6 +149,11 @@ impl ResponseBody {
     pub(super) fn follow(&mut self, flow: Flowing, busy: Option<Busy>) {
         self.flow = Some(flow);
         self._busy = busy;
+    }
+
+    /// Has no frame of data with more bytes.
+    pub(super) fn split(&mut self, most: usize) {
+        self.most = most;
     }
 
     /// At the end: the connection is free for the next.
@@ -174,6 +187,10 @@ impl Body for ResponseBody {
             return Poll::Ready(Some(Err(error)));
         }
         let polled = match &mut this.source {
+            _ if !this.rest.is_empty() => {
+                let piece = this.rest.split_to(this.rest.len().min(this.most));
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
             Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Source::Backend {
                 incoming,
@@ -188,6 +205,11 @@ impl Body for ResponseBody {
                     idle.progress();
                     if let Some(trailers) = frame.trailers_mut() {
                         headers::clean_trailers(trailers);
+                    }
+                    if let Some(data) = frame.data_mut()
+                        && data.len() > this.most
+                    {
+                        this.rest = data.split_off(this.most);
                     }
                     Poll::Ready(Some(Ok(frame)))
                 }
@@ -218,6 +240,9 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if !self.rest.is_empty() {
+            return false;
+        }
         match &self.source {
             Source::Text(text) => text.is_none(),
             Source::Backend {
@@ -233,21 +258,20 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Text(text) => {
-                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
-            }
+        let to_come = match &self.source {
+            Source::Text(text) => Some(text.as_ref().map_or(0, |text| text.len() as u64)),
             Source::Backend {
                 incoming, lease, ..
             } => match incoming {
-                Some(incoming) => incoming.size_hint(),
+                Some(incoming) => incoming.size_hint().exact(),
                 None => {
                     let left = lease.as_ref().and_then(Lease::as_http1).map(Http1::left);
                     left.unwrap_or(Some(0))
-                        .map_or_else(SizeHint::default, SizeHint::with_exact)
                 }
             },
-        }
+        };
+        let bytes = to_come.map(|bytes| bytes.saturating_add(self.rest.len() as u64));
+        bytes.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -39,6 +39,9 @@ const WINDOW: u32 = 256 * 1024;
 /// Bytes of a stream's response beyond which no more is taken from its body: what a client that reads nothing can make us hold, times
 /// [`MAX_STREAMS`], and one frame of a body each.
 const SEND_BUFFER: usize = 32 * 1024;
+/// Bytes of a response in a DATA frame: with its head, as many as a TLS record takes (RFC 8446 §5.1). Of a frame of the default size
+/// 9 bytes would be a record of their own.
+const DATA: usize = 16 * 1024 - 9;
 
 /// Serves HTTP/1.1 until the connection ends, or is to.
 ///
@@ -127,6 +130,7 @@ pub(super) fn http2(
             let mut response = proxy::answer(&connection, &mut parts, body).await;
             pending.answered();
             response.body_mut().follow(bodies.begin(), None);
+            response.body_mut().split(DATA);
             Ok::<_, Infallible>(response)
         })
     });

@@ -104,6 +104,40 @@ fn trailers_pass() -> Result<()> {
     Ok(())
 }
 
+/// A frame and its head are one TLS record of at most 16 KiB, whatever comes at once from the backend.
+#[test]
+fn frames_of_a_large_body_fit_records() -> Result<()> {
+    const BYTES: usize = 1_000_003;
+    for backend in [Speaks::Http1, Speaks::H2c] {
+        let site = Site::new(backend, "")?;
+        let stream = site.connect("h2")?;
+        let (frames, body) = site.run(async move {
+            let (mut sender, connection) = h2::client::Builder::new()
+                .initial_window_size(2 << 20)
+                .initial_connection_window_size(2 << 20)
+                .handshake::<_, Bytes>(stream)
+                .await?;
+            tokio::spawn(connection);
+            let request = Request::get(format!("https://{NAME}/bytes/{BYTES}")).body(())?;
+            let mut body = sender.send_request(request, true)?.0.await?.into_body();
+            let (mut frames, mut whole) = (Vec::new(), Vec::new());
+            while let Some(frame) = body.data().await {
+                let frame = frame?;
+                frames.push(frame.len());
+                whole.extend_from_slice(&frame);
+            }
+            Ok((frames, whole))
+        })?;
+        let large = frames
+            .iter()
+            .filter(|&&frame| frame + 9 > 16 * 1024)
+            .count();
+        assert_eq!((large, body.len()), (0, BYTES), "{backend:?}: {frames:?}");
+        assert!(body.iter().all(|byte| *byte == b'x'), "{backend:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn trailers_of_a_backend_lose_what_is_of_its_hop() -> Result<()> {
     let site = Site::bare()?;
