@@ -10,6 +10,24 @@ pub mod mcproxy {
     }
 }
 
+/// The example of `mcdsl`.
+pub mod example {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, unreachable_pub)]
+    pub mod v1 {
+        tonic::include_proto!("metacircular.example.v1");
+    }
+}
+
+/// Identity and access.
+pub mod mcias {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, unreachable_pub)]
+    pub mod v1 {
+        tonic::include_proto!("metacircular.mcias.v1");
+    }
+}
+
 /// The encoded `FileDescriptorSet` of all services, for gRPC reflection and REST.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -6,6 +6,7 @@
 //! over netlink: a failing test shows the command that a person can type again.
 
 pub mod ca;
+pub mod grpc;
 pub mod mmdb;
 pub mod netns;
 pub mod process;

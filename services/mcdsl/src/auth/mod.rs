@@ -1,8 +1,12 @@
 //! Who somebody is, by MCIAS's word.
 
+mod revocations;
+pub mod token;
+
 use std::{future::Future, pin::Pin, time::SystemTime};
 
 use mc_proto::AccountType;
+pub use revocations::{Revocation, Revocations, Revoked, TooMany};
 
 /// The role that may do everything.
 pub const ADMIN: &str = "admin";
@@ -22,9 +26,13 @@ pub struct Identity {
     pub tags: Vec<String>,
     /// The token's id (`jti`).
     pub token: String,
+    /// The login that the token belongs to (`sid`).
+    pub session: String,
     /// How it logged in (`amr`, RFC 8176).
     pub methods: Vec<String>,
-    /// Until when the token is valid.
+    /// When the token was issued.
+    pub issued: SystemTime,
+    /// Until when it is valid.
     pub expires: SystemTime,
 }
 

@@ -15,8 +15,8 @@ use std::{
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    http::{StatusCode, header},
+    extract::{DefaultBodyLimit, Request},
+    http::{Uri, header},
     middleware,
     response::IntoResponse as _,
     routing::get,
@@ -27,6 +27,7 @@ use prost_reflect::DescriptorPool;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
+use tower::ServiceExt as _;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
 pub use access::{Audit, Caller, Source};
@@ -233,7 +234,7 @@ fn router(app: App) -> Result<(Render, Router), StartError> {
         .into_axum_router()
         .layer(middleware::from_fn_with_state(access, access::enforce));
     let rest = rest::router(app.package, &pool, &grpc);
-    let router = app
+    let others = app
         .web
         .merge(rest)
         .route(
@@ -241,20 +242,29 @@ fn router(app: App) -> Result<(Render, Router), StartError> {
             get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
         )
         .route("/healthz", get(async || "ok\n"))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .merge(grpc)
+        .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
+        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    let router = Router::new()
+        .fallback(move |request: Request| {
+            let router = if is_grpc(&request) {
+                grpc.clone()
+            } else {
+                others.clone()
+            };
+            router.oneshot(request)
+        })
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(CatchPanicLayer::custom(|_| {
             // What it says is in the log, by the hook.
-            let kind = [(header::CONTENT_TYPE, "text/plain")];
-            (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                kind,
-                "an internal error; see the service's log\n",
-            )
-                .into_response()
+            rest::Error::internal().into_response()
         }));
     Ok((app.metrics, router))
+}
+
+fn is_grpc(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn serve(

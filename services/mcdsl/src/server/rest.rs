@@ -98,18 +98,13 @@ impl Call {
         for (name, text) in &bound {
             self.set(&mut fields, name.trim_start_matches('*'), text)?;
         }
-        let options = DeserializeOptions::new().deny_unknown_fields(true);
-        let message = DynamicMessage::deserialize_with_options(
-            self.input.clone(),
-            Value::Object(fields),
-            &options,
-        );
-        let message = message.map_err(|e| Error::invalid(e.to_string()))?;
+        let message = self.message(fields)?;
 
         let mut metadata = HeaderMap::new();
         for name in PASSED_ON {
-            if let Some(value) = parts.headers.get(&name) {
-                metadata.insert(name, value.clone());
+            // All there are: that there may be one alone is for others to say.
+            for value in parts.headers.get_all(&name) {
+                metadata.append(&name, value.clone());
             }
         }
         let metadata = MetadataMap::from_headers(metadata);
@@ -134,6 +129,30 @@ impl Call {
         (answer.get_ref().serialize_with_options(&mut json, &options))
             .map_err(|_| Status::internal("the answer cannot be written as JSON"))?;
         Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+    }
+
+    fn message(&self, fields: Map<String, Value>) -> Result<DynamicMessage, Error> {
+        let parse = |fields: Map<String, Value>| {
+            let options = DeserializeOptions::new().deny_unknown_fields(true);
+            DynamicMessage::deserialize_with_options(
+                self.input.clone(),
+                Value::Object(fields),
+                &options,
+            )
+        };
+        let all = match parse(fields.clone()) {
+            Ok(message) => return Ok(message),
+            Err(all) => all,
+        };
+        // Which it is, the error does not always say: the first that is wrong alone.
+        let alone = |(name, value): (String, Value)| {
+            let error = parse(Map::from_iter([(name.clone(), value)])).err()?;
+            Some(Error::invalid(format!("{name}: {error}")))
+        };
+        Err(fields
+            .into_iter()
+            .find_map(alone)
+            .unwrap_or_else(|| Error::invalid(all.to_string())))
     }
 
     fn query(&self, query: &str) -> Result<Map<String, Value>, Error> {
@@ -210,6 +229,24 @@ pub(crate) struct Error {
 impl Error {
     fn invalid(message: impl Into<String>) -> Self {
         Status::invalid_argument(message).into()
+    }
+
+    /// There is nothing at that path.
+    pub(super) fn not_found(path: &str) -> Self {
+        Status::not_found(format!("there is nothing at {path}")).into()
+    }
+
+    /// The path is for other methods.
+    pub(super) fn method_not_allowed() -> Self {
+        Self {
+            http: StatusCode::METHOD_NOT_ALLOWED,
+            status: Status::unimplemented("the path is not for this method"),
+        }
+    }
+
+    /// A panic.
+    pub(super) fn internal() -> Self {
+        Status::internal("an internal error; see the service's log").into()
     }
 
     fn from_status(http: StatusCode, message: impl Into<String>) -> Self {
