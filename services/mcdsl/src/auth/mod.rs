@@ -1,5 +1,6 @@
 //! Who somebody is, by MCIAS's word.
 
+pub mod client;
 mod revocations;
 pub mod token;
 
