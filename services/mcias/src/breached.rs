@@ -35,7 +35,9 @@ pub enum ListError {
         source: io::Error,
     },
     /// Its first line is no hash.
-    #[error("{path} is no list of breached passwords: each line is a SHA-1 in hexadecimal, sorted, perhaps with `:count`")]
+    #[error(
+        "{path} is no list of breached passwords: each line is a SHA-1 in hexadecimal, sorted, perhaps with `:count`"
+    )]
     Form {
         /// The file.
         path: PathBuf,
@@ -48,16 +50,24 @@ impl List {
     /// # Errors
     /// [`ListError`].
     pub fn open(path: &Path) -> Result<Self, ListError> {
-        let list = Self { path: path.to_owned() };
+        let list = Self {
+            path: path.to_owned(),
+        };
         let read = |source| ListError::Read {
             path: path.to_owned(),
             source,
         };
-        let first = list.line_at(&mut File::open(path).map_err(read)?, 0).map_err(read)?;
-        if first.is_some_and(|(_, hash)| hash.len() == DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit())) {
+        let first = list
+            .line_at(&mut File::open(path).map_err(read)?, 0)
+            .map_err(read)?;
+        if first.is_some_and(|(_, hash)| {
+            hash.len() == DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit())
+        }) {
             Ok(list)
         } else {
-            Err(ListError::Form { path: path.to_owned() })
+            Err(ListError::Form {
+                path: path.to_owned(),
+            })
         }
     }
 
@@ -65,7 +75,11 @@ impl List {
     #[must_use]
     pub fn has(&self, password: &str) -> bool {
         let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
-        let wanted: String = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        let wanted: String = hash
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect();
         self.find(&wanted).unwrap_or_else(|error| {
             tracing::error!(path = %self.path.display(), %error, "the list of breached passwords cannot be read");
             false
@@ -103,7 +117,12 @@ impl List {
         }
         let mut line = String::new();
         io::Read::take(&mut reader, MAX_LINE).read_line(&mut line)?;
-        let hash = line.trim_end().split(':').next().unwrap_or_default().to_ascii_uppercase();
+        let hash = line
+            .trim_end()
+            .split(':')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_uppercase();
         Ok((!hash.is_empty()).then_some((start, hash)))
     }
 }
@@ -157,7 +176,10 @@ mod tests {
         for (description, content) in [("empty", ""), ("words", "123456\npassword\n")] {
             let path = directory.path().join("list");
             fs::write(&path, content).unwrap();
-            assert!(matches!(List::open(&path), Err(ListError::Form { .. })), "{description}");
+            assert!(
+                matches!(List::open(&path), Err(ListError::Form { .. })),
+                "{description}"
+            );
         }
         let missing = directory.path().join("missing");
         assert!(matches!(List::open(&missing), Err(ListError::Read { .. })));

@@ -17,6 +17,8 @@ const MEMORY: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 /// Lanes.
 const LANES: u32 = 4;
+/// Bytes of a hash.
+const LENGTH: usize = 32;
 /// Those that may wait for a core, for each core: about a second.
 const WAITING: usize = 8;
 /// Characters of a password.
@@ -54,7 +56,7 @@ pub struct Checked {
 }
 
 fn argon2() -> Argon2<'static> {
-    let params = Params::new(MEMORY, PASSES, LANES, None).expect("within Argon2's bounds");
+    let params = Params::new(MEMORY, PASSES, LANES, Some(LENGTH)).expect("within Argon2's bounds");
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
@@ -84,13 +86,20 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn check(&self, password: String, stored: Option<String>) -> Result<Checked, PasswordError> {
+    pub async fn check(
+        &self,
+        password: String,
+        stored: Option<String>,
+    ) -> Result<Checked, PasswordError> {
         let exists = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.nobody.to_string());
         self.run(move || {
             let parsed = PasswordHash::new(&stored).map_err(|_| PasswordError::Internal)?;
             // With the parameters that the hash has.
-            let right = Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok() && exists;
+            let right = Argon2::default()
+                .verify_password(password.as_bytes(), &parsed)
+                .is_ok()
+                && exists;
             let outdated = Params::try_from(&parsed).ok() != Some(argon2().params().clone());
             let rehashed = (right && outdated).then(|| hash(&password)).transpose()?;
             Ok(Checked { right, rehashed })
@@ -102,10 +111,12 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|e| match e {
-            TryAcquireError::NoPermits => PasswordError::Busy,
-            TryAcquireError::Closed => PasswordError::Internal,
-        })?;
+        let waiting = Arc::clone(&self.waiting)
+            .try_acquire_owned()
+            .map_err(|e| match e {
+                TryAcquireError::NoPermits => PasswordError::Busy,
+                TryAcquireError::Closed => PasswordError::Internal,
+            })?;
         let running = Arc::clone(&self.running).acquire_owned().await;
         let running = running.map_err(|_| PasswordError::Internal)?;
         // Held to the end of the work, whether anybody still waits for it or not: so the memory is bounded.
@@ -119,7 +130,8 @@ impl Passwords {
 
 fn hash(password: &str) -> Result<String, PasswordError> {
     let hash = argon2().hash_password(password.as_bytes());
-    hash.map(|hash| hash.to_string()).map_err(|_| PasswordError::Internal)
+    hash.map(|hash| hash.to_string())
+        .map_err(|_| PasswordError::Internal)
 }
 
 /// Why a password is not taken.
@@ -141,7 +153,11 @@ pub enum Weak {
 ///
 /// # Errors
 /// [`Weak`].
-pub fn check_strength(password: &str, known: &[&str], breached: Option<&crate::breached::List>) -> Result<(), Weak> {
+pub fn check_strength(
+    password: &str,
+    known: &[&str],
+    breached: Option<&crate::breached::List>,
+) -> Result<(), Weak> {
     if password.chars().count() > MAX_LENGTH {
         return Err(Weak::TooLong);
     }
@@ -151,10 +167,108 @@ pub fn check_strength(password: &str, known: &[&str], breached: Option<&crate::b
             let warning = feedback.warning().map(|warning| warning.to_string());
             warning.or_else(|| feedback.suggestions().first().map(ToString::to_string))
         });
-        return Err(Weak::Guessable(why.unwrap_or_else(|| "make it longer".to_owned())));
+        return Err(Weak::Guessable(
+            why.unwrap_or_else(|| "make it longer".to_owned()),
+        ));
     }
     if breached.is_some_and(|list| list.has(password)) {
         return Err(Weak::Breached);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_right_one_alone_is_right() {
+        let passwords = Passwords::new(2).unwrap();
+        let stored = passwords.hash("korrekt horse".to_owned()).await.unwrap();
+        assert!(
+            stored.starts_with("$argon2id$v=19$m=65536,t=3,p=4$"),
+            "{stored}"
+        );
+        for (description, password, stored, right) in [
+            ("the one", "korrekt horse", Some(stored.clone()), true),
+            ("another", "korrekt hors", Some(stored.clone()), false),
+            ("none", "", Some(stored.clone()), false),
+            ("of nobody", "korrekt horse", None, false),
+        ] {
+            let checked = passwords.check(password.to_owned(), stored).await;
+            let wanted = Checked {
+                right,
+                rehashed: None,
+            };
+            assert_eq!(checked, Ok(wanted), "{description}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_other_parameters_is_replaced() {
+        let old = Argon2::new(
+            Algorithm::Argon2id,
+            Version::V0x13,
+            Params::new(8 * 1024, 1, 1, None).unwrap(),
+        );
+        let stored = old.hash_password(b"korrekt horse").unwrap().to_string();
+        let passwords = Passwords::new(1).unwrap();
+        let checked = passwords
+            .check("korrekt horse".to_owned(), Some(stored.clone()))
+            .await
+            .unwrap();
+        let rehashed = checked.rehashed.expect("other parameters");
+        let again = passwords
+            .check("korrekt horse".to_owned(), Some(rehashed))
+            .await
+            .unwrap();
+        assert!(checked.right && again.right && again.rehashed.is_none());
+        let wrong = passwords.check("wrong".to_owned(), Some(stored)).await;
+        assert_eq!(
+            wrong.unwrap().rehashed,
+            None,
+            "of a wrong one nothing is stored"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_storm_is_told_to_come_back() {
+        let passwords = Passwords::new(1).unwrap();
+        let attempt = |_| {
+            let passwords = passwords.clone();
+            tokio::spawn(async move { passwords.check("x".to_owned(), None).await })
+        };
+        let attempts: Vec<_> = (0..10 * (1 + WAITING)).map(attempt).collect();
+        let (mut busy, mut answered) = (0, 0);
+        for attempt in attempts {
+            match attempt.await.unwrap() {
+                Ok(checked) => answered += usize::from(!checked.right),
+                Err(error) => busy += usize::from(error == PasswordError::Busy),
+            }
+        }
+        assert_eq!((answered, busy), (1 + WAITING, 9 * (1 + WAITING)));
+        assert!(
+            passwords.check("x".to_owned(), None).await.is_ok(),
+            "it is over"
+        );
+    }
+
+    #[test]
+    fn weak_ones_are_not_taken() {
+        let long = "a b c d e f g h ".repeat(8) + "i";
+        for (description, password, fine) in [
+            ("empty", "", false),
+            ("common", "Password1!", false),
+            ("the account's name", "ada.lovelace", false),
+            ("a keyboard's row", "qwertyuiop", false),
+            ("a date", "01.01.1990", false),
+            ("too long", long.as_str(), false),
+            ("words", "korrekt horse battery staple", true),
+            ("random", "vT9#qLm2xW", true),
+            ("no ASCII", "пароль-длинный-ёлка-47", true),
+        ] {
+            let checked = check_strength(password, &["ada.lovelace", "mcias"], None);
+            assert_eq!(checked.is_ok(), fine, "{description}: {checked:?}");
+        }
+    }
 }
