@@ -206,17 +206,12 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
 type Render = Box<dyn Fn() -> String + Send + Sync>;
 
 fn router(app: App) -> Result<(Render, Router), StartError> {
-    let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
-    let pool = DescriptorPool::decode(mc_proto::DESCRIPTORS).map_err(|e| definition(&e))?;
-    let documents: serde_json::Value =
-        serde_json::from_str(mc_proto::OPENAPI).map_err(|e| definition(&e))?;
-    let document = documents[app.package].to_string();
     let (_, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(mc_proto::DESCRIPTORS)
         .with_service_name(app.package)
         .build_v1()
-        .map_err(|e| definition(&e))?;
+        .map_err(|e| StartError::Definition(e.to_string()))?;
     let methods = mc_proto::METHODS
         .iter()
         .filter(|m| m.package == app.package);
@@ -233,33 +228,46 @@ fn router(app: App) -> Result<(Render, Router), StartError> {
         .prepare()
         .into_axum_router()
         .layer(middleware::from_fn_with_state(access, access::enforce));
-    let rest = rest::router(app.package, &pool, &grpc);
-    let others = app
-        .web
-        .merge(rest)
-        .route(
-            "/openapi.json",
-            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
-        )
-        .route("/healthz", get(async || "ok\n"))
-        .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
-        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
-        .layer(DefaultBodyLimit::max(MAX_BODY));
-    let router = Router::new()
-        .fallback(move |request: Request| {
-            let router = if is_grpc(&request) {
-                grpc.clone()
-            } else {
-                others.clone()
-            };
-            router.oneshot(request)
-        })
+    let web = app.web.route("/healthz", get(async || "ok\n"));
+    let router = api(app.package, grpc, web, MAX_BODY)?
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(CatchPanicLayer::custom(|_| {
             // What it says is in the log, by the hook.
             rest::Error::internal().into_response()
         }));
     Ok((app.metrics, router))
+}
+
+/// gRPC, and beside it what else speaks HTTP: REST for the same methods, their OpenAPI document at `/openapi.json`, and `others`. What guards
+/// `grpc` guards REST too. `max_body`: bytes of a REST request.
+///
+/// # Errors
+/// [`StartError::Definition`].
+pub fn api(
+    package: &str,
+    grpc: Router,
+    others: Router,
+    max_body: usize,
+) -> Result<Router, StartError> {
+    let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
+    let pool = DescriptorPool::decode(mc_proto::DESCRIPTORS).map_err(|e| definition(&e))?;
+    let documents: serde_json::Value =
+        serde_json::from_str(mc_proto::OPENAPI).map_err(|e| definition(&e))?;
+    let document = documents[package].to_string();
+    let others = others
+        .merge(rest::router(package, &pool, &grpc))
+        .route(
+            "/openapi.json",
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
+        )
+        .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
+        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
+        .layer(DefaultBodyLimit::max(max_body));
+    let steer = move |request: Request| {
+        let router = if is_grpc(&request) { &grpc } else { &others };
+        router.clone().oneshot(request)
+    };
+    Ok(Router::new().fallback(steer))
 }
 
 fn is_grpc(request: &Request) -> bool {
