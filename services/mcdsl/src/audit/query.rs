@@ -1,0 +1,155 @@
+//! Reading the log, a page at a time.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{
+    Connection, Row, params_from_iter,
+    types::{Value, ValueRef},
+};
+use serde::{Serialize, Serializer};
+use tonic::Code;
+
+use super::micros;
+use crate::server::code_name;
+
+/// Most rows of a page, whatever was asked for.
+pub const MAX_PAGE: usize = 1000;
+
+/// Which rows; all that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of the account of this id.
+    pub account: Option<String>,
+    /// Of actions that begin so: a method, a service (`/mcias.v1.Accounts/`), a kind of events (`login.`).
+    pub action: Option<String>,
+    /// Ended so.
+    pub outcome: Option<Code>,
+    /// Not before.
+    pub since: Option<SystemTime>,
+    /// Before.
+    pub until: Option<SystemTime>,
+    /// Written before this one: the last row of the page before.
+    pub before_seq: Option<u64>,
+    /// At most so many, and [`MAX_PAGE`]; `None`: that many.
+    pub limit: Option<usize>,
+}
+
+/// A row as it is stored. Nothing of it is parsed: what somebody changed must still be shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// Its number, from 1.
+    pub seq: u64,
+    /// When, in microseconds since the epoch.
+    pub at_us: i64,
+    /// The account's id; `None`: nobody who is known.
+    pub account: Option<String>,
+    /// The account's name at that time.
+    pub name: Option<String>,
+    /// `human` or `system`.
+    pub account_type: Option<String>,
+    /// From where.
+    pub source: Option<String>,
+    /// What was done.
+    pub action: String,
+    /// On what.
+    pub resource: String,
+    /// How it ended: a gRPC code as protobuf writes it (`OK`, `PERMISSION_DENIED`).
+    pub outcome: String,
+    /// What else: a JSON object.
+    #[serde(serialize_with = "as_json")]
+    pub detail: String,
+}
+
+impl Record {
+    /// When.
+    #[must_use]
+    pub fn at(&self) -> SystemTime {
+        let offset = Duration::from_micros(self.at_us.unsigned_abs());
+        let at = match self.at_us {
+            0.. => UNIX_EPOCH.checked_add(offset),
+            _ => UNIX_EPOCH.checked_sub(offset),
+        };
+        at.unwrap_or(UNIX_EPOCH)
+    }
+}
+
+/// An object within the record, unless somebody made something else of it.
+fn as_json<S: Serializer>(detail: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    match serde_json::from_str::<serde_json::Value>(detail) {
+        Ok(value) => value.serialize(serializer),
+        Err(_) => detail.serialize(serializer),
+    }
+}
+
+/// The newest rows first.
+///
+/// # Errors
+/// SQLite's.
+pub fn query(db: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
+    let (sql, values) = statement(filter);
+    let mut statement = db.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), record)?;
+    rows.collect()
+}
+
+fn statement(filter: &Filter) -> (String, Vec<Value>) {
+    let mut sql =
+        "SELECT seq, at_us, account, name, account_type, source, action, resource, outcome, detail
+         FROM audit WHERE true"
+            .to_owned();
+    let mut values = Vec::new();
+    let mut and = |condition: &str, value: Value| {
+        sql.push_str(" AND ");
+        sql.push_str(condition);
+        values.push(value);
+    };
+    if let Some(account) = &filter.account {
+        and("account = ?", Value::from(account.clone()));
+    }
+    if let Some(prefix) = filter.action.as_ref().filter(|p| !p.is_empty()) {
+        // A range and not LIKE or GLOB, which would read a grammar into it. Actions are visible ASCII, all before DEL.
+        and("action >= ?", Value::from(prefix.clone()));
+        and("action < ?", Value::from(format!("{prefix}\u{7f}")));
+    }
+    if let Some(outcome) = filter.outcome {
+        and("outcome = ?", Value::from(code_name(outcome).to_owned()));
+    }
+    if let Some(since) = filter.since {
+        and("at_us >= ?", Value::from(micros(since)));
+    }
+    if let Some(until) = filter.until {
+        and("at_us < ?", Value::from(micros(until)));
+    }
+    if let Some(before) = filter.before_seq {
+        and(
+            "seq < ?",
+            Value::from(i64::try_from(before).unwrap_or(i64::MAX)),
+        );
+    }
+    sql.push_str(" ORDER BY seq DESC LIMIT ?");
+    let limit = filter.limit.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+    values.push(Value::from(limit as i64));
+    (sql, values)
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    let some = |i| Ok::<_, rusqlite::Error>(text(row.get_ref(i)?));
+    let there = |i| Ok::<_, rusqlite::Error>(some(i)?.unwrap_or_default());
+    Ok(Record {
+        seq: row.get::<_, i64>(0)?.try_into().unwrap_or(0),
+        at_us: row.get(1)?,
+        account: some(2)?,
+        name: some(3)?,
+        account_type: some(4)?,
+        source: some(5)?,
+        action: there(6)?,
+        resource: there(7)?,
+        outcome: there(8)?,
+        detail: there(9)?,
+    })
+}
+
+fn text(value: ValueRef<'_>) -> Option<String> {
+    let bytes = value.as_bytes().ok()?;
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
