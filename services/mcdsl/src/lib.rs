@@ -3,6 +3,7 @@
 //! Only what two services use lives here. Each module is one idiom, so that every service is configured,
 //! started, watched and stopped alike; none of them knows a particular service.
 
+pub mod archive;
 pub mod audit;
 pub mod auth;
 pub mod certificate;

@@ -1,6 +1,9 @@
 //! Reading the log, a page at a time.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    cmp::Reverse,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rusqlite::{
     Connection, Row, params_from_iter,
@@ -14,6 +17,8 @@ use crate::server::code_name;
 
 /// Most rows of a page, whatever was asked for.
 pub const MAX_PAGE: usize = 1000;
+/// Most actions that one prefix finds: methods and events, of which no service has so many.
+const MAX_ACTIONS: usize = 512;
 
 /// Which rows; all that is given must hold.
 #[derive(Clone, Debug, Default)]
@@ -83,16 +88,54 @@ fn as_json<S: Serializer>(detail: &str, serializer: S) -> Result<S::Ok, S::Error
 
 /// The newest rows first.
 ///
+/// The actions that begin so are looked up, and each is read by its own index and for no more than a page: SQLite would sort all
+/// rows of a range to find the newest of them.
+///
 /// # Errors
 /// SQLite's.
 pub fn query(db: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
-    let (sql, values) = statement(filter);
+    let Some(prefix) = filter.action.as_ref().filter(|p| !p.is_empty()) else {
+        return page(db, filter, None);
+    };
+    let mut all = Vec::new();
+    for action in actions(db, prefix)? {
+        all.extend(page(db, filter, Some(action))?);
+        all.sort_by_key(|record| Reverse(record.seq));
+        all.truncate(limit(filter));
+    }
+    Ok(all)
+}
+
+fn limit(filter: &Filter) -> usize {
+    filter.limit.unwrap_or(MAX_PAGE).min(MAX_PAGE)
+}
+
+/// Actions that begin so: one look into the index for each.
+fn actions(db: &Connection, prefix: &str) -> rusqlite::Result<Vec<String>> {
+    // A range and not LIKE or GLOB, which would read a grammar into it. Actions are visible ASCII, all before DEL.
+    let end = format!("{prefix}\u{7f}");
+    let first = "SELECT min(action) FROM audit WHERE action >= ?1 AND action < ?2";
+    let next = "SELECT min(action) FROM audit WHERE action > ?1 AND action < ?2";
+    let mut found: Vec<String> = Vec::new();
+    while found.len() < MAX_ACTIONS {
+        let (sql, after) = found.last().map_or((first, prefix), |last| (next, last));
+        let action = db
+            .prepare_cached(sql)?
+            .query_row([after, &end], |row| row.get(0))?;
+        let Some(action) = action else { break };
+        found.push(action);
+    }
+    Ok(found)
+}
+
+fn page(db: &Connection, filter: &Filter, action: Option<String>) -> rusqlite::Result<Vec<Record>> {
+    let (sql, values) = statement(filter, action);
     let mut statement = db.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), record)?;
     rows.collect()
 }
 
-fn statement(filter: &Filter) -> (String, Vec<Value>) {
+fn statement(filter: &Filter, action: Option<String>) -> (String, Vec<Value>) {
     let mut sql =
         "SELECT seq, at_us, account, name, account_type, source, action, resource, outcome, detail
          FROM audit WHERE true"
@@ -106,10 +149,8 @@ fn statement(filter: &Filter) -> (String, Vec<Value>) {
     if let Some(account) = &filter.account {
         and("account = ?", Value::from(account.clone()));
     }
-    if let Some(prefix) = filter.action.as_ref().filter(|p| !p.is_empty()) {
-        // A range and not LIKE or GLOB, which would read a grammar into it. Actions are visible ASCII, all before DEL.
-        and("action >= ?", Value::from(prefix.clone()));
-        and("action < ?", Value::from(format!("{prefix}\u{7f}")));
+    if let Some(action) = action {
+        and("action = ?", Value::from(action));
     }
     if let Some(outcome) = filter.outcome {
         and("outcome = ?", Value::from(code_name(outcome).to_owned()));
@@ -127,8 +168,7 @@ fn statement(filter: &Filter) -> (String, Vec<Value>) {
         );
     }
     sql.push_str(" ORDER BY seq DESC LIMIT ?");
-    let limit = filter.limit.unwrap_or(MAX_PAGE).min(MAX_PAGE);
-    values.push(Value::from(limit as i64));
+    values.push(Value::from(limit(filter) as i64));
     (sql, values)
 }
 

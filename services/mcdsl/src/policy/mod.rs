@@ -13,6 +13,7 @@
 //! would need a clock, and could no longer be explained by the names alone); "first rule wins" (moving a rule would change what
 //! is allowed); escaping of user data into patterns (one forgotten call, and it is grammar).
 
+mod error;
 mod explanation;
 mod glob;
 mod name;
@@ -29,12 +30,10 @@ use mc_proto::AccountType;
 use self::rule::Compiled;
 pub(crate) use self::rule::type_name;
 pub use self::{
+    error::PolicyError,
     explanation::{Considered, Decision, Effect, Explanation, Mismatch, Part, Reason},
     name::{Action, MAX_NAME, MAX_RESOURCE, MAX_SEGMENTS, Name, NameError, ResourceName},
-    rule::{
-        MAX_PATTERNS, MAX_POLICY_TEXT, MAX_RULE_TEXT, MAX_RULES, Policy, PolicyError, Rule,
-        Subjects,
-    },
+    rule::{MAX_PATTERNS, MAX_POLICY_TEXT, MAX_RULE_TEXT, MAX_RULES, Policy, Rule, Subjects},
 };
 use crate::auth::{ADMIN, Identity};
 
