@@ -193,3 +193,50 @@ fn text(value: ValueRef<'_>) -> Option<String> {
     let bytes = value.as_bytes().ok()?;
     Some(String::from_utf8_lossy(bytes).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::SCHEMA, *};
+
+    #[test]
+    fn no_page_is_sorted() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        let page = || Filter {
+            before_seq: Some(7),
+            limit: Some(100),
+            ..Filter::default()
+        };
+        for (description, filter, action) in [
+            ("all", page(), None),
+            ("an action", page(), Some("login".to_owned())),
+            (
+                "an account",
+                Filter {
+                    account: Some("0001".to_owned()),
+                    ..page()
+                },
+                None,
+            ),
+            (
+                "an outcome",
+                Filter {
+                    outcome: Some(Code::Ok),
+                    ..page()
+                },
+                None,
+            ),
+        ] {
+            let (sql, values) = statement(&filter, action);
+            let mut explained = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let rows = explained
+                .query_map(params_from_iter(values), |row| row.get(3))
+                .unwrap();
+            let plan: Vec<String> = rows.collect::<Result<_, _>>().unwrap();
+            assert!(
+                plan.len() == 1 && plan[0].starts_with("SEARCH"),
+                "{description}: {plan:?}"
+            );
+        }
+    }
+}
