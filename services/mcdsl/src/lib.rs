@@ -3,6 +3,8 @@
 //! Only what two services use lives here. Each module is one idiom, so that every service is configured,
 //! started, watched and stopped alike; none of them knows a particular service.
 
+pub mod archive;
+pub mod audit;
 pub mod auth;
 pub mod certificate;
 pub mod cli;
@@ -10,6 +12,7 @@ pub mod config;
 pub mod db;
 pub mod hostname;
 pub mod human;
+pub mod policy;
 pub mod proxy_protocol;
 pub mod server;
 pub mod shutdown;

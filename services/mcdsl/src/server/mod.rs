@@ -31,6 +31,7 @@ use tower::ServiceExt as _;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
 pub use access::{Audit, Caller, Source};
+pub(crate) use rest::code_name;
 pub use tls::{State as TlsState, TlsError};
 
 use self::{access::Access, tls::Files};

@@ -317,7 +317,7 @@ fn http_status(code: Code) -> StatusCode {
 }
 
 /// A code as protobuf writes it.
-fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",
