@@ -242,7 +242,8 @@ fn router(app: App) -> Result<(Render, Router), StartError> {
         )
         .route("/healthz", get(async || "ok\n"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .merge(grpc)
+        // What is not found is the pages' to answer; of a 404 gRPC makes UNIMPLEMENTED.
+        .merge(grpc.reset_fallback())
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(CatchPanicLayer::custom(|_| {
             // What it says is in the log, by the hook.
