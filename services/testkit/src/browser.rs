@@ -1,11 +1,13 @@
 //! Pages in Debian's Chromium, driven by ChromeDriver: what a person would see, and what axe says of it.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{env, fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use thirtyfour::{CapabilitiesHelper as _, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver};
+use thirtyfour::{
+    CapabilitiesHelper as _, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver,
+};
 
 use crate::process::Process;
 
@@ -14,6 +16,9 @@ const STARTED: &str = "successfully on port ";
 /// Written down before a page's own scripts run.
 const LISTEN: &str = "window.violations = []; document.addEventListener('securitypolicyviolation', \
      e => window.violations.push(`${e.effectiveDirective}: ${e.blockedURI} (${e.sourceFile}:${e.lineNumber})`));";
+
+/// For axe on a busy machine.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A browser without a window, with a profile of its own.
 pub struct Browser {
@@ -56,6 +61,7 @@ impl Browser {
         let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted)
             .await
             .with_context(|| process.output())?;
+        driver.set_script_timeout(SCRIPT_TIMEOUT).await?;
         let browser = Self {
             driver,
             _process: process,
@@ -177,7 +183,13 @@ fn axe() -> Result<String> {
         )?;
         fs::write(fresh.path().join("package-lock.json"), lock)?;
         let status = Command::new("npm")
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+            .args([
+                "ci",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+            ])
             .current_dir(fresh.path())
             .status()
             .context("npm (Debian: npm)")?;

@@ -33,8 +33,7 @@ pub(super) fn set(
     seconds: Option<u64>,
 ) -> HeaderValue {
     let age = seconds.map_or_else(String::new, |s| format!("; Max-Age={s}"));
-    let text =
-        format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite={same_site:?}{age}");
+    let text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite={same_site:?}{age}");
     HeaderValue::from_str(&text).expect("names are the program's, values Base64")
 }
 
@@ -52,7 +51,11 @@ mod tests {
         for (what, fields, value) in [
             ("alone", &["a=1"][..], Some("1")),
             ("among others", &["b=2; a=1; c=3"], Some("1")),
-            ("in a second field, as HTTP/2 sends them", &["b=2", "a=1"], Some("1")),
+            (
+                "in a second field, as HTTP/2 sends them",
+                &["b=2", "a=1"],
+                Some("1"),
+            ),
             ("with a '='", &["a=1=2"], Some("1=2")),
             ("beside a large one", &[&big], Some("1")),
             ("twice", &["a=1; a=2"], None),

@@ -142,7 +142,10 @@ fn accepts_html(headers: &HeaderMap) -> bool {
         .any(|range| {
             let mut parts = range.split(';').map(str::trim);
             let kind = parts.next().unwrap_or_default();
-            let refused = |p: &str| p.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0f32));
+            let refused = |p: &str| {
+                p.strip_prefix("q=")
+                    .is_some_and(|q| q.parse() == Ok(0.0f32))
+            };
             kind.eq_ignore_ascii_case("text/html") && !parts.any(refused)
         })
 }

@@ -52,7 +52,10 @@ async fn check(page: &Page, mut request: Request) -> Result<Request, ErrorPage> 
         return Ok(request);
     }
     if !began_here(&request) {
-        tracing::info!(path = request.uri().path(), "a request of another site was refused");
+        tracing::info!(
+            path = request.uri().path(),
+            "a request of another site was refused"
+        );
         return Err(ErrorPage::forbidden("The request came from another site."));
     }
     let valid = match token_in_header(request.headers()) {
@@ -71,7 +74,10 @@ async fn check(page: &Page, mut request: Request) -> Result<Request, ErrorPage> 
     if valid {
         return Ok(request);
     }
-    tracing::info!(path = request.uri().path(), "a request without a valid token was refused");
+    tracing::info!(
+        path = request.uri().path(),
+        "a request without a valid token was refused"
+    );
     Err(ErrorPage::forbidden(
         "The form is not valid any more: your session may have ended. Go back, load the page again and send it once more.",
     ))
@@ -94,7 +100,10 @@ fn began_here(request: &Request) -> bool {
     };
     let authority = request.uri().authority().map(|a| a.as_str());
     let host = authority.or_else(|| headers.get(header::HOST)?.to_str().ok());
-    let origin = origin.to_str().ok().and_then(|o| o.strip_prefix("https://"));
+    let origin = origin
+        .to_str()
+        .ok()
+        .and_then(|o| o.strip_prefix("https://"));
     matches!((origin, host), (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host))
 }
 
@@ -108,15 +117,60 @@ mod tests {
             ("a program", "/", &[][..], true),
             ("a page", "/", &[("sec-fetch-site", "same-origin")], true),
             ("a restored tab", "/", &[("sec-fetch-site", "none")], true),
-            ("another site", "/", &[("sec-fetch-site", "cross-site")], false),
-            ("another host of the domain", "/", &[("sec-fetch-site", "same-site")], false),
-            ("a word of the future", "/", &[("sec-fetch-site", "x")], false),
-            ("an old browser", "/", &[("host", "a.example"), ("origin", "https://a.example")], true),
-            ("HTTP/2", "https://a.example:8443/", &[("origin", "https://A.example:8443")], true),
-            ("another origin", "/", &[("host", "a.example"), ("origin", "https://b.example")], false),
-            ("another port", "/", &[("host", "a.example"), ("origin", "https://a.example:1")], false),
-            ("no TLS", "/", &[("host", "a.example"), ("origin", "http://a.example")], false),
-            ("a sandbox", "/", &[("host", "a.example"), ("origin", "null")], false),
+            (
+                "another site",
+                "/",
+                &[("sec-fetch-site", "cross-site")],
+                false,
+            ),
+            (
+                "another host of the domain",
+                "/",
+                &[("sec-fetch-site", "same-site")],
+                false,
+            ),
+            (
+                "a word of the future",
+                "/",
+                &[("sec-fetch-site", "x")],
+                false,
+            ),
+            (
+                "an old browser",
+                "/",
+                &[("host", "a.example"), ("origin", "https://a.example")],
+                true,
+            ),
+            (
+                "HTTP/2",
+                "https://a.example:8443/",
+                &[("origin", "https://A.example:8443")],
+                true,
+            ),
+            (
+                "another origin",
+                "/",
+                &[("host", "a.example"), ("origin", "https://b.example")],
+                false,
+            ),
+            (
+                "another port",
+                "/",
+                &[("host", "a.example"), ("origin", "https://a.example:1")],
+                false,
+            ),
+            (
+                "no TLS",
+                "/",
+                &[("host", "a.example"), ("origin", "http://a.example")],
+                false,
+            ),
+            (
+                "a sandbox",
+                "/",
+                &[("host", "a.example"), ("origin", "null")],
+                false,
+            ),
             ("no host", "/", &[("origin", "https://a.example")], false),
         ] {
             let mut request = Request::builder().uri(uri);

@@ -80,14 +80,30 @@ mod tests {
     #[test]
     fn only_origins_are_added_to_the_policy() {
         for (what, url, origin) in [
-            ("a URL", "https://a.example/cb?x=1", Some("https://a.example")),
-            ("a port", "https://a.example:8443/cb", Some("https://a.example:8443")),
+            (
+                "a URL",
+                "https://a.example/cb?x=1",
+                Some("https://a.example"),
+            ),
+            (
+                "a port",
+                "https://a.example:8443/cb",
+                Some("https://a.example:8443"),
+            ),
             ("no path", "https://a.example?x", Some("https://a.example")),
-            ("a native app's", "http://127.0.0.1:51004/cb", Some("http://127.0.0.1:51004")),
+            (
+                "a native app's",
+                "http://127.0.0.1:51004/cb",
+                Some("http://127.0.0.1:51004"),
+            ),
             ("IPv6", "http://[::1]:5/", Some("http://[::1]:5")),
             ("no TLS", "http://a.example/", None),
             ("a directive", "https://a.example; script-src *", None),
-            ("a second source", "https://a.example https://b.example", None),
+            (
+                "a second source",
+                "https://a.example https://b.example",
+                None,
+            ),
             ("any host", "https://*/", None),
             ("a user", "https://a@b.example/", None),
             ("a header", "https://a.example\r\nx: y/", None),

@@ -81,7 +81,11 @@ mod tests {
         assert_eq!(open(&key, "a", &value, now), Some(7));
         assert_eq!(open(&key, "a", &value, now + LIFETIME), None, "late");
         assert_eq!(open(&key, "b", &value, now), None, "another cookie's");
-        assert_eq!(open(&Key::random(), "a", &value, now), None, "another process's");
+        assert_eq!(
+            open(&Key::random(), "a", &value, now),
+            None,
+            "another process's"
+        );
         for at in 0..value.len() {
             let mut changed = value.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };

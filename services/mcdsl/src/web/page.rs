@@ -10,8 +10,8 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    ErrorPage, Flash, LocalPath, NavItem, NewSession, OriginError, Session, SessionError, State, Tone,
-    assets,
+    ErrorPage, Flash, LocalPath, NavItem, NewSession, OriginError, Session, SessionError, State,
+    Tone, assets,
     cookie::{self, SameSite},
     error::Wants,
     guard,
@@ -47,10 +47,7 @@ pub(super) struct Visit {
 
 impl Visit {
     /// If the sessions cannot be read, it is nobody's.
-    pub(super) async fn of(
-        state: Arc<State>,
-        request: &Parts,
-    ) -> (Self, Result<(), SessionError>) {
+    pub(super) async fn of(state: Arc<State>, request: &Parts) -> (Self, Result<(), SessionError>) {
         let headers = &request.headers;
         let read = |name| cookie::read(headers, name).and_then(Secret::parse);
         let mut known = Ok(());
@@ -68,10 +65,7 @@ impl Visit {
             None => (None, form_secret.unwrap_or_else(Secret::random)),
         };
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-        let foreign = matches!(
-            text("sec-fetch-site"),
-            Some("cross-site" | "same-site")
-        );
+        let foreign = matches!(text("sec-fetch-site"), Some("cross-site" | "same-site"));
         let visit = Self {
             session,
             secret,
@@ -97,7 +91,10 @@ impl Visit {
 fn around(headers: &HeaderMap) -> LocalPath {
     let url = headers.get("hx-current-url").and_then(|v| v.to_str().ok());
     let uri: Option<Uri> = url.and_then(|u| u.parse().ok());
-    LocalPath::or_home(uri.as_ref().and_then(|u| Some(u.path_and_query()?.as_str())))
+    LocalPath::or_home(
+        uri.as_ref()
+            .and_then(|u| Some(u.path_and_query()?.as_str())),
+    )
 }
 
 /// `<input type="hidden" …>` with the token; in a template it is `{{ csrf }}` in each form that posts.
@@ -296,7 +293,12 @@ impl Page {
         message: Option<Flash>,
     ) -> Result<Response, ErrorPage> {
         if let (Some(message), Some(session)) = (message, &self.visit.session) {
-            self.visit.state.site.sessions.flash(session.id, message).await?;
+            self.visit
+                .state
+                .site
+                .sessions
+                .flash(session.id, message)
+                .await?;
         }
         Ok(self.to(to))
     }
@@ -315,7 +317,11 @@ impl Page {
         let state = &visit.state;
         let secret = state.site.sessions.start(new, client, old).await?;
         // Who returns from a login elsewhere came by a foreign link, and so would what a redirect leads to.
-        let mut response = if visit.reads { self.again(to)? } else { self.to(to) };
+        let mut response = if visit.reads {
+            self.again(to)?
+        } else {
+            self.to(to)
+        };
         let cookies = &state.cookies;
         for cookie in [
             cookie::set(&cookies.session, &secret.text(), SameSite::Strict, None),
@@ -334,7 +340,11 @@ impl Page {
     pub async fn log_out(&self, to: &LocalPath) -> Result<Response, ErrorPage> {
         let state = &self.visit.state;
         if let Some(session) = &self.visit.session {
-            state.site.sessions.end(&session.account, session.id).await?;
+            state
+                .site
+                .sessions
+                .end(&session.account, session.id)
+                .await?;
         }
         let mut response = self.to(to);
         let cookie = cookie::remove(&state.cookies.session, SameSite::Strict);
@@ -357,7 +367,11 @@ impl Page {
         };
         let url = HeaderValue::from_str(url).map_err(|_| failed("the URL is no header"))?;
         let name = &self.visit.state.cookies.login;
-        let sealed = self.visit.state.login_states.seal(name, state, SystemTime::now());
+        let sealed = self
+            .visit
+            .state
+            .login_states
+            .seal(name, state, SystemTime::now());
         let sealed = sealed.ok_or_else(|| failed("the state is too long"))?;
         let seconds = login_state::LIFETIME.as_secs();
         let cookie = cookie::set(name, &sealed, SameSite::Lax, Some(seconds));
@@ -371,7 +385,10 @@ impl Page {
     pub fn login_state<T: DeserializeOwned>(&self) -> Option<T> {
         let (name, value) = (&self.visit.state.cookies.login, &self.visit.login_cookie);
         let value = value.as_deref()?;
-        self.visit.state.login_states.open(name, value, SystemTime::now())
+        self.visit
+            .state
+            .login_states
+            .open(name, value, SystemTime::now())
     }
 
     /// For who must be logged in and is not.

@@ -83,7 +83,11 @@ mod tests {
             ("a page", "/accounts", true),
             ("with a query", "/a?b=c&d=%20", true),
             ("a URL within the query", "/a?b=https://c.example//d", true),
-            ("encoded slashes stay in the path", "/%2f%2fevil.example", true),
+            (
+                "encoded slashes stay in the path",
+                "/%2f%2fevil.example",
+                true,
+            ),
             ("nothing", "", false),
             ("a relative one", "accounts", false),
             ("a host", "//evil.example", false),

@@ -69,12 +69,21 @@ impl Client {
         if !headers.iter().any(|(name, _)| *name == "accept") {
             request = request.header("accept", "text/html,*/*;q=0.8");
         }
-        let cookies: Vec<String> = self.cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let cookies: Vec<String> = self
+            .cookies
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
         if !cookies.is_empty() {
             request = request.header("cookie", cookies.join("; "));
         }
         let request = request.body(body.into()).expect("a request");
-        let response = self.router.clone().oneshot(request).await.expect("infallible");
+        let response = self
+            .router
+            .clone()
+            .oneshot(request)
+            .await
+            .expect("infallible");
         let (head, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("a body");
         let answer = Answer {
@@ -104,7 +113,12 @@ impl Client {
     }
 
     /// As the page's form would.
-    pub(crate) async fn submit(&mut self, page: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn submit(
+        &mut self,
+        page: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Answer {
         let token = self.get(page).await.token();
         let mut all = vec![("csrf_token", token.as_str())];
         all.extend(fields);

@@ -19,13 +19,21 @@ async fn who_is_not_logged_in_comes_back_after_the_login() {
     let login = away.header("location").to_owned();
     assert_eq!(login, "/login?next=%2Fadmin%3Ftab%3D2");
     let page = client.get(&login).await;
-    assert!(page.body.contains(r#"action="/login?next=/admin%3Ftab%3D2""#), "{}", page.body);
+    assert!(
+        page.body
+            .contains(r#"action="/login?next=/admin%3Ftab%3D2""#),
+        "{}",
+        page.body
+    );
     let done = client.submit(&login, &login, &[("name", "admin")]).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER);
     assert_eq!(done.header("location"), "/admin?tab=2");
     let page = client.get("/admin?tab=2").await;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.body.contains(r#"<a href="/admin" aria-current="page">"#));
+    assert!(
+        page.body
+            .contains(r#"<a href="/admin" aria-current="page">"#)
+    );
 }
 
 #[tokio::test]
@@ -40,7 +48,11 @@ async fn cookies_are_strict_and_hidden_from_scripts() {
             assert!(cookie.contains(&format!("; {attribute}")), "{cookie}");
         }
         let lax = cookie.starts_with("__Host-sample-login=");
-        let site = if lax { "SameSite=Lax" } else { "SameSite=Strict" };
+        let site = if lax {
+            "SameSite=Lax"
+        } else {
+            "SameSite=Strict"
+        };
         assert!(cookie.contains(site), "{cookie}");
         assert!(!cookie.contains("Domain"), "{cookie}");
     }
@@ -92,10 +104,17 @@ async fn a_message_is_shown_once() {
     let (_dir, sessions, router) = fresh();
     let mut client = Client::new(&router);
     client.log_in("ann").await;
-    let fields = [("name", "x"), ("roles", "a"), ("roles", "b"), ("unknown", "1")];
+    let fields = [
+        ("name", "x"),
+        ("roles", "a"),
+        ("roles", "b"),
+        ("unknown", "1"),
+    ];
     let made = client.submit("/", "/accounts", &fields).await;
     assert_eq!(made.status, StatusCode::SEE_OTHER);
-    let part = client.send("GET", "/who", &[("hx-request", "true")], "").await;
+    let part = client
+        .send("GET", "/who", &[("hx-request", "true")], "")
+        .await;
     assert!(!part.body.contains("Made"), "not in a part of a page");
     let message = "Made x with roles [&#34;a&#34;, &#34;b&#34;].";
     assert!(client.get("/").await.body.contains(message));
@@ -103,7 +122,10 @@ async fn a_message_is_shown_once() {
     let id = sessions.list("id-of-ann").await.unwrap()[0].id;
     sessions.flash(id, Flash::error("Failed.")).await.unwrap();
     let page = client.get("/").await.body;
-    assert!(page.contains(r#"<p class="message error" role="alert">Failed.</p>"#), "{page}");
+    assert!(
+        page.contains(r#"<p class="message error" role="alert">Failed.</p>"#),
+        "{page}"
+    );
 }
 
 #[tokio::test]
@@ -115,24 +137,44 @@ async fn a_login_elsewhere_comes_back() {
     let cookie = away.cookies()[0].to_owned();
     assert!(cookie.starts_with("__Host-sample-login=") && cookie.contains("SameSite=Lax"));
     assert!(cookie.contains("Max-Age=600") && !cookie.contains("state"));
-    let foreign = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+    let foreign = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+    ];
     let back = client.send("GET", "/callback", &foreign, "").await;
     // Not a redirect: the browser would keep the new strict cookie to itself.
     assert_eq!(back.status, StatusCode::OK);
-    assert!(back.body.contains(r#"<meta http-equiv="refresh" content="0; url=/">"#));
+    assert!(
+        back.body
+            .contains(r#"<meta http-equiv="refresh" content="0; url=/">"#)
+    );
     assert_eq!(client.get("/").await.status, StatusCode::OK);
-    assert_eq!(client.get("/callback").await.status, StatusCode::BAD_REQUEST, "used up");
+    assert_eq!(
+        client.get("/callback").await.status,
+        StatusCode::BAD_REQUEST,
+        "used up"
+    );
 }
 
 #[tokio::test]
 async fn who_follows_a_link_of_another_site_is_asked_again_from_here() {
     let (_dir, _, router) = fresh();
     let mut client = Client::new(&router);
-    let foreign = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+    let foreign = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+    ];
     let page = client.send("GET", "/admin?a=1", &foreign, "").await;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.body.contains(r#"content="0; url=/admin?a=1""#), "{}", page.body);
-    let here = [("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate")];
+    assert!(
+        page.body.contains(r#"content="0; url=/admin?a=1""#),
+        "{}",
+        page.body
+    );
+    let here = [
+        ("sec-fetch-site", "same-origin"),
+        ("sec-fetch-mode", "navigate"),
+    ];
     let page = client.send("GET", "/admin?a=1", &here, "").await;
     assert_eq!(page.status, StatusCode::SEE_OTHER);
 }
@@ -153,23 +195,43 @@ async fn failures_are_pages_for_browsers_messages_for_htmx_and_text_for_others()
         let page = client.get(path).await;
         assert_eq!(page.status, status, "{path}");
         assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
-        assert!(page.body.contains(says) && page.body.contains("<nav"), "{path}: {}", page.body);
-        let part = client.send("GET", path, &[("hx-request", "true")], "").await;
-        assert_eq!((part.status.as_u16(), part.header("hx-retarget")), (status, "#messages"));
-        assert!(part.body.starts_with(r#"<p class="message error" role="alert">"#), "{path}: {}", part.body);
+        assert!(
+            page.body.contains(says) && page.body.contains("<nav"),
+            "{path}: {}",
+            page.body
+        );
+        let part = client
+            .send("GET", path, &[("hx-request", "true")], "")
+            .await;
+        assert_eq!(
+            (part.status.as_u16(), part.header("hx-retarget")),
+            (status, "#messages")
+        );
+        assert!(
+            part.body
+                .starts_with(r#"<p class="message error" role="alert">"#),
+            "{path}: {}",
+            part.body
+        );
         let text = client.send("GET", path, &[("accept", "*/*")], "").await;
         assert_eq!(text.status, status, "{path}");
         assert!(!text.body.contains('<'), "{path}: {}", text.body);
     }
     assert_eq!(client.get("/busy").await.header("retry-after"), "7");
-    assert_eq!(client.get("/json").await.header("content-type"), "application/json");
+    assert_eq!(
+        client.get("/json").await.header("content-type"),
+        "application/json"
+    );
 }
 
 #[tokio::test]
 async fn htmx_is_sent_to_the_login_and_on() {
     let (_dir, _, router) = fresh();
     let mut client = Client::new(&router);
-    let htmx = [("hx-request", "true"), ("hx-current-url", "https://a.example/b?c=d")];
+    let htmx = [
+        ("hx-request", "true"),
+        ("hx-current-url", "https://a.example/b?c=d"),
+    ];
     let answer = client.send("GET", "/admin", &htmx, "").await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert_eq!(answer.header("hx-redirect"), "/login?next=%2Fb%3Fc%3Dd");
@@ -181,7 +243,10 @@ async fn htmx_is_sent_to_the_login_and_on() {
         ("content-type", "application/x-www-form-urlencoded"),
     ];
     let answer = client.send("POST", "/accounts", &htmx, "name=x").await;
-    assert_eq!((answer.status, answer.header("hx-redirect")), (StatusCode::OK, "/"));
+    assert_eq!(
+        (answer.status, answer.header("hx-redirect")),
+        (StatusCode::OK, "/")
+    );
 }
 
 #[tokio::test]
@@ -192,9 +257,16 @@ async fn every_response_has_the_headers() {
         let answer = client.get(path).await;
         let policy = answer.header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'; "));
-        assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+        assert!(
+            !policy.contains("unsafe") && !policy.contains('*'),
+            "{policy}"
+        );
         let form_action = policy.split("form-action ").nth(1).unwrap();
-        let consent = if path == "/consent" { " https://client.example" } else { "" };
+        let consent = if path == "/consent" {
+            " https://client.example"
+        } else {
+            ""
+        };
         assert_eq!(form_action, format!("'self'{consent}"), "{path}");
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
@@ -215,18 +287,31 @@ async fn assets_are_kept_for_ever_under_their_hash() {
     let (_dir, _, router) = fresh();
     let mut client = Client::new(&router);
     let page = client.get("/login").await.body;
-    let paths: Vec<&str> = page.split('"').filter(|s| s.starts_with("/assets/")).collect();
+    let paths: Vec<&str> = page
+        .split('"')
+        .filter(|s| s.starts_with("/assets/"))
+        .collect();
     assert_eq!(paths.len(), 3, "{paths:?}");
     for path in paths {
         let asset = client.get(path).await;
         assert_eq!(asset.status, StatusCode::OK);
-        assert_eq!(asset.header("cache-control"), "public, max-age=31536000, immutable");
+        assert_eq!(
+            asset.header("cache-control"),
+            "public, max-age=31536000, immutable"
+        );
         assert_eq!(asset.header("x-content-type-options"), "nosniff");
         assert!(asset.cookies().is_empty());
         let other = path.replacen(&path[8..12], "zzzz", 1);
         assert_eq!(client.get(&other).await.status, StatusCode::NOT_FOUND);
     }
-    for inline in ["<style", " style=", "<script>", " onclick", "hx-on", "javascript:"] {
+    for inline in [
+        "<style",
+        " style=",
+        "<script>",
+        " onclick",
+        "hx-on",
+        "javascript:",
+    ] {
         assert!(!page.contains(inline), "{inline}");
     }
 }

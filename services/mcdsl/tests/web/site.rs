@@ -120,7 +120,10 @@ async fn elsewhere(page: Page) -> Answer {
 async fn callback(page: Page) -> Answer {
     let state: Option<(String, u8)> = page.login_state();
     match state {
-        Some((_, 7)) => page.log_in(new_session("ann".into()), &LocalPath::home()).await,
+        Some((_, 7)) => {
+            page.log_in(new_session("ann".into()), &LocalPath::home())
+                .await
+        }
         _ => Err(ErrorPage::bad_request("The login was not begun here.")),
     }
 }
@@ -171,9 +174,15 @@ pub(crate) fn site(sessions: Sessions) -> Router {
         .route("/elsewhere", get(elsewhere))
         .route("/callback", get(callback))
         .route("/consent", get(consent))
-        .route("/busy", get(async || ErrorPage::too_many(Duration::from_secs(7))))
+        .route(
+            "/busy",
+            get(async || ErrorPage::too_many(Duration::from_secs(7))),
+        )
         .route("/panic", get(async || -> String { panic!("on purpose") }))
-        .route("/json", get(async || ([("content-type", "application/json")], "{}")));
+        .route(
+            "/json",
+            get(async || ([("content-type", "application/json")], "{}")),
+        );
     web::wrap(site, routes)
 }
 

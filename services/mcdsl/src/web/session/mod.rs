@@ -75,8 +75,8 @@ impl std::str::FromStr for SessionId {
             return Err(SessionError::Id);
         }
         for (at, byte) in id.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16)
-                .map_err(|_| SessionError::Id)?;
+            *byte =
+                u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| SessionError::Id)?;
         }
         Ok(Self(id))
     }
@@ -180,7 +180,9 @@ impl Session {
         if self.has_role(role) {
             return Ok(());
         }
-        Err(ErrorPage::forbidden(format!("The role “{role}” is needed.")))
+        Err(ErrorPage::forbidden(format!(
+            "The role “{role}” is needed."
+        )))
     }
 }
 
@@ -234,10 +236,8 @@ impl Sessions {
     /// [`SessionError`].
     pub async fn list(&self, account: &str) -> Result<Vec<Session>, SessionError> {
         let (account, limits) = (account.to_owned(), self.limits);
-        self.run("list", move |db| {
-            store::list(db, limits, now(), &account)
-        })
-        .await
+        self.run("list", move |db| store::list(db, limits, now(), &account))
+            .await
     }
 
     /// Ends one of an account's; `false` if it has no such one.
@@ -285,10 +285,8 @@ impl Sessions {
     /// # Errors
     /// [`SessionError`].
     pub async fn flash(&self, id: SessionId, flash: Flash) -> Result<(), SessionError> {
-        self.run("change", move |db| {
-            store::set_flash(db, &id.0, &flash)
-        })
-        .await
+        self.run("change", move |db| store::set_flash(db, &id.0, &flash))
+            .await
     }
 
     pub(super) async fn flash_was_shown(

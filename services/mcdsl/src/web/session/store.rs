@@ -172,7 +172,9 @@ fn text(flash: &Flash) -> String {
 fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
     let time = |column| {
         let seconds: i64 = row.get(column)?;
-        Ok::<_, rusqlite::Error>(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.max(0).cast_unsigned()))
+        Ok::<_, rusqlite::Error>(
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.max(0).cast_unsigned()),
+        )
     };
     let source: Option<String> = row.get(6)?;
     let flash: Option<String> = row.get(9)?;
