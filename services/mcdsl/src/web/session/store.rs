@@ -257,6 +257,7 @@ mod tests {
         add(&mut db, T0, 1, "ann", None);
         assert_eq!(there(&db, T0 + 599), [1], "just not idle too long");
         assert_eq!(there(&db, T0 + 599 + 600), [0; 0], "idle since then");
+        let mut db = self::db();
         add(&mut db, T0, 2, "ann", None);
         for at in (T0..T0 + 3600).step_by(300) {
             assert_eq!(there(&db, at), [2], "busy at {}", at - T0);
