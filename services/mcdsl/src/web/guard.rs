@@ -14,7 +14,8 @@ use axum::{
 use super::{
     ErrorPage, MAX_FORM, error,
     form::{is_form, too_large},
-    page::{Page, Visit},
+    page::Page,
+    visit::Visit,
 };
 
 /// The field of forms with the token.

@@ -24,6 +24,7 @@ mod page;
 mod path;
 mod secret;
 mod session;
+mod visit;
 
 use std::sync::Arc;
 
