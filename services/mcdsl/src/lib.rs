@@ -17,3 +17,5 @@ pub mod proxy_protocol;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+#[cfg(feature = "web")]
+pub mod web;

@@ -30,7 +30,10 @@ pub use self::{
     detail::{Detail, MAX_KEYS, MAX_LIST, MAX_VALUE},
     query::{Filter, MAX_PAGE, Record, query},
 };
-use crate::{auth::Identity, policy::type_name, server::code_name};
+use crate::{
+    auth::{Identity, token::type_name},
+    server::code_name,
+};
 
 /// The table, for a migration of the service. Never changes: a later version would be a migration of its own.
 ///

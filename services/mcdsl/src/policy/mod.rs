@@ -28,7 +28,6 @@ use std::collections::BTreeSet;
 use mc_proto::AccountType;
 
 use self::rule::Compiled;
-pub(crate) use self::rule::type_name;
 pub use self::{
     error::PolicyError,
     explanation::{Considered, Decision, Effect, Explanation, Mismatch, Part, Reason},

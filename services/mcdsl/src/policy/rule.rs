@@ -10,6 +10,7 @@ use super::{
     glob::Glob,
     name::{Action, Kind, Name, NameError},
 };
+use crate::auth::token::type_name;
 
 /// Most rules of a set: a decision reads them all at worst, and nobody keeps more in mind.
 pub const MAX_RULES: usize = 1024;
@@ -253,14 +254,6 @@ impl Compiled {
                 lacks: lacks(&self.resource_tags, &resource.tags),
             },
         }
-    }
-}
-
-/// As rules and audit logs write it.
-pub(crate) fn type_name(account_type: AccountType) -> &'static str {
-    match account_type {
-        AccountType::Human => "human",
-        AccountType::System => "system",
     }
 }
 

@@ -69,21 +69,19 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
 /// Who the proxy speaks for; `None`: for itself. Not a byte beyond the header is taken.
 async fn read_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     let mut buffer = vec![0; MAX_HEADER];
-    loop {
-        let seen = stream.peek(&mut buffer).await?;
-        let parsed = parse(&buffer[..seen]).map_err(io::Error::other)?;
-        let Some((header, length)) = parsed else {
-            if seen == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            // peek returns at once while there is something: what is there is taken, and the rest read as it comes.
-            return rest_of_header(stream, &mut buffer, seen).await;
-        };
-        stream.read_exact(&mut buffer[..length]).await?;
-        return Ok(source(&header));
+    let seen = stream.peek(&mut buffer).await?;
+    match parse(&buffer[..seen]).map_err(io::Error::other)? {
+        Some((header, length)) => {
+            stream.read_exact(&mut buffer[..length]).await?;
+            Ok(source(&header))
+        }
+        None if seen == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        // To peek again would return at once: what is there is taken, and the rest read as it comes.
+        None => rest_of_header(stream, &mut buffer, seen).await,
     }
 }
 
+/// Invariant: what has no end within [`MAX_HEADER`] is refused by [`parse`].
 async fn rest_of_header(
     stream: &mut TcpStream,
     buffer: &mut [u8],

@@ -2,11 +2,14 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
     net::IpAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::SystemTime,
 };
 
 use axum::{
@@ -16,9 +19,14 @@ use axum::{
     response::Response,
 };
 use mc_proto::{AccountType, Level, Method};
+use rusqlite::Transaction;
 use tonic::{Code, Status};
 
-use crate::auth::{AuthError, Authenticator, Identity};
+use crate::{
+    audit::{self, AuditError, Detail, Entry},
+    auth::{AuthError, Authenticator, Identity},
+    db::{Store, StoreError},
+};
 
 /// A token is not longer; what is, is refused unread.
 const MAX_TOKEN: usize = 8 * 1024;
@@ -77,7 +85,58 @@ pub trait Audit: Send + Sync {
     ///
     /// # Errors
     /// Then the call fails, whatever it did.
-    fn record(&self, caller: &Caller, outcome: Code, message: &str) -> Result<(), Status>;
+    fn record<'a>(
+        &'a self,
+        caller: &'a Caller,
+        outcome: Code,
+        message: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
+}
+
+/// The log of [`crate::audit`] in a service's database.
+pub struct Recorder(pub Arc<Store>);
+
+impl Audit for Recorder {
+    fn record<'a>(
+        &'a self,
+        caller: &'a Caller,
+        outcome: Code,
+        message: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>> {
+        let (caller, detail) = (caller.clone(), Detail::new().text("message", message));
+        Box::pin(async move {
+            let write = move |tx: &Transaction<'_>| {
+                let entry = Entry {
+                    actor: caller.identity.as_ref().into(),
+                    source: Some(caller.source),
+                    action: caller.method,
+                    resource: "",
+                    outcome,
+                    detail,
+                };
+                audit::append(tx, &entry, SystemTime::now()).map_err(RecordError::from)
+            };
+            let written = self.0.write(write).await;
+            written.map(drop).map_err(|error| {
+                tracing::error!(
+                    error = crate::cli::chain(&error),
+                    "a call is not in the audit log"
+                );
+                Status::internal(
+                    "the call cannot be written to the audit log; see the service's log",
+                )
+            })
+        })
+    }
+}
+
+/// Why a call is not in the audit log.
+#[derive(Debug, thiserror::Error)]
+enum RecordError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 /// What is asked before every call.
@@ -232,7 +291,7 @@ pub(super) async fn enforce(
     let (code, message) = status
         .as_ref()
         .map_or((Code::Ok, ""), |s| (s.code(), s.message()));
-    match audit.record(&caller, code, message) {
+    match audit.record(&caller, code, message).await {
         Ok(()) => response,
         Err(status) => status.into_http(),
     }

@@ -1,7 +1,7 @@
 //! A service's server: TLS 1.3, gRPC and REST from one definition, pages, health, metrics; who may call what is decided here
 //! ([`access`]), and nothing is unbounded.
 //!
-//! Both ports answer alike, and tell gRPC from the rest by its paths: two are a convention of deployment, not of code. Connections are
+//! Both ports answer alike, and tell gRPC from the rest by its Content-Type: two are a convention of deployment, not of code. Connections are
 //! axum-server's. Rejected: tonic's own server, which knows neither other routes nor a certificate that changes.
 
 mod accept;
@@ -30,7 +30,7 @@ use tonic::service::Routes;
 use tower::ServiceExt as _;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
-pub use access::{Audit, Caller, Source};
+pub use access::{Audit, Caller, Recorder, Source};
 pub(crate) use rest::code_name;
 pub use tls::{State as TlsState, TlsError};
 
@@ -255,8 +255,7 @@ pub fn api(
     let documents: serde_json::Value =
         serde_json::from_str(mc_proto::OPENAPI).map_err(|e| definition(&e))?;
     let document = documents[package].to_string();
-    let others = others
-        .merge(rest::router(package, &pool, &grpc))
+    let rest = rest::router(package, &pool, &grpc)
         .route(
             "/openapi.json",
             get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
@@ -264,8 +263,16 @@ pub fn api(
         .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
         .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
         .layer(DefaultBodyLimit::max(max_body));
+    // Each says in its own way what it has not: statuses of gRPC, JSON, pages.
     let steer = move |request: Request| {
-        let router = if is_grpc(&request) { &grpc } else { &others };
+        let path = request.uri().path();
+        let router = if is_grpc(&request) {
+            &grpc
+        } else if path.starts_with("/v1/") || path == "/openapi.json" {
+            &rest
+        } else {
+            &others
+        };
         router.clone().oneshot(request)
     };
     Ok(Router::new().fallback(steer))

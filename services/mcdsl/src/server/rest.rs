@@ -108,11 +108,7 @@ impl Call {
             }
         }
         let metadata = MetadataMap::from_headers(metadata);
-        let request = tonic::Request::from_parts(
-            metadata,
-            tonic::Extensions::from(parts.extensions),
-            message,
-        );
+        let request = tonic::Request::from_parts(metadata, parts.extensions, message);
         let mut grpc = Grpc::new(self.grpc.clone());
         // A Router is always ready.
         grpc.ready()

@@ -8,8 +8,10 @@ use tonic::Code;
 
 use crate::notes::{PACKAGE, Running, Tokens};
 
-/// Who asks, and what they are.
-fn everybody(tokens: &Tokens) -> Vec<(&'static str, Option<String>, Option<(AccountType, bool)>)> {
+/// Who asks, with which token, and what they are known to be: the type of account, and whether an administrator.
+type Somebody = (&'static str, Option<String>, Option<(AccountType, bool)>);
+
+fn everybody(tokens: &Tokens) -> Vec<Somebody> {
     let human = |name| Tokens::claims(name, AccountType::Human);
     let mut expired = human("admin");
     (expired.iat, expired.nbf, expired.exp) = (1, 1, 2);

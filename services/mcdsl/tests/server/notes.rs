@@ -140,16 +140,19 @@ impl Running {
 struct Writer(Log);
 
 impl Audit for Writer {
-    fn record(&self, caller: &Caller, outcome: Code, _message: &str) -> Result<(), Status> {
+    fn record<'a>(
+        &'a self,
+        caller: &'a Caller,
+        outcome: Code,
+        _message: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>> {
         let account = caller
             .identity
             .as_ref()
             .map(|identity| identity.name.clone());
-        self.0
-            .lock()
-            .unwrap()
-            .push((caller.method.to_owned(), account, outcome));
-        Ok(())
+        let entry = (caller.method.to_owned(), account, outcome);
+        self.0.lock().unwrap().push(entry);
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 
