@@ -172,6 +172,8 @@ fn who_cannot_be_judged_is_nobody() {
         roles: vec!["user".into(), "operator".into()],
         tags: vec!["env:prod".into(), "team:web".into()],
         token: String::new(),
+        session: "login".to_owned(),
+        issued: std::time::SystemTime::UNIX_EPOCH,
         methods: Vec::new(),
         expires: std::time::UNIX_EPOCH,
     };
