@@ -86,7 +86,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mc-edge-common", &[]),
     ("mc-proto", &[]),
     ("mcdsl", &["mc-proto"]),
-    ("mc-testkit", &[]),
+    ("mc-testkit", &["mc-proto"]),
     ("xtask", &["mc-testkit"]),
 ];
 const FOR_SERVICES: &[&str] = &["mc-edge-common", "mc-proto", "mcdsl"];

@@ -40,6 +40,7 @@ impl Need {
 
 /// What to look for, and the Debian package that carries it.
 const DEBIAN: &[(Need, &str, &str)] = &[
+    (Need::Build, "npm", "npm"),
     (Need::Run, "ip", "iproute2"),
     (Need::Run, "nsenter", "util-linux"),
     (Need::Run, "ethtool", "ethtool"),
@@ -47,6 +48,7 @@ const DEBIAN: &[(Need, &str, &str)] = &[
     (Need::Run, "openssl", "openssl"),
     (Need::Run, "nginx", "nginx"),
     (Need::Test, "chromium", "chromium"),
+    (Need::Test, "chromedriver", "chromium-driver"),
     (Need::Test, "h2load", "nghttp2-client"),
     (
         Need::Test,

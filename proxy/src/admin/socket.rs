@@ -1,4 +1,4 @@
-//! Binding and serving the Unix socket.
+//! Binding and serving the Unix socket: gRPC, and REST for the same methods (`curl --unix-socket`).
 
 use std::{
     fs, io,
@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use axum::Router;
 use futures_util::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use mc_proto::mcproxy::v1::admin_server::AdminServer;
@@ -17,12 +18,17 @@ use nix::{
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tonic::{
+    service::Routes,
+    transport::{Channel, Endpoint, Server, Uri},
+};
 use tonic_health::ServingStatus;
 
 use super::AdminService;
 use crate::control::Control;
 
+/// Of the API's definition.
+const PACKAGE: &str = "metacircular.mcproxy.v1";
 /// Largest request: an import of 32,768 rules with comments.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// Requests of one connection at once.
@@ -118,11 +124,16 @@ pub async fn serve(
     });
     // Nobody is accepted once it is cancelled, be it that the task runs late.
     let incoming = incoming.take_until(cancel.clone().cancelled_owned());
-    let serving = Server::builder()
-        .concurrency_limit_per_connection(MAX_CONCURRENT)
+    let grpc = Routes::new(admin)
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(admin)
+        .prepare()
+        .into_axum_router();
+    let api = mcdsl::server::api(PACKAGE, grpc, Router::new(), MAX_MESSAGE)?;
+    let serving = Server::builder()
+        .accept_http1(true)
+        .concurrency_limit_per_connection(MAX_CONCURRENT)
+        .add_routes(Routes::from(api))
         .serve_with_incoming_shutdown(incoming, cancel.cancelled_owned());
     tokio::pin!(serving);
     tokio::select! {

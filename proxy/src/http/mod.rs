@@ -5,7 +5,6 @@
 //! differently is refused before it (`strict`).
 
 mod body;
-mod certificate;
 mod deliver;
 mod downstream;
 mod exchange;
@@ -40,7 +39,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use redirect::{location, redirect, redirects};
 
-pub use certificate::{CertificateError, Identity, load as load_certificate};
 pub use tls::{Loaded, Tls, TlsError};
 pub(crate) use upstream::{ConnectError, Http1Error, Http2Error, Sender, open, sweep};
 

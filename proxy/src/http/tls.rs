@@ -5,7 +5,6 @@
 //! that again.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,6 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use mcdsl::certificate::{self, CertificateError, Fingerprint, Identity};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -27,7 +27,6 @@ use rustls::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::certificate::{self, CertificateError, Identity};
 use crate::{
     hostname::HostPattern,
     spec::{L7, Protocol},
@@ -137,21 +136,6 @@ struct Last {
     error: Option<String>,
 }
 
-/// Tells a file from what it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Fingerprint(Option<(u64, u64, SystemTime)>);
-
-impl Fingerprint {
-    fn of(path: &Path) -> Self {
-        use std::os::unix::fs::MetadataExt as _;
-        let state = || -> io::Result<_> {
-            let metadata = std::fs::metadata(path)?;
-            Ok((metadata.ino(), metadata.len(), metadata.modified()?))
-        };
-        Self(state().ok())
-    }
-}
-
 /// One certificate, whatever name is asked: the route was found by that name.
 #[derive(Debug)]
 struct Only(Arc<CertifiedKey>);
@@ -259,7 +243,7 @@ impl Tls {
         refused: &mut Option<TlsError>,
     ) -> Result<Loaded, TlsError> {
         let now = SystemTime::now();
-        let identity = certificate::load(&l7.certificate, &l7.key, name, &self.provider, now);
+        let identity = certificate::load(&l7.certificate, &l7.key, Some(name), &self.provider, now);
         let identity = identity.map_err(TlsError::from);
         let identity = or_before(identity, before.map(|b| &b.identity), refused)?;
         let anchors = (l7.client_ca.as_ref()).map(|path| self.client_anchors(path));

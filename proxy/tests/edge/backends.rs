@@ -41,7 +41,7 @@ impl World {
                     "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                     body.len()
                 );
-                let _ = tls.write_all((head + &body).as_bytes()).await;
+                let _ = tls.write_all((head + body.as_str()).as_bytes()).await;
                 let _ = tls.shutdown().await;
             }
         })

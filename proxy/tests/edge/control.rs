@@ -1,5 +1,7 @@
 //! What the operator sees and changes.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, ensure};
 use mc_testkit::{mmdb, wait_for};
 use serde_json::Value;
@@ -41,6 +43,52 @@ fn the_exposition_passes_a_parser_and_has_every_family() -> Result<()> {
     ensure!(
         text.trim_end().ends_with("# EOF"),
         "OpenMetrics ends with # EOF"
+    );
+    Ok(())
+}
+
+#[test]
+fn rest_over_the_socket_is_grpc_in_another_form() -> Result<()> {
+    let world = World::started("")?;
+    let socket = world.admin_socket();
+    let curl = |more: &[&str], path: &str| -> Result<(u16, Value)> {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "20"])
+            .args(["--write-out", "\n%{http_code}", "--unix-socket"])
+            .arg(&socket)
+            .args(more)
+            .arg(format!("http://mc-proxy{path}"))
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let (body, status) = text.rsplit_once('\n').context("no status")?;
+        Ok((
+            status.parse()?,
+            serde_json::from_str(body).with_context(|| text.clone())?,
+        ))
+    };
+    let json = ["-H", "Content-Type: application/json", "-d"];
+    let route = r#"{"route": {"port": 443, "hostname": "rest.example.org", "mode": "ROUTE_MODE_L4", "enabled": true, "backends": [{"address": "127.0.0.1:9"}]}}"#;
+    let (status, made) = curl(&[&json[..], &[route]].concat(), "/v1/routes")?;
+    ensure!(
+        status == 200 && made["hostname"] == "rest.example.org",
+        "{made}"
+    );
+    let (status, got) = curl(&[], "/v1/routes/443/rest.example.org")?;
+    ensure!(status == 200 && got == made, "{got}");
+    ensure!(world.ctl(&["route", "list"])?.contains("rest.example.org"));
+    let (status, error) = curl(&[&json[..], &[route]].concat(), "/v1/routes")?;
+    ensure!(
+        status == 409 && error["status"] == "ALREADY_EXISTS",
+        "{error}"
+    );
+    let (status, _) = curl(&["-X", "DELETE"], "/v1/routes/443/rest.example.org")?;
+    ensure!(status == 200);
+    let (status, error) = curl(&[], "/v1/routes/443/rest.example.org")?;
+    ensure!(status == 404 && error["status"] == "NOT_FOUND", "{error}");
+    let (status, document) = curl(&[], "/openapi.json")?;
+    ensure!(
+        status == 200 && document["paths"]["/v1/status"]["get"].is_object(),
+        "{document}"
     );
     Ok(())
 }

@@ -258,11 +258,15 @@ impl World {
         self.pins.0.join(layout).join(name)
     }
 
+    /// Where the daemon is programmed.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
     /// mcproxyctl for this daemon.
     pub(crate) fn ctl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcproxyctl"));
-        let socket = self.dir.path().join("admin.sock");
-        command.arg("--socket").arg(socket).args(args);
+        command.arg("--socket").arg(self.admin_socket()).args(args);
         command
     }
 

@@ -6,6 +6,7 @@
 
 mod copy;
 mod files;
+mod store;
 
 use std::{
     fs::{OpenOptions, Permissions},
@@ -18,6 +19,7 @@ use std::{
 pub use copy::{open_as_it_is, snapshot};
 pub use files::Files;
 use rusqlite::{Connection, TransactionBehavior};
+pub use store::{Store, StoreError};
 
 /// How long a statement waits for another process's lock (the CLI's snapshot, a backup).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

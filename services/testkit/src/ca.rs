@@ -125,7 +125,7 @@ impl Ca {
             .with_context(|| format!("cannot sign for {names:?}"))?;
         Ok(Leaf {
             chain: vec![certificate.der().clone(), self.certificate.der().clone()],
-            chain_pem: certificate.pem() + &self.pem(),
+            chain_pem: certificate.pem() + self.pem().as_str(),
             key_pem: key.serialize_pem(),
             key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
         })

@@ -5,7 +5,10 @@
 //! dropped, so that a test which panics leaves nothing behind. Namespaces are made with `ip` and not
 //! over netlink: a failing test shows the command that a person can type again.
 
+#[cfg(feature = "browser")]
+pub mod browser;
 pub mod ca;
+pub mod grpc;
 pub mod mmdb;
 pub mod netns;
 pub mod process;

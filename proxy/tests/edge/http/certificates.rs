@@ -23,7 +23,7 @@ fn a_certificate_that_clients_would_refuse_is_refused_with_the_reason() -> Resul
     let expired = site.ca.issue_until(&[NAME], -3600)?;
     let elsewhere = site.ca.issue(&["other.example.org", "www.example.org"])?;
     let twice = leaf_only(&good.chain_pem).to_owned() + leaf_only(&elsewhere.chain_pem);
-    let mixed = leaf_only(&good.chain_pem).to_owned() + &other.pem();
+    let mixed = leaf_only(&good.chain_pem).to_owned() + other.pem().as_str();
     for (description, chain, key, wanted) in [
         (
             "the leaf alone",

@@ -76,7 +76,7 @@ fn clients_of_a_withdrawn_ca_are_let_go_and_not_let_in_again() -> Result<()> {
 
     // Another certificate of the site, and one more CA: nobody is withdrawn.
     let before = site.loaded()?;
-    fs::write(&file, staff.pem() + &people.pem())?;
+    fs::write(&file, staff.pem() + people.pem().as_str())?;
     let longer = site.ca.issue_until(&[NAME], 30 * 86_400)?;
     longer.write(site.world.dir.path(), "web")?;
     wait_for("the new certificate to be in force", || {
@@ -111,7 +111,7 @@ fn a_refused_certificate_keeps_no_withdrawn_ca() -> Result<()> {
     let site = Site::new(Speaks::Http1, "")?;
     let (staff, people) = (Ca::new()?, Ca::new()?);
     let file = site.path("clients.pem");
-    fs::write(&file, staff.pem() + &people.pem())?;
+    fs::write(&file, staff.pem() + people.pem().as_str())?;
     site.add_backend(&format!("--client-ca {file}"))?;
     let alice = site.ca.client_config_as(&staff.issue_client("alice")?)?;
     let bob = site.ca.client_config_as(&people.issue_client("bob")?)?;

@@ -69,7 +69,7 @@ pub(super) fn start(
     }
     if wanted("haproxy") {
         let both = directory.join("l7.pem");
-        write(&both, &(leaf.chain_pem + &leaf.key_pem))?;
+        write(&both, &(leaf.chain_pem + leaf.key_pem.as_str()))?;
         subjects.push(haproxy(net, directory, &both)?);
     }
     if wanted("nginx") {

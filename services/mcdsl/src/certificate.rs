@@ -1,7 +1,8 @@
-//! A certificate and its key from files, checked as clients will check them, before they are used.
+//! A certificate and its key from files, checked as clients will check them, before they are used; and when the files have changed.
 
 use std::{
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -96,6 +97,16 @@ pub enum CertificateError {
         /// As the verifier says.
         reason: webpki::Error,
     },
+    /// Of another CA.
+    #[error("{path}: the chain does not lead to the configured CA {ca}: {reason}")]
+    Issuer {
+        /// The file.
+        path: PathBuf,
+        /// The CA's file.
+        ca: PathBuf,
+        /// As the verifier says.
+        reason: webpki::Error,
+    },
     /// For other names.
     #[error("{path}: the certificate is not for {name}; it is for {names}")]
     Name {
@@ -116,6 +127,22 @@ pub enum CertificateError {
     },
 }
 
+/// Tells a file from what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(Option<(u64, u64, SystemTime)>);
+
+impl Fingerprint {
+    /// As it is now, if it is.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        let state = || -> io::Result<_> {
+            let metadata = std::fs::metadata(path)?;
+            Ok((metadata.ino(), metadata.len(), metadata.modified()?))
+        };
+        Self(state().ok())
+    }
+}
+
 /// A certificate that may be served.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -125,21 +152,23 @@ pub struct Identity {
     pub not_after: SystemTime,
 }
 
-/// Reads and checks the certificate of a route.
+/// Reads and checks a certificate, for a name if one is given.
 ///
 /// # Errors
 /// [`CertificateError`] names the file and what to do.
 pub fn load(
     certificate: &Path,
     key: &Path,
-    name: &HostPattern,
+    name: Option<&HostPattern>,
     provider: &CryptoProvider,
     now: SystemTime,
 ) -> Result<Identity, CertificateError> {
     let chain = certificates(certificate)?;
     let not_after = check_validity(certificate, &chain, now)?;
     check_chain(certificate, &chain, now)?;
-    check_name(certificate, &chain[0], name)?;
+    if let Some(name) = name {
+        check_name(certificate, &chain[0], name)?;
+    }
     let der = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, e))?;
     let unusable = |reason| CertificateError::Key {
         path: key.to_owned(),
@@ -167,7 +196,7 @@ pub fn load(
 ///
 /// # Errors
 /// [`CertificateError`] if there is none, or one cannot be trusted.
-pub(super) fn anchors(path: &Path) -> Result<RootCertStore, CertificateError> {
+pub fn anchors(path: &Path) -> Result<RootCertStore, CertificateError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(path)? {
         store
@@ -291,6 +320,39 @@ fn check_chain(
             .map(drop)
         })
         .map_err(broken)
+}
+
+/// Whether the chain leads to a certificate in `ca`.
+///
+/// # Errors
+/// [`CertificateError::Issuer`], or that `ca` cannot be read.
+pub fn check_issuer(
+    path: &Path,
+    chain: &[CertificateDer<'_>],
+    ca: &Path,
+    now: SystemTime,
+) -> Result<(), CertificateError> {
+    let roots = anchors(ca)?;
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let foreign = |reason| CertificateError::Issuer {
+        path: path.to_owned(),
+        ca: ca.to_owned(),
+        reason,
+    };
+    EndEntityCert::try_from(&chain[0])
+        .and_then(|leaf| {
+            leaf.verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &roots.roots,
+                &chain[1..],
+                UnixTime::since_unix_epoch(since),
+                KeyUsage::server_auth(),
+                None,
+                None,
+            )
+            .map(drop)
+        })
+        .map_err(foreign)
 }
 
 fn check_name(

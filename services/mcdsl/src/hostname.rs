@@ -2,8 +2,8 @@
 
 use std::{borrow::Cow, fmt, iter, str::FromStr};
 
-use mc_edge_common::route::MAX_HOSTNAME;
-
+/// Bytes of the longest hostname (RFC 1035 §2.3.4), without the trailing dot.
+pub const MAX_HOSTNAME: usize = 253;
 /// Longest label (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
 

@@ -1,0 +1,336 @@
+//! A service's side of MCIAS: tokens are verified here, by keys and revocations that are kept up to date.
+//!
+//! In the steady state a token costs one Ed25519 verification and no network: a stream brings every revocation as it happens. While the
+//! stream is down each token is asked for, and the answer holds for [`CHECK`]. What cannot be found out is refused.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use mc_proto::mcias::v1::{
+    CheckTokenRequest, GetKeysRequest, WatchRevocationsRequest, auth_client::AuthClient,
+    revocation::What, revocation_event::Event,
+};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+
+use super::{AuthError, Authenticator, Identity, Revocation, Revocations, Revoked, token::Keys};
+
+/// How long an answer holds that was asked for.
+const CHECK: Duration = Duration::from_secs(30);
+/// A stream that says nothing for so long is down; MCIAS says something every 10 s.
+const SILENCE: Duration = Duration::from_secs(25);
+/// Between attempts to have the stream again.
+const RETRY: Duration = Duration::from_secs(1);
+/// For an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Keys are not asked for more often, whatever tokens come.
+const KEYS: Duration = Duration::from_secs(5);
+/// Answers that are kept.
+const MAX_ANSWERS: usize = 10_000;
+
+/// `[mcias]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Config {
+    /// MCIAS's gRPC address: `https://mcias.example:9443`.
+    pub server_url: String,
+    /// What its certificate leads to, PEM.
+    pub ca_cert: PathBuf,
+    /// This service, as it is registered with MCIAS: what tokens are for (`aud`).
+    pub service_name: String,
+    /// Holds the token of this service's system account.
+    pub token_file: PathBuf,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A file cannot be read.
+    #[error("[mcias] cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The address or the CA is none.
+    #[error("[mcias] server_url {url} cannot be used")]
+    Address {
+        /// The address.
+        url: String,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// Not what a token looks like.
+    #[error("[mcias] token_file {0} holds no token")]
+    Token(PathBuf),
+}
+
+/// The client.
+pub struct Client {
+    service: String,
+    grpc: AuthClient<Channel>,
+    own: MetadataValue<Ascii>,
+    state: Mutex<State>,
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Arc<Keys>,
+    issuer: Arc<str>,
+    asked_keys: Option<Instant>,
+    revocations: Revocations,
+    /// The stream has said all, and when it last said something.
+    heard: Option<Instant>,
+    /// SHA-256 of tokens that were asked for: until when they are known to be valid, or not.
+    answers: HashMap<[u8; 32], (Instant, bool)>,
+}
+
+impl Client {
+    /// Connects when it is needed; see [`Self::watch`].
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn new(config: &Config) -> Result<Arc<Self>, ClientError> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(|source| ClientError::Read {
+                path: path.clone(),
+                source,
+            })
+        };
+        let address = |source| ClientError::Address {
+            url: config.server_url.clone(),
+            source,
+        };
+        let tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(&config.ca_cert)?));
+        let channel = Endpoint::from_shared(config.server_url.clone())
+            .and_then(|endpoint| {
+                endpoint
+                    .connect_timeout(TIMEOUT)
+                    .http2_keep_alive_interval(SILENCE)
+                    .tls_config(tls)
+            })
+            .map_err(address)?
+            .connect_lazy();
+        let token = format!("Bearer {}", read(&config.token_file)?.trim());
+        let mut own: MetadataValue<Ascii> = token
+            .parse()
+            .map_err(|_| ClientError::Token(config.token_file.clone()))?;
+        own.set_sensitive(true);
+        Ok(Arc::new(Self {
+            service: config.service_name.clone(),
+            grpc: AuthClient::new(channel),
+            own,
+            state: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Whether every revocation is known as it happens.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.state()
+            .heard
+            .is_some_and(|heard| heard.elapsed() < SILENCE)
+    }
+
+    /// Keeps the revocations up to date until it is cancelled.
+    pub async fn watch(self: Arc<Self>, cancel: CancellationToken) {
+        let watching = async {
+            loop {
+                if let Err(error) = self.stream().await {
+                    tracing::warn!(
+                        error = error.message(),
+                        "MCIAS's revocations are not known as they happen; tokens are asked for"
+                    );
+                }
+                self.state().heard = None;
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        cancel.run_until_cancelled(watching).await;
+    }
+
+    async fn stream(&self) -> Result<(), tonic::Status> {
+        self.refresh_keys(true).await?;
+        let request = self.request(WatchRevocationsRequest {}, None);
+        let mut stream = self
+            .grpc
+            .clone()
+            .watch_revocations(request)
+            .await?
+            .into_inner();
+        // Collected anew: what was revoked before and is not sent is forgotten.
+        let (mut all, mut synced) = (Revocations::default(), false);
+        loop {
+            let event = tokio::time::timeout(SILENCE, stream.message()).await;
+            let event = event.map_err(|_| tonic::Status::unavailable("the stream is silent"))??;
+            let event = event
+                .ok_or_else(|| tonic::Status::unavailable("the stream ended"))?
+                .event;
+            let mut state = self.state();
+            match event {
+                Some(Event::Revoked(revoked)) => {
+                    let Some(revocation) = revocation(revoked) else {
+                        continue;
+                    };
+                    let into = if synced {
+                        &mut state.revocations
+                    } else {
+                        &mut all
+                    };
+                    into.add(revocation, SystemTime::now())
+                        .map_err(|e| tonic::Status::resource_exhausted(e.to_string()))?;
+                }
+                Some(Event::Synced(_)) => {
+                    (state.revocations, synced) = (std::mem::take(&mut all), true);
+                    tracing::info!(
+                        revocations = state.revocations.len(),
+                        "MCIAS's revocations are known as they happen"
+                    );
+                }
+                Some(Event::Heartbeat(_)) | None => {}
+            }
+            if synced {
+                state.heard = Some(Instant::now());
+            }
+        }
+    }
+
+    async fn refresh_keys(&self, always: bool) -> Result<(), tonic::Status> {
+        let _one = self.asking.lock().await;
+        let recently = |state: &State| state.asked_keys.is_some_and(|asked| asked.elapsed() < KEYS);
+        if !always && recently(&self.state()) {
+            return Ok(());
+        }
+        self.state().asked_keys = Some(Instant::now());
+        let answer = self
+            .grpc
+            .clone()
+            .get_keys(self.request(GetKeysRequest {}, Some(TIMEOUT)))
+            .await?
+            .into_inner();
+        let keys = Keys::new(answer.keys.iter().map(|key| (key.kid.as_str(), &*key.key)));
+        let mut state = self.state();
+        (state.keys, state.issuer) = (Arc::new(keys), answer.issuer.into());
+        Ok(())
+    }
+
+    fn request<T>(&self, message: T, timeout: Option<Duration>) -> Request<T> {
+        let mut request = Request::new(message);
+        request
+            .metadata_mut()
+            .insert("authorization", self.own.clone());
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        request
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn verify(&self, token: &str) -> Result<Identity, AuthError> {
+        let (keys, issuer) = {
+            let state = self.state();
+            (Arc::clone(&state.keys), Arc::clone(&state.issuer))
+        };
+        let claims = keys.verify(token, &issuer, &self.service, SystemTime::now())?;
+        Ok(claims.into())
+    }
+
+    /// Asks for one token, unless that was done just now.
+    async fn ask(&self, token: &str) -> Result<bool, AuthError> {
+        let hash = digest(&SHA256, token.as_bytes());
+        let hash: [u8; 32] = hash
+            .as_ref()
+            .try_into()
+            .map_err(|_| AuthError::Invalid("its hash"))?;
+        let now = Instant::now();
+        if let Some((until, valid)) = self.state().answers.get(&hash)
+            && now < *until
+        {
+            return Ok(*valid);
+        }
+        let message = CheckTokenRequest {
+            token: token.to_owned(),
+        };
+        let answer = self
+            .grpc
+            .clone()
+            .check_token(self.request(message, Some(TIMEOUT)))
+            .await;
+        let valid = answer
+            .map_err(|status| AuthError::Unavailable(format!("MCIAS: {}", status.message())))?
+            .into_inner()
+            .valid;
+        let mut state = self.state();
+        if state.answers.len() >= MAX_ANSWERS {
+            state.answers.retain(|_, (until, _)| *until > now);
+        }
+        if state.answers.len() < MAX_ANSWERS {
+            state.answers.insert(hash, (now + CHECK, valid));
+        }
+        Ok(valid)
+    }
+}
+
+impl Authenticator for Client {
+    fn authenticate<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
+        Box::pin(async move {
+            let mut verified = self.verify(token);
+            if verified == Err(AuthError::Invalid("an unknown key")) {
+                // MCIAS may sign with a new one.
+                let asked = self.refresh_keys(false).await;
+                asked.map_err(|status| {
+                    AuthError::Unavailable(format!("MCIAS: {}", status.message()))
+                })?;
+                verified = self.verify(token);
+            }
+            let identity = verified?;
+            let valid = if self.is_live() {
+                !self.state().revocations.has(&identity)
+            } else {
+                self.ask(token).await?
+            };
+            if valid {
+                Ok(identity)
+            } else {
+                Err(AuthError::Invalid("revoked"))
+            }
+        })
+    }
+}
+
+fn revocation(sent: mc_proto::mcias::v1::Revocation) -> Option<Revocation> {
+    let what = match sent.what? {
+        What::Token(id) => Revoked::Token(id),
+        What::Session(id) => Revoked::Session(id),
+        What::Account(id) => Revoked::Account(id),
+        What::Everything(_) => Revoked::Everything,
+    };
+    Some(Revocation {
+        what,
+        issued_until: sent.issued_until?.try_into().ok()?,
+        forget: sent.forget?.try_into().ok()?,
+    })
+}

@@ -1,0 +1,328 @@
+//! The one policy engine: who may do what on what, and why.
+//!
+//! Rules are compiled once and refused if anything in them is not understood; a decision is then a pure function of the set, the
+//! subject, the action and the resource. The rule of the highest priority that matches decides, a deny before an allow of the
+//! same priority; without one the answer is no. So a deny holds against whatever is added at its priority or below, and the
+//! order in which rules are stored counts for nothing.
+//!
+//! Three parts of a program meet here, and only one of them has a grammar: the rule. Subjects and resources are checked names
+//! ([`Name`], [`ResourceName`]) that are compared, never parsed again. What acts takes an [`Authorized`], which only
+//! [`PolicySet::authorize`] makes, and acts on the resource that is in it.
+//!
+//! Rejected: Cedar and OPA's Rego, whole languages for what one list of rules says; conditions and times in rules (a decision
+//! would need a clock, and could no longer be explained by the names alone); "first rule wins" (moving a rule would change what
+//! is allowed); escaping of user data into patterns (one forgotten call, and it is grammar).
+
+mod error;
+mod explanation;
+mod glob;
+mod name;
+#[cfg(test)]
+mod properties;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use mc_proto::AccountType;
+
+use self::rule::Compiled;
+pub use self::{
+    error::PolicyError,
+    explanation::{Considered, Decision, Effect, Explanation, Mismatch, Part, Reason},
+    name::{Action, MAX_NAME, MAX_RESOURCE, MAX_SEGMENTS, Name, NameError, ResourceName},
+    rule::{MAX_PATTERNS, MAX_POLICY_TEXT, MAX_RULE_TEXT, MAX_RULES, Policy, Rule, Subjects},
+};
+use crate::auth::{ADMIN, Identity};
+
+/// Most roles, and most tags, of a subject or a resource: each rule compares them.
+pub const MAX_TAGS: usize = 64;
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The account's id.
+    pub account: Name,
+    /// Its name; rules name it by that.
+    pub name: Name,
+    /// A person or a service.
+    pub account_type: AccountType,
+    /// Its roles.
+    pub roles: BTreeSet<Name>,
+    /// Its tags.
+    pub tags: BTreeSet<Name>,
+}
+
+/// On what it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Its name; of `auth:login`, the service's.
+    pub name: ResourceName,
+    /// Its tags.
+    pub tags: BTreeSet<Name>,
+}
+
+/// A subject or a resource that cannot be asked about; it is denied everything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// One of its names is none.
+    #[error("{field} {value:?} cannot be judged")]
+    Name {
+        /// Which.
+        field: &'static str,
+        /// As it came.
+        value: String,
+        /// Why.
+        #[source]
+        source: NameError,
+    },
+    /// Over [`MAX_TAGS`].
+    #[error("more than {MAX_TAGS} {0} cannot be judged")]
+    TooMany(&'static str),
+}
+
+impl TryFrom<&Identity> for Subject {
+    type Error = SubjectError;
+
+    /// A tag that is no name is no reason to go on without it: a rule could deny by it.
+    fn try_from(identity: &Identity) -> Result<Self, SubjectError> {
+        Ok(Self {
+            account: name("account", &identity.account)?,
+            name: name("account name", &identity.name)?,
+            account_type: identity.account_type,
+            roles: names("role", &identity.roles)?,
+            tags: names("tag", &identity.tags)?,
+        })
+    }
+}
+
+impl Resource {
+    /// Of a name and the tags that go with it, as a login has (service, tags).
+    ///
+    /// # Errors
+    /// [`SubjectError`].
+    pub fn tagged(name: ResourceName, tags: &[String]) -> Result<Self, SubjectError> {
+        let tags = names("tag", tags)?;
+        Ok(Self { name, tags })
+    }
+}
+
+impl From<ResourceName> for Resource {
+    fn from(name: ResourceName) -> Self {
+        let tags = BTreeSet::new();
+        Self { name, tags }
+    }
+}
+
+impl AsRef<Self> for Resource {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+fn name(field: &'static str, text: &str) -> Result<Name, SubjectError> {
+    text.parse().map_err(|source| SubjectError::Name {
+        field,
+        value: text.to_owned(),
+        source,
+    })
+}
+
+fn names(field: &'static str, texts: &[String]) -> Result<BTreeSet<Name>, SubjectError> {
+    if texts.len() > MAX_TAGS {
+        return Err(SubjectError::TooMany(field));
+    }
+    texts.iter().map(|text| name(field, text)).collect()
+}
+
+/// A policy in force.
+#[derive(Clone, Debug)]
+pub struct PolicySet {
+    admin_bypass: bool,
+    /// Invariant: in the order in which they count; names are unique.
+    rules: Vec<Compiled>,
+}
+
+/// That somebody may do something: proof of a decision, which nothing but [`PolicySet::authorize`] makes and nothing copies.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Authorized {
+    subject: Subject,
+    action: Action,
+    resource: Resource,
+    reason: Reason,
+}
+
+/// That somebody may not. What it displays does not say which rule denied: that is for who may read the policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{subject} may not {action} on {resource}")]
+pub struct Denied {
+    /// Who: its name.
+    pub subject: Name,
+    /// What.
+    pub action: Action,
+    /// On what.
+    pub resource: ResourceName,
+    /// Why, for the audit log.
+    pub reason: Reason,
+}
+
+impl Authorized {
+    /// Who may.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// What.
+    #[must_use]
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+
+    /// On what: whoever acts takes the name from here.
+    #[must_use]
+    pub fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
+    /// Why, for the audit log.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+}
+
+impl PolicySet {
+    /// Compiles a policy.
+    ///
+    /// # Errors
+    /// [`PolicyError`], which names rule and field; nothing of the policy is then in force.
+    pub fn compile(policy: &Policy) -> Result<Self, PolicyError> {
+        if policy.rules.len() > MAX_RULES {
+            return Err(PolicyError::TooManyRules(policy.rules.len()));
+        }
+        let compiled = policy.rules.iter().map(Compiled::new);
+        let mut rules: Vec<_> = compiled.collect::<Result<_, _>>()?;
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = rules.iter().find(|rule| !seen.insert(&rule.name)) {
+            return Err(PolicyError::Duplicate(twice.name.clone()));
+        }
+        rules.sort_by(|a, b| {
+            let rank = |rule: &Compiled| (std::cmp::Reverse(rule.priority), rule.effect);
+            rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name))
+        });
+        Ok(Self {
+            admin_bypass: policy.admin_bypass,
+            rules,
+        })
+    }
+
+    /// The answer and what decided: the one evaluation.
+    fn decide<'r>(
+        &self,
+        mut asked: impl Iterator<Item = &'r Compiled>,
+        subject: &Subject,
+        resource: &Resource,
+    ) -> Decision {
+        if self.admin_bypass && subject.roles.iter().any(|role| role.as_str() == ADMIN) {
+            return Decision {
+                effect: Effect::Allow,
+                reason: Reason::AdminBypass,
+            };
+        }
+        match asked.find(|rule| rule.on(resource).is_none()) {
+            Some(rule) => Decision {
+                effect: rule.effect,
+                reason: Reason::Rule(rule.name.clone()),
+            },
+            None => Decision {
+                effect: Effect::Deny,
+                reason: Reason::Default,
+            },
+        }
+    }
+
+    /// The rules about this subject and action, in the order in which they count.
+    fn asked<'s>(
+        &'s self,
+        subject: &'s Subject,
+        action: &'s Action,
+    ) -> impl Iterator<Item = &'s Compiled> {
+        self.rules
+            .iter()
+            .filter(move |rule| rule.asked(subject, action).is_none())
+    }
+
+    /// Whether it may be.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn authorize(
+        &self,
+        subject: &Subject,
+        action: &Action,
+        resource: &Resource,
+    ) -> Result<Authorized, Denied> {
+        let decision = self.decide(self.asked(subject, action), subject, resource);
+        match decision.effect {
+            Effect::Allow => Ok(Authorized {
+                subject: subject.clone(),
+                action: action.clone(),
+                resource: resource.clone(),
+                reason: decision.reason,
+            }),
+            Effect::Deny => Err(Denied {
+                subject: subject.name.clone(),
+                action: action.clone(),
+                resource: resource.name.clone(),
+                reason: decision.reason,
+            }),
+        }
+    }
+
+    /// What [`Self::authorize`] would say, and what every rule has to do with it.
+    #[must_use]
+    pub fn explain(&self, subject: &Subject, action: &Action, resource: &Resource) -> Explanation {
+        let decision = self.decide(self.asked(subject, action), subject, resource);
+        let why = self.rules.iter().map(|rule| {
+            let missing = rule.asked(subject, action).or_else(|| rule.on(resource));
+            let part = match missing {
+                Some(part) => Part::NoMatch {
+                    because: rule.why(part, subject, action, resource),
+                },
+                None if decision.rule() == Some(&rule.name) => Part::Decided,
+                None => Part::Outranked,
+            };
+            Considered {
+                rule: rule.name.clone(),
+                priority: rule.priority,
+                effect: rule.effect,
+                part,
+            }
+        });
+        Explanation {
+            subject: subject.name.clone(),
+            action: action.clone(),
+            resource: resource.name.clone(),
+            why: why.collect(),
+            decision,
+        }
+    }
+
+    /// Of many things, those on which the subject may do this. A list of things shows those that its reader may read: give it
+    /// the action of reading one, not another of listing.
+    pub fn filter<'s, R: AsRef<Resource>>(
+        &'s self,
+        subject: &'s Subject,
+        action: &'s Action,
+        things: impl IntoIterator<Item = R> + 's,
+    ) -> impl Iterator<Item = R> + 's {
+        // Once for the list, for rules about other subjects and actions are most of a set.
+        let asked: Vec<_> = self.asked(subject, action).collect();
+        things.into_iter().filter(move |thing| {
+            let decision = self.decide(asked.iter().copied(), subject, thing.as_ref());
+            decision.effect == Effect::Allow
+        })
+    }
+}

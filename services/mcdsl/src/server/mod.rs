@@ -1,0 +1,324 @@
+//! A service's server: TLS 1.3, gRPC and REST from one definition, pages, health, metrics; who may call what is decided here
+//! ([`access`]), and nothing is unbounded.
+//!
+//! Both ports answer alike, and tell gRPC from the rest by its Content-Type: two are a convention of deployment, not of code. Connections are
+//! axum-server's. Rejected: tonic's own server, which knows neither other routes nor a certificate that changes.
+
+mod accept;
+mod access;
+mod rest;
+mod tls;
+
+use std::{
+    future::Future, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{Uri, header},
+    middleware,
+    response::IntoResponse as _,
+    routing::get,
+};
+use axum_server::{Handle as Connections, tls_rustls::RustlsAcceptor};
+use ipnet::IpNet;
+use prost_reflect::DescriptorPool;
+use serde::Deserialize;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tonic::service::Routes;
+use tower::ServiceExt as _;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
+
+pub use access::{Audit, Caller, Recorder, Source};
+pub(crate) use rest::code_name;
+pub use tls::{State as TlsState, TlsError};
+
+use self::{access::Access, tls::Files};
+use crate::{
+    auth::Authenticator,
+    shutdown::Shutdown,
+    telemetry::{self, TelemetryError},
+};
+
+/// Bytes of a request, whoever asks.
+const MAX_BODY: usize = 1 << 20;
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 4096;
+/// Streams of a connection at once.
+const MAX_STREAMS: u32 = 128;
+/// Bytes of a request's head.
+const MAX_HEADERS: u32 = 32 * 1024;
+/// For the head of a request over HTTP/1.1 to come.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the next bytes of a body to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between HTTP/2 pings: a client that does not answer is gone.
+const PING: Duration = Duration::from_secs(60);
+/// For requests under way when the service stops.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// `[server]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Config {
+    /// HTTPS: pages and REST.
+    pub listen: SocketAddr,
+    /// gRPC.
+    pub grpc_listen: SocketAddr,
+    /// Certificate and its chain, PEM.
+    pub tls_cert: PathBuf,
+    /// Its private key, PEM.
+    pub tls_key: PathBuf,
+    /// What the chain must lead to, PEM. Without it any CA will do.
+    pub tls_ca: Option<PathBuf>,
+    /// Prometheus' endpoint; loopback only.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Networks of proxies that tell the client's address (PROXY protocol, version 1 or 2), which they must.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// What a service is.
+pub struct App {
+    /// Its package, e.g. `metacircular.mcias.v1`.
+    pub package: &'static str,
+    /// The implementations of its methods.
+    pub grpc: Routes,
+    /// Pages, and what no definition has.
+    pub web: Router,
+    /// Knows tokens.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Writes down what the methods have not.
+    pub audit: Option<Arc<dyn Audit>>,
+    /// Whether methods that need an unsealed service are refused.
+    pub sealed: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Prometheus' text.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No TLS.
+    #[error("the server's certificate cannot be used")]
+    Tls(#[from] TlsError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No metrics.
+    #[error(transparent)]
+    Metrics(#[from] TelemetryError),
+    /// The definitions that this program was built with.
+    #[error("the definitions of the service cannot be used: {0}")]
+    Definition(String),
+}
+
+/// A server that runs.
+pub struct Handle {
+    /// Where HTTPS is.
+    pub address: SocketAddr,
+    /// Where gRPC is.
+    pub grpc: SocketAddr,
+    /// Where metrics are.
+    pub metrics: Option<SocketAddr>,
+    tls: Arc<tls::Tls>,
+}
+
+impl Handle {
+    /// How the last load of the certificate went.
+    #[must_use]
+    pub fn tls(&self) -> TlsState {
+        self.tls.state()
+    }
+
+    /// Reads the certificate again (SIGHUP); off the async threads, since it reads files.
+    pub fn reload(&self) {
+        self.tls.reload(true);
+    }
+}
+
+/// Starts it; it stops with `shutdown`.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Handle, StartError> {
+    let tls = Arc::new(tls::Tls::load(Files {
+        certificate: config.tls_cert.clone(),
+        key: config.tls_key.clone(),
+        ca: config.tls_ca.clone(),
+    })?);
+    let metrics = match config.metrics_listen {
+        Some(address) => Some(telemetry::bind_metrics(address, false).await?),
+        None => None,
+    };
+    let (render, router) = router(app)?;
+    let acceptor = accept::Acceptor {
+        places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        proxies: config.trusted_proxies.clone().into(),
+    };
+    let mut addresses = [config.listen, config.grpc_listen];
+    for address in &mut addresses {
+        let failed = |source| StartError::Listen {
+            address: *address,
+            source,
+        };
+        let listener = TcpListener::bind(*address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let acceptor = RustlsAcceptor::new(tls.config()).acceptor(acceptor.clone());
+        serve(listener, acceptor, router.clone(), shutdown);
+        *address = bound;
+    }
+    let handle = Handle {
+        address: addresses[0],
+        grpc: addresses[1],
+        metrics: metrics.as_ref().and_then(|m| m.local_addr().ok()),
+        tls: Arc::clone(&tls),
+    };
+    if let Some(listener) = metrics {
+        let token = shutdown.token().clone();
+        shutdown.spawn("metrics", async move {
+            let render = move || Ok::<_, std::convert::Infallible>(render());
+            if let Err(error) = telemetry::serve_metrics(listener, render, token).await {
+                tracing::error!(%error, "no metrics any more");
+            }
+        });
+    }
+    let token = shutdown.token().clone();
+    shutdown.spawn("certificate", async move {
+        while token
+            .run_until_cancelled(tokio::time::sleep(tls::INTERVAL))
+            .await
+            .is_some()
+        {
+            let tls = Arc::clone(&tls);
+            // It reads files. Fails only when the runtime ends.
+            let _ = tokio::task::spawn_blocking(move || tls.reload(false)).await;
+        }
+    });
+    Ok(handle)
+}
+
+type Render = Box<dyn Fn() -> String + Send + Sync>;
+
+fn router(app: App) -> Result<(Render, Router), StartError> {
+    let (_, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(mc_proto::DESCRIPTORS)
+        .with_service_name(app.package)
+        .build_v1()
+        .map_err(|e| StartError::Definition(e.to_string()))?;
+    let methods = mc_proto::METHODS
+        .iter()
+        .filter(|m| m.package == app.package);
+    let access = Arc::new(Access {
+        methods: methods.map(|m| (m.path, m)).collect(),
+        authenticator: app.authenticator,
+        audit: app.audit,
+        sealed: app.sealed,
+    });
+    let grpc = app
+        .grpc
+        .add_service(health)
+        .add_service(reflection)
+        .prepare()
+        .into_axum_router()
+        .layer(middleware::from_fn_with_state(access, access::enforce));
+    let web = app.web.route("/healthz", get(async || "ok\n"));
+    let router = api(app.package, grpc, web, MAX_BODY)?
+        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(CatchPanicLayer::custom(|_| {
+            // What it says is in the log, by the hook.
+            rest::Error::internal().into_response()
+        }));
+    Ok((app.metrics, router))
+}
+
+/// gRPC, and beside it what else speaks HTTP: REST for the same methods, their OpenAPI document at `/openapi.json`, and `others`. What guards
+/// `grpc` guards REST too. `max_body`: bytes of a REST request.
+///
+/// # Errors
+/// [`StartError::Definition`].
+pub fn api(
+    package: &str,
+    grpc: Router,
+    others: Router,
+    max_body: usize,
+) -> Result<Router, StartError> {
+    let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
+    let pool = DescriptorPool::decode(mc_proto::DESCRIPTORS).map_err(|e| definition(&e))?;
+    let documents: serde_json::Value =
+        serde_json::from_str(mc_proto::OPENAPI).map_err(|e| definition(&e))?;
+    let document = documents[package].to_string();
+    let rest = rest::router(package, &pool, &grpc)
+        .route(
+            "/openapi.json",
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
+        )
+        .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
+        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
+        .layer(DefaultBodyLimit::max(max_body));
+    // Each says in its own way what it has not: statuses of gRPC, JSON, pages.
+    let steer = move |request: Request| {
+        let path = request.uri().path();
+        let router = if is_grpc(&request) {
+            &grpc
+        } else if path.starts_with("/v1/") || path == "/openapi.json" {
+            &rest
+        } else {
+            &others
+        };
+        router.clone().oneshot(request)
+    };
+    Ok(Router::new().fallback(steer))
+}
+
+fn is_grpc(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn serve(
+    listener: TcpListener,
+    acceptor: RustlsAcceptor<accept::Acceptor>,
+    router: Router,
+    shutdown: &Shutdown,
+) {
+    let connections = Connections::new();
+    let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
+        .acceptor(acceptor)
+        .handle(connections.clone());
+    let builder = server.http_builder();
+    builder
+        .http1()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEADERS as usize);
+    builder
+        .http2()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(PING);
+    let token = shutdown.token().clone();
+    shutdown.spawn("server", async move {
+        let stop = async {
+            token.cancelled().await;
+            connections.graceful_shutdown(Some(GRACE));
+            std::future::pending::<()>().await;
+        };
+        let serving: Pin<Box<dyn Future<Output = io::Result<()>> + Send>> =
+            Box::pin(server.serve(router.into_make_service()));
+        tokio::select! {
+            served = serving => if let Err(error) = served {
+                tracing::error!(%error, "the server ended");
+            },
+            () = stop => {}
+        }
+    });
+}

@@ -1,0 +1,150 @@
+//! The server's certificate: TLS 1.3, reloaded when a file changes, the one before kept if what is new is refused.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use axum_server::tls_rustls::RustlsConfig;
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    server::{ResolvesServerCert, ServerConfig as Config},
+    sign::CertifiedKey,
+    version::TLS13,
+};
+
+use crate::certificate::{self, CertificateError, Fingerprint};
+
+/// How often the files are looked at.
+pub(super) const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// See [`CertificateError`].
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The library refuses.
+    #[error("TLS cannot be set up")]
+    Library(#[from] rustls::Error),
+}
+
+/// The files, and what is in force of them.
+pub(super) struct Tls {
+    files: Files,
+    config: RustlsConfig,
+    state: Mutex<State>,
+}
+
+/// Where the certificate is.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    /// What the chain must lead to.
+    pub(super) ca: Option<PathBuf>,
+}
+
+impl Files {
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        let ca = self.ca.as_deref();
+        let files = [Some(self.certificate.as_path()), Some(&self.key), ca];
+        files.into_iter().flatten().map(Fingerprint::of).collect()
+    }
+}
+
+/// The last load, for `status`.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// When the certificate in force ends.
+    pub not_after: SystemTime,
+    /// When the files were last read.
+    pub tried: SystemTime,
+    /// Why what was read then is not in force.
+    pub error: Option<String>,
+    seen: Vec<Fingerprint>,
+}
+
+impl Tls {
+    pub(super) fn load(files: Files) -> Result<Self, TlsError> {
+        let seen = files.fingerprints();
+        let (config, not_after) = build(&files)?;
+        let state = State {
+            not_after,
+            tried: SystemTime::now(),
+            error: None,
+            seen,
+        };
+        Ok(Self {
+            files,
+            config: RustlsConfig::from_config(config),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(super) fn config(&self) -> RustlsConfig {
+        self.config.clone()
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Loads again if a file has changed, or if `always`.
+    pub(super) fn reload(&self, always: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.files.fingerprints();
+        if seen == state.seen && !always {
+            return;
+        }
+        (state.seen, state.tried) = (seen, SystemTime::now());
+        state.error = match build(&self.files) {
+            Ok((config, not_after)) => {
+                self.config.reload_from_config(config);
+                state.not_after = not_after;
+                tracing::info!(certificate = %self.files.certificate.display(), "the certificate was loaded");
+                None
+            }
+            Err(error) => {
+                let error = crate::cli::chain(&error);
+                tracing::error!(error, "the certificate is refused; the one before stays");
+                Some(error)
+            }
+        };
+    }
+}
+
+fn build(files: &Files) -> Result<(Arc<ServerConfig>, SystemTime), TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let Files {
+        certificate,
+        key,
+        ca,
+    } = files;
+    let now = SystemTime::now();
+    let identity = certificate::load(certificate, key, None, &provider, now)?;
+    if let Some(ca) = ca {
+        certificate::check_issuer(certificate, &identity.key.cert, ca, now)?;
+    }
+    let mut config = Config::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Only(identity.key)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok((Arc::new(config), identity.not_after))
+}
+
+/// One certificate, whatever name is asked.
+#[derive(Debug)]
+struct Only(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Only {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}

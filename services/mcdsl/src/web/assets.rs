@@ -1,0 +1,78 @@
+//! What pages load. The content's hash is in the path, so that browsers keep it for ever and never have an old one.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest;
+use axum::{
+    Router,
+    http::{HeaderValue, header},
+    routing::get,
+};
+
+/// The path of the style sheet.
+pub(super) static STYLE: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "style.css",
+        "text/css; charset=utf-8",
+        include_bytes!("../../assets/style.css"),
+    )
+});
+/// The path of htmx, as npm has it.
+pub(super) static HTMX: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "htmx.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!(concat!(
+            env!("OUT_DIR"),
+            "/npm/node_modules/htmx.org/dist/htmx.min.js"
+        )),
+    )
+});
+/// The path of the icon.
+pub(super) static ICON: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "icon.svg",
+        "image/svg+xml",
+        include_bytes!("../../assets/icon.svg"),
+    )
+});
+
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// A file in the program.
+pub(super) struct Asset {
+    pub(super) path: String,
+    kind: &'static str,
+    content: &'static [u8],
+}
+
+impl Asset {
+    fn new(name: &str, kind: &'static str, content: &'static [u8]) -> Self {
+        let hash = digest::digest(&digest::SHA256, content);
+        let hash: String = hash.as_ref()[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Self {
+            path: format!("/assets/{hash}/{name}"),
+            kind,
+            content,
+        }
+    }
+}
+
+pub(super) fn router() -> Router {
+    let mut router = Router::new();
+    for asset in [&STYLE, &HTMX, &ICON] {
+        let asset: &'static Asset = asset;
+        let head = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(asset.kind)),
+            (header::CACHE_CONTROL, IMMUTABLE),
+        ];
+        router = router.route(
+            &asset.path,
+            get(move || async move { (head, asset.content) }),
+        );
+    }
+    router
+}

@@ -1,0 +1,49 @@
+//! Who asks, for handlers.
+
+use std::convert::Infallible;
+
+use axum::{extract::FromRequestParts, http::request::Parts, response::Response};
+
+use super::{Page, Session};
+
+/// Who is logged in. Who is not is sent to the login page, and back afterwards.
+#[derive(Clone, Debug)]
+pub struct CurrentSession(pub Session);
+
+/// Who is logged in, if anybody is.
+#[derive(Clone, Debug)]
+pub struct MaybeSession(pub Option<Session>);
+
+/// The request's page: there is one wherever [`super::wrap`] is around.
+fn page(parts: &Parts) -> Page {
+    let page = parts.extensions.get::<Page>().cloned();
+    page.expect("the route is behind mcdsl::web::wrap")
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Page {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(page(parts))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for MaybeSession {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(page(parts).session().cloned()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CurrentSession {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let page = page(parts);
+        match page.session() {
+            Some(session) => Ok(Self(session.clone())),
+            None => Err(page.to_login()),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The body of a form.
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, Method, StatusCode, header},
+};
+use serde::de::DeserializeOwned;
+
+use super::{ErrorPage, MAX_FORM};
+
+/// A form that was sent, at most [`MAX_FORM`] bytes. Fields that `T` does not have are passed over; repeated fields make a `Vec`
+/// (with `#[serde(default)]`, since browsers send nothing of boxes that are not ticked).
+#[derive(Clone, Copy, Debug)]
+pub struct Form<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
+    type Rejection = ErrorPage;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ErrorPage> {
+        if !is_form(request.headers()) {
+            return Err(ErrorPage::of(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        if request.method() == Method::GET {
+            return Err(ErrorPage::of(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        let body = to_bytes(request.into_body(), MAX_FORM).await;
+        let body = body.map_err(|_| too_large())?;
+        serde_html_form::from_bytes(&body).map(Self).map_err(|e| {
+            // Names of fields and types: the form's author is asked, not who filled it in.
+            tracing::debug!(error = %e, "a form does not fit");
+            let text = "The form is not complete, or a field has a value that it cannot have.";
+            ErrorPage::new(StatusCode::UNPROCESSABLE_ENTITY, text)
+        })
+    }
+}
+
+pub(super) fn too_large() -> ErrorPage {
+    ErrorPage::of(StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .and_then(|kind| kind.split(';').next())
+        .is_some_and(|kind| {
+            kind.trim()
+                .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        })
+}

@@ -1,0 +1,111 @@
+//! What the web UIs of services share: layout, sessions, CSRF tokens, security headers, error pages.
+//!
+//! [`wrap`] puts a service's routes behind one guard. The guard knows who asks ([`Session`]), refuses unsafe requests that did not begin
+//! on one of our own pages, turns failures into pages and sets the headers: a handler can forget none of it. A handler takes a [`Page`]
+//! and renders its own askama template in it.
+//!
+//! Sessions' cookies are `SameSite=Strict`: who comes by a link of another site is nobody on the first request. [`CurrentSession`] then
+//! answers a page that loads itself again, this time from here. What other programs call (OIDC's token endpoint, REST) is no page and
+//! is merged beside the wrapped routes.
+//!
+//! There is no script but htmx, which evaluates nothing, and no style but the style sheet: the content security policy has no exception.
+//! Rejected: `tower-sessions` and `axum_csrf` (their stores and cookies would have to be bent to all of the above), the crate `servable`
+//! for htmx (GPL-3.0).
+
+mod assets;
+mod cookie;
+mod error;
+mod extract;
+mod form;
+mod guard;
+mod headers;
+mod login_state;
+mod page;
+mod path;
+mod secret;
+mod session;
+mod visit;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware, response::IntoResponse as _};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use error::ErrorPage;
+pub use extract::{CurrentSession, MaybeSession};
+pub use form::Form;
+pub use headers::OriginError;
+pub use page::{CsrfField, Page};
+pub use path::LocalPath;
+pub use session::{
+    Flash, Limits, MAX_DATA, NewSession, SESSIONS_SQL, Session, SessionError, SessionId, Sessions,
+    Tone,
+};
+
+/// Bytes of a form.
+pub const MAX_FORM: usize = 64 * 1024;
+
+/// A link of the navigation or of the account's menu.
+#[derive(Clone, Debug)]
+pub struct NavItem {
+    /// What it says.
+    pub label: &'static str,
+    /// Where it leads.
+    pub path: &'static str,
+    /// Who sees it: those with this role; all who are logged in without one. It hides, the page itself must refuse.
+    pub role: Option<&'static str>,
+}
+
+/// A service's web UI.
+pub struct Site {
+    /// In the names of cookies, hence a token (RFC 6265, 4.1.1), e.g. `mcias`.
+    pub service: &'static str,
+    /// In the header and in titles, e.g. `MCIAS`.
+    pub title: &'static str,
+    /// In the header.
+    pub nav: Vec<NavItem>,
+    /// Under the account's name, above “Log out”.
+    pub account: Vec<NavItem>,
+    /// The page that logs in; it is sent `next`, see [`Page::next`].
+    pub login: &'static str,
+    /// The path that is posted to to log out; it answers [`Page::log_out`].
+    pub logout: &'static str,
+    /// Who is logged in.
+    pub sessions: Sessions,
+}
+
+struct State {
+    site: Site,
+    cookies: Cookies,
+    login_states: login_state::Key,
+}
+
+/// Names of cookies.
+struct Cookies {
+    session: String,
+    form: String,
+    login: String,
+}
+
+/// Puts `routes` behind the guard, and adds the assets and a page for what is not found.
+pub fn wrap(site: Site, routes: Router) -> Router {
+    let cookies = Cookies {
+        session: format!("__Host-{}", site.service),
+        form: format!("__Host-{}-form", site.service),
+        login: format!("__Host-{}-login", site.service),
+    };
+    let state = Arc::new(State {
+        site,
+        cookies,
+        login_states: login_state::Key::random(),
+    });
+    routes
+        .fallback(async || ErrorPage::not_found())
+        // What it says is in the log, by the hook.
+        .layer(CatchPanicLayer::custom(|_| {
+            ErrorPage::internal().into_response()
+        }))
+        .layer(middleware::from_fn_with_state(state, guard::guard))
+        .merge(assets::router())
+        .layer(middleware::map_response(headers::set))
+}

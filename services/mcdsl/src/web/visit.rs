@@ -1,0 +1,81 @@
+//! Who asks, by the request's head: read once, before its handler runs.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::http::{HeaderMap, Uri, request::Parts};
+
+use super::{LocalPath, Session, SessionError, State, cookie, error::Wants, secret::Secret};
+use crate::server::Source;
+
+/// What is known of a request before its handler runs.
+pub(super) struct Visit {
+    pub(super) state: Arc<State>,
+    pub(super) session: Option<Session>,
+    /// What tokens are bound to: the session's cookie, or without a session the form cookie.
+    pub(super) secret: Secret,
+    /// The form cookie is not set yet.
+    pub(super) secret_is_new: bool,
+    pub(super) uri: Uri,
+    /// GET or HEAD.
+    pub(super) reads: bool,
+    /// A link of another site led here, so that the browser keeps the session's cookie to itself.
+    pub(super) by_foreign_link: bool,
+    pub(super) wants: Wants,
+    /// The page in which htmx runs.
+    pub(super) around: LocalPath,
+    pub(super) source: Option<IpAddr>,
+    pub(super) user_agent: String,
+    pub(super) login_cookie: Option<String>,
+}
+
+impl Visit {
+    /// If the sessions cannot be read, it is nobody's.
+    pub(super) async fn of(state: Arc<State>, request: &Parts) -> (Self, Result<(), SessionError>) {
+        let headers = &request.headers;
+        let read = |name| cookie::read(headers, name).and_then(Secret::parse);
+        let mut known = Ok(());
+        let mut found = None;
+        if let Some(secret) = read(&state.cookies.session) {
+            match state.site.sessions.find(&secret).await {
+                Ok(session) => found = session.map(|session| (session, secret)),
+                Err(error) => known = Err(error),
+            }
+        }
+        let form_secret = read(&state.cookies.form);
+        let secret_is_new = found.is_none() && form_secret.is_none();
+        let (session, secret) = match found {
+            Some((session, secret)) => (Some(session), secret),
+            None => (None, form_secret.unwrap_or_else(Secret::random)),
+        };
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+        let foreign = matches!(text("sec-fetch-site"), Some("cross-site" | "same-site"));
+        let visit = Self {
+            session,
+            secret,
+            secret_is_new,
+            uri: request.uri.clone(),
+            reads: request.method.is_safe(),
+            by_foreign_link: foreign && text("sec-fetch-mode") == Some("navigate"),
+            wants: Wants::of(headers),
+            around: around(headers),
+            source: request.extensions.get::<Source>().map(|s| s.0),
+            user_agent: text("user-agent").unwrap_or_default().to_owned(),
+            login_cookie: cookie::read(headers, &state.cookies.login).map(str::to_owned),
+            state,
+        };
+        (visit, known)
+    }
+
+    pub(super) fn path(&self) -> LocalPath {
+        LocalPath::or_home(self.uri.path_and_query().map(|p| p.as_str()))
+    }
+}
+
+fn around(headers: &HeaderMap) -> LocalPath {
+    let url = headers.get("hx-current-url").and_then(|v| v.to_str().ok());
+    let uri: Option<Uri> = url.and_then(|u| u.parse().ok());
+    LocalPath::or_home(
+        uri.as_ref()
+            .and_then(|u| Some(u.path_and_query()?.as_str())),
+    )
+}

@@ -1,0 +1,400 @@
+//! A service's side of MCIAS, against an MCIAS of the test's: what is known live, what is asked, and what is refused when nobody answers.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use mc_proto::{
+    AccountType,
+    mcias::v1::{
+        self as api,
+        auth_server::{Auth, AuthServer},
+        revocation::What,
+        revocation_event::Event,
+    },
+};
+use mc_testkit::{ca::Ca, wait_for_async};
+use mcdsl::{
+    auth::{
+        AuthError, Authenticator, Identity,
+        client::{Client, Config},
+        token::{Claims, Keys, Signer, seconds},
+    },
+    server::{self, App},
+    shutdown::Shutdown,
+};
+use tokio::sync::broadcast;
+use tokio_stream::{StreamExt as _, wrappers::BroadcastStream};
+use tonic::{Request, Response, Status, service::Routes};
+
+const ISSUER: &str = "https://mcias.example";
+
+/// What MCIAS knows.
+struct Mcias {
+    keys: Mutex<HashMap<String, Vec<u8>>>,
+    revoked: Mutex<Vec<String>>,
+    events: broadcast::Sender<api::RevocationEvent>,
+    /// No stream is given.
+    mute: Mutex<bool>,
+    checks: AtomicUsize,
+}
+
+fn token_revoked(id: &str) -> api::RevocationEvent {
+    let now = SystemTime::now();
+    api::RevocationEvent {
+        event: Some(Event::Revoked(api::Revocation {
+            what: Some(What::Token(id.to_owned())),
+            issued_until: Some(now.into()),
+            forget: Some((now + Duration::from_secs(3600)).into()),
+        })),
+    }
+}
+
+impl Mcias {
+    fn key(&self, kid: &str) -> Signer {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        self.keys
+            .lock()
+            .unwrap()
+            .insert(kid.to_owned(), pair.public_key().as_ref().to_vec());
+        Signer::new(kid.to_owned(), pair.to_pkcs8v1().unwrap().as_ref())
+    }
+
+    fn revoke(&self, id: &str) {
+        self.revoked.lock().unwrap().push(id.to_owned());
+        // Nobody may listen.
+        let _ = self.events.send(token_revoked(id));
+    }
+}
+
+/// The service that has it.
+struct Service(Arc<Mcias>);
+
+type Events<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Auth for Service {
+    type WatchRevocationsStream = Events<api::RevocationEvent>;
+    type WatchBansStream = Events<api::BanEvent>;
+
+    async fn get_keys(
+        &self,
+        _: Request<api::GetKeysRequest>,
+    ) -> Result<Response<api::GetKeysResponse>, Status> {
+        let keys = self.0.keys.lock().unwrap();
+        let keys = keys.iter().map(|(kid, key)| api::PublicKey {
+            kid: kid.clone(),
+            key: key.clone(),
+        });
+        Ok(Response::new(api::GetKeysResponse {
+            keys: keys.collect(),
+            issuer: ISSUER.to_owned(),
+        }))
+    }
+
+    async fn check_token(
+        &self,
+        request: Request<api::CheckTokenRequest>,
+    ) -> Result<Response<api::CheckTokenResponse>, Status> {
+        self.0.checks.fetch_add(1, Relaxed);
+        let token = request.into_inner().token;
+        let keys = self.0.keys.lock().unwrap();
+        let keys = Keys::new(keys.iter().map(|(kid, key)| (kid.as_str(), key.as_slice())));
+        let claims = keys
+            .verify(&token, ISSUER, "notes", SystemTime::now())
+            .unwrap();
+        let valid = !self.0.revoked.lock().unwrap().contains(&claims.jti);
+        Ok(Response::new(api::CheckTokenResponse { valid }))
+    }
+
+    async fn watch_revocations(
+        &self,
+        _: Request<api::WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        if *self.0.mute.lock().unwrap() {
+            return Err(Status::unavailable("not now"));
+        }
+        let live = BroadcastStream::new(self.0.events.subscribe());
+        let mut before: Vec<_> = self
+            .0
+            .revoked
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|id| Ok(token_revoked(id)))
+            .collect();
+        before.push(Ok(api::RevocationEvent {
+            event: Some(Event::Synced(true)),
+        }));
+        let live = live.map(|event| event.map_err(|_| Status::data_loss("too slow")));
+        Ok(Response::new(Box::pin(
+            tokio_stream::iter(before).chain(live),
+        )))
+    }
+
+    async fn login(
+        &self,
+        _: Request<api::LoginRequest>,
+    ) -> Result<Response<api::LoginResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+    async fn begin_passkey_login(
+        &self,
+        _: Request<api::BeginPasskeyLoginRequest>,
+    ) -> Result<Response<api::BeginPasskeyLoginResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+    async fn finish_passkey_login(
+        &self,
+        _: Request<api::FinishPasskeyLoginRequest>,
+    ) -> Result<Response<api::LoginResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+    async fn renew(
+        &self,
+        _: Request<api::RenewRequest>,
+    ) -> Result<Response<api::LoginResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+    async fn logout(
+        &self,
+        _: Request<api::LogoutRequest>,
+    ) -> Result<Response<api::LogoutResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+    async fn who_am_i(
+        &self,
+        _: Request<api::WhoAmIRequest>,
+    ) -> Result<Response<api::WhoAmIResponse>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+    async fn watch_bans(
+        &self,
+        _: Request<api::WatchBansRequest>,
+    ) -> Result<Response<Self::WatchBansStream>, Status> {
+        Err(Status::unimplemented("not of this test"))
+    }
+}
+
+/// Its own tokens: anybody's is a system account's.
+struct Anybody;
+
+impl Authenticator for Anybody {
+    fn authenticate<'a>(
+        &'a self,
+        _: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
+        let mut claims = claims("any", "any");
+        claims.account_type = AccountType::System;
+        Box::pin(async { Ok(claims.into()) })
+    }
+}
+
+fn claims(name: &str, id: &str) -> Claims {
+    let now = seconds(SystemTime::now());
+    Claims {
+        iss: ISSUER.to_owned(),
+        sub: name.to_owned(),
+        aud: vec!["notes".to_owned()],
+        iat: now,
+        nbf: now,
+        exp: now + 3600,
+        jti: id.to_owned(),
+        sid: id.to_owned(),
+        name: name.to_owned(),
+        account_type: AccountType::Human,
+        roles: Vec::new(),
+        tags: Vec::new(),
+        amr: Vec::new(),
+    }
+}
+
+struct World {
+    mcias: Arc<Mcias>,
+    client: Arc<Client>,
+    server: Shutdown,
+    watcher: Shutdown,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let ca = Ca::new().unwrap();
+        let (tls_cert, tls_key) = ca
+            .issue(&["localhost"])
+            .unwrap()
+            .write(directory.path(), "mcias")
+            .unwrap();
+        let mcias = Arc::new(Mcias {
+            keys: Mutex::default(),
+            revoked: Mutex::default(),
+            events: broadcast::channel(16).0,
+            mute: Mutex::default(),
+            checks: AtomicUsize::new(0),
+        });
+        let config = server::Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            grpc_listen: "127.0.0.1:0".parse().unwrap(),
+            tls_cert,
+            tls_key,
+            tls_ca: None,
+            metrics_listen: None,
+            trusted_proxies: Vec::new(),
+        };
+        let app = App {
+            package: "metacircular.mcias.v1",
+            grpc: Routes::new(AuthServer::new(Service(Arc::clone(&mcias)))),
+            web: axum::Router::new(),
+            authenticator: Arc::new(Anybody),
+            audit: None,
+            sealed: Box::new(|| false),
+            metrics: Box::new(String::new),
+        };
+        let (server, watcher) = (Shutdown::new(), Shutdown::new());
+        let handle = server::start(&config, app, &server).await.unwrap();
+        std::fs::write(directory.path().join("ca.pem"), ca.pem()).unwrap();
+        std::fs::write(directory.path().join("token"), "own\n").unwrap();
+        let config = Config {
+            server_url: format!("https://localhost:{}", handle.grpc.port()),
+            ca_cert: directory.path().join("ca.pem"),
+            service_name: "notes".to_owned(),
+            token_file: directory.path().join("token"),
+        };
+        let client = Client::new(&config).unwrap();
+        let watching = Arc::clone(&client).watch(watcher.token().clone());
+        watcher.spawn("revocations", watching);
+        Self {
+            mcias,
+            client,
+            server,
+            watcher,
+            _directory: directory,
+        }
+    }
+
+    async fn live(&self, wanted: bool) {
+        let is = async || (self.client.is_live() == wanted).then_some(());
+        wait_for_async("the stream", is).await.unwrap();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.watcher.token().cancel();
+        self.server.token().cancel();
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_as_it_happens_and_nobody_is_asked() {
+    let world = World::new().await;
+    let signer = world.mcias.key("k1");
+    world.mcias.revoke("before");
+    world.live(true).await;
+    let token = |id| signer.sign(&claims("ada", id)).unwrap();
+    let good = token("t1");
+    assert_eq!(world.client.authenticate(&good).await.unwrap().name, "ada");
+    let refused = Err(AuthError::Invalid("revoked"));
+    world.mcias.revoke("t1");
+    let is = async || (world.client.authenticate(&good).await == refused).then_some(());
+    wait_for_async("the revocation", is).await.unwrap();
+    assert_eq!(
+        world.client.authenticate(&token("before")).await,
+        refused,
+        "revoked before the stream began"
+    );
+    assert!(world.client.authenticate(&token("t2")).await.is_ok());
+    assert_eq!(
+        world.mcias.checks.load(Relaxed),
+        0,
+        "no token was asked for"
+    );
+}
+
+#[tokio::test]
+async fn without_the_stream_each_token_is_asked_for_once() {
+    let world = World::new().await;
+    *world.mcias.mute.lock().unwrap() = true;
+    // Its end: a listener that misses events is cut.
+    world.live(false).await;
+    let signer = world.mcias.key("k1");
+    world.mcias.revoked.lock().unwrap().push("t2".to_owned());
+    let token = |id| signer.sign(&claims("ada", id)).unwrap();
+    let stopped = async || (!world.client.is_live()).then_some(());
+    wait_for_async("no stream", stopped).await.unwrap();
+    for _ in 0..3 {
+        assert!(world.client.authenticate(&token("t1")).await.is_ok());
+        assert_eq!(
+            world.client.authenticate(&token("t2")).await,
+            Err(AuthError::Invalid("revoked"))
+        );
+    }
+    assert_eq!(
+        world.mcias.checks.load(Relaxed),
+        2,
+        "once each: the same token is the same text"
+    );
+}
+
+#[tokio::test]
+async fn a_new_key_is_fetched_when_it_signs() {
+    let world = World::new().await;
+    world.mcias.key("k1");
+    world.live(true).await;
+    let signer = world.mcias.key("k2");
+    let token = signer.sign(&claims("ada", "t1")).unwrap();
+    let accepted = async || world.client.authenticate(&token).await.ok();
+    wait_for_async("the new key", accepted).await.unwrap();
+    let stranger = Signer::new(
+        "k3".to_owned(),
+        Ed25519KeyPair::generate()
+            .unwrap()
+            .to_pkcs8v1()
+            .unwrap()
+            .as_ref(),
+    );
+    let foreign = stranger.sign(&claims("ada", "t1")).unwrap();
+    let refused = world.client.authenticate(&foreign).await;
+    assert_eq!(refused, Err(AuthError::Invalid("an unknown key")));
+    let imitated = Signer::new(
+        "k2".to_owned(),
+        Ed25519KeyPair::generate()
+            .unwrap()
+            .to_pkcs8v1()
+            .unwrap()
+            .as_ref(),
+    );
+    let forged = imitated.sign(&claims("ada", "t1")).unwrap();
+    assert!(matches!(
+        world.client.authenticate(&forged).await,
+        Err(AuthError::Invalid(_))
+    ));
+}
+
+#[tokio::test]
+async fn what_cannot_be_found_out_is_refused() {
+    let world = World::new().await;
+    let signer = world.mcias.key("k1");
+    world.live(true).await;
+    let token = signer.sign(&claims("ada", "t1")).unwrap();
+    assert!(world.client.authenticate(&token).await.is_ok());
+    *world.mcias.mute.lock().unwrap() = true;
+    world.server.token().cancel();
+    let refused = async || {
+        matches!(
+            world.client.authenticate(&token).await,
+            Err(AuthError::Unavailable(_))
+        )
+        .then_some(())
+    };
+    wait_for_async("no MCIAS", refused).await.unwrap();
+}

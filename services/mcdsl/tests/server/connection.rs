@@ -1,0 +1,104 @@
+//! Connections: the certificate, the version of TLS, and whose they are.
+
+use mc_testkit::{
+    ca::{Ca, KeyExchange},
+    wait_for_async,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::notes::Running;
+
+#[tokio::test]
+async fn tls_is_1_3_and_nothing_else() {
+    let running = Running::start(|_| {}).await;
+    let (status, _) = running.curl(&["--tlsv1.3"], "/v1/ping").await;
+    assert_eq!(status, 200);
+    let (status, _) = running.curl(&["--tls-max", "1.2"], "/v1/ping").await;
+    assert_eq!(status, 0, "TLS 1.2 is refused");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_and_a_bad_one_is_not() {
+    let running = Running::start(|_| {}).await;
+    let directory = running.directory.path();
+    let kept = running.channel().await;
+    let before = running.handle.tls();
+    std::fs::write(directory.join("server.key"), "nonsense").unwrap();
+    let refused = wait_for_async("the refusal", async || running.handle.tls().error)
+        .await
+        .unwrap();
+    assert!(refused.contains("server.key"), "{refused}");
+    assert_eq!(
+        running.curl(&[], "/v1/ping").await.0,
+        200,
+        "the one before stays"
+    );
+    running
+        .ca
+        .issue_until(&["localhost"], 7200)
+        .unwrap()
+        .write(directory, "server")
+        .unwrap();
+    let renewed = async || {
+        let state = running.handle.tls();
+        (state.error.is_none() && state.not_after != before.not_after).then_some(())
+    };
+    wait_for_async("the new certificate", renewed)
+        .await
+        .unwrap();
+    assert_eq!(running.curl(&[], "/v1/ping").await.0, 200);
+    let ping = &mc_proto::METHODS
+        .iter()
+        .find(|m| m.path.ends_with("/Ping"))
+        .unwrap();
+    let code = mc_testkit::grpc::code(&kept, ping, None).await;
+    assert_eq!(code, tonic::Code::Ok, "connections go on");
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_ca_is_refused() {
+    let other = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(other.path(), Ca::new().unwrap().pem()).unwrap();
+    let path = other.path().to_owned();
+    let failed = tokio::spawn(Running::start(move |config| config.tls_ca = Some(path))).await;
+    assert!(failed.is_err(), "it starts");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_tells_the_client_and_nobody_else_does() {
+    let header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n";
+    let answers = async |running: &Running, header: &[u8]| {
+        let mut stream = tokio::net::TcpStream::connect(running.handle.address)
+            .await
+            .unwrap();
+        stream.write_all(header).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(
+            running.ca.client_config(KeyExchange::Classic).unwrap(),
+        );
+        let name = "localhost".try_into().unwrap();
+        let mut tls = connector.connect(name, stream).await.ok()?;
+        let request = b"GET /v1/ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        tls.write_all(request).await.ok()?;
+        let mut text = String::new();
+        // The end without close_notify is an error, and the answer is there.
+        let _ = tls.read_to_string(&mut text).await;
+        text.starts_with("HTTP/1.1 200").then_some(())
+    };
+    let trusting =
+        Running::start(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()])
+            .await;
+    assert!(
+        answers(&trusting, header).await.is_some(),
+        "a header of a trusted proxy"
+    );
+    assert!(
+        answers(&trusting, b"").await.is_none(),
+        "no header of a trusted proxy"
+    );
+    let direct = Running::start(|_| {}).await;
+    assert!(answers(&direct, b"").await.is_some(), "none of anybody");
+    assert!(
+        answers(&direct, header).await.is_none(),
+        "a header of anybody"
+    );
+}

@@ -1,0 +1,241 @@
+//! REST: fields from path, query and body, errors as JSON, and what is refused.
+
+use serde_json::{Value, json};
+
+use crate::notes::Running;
+
+struct Client {
+    running: Running,
+    header: String,
+}
+
+impl Client {
+    async fn start() -> Self {
+        let running = Running::start(|_| {}).await;
+        let header = format!("Authorization: Bearer {}", running.tokens.of("user"));
+        Self { running, header }
+    }
+
+    async fn send(&self, more: &[&str], path: &str) -> (u16, Value) {
+        let more = [&["-H", &self.header], more].concat();
+        let (status, body) = self.running.curl(&more, path).await;
+        (
+            status,
+            serde_json::from_str(&body).unwrap_or(Value::String(body)),
+        )
+    }
+
+    async fn put(&self, name: &str, body: &str) -> (u16, Value) {
+        let more = [
+            "-X",
+            "PUT",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            body,
+        ];
+        self.send(&more, &format!("/v1/notes/{name}")).await
+    }
+}
+
+#[tokio::test]
+async fn fields_come_from_path_body_and_query() {
+    let client = Client::start().await;
+    let (status, note) = client
+        .put(
+            "a",
+            r#"{"text": "one", "tags": ["x", "y"], "importance": "IMPORTANCE_HIGH"}"#,
+        )
+        .await;
+    let wanted = json!({
+        "name": "a", "text": "one", "tags": ["x", "y"], "changed": "1970-01-01T00:00:00Z",
+        "revision": u64::MAX.to_string(), "importance": "IMPORTANCE_HIGH",
+    });
+    assert_eq!((status, &note), (200, &wanted));
+    client.put("b%2Fc%20d", r#"{"tags": ["x"]}"#).await;
+    assert_eq!(client.send(&[], "/v1/notes/a").await, (200, wanted));
+    let (status, escaped) = client.send(&[], "/v1/notes/b%2Fc%20d").await;
+    assert_eq!(
+        (status, &escaped["name"]),
+        (200, &json!("b/c d")),
+        "{escaped}"
+    );
+    for (query, count) in [
+        ("", 2),
+        ("?tags=x", 2),
+        ("?tags=x&tags=y", 1),
+        ("?important=true", 1),
+        ("?important=false&limit=7", 2),
+    ] {
+        let (status, listed) = client.send(&[], &format!("/v1/notes{query}")).await;
+        assert_eq!(
+            (status, listed["notes"].as_array().unwrap().len()),
+            (200, count),
+            "{query}: {listed}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_and_refused() {
+    let client = Client::start().await;
+    let deep = "[".repeat(5000);
+    for (description, more, path, status, word) in [
+        (
+            "an unknown field",
+            &[
+                "-X",
+                "PUT",
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                r#"{"txet": ""}"#,
+            ][..],
+            "/v1/notes/a",
+            400,
+            "txet",
+        ),
+        (
+            "another type",
+            &[
+                "-X",
+                "PUT",
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                r#"{"text": 7}"#,
+            ],
+            "/v1/notes/a",
+            400,
+            "string",
+        ),
+        (
+            "a field of the path",
+            &[
+                "-X",
+                "PUT",
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                r#"{"name": "b"}"#,
+            ],
+            "/v1/notes/a",
+            400,
+            "name",
+        ),
+        (
+            "no JSON",
+            &[
+                "-X",
+                "PUT",
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                "{",
+            ],
+            "/v1/notes/a",
+            400,
+            "JSON",
+        ),
+        (
+            "no object",
+            &[
+                "-X",
+                "PUT",
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                "[]",
+            ],
+            "/v1/notes/a",
+            400,
+            "object",
+        ),
+        (
+            "very deep",
+            &[
+                "-X",
+                "PUT",
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                &deep,
+            ],
+            "/v1/notes/a",
+            400,
+            "recursion",
+        ),
+        (
+            "a form",
+            &["-X", "PUT", "-d", "text=a"],
+            "/v1/notes/a",
+            415,
+            "application/json",
+        ),
+        ("no number", &[], "/v1/notes?limit=many", 400, "limit"),
+        ("a negative number", &[], "/v1/notes?limit=-1", 400, "limit"),
+        ("said twice", &[], "/v1/notes?limit=1&limit=2", 400, "limit"),
+        (
+            "an unknown parameter",
+            &[],
+            "/v1/notes?limits=1",
+            400,
+            "limits",
+        ),
+        ("what is not there", &[], "/v1/notes/none", 404, "none"),
+    ] {
+        let (got, error) = client.send(more, path).await;
+        assert_eq!(got, status, "{description}: {error}");
+        assert_eq!(error["code"], json!(status), "{description}: {error}");
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.contains(word), "{description}: {error}");
+    }
+    let (status, error) = client.send(&[], "/v1/nothing").await;
+    assert_eq!(status, 404, "{error}");
+    let (status, error) = client.send(&["-X", "POST"], "/v1/notes").await;
+    assert_eq!(status, 405, "{error}");
+}
+
+#[tokio::test]
+async fn a_body_is_bounded_and_a_panic_is_one_requests() {
+    let client = Client::start().await;
+    let file = client.running.directory.path().join("large");
+    std::fs::write(&file, format!(r#"{{"text": "{}"}}"#, "a".repeat(2 << 20))).unwrap();
+    let data = format!("@{}", file.display());
+    let more = [
+        // Over HTTP/2 it is told to stop (RST_STREAM NO_ERROR, RFC 9113 §8.1), which curl 7 takes for a failure.
+        "--http1.1",
+        "-X",
+        "PUT",
+        "-H",
+        "Content-Type: application/json",
+        "--data-binary",
+        &data,
+    ];
+    let (status, error) = client.send(&more, "/v1/notes/a").await;
+    assert_eq!(status, 413, "{error}");
+    let (status, error) = client.put("panic", "{}").await;
+    assert_eq!(status, 500, "{error}");
+    let (status, _) = client.put("a", "{}").await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn the_document_names_every_path() {
+    let client = Client::start().await;
+    let (status, document) = client.send(&[], "/openapi.json").await;
+    assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
+    for method in mc_proto::METHODS
+        .iter()
+        .filter(|m| m.package == crate::notes::PACKAGE)
+    {
+        let Some(rest) = method.rest else { continue };
+        let operation = &document["paths"][rest.path][rest.verb.to_lowercase()];
+        assert!(operation["operationId"].is_string(), "{}", method.path);
+        let public = method.access.level == mc_proto::Level::Public;
+        assert_eq!(operation["security"].is_null(), public, "{}", method.path);
+    }
+    let properties = &document["components"]["schemas"]["Note"]["properties"];
+    assert_eq!(properties["revision"]["format"], json!("uint64"));
+    assert_eq!(properties["changed"]["format"], json!("date-time"));
+}

@@ -1,0 +1,5 @@
+//! MCIAS: identity and access, the platform's root of trust.
+
+pub mod breached;
+pub mod guesses;
+pub mod password;

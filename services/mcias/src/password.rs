@@ -1,0 +1,274 @@
+//! Passwords: hashed with Argon2id (RFC 9106), a bounded number at a time.
+//!
+//! A hash takes 64 MiB and all of a core for about a tenth of a second, so that whoever could start as many as he likes would have
+//! the machine. As many run as there are cores; a few more may wait, others are told to come back.
+
+use std::sync::Arc;
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
+    password_hash::phc::PasswordHash,
+};
+use tokio::sync::{Semaphore, TryAcquireError};
+
+/// KiB of a hash.
+const MEMORY: u32 = 64 * 1024;
+/// Passes over it.
+const PASSES: u32 = 3;
+/// Lanes.
+const LANES: u32 = 4;
+/// Bytes of a hash.
+const LENGTH: usize = 32;
+/// Those that may wait for a core, for each core: about a second.
+const WAITING: usize = 8;
+/// Characters of a password.
+pub const MAX_LENGTH: usize = 128;
+/// Least score of zxcvbn, of 4: guessable neither online nor, slowly hashed, offline.
+const MIN_SCORE: u8 = 3;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    /// All that may wait do.
+    #[error("too many logins at this moment; try again in a few seconds")]
+    Busy,
+    /// The library refuses.
+    #[error("an internal error in hashing")]
+    Internal,
+}
+
+/// Hashes and checks.
+#[derive(Clone, Debug)]
+pub struct Passwords {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    /// Of no password: names that do not exist are checked against it.
+    nobody: Arc<str>,
+}
+
+/// What became of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// It is the one.
+    pub right: bool,
+    /// It was, and the hash's parameters are not those of today: this one is to be stored.
+    pub rehashed: Option<String>,
+}
+
+fn argon2() -> Argon2<'static> {
+    let params = Params::new(MEMORY, PASSES, LANES, Some(LENGTH)).expect("within Argon2's bounds");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+impl Passwords {
+    /// For so many cores.
+    ///
+    /// # Errors
+    /// If nothing can be hashed.
+    pub fn new(cores: usize) -> Result<Self, PasswordError> {
+        let nobody = hash(&uuid::Uuid::new_v4().to_string())?;
+        Ok(Self {
+            running: Arc::new(Semaphore::new(cores)),
+            waiting: Arc::new(Semaphore::new(cores * (1 + WAITING))),
+            nobody: nobody.into(),
+        })
+    }
+
+    /// The hash, in PHC form, with its parameters.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
+        self.run(move || hash(&password)).await
+    }
+
+    /// Whether `password` is the one that was hashed; `None`: of an account that does not exist or has none, which takes as long.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn check(
+        &self,
+        password: String,
+        stored: Option<String>,
+    ) -> Result<Checked, PasswordError> {
+        let exists = stored.is_some();
+        let stored = stored.unwrap_or_else(|| self.nobody.to_string());
+        self.run(move || {
+            let parsed = PasswordHash::new(&stored).map_err(|_| PasswordError::Internal)?;
+            // With the parameters that the hash has.
+            let right = Argon2::default()
+                .verify_password(password.as_bytes(), &parsed)
+                .is_ok()
+                && exists;
+            let outdated = Params::try_from(&parsed).ok() != Some(argon2().params().clone());
+            let rehashed = (right && outdated).then(|| hash(&password)).transpose()?;
+            Ok(Checked { right, rehashed })
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let waiting = Arc::clone(&self.waiting)
+            .try_acquire_owned()
+            .map_err(|e| match e {
+                TryAcquireError::NoPermits => PasswordError::Busy,
+                TryAcquireError::Closed => PasswordError::Internal,
+            })?;
+        let running = Arc::clone(&self.running).acquire_owned().await;
+        let running = running.map_err(|_| PasswordError::Internal)?;
+        // Held to the end of the work, whether anybody still waits for it or not: so the memory is bounded.
+        let done = tokio::task::spawn_blocking(move || {
+            let _held = (waiting, running);
+            work()
+        });
+        done.await.map_err(|_| PasswordError::Internal)?
+    }
+}
+
+fn hash(password: &str) -> Result<String, PasswordError> {
+    let hash = argon2().hash_password(password.as_bytes());
+    hash.map(|hash| hash.to_string())
+        .map_err(|_| PasswordError::Internal)
+}
+
+/// Why a password is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Weak {
+    /// Nobody types so much.
+    #[error("the password is longer than {MAX_LENGTH} characters")]
+    TooLong,
+    /// zxcvbn says why.
+    #[error("the password is too easy to guess: {0}")]
+    Guessable(String),
+    /// It is in the list.
+    #[error("the password is in a list of passwords that were stolen elsewhere; take another")]
+    Breached,
+}
+
+/// Whether a password may be set; `known` is what an attacker would try first: names and the like. No rule says of what it is
+/// composed (NIST SP 800-63B §3.1.1.2).
+///
+/// # Errors
+/// [`Weak`].
+pub fn check_strength(
+    password: &str,
+    known: &[&str],
+    breached: Option<&crate::breached::List>,
+) -> Result<(), Weak> {
+    if password.chars().count() > MAX_LENGTH {
+        return Err(Weak::TooLong);
+    }
+    let entropy = zxcvbn::zxcvbn(password, known);
+    if u8::from(entropy.score()) < MIN_SCORE {
+        let why = entropy.feedback().and_then(|feedback| {
+            let warning = feedback.warning().map(|warning| warning.to_string());
+            warning.or_else(|| feedback.suggestions().first().map(ToString::to_string))
+        });
+        return Err(Weak::Guessable(
+            why.unwrap_or_else(|| "make it longer".to_owned()),
+        ));
+    }
+    if breached.is_some_and(|list| list.has(password)) {
+        return Err(Weak::Breached);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_right_one_alone_is_right() {
+        let passwords = Passwords::new(2).unwrap();
+        let stored = passwords.hash("korrekt horse".to_owned()).await.unwrap();
+        assert!(
+            stored.starts_with("$argon2id$v=19$m=65536,t=3,p=4$"),
+            "{stored}"
+        );
+        for (description, password, stored, right) in [
+            ("the one", "korrekt horse", Some(stored.clone()), true),
+            ("another", "korrekt hors", Some(stored.clone()), false),
+            ("none", "", Some(stored.clone()), false),
+            ("of nobody", "korrekt horse", None, false),
+        ] {
+            let checked = passwords.check(password.to_owned(), stored).await;
+            let wanted = Checked {
+                right,
+                rehashed: None,
+            };
+            assert_eq!(checked, Ok(wanted), "{description}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_other_parameters_is_replaced() {
+        let old = Argon2::new(
+            Algorithm::Argon2id,
+            Version::V0x13,
+            Params::new(8 * 1024, 1, 1, None).unwrap(),
+        );
+        let stored = old.hash_password(b"korrekt horse").unwrap().to_string();
+        let passwords = Passwords::new(1).unwrap();
+        let checked = passwords
+            .check("korrekt horse".to_owned(), Some(stored.clone()))
+            .await
+            .unwrap();
+        let rehashed = checked.rehashed.expect("other parameters");
+        let again = passwords
+            .check("korrekt horse".to_owned(), Some(rehashed))
+            .await
+            .unwrap();
+        assert!(checked.right && again.right && again.rehashed.is_none());
+        let wrong = passwords.check("wrong".to_owned(), Some(stored)).await;
+        assert_eq!(
+            wrong.unwrap().rehashed,
+            None,
+            "of a wrong one nothing is stored"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_storm_is_told_to_come_back() {
+        let passwords = Passwords::new(1).unwrap();
+        let attempt = |_| {
+            let passwords = passwords.clone();
+            tokio::spawn(async move { passwords.check("x".to_owned(), None).await })
+        };
+        let attempts: Vec<_> = (0..10 * (1 + WAITING)).map(attempt).collect();
+        let (mut busy, mut answered) = (0, 0);
+        for attempt in attempts {
+            match attempt.await.unwrap() {
+                Ok(checked) => answered += usize::from(!checked.right),
+                Err(error) => busy += usize::from(error == PasswordError::Busy),
+            }
+        }
+        assert_eq!((answered, busy), (1 + WAITING, 9 * (1 + WAITING)));
+        assert!(
+            passwords.check("x".to_owned(), None).await.is_ok(),
+            "it is over"
+        );
+    }
+
+    #[test]
+    fn weak_ones_are_not_taken() {
+        let long = "a b c d e f g h ".repeat(8) + "i";
+        for (description, password, fine) in [
+            ("empty", "", false),
+            ("common", "Password1!", false),
+            ("the account's name", "ada.lovelace", false),
+            ("a keyboard's row", "qwertyuiop", false),
+            ("a date", "01.01.1990", false),
+            ("too long", long.as_str(), false),
+            ("words", "korrekt horse battery staple", true),
+            ("random", "vT9#qLm2xW", true),
+            ("no ASCII", "пароль-длинный-ёлка-47", true),
+        ] {
+            let checked = check_strength(password, &["ada.lovelace", "mcias"], None);
+            assert_eq!(checked.is_ok(), fine, "{description}: {checked:?}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Compiles every `.proto` below `proto/` with protox (no protoc), in one step, into
+//! - tonic code, and the descriptors for reflection and for REST;
+//! - the table of methods ([`mc_proto::METHODS`]): who may call them, and by which REST path;
+//! - an OpenAPI document for each package.
+//!
+//! A method that does not say who may call it, or has no REST path though it does not stream, fails the build.
+
+mod methods;
+mod openapi;
+mod rest;
+
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let protos = protos(Path::new("proto/metacircular"))?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).open_files(&protos)?;
+    fs::write(
+        out.join("descriptors.bin"),
+        compiler.encode_file_descriptor_set(),
+    )?;
+    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
+
+    let methods = methods::read(&compiler.descriptor_pool())?;
+    fs::write(out.join("methods.rs"), methods::table(&methods))?;
+    let documents = serde_json::to_string(&openapi::documents(&methods))?;
+    fs::write(out.join("openapi.json"), documents)?;
+    Ok(())
+}
+
+fn protos(directory: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(protos(&path)?);
+        } else if path.extension().is_some_and(|e| e == "proto") {
+            found.push(path.strip_prefix("proto")?.to_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
