@@ -4,16 +4,14 @@
 pub mod client_hello;
 #[path = "../../src/config.rs"]
 pub mod config;
-#[path = "../../src/hostname.rs"]
-pub mod hostname;
 #[path = "../../src/http/response/mod.rs"]
 pub mod http_response;
 #[path = "../../src/http/strict/mod.rs"]
 pub mod http_strict;
-#[path = "../../src/proxy_protocol.rs"]
-pub mod proxy_protocol;
 #[path = "../../src/spec/mod.rs"]
 pub mod spec;
+
+pub use mcdsl::{hostname, proxy_protocol};
 
 /// From an .mmdb file to a table's rows.
 #[path = "../../src/geoip"]
