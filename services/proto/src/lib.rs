@@ -10,7 +10,7 @@ pub mod mcproxy {
     }
 }
 
-/// The example of `mcdsl`.
+/// A small service to test the foundation with.
 pub mod example {
     /// Version 1.
     #[allow(missing_docs, clippy::all, unreachable_pub)]

@@ -106,7 +106,7 @@ async fn every_method_lets_in_whom_its_definition_says() {
             );
             let Some(rest) = method.rest else { continue };
             let header = token.map(|token| format!("Authorization: Bearer {token}"));
-            let mut more = vec!["-X", rest.verb];
+            let mut more = vec!["-X", rest.verb, "-H", "Content-Type: application/json"];
             if let Some(header) = &header {
                 more.extend(["-H", header]);
             }
