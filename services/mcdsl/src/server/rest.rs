@@ -84,6 +84,9 @@ struct Call {
 impl Call {
     async fn answer(&self, request: Request) -> Result<Response, Error> {
         let (mut parts, body) = request.into_parts();
+        if from_another_site(&parts.headers) {
+            return Err(Status::permission_denied("the request came from another site").into());
+        }
         let bound = RawPathParams::from_request_parts(&mut parts, &())
             .await
             .map_err(|e| Error::invalid(e.body_text()))?;
@@ -187,6 +190,12 @@ impl Call {
     }
 }
 
+/// By what browsers say (Fetch metadata): pages of others have no business here. A person may type the address.
+fn from_another_site(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    site.is_some_and(|site| site != "same-origin" && site != "none")
+}
+
 /// Protobuf's JSON takes a text for anything but these.
 fn value(field: &FieldDescriptor, text: &str) -> Value {
     match (field.kind(), text) {
@@ -197,9 +206,6 @@ fn value(field: &FieldDescriptor, text: &str) -> Value {
 }
 
 fn object(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Error> {
-    if body.is_empty() {
-        return Ok(Map::new());
-    }
     // What a form of another site may send without asking is no JSON.
     let kind = headers
         .get(header::CONTENT_TYPE)
@@ -208,6 +214,9 @@ fn object(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Error>
     if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
         let text = "the body's Content-Type must be application/json";
         return Err(Error::from_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+    }
+    if body.is_empty() {
+        return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
