@@ -49,6 +49,7 @@ const DEBIAN: &[(Need, &str, &str)] = &[
     (Need::Run, "nginx", "nginx"),
     (Need::Test, "chromium", "chromium"),
     (Need::Test, "chromedriver", "chromium-driver"),
+    (Need::Test, "oathtool", "oathtool"),
     (Need::Test, "h2load", "nghttp2-client"),
     (
         Need::Test,

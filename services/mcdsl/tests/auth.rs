@@ -346,6 +346,23 @@ async fn without_the_stream_each_token_is_asked_for_once() {
 }
 
 #[tokio::test]
+async fn what_was_revoked_stays_so_when_the_stream_is_cut() {
+    let world = World::new().await;
+    let signer = world.mcias.key("k1");
+    world.live(true).await;
+    let token = signer.sign(&claims("ada", "t1")).unwrap();
+    assert!(world.client.authenticate(&token).await.is_ok());
+    world.mcias.revoke("t1");
+    let refused = Err(AuthError::Invalid("revoked"));
+    let is = async || (world.client.authenticate(&token).await == refused).then_some(());
+    wait_for_async("the revocation", is).await.unwrap();
+    // Nobody answers any more, and it need not be asked for.
+    world.server.token().cancel();
+    world.live(false).await;
+    assert_eq!(world.client.authenticate(&token).await, refused);
+}
+
+#[tokio::test]
 async fn a_new_key_is_fetched_when_it_signs() {
     let world = World::new().await;
     world.mcias.key("k1");

@@ -2,4 +2,7 @@
 
 pub mod breached;
 pub mod guesses;
+pub mod name;
 pub mod password;
+pub mod seal;
+pub mod totp;

@@ -20,7 +20,7 @@ use mc_proto::mcias::v1::{
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request,
+    Request, Status,
     metadata::{Ascii, MetadataValue},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
@@ -74,6 +74,9 @@ pub enum ClientError {
         #[source]
         source: tonic::transport::Error,
     },
+    /// Tokens would go over it unencrypted.
+    #[error("[mcias] server_url {0} does not begin with https://")]
+    Plain(String),
     /// Not what a token looks like.
     #[error("[mcias] token_file {0} holds no token")]
     Token(PathBuf),
@@ -92,7 +95,8 @@ pub struct Client {
 struct State {
     keys: Arc<Keys>,
     issuer: Arc<str>,
-    asked_keys: Option<Instant>,
+    /// When keys were asked for last, and whether they came.
+    asked_keys: Option<(Instant, bool)>,
     revocations: Revocations,
     /// The stream has said all, and when it last said something.
     heard: Option<Instant>,
@@ -106,6 +110,9 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn new(config: &Config) -> Result<Arc<Self>, ClientError> {
+        if !config.server_url.starts_with("https://") {
+            return Err(ClientError::Plain(config.server_url.clone()));
+        }
         let read = |path: &PathBuf| {
             std::fs::read_to_string(path).map_err(|source| ClientError::Read {
                 path: path.clone(),
@@ -166,7 +173,7 @@ impl Client {
         cancel.run_until_cancelled(watching).await;
     }
 
-    async fn stream(&self) -> Result<(), tonic::Status> {
+    async fn stream(&self) -> Result<(), Status> {
         self.refresh_keys(true).await?;
         let request = self.request(WatchRevocationsRequest {}, None);
         let mut stream = self
@@ -179,46 +186,65 @@ impl Client {
         let (mut all, mut synced) = (Revocations::default(), false);
         loop {
             let event = tokio::time::timeout(SILENCE, stream.message()).await;
-            let event = event.map_err(|_| tonic::Status::unavailable("the stream is silent"))??;
+            let event = event.map_err(|_| Status::unavailable("the stream is silent"))??;
             let event = event
-                .ok_or_else(|| tonic::Status::unavailable("the stream ended"))?
+                .ok_or_else(|| Status::unavailable("the stream ended"))?
                 .event;
-            let mut state = self.state();
-            match event {
-                Some(Event::Revoked(revoked)) => {
-                    let Some(revocation) = revocation(revoked) else {
-                        continue;
-                    };
-                    let into = if synced {
-                        &mut state.revocations
-                    } else {
-                        &mut all
-                    };
-                    into.add(revocation, SystemTime::now())
-                        .map_err(|e| tonic::Status::resource_exhausted(e.to_string()))?;
-                }
-                Some(Event::Synced(_)) => {
-                    (state.revocations, synced) = (std::mem::take(&mut all), true);
-                    tracing::info!(
-                        revocations = state.revocations.len(),
-                        "MCIAS's revocations are known as they happen"
-                    );
-                }
-                Some(Event::Heartbeat(_)) | None => {}
-            }
-            if synced {
-                state.heard = Some(Instant::now());
+            if self.heard(event, &mut all, &mut synced)? {
+                // A key that was retired is to verify nothing any more.
+                self.refresh_keys(true).await?;
             }
         }
     }
 
-    async fn refresh_keys(&self, always: bool) -> Result<(), tonic::Status> {
-        let _one = self.asking.lock().await;
-        let recently = |state: &State| state.asked_keys.is_some_and(|asked| asked.elapsed() < KEYS);
-        if !always && recently(&self.state()) {
-            return Ok(());
+    /// Takes an event in. Whether it is time to look at the keys.
+    fn heard(
+        &self,
+        event: Option<Event>,
+        all: &mut Revocations,
+        synced: &mut bool,
+    ) -> Result<bool, Status> {
+        let mut state = self.state();
+        let mut keys = false;
+        match event {
+            Some(Event::Revoked(revoked)) => {
+                // One that is not understood would be missed: tokens are asked for then.
+                let revocation = revocation(revoked)
+                    .ok_or_else(|| Status::internal("a revocation of an unknown kind"))?;
+                state.answers.clear();
+                let into = if *synced { &mut state.revocations } else { all };
+                into.add(revocation, SystemTime::now())
+                    .map_err(|e| Status::resource_exhausted(e.to_string()))?;
+            }
+            Some(Event::Synced(_)) => {
+                state.revocations = std::mem::take(all);
+                state.answers.clear();
+                *synced = true;
+                tracing::info!(
+                    revocations = state.revocations.len(),
+                    "MCIAS's revocations are known as they happen"
+                );
+            }
+            Some(Event::Heartbeat(_)) => keys = true,
+            None => return Err(Status::internal("an event of an unknown kind")),
         }
-        self.state().asked_keys = Some(Instant::now());
+        if *synced {
+            state.heard = Some(Instant::now());
+        }
+        Ok(keys)
+    }
+
+    async fn refresh_keys(&self, always: bool) -> Result<(), Status> {
+        let _one = self.asking.lock().await;
+        let asked = self.state().asked_keys;
+        if let Some((at, came)) = asked
+            && !always
+            && at.elapsed() < KEYS
+        {
+            let unknown = || Status::unavailable("its keys are not known");
+            return came.then_some(()).ok_or_else(unknown);
+        }
+        self.state().asked_keys = Some((Instant::now(), false));
         let answer = self
             .grpc
             .clone()
@@ -228,6 +254,7 @@ impl Client {
         let keys = Keys::new(answer.keys.iter().map(|key| (key.kid.as_str(), &*key.key)));
         let mut state = self.state();
         (state.keys, state.issuer) = (Arc::new(keys), answer.issuer.into());
+        state.asked_keys = Some((Instant::now(), true));
         Ok(())
     }
 
@@ -307,16 +334,12 @@ impl Authenticator for Client {
                 verified = self.verify(token);
             }
             let identity = verified?;
-            let valid = if self.is_live() {
-                !self.state().revocations.has(&identity)
-            } else {
-                self.ask(token).await?
-            };
-            if valid {
-                Ok(identity)
-            } else {
-                Err(AuthError::Invalid("revoked"))
+            // What is known to be revoked is, whether the stream is up or not.
+            let revoked = self.state().revocations.has(&identity);
+            if revoked || !(self.is_live() || self.ask(token).await?) {
+                return Err(AuthError::Invalid("revoked"));
             }
+            Ok(identity)
         })
     }
 }

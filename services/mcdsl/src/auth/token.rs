@@ -20,6 +20,8 @@ const TYPE: &str = "at+jwt";
 const LEEWAY: u64 = 5;
 /// Keys at once: one that signs and those that still verify.
 const MAX_KEYS: usize = 16;
+/// The last second that a token may tell of: of the year 9999.
+const MAX_TIME: u64 = 253_402_300_799;
 /// Names of a token's lists.
 const MAX_NAMES: usize = 64;
 
@@ -201,6 +203,9 @@ impl Claims {
         if self.sub.is_empty() || self.jti.is_empty() || self.sid.is_empty() || self.name.is_empty()
         {
             return invalid("an empty claim");
+        }
+        if self.exp > MAX_TIME || self.iat > self.exp {
+            return invalid("a time that is none");
         }
         if [&self.aud, &self.roles, &self.tags, &self.amr]
             .iter()

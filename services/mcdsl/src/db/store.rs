@@ -4,7 +4,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -21,6 +24,8 @@ pub struct Store {
     files: Files,
     writer: Mutex<Connection>,
     readers: Vec<Mutex<Connection>>,
+    /// Whom the next one waits for.
+    turn: AtomicUsize,
 }
 
 /// Why something was not read or written.
@@ -64,6 +69,7 @@ impl Store {
             files: Files::of(path),
             writer: Mutex::new(writer),
             readers,
+            turn: AtomicUsize::new(0),
         }))
     }
 
@@ -88,11 +94,15 @@ impl Store {
             let free = store
                 .readers
                 .iter()
-                .find_map(|reader| reader.try_lock().ok());
+                .find_map(|reader| match reader.try_lock() {
+                    Ok(free) => Some(free),
+                    Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                    Err(TryLockError::WouldBlock) => None,
+                });
+            let turn = store.turn.fetch_add(1, Relaxed) % READERS;
             let db = free.unwrap_or_else(|| {
-                store.readers[0]
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
+                let reader = store.readers[turn].lock();
+                reader.unwrap_or_else(PoisonError::into_inner)
             });
             read(&db)
         });

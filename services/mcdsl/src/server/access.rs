@@ -20,6 +20,7 @@ use axum::{
 };
 use mc_proto::{AccountType, Level, Method};
 use rusqlite::Transaction;
+use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
 use crate::{
@@ -145,6 +146,8 @@ pub(super) struct Access {
     pub(super) authenticator: Arc<dyn Authenticator>,
     pub(super) audit: Option<Arc<dyn Audit>>,
     pub(super) sealed: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Calls that go on without their clients.
+    pub(super) tasks: TaskTracker,
 }
 
 impl Access {
@@ -179,6 +182,22 @@ impl Access {
             Ok(())
         });
         Ok((method, caller, allowed))
+    }
+
+    /// Writes down how a call ended, unless that was done.
+    async fn record(&self, caller: &Caller, response: Response) -> Response {
+        let (false, Some(audit)) = (caller.recorded.load(Relaxed), &self.audit) else {
+            return response;
+        };
+        // A failure is in the head, since nothing went before it; of what succeeded the trailers say so.
+        let status = Status::from_header_map(response.headers());
+        let (code, message) = status
+            .as_ref()
+            .map_or((Code::Ok, ""), |s| (s.code(), s.message()));
+        match audit.record(caller, code, message).await {
+            Ok(()) => response,
+            Err(status) => status.into_http(),
+        }
     }
 
     async fn identify(
@@ -273,26 +292,30 @@ pub(super) async fn enforce(
         Ok(checked) => checked,
         Err(status) => return status.into_http(),
     };
-    let response = match allowed {
-        Err(status) => status.into_http(),
-        Ok(()) => {
-            parts.extensions.insert(caller.clone());
-            next.run(Request::from_parts(parts, body)).await
+    if allowed.is_ok() {
+        parts.extensions.insert(caller.clone());
+    }
+    let calling = async move {
+        match allowed {
+            Err(status) => status.into_http(),
+            Ok(()) => next.run(Request::from_parts(parts, body)).await,
         }
     };
-    if !method.access.audited || caller.recorded.load(Relaxed) {
-        return response;
+    if !method.access.audited {
+        return calling.await;
     }
-    let Some(audit) = &access.audit else {
-        return response;
-    };
-    // A failure is in the head, since nothing went before it; of what succeeded the trailers say so.
-    let status = Status::from_header_map(response.headers());
-    let (code, message) = status
-        .as_ref()
-        .map_or((Code::Ok, ""), |s| (s.code(), s.message()));
-    match audit.record(&caller, code, message).await {
-        Ok(()) => response,
-        Err(status) => status.into_http(),
+    // To its end, whether the client still waits or not: what is done is recorded.
+    let (writer, who) = (Arc::clone(&access), caller.clone());
+    let done = access.tasks.spawn(async move {
+        let response = calling.await;
+        writer.record(&who, response).await
+    });
+    match done.await {
+        Ok(response) => response,
+        // It panicked, which is in the log.
+        Err(_) => {
+            let status = Status::internal("an internal error; see the service's log");
+            access.record(&caller, status.into_http()).await
+        }
     }
 }

@@ -157,7 +157,7 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         Some(address) => Some(telemetry::bind_metrics(address, false).await?),
         None => None,
     };
-    let (render, router) = router(app)?;
+    let (render, router) = router(app, shutdown)?;
     let acceptor = accept::Acceptor {
         places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         proxies: config.trusted_proxies.clone().into(),
@@ -206,7 +206,7 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
 
 type Render = Box<dyn Fn() -> String + Send + Sync>;
 
-fn router(app: App) -> Result<(Render, Router), StartError> {
+fn router(app: App, shutdown: &Shutdown) -> Result<(Render, Router), StartError> {
     let (_, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(mc_proto::DESCRIPTORS)
@@ -221,6 +221,7 @@ fn router(app: App) -> Result<(Render, Router), StartError> {
         authenticator: app.authenticator,
         audit: app.audit,
         sealed: app.sealed,
+        tasks: shutdown.tracker().clone(),
     });
     let grpc = app
         .grpc

@@ -20,6 +20,9 @@ use crate::certificate::{self, CertificateError, Fingerprint};
 /// How often the files are looked at.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 
+/// After a failure the files are read again, changed or not.
+const RETRY: Duration = Duration::from_secs(60);
+
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -99,7 +102,9 @@ impl Tls {
     pub(super) fn reload(&self, always: bool) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = self.files.fingerprints();
-        if seen == state.seen && !always {
+        // What failed may have failed for a while only: a clock, a limit of files.
+        let again = state.error.is_some() && state.tried.elapsed().is_ok_and(|t| t >= RETRY);
+        if seen == state.seen && !always && !again {
             return;
         }
         (state.seen, state.tried) = (seen, SystemTime::now());

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use mc_proto::{AccountType, Level, METHODS, Method};
-use mc_testkit::grpc;
+use mc_testkit::{grpc, wait_for_async};
 use tonic::Code;
 
 use crate::notes::{PACKAGE, Running, Tokens};
@@ -179,4 +179,25 @@ async fn a_token_that_is_none_is_refused() {
     assert_eq!(twice.0, 401, "two fields: {}", twice.1);
     let once = running.curl(&["-H", &header], "/v1/notes").await;
     assert_eq!(once.0, 200, "{}", once.1);
+}
+
+#[tokio::test]
+async fn a_call_that_panics_or_is_given_up_is_in_the_log() {
+    let running = Running::start(|_| {}).await;
+    let token = running.tokens.of("user");
+    let header = format!("Authorization: Bearer {token}");
+    let json = "Content-Type: application/json";
+    let put = ["-X", "PUT", "-H", &header, "-H", json, "-d", "{}"];
+    let (status, body) = running.curl(&put, "/v1/notes/panic").await;
+    assert_eq!(status, 500, "{body}");
+    let last = running.log.lock().unwrap().pop().unwrap();
+    assert_eq!((last.1.as_deref(), last.2), (Some("user"), Code::Internal));
+    // The client goes while the method waits.
+    let impatient = [&put[..], &["--max-time", "1"]].concat();
+    let (status, _) = running.curl(&impatient, "/v1/notes/slow").await;
+    assert_eq!(status, 0, "it was answered");
+    running.go_on.notify_one();
+    let written = async || running.log.lock().unwrap().pop();
+    let last = wait_for_async("the record", written).await.unwrap();
+    assert_eq!((last.1.as_deref(), last.2), (Some("user"), Code::Ok));
 }

@@ -28,6 +28,7 @@ use mcdsl::{
     server::{App, Audit, Caller, Config, Handle},
     shutdown::Shutdown,
 };
+use tokio::sync::Notify;
 use tonic::{
     Code, Request, Response, Status,
     service::Routes,
@@ -48,6 +49,8 @@ pub(crate) struct Running {
     pub(crate) tokens: Tokens,
     pub(crate) sealed: Arc<AtomicBool>,
     pub(crate) log: Log,
+    /// Lets go of a call that is slow.
+    pub(crate) go_on: Arc<Notify>,
     pub(crate) directory: tempfile::TempDir,
     shutdown: Shutdown,
 }
@@ -80,9 +83,11 @@ impl Running {
         let tokens = Tokens::new();
         let (sealed, log) = (Arc::new(AtomicBool::new(false)), Log::default());
         let asked = Arc::clone(&sealed);
+        let board = Board::default();
+        let go_on = Arc::clone(&board.go_on);
         let app = App {
             package: PACKAGE,
-            grpc: Routes::new(NotesServer::new(Board::default())),
+            grpc: Routes::new(NotesServer::new(board)),
             web: axum::Router::new(),
             authenticator: tokens.authenticator(),
             audit: Some(Arc::new(Writer(Arc::clone(&log)))),
@@ -97,6 +102,7 @@ impl Running {
             tokens,
             sealed,
             log,
+            go_on,
             directory,
             shutdown,
         }
@@ -249,7 +255,11 @@ impl Tokens {
 
 /// Notes in memory.
 #[derive(Default)]
-struct Board(Mutex<Vec<Note>>);
+struct Board {
+    notes: Mutex<Vec<Note>>,
+    /// Lets go of a note that is slow.
+    go_on: Arc<Notify>,
+}
 
 #[tonic::async_trait]
 impl Notes for Board {
@@ -268,15 +278,18 @@ impl Notes for Board {
         if note.name == "panic" {
             panic!("as it was told");
         }
+        if note.name == "slow" {
+            self.go_on.notified().await;
+        }
         note.changed = Some(SystemTime::UNIX_EPOCH.into());
         note.revision = u64::MAX;
-        self.0.lock().unwrap().push(note.clone());
+        self.notes.lock().unwrap().push(note.clone());
         Ok(Response::new(note))
     }
 
     async fn get_note(&self, request: Request<GetNoteRequest>) -> Result<Response<Note>, Status> {
         let name = request.into_inner().name;
-        let notes = self.0.lock().unwrap();
+        let notes = self.notes.lock().unwrap();
         let note = notes.iter().rev().find(|note| note.name == name).cloned();
         note.map(Response::new)
             .ok_or_else(|| Status::not_found(format!("there is no note {name:?}")))
@@ -291,7 +304,7 @@ impl Notes for Board {
             asked.tags.iter().all(|tag| note.tags.contains(tag))
                 && (!asked.important || note.importance == 2)
         };
-        let notes = self.0.lock().unwrap();
+        let notes = self.notes.lock().unwrap();
         let notes = notes.iter().filter(fits).cloned().collect();
         Ok(Response::new(ListNotesResponse { notes }))
     }

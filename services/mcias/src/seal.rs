@@ -1,0 +1,223 @@
+//! Secrets at rest: signing keys and TOTP secrets are in the database, encrypted with a key that is not.
+//!
+//! The key is a file beside the database (mode 0600), so that neither a snapshot nor a copy of the database is worth anything alone.
+//! AES-256-GCM with a random nonce; what a value is and whose goes into the associated data, so that none can be put in another's place.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+/// Bytes of the key.
+const KEY: usize = 32;
+
+/// The key.
+pub struct Key(LessSafeKey);
+
+/// Why there is none, or nothing can be sealed or opened with it.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The file cannot be made or read.
+    #[error(
+        "the master key {path} cannot be {what}; without it nobody can log in: restore it from where it is kept apart from snapshots"
+    )]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// "made" or "read".
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others may read it, or it is too short or too long.
+    #[error("the master key {path} is not {KEY} bytes that only its owner may read (mode 0600)")]
+    Form {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system gives no random bytes.
+    #[error("an internal error: no random bytes")]
+    Random,
+    /// Not sealed with this key, or for something else, or changed.
+    #[error("{0} in the database was not sealed with this master key, or was changed")]
+    Opened(String),
+}
+
+impl Key {
+    /// Makes a new key in a file that must not exist.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn create(path: &Path) -> Result<Self, SealError> {
+        let failed = |source| SealError::File {
+            path: path.to_owned(),
+            what: "made",
+            source,
+        };
+        let mut key = [0; KEY];
+        aws_lc_rs::rand::fill(&mut key).map_err(|_| SealError::Random)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        file.write_all(&key)
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
+        let directory = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))
+            .and_then(|directory| directory.sync_all())
+            .map_err(failed)?;
+        Self::new(&key, path)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn read(path: &Path) -> Result<Self, SealError> {
+        let failed = |source| SealError::File {
+            path: path.to_owned(),
+            what: "read",
+            source,
+        };
+        let file = File::open(path).map_err(failed)?;
+        let private = file.metadata().map_err(failed)?.mode() & 0o077 == 0;
+        let mut key = Vec::new();
+        file.take(KEY as u64 + 1)
+            .read_to_end(&mut key)
+            .map_err(failed)?;
+        if !private {
+            return Err(SealError::Form {
+                path: path.to_owned(),
+            });
+        }
+        Self::new(&key, path)
+    }
+
+    fn new(key: &[u8], path: &Path) -> Result<Self, SealError> {
+        let key = UnboundKey::new(&AES_256_GCM, key);
+        let key = key.map_err(|_| SealError::Form {
+            path: path.to_owned(),
+        })?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    /// Encrypts `secret`; `what` names it, e.g. `totp/<account>`.
+    ///
+    /// # Errors
+    /// [`SealError::Random`].
+    pub fn seal(&self, what: &str, secret: &[u8]) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; NONCE_LEN];
+        aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError::Random)?;
+        let mut sealed = nonce.to_vec();
+        let mut body = secret.to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.0
+            .seal_in_place_append_tag(nonce, Aad::from(what), &mut body)
+            .map_err(|_| SealError::Random)?;
+        sealed.append(&mut body);
+        Ok(sealed)
+    }
+
+    /// Decrypts it.
+    ///
+    /// # Errors
+    /// [`SealError::Opened`].
+    pub fn open(&self, what: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let wrong = || SealError::Opened(what.to_owned());
+        let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
+        let mut body = body.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let secret = self
+            .0
+            .open_in_place(nonce, Aad::from(what), &mut body)
+            .map_err(|_| wrong())?;
+        Ok(secret.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt as _,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_as_itself_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        let key = Key::create(&path).unwrap();
+        let sealed = key.seal("totp/ada", b"secret").unwrap();
+        assert!(!sealed.windows(6).any(|w| w == b"secret"));
+        assert_ne!(
+            sealed,
+            key.seal("totp/ada", b"secret").unwrap(),
+            "the same twice"
+        );
+        let again = Key::read(&path).unwrap();
+        assert_eq!(again.open("totp/ada", &sealed).unwrap(), b"secret");
+        assert!(
+            again.open("totp/eve", &sealed).is_err(),
+            "in another's place"
+        );
+        let other = Key::create(&directory.path().join("other.key")).unwrap();
+        assert!(other.open("totp/ada", &sealed).is_err(), "with another key");
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(
+                again.open("totp/ada", &changed).is_err(),
+                "byte {at} changed"
+            );
+            assert!(
+                again.open("totp/ada", &sealed[..at]).is_err(),
+                "cut at {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        assert!(
+            matches!(Key::read(&path), Err(SealError::File { .. })),
+            "there is none"
+        );
+        Key::create(&path).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(
+            matches!(Key::create(&path), Err(SealError::File { .. })),
+            "never overwritten"
+        );
+        for (description, content, mode) in [
+            ("short", vec![0; 31], 0o600),
+            ("long", vec![0; 33], 0o600),
+            ("empty", vec![], 0o600),
+            ("for the group", vec![0; 32], 0o640),
+            ("for all", vec![0; 32], 0o604),
+        ] {
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert!(
+                matches!(Key::read(&path), Err(SealError::Form { .. })),
+                "{description}"
+            );
+        }
+    }
+}
