@@ -17,12 +17,14 @@ use mcdsl::{
 };
 use rusqlite::Transaction;
 use tonic::Code;
+use webauthn_rs::prelude::Webauthn;
 
 use crate::{
     SERVICE, bans, breached,
     error::Error,
     gate::Flights,
     keys::{self, KeyRing},
+    passkey,
     password::Passwords,
     policy::LoginPolicy,
     revocation, seal,
@@ -46,6 +48,7 @@ pub(crate) struct Mcias {
     pub(crate) breached: Option<Arc<breached::List>>,
     pub(crate) sources: Mutex<Sources>,
     pub(crate) never_ban: Vec<IpNet>,
+    pub(crate) webauthn: Webauthn,
     pub(crate) flights: Arc<Flights>,
     pub(crate) revocations: revocation::Watched,
     pub(crate) bans: bans::Watched,
@@ -173,6 +176,7 @@ impl Mcias {
             }
         }
         Ok(Arc::new(Self {
+            webauthn: passkey::relying_party(&issuer)?,
             store,
             seal,
             issuer,
@@ -340,6 +344,7 @@ impl Mcias {
                 let seconds = unix(now);
                 tx.execute("DELETE FROM revocation WHERE forget_s <= ?1", [seconds])?;
                 tx.execute("DELETE FROM session WHERE expires_s <= ?1", [seconds])?;
+                tx.execute("DELETE FROM ceremony WHERE until_s <= ?1", [seconds])?;
                 tx.execute("DELETE FROM token WHERE expires_s <= ?1", [seconds])?;
                 let day = seconds - 24 * 3600;
                 tx.execute("DELETE FROM guesses WHERE last_s < ?1", [day])?;

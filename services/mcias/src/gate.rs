@@ -85,6 +85,28 @@ impl Drop for Flight {
 }
 
 impl Mcias {
+    /// Lets an attempt of a source in, or says when the next one is.
+    ///
+    /// # Errors
+    /// If it comes too early.
+    pub(crate) async fn enter_source(self: &Arc<Self>, caller: &Caller) -> Result<IpAddr, Error> {
+        let (source, now) = (caller.source.to_canonical(), SystemTime::now());
+        let open_from = {
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources.open_from(source, now)
+        };
+        match open_from.duration_since(now) {
+            Ok(wait) if !wait.is_zero() => {
+                // It goes on although it was told not to.
+                if let Some(ban) = self.source_failed(source, now) {
+                    self.ban(caller, ban).await?;
+                }
+                Err(Error::too_many("too many failed logins from there", wait))
+            }
+            _ => Ok(source),
+        }
+    }
+
     /// Lets an attempt at an account in, or says when the next one is.
     ///
     /// # Errors
@@ -94,20 +116,8 @@ impl Mcias {
         caller: &Caller,
         name: &str,
     ) -> Result<Gate, Error> {
-        let (source, now) = (caller.source.to_canonical(), SystemTime::now());
-        let open_from = {
-            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            sources.open_from(source, now)
-        };
-        if let Ok(wait) = open_from.duration_since(now)
-            && !wait.is_zero()
-        {
-            // It goes on although it was told not to.
-            if let Some(ban) = self.source_failed(source, now) {
-                self.ban(caller, ban).await?;
-            }
-            return Err(Error::too_many("too many failed logins from there", wait));
-        }
+        let now = SystemTime::now();
+        let source = self.enter_source(caller).await?;
         // A text that is no name is nobody's; it takes as long.
         let name = name
             .parse::<AccountName>()
@@ -167,31 +177,26 @@ impl Gate {
         }
         Ok(())
     }
+}
 
-    /// Remembers that the account is used from here. Whether it is for the first time, and not for the first time at all.
-    pub(crate) fn remember(
-        &self,
-        change: &Change<'_>,
-        account: &str,
-        device: &str,
-    ) -> rusqlite::Result<bool> {
-        let (tx, now) = (change.tx, unix(change.now));
-        let (devices, this): (i64, i64) = tx.query_row(
-            "SELECT count(*), count(*) FILTER (WHERE network = ?2 AND device = ?3) FROM known_device WHERE account = ?1",
-            [account, &self.network, device],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
-        tx.execute(
-            "INSERT OR REPLACE INTO known_device VALUES (?1, ?2, ?3, ?4)",
-            params![account, self.network, device, now],
-        )?;
-        tx.execute(
-            "DELETE FROM known_device WHERE account = ?1 AND (network, device) IN (SELECT network, device FROM known_device
-                WHERE account = ?1 ORDER BY last_s DESC LIMIT -1 OFFSET ?2)",
-            params![account, MAX_DEVICES],
-        )?;
-        Ok(devices > 0 && this == 0)
-    }
+/// Remembers that the account is used from there. Whether it is for the first time, and not for the first time at all.
+pub(crate) fn remember(change: &Change<'_>, account: &str, network: &str, device: &str) -> rusqlite::Result<bool> {
+    let (tx, now) = (change.tx, unix(change.now));
+    let (devices, this): (i64, i64) = tx.query_row(
+        "SELECT count(*), count(*) FILTER (WHERE network = ?2 AND device = ?3) FROM known_device WHERE account = ?1",
+        [account, network, device],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    tx.execute(
+        "INSERT OR REPLACE INTO known_device VALUES (?1, ?2, ?3, ?4)",
+        params![account, network, device, now],
+    )?;
+    tx.execute(
+        "DELETE FROM known_device WHERE account = ?1 AND (network, device) IN (SELECT network, device FROM known_device
+            WHERE account = ?1 ORDER BY last_s DESC LIMIT -1 OFFSET ?2)",
+        params![account, MAX_DEVICES],
+    )?;
+    Ok(devices > 0 && this == 0)
 }
 
 fn is_known(db: &Connection, account: &str, network: &str) -> bool {

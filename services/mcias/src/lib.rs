@@ -15,6 +15,7 @@ mod keys;
 mod login;
 mod metrics;
 pub mod name;
+mod passkey;
 pub mod password;
 mod policy;
 mod random;

@@ -1,6 +1,6 @@
 //! Logging in: what was shown, what the policy says, and the token that follows.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use mc_proto::mcias::v1::{LoginRequest, LoginResponse, SecondFactor};
 use mcdsl::server::Caller;
@@ -11,10 +11,11 @@ use crate::{
     account::{self, Account, Status},
     core::{Change, Mcias},
     error::Error,
-    gate::Gate,
+    gate::{Gate, remember},
     password::{self, Checked},
     policy::Verdict,
     random, service,
+    sources::network,
     token::NewSession,
     totp::Shared,
 };
@@ -28,10 +29,38 @@ const MAX_DEVICE: usize = 100;
 const WRONG: &str = "the account or the password is wrong";
 
 /// What was asked for.
-struct Asked {
+pub(crate) struct Asked {
     code: String,
     service: String,
     device: String,
+}
+
+impl Asked {
+    /// Without a service: this one.
+    pub(crate) fn new(code: String, service: String, device: &str) -> Self {
+        let own = service.is_empty();
+        Self {
+            code,
+            service: if own { SERVICE.to_owned() } else { service },
+            device: device.chars().take(MAX_DEVICE).collect(),
+        }
+    }
+}
+
+/// What was shown, and was right.
+pub(crate) enum Shown<'s> {
+    /// The password.
+    Password {
+        /// Counts what else is wrong.
+        gate: &'s Gate,
+        /// Its hash of today's parameters.
+        rehashed: Option<&'s str>,
+    },
+    /// A passkey that verified its user: both factors.
+    Passkey {
+        /// From where.
+        source: IpAddr,
+    },
 }
 
 /// How a login stands with second factors.
@@ -72,73 +101,93 @@ impl Mcias {
                 "code: longer than {MAX_CODE} bytes"
             )));
         }
-        let asked = Asked {
-            code,
-            service: if service.is_empty() {
-                SERVICE.to_owned()
-            } else {
-                service
-            },
-            device: device.chars().take(MAX_DEVICE).collect(),
-        };
+        let asked = Asked::new(code, service, &device);
         let gate = self.enter(caller, &account).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
         let checked = self.passwords.check(password, stored).await?;
         let this = Arc::clone(self);
         let decide = move |change: &mut Change<'_>| {
-            // A refusal is committed as well: it counts, and is written down.
-            let decided = this.decide(change, &gate, &checked, &asked)?;
-            if let Err(refused) = &decided {
-                change.outcome = refused.code();
-                let text = refused.to_string();
-                change.note(|detail| detail.text("message", &text));
-            }
-            Ok(decided)
+            let Some(account) = right(change, &gate, &checked)? else {
+                gate.failed(&this, change)?;
+                change.outcome = tonic::Code::Unauthenticated;
+                change.note(|detail| detail.text("message", WRONG));
+                return Ok(Err(Error::unauthenticated(WRONG)));
+            };
+            let shown = Shown::Password {
+                gate: &gate,
+                rehashed: checked.rehashed.as_deref(),
+            };
+            this.admit(change, &account, &asked, &shown)
         };
         self.write(caller, decide).await?
     }
 
-    fn decide(
+    /// Logs an account in that has shown that it is the one. A refusal is committed as well: it counts, and is written down.
+    pub(crate) fn admit(
         &self,
         change: &mut Change<'_>,
-        gate: &Gate,
-        checked: &Checked,
+        account: &Account,
         asked: &Asked,
+        shown: &Shown<'_>,
     ) -> Result<Result<LoginResponse, Error>, Error> {
         let service = asked.service.clone();
         change.note(|detail| detail.text("service", &service));
-        let Some(account) = right(change, gate, checked)? else {
-            gate.failed(self, change)?;
-            return Ok(Err(Error::unauthenticated(WRONG)));
-        };
-        if let Some(refused) = refused_status(&account) {
+        let admitted = self.judge(change, account, asked, shown)?;
+        if let Err(refused) = &admitted {
+            change.outcome = refused.code();
+            let text = refused.to_string();
+            change.note(|detail| detail.text("message", &text));
+        }
+        Ok(admitted)
+    }
+
+    fn judge(
+        &self,
+        change: &mut Change<'_>,
+        account: &Account,
+        asked: &Asked,
+        shown: &Shown<'_>,
+    ) -> Result<Result<LoginResponse, Error>, Error> {
+        if let Some(refused) = refused_status(account) {
             return Ok(Err(refused));
         }
         let Some(service) = service::find(change.tx, &asked.service)? else {
             let name: String = asked.service.chars().take(64).collect();
             return Ok(Err(Error::not_found("service", &name)));
         };
-        let verdict = match self.policy().judge(&account, &service) {
+        let verdict = match self.policy().judge(account, &service) {
             Ok(verdict) => verdict,
             Err(refused) => return Ok(Err(refused)),
         };
         if let Some(refused) = refused_policy(change, &verdict, &service.name) {
             return Ok(Err(refused));
         }
-        let methods = match self.second_factor(change, &account, &verdict, &asked.code)? {
+        let (factor, network) = match shown {
+            Shown::Passkey { source } => {
+                let methods = vec!["pop", "user", "mfa"];
+                (Factor::Done(methods), network(*source).to_string())
+            }
+            Shown::Password { gate, .. } => {
+                let factor = self.second_factor(change, account, &verdict, &asked.code)?;
+                (factor, gate.network.clone())
+            }
+        };
+        let methods = match factor {
             Factor::Done(methods) => methods,
             Factor::Needed => {
                 change.note(|detail| detail.flag("second_factor_needed", true));
-                return Ok(Ok(needed(&account)));
+                return Ok(Ok(needed(account)));
             }
             Factor::Wrong => {
-                gate.failed(self, change)?;
+                if let Shown::Password { gate, .. } = shown {
+                    gate.failed(self, change)?;
+                }
                 let text = "the code is wrong, or was used already";
                 return Ok(Err(Error::unauthenticated(text)));
             }
             Factor::Missing => vec!["pwd"],
         };
-        let enrol = verdict.asks(&account) && !account.has_second_factor();
+        let enrol = verdict.asks(account) && !account.has_second_factor();
         if (enrol || account.password_expired) && service.name != SERVICE {
             let what = if enrol {
                 "enrol a second factor"
@@ -148,26 +197,25 @@ impl Mcias {
             let text = format!("{what} at {SERVICE} first, then log in here");
             return Ok(Err(Error::precondition(text)));
         }
-        if let Some(hash) = &checked.rehashed {
-            let sql = "UPDATE account SET password = ?2 WHERE id = ?1";
-            change.tx.execute(sql, [&account.id, hash])?;
+        if let Shown::Password { gate, rehashed } = shown {
+            if let Some(hash) = rehashed {
+                let sql = "UPDATE account SET password = ?2 WHERE id = ?1";
+                change.tx.execute(sql, [&*account.id, hash])?;
+            }
+            gate.succeeded(change)?;
         }
-        gate.succeeded(change)?;
-        let new_device = gate.remember(change, &account.id, &asked.device)?;
+        let new_device = remember(change, &account.id, &network, &asked.device)?;
         let session = NewSession {
-            account: &account,
+            account,
             service: &service.name,
-            network: &gate.network,
+            network: &network,
             device: &asked.device,
             methods: &methods,
             restricted: enrol || account.password_expired,
         };
         let issued = self.open_session(change, &session)?;
-        change.actor = Some((
-            account.id.clone(),
-            account.name.clone(),
-            account.account_type,
-        ));
+        let (id, name) = (account.id.clone(), account.name.clone());
+        change.actor = Some((id, name, account.account_type));
         change.note(|detail| {
             let detail = detail.list("methods", methods.iter().copied());
             detail.flag("new_device", new_device)

@@ -67,6 +67,9 @@ CREATE TABLE passkey (
 ) STRICT;
 CREATE INDEX passkey_account ON passkey (account);
 
+-- Of WebAuthn, that was finished: until it would be over in any case.
+CREATE TABLE ceremony (hash BLOB PRIMARY KEY CHECK (length(hash) = 32), until_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
 -- What was guessed at: a name, or a name from a network that its owner logs in from.
 CREATE TABLE guesses (
     key TEXT PRIMARY KEY,

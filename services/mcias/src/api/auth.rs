@@ -50,16 +50,20 @@ impl Auth for Api {
 
     async fn begin_passkey_login(
         &self,
-        _: Request<BeginPasskeyLoginRequest>,
+        request: Request<BeginPasskeyLoginRequest>,
     ) -> Result<Response<BeginPasskeyLoginResponse>, Status> {
-        Err(Status::unimplemented("this version knows no passkeys"))
+        let begin = |mcias: Arc<Mcias>, _, _| async move { mcias.begin_passkey_login() };
+        self.answer(request, begin).await
     }
 
     async fn finish_passkey_login(
         &self,
-        _: Request<FinishPasskeyLoginRequest>,
+        request: Request<FinishPasskeyLoginRequest>,
     ) -> Result<Response<LoginResponse>, Status> {
-        Err(Status::unimplemented("this version knows no passkeys"))
+        let finish = |mcias: Arc<Mcias>, caller, asked| async move {
+            mcias.finish_passkey_login(&caller, asked).await
+        };
+        self.answer(request, finish).await
     }
 
     async fn renew(

@@ -20,6 +20,7 @@ use crate::{
     core::{Change, Mcias},
     error::Error,
     login::{check_length, recovery_hash, totp_name},
+    passkey,
     random,
     time::{at, unix},
     token::{Session, end_session, find_session, identity, sessions},
@@ -30,7 +31,6 @@ use crate::{
 const RECOVERY_CODES: usize = 10;
 /// What apps show beside the account's name.
 const ISSUER: &str = "Metacircular";
-const NO_PASSKEYS: &str = "this version knows no passkeys";
 
 #[tonic::async_trait]
 impl Profile for Api {
@@ -47,7 +47,7 @@ impl Profile for Api {
     ) -> Result<Response<GetFactorsResponse>, Status> {
         let get = |mcias: Arc<Mcias>, caller: Caller, _| async move {
             let id = identity(&caller)?.account.clone();
-            let read = move |db: &Connection| Ok::<_, Error>((own(db, &id)?, passkeys(db, &id)?));
+            let read = move |db: &Connection| Ok::<_, Error>((own(db, &id)?, passkey::list(db, &id)?));
             let (account, passkeys) = mcias.store.read(read).await?;
             Ok(GetFactorsResponse {
                 totp: account.totp,
@@ -97,16 +97,20 @@ impl Profile for Api {
 
     async fn begin_passkey(
         &self,
-        _: Request<BeginPasskeyRequest>,
+        request: Request<BeginPasskeyRequest>,
     ) -> Result<Response<BeginPasskeyResponse>, Status> {
-        Err(Status::unimplemented(NO_PASSKEYS))
+        let begin = |mcias: Arc<Mcias>, caller, asked: BeginPasskeyRequest| async move {
+            mcias.begin_passkey(&caller, asked.password).await
+        };
+        self.answer(request, begin).await
     }
 
     async fn finish_passkey(
         &self,
-        _: Request<FinishPasskeyRequest>,
+        request: Request<FinishPasskeyRequest>,
     ) -> Result<Response<Passkey>, Status> {
-        Err(Status::unimplemented(NO_PASSKEYS))
+        let finish = |mcias: Arc<Mcias>, caller, asked| async move { mcias.finish_passkey(&caller, asked).await };
+        self.answer(request, finish).await
     }
 
     async fn remove_passkey(
@@ -312,21 +316,6 @@ async fn new_recovery_codes(
 /// Of whoever asks.
 fn own(db: &Connection, id: &str) -> Result<Account, Error> {
     account::by_id(db, id)?.ok_or_else(|| Error::unauthenticated("the account is gone"))
-}
-
-fn passkeys(db: &Connection, account: &str) -> Result<Vec<Passkey>, Error> {
-    let sql =
-        "SELECT id, name, created_s, used_s FROM passkey WHERE account = ?1 ORDER BY created_s, id";
-    let mut found = db.prepare_cached(sql)?;
-    let found = found.query_map([account], |row| {
-        Ok(Passkey {
-            id: row.get(0)?,
-            name: row.get(1)?,
-            created: Some(at(row.get(2)?).into()),
-            used: row.get::<_, Option<i64>>(3)?.map(|used| at(used).into()),
-        })
-    })?;
-    Ok(found.collect::<Result<_, _>>()?)
 }
 
 /// A QR code, as SVG.
