@@ -73,6 +73,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// No connection lives longer; `None` = for ever.
     pub max_age: Option<Duration>,
+    /// Whose bans are put in force; `None` = nobody's.
+    pub mcias: Option<mcdsl::auth::client::Config>,
     /// For an empty database.
     pub seed: Seed,
     /// The file as it was read; `None` = there was none.
@@ -220,6 +222,12 @@ impl Config {
             connect_timeout: raw.relay.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             idle_timeout: raw.relay.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             max_age: raw.relay.max_age,
+            mcias: raw.mcias.map(|mcias| mcdsl::auth::client::Config {
+                server_url: mcias.server_url,
+                ca_cert: root.join(mcias.ca_cert),
+                service_name: "mc-proxy".to_owned(),
+                token_file: root.join(mcias.token_file),
+            }),
             seed,
             contents: None,
             warnings: Vec::new(),

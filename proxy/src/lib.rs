@@ -5,6 +5,7 @@
 //! together and is what the [`admin`] API speaks to; [`start`] builds it.
 
 pub mod admin;
+pub mod bans;
 pub mod client_hello;
 pub mod config;
 pub mod connection;

@@ -102,6 +102,9 @@ pub enum StartError {
     /// Too many files are open, or an inherited socket cannot be used.
     #[error("cannot use the sockets of the admin API and the metrics; see `ulimit -n`")]
     Descriptors(#[source] io::Error),
+    /// MCIAS cannot be asked for bans.
+    #[error(transparent)]
+    Mcias(#[from] mcdsl::auth::client::ClientError),
     /// The metrics endpoint cannot be bound.
     #[error(transparent)]
     Metrics(#[from] mcdsl::telemetry::TelemetryError),
@@ -167,6 +170,8 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
     database::check_new(&store, &config, &kernel, &firewall, &router.table)?;
 
+    let mcias = config.mcias.as_ref();
+    let mcias = mcias.map(mcdsl::auth::client::Client::new).transpose()?;
     let (socket, metrics_listener) = open_services(&config, &mut inherited).await?;
     let estate = Estate {
         root,
@@ -231,6 +236,10 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let tasks = TaskTracker::new();
     tasks.spawn(checks.run(control.services().clone()));
     spawn_services(&control, socket, metrics_listener, &tasks);
+    if let Some(client) = mcias {
+        let (control, stop) = (Arc::clone(&control), control.services().clone());
+        tasks.spawn(crate::bans::subscribe(control, client, stop));
+    }
     if let Some(log) = program_log {
         tasks.spawn(forward(log, control.services().clone()));
     }

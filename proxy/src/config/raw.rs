@@ -18,6 +18,7 @@ pub struct Raw {
     pub(super) firewall: RawFirewall,
     pub(super) geoip: RawGeoip,
     pub(super) relay: RawRelay,
+    pub(super) mcias: Option<RawMcias>,
     pub(super) listeners: Vec<RawListener>,
     pub(super) routes: Vec<RawRoute>,
     pub(super) rules: Vec<RawRule>,
@@ -72,6 +73,13 @@ pub enum UnparsedPolicy {
 #[serde(default)]
 pub(super) struct RawGeoip {
     pub(super) database: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct RawMcias {
+    pub(super) server_url: String,
+    pub(super) ca_cert: PathBuf,
+    pub(super) token_file: PathBuf,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

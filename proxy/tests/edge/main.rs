@@ -13,6 +13,7 @@ mod http;
 mod in_process;
 mod kill_nine;
 mod limits;
+mod mcias_bans;
 mod proxy_header;
 mod recovery;
 mod relay;

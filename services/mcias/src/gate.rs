@@ -180,7 +180,12 @@ impl Gate {
 }
 
 /// Remembers that the account is used from there. Whether it is for the first time, and not for the first time at all.
-pub(crate) fn remember(change: &Change<'_>, account: &str, network: &str, device: &str) -> rusqlite::Result<bool> {
+pub(crate) fn remember(
+    change: &Change<'_>,
+    account: &str,
+    network: &str,
+    device: &str,
+) -> rusqlite::Result<bool> {
     let (tx, now) = (change.tx, unix(change.now));
     let (devices, this): (i64, i64) = tx.query_row(
         "SELECT count(*), count(*) FILTER (WHERE network = ?2 AND device = ?3) FROM known_device WHERE account = ?1",

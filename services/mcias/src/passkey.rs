@@ -68,13 +68,20 @@ struct Ceremony<T> {
 pub(crate) fn relying_party(issuer: &str) -> Result<Webauthn, Error> {
     let none = |_| Error::Internal("the issuer is no WebAuthn origin");
     let url = Url::parse(issuer).map_err(|_| Error::Internal("the issuer is no address"))?;
-    let id = url.domain().ok_or(Error::Internal("the issuer has no name"))?;
+    let id = url
+        .domain()
+        .ok_or(Error::Internal("the issuer has no name"))?;
     let builder = WebauthnBuilder::new(id, &url).map_err(none)?;
     builder.rp_name("Metacircular").build().map_err(none)
 }
 
 impl Mcias {
-    fn seal_ceremony<T: Serialize>(&self, what: &str, account: &str, state: T) -> Result<String, Error> {
+    fn seal_ceremony<T: Serialize>(
+        &self,
+        what: &str,
+        account: &str,
+        state: T,
+    ) -> Result<String, Error> {
         let until = unix(SystemTime::now() + LIFETIME);
         let account = account.to_owned();
         let ceremony = Ceremony {
@@ -82,11 +89,16 @@ impl Mcias {
             account,
             state,
         };
-        let text = serde_json::to_vec(&ceremony).map_err(|_| Error::Internal("a ceremony is no JSON"))?;
+        let text =
+            serde_json::to_vec(&ceremony).map_err(|_| Error::Internal("a ceremony is no JSON"))?;
         Ok(BASE64.encode(self.seal.seal(what, &text)?))
     }
 
-    fn open_ceremony<T: DeserializeOwned>(&self, what: &str, sealed: &str) -> Result<Ceremony<T>, Error> {
+    fn open_ceremony<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        sealed: &str,
+    ) -> Result<Ceremony<T>, Error> {
         let none = || Error::invalid("ceremony: it is none of this service, or over; begin anew");
         if sealed.len() > MAX_CEREMONY {
             return Err(none());
@@ -115,10 +127,18 @@ impl Mcias {
                 "there are {MAX_PASSKEYS} passkeys; remove one first"
             )));
         }
-        let exclude = known.iter().map(|passkey| passkey.cred_id().clone()).collect();
+        let exclude = known
+            .iter()
+            .map(|passkey| passkey.cred_id().clone())
+            .collect();
         let (options, state) = self
             .webauthn
-            .start_passkey_registration(user_id(&account)?, &account.name, &account.name, Some(exclude))
+            .start_passkey_registration(
+                user_id(&account)?,
+                &account.name,
+                &account.name,
+                Some(exclude),
+            )
             .map_err(|_| Error::Internal("no registration can be begun"))?;
         let mut options = json(&options.public_key)?;
         options["authenticatorSelection"]["residentKey"] = "required".into();
@@ -137,10 +157,14 @@ impl Mcias {
     ) -> Result<Message, Error> {
         let who = identity(caller)?.clone();
         let name = asked.name.trim().to_owned();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-            return Err(Error::invalid(format!("name: 1 to {MAX_NAME} visible characters")));
+        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control)
+        {
+            return Err(Error::invalid(format!(
+                "name: 1 to {MAX_NAME} visible characters"
+            )));
         }
-        let ceremony: Ceremony<PasskeyRegistration> = self.open_ceremony(REGISTRATION, &asked.ceremony)?;
+        let ceremony: Ceremony<PasskeyRegistration> =
+            self.open_ceremony(REGISTRATION, &asked.ceremony)?;
         if ceremony.account != who.account {
             return Err(Error::invalid("ceremony: it is another account's"));
         }
@@ -148,7 +172,11 @@ impl Mcias {
         let passkey = self
             .webauthn
             .finish_passkey_registration(&credential, &ceremony.state)
-            .map_err(|error| Error::invalid(format!("credential: the registration is not valid: {error:?}")))?;
+            .map_err(|error| {
+                Error::invalid(format!(
+                    "credential: the registration is not valid: {error:?}"
+                ))
+            })?;
         let write = move |change: &mut Change<'_>| {
             change.resource.clone_from(&who.name);
             change.note(|detail| detail.text("passkey", &name));
@@ -161,7 +189,7 @@ impl Mcias {
             Ok(Message {
                 id,
                 name,
-                created: Some(change.now.into()),
+                created: Some(at(unix(change.now)).into()),
                 used: None,
             })
         };
@@ -187,12 +215,15 @@ impl Mcias {
         request: FinishPasskeyLoginRequest,
     ) -> Result<LoginResponse, Error> {
         self.enter_source(caller).await?;
-        let ceremony: Ceremony<DiscoverableAuthentication> = self.open_ceremony(LOGIN, &request.ceremony)?;
+        let ceremony: Ceremony<DiscoverableAuthentication> =
+            self.open_ceremony(LOGIN, &request.ceremony)?;
         let credential: PublicKeyCredential = parse(&request.credential)?;
         let asked = Asked::new(String::new(), request.service, &request.device);
         let (this, source) = (Arc::clone(self), caller.source);
         let decide = move |change: &mut Change<'_>| {
-            let Some((account, passkey, result)) = this.verify_passkey(change, ceremony.state, &credential)? else {
+            let Some((account, passkey, result)) =
+                this.verify_passkey(change, ceremony.state, &credential)?
+            else {
                 if let Some(ban) = this.source_failed(source, change.now) {
                     change.ban(ban)?;
                 }
@@ -214,7 +245,10 @@ impl Mcias {
         state: DiscoverableAuthentication,
         credential: &PublicKeyCredential,
     ) -> Result<Option<(Account, Passkey, AuthenticationResult)>, Error> {
-        let Ok((user, id)) = self.webauthn.identify_discoverable_authentication(credential) else {
+        let Ok((user, id)) = self
+            .webauthn
+            .identify_discoverable_authentication(credential)
+        else {
             return Ok(None);
         };
         let user = user.simple().to_string();
@@ -243,10 +277,15 @@ fn json<T: Serialize>(value: &T) -> Result<serde_json::Value, Error> {
 
 fn parse<T: DeserializeOwned>(credential: &str) -> Result<T, Error> {
     if credential.len() > MAX_CREDENTIAL {
-        return Err(Error::invalid(format!("credential: longer than {MAX_CREDENTIAL} bytes")));
+        return Err(Error::invalid(format!(
+            "credential: longer than {MAX_CREDENTIAL} bytes"
+        )));
     }
-    serde_json::from_str(credential)
-        .map_err(|e| Error::invalid(format!("credential: it is no answer of an authenticator: {e}")))
+    serde_json::from_str(credential).map_err(|e| {
+        Error::invalid(format!(
+            "credential: it is no answer of an authenticator: {e}"
+        ))
+    })
 }
 
 /// Takes a ceremony, which is then over.
@@ -259,7 +298,13 @@ fn finish_once(change: &Change<'_>, sealed: &str, until: i64) -> Result<(), Erro
     }
 }
 
-fn insert(change: &Change<'_>, id: &str, account: &str, name: &str, passkey: &Passkey) -> Result<bool, Error> {
+fn insert(
+    change: &Change<'_>,
+    id: &str,
+    account: &str,
+    name: &str,
+    passkey: &Passkey,
+) -> Result<bool, Error> {
     let sql = "INSERT OR IGNORE INTO passkey (id, account, name, credential_id, credential, created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let credential_id: &[u8] = passkey.cred_id().as_ref();
     let values = params![
@@ -274,7 +319,11 @@ fn insert(change: &Change<'_>, id: &str, account: &str, name: &str, passkey: &Pa
 }
 
 /// Keeps the counter, by which a copy of the authenticator is noticed, and when it was used.
-fn used(change: &Change<'_>, passkey: &Passkey, result: &AuthenticationResult) -> Result<(), Error> {
+fn used(
+    change: &Change<'_>,
+    passkey: &Passkey,
+    result: &AuthenticationResult,
+) -> Result<(), Error> {
     let mut passkey = passkey.clone();
     passkey.update_credential(result);
     let id: &[u8] = passkey.cred_id().as_ref();
@@ -301,14 +350,17 @@ fn passkeys(db: &Connection, account: &str) -> Result<Vec<Passkey>, Error> {
     let mut rows = all.query([account])?;
     let mut passkeys = Vec::new();
     while let Some(row) = rows.next()? {
-        passkeys.push(stored(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?);
+        passkeys.push(stored(
+            row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?,
+        )?);
     }
     Ok(passkeys)
 }
 
 /// Those of an account, for people.
 pub(crate) fn list(db: &Connection, account: &str) -> Result<Vec<Message>, Error> {
-    let sql = "SELECT id, name, created_s, used_s FROM passkey WHERE account = ?1 ORDER BY created_s, id";
+    let sql =
+        "SELECT id, name, created_s, used_s FROM passkey WHERE account = ?1 ORDER BY created_s, id";
     let mut found = db.prepare_cached(sql)?;
     let found = found.query_map([account], |row| {
         Ok(Message {

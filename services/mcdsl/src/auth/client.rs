@@ -258,7 +258,14 @@ impl Client {
         Ok(())
     }
 
-    fn request<T>(&self, message: T, timeout: Option<Duration>) -> Request<T> {
+    /// MCIAS's methods, for [requests](Self::request) of this service's own.
+    #[must_use]
+    pub fn grpc(&self) -> AuthClient<Channel> {
+        self.grpc.clone()
+    }
+
+    /// A request with this service's own token.
+    pub fn request<T>(&self, message: T, timeout: Option<Duration>) -> Request<T> {
         let mut request = Request::new(message);
         request
             .metadata_mut()

@@ -20,8 +20,7 @@ use crate::{
     core::{Change, Mcias},
     error::Error,
     login::{check_length, recovery_hash, totp_name},
-    passkey,
-    random,
+    passkey, random,
     time::{at, unix},
     token::{Session, end_session, find_session, identity, sessions},
     totp::Shared,
@@ -47,7 +46,8 @@ impl Profile for Api {
     ) -> Result<Response<GetFactorsResponse>, Status> {
         let get = |mcias: Arc<Mcias>, caller: Caller, _| async move {
             let id = identity(&caller)?.account.clone();
-            let read = move |db: &Connection| Ok::<_, Error>((own(db, &id)?, passkey::list(db, &id)?));
+            let read =
+                move |db: &Connection| Ok::<_, Error>((own(db, &id)?, passkey::list(db, &id)?));
             let (account, passkeys) = mcias.store.read(read).await?;
             Ok(GetFactorsResponse {
                 totp: account.totp,
@@ -109,7 +109,9 @@ impl Profile for Api {
         &self,
         request: Request<FinishPasskeyRequest>,
     ) -> Result<Response<Passkey>, Status> {
-        let finish = |mcias: Arc<Mcias>, caller, asked| async move { mcias.finish_passkey(&caller, asked).await };
+        let finish = |mcias: Arc<Mcias>, caller, asked| async move {
+            mcias.finish_passkey(&caller, asked).await
+        };
         self.answer(request, finish).await
     }
 

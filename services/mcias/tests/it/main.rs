@@ -6,5 +6,6 @@ mod crash;
 mod factors;
 mod guessing;
 mod login;
+mod passkeys;
 mod running;
 mod tokens;

@@ -40,6 +40,7 @@ pub(crate) struct Running {
     pub(crate) root: tempfile::TempDir,
     /// The first administrator's.
     pub(crate) password: String,
+    config: Config,
     shutdown: Shutdown,
 }
 
@@ -93,14 +94,20 @@ pub(crate) fn files(root: &Path, ca: &Ca) {
 
 impl Running {
     pub(crate) async fn start() -> Self {
+        Self::start_as(|_| {}).await
+    }
+
+    pub(crate) async fn start_as(configure: impl FnOnce(&mut Config)) -> Self {
         let root = tempfile::tempdir().unwrap();
         let ca = Ca::new().unwrap();
         files(root.path(), &ca);
-        let config = Config::load(root.path(), None, std::iter::empty()).unwrap();
+        let mut config = Config::load(root.path(), None, std::iter::empty()).unwrap();
+        configure(&mut config);
         let made = mcias::init(&config, &"admin".parse().unwrap()).unwrap();
         let shutdown = Shutdown::new();
-        let handle = mcias::start(config, &shutdown).await.unwrap();
+        let handle = mcias::start(config.clone(), &shutdown).await.unwrap();
         Self {
+            config,
             handle,
             ca,
             root,
@@ -115,7 +122,7 @@ impl Running {
             .finish(std::time::Duration::from_secs(20))
             .await;
         self.shutdown = Shutdown::new();
-        let config = Config::load(self.root.path(), None, std::iter::empty()).unwrap();
+        let config = self.config.clone();
         self.handle = mcias::start(config, &self.shutdown).await.unwrap();
     }
 

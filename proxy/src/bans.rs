@@ -1,0 +1,178 @@
+//! Bans that MCIAS finds: who guesses passwords at it is dropped here, in the kernel.
+//!
+//! A subscription, not a request for each packet or connection: what is in force comes first, then each as it happens. While MCIAS cannot be
+//! reached, what it said before stays until its time. The operator's own rules win: an allow rule over every ban, a ban of his that
+//! lasts longer over a shorter one.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use mc_proto::mcias::v1::{Ban, WatchBansRequest, ban_event::Event};
+use mcdsl::auth::client::Client;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    control::{Control, ControlError},
+    spec::{Action, Rule, RuleKind},
+    store::Actor,
+};
+
+/// Between attempts to have the stream.
+const RETRY: Duration = Duration::from_secs(2);
+/// A stream that says nothing for so long is down; MCIAS says something every 10 s.
+const SILENCE: Duration = Duration::from_secs(25);
+/// No ban is longer, whatever MCIAS says.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// What its bans begin with in lists.
+const COMMENT: &str = "MCIAS: ";
+
+/// Keeps MCIAS's bans in force until `stop`.
+pub async fn subscribe(control: Arc<Control>, client: Arc<Client>, stop: CancellationToken) {
+    let subscribed = async {
+        // Said once for each time that it goes away.
+        let mut told = false;
+        loop {
+            let error = follow(&control, &client, &mut told).await;
+            if !told {
+                tracing::warn!(
+                    error = error.message(),
+                    "no bans come from MCIAS; those in force stay until their time, and it is tried again"
+                );
+                told = true;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    stop.run_until_cancelled(subscribed).await;
+}
+
+async fn follow(control: &Arc<Control>, client: &Client, told: &mut bool) -> Status {
+    let stream = client
+        .grpc()
+        .watch_bans(client.request(WatchBansRequest {}, None))
+        .await;
+    let mut stream = match stream {
+        Ok(stream) => stream.into_inner(),
+        Err(status) => return status,
+    };
+    tracing::info!("bans come from MCIAS");
+    *told = false;
+    loop {
+        let event = tokio::time::timeout(SILENCE, stream.message()).await;
+        match event {
+            Err(_) => return Status::unavailable("the stream is silent"),
+            Ok(Err(status)) => return status,
+            Ok(Ok(None)) => return Status::unavailable("the stream ended"),
+            Ok(Ok(Some(message))) => {
+                if let Some(Event::Ban(ban)) = message.event {
+                    let control = Arc::clone(control);
+                    // It writes the database and the maps. A panic there is logged by its hook.
+                    let _ = tokio::task::spawn_blocking(move || enter(&control, &ban)).await;
+                }
+            }
+        }
+    }
+}
+
+fn enter(control: &Control, ban: &Ban) {
+    let now = SystemTime::now();
+    let Some(rule) = rule(ban, now) else {
+        tracing::warn!(
+            source = ban.source,
+            "a ban of MCIAS is none, or is over; it is left out"
+        );
+        return;
+    };
+    match add(control, &rule) {
+        Ok(true) => {
+            tracing::info!(source = %rule.cidr, reason = ban.reason, "banned by MCIAS's word");
+        }
+        Ok(false) => {}
+        Err(error) => tracing::error!(
+            error = mcdsl::cli::chain(&error),
+            source = %rule.cidr,
+            "a ban of MCIAS is not in force"
+        ),
+    }
+}
+
+/// Whether it changed something.
+fn add(control: &Control, rule: &Rule) -> Result<bool, ControlError> {
+    let same = |other: &Rule| other.kind == RuleKind::Ban && other.cidr == rule.cidr;
+    let there = control
+        .rules()?
+        .into_iter()
+        .map(|counted| counted.rule)
+        .find(same);
+    if there.is_some_and(|there| {
+        there
+            .expires
+            .is_none_or(|expires| Some(expires) >= rule.expires)
+    }) {
+        return Ok(false);
+    }
+    control.add_rules(&Actor::daemon("MCIAS"), std::slice::from_ref(rule), true)?;
+    Ok(true)
+}
+
+fn rule(ban: &Ban, now: SystemTime) -> Option<Rule> {
+    let until = SystemTime::try_from(ban.until?).ok()?;
+    let reason = ban.reason.chars().filter(|c| !c.is_control()).take(200);
+    (until > now).then_some(Rule {
+        id: 0,
+        kind: RuleKind::Ban,
+        cidr: ban.source.parse().ok()?,
+        action: Action::Drop,
+        expires: Some(until.min(now + LONGEST)),
+        comment: COMMENT.chars().chain(reason).collect(),
+        created: now,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_ban_is_left_out() {
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        let ban = |source: &str, until: Option<SystemTime>| Ban {
+            source: source.to_owned(),
+            until: until.map(Into::into),
+            reason: "failed\x1b[31m logins".to_owned(),
+        };
+        for (description, ban, wanted) in [
+            (
+                "an address",
+                ban("192.0.2.1/32", Some(now + hour)),
+                Some(hour),
+            ),
+            (
+                "an IPv6 network",
+                ban("2001:db8::/64", Some(now + hour)),
+                Some(hour),
+            ),
+            (
+                "for ever",
+                ban("192.0.2.1/32", Some(now + hour * 10_000)),
+                Some(LONGEST),
+            ),
+            ("over", ban("192.0.2.1/32", Some(now - hour)), None),
+            ("without an end", ban("192.0.2.1/32", None), None),
+            ("of nobody", ban("everybody", Some(now + hour)), None),
+        ] {
+            let rule = rule(&ban, now);
+            let length = rule
+                .as_ref()
+                .map(|rule| rule.expires.unwrap().duration_since(now).unwrap());
+            assert_eq!(length, wanted, "{description}");
+            if let Some(rule) = rule {
+                assert!(!rule.comment.contains(char::is_control), "{description}");
+            }
+        }
+    }
+}
