@@ -120,7 +120,7 @@ impl Mcias {
     ) -> Result<BeginPasskeyResponse, Error> {
         let account = self.confirm(caller, password).await?;
         let id = account.id.clone();
-        let read = move |db: &Connection| Ok::<_, Error>(passkeys(db, &id)?);
+        let read = move |db: &Connection| passkeys(db, &id);
         let known = self.store.read(read).await?;
         if known.len() >= MAX_PASSKEYS {
             return Err(Error::precondition(format!(

@@ -2,6 +2,7 @@
 //! this module shows and stores them. `edge` asserts nothing: figures are read by people. `soak` does.
 
 mod edge;
+mod identity;
 mod soak;
 
 use std::{fs, path::PathBuf};
@@ -15,6 +16,8 @@ use serde::Serialize;
 pub(crate) enum Suite {
     /// Firewall and relay against HAProxy, nginx and xdp-filter
     Edge(edge::Args),
+    /// MCIAS: tokens verified, logins, questions; beside the cryptography alone
+    Identity,
     /// mc-proxy at half load, replaced again and again; fails if a request does or memory grows
     Soak(soak::Args),
 }
@@ -76,6 +79,7 @@ impl Row {
 pub(crate) fn run(suite: &Suite) -> Result<()> {
     let (name, (rows, complaints)) = match suite {
         Suite::Edge(args) => ("edge", (edge::run(args)?, Vec::new())),
+        Suite::Identity => ("identity", (identity::run()?, Vec::new())),
         Suite::Soak(args) => ("soak", soak::run(args)?),
     };
     print!("{}", table(&rows));

@@ -11,7 +11,7 @@ use super::{
         Expect::{Dropped, Refused, Reset, Says},
         Show,
     },
-    world::World,
+    world::{MCIAS, World},
 };
 use crate::command::output;
 
@@ -19,6 +19,8 @@ const ALPHA: &str = "alpha.example.org";
 const BETA: &str = "beta.example.org";
 const FROM_ALPHA: &str = "this is alpha";
 const FROM_BETA: &str = "this is beta";
+/// MCIAS's; its TLS is its own.
+const AUTH: &str = "auth.example.org";
 /// Its TLS ends at the node.
 const WEB: &str = "web.example.org";
 
@@ -32,6 +34,7 @@ pub(super) fn all(world: &mut World, show: &mut Show) -> Result<()> {
         unknown_names,
         http,
         redirect,
+        identity,
         country,
         ban,
         block,
@@ -131,6 +134,42 @@ fn redirect(_: &mut World, show: &mut Show) -> Result<()> {
         "de",
         &format!("{told} http://gamma.example.org/"),
         Says("404:"),
+    )
+}
+
+fn identity(world: &mut World, show: &mut Show) -> Result<()> {
+    show.step("MCIAS behind a route: it learns who asks from the PROXY header, and TLS is its own");
+    println!("$ mcias init; mcias server …");
+    world.start_mcias()?;
+    show.ctl(&format!(
+        "route add {AUTH} --port 443 --backend {MCIAS} --send-proxy"
+    ))?;
+    let directory = world.directory.display().to_string();
+    let json = "-H content-type:application/json";
+    show.step("Whoever guesses is told nothing; the administrator of `mcias init` logs in");
+    let login = format!("https://{AUTH}/v1/auth/login");
+    show.run(
+        "us",
+        &format!("{json} -d {{\"account\":\"admin\",\"password\":\"guess\"}} {login}"),
+        Says("the account or the password is wrong"),
+    )?;
+    let out = format!("-o {directory}/login.json -w %{{http_code}}");
+    show.run(
+        "de",
+        &format!("{json} {out} -d @{directory}/admin.json {login}"),
+        Says("200"),
+    )?;
+    world.keep_token()?;
+    show.run(
+        "de",
+        &format!("-H @{directory}/token.header https://{AUTH}/v1/auth/whoami"),
+        Says("\"account\":\"admin\""),
+    )?;
+    show.step("Each attempt is in the audit log, with its source");
+    show.run(
+        "de",
+        &format!("-H @{directory}/token.header https://{AUTH}/v1/audit?limit=2"),
+        Says("192.0.2.10"),
     )
 }
 

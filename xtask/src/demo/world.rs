@@ -35,6 +35,8 @@ const PINS: &str = "/sys/fs/bpf/mc-demo";
 const METRICS: &str = "127.0.0.1:9901";
 const DAEMON: &str = "mc-proxy";
 const NODE: &str = "mc-demo-node";
+/// Where MCIAS listens, in the namespace of the first backend.
+pub(super) const MCIAS: &str = "10.77.1.2:9543";
 const BACKENDS: &[Backend] = &[
     Backend {
         name: "alpha",
@@ -131,8 +133,10 @@ impl World {
         }
         let ca = Ca::new()?;
         world.write("ca.crt", &ca.pem())?;
-        ca.issue(&["web.example.org"])?
-            .write(&world.directory, "web")?;
+        for name in ["web", "auth"] {
+            ca.issue(&[&format!("{name}.example.org")])?
+                .write(&world.directory, name)?;
+        }
         for backend in BACKENDS {
             world.backend(&node, &ca, backend)?;
         }
@@ -252,6 +256,52 @@ impl World {
         let ctl = self.directory.join("ctl");
         let answers = || output(Command::new(&ctl).args(["status", "--json"])).ok();
         self.start(DAEMON, &mut command, &log, answers)
+    }
+
+    /// Makes an MCIAS and starts it beside the first backend, and waits until it answers. Its administrator's login is in `admin.json`.
+    pub(super) fn start_mcias(&mut self) -> Result<()> {
+        let root = self.directory.join("mcias");
+        fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+        let node = bare(BACKENDS[0].node);
+        let directory = self.directory.display();
+        let config = format!(
+            "[server]\nlisten = {MCIAS:?}\ngrpc_listen = \"10.77.1.2:9643\"\ntls_cert = \"{directory}/auth.crt\"\ntls_key = \
+             \"{directory}/auth.key\"\ntls_ca = \"{directory}/ca.crt\"\ntrusted_proxies = [\"{node}/32\"]\n\n[token]\nissuer = \
+             \"https://auth.example.org\"\n"
+        );
+        self.write("mcias/mcias.toml", &config)?;
+        let backend = Namespace::existing(&format!("mc-demo-{}", BACKENDS[0].name))?;
+        let program = || {
+            let mut mcias = backend.command(crate::binary("mcias"));
+            mcias.arg("--root").arg(&root);
+            mcias
+        };
+        let made: serde_json::Value =
+            serde_json::from_str(&output(program().args(["init", "--json"]))?)
+                .context("what `mcias init --json` printed")?;
+        let login = serde_json::json!({ "account": made["admin"], "password": made["password"] });
+        self.private("admin.json", &login.to_string())?;
+        let log = self.directory.join("mcias.log");
+        let answers = || backend.run(|| TcpStream::connect(MCIAS)).ok()?.ok();
+        self.start("mcias", program().arg("server"), &log, answers)
+    }
+
+    /// Keeps the token of the answer to a login, as a header for curl.
+    pub(super) fn keep_token(&self) -> Result<()> {
+        let path = self.directory.join("login.json");
+        let text = fs::read_to_string(&path);
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        let answer: serde_json::Value = serde_json::from_str(&text).context("a login's answer")?;
+        let token = answer["token"].as_str().context("a token")?;
+        self.private("token.header", &format!("Authorization: Bearer {token}"))
+    }
+
+    /// Writes a file that its owner alone reads.
+    fn private(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.write(name, "")?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("cannot keep {} private", path.display()))?;
+        self.write(name, text).map(drop)
     }
 
     /// Kills the daemon without notice.

@@ -84,7 +84,8 @@ fn forged(credential: &str) -> String {
     value.to_string()
 }
 
-#[tokio::test]
+// ChromeDriver is asked to end while this thread waits for it.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_passkey_logs_in_by_itself_once_for_each_ceremony() -> Result<()> {
     // The issuer is where the browser is: the port has to be known before.
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -133,7 +134,7 @@ async fn a_passkey_logs_in_by_itself_once_for_each_ceremony() -> Result<()> {
         .get_factors(GetFactorsRequest {})
         .await?
         .into_inner();
-    assert_eq!(factors.passkeys, [passkey.clone()]);
+    assert_eq!(factors.passkeys, std::slice::from_ref(&passkey));
     let needed = running.log_in("ada", PASSWORD).await?;
     assert!(
         needed.token.is_empty(),

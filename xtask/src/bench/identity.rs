@@ -1,0 +1,50 @@
+//! `cargo xtask bench identity`: MCIAS beside what nobody can be faster than: the signature of a token alone, Argon2 on all cores.
+//!
+//! The figures are made by [`services/mcias/examples/identity_load.rs`], which runs the service; a storm's have no peer.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::{Better, Row, edge};
+use crate::setup::{self, Need};
+
+/// A line of the example's.
+#[derive(Deserialize)]
+struct Line {
+    name: String,
+    unit: String,
+    ours: f64,
+    peer_name: Option<String>,
+    peer: Option<f64>,
+}
+
+/// Rows.
+pub(crate) fn run() -> Result<Vec<Row>> {
+    setup::ensure(&[Need::Build])?;
+    edge::build(&["--package", "mcias", "--example", "identity_load"])?;
+    let program = crate::target_dir().join("release/examples/identity_load");
+    let output = Command::new(&program)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    if !output.status.success() {
+        bail!("{} failed ({})", program.display(), output.status);
+    }
+    let text = String::from_utf8(output.stdout).context("its output")?;
+    text.lines().map(row).collect()
+}
+
+fn row(line: &str) -> Result<Row> {
+    let line: Line = serde_json::from_str(line).with_context(|| line.to_owned())?;
+    let better = match line.unit.as_str() {
+        "1/s" => Better::Higher,
+        _ => Better::Lower,
+    };
+    let row = Row::alone(&line.name, &line.unit, line.ours, better);
+    Ok(match (line.peer_name, line.peer) {
+        (Some(name), Some(peer)) => row.against(&name, peer),
+        _ => row,
+    })
+}
