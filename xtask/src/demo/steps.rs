@@ -150,7 +150,7 @@ fn identity(world: &mut World, show: &mut Show) -> Result<()> {
     let login = format!("https://{AUTH}/v1/auth/login");
     show.run(
         "us",
-        &format!("{json} -d {{\"account\":\"admin\",\"password\":\"guess\"}} {login}"),
+        &format!("{json} -d {{\"account\":\"nobody\",\"password\":\"guess\"}} {login}"),
         Says("the account or the password is wrong"),
     )?;
     let out = format!("-o {directory}/login.json -w %{{http_code}}");
