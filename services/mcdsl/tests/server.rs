@@ -5,6 +5,8 @@ mod notes;
 
 #[path = "server/access.rs"]
 mod access;
+#[path = "server/bodies.rs"]
+mod bodies;
 #[path = "server/connection.rs"]
 mod connection;
 #[path = "server/rest.rs"]

@@ -160,13 +160,15 @@ pub(crate) fn table(methods: &[Method]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "    Method {{ path: {:?}, package: {:?}, input: {:?}, output: {:?}, streams: {}, rest: {rest}, \
+            "    Method {{ path: {:?}, package: {:?}, input: {:?}, output: {:?}, streams: {}, client_streams: {}, server_streams: {}, rest: {rest}, \
              access: Access {{ level: Level::{}, callers: &[{}], needs_unsealed: {}, audited: {} }} }},",
             method.path(),
             method.package(),
             method.descriptor.input().full_name(),
             method.descriptor.output().full_name(),
             method.streams(),
+            method.descriptor.is_client_streaming(),
+            method.descriptor.is_server_streaming(),
             camel(&method.access.level),
             callers.join(", "),
             method.access.needs_unsealed,

@@ -50,6 +50,10 @@ pub struct Method {
     pub output: &'static str,
     /// Sends or takes more than one message.
     pub streams: bool,
+    /// Takes more than one message.
+    pub client_streams: bool,
+    /// Sends more than one message.
+    pub server_streams: bool,
     /// `None`: it streams.
     pub rest: Option<Rest>,
     /// Who may call it.

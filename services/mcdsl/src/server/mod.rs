@@ -6,6 +6,9 @@
 
 mod accept;
 mod access;
+mod api;
+mod body;
+mod record;
 mod rest;
 mod tls;
 
@@ -13,36 +16,26 @@ use std::{
     future::Future, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{Uri, header},
-    middleware,
-    response::IntoResponse as _,
-    routing::get,
-};
+use axum::Router;
 use axum_server::{Handle as Connections, tls_rustls::RustlsAcceptor};
 use ipnet::IpNet;
-use prost_reflect::DescriptorPool;
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
-use tower::ServiceExt as _;
-use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
-pub use access::{Audit, Caller, Recorder, Source};
+pub use access::{Caller, Source};
+pub use api::api;
+pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use tls::{State as TlsState, TlsError};
 
-use self::{access::Access, tls::Files};
+use self::tls::Files;
 use crate::{
     auth::Authenticator,
     shutdown::Shutdown,
     telemetry::{self, TelemetryError},
 };
 
-/// Bytes of a request, whoever asks.
-const MAX_BODY: usize = 1 << 20;
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 4096;
 /// Streams of a connection at once.
@@ -51,8 +44,6 @@ const MAX_STREAMS: u32 = 128;
 const MAX_HEADERS: u32 = 32 * 1024;
 /// For the head of a request over HTTP/1.1 to come.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the next bytes of a body to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between HTTP/2 pings: a client that does not answer is gone.
 const PING: Duration = Duration::from_secs(60);
 /// For requests under way when the service stops.
@@ -157,7 +148,7 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         Some(address) => Some(telemetry::bind_metrics(address, false).await?),
         None => None,
     };
-    let (render, router) = router(app, shutdown)?;
+    let (render, router) = api::router(app, shutdown)?;
     let acceptor = accept::Acceptor {
         places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         proxies: config.trusted_proxies.clone().into(),
@@ -202,86 +193,6 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         }
     });
     Ok(handle)
-}
-
-type Render = Box<dyn Fn() -> String + Send + Sync>;
-
-fn router(app: App, shutdown: &Shutdown) -> Result<(Render, Router), StartError> {
-    let (_, health) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(mc_proto::DESCRIPTORS)
-        .with_service_name(app.package)
-        .build_v1()
-        .map_err(|e| StartError::Definition(e.to_string()))?;
-    let methods = mc_proto::METHODS
-        .iter()
-        .filter(|m| m.package == app.package);
-    let access = Arc::new(Access {
-        methods: methods.map(|m| (m.path, m)).collect(),
-        authenticator: app.authenticator,
-        audit: app.audit,
-        sealed: app.sealed,
-        tasks: shutdown.tracker().clone(),
-    });
-    let grpc = app
-        .grpc
-        .add_service(health)
-        .add_service(reflection)
-        .prepare()
-        .into_axum_router()
-        .layer(middleware::from_fn_with_state(access, access::enforce));
-    let web = app.web.route("/healthz", get(async || "ok\n"));
-    let router = api(app.package, grpc, web, MAX_BODY)?
-        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
-        .layer(CatchPanicLayer::custom(|_| {
-            // What it says is in the log, by the hook.
-            rest::Error::internal().into_response()
-        }));
-    Ok((app.metrics, router))
-}
-
-/// gRPC, and beside it what else speaks HTTP: REST for the same methods, their OpenAPI document at `/openapi.json`, and `others`. What guards
-/// `grpc` guards REST too. `max_body`: bytes of a REST request.
-///
-/// # Errors
-/// [`StartError::Definition`].
-pub fn api(
-    package: &str,
-    grpc: Router,
-    others: Router,
-    max_body: usize,
-) -> Result<Router, StartError> {
-    let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
-    let pool = DescriptorPool::decode(mc_proto::DESCRIPTORS).map_err(|e| definition(&e))?;
-    let documents: serde_json::Value =
-        serde_json::from_str(mc_proto::OPENAPI).map_err(|e| definition(&e))?;
-    let document = documents[package].to_string();
-    let rest = rest::router(package, &pool, &grpc)
-        .route(
-            "/openapi.json",
-            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
-        )
-        .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
-        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
-        .layer(DefaultBodyLimit::max(max_body));
-    // Each says in its own way what it has not: statuses of gRPC, JSON, pages.
-    let steer = move |request: Request| {
-        let path = request.uri().path();
-        let router = if is_grpc(&request) {
-            &grpc
-        } else if path.starts_with("/v1/") || path == "/openapi.json" {
-            &rest
-        } else {
-            &others
-        };
-        router.clone().oneshot(request)
-    };
-    Ok(Router::new().fallback(steer))
-}
-
-fn is_grpc(request: &Request) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn serve(

@@ -1,0 +1,134 @@
+//! What is served: gRPC, REST beside it, and the service's own pages, each with what guards it.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::Request,
+    http::{Uri, header},
+    middleware,
+    response::IntoResponse as _,
+    routing::get,
+};
+use prost_reflect::DescriptorPool;
+use tower::ServiceExt as _;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
+
+use super::{
+    App, StartError,
+    access::{self, Access},
+    body::{self, Kind},
+    rest,
+};
+use crate::shutdown::Shutdown;
+
+/// Bytes of a request, whoever asks, in gRPC as in REST.
+const MAX_BODY: usize = 1 << 20;
+/// For the next bytes of a body to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Its client streams, and is not ours.
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+type Render = Box<dyn Fn() -> String + Send + Sync>;
+
+pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<(Render, Router), StartError> {
+    let (_, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(mc_proto::DESCRIPTORS)
+        .with_service_name(app.package)
+        .build_v1()
+        .map_err(|e| StartError::Definition(e.to_string()))?;
+    let methods = mc_proto::METHODS
+        .iter()
+        .filter(|m| m.package == app.package);
+    let access = Arc::new(Access {
+        methods: methods.map(|m| (m.path, m)).collect(),
+        authenticator: app.authenticator,
+        audit: app.audit,
+        sealed: app.sealed,
+        tasks: shutdown.tracker().clone(),
+    });
+    let enforce = middleware::from_fn_with_state(Arc::clone(&access), access::enforce);
+    let grpc = app
+        .grpc
+        .add_service(health)
+        .add_service(reflection)
+        .prepare()
+        .into_axum_router()
+        .layer(enforce);
+    let web = app.web.route("/healthz", get(async || "ok\n"));
+    let router = build(app.package, grpc, web, MAX_BODY, Some(&access))?
+        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(CatchPanicLayer::custom(|_| {
+            // What it says is in the log, by the hook.
+            rest::Error::internal().into_response()
+        }));
+    Ok((app.metrics, router))
+}
+
+/// gRPC, and beside it what else speaks HTTP: REST for the same methods, their OpenAPI document at `/openapi.json`, and `others`. What guards
+/// `grpc` guards REST too. `max_body`: bytes of a message of gRPC, or of a REST request.
+///
+/// # Errors
+/// [`StartError::Definition`].
+pub fn api(
+    package: &str,
+    grpc: Router,
+    others: Router,
+    max_body: usize,
+) -> Result<Router, StartError> {
+    build(package, grpc, others, max_body, None)
+}
+
+fn build(
+    package: &str,
+    grpc: Router,
+    others: Router,
+    max_body: usize,
+    access: Option<&Arc<Access>>,
+) -> Result<Router, StartError> {
+    let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
+    let pool = DescriptorPool::decode(mc_proto::DESCRIPTORS).map_err(|e| definition(&e))?;
+    let documents: serde_json::Value =
+        serde_json::from_str(mc_proto::OPENAPI).map_err(|e| definition(&e))?;
+    let document = Bytes::from(documents[package].to_string());
+    let rest = rest::router(package, &pool, &grpc, access)
+        .route(
+            "/openapi.json",
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
+        )
+        .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
+        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()));
+    let uploads: HashSet<&str> = mc_proto::METHODS
+        .iter()
+        .filter(|method| method.client_streams)
+        .map(|method| method.path)
+        .chain([REFLECTION])
+        .collect();
+    // Each says in its own way what it has not: statuses of gRPC, JSON, pages.
+    let steer = move |request: Request| {
+        let path = request.uri().path();
+        let (router, kind) = if is_grpc(&request) {
+            let many = uploads.contains(path);
+            let kind = if many { Kind::Messages } else { Kind::Message };
+            (&grpc, Some(kind))
+        } else if path.starts_with("/v1/") || path == "/openapi.json" {
+            (&rest, Some(Kind::Plain))
+        } else {
+            (&others, None)
+        };
+        let request = match kind {
+            Some(kind) => request.map(|all| body::bounded(all, kind, max_body)),
+            None => request,
+        };
+        router.clone().oneshot(request)
+    };
+    Ok(Router::new().fallback(steer))
+}
+
+fn is_grpc(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
