@@ -100,21 +100,20 @@ impl Access {
             Ok(checked) => checked,
             Err(status) => return refuse(status),
         };
-        if let Err(status) = allowed {
-            let response = refuse(status);
-            return match method.access.audited {
-                true => self.record(&caller, response, refuse).await,
-                false => response,
-            };
-        }
         parts.extensions.insert(caller.clone());
+        let calling = async move {
+            match allowed {
+                Ok(()) => run(parts).await,
+                Err(status) => refuse(status),
+            }
+        };
         if !method.access.audited {
-            return run(parts).await;
+            return calling.await;
         }
         // To its end, whether the client still waits or not: what is done is recorded.
         let (writer, who) = (Arc::clone(self), caller.clone());
         let done = self.tasks.spawn(async move {
-            let response = run(parts).await;
+            let response = calling.await;
             writer.record(&who, response, refuse).await
         });
         match done.await {
@@ -278,4 +277,32 @@ pub(super) async fn enforce(
     let (parts, body) = request.into_parts();
     let run = async move |parts| next.run(Request::from_parts(parts, body)).await;
     access.guard(method, parts, Status::into_http, run).await
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::{net::Ipv4Addr, time::SystemTime};
+
+    /// One who calls that, known or not.
+    pub(in crate::server) fn caller(method: &'static str, known: bool) -> Caller {
+        let identity = Identity {
+            account: "id".to_owned(),
+            name: "somebody".to_owned(),
+            account_type: AccountType::Human,
+            roles: Vec::new(),
+            tags: Vec::new(),
+            token: "token".to_owned(),
+            session: "login".to_owned(),
+            methods: Vec::new(),
+            issued: SystemTime::UNIX_EPOCH,
+            expires: SystemTime::UNIX_EPOCH,
+        };
+        Caller {
+            identity: known.then_some(identity),
+            source: Ipv4Addr::LOCALHOST.into(),
+            method,
+            recorded: Arc::default(),
+        }
+    }
 }

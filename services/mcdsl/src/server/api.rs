@@ -43,6 +43,9 @@ pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<(Render, Router), 
     let methods = mc_proto::METHODS
         .iter()
         .filter(|m| m.package == app.package);
+    if app.audit.is_none() && methods.clone().any(|m| m.access.audited) {
+        return Err(StartError::Audit(app.package));
+    }
     let access = Arc::new(Access {
         methods: methods.map(|m| (m.path, m)).collect(),
         authenticator: app.authenticator,
@@ -131,4 +134,44 @@ fn build(
 fn is_grpc(request: &Request) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{AuthError, Authenticator, Identity};
+    use std::pin::Pin;
+
+    struct Nobody;
+
+    impl Authenticator for Nobody {
+        fn authenticate<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
+            Box::pin(async { Err(AuthError::Invalid("nobody is known here")) })
+        }
+    }
+
+    #[tokio::test]
+    async fn audited_methods_need_an_audit_log() {
+        for (package, starts) in [
+            ("metacircular.example.v1", false),
+            ("metacircular.none.v1", true),
+        ] {
+            let app = App {
+                package,
+                grpc: tonic::service::Routes::default(),
+                web: Router::new(),
+                authenticator: Arc::new(Nobody),
+                audit: None,
+                sealed: Box::new(|| false),
+                metrics: Box::new(String::new),
+            };
+            let error = router(app, &Shutdown::new()).map(drop).err();
+            assert_eq!(error.is_none(), starts, "{package}");
+            let said = error.map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(said.contains(package), !starts, "{package}: {said}");
+        }
+    }
 }

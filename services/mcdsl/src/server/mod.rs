@@ -79,7 +79,7 @@ pub struct App {
     pub web: Router,
     /// Knows tokens.
     pub authenticator: Arc<dyn Authenticator>,
-    /// Writes down what the methods have not.
+    /// Writes down what the methods have not. `None` only if no method of the package is audited.
     pub audit: Option<Arc<dyn Audit>>,
     /// Whether methods that need an unsealed service are refused.
     pub sealed: Box<dyn Fn() -> bool + Send + Sync>,
@@ -105,6 +105,11 @@ pub enum StartError {
     /// No metrics.
     #[error(transparent)]
     Metrics(#[from] TelemetryError),
+    /// Calls would have no record.
+    #[error(
+        "methods of {0} are audited, and there is nothing to write it: give App.audit a Recorder"
+    )]
+    Audit(&'static str),
     /// The definitions that this program was built with.
     #[error("the definitions of the service cannot be used: {0}")]
     Definition(String),
