@@ -20,7 +20,7 @@ use mc_proto::{AccountType, Level, Method};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
-use super::record::Audit;
+use super::{record::Audit, streams};
 use crate::auth::{AuthError, Authenticator, Identity};
 
 /// A token is not longer; what is, is refused unread.
@@ -222,7 +222,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
     Ok(Some(token))
 }
 
-fn refusal(error: AuthError) -> Status {
+pub(super) fn refusal(error: AuthError) -> Status {
     match error {
         AuthError::Unavailable(_) => Status::unavailable(error.to_string()),
         // Which claim is wrong is nobody's business but the log's.
@@ -275,7 +275,20 @@ pub(super) async fn enforce(
         return Status::unimplemented("there is no such method").into_http();
     };
     let (parts, body) = request.into_parts();
-    let run = async move |parts| next.run(Request::from_parts(parts, body)).await;
+    let authenticator = Arc::clone(&access.authenticator);
+    let run = async move |parts: Parts| {
+        // The method may change neither.
+        let token = bearer(&parts.headers).ok().flatten().map(str::to_owned);
+        let caller = parts.extensions.get::<Caller>();
+        let identity = caller.and_then(|caller| caller.identity.clone());
+        let response = next.run(Request::from_parts(parts, body)).await;
+        match (token, identity) {
+            (Some(token), Some(identity)) if method.server_streams => {
+                streams::while_valid(response, token, &identity, authenticator)
+            }
+            _ => response,
+        }
+    };
     access.guard(method, parts, Status::into_http, run).await
 }
 
@@ -284,9 +297,9 @@ pub(super) mod tests {
     use super::*;
     use std::{net::Ipv4Addr, time::SystemTime};
 
-    /// One who calls that, known or not.
-    pub(in crate::server) fn caller(method: &'static str, known: bool) -> Caller {
-        let identity = Identity {
+    /// A person.
+    pub(in crate::server) fn identity() -> Identity {
+        Identity {
             account: "id".to_owned(),
             name: "somebody".to_owned(),
             account_type: AccountType::Human,
@@ -297,9 +310,13 @@ pub(super) mod tests {
             methods: Vec::new(),
             issued: SystemTime::UNIX_EPOCH,
             expires: SystemTime::UNIX_EPOCH,
-        };
+        }
+    }
+
+    /// One who calls that, known or not.
+    pub(in crate::server) fn caller(method: &'static str, known: bool) -> Caller {
         Caller {
-            identity: known.then_some(identity),
+            identity: known.then(identity),
             source: Ipv4Addr::LOCALHOST.into(),
             method,
             recorded: Arc::default(),

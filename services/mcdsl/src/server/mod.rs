@@ -10,6 +10,7 @@ mod api;
 mod body;
 mod record;
 mod rest;
+mod streams;
 mod tls;
 
 use std::{
