@@ -19,7 +19,7 @@ use super::{
     App, StartError,
     access::{self, Access},
     body::{self, Kind},
-    rest,
+    idle, rest,
 };
 use crate::shutdown::Shutdown;
 
@@ -67,7 +67,8 @@ pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<(Render, Router), 
         .layer(CatchPanicLayer::custom(|_| {
             // What it says is in the log, by the hook.
             rest::Error::internal().into_response()
-        }));
+        }))
+        .layer(middleware::from_fn(idle::count));
     Ok((app.metrics, router))
 }
 

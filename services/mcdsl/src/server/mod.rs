@@ -8,6 +8,8 @@ mod accept;
 mod access;
 mod api;
 mod body;
+mod idle;
+mod places;
 mod record;
 mod rest;
 mod streams;
@@ -21,7 +23,7 @@ use axum::Router;
 use axum_server::{Handle as Connections, tls_rustls::RustlsAcceptor};
 use ipnet::IpNet;
 use serde::Deserialize;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 pub use access::{Caller, Source};
@@ -30,7 +32,7 @@ pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use tls::{State as TlsState, TlsError};
 
-use self::tls::Files;
+use self::{places::Places, tls::Files};
 use crate::{
     auth::Authenticator,
     shutdown::Shutdown,
@@ -39,6 +41,8 @@ use crate::{
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 4096;
+/// Open files that are not for connections: databases, what is listened on, connections to others.
+const RESERVED_FILES: usize = 128;
 /// Streams of a connection at once.
 const MAX_STREAMS: u32 = 128;
 /// Bytes of a request's head.
@@ -155,9 +159,11 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         None => None,
     };
     let (render, router) = api::router(app, shutdown)?;
+    let places = Places::new(most_connections());
     let acceptor = accept::Acceptor {
-        places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        places: Arc::clone(&places),
         proxies: config.trusted_proxies.clone().into(),
+        tls: RustlsAcceptor::new(tls.config()),
     };
     let mut addresses = [config.listen, config.grpc_listen];
     for address in &mut addresses {
@@ -167,8 +173,7 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         };
         let listener = TcpListener::bind(*address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let acceptor = RustlsAcceptor::new(tls.config()).acceptor(acceptor.clone());
-        serve(listener, acceptor, router.clone(), shutdown);
+        serve(listener, acceptor.clone(), router.clone(), shutdown);
         *address = bound;
     }
     let handle = Handle {
@@ -180,7 +185,8 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
     if let Some(listener) = metrics {
         let token = shutdown.token().clone();
         shutdown.spawn("metrics", async move {
-            let render = move || Ok::<_, std::convert::Infallible>(render());
+            let render =
+                move || Ok::<_, std::convert::Infallible>(with(&render(), &places.metrics()));
             if let Err(error) = telemetry::serve_metrics(listener, render, token).await {
                 tracing::error!(%error, "no metrics any more");
             }
@@ -201,12 +207,38 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
     Ok(handle)
 }
 
-fn serve(
-    listener: TcpListener,
-    acceptor: RustlsAcceptor<accept::Acceptor>,
-    router: Router,
-    shutdown: &Shutdown,
-) {
+/// Takes what the hard limit of open files allows, and says how many connections that is.
+fn most_connections() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(hard)
+    });
+    let limit = raised.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+        getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+    });
+    let files = usize::try_from(limit).unwrap_or(usize::MAX);
+    let most = files
+        .saturating_sub(RESERVED_FILES)
+        .clamp(1, MAX_CONNECTIONS);
+    if most < MAX_CONNECTIONS {
+        tracing::warn!(
+            connections = most,
+            "the limit of open files allows fewer connections than {MAX_CONNECTIONS}; raise it (LimitNOFILE= in systemd's unit)"
+        );
+    }
+    most
+}
+
+/// The service's metrics and the server's.
+fn with(service: &str, server: &str) -> String {
+    const END: &str = "# EOF\n";
+    let service = service.strip_suffix(END).unwrap_or(service);
+    format!("{service}{server}{END}")
+}
+
+fn serve(listener: TcpListener, acceptor: accept::Acceptor, router: Router, shutdown: &Shutdown) {
     let connections = Connections::new();
     let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
         .acceptor(acceptor)
