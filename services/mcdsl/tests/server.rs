@@ -9,5 +9,7 @@ mod access;
 mod bodies;
 #[path = "server/connection.rs"]
 mod connection;
+#[path = "server/operations.rs"]
+mod operations;
 #[path = "server/rest.rs"]
 mod rest;

@@ -6,20 +6,21 @@ use axum::{
     Router,
     body::Bytes,
     extract::Request,
-    http::{Uri, header},
+    http::{HeaderName, HeaderValue, Uri, header},
     middleware,
-    response::IntoResponse as _,
+    response::{IntoResponse as _, Response},
     routing::get,
 };
 use prost_reflect::DescriptorPool;
-use tower::ServiceExt as _;
+use tower::{ServiceExt as _, util::MapResponseLayer};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
 use super::{
     App, StartError,
     access::{self, Access},
     body::{self, Kind},
-    idle, rest,
+    health::Health,
+    idle, reflection, rest,
 };
 use crate::shutdown::Shutdown;
 
@@ -31,15 +32,26 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Its client streams, and is not ours.
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
-type Render = Box<dyn Fn() -> String + Send + Sync>;
+/// What of an answer is to be kept (nothing: it is somebody's), and taken for what (what it says it is).
+const EVERY: [(HeaderName, &str); 2] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+/// As pages have it: a name that answered over TLS is not asked otherwise.
+const HSTS: (HeaderName, &str) = (header::STRICT_TRANSPORT_SECURITY, "max-age=63072000");
 
-pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<(Render, Router), StartError> {
-    let (_, health) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(mc_proto::DESCRIPTORS)
-        .with_service_name(app.package)
-        .build_v1()
-        .map_err(|e| StartError::Definition(e.to_string()))?;
+/// What is made of an [`App`].
+pub(super) struct Built {
+    pub(super) router: Router,
+    pub(super) metrics: Box<dyn Fn() -> String + Send + Sync>,
+    pub(super) health: Health,
+    pub(super) access: Arc<Access>,
+}
+
+pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
+    let reflection = reflection::of(app.package).map_err(|e| definition(&e))?;
     let methods = mc_proto::METHODS
         .iter()
         .filter(|m| m.package == app.package);
@@ -66,10 +78,26 @@ pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<(Render, Router), 
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(CatchPanicLayer::custom(|_| {
             // What it says is in the log, by the hook.
-            rest::Error::internal().into_response()
+            let mut response = rest::Error::internal().into_response();
+            set(&mut response, true);
+            response
         }))
         .layer(middleware::from_fn(idle::count));
-    Ok((app.metrics, router))
+    Ok(Built {
+        router,
+        metrics: app.metrics,
+        health: Health::new(app.package, reporter),
+        access,
+    })
+}
+
+/// What browsers and caches are told.
+fn set(response: &mut Response, rest: bool) {
+    let all = EVERY.into_iter().chain(rest.then_some(HSTS));
+    for (name, value) in all {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().entry(name).or_insert(value);
+    }
 }
 
 /// gRPC, and beside it what else speaks HTTP: REST for the same methods, their OpenAPI document at `/openapi.json`, and `others`. What guards
@@ -98,6 +126,13 @@ fn build(
     let documents: serde_json::Value =
         serde_json::from_str(mc_proto::OPENAPI).map_err(|e| definition(&e))?;
     let document = Bytes::from(documents[package].to_string());
+    let mark = |router: Router, rest| {
+        router.layer(MapResponseLayer::new(move |mut response: Response| {
+            set(&mut response, rest);
+            response
+        }))
+    };
+    let grpc = mark(grpc, false);
     let rest = rest::router(package, &pool, &grpc, access)
         .route(
             "/openapi.json",
@@ -105,6 +140,7 @@ fn build(
         )
         .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
         .fallback(async |uri: Uri| rest::Error::not_found(uri.path()));
+    let rest = mark(rest, true);
     let uploads: HashSet<&str> = mc_proto::METHODS
         .iter()
         .filter(|method| method.client_streams)

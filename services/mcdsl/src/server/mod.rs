@@ -8,9 +8,12 @@ mod accept;
 mod access;
 mod api;
 mod body;
+mod health;
 mod idle;
+mod linger;
 mod places;
 mod record;
+mod reflection;
 mod rest;
 mod streams;
 mod tls;
@@ -23,7 +26,8 @@ use axum::Router;
 use axum_server::{Handle as Connections, tls_rustls::RustlsAcceptor};
 use ipnet::IpNet;
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub use access::{Caller, Source};
@@ -32,7 +36,7 @@ pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use tls::{State as TlsState, TlsError};
 
-use self::{places::Places, tls::Files};
+use self::{api::Built, places::Places, tls::Files};
 use crate::{
     auth::Authenticator,
     shutdown::Shutdown,
@@ -129,9 +133,16 @@ pub struct Handle {
     /// Where metrics are.
     pub metrics: Option<SocketAddr>,
     tls: Arc<tls::Tls>,
+    serving: watch::Sender<bool>,
 }
 
 impl Handle {
+    /// Whether the service takes calls, as far as it knows itself; from the start it does. Health says so while it is neither sealed nor
+    /// stopping.
+    pub fn set_serving(&self, serving: bool) {
+        self.serving.send_replace(serving);
+    }
+
     /// How the last load of the certificate went.
     #[must_use]
     pub fn tls(&self) -> TlsState {
@@ -158,7 +169,15 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         Some(address) => Some(telemetry::bind_metrics(address, false).await?),
         None => None,
     };
-    let (render, router) = api::router(app, shutdown)?;
+    let Built {
+        router,
+        metrics: render,
+        mut health,
+        access,
+    } = api::router(app, shutdown)?;
+    health.say(!(access.sealed)()).await;
+    let (serving, changes) = watch::channel(true);
+    let draining = CancellationToken::new();
     let places = Places::new(most_connections());
     let acceptor = accept::Acceptor {
         places: Arc::clone(&places),
@@ -173,7 +192,13 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         };
         let listener = TcpListener::bind(*address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        serve(listener, acceptor.clone(), router.clone(), shutdown);
+        serve(
+            listener,
+            acceptor.clone(),
+            router.clone(),
+            draining.clone(),
+            shutdown,
+        );
         *address = bound;
     }
     let handle = Handle {
@@ -181,7 +206,10 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         grpc: addresses[1],
         metrics: metrics.as_ref().and_then(|m| m.local_addr().ok()),
         tls: Arc::clone(&tls),
+        serving,
     };
+    let (stop, sealed) = (shutdown.token().clone(), move || (access.sealed)());
+    shutdown.spawn("health", health.watch(changes, sealed, stop, draining));
     if let Some(listener) = metrics {
         let token = shutdown.token().clone();
         shutdown.spawn("metrics", async move {
@@ -238,7 +266,13 @@ fn with(service: &str, server: &str) -> String {
     format!("{service}{server}{END}")
 }
 
-fn serve(listener: TcpListener, acceptor: accept::Acceptor, router: Router, shutdown: &Shutdown) {
+fn serve(
+    listener: TcpListener,
+    acceptor: accept::Acceptor,
+    router: Router,
+    draining: CancellationToken,
+    shutdown: &Shutdown,
+) {
     let connections = Connections::new();
     let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
         .acceptor(acceptor)
@@ -255,10 +289,9 @@ fn serve(listener: TcpListener, acceptor: accept::Acceptor, router: Router, shut
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)
         .keep_alive_interval(PING);
-    let token = shutdown.token().clone();
     shutdown.spawn("server", async move {
         let stop = async {
-            token.cancelled().await;
+            draining.cancelled().await;
             connections.graceful_shutdown(Some(GRACE));
             std::future::pending::<()>().await;
         };

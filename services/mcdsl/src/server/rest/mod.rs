@@ -12,7 +12,6 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Router,
-    body::Body,
     extract::{FromRequestParts as _, RawPathParams, Request},
     http::{HeaderMap, HeaderName, header, request::Parts, uri::PathAndQuery},
     response::{IntoResponse, Response},
@@ -28,7 +27,7 @@ use tonic::{Status, client::Grpc, metadata::MetadataMap};
 
 pub(crate) use self::error::{Error, code_name};
 use self::{codec::Dynamic, json::object};
-use super::access::Access;
+use super::{access::Access, linger::Unread};
 
 /// Fields of a request's head that mean the same to gRPC.
 const PASSED_ON: [HeaderName; 2] = [header::AUTHORIZATION, header::USER_AGENT];
@@ -93,24 +92,26 @@ impl Call {
             return Error::from(status).into_response();
         }
         let refuse = |status| Error::from(status).into_response();
-        let call = Arc::clone(&self);
+        let unread = Unread::new(&parts, body);
+        let (call, body) = (Arc::clone(&self), unread.clone());
         let run = async move |parts| {
-            let answer = call.run(parts, body).await;
+            let answer = call.run(parts, &body).await;
             answer.unwrap_or_else(Error::into_response)
         };
-        match &self.access {
+        let answer = match &self.access {
             Some(access) => access.guard(self.method, parts, refuse, run).await,
             None => run(parts).await,
-        }
+        };
+        unread.answered(answer)
     }
 
-    async fn run(&self, mut parts: Parts, body: Body) -> Result<Response, Error> {
+    async fn run(&self, mut parts: Parts, body: &Unread) -> Result<Response, Error> {
         let bound = RawPathParams::from_request_parts(&mut parts, &())
             .await
             .map_err(|e| Error::invalid(e.body_text()))?;
         let mut fields = if self.rest.body {
             json::check_type(&parts.headers)?;
-            let body = axum::body::to_bytes(body, usize::MAX).await;
+            let body = axum::body::to_bytes(body.take(), usize::MAX).await;
             object(&body.map_err(|e| Error::of_body(&e))?)?
         } else {
             self.query(parts.uri.query().unwrap_or_default())?
