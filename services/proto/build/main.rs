@@ -1,5 +1,5 @@
 //! Compiles every `.proto` below `proto/` with protox (no protoc), in one step, into
-//! - tonic code, and the descriptors for REST;
+//! - tonic code (whose messages do not show their secrets), and the descriptors for REST;
 //! - the descriptors of each package ([`mc_proto::PACKAGES`]);
 //! - the table of methods ([`mc_proto::METHODS`]): who may call them, and by which REST path;
 //! - an OpenAPI document for each package.
@@ -10,6 +10,7 @@ mod descriptors;
 mod methods;
 mod openapi;
 mod rest;
+mod secrets;
 
 use std::{
     env,
@@ -29,9 +30,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.join("descriptors.bin"),
         compiler.encode_file_descriptor_set(),
     )?;
-    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
-
     let pool = compiler.descriptor_pool();
+    tonic_prost_build::configure()
+        .skip_debug(secrets::paths(&pool))
+        .compile_fds(compiler.file_descriptor_set())?;
+    for (package, text) in secrets::debug(&pool)? {
+        let path = out.join(format!("{package}.rs"));
+        let code = fs::read_to_string(&path)? + &text;
+        fs::write(path, code)?;
+    }
     fs::write(out.join("packages.rs"), descriptors::write(&pool, &out)?)?;
     let methods = methods::read(&pool)?;
     fs::write(out.join("methods.rs"), methods::table(&methods))?;
