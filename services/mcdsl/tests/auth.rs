@@ -23,12 +23,14 @@ use mc_proto::{
 };
 use mc_testkit::{ca::Ca, wait_for_async};
 use mcdsl::{
+    audit,
     auth::{
         AuthError, Authenticator, Identity,
         client::{Client, Config},
         token::{Claims, Keys, Signer, seconds},
     },
-    server::{self, App},
+    db::{Migration, Store},
+    server::{self, App, Recorder},
     shutdown::Shutdown,
 };
 use tokio::sync::broadcast;
@@ -250,12 +252,18 @@ impl World {
             metrics_listen: None,
             trusted_proxies: Vec::new(),
         };
+        let migration = Migration {
+            version: 1,
+            name: "audit",
+            sql: audit::SCHEMA,
+        };
+        let store = Store::open(&directory.path().join("audit.db"), &[migration]).unwrap();
         let app = App {
             package: "metacircular.mcias.v1",
             grpc: Routes::new(AuthServer::new(Service(Arc::clone(&mcias)))),
             web: axum::Router::new(),
             authenticator: Arc::new(Anybody),
-            audit: None,
+            audit: Some(Arc::new(Recorder::new(store))),
             sealed: Box::new(|| false),
             metrics: Box::new(String::new),
         };

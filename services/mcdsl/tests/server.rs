@@ -5,7 +5,11 @@ mod notes;
 
 #[path = "server/access.rs"]
 mod access;
+#[path = "server/bodies.rs"]
+mod bodies;
 #[path = "server/connection.rs"]
 mod connection;
+#[path = "server/operations.rs"]
+mod operations;
 #[path = "server/rest.rs"]
 mod rest;

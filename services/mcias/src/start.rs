@@ -126,7 +126,7 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartE
         grpc: api::routes(&mcias),
         web: web(&mcias),
         authenticator: Arc::new(Own(Arc::clone(&mcias))),
-        audit: Some(Arc::new(Recorder(store))),
+        audit: Some(Arc::new(Recorder::new(store))),
         sealed: Box::new(|| false),
         metrics: Box::new(move || metrics.render()),
     };

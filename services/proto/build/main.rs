@@ -1,13 +1,16 @@
 //! Compiles every `.proto` below `proto/` with protox (no protoc), in one step, into
-//! - tonic code, and the descriptors for reflection and for REST;
+//! - tonic code (whose messages do not show their secrets), and the descriptors for REST;
+//! - the descriptors of each package ([`mc_proto::PACKAGES`]);
 //! - the table of methods ([`mc_proto::METHODS`]): who may call them, and by which REST path;
 //! - an OpenAPI document for each package.
 //!
 //! A method that does not say who may call it, or has no REST path though it does not stream, fails the build.
 
+mod descriptors;
 mod methods;
 mod openapi;
 mod rest;
+mod secrets;
 
 use std::{
     env,
@@ -27,9 +30,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.join("descriptors.bin"),
         compiler.encode_file_descriptor_set(),
     )?;
-    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
-
-    let methods = methods::read(&compiler.descriptor_pool())?;
+    let pool = compiler.descriptor_pool();
+    tonic_prost_build::configure()
+        .skip_debug(secrets::paths(&pool))
+        .compile_fds(compiler.file_descriptor_set())?;
+    for (package, text) in secrets::debug(&pool)? {
+        let path = out.join(format!("{package}.rs"));
+        let code = fs::read_to_string(&path)? + &text;
+        fs::write(path, code)?;
+    }
+    fs::write(out.join("packages.rs"), descriptors::write(&pool, &out)?)?;
+    let methods = methods::read(&pool)?;
     fs::write(out.join("methods.rs"), methods::table(&methods))?;
     let documents = serde_json::to_string(&openapi::documents(&methods))?;
     fs::write(out.join("openapi.json"), documents)?;

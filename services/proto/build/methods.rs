@@ -64,11 +64,40 @@ pub(crate) fn read(pool: &DescriptorPool) -> Result<Vec<Method>, Box<dyn Error>>
             }
         }
     }
+    wrong.extend(collisions(&methods));
     if wrong.is_empty() {
         Ok(methods)
     } else {
         Err(wrong.join("\n").into())
     }
+}
+
+/// Paths that the router of the server refuses to have beside one another, whatever their verbs: asked of that router, which would panic.
+fn collisions(methods: &[Method]) -> Vec<String> {
+    let mut routers: HashMap<String, (matchit::Router<()>, HashMap<&str, String>)> = HashMap::new();
+    let mut wrong = Vec::new();
+    for method in methods {
+        let Some(rest) = &method.rest else { continue };
+        let name = method.descriptor.full_name().to_owned();
+        let (router, paths) = routers.entry(method.package()).or_default();
+        if paths.contains_key(rest.path.as_str()) {
+            continue;
+        }
+        match router.insert(rest.path.as_str(), ()) {
+            Ok(()) => {
+                paths.insert(&rest.path, name);
+            }
+            Err(matchit::InsertError::Conflict { with }) => {
+                let other = paths.get(with.as_str()).map_or("another", String::as_str);
+                wrong.push(format!(
+                    "{name}: its REST path {:?} collides with {with:?} of {other}; name the fields at the same place alike, or choose another path",
+                    rest.path
+                ));
+            }
+            Err(error) => wrong.push(format!("{name}: its REST path {:?}: {error}", rest.path)),
+        }
+    }
+    wrong
 }
 
 fn method(pool: &DescriptorPool, descriptor: MethodDescriptor) -> Result<Method, String> {
@@ -160,13 +189,15 @@ pub(crate) fn table(methods: &[Method]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "    Method {{ path: {:?}, package: {:?}, input: {:?}, output: {:?}, streams: {}, rest: {rest}, \
+            "    Method {{ path: {:?}, package: {:?}, input: {:?}, output: {:?}, streams: {}, client_streams: {}, server_streams: {}, rest: {rest}, \
              access: Access {{ level: Level::{}, callers: &[{}], needs_unsealed: {}, audited: {} }} }},",
             method.path(),
             method.package(),
             method.descriptor.input().full_name(),
             method.descriptor.output().full_name(),
             method.streams(),
+            method.descriptor.is_client_streaming(),
+            method.descriptor.is_server_streaming(),
             camel(&method.access.level),
             callers.join(", "),
             method.access.needs_unsealed,

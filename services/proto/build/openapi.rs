@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost_reflect::{EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
-use crate::{methods::Method, rest};
+use crate::{methods::Method, rest, secrets::is_secret};
 
 /// By package.
 pub(crate) fn documents(methods: &[Method]) -> BTreeMap<String, Value> {
@@ -226,12 +226,6 @@ impl Schemas {
         }
         json!({"$ref": format!("#/components/schemas/{name}")})
     }
-}
-
-fn is_secret(field: &FieldDescriptor) -> bool {
-    let pool = field.parent_pool();
-    pool.get_extension_by_name("metacircular.options.v1.secret")
-        .is_some_and(|secret| field.options().get_extension(&secret).as_bool() == Some(true))
 }
 
 /// Without the package.

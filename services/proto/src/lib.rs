@@ -28,8 +28,11 @@ pub mod mcias {
     }
 }
 
-/// The encoded `FileDescriptorSet` of all services, for gRPC reflection and REST.
+/// The encoded `FileDescriptorSet` of all services, for REST.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// For each package that has services the encoded `FileDescriptorSet` of it and of what it imports, for gRPC reflection.
+pub const PACKAGES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 
 /// An OpenAPI 3.1 document for each package, by its name: a JSON object.
 pub const OPENAPI: &str = include_str!(concat!(env!("OUT_DIR"), "/openapi.json"));
@@ -50,6 +53,10 @@ pub struct Method {
     pub output: &'static str,
     /// Sends or takes more than one message.
     pub streams: bool,
+    /// Takes more than one message.
+    pub client_streams: bool,
+    /// Sends more than one message.
+    pub server_streams: bool,
     /// `None`: it streams.
     pub rest: Option<Rest>,
     /// Who may call it.

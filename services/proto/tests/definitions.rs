@@ -9,11 +9,15 @@
 mod methods;
 #[path = "../build/rest.rs"]
 mod rest;
+#[path = "../build/secrets.rs"]
+mod secrets;
 
 use std::fs;
 
-/// What the build says of these methods.
-fn errors(rpcs: &str) -> String {
+use prost_reflect::DescriptorPool;
+
+/// What the build makes of a file with that in it.
+fn pool(of: &str) -> DescriptorPool {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("metacircular/t.proto");
     fs::create_dir(path.parent().unwrap()).unwrap();
@@ -22,12 +26,7 @@ fn errors(rpcs: &str) -> String {
         package metacircular.t;
         import "google/api/annotations.proto";
         import "metacircular/options/v1/options.proto";
-        service S {{ {rpcs} }}
-        message In {{ string name = 1; Inner inner = 2; repeated Inner list = 3; repeated string names = 4; }}
-        message Plain {{ string name = 1; uint32 limit = 2; repeated string tags = 3; Flat flat = 4; }}
-        message Flat {{ string a = 1; }}
-        message Inner {{ In deeper = 1; }}
-        message Out {{}}"#
+        {of}"#
     );
     fs::write(&path, text).unwrap();
     let mut compiler = protox::Compiler::new([directory.path(), "proto".as_ref()]).unwrap();
@@ -35,10 +34,33 @@ fn errors(rpcs: &str) -> String {
         .include_imports(true)
         .open_file("metacircular/t.proto")
         .unwrap();
-    match methods::read(&compiler.descriptor_pool()) {
+    compiler.descriptor_pool()
+}
+
+/// What the build says of these methods.
+fn errors(rpcs: &str) -> String {
+    let pool = pool(&format!(
+        r#"service S {{ {rpcs} }}
+        message In {{ string name = 1; Inner inner = 2; repeated Inner list = 3; repeated string names = 4; }}
+        message Plain {{ string name = 1; uint32 limit = 2; repeated string tags = 3; Flat flat = 4; }}
+        message Flat {{ string a = 1; }}
+        message Inner {{ In deeper = 1; }}
+        message Out {{}}"#
+    ));
+    match methods::read(&pool) {
         Ok(_) => String::new(),
         Err(error) => error.to_string(),
     }
+}
+
+/// A GET of one path, and another method.
+fn both(get: &str, verb: &str, path: &str) -> String {
+    let rpc = |name: &str, verb: &str, path: &str| {
+        format!(
+            r#"rpc {name}(Plain) returns (Out) {{ {ADMIN} option (google.api.http) = {{{verb}: "{path}"}}; }}"#
+        )
+    };
+    rpc("M", "get", get) + &rpc("N", verb, path)
 }
 
 const ADMIN: &str = "option (metacircular.options.v1.access) = {level: ADMIN};";
@@ -170,6 +192,31 @@ fn a_definition_that_lacks_something_is_refused() {
             ),
             "same REST path",
         ),
+        (
+            "two verbs at one path whose fields have two names",
+            both("/v1/s/{name}", "delete", "/v1/s/{limit}"),
+            "S.N: its REST path \"/v1/s/{limit}\" collides with \"/v1/s/{name}\" of metacircular.t.S.M",
+        ),
+        (
+            "and further in",
+            both("/v1/s/{name}/t/{limit}", "delete", "/v1/s/{limit}/t/{name}"),
+            "collides",
+        ),
+        (
+            "one path below another, with two names",
+            both("/v1/s/{name}", "get", "/v1/s/{limit}/t"),
+            "",
+        ),
+        (
+            "a field beside all that is left",
+            both("/v1/s/{name}", "get", "/v1/s/{*name}"),
+            "collides",
+        ),
+        (
+            "a field beside a word",
+            both("/v1/s/{name}", "get", "/v1/s/t"),
+            "",
+        ),
     ];
     for (description, rpcs, wanted) in rows {
         let got = errors(&rpcs);
@@ -182,4 +229,58 @@ fn a_definition_that_lacks_something_is_refused() {
 fn all_that_is_wrong_is_told_at_once() {
     let got = errors("rpc M(Plain) returns (Out); rpc N(Plain) returns (Out);");
     assert!(got.contains("S.M: ") && got.contains("S.N: "), "{got}");
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let login = mc_proto::mcias::v1::LoginRequest {
+        account: "somebody".to_owned(),
+        password: "hunter2".to_owned(),
+        ..Default::default()
+    };
+    let text = format!("{login:?}");
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(
+        text.contains(r#"account: "somebody", password: <secret>"#),
+        "{text}"
+    );
+    let codes = mc_proto::mcias::v1::NewRecoveryCodesResponse {
+        codes: vec!["hunter2".to_owned()],
+    };
+    assert_eq!(
+        format!("{codes:?}"),
+        "NewRecoveryCodesResponse { codes: <secret> }"
+    );
+}
+
+#[test]
+fn secrets_are_found_wherever_they_are() {
+    let secret = "[(metacircular.options.v1.secret) = true]";
+    let of = format!(
+        "message Outer {{
+            string first_name = 1;
+            oneof what {{ string pass_word = 2 {secret}; string file = 3; }}
+            message Inner {{ string type = 1; }}
+            optional string last = 4;
+        }}
+        message Plain {{ Outer outer = 1; }}"
+    );
+    let pool_of = pool(&of);
+    let wanted = [".metacircular.t.Outer", ".metacircular.t.Outer.Inner"];
+    assert_eq!(secrets::paths(&pool_of), wanted);
+    let text = secrets::debug(&pool_of).unwrap()["metacircular.t"].clone();
+    for part in [
+        "Debug for Outer {",
+        r#".field("first_name", &self.first_name).field("last", &self.last).field("what", &self.what)"#,
+        "Debug for outer::What {",
+        r#"Self::PassWord(_) => f.debug_tuple("PassWord").field(&::core::format_args!("<secret>"))"#,
+        r#"Self::File(value) => f.debug_tuple("File").field(value)"#,
+        "Debug for outer::Inner {",
+        r#".field("type", &self.r#type)"#,
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let with_enum = format!("message M {{ string a = 1 {secret}; enum Kind {{ NONE = 0; }} }}");
+    let error = secrets::debug(&pool(&with_enum)).unwrap_err();
+    assert!(error.contains("define Kind outside of it"), "{error}");
 }

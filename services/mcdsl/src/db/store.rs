@@ -4,18 +4,18 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError, TryLockError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{DbError, Files, Migration, open};
 
-/// Connections that read at once; more readers wait for a turn on the blocking threads.
+/// Connections that read at once; more readers wait for a turn, in order of arrival, without holding a thread.
 const READERS: usize = 4;
+/// Who may wait to read, and as many to write: at a millisecond each, the last of them has already waited too long.
+const MAX_WAITING: usize = 1024;
 
 /// The database.
 #[derive(Debug)]
@@ -24,8 +24,36 @@ pub struct Store {
     files: Files,
     writer: Mutex<Connection>,
     readers: Vec<Mutex<Connection>>,
-    /// Whom the next one waits for.
-    turn: AtomicUsize,
+    reading: Turns,
+    writing: Turns,
+}
+
+/// So many at once; the others wait in order of arrival, and not too many of them.
+#[derive(Debug)]
+struct Turns {
+    now: Arc<Semaphore>,
+    /// Of those and of who waits.
+    all: Arc<Semaphore>,
+}
+
+/// What is held until it is done; whoever asked may be gone by then.
+type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Turns {
+    fn new(at_once: usize) -> Self {
+        Self {
+            now: Arc::new(Semaphore::new(at_once)),
+            all: Arc::new(Semaphore::new(at_once + MAX_WAITING)),
+        }
+    }
+
+    async fn next(&self) -> Result<Turn, StoreError> {
+        let place = Arc::clone(&self.all).try_acquire_owned();
+        let place = place.map_err(|_| StoreError::Busy)?;
+        let turn = Arc::clone(&self.now).acquire_owned().await;
+        // It is never closed.
+        Ok((turn.map_err(|_| StoreError::Busy)?, place))
+    }
 }
 
 /// Why something was not read or written.
@@ -37,6 +65,9 @@ pub enum StoreError {
     /// The database is not where it was.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// [`MAX_WAITING`] wait already.
+    #[error("the database has too much to do: {MAX_WAITING} wait for it already; try again later")]
+    Busy,
     /// The thread that had it has panicked.
     #[error("an internal error in the database's thread")]
     Thread,
@@ -69,7 +100,8 @@ impl Store {
             files: Files::of(path),
             writer: Mutex::new(writer),
             readers,
-            turn: AtomicUsize::new(0),
+            reading: Turns::new(READERS),
+            writing: Turns::new(1),
         }))
     }
 
@@ -89,22 +121,11 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        let store = Arc::clone(self);
+        let (store, turn) = (Arc::clone(self), self.reading.next().await?);
         let done = tokio::task::spawn_blocking(move || {
-            let free = store
-                .readers
-                .iter()
-                .find_map(|reader| match reader.try_lock() {
-                    Ok(free) => Some(free),
-                    Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-                    Err(TryLockError::WouldBlock) => None,
-                });
-            let turn = store.turn.fetch_add(1, Relaxed) % READERS;
-            let db = free.unwrap_or_else(|| {
-                let reader = store.readers[turn].lock();
-                reader.unwrap_or_else(PoisonError::into_inner)
-            });
-            read(&db)
+            // Dropped after the reader, so that who is next finds one.
+            let _turn = turn;
+            read(&store.reader())
         });
         done.await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))
@@ -120,8 +141,9 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
-        let store = Arc::clone(self);
+        let (store, turn) = (Arc::clone(self), self.writing.next().await?);
         let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let mut db = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
             store.files.check().map_err(StoreError::from)?;
             let transaction = db
@@ -133,5 +155,103 @@ impl Store {
         });
         done.await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))
+    }
+
+    /// Invariant: who has a turn finds one that is free.
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        let free = self
+            .readers
+            .iter()
+            .find_map(|reader| match reader.try_lock() {
+                Ok(free) => Some(free),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            });
+        free.unwrap_or_else(|| {
+            let reader = self.readers[0].lock();
+            reader.unwrap_or_else(PoisonError::into_inner)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const SCHEMA: Migration = Migration {
+        version: 1,
+        name: "start",
+        sql: "CREATE TABLE t (x INTEGER NOT NULL) STRICT",
+    };
+
+    fn insert(number: i64) -> impl FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send {
+        move |tx| {
+            tx.execute("INSERT INTO t VALUES (?1)", [number])?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_waits_holds_no_thread_and_is_served_in_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(2)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Store::open(&directory.path().join("a.db"), &[SCHEMA]).unwrap();
+            let (go_on, wait) = mpsc::channel::<()>();
+            let first = Arc::clone(&store);
+            let slow = move |_: &Transaction<'_>| -> Result<(), StoreError> {
+                let _ = wait.recv();
+                Ok(())
+            };
+            let mut calls = vec![tokio::spawn(async move { first.write(slow).await })];
+            for number in 0..10 {
+                let store = Arc::clone(&store);
+                calls.push(tokio::spawn(
+                    async move { store.write(insert(number)).await },
+                ));
+            }
+            while store.writing.all.available_permits() > 1 + MAX_WAITING - calls.len() {
+                tokio::task::yield_now().await;
+            }
+            // A thread is left to read.
+            let read = |db: &Connection| -> Result<Vec<i64>, StoreError> {
+                let mut all = db.prepare("SELECT x FROM t ORDER BY rowid")?;
+                let rows = all.query_map([], |row| row.get(0))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            };
+            assert!(store.read(read).await.unwrap().is_empty());
+            go_on.send(()).unwrap();
+            for call in calls {
+                call.await.unwrap().unwrap();
+            }
+            let order: Vec<i64> = (0..10).collect();
+            assert_eq!(store.read(read).await.unwrap(), order);
+        });
+    }
+
+    #[tokio::test]
+    async fn too_many_who_wait_are_told() {
+        let turns = Turns::new(1);
+        let first = turns.next().await.unwrap();
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(turns.next())).collect();
+        for one in &mut waiting {
+            assert!(polled(one).is_none(), "has its turn");
+        }
+        assert!(matches!(turns.next().await, Err(StoreError::Busy)));
+        drop((waiting, first));
+        drop(turns.next().await.unwrap());
+    }
+
+    /// Polled once.
+    fn polled<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::Pin::new(future).poll(&mut context) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        }
     }
 }

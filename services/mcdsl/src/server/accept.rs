@@ -1,4 +1,4 @@
-//! A new connection, before TLS: a place among the others, and who it comes from.
+//! A new connection: a place among the others, who it comes from, TLS.
 
 use std::{
     future::Future,
@@ -9,17 +9,18 @@ use std::{
     time::Duration,
 };
 
-use axum_server::accept::Accept;
+use axum_server::{accept::Accept, tls_rustls::RustlsAcceptor};
 use ipnet::IpNet;
-use tokio::{
-    io::AsyncReadExt as _,
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
+use tokio_rustls::server::TlsStream;
 use tower::Layer as _;
+use tower_http::add_extension::{AddExtension, AddExtensionLayer};
 
-use super::access::Source;
+use super::{
+    access::Source,
+    idle::{Activity, Timed},
+    places::{Place, Places, Refusal},
+};
 use crate::proxy_protocol::{Header, MAX_HEADER, parse};
 
 /// For a PROXY header to come.
@@ -28,41 +29,52 @@ const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Takes connections in.
 #[derive(Clone)]
 pub(super) struct Acceptor {
-    pub(super) places: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
     /// Whose PROXY header is believed, and demanded.
     pub(super) proxies: Arc<[IpNet]>,
+    pub(super) tls: RustlsAcceptor,
 }
 
+/// What a service is told of the connection: its source and its requests. It holds the place.
+type Told<S> = AddExtension<AddExtension<AddExtension<S, Source>, Arc<Activity>>, Arc<Place>>;
+
 impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
-    type Stream = TcpStream;
-    type Service = tower_http::add_extension::AddExtension<
-        tower_http::add_extension::AddExtension<S, Source>,
-        Arc<OwnedSemaphorePermit>,
-    >;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(TcpStream, Self::Service)>> + Send>>;
+    type Stream = Timed<TlsStream<TcpStream>>;
+    type Service = Told<S>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, mut stream: TcpStream, service: S) -> Self::Future {
-        let (places, proxies) = (Arc::clone(&self.places), Arc::clone(&self.proxies));
+        let acceptor = self.clone();
         Box::pin(async move {
-            // Beyond the bound nobody is kept waiting: the client sees at once that it cannot be.
-            let place = places.try_acquire_owned();
-            let place = place.map_err(|_| io::Error::other("too many connections"))?;
-            stream.set_nodelay(true)?;
-            let peer = stream.peer_addr()?.ip().to_canonical();
-            let source = if proxies.iter().any(|trusted| trusted.contains(&peer)) {
-                let header = timeout(PROXY_TIMEOUT, read_header(&mut stream)).await;
-                header
-                    .map_err(|_| io::ErrorKind::TimedOut)??
-                    .unwrap_or(peer)
-            } else {
-                peer
-            };
-            let service =
-                tower_http::add_extension::AddExtensionLayer::new(Source(source)).layer(service);
-            let service =
-                tower_http::add_extension::AddExtensionLayer::new(Arc::new(place)).layer(service);
-            Ok((stream, service))
+            let (place, source) = acceptor.place(&mut stream).await?;
+            let (stream, service) = acceptor.tls.accept(stream, service).await?;
+            let activity = Activity::new();
+            let service = AddExtensionLayer::new(Source(source)).layer(service);
+            let service = AddExtensionLayer::new(Arc::clone(&activity)).layer(service);
+            let service = AddExtensionLayer::new(Arc::new(place)).layer(service);
+            Ok((Timed::new(stream, activity), service))
         })
+    }
+}
+
+impl Acceptor {
+    async fn place(&self, stream: &mut TcpStream) -> io::Result<(Place, IpAddr)> {
+        let peer = stream.peer_addr()?.ip().to_canonical();
+        let refuse = |why| {
+            self.places.refused(why, peer);
+            io::Error::other(why)
+        };
+        let mut place = self.places.take().map_err(refuse)?;
+        stream.set_nodelay(true)?;
+        let mut source = peer;
+        if self.proxies.iter().any(|trusted| trusted.contains(&peer)) {
+            let header = timeout(PROXY_TIMEOUT, read_header(stream)).await;
+            let header = header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let told = header.map_err(|_| refuse(Refusal::Header))?;
+            source = told.unwrap_or(peer);
+        }
+        place.count(source).map_err(refuse)?;
+        Ok((place, source))
     }
 }
 

@@ -4,12 +4,10 @@ use std::{
     collections::HashMap,
     future::Future,
     net::IpAddr,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::SystemTime,
 };
 
 use axum::{
@@ -19,23 +17,18 @@ use axum::{
     response::Response,
 };
 use mc_proto::{AccountType, Level, Method};
-use rusqlite::Transaction;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
-use crate::{
-    audit::{self, AuditError, Detail, Entry},
-    auth::{AuthError, Authenticator, Identity},
-    db::{Store, StoreError},
-};
+use super::{record::Audit, streams};
+use crate::auth::{AuthError, Authenticator, Identity};
 
 /// A token is not longer; what is, is refused unread.
 const MAX_TOKEN: usize = 8 * 1024;
 /// Services that are not ours and answer anybody: they tell no more than the OpenAPI document.
-const OPEN: [&str; 3] = [
+const OPEN: [&str; 2] = [
     "/grpc.health.v1.Health/",
     "/grpc.reflection.v1.ServerReflection/",
-    "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 
 /// Where a connection comes from; the client itself, if a trusted proxy told.
@@ -80,66 +73,6 @@ impl Caller {
     }
 }
 
-/// The audit log, as far as the server writes it.
-pub trait Audit: Send + Sync {
-    /// Writes how a call ended that the method has not recorded itself.
-    ///
-    /// # Errors
-    /// Then the call fails, whatever it did.
-    fn record<'a>(
-        &'a self,
-        caller: &'a Caller,
-        outcome: Code,
-        message: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
-}
-
-/// The log of [`crate::audit`] in a service's database.
-pub struct Recorder(pub Arc<Store>);
-
-impl Audit for Recorder {
-    fn record<'a>(
-        &'a self,
-        caller: &'a Caller,
-        outcome: Code,
-        message: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>> {
-        let (caller, detail) = (caller.clone(), Detail::new().text("message", message));
-        Box::pin(async move {
-            let write = move |tx: &Transaction<'_>| {
-                let entry = Entry {
-                    actor: caller.identity.as_ref().into(),
-                    source: Some(caller.source),
-                    action: caller.method,
-                    resource: "",
-                    outcome,
-                    detail,
-                };
-                audit::append(tx, &entry, SystemTime::now()).map_err(RecordError::from)
-            };
-            let written = self.0.write(write).await;
-            written.map(drop).map_err(|error| {
-                tracing::error!(
-                    error = crate::cli::chain(&error),
-                    "a call is not in the audit log"
-                );
-                Status::internal(
-                    "the call cannot be written to the audit log; see the service's log",
-                )
-            })
-        })
-    }
-}
-
-/// Why a call is not in the audit log.
-#[derive(Debug, thiserror::Error)]
-enum RecordError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-}
-
 /// What is asked before every call.
 pub(super) struct Access {
     pub(super) methods: HashMap<&'static str, &'static Method>,
@@ -151,15 +84,54 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// The caller, if it may call that.
+    /// One call: asks whether it may be, and has `run` do it, with the [`Caller`] among its extensions. Who may not is answered by
+    /// `refuse`. What is to be in the audit log is, once, when this returns.
+    pub(super) async fn guard<F>(
+        self: &Arc<Self>,
+        method: &'static Method,
+        mut parts: Parts,
+        refuse: fn(Status) -> Response,
+        run: impl FnOnce(Parts) -> F + Send + 'static,
+    ) -> Response
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let (caller, allowed) = match self.check(method, &parts).await {
+            Ok(checked) => checked,
+            Err(status) => return refuse(status),
+        };
+        parts.extensions.insert(caller.clone());
+        let calling = async move {
+            match allowed {
+                Ok(()) => run(parts).await,
+                Err(status) => refuse(status),
+            }
+        };
+        if !method.access.audited {
+            return calling.await;
+        }
+        // To its end, whether the client still waits or not: what is done is recorded.
+        let (writer, who) = (Arc::clone(self), caller.clone());
+        let done = self.tasks.spawn(async move {
+            let response = calling.await;
+            writer.record(&who, response, refuse).await
+        });
+        match done.await {
+            Ok(response) => response,
+            // It panicked, which is in the log.
+            Err(_) => {
+                let status = Status::internal("an internal error; see the service's log");
+                self.record(&caller, refuse(status), refuse).await
+            }
+        }
+    }
+
+    /// The caller, and whether it may call that.
     async fn check(
         &self,
+        method: &'static Method,
         request: &Parts,
-    ) -> Result<(&'static Method, Caller, Result<(), Status>), Status> {
-        let method = *self
-            .methods
-            .get(request.uri.path())
-            .ok_or_else(|| Status::unimplemented("there is no such method"))?;
+    ) -> Result<(Caller, Result<(), Status>), Status> {
         let source = request.extensions.get::<Source>();
         let source = source
             .ok_or_else(|| Status::internal("nobody knows where the request came from"))?
@@ -181,22 +153,29 @@ impl Access {
             }
             Ok(())
         });
-        Ok((method, caller, allowed))
+        Ok((caller, allowed))
     }
 
     /// Writes down how a call ended, unless that was done.
-    async fn record(&self, caller: &Caller, response: Response) -> Response {
+    async fn record(
+        &self,
+        caller: &Caller,
+        response: Response,
+        refuse: fn(Status) -> Response,
+    ) -> Response {
         let (false, Some(audit)) = (caller.recorded.load(Relaxed), &self.audit) else {
             return response;
         };
-        // A failure is in the head, since nothing went before it; of what succeeded the trailers say so.
-        let status = Status::from_header_map(response.headers());
+        // REST says it in the extensions. gRPC has a failure in the head, since nothing went before it; of what succeeded the trailers
+        // say so.
+        let told = response.extensions().get::<Status>().cloned();
+        let status = told.or_else(|| Status::from_header_map(response.headers()));
         let (code, message) = status
             .as_ref()
             .map_or((Code::Ok, ""), |s| (s.code(), s.message()));
         match audit.record(caller, code, message).await {
             Ok(()) => response,
-            Err(status) => status.into_http(),
+            Err(status) => refuse(status),
         }
     }
 
@@ -243,7 +222,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
     Ok(Some(token))
 }
 
-fn refusal(error: AuthError) -> Status {
+pub(super) fn refusal(error: AuthError) -> Status {
     match error {
         AuthError::Unavailable(_) => Status::unavailable(error.to_string()),
         // Which claim is wrong is nobody's business but the log's.
@@ -287,35 +266,60 @@ pub(super) async fn enforce(
     {
         return next.run(request).await;
     }
-    let (mut parts, body) = request.into_parts();
-    let (method, caller, allowed) = match access.check(&parts).await {
-        Ok(checked) => checked,
-        Err(status) => return status.into_http(),
-    };
-    if allowed.is_ok() {
-        parts.extensions.insert(caller.clone());
+    let path = request.uri().path();
+    // REST has asked already. Nobody but the server itself writes a request's extensions.
+    if (request.extensions().get::<Caller>()).is_some_and(|caller| caller.method == path) {
+        return next.run(request).await;
     }
-    let calling = async move {
-        match allowed {
-            Err(status) => status.into_http(),
-            Ok(()) => next.run(Request::from_parts(parts, body)).await,
+    let Some(method) = access.methods.get(path).copied() else {
+        return Status::unimplemented("there is no such method").into_http();
+    };
+    let (parts, body) = request.into_parts();
+    let authenticator = Arc::clone(&access.authenticator);
+    let run = async move |parts: Parts| {
+        // The method may change neither.
+        let token = bearer(&parts.headers).ok().flatten().map(str::to_owned);
+        let caller = parts.extensions.get::<Caller>();
+        let identity = caller.and_then(|caller| caller.identity.clone());
+        let response = next.run(Request::from_parts(parts, body)).await;
+        match (token, identity) {
+            (Some(token), Some(identity)) if method.server_streams => {
+                streams::while_valid(response, token, &identity, authenticator)
+            }
+            _ => response,
         }
     };
-    if !method.access.audited {
-        return calling.await;
+    access.guard(method, parts, Status::into_http, run).await
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::{net::Ipv4Addr, time::SystemTime};
+
+    /// A person.
+    pub(in crate::server) fn identity() -> Identity {
+        Identity {
+            account: "id".to_owned(),
+            name: "somebody".to_owned(),
+            account_type: AccountType::Human,
+            roles: Vec::new(),
+            tags: Vec::new(),
+            token: "token".to_owned(),
+            session: "login".to_owned(),
+            methods: Vec::new(),
+            issued: SystemTime::UNIX_EPOCH,
+            expires: SystemTime::UNIX_EPOCH,
+        }
     }
-    // To its end, whether the client still waits or not: what is done is recorded.
-    let (writer, who) = (Arc::clone(&access), caller.clone());
-    let done = access.tasks.spawn(async move {
-        let response = calling.await;
-        writer.record(&who, response).await
-    });
-    match done.await {
-        Ok(response) => response,
-        // It panicked, which is in the log.
-        Err(_) => {
-            let status = Status::internal("an internal error; see the service's log");
-            access.record(&caller, status.into_http()).await
+
+    /// One who calls that, known or not.
+    pub(in crate::server) fn caller(method: &'static str, known: bool) -> Caller {
+        Caller {
+            identity: known.then(identity),
+            source: Ipv4Addr::LOCALHOST.into(),
+            method,
+            recorded: Arc::default(),
         }
     }
 }

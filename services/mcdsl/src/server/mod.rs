@@ -6,53 +6,53 @@
 
 mod accept;
 mod access;
+mod api;
+mod body;
+mod health;
+mod idle;
+mod linger;
+mod places;
+mod record;
+mod reflection;
 mod rest;
+mod streams;
 mod tls;
 
 use std::{
     future::Future, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{Uri, header},
-    middleware,
-    response::IntoResponse as _,
-    routing::get,
-};
+use axum::Router;
 use axum_server::{Handle as Connections, tls_rustls::RustlsAcceptor};
 use ipnet::IpNet;
-use prost_reflect::DescriptorPool;
 use serde::Deserialize;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tower::ServiceExt as _;
-use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
-pub use access::{Audit, Caller, Recorder, Source};
+pub use access::{Caller, Source};
+pub use api::api;
+pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use tls::{State as TlsState, TlsError};
 
-use self::{access::Access, tls::Files};
+use self::{api::Built, places::Places, tls::Files};
 use crate::{
     auth::Authenticator,
     shutdown::Shutdown,
     telemetry::{self, TelemetryError},
 };
 
-/// Bytes of a request, whoever asks.
-const MAX_BODY: usize = 1 << 20;
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 4096;
+/// Open files that are not for connections: databases, what is listened on, connections to others.
+const RESERVED_FILES: usize = 128;
 /// Streams of a connection at once.
 const MAX_STREAMS: u32 = 128;
 /// Bytes of a request's head.
 const MAX_HEADERS: u32 = 32 * 1024;
 /// For the head of a request over HTTP/1.1 to come.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the next bytes of a body to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between HTTP/2 pings: a client that does not answer is gone.
 const PING: Duration = Duration::from_secs(60);
 /// For requests under way when the service stops.
@@ -88,7 +88,7 @@ pub struct App {
     pub web: Router,
     /// Knows tokens.
     pub authenticator: Arc<dyn Authenticator>,
-    /// Writes down what the methods have not.
+    /// Writes down what the methods have not. `None` only if no method of the package is audited.
     pub audit: Option<Arc<dyn Audit>>,
     /// Whether methods that need an unsealed service are refused.
     pub sealed: Box<dyn Fn() -> bool + Send + Sync>,
@@ -114,6 +114,11 @@ pub enum StartError {
     /// No metrics.
     #[error(transparent)]
     Metrics(#[from] TelemetryError),
+    /// Calls would have no record.
+    #[error(
+        "methods of {0} are audited, and there is nothing to write it: give App.audit a Recorder"
+    )]
+    Audit(&'static str),
     /// The definitions that this program was built with.
     #[error("the definitions of the service cannot be used: {0}")]
     Definition(String),
@@ -128,9 +133,16 @@ pub struct Handle {
     /// Where metrics are.
     pub metrics: Option<SocketAddr>,
     tls: Arc<tls::Tls>,
+    serving: watch::Sender<bool>,
 }
 
 impl Handle {
+    /// Whether the service takes calls, as far as it knows itself; from the start it does. Health says so while it is neither sealed nor
+    /// stopping.
+    pub fn set_serving(&self, serving: bool) {
+        self.serving.send_replace(serving);
+    }
+
     /// How the last load of the certificate went.
     #[must_use]
     pub fn tls(&self) -> TlsState {
@@ -157,10 +169,20 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         Some(address) => Some(telemetry::bind_metrics(address, false).await?),
         None => None,
     };
-    let (render, router) = router(app, shutdown)?;
+    let Built {
+        router,
+        metrics: render,
+        mut health,
+        access,
+    } = api::router(app, shutdown)?;
+    health.say(!(access.sealed)()).await;
+    let (serving, changes) = watch::channel(true);
+    let draining = CancellationToken::new();
+    let places = Places::new(most_connections());
     let acceptor = accept::Acceptor {
-        places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        places: Arc::clone(&places),
         proxies: config.trusted_proxies.clone().into(),
+        tls: RustlsAcceptor::new(tls.config()),
     };
     let mut addresses = [config.listen, config.grpc_listen];
     for address in &mut addresses {
@@ -170,8 +192,13 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         };
         let listener = TcpListener::bind(*address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let acceptor = RustlsAcceptor::new(tls.config()).acceptor(acceptor.clone());
-        serve(listener, acceptor, router.clone(), shutdown);
+        serve(
+            listener,
+            acceptor.clone(),
+            router.clone(),
+            draining.clone(),
+            shutdown,
+        );
         *address = bound;
     }
     let handle = Handle {
@@ -179,11 +206,15 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         grpc: addresses[1],
         metrics: metrics.as_ref().and_then(|m| m.local_addr().ok()),
         tls: Arc::clone(&tls),
+        serving,
     };
+    let (stop, sealed) = (shutdown.token().clone(), move || (access.sealed)());
+    shutdown.spawn("health", health.watch(changes, sealed, stop, draining));
     if let Some(listener) = metrics {
         let token = shutdown.token().clone();
         shutdown.spawn("metrics", async move {
-            let render = move || Ok::<_, std::convert::Infallible>(render());
+            let render =
+                move || Ok::<_, std::convert::Infallible>(with(&render(), &places.metrics()));
             if let Err(error) = telemetry::serve_metrics(listener, render, token).await {
                 tracing::error!(%error, "no metrics any more");
             }
@@ -204,90 +235,42 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
     Ok(handle)
 }
 
-type Render = Box<dyn Fn() -> String + Send + Sync>;
-
-fn router(app: App, shutdown: &Shutdown) -> Result<(Render, Router), StartError> {
-    let (_, health) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(mc_proto::DESCRIPTORS)
-        .with_service_name(app.package)
-        .build_v1()
-        .map_err(|e| StartError::Definition(e.to_string()))?;
-    let methods = mc_proto::METHODS
-        .iter()
-        .filter(|m| m.package == app.package);
-    let access = Arc::new(Access {
-        methods: methods.map(|m| (m.path, m)).collect(),
-        authenticator: app.authenticator,
-        audit: app.audit,
-        sealed: app.sealed,
-        tasks: shutdown.tracker().clone(),
+/// Takes what the hard limit of open files allows, and says how many connections that is.
+fn most_connections() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(hard)
     });
-    let grpc = app
-        .grpc
-        .add_service(health)
-        .add_service(reflection)
-        .prepare()
-        .into_axum_router()
-        .layer(middleware::from_fn_with_state(access, access::enforce));
-    let web = app.web.route("/healthz", get(async || "ok\n"));
-    let router = api(app.package, grpc, web, MAX_BODY)?
-        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
-        .layer(CatchPanicLayer::custom(|_| {
-            // What it says is in the log, by the hook.
-            rest::Error::internal().into_response()
-        }));
-    Ok((app.metrics, router))
+    let limit = raised.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+        getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+    });
+    let files = usize::try_from(limit).unwrap_or(usize::MAX);
+    let most = files
+        .saturating_sub(RESERVED_FILES)
+        .clamp(1, MAX_CONNECTIONS);
+    if most < MAX_CONNECTIONS {
+        tracing::warn!(
+            connections = most,
+            "the limit of open files allows fewer connections than {MAX_CONNECTIONS}; raise it (LimitNOFILE= in systemd's unit)"
+        );
+    }
+    most
 }
 
-/// gRPC, and beside it what else speaks HTTP: REST for the same methods, their OpenAPI document at `/openapi.json`, and `others`. What guards
-/// `grpc` guards REST too. `max_body`: bytes of a REST request.
-///
-/// # Errors
-/// [`StartError::Definition`].
-pub fn api(
-    package: &str,
-    grpc: Router,
-    others: Router,
-    max_body: usize,
-) -> Result<Router, StartError> {
-    let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
-    let pool = DescriptorPool::decode(mc_proto::DESCRIPTORS).map_err(|e| definition(&e))?;
-    let documents: serde_json::Value =
-        serde_json::from_str(mc_proto::OPENAPI).map_err(|e| definition(&e))?;
-    let document = documents[package].to_string();
-    let rest = rest::router(package, &pool, &grpc)
-        .route(
-            "/openapi.json",
-            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
-        )
-        .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
-        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
-        .layer(DefaultBodyLimit::max(max_body));
-    // Each says in its own way what it has not: statuses of gRPC, JSON, pages.
-    let steer = move |request: Request| {
-        let path = request.uri().path();
-        let router = if is_grpc(&request) {
-            &grpc
-        } else if path.starts_with("/v1/") || path == "/openapi.json" {
-            &rest
-        } else {
-            &others
-        };
-        router.clone().oneshot(request)
-    };
-    Ok(Router::new().fallback(steer))
-}
-
-fn is_grpc(request: &Request) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+/// The service's metrics and the server's.
+fn with(service: &str, server: &str) -> String {
+    const END: &str = "# EOF\n";
+    let service = service.strip_suffix(END).unwrap_or(service);
+    format!("{service}{server}{END}")
 }
 
 fn serve(
     listener: TcpListener,
-    acceptor: RustlsAcceptor<accept::Acceptor>,
+    acceptor: accept::Acceptor,
     router: Router,
+    draining: CancellationToken,
     shutdown: &Shutdown,
 ) {
     let connections = Connections::new();
@@ -306,10 +289,9 @@ fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)
         .keep_alive_interval(PING);
-    let token = shutdown.token().clone();
     shutdown.spawn("server", async move {
         let stop = async {
-            token.cancelled().await;
+            draining.cancelled().await;
             connections.graceful_shutdown(Some(GRACE));
             std::future::pending::<()>().await;
         };

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use mc_proto::{AccountType, Level, METHODS, Method};
+use mc_proto::{
+    AccountType, Level, METHODS, Method,
+    example::v1::{WatchNotesRequest, notes_client::NotesClient},
+};
 use mc_testkit::{grpc, wait_for_async};
 use tonic::Code;
 
@@ -200,4 +203,21 @@ async fn a_call_that_panics_or_is_given_up_is_in_the_log() {
     let written = async || running.log.lock().unwrap().pop();
     let last = wait_for_async("the record", written).await.unwrap();
     assert_eq!((last.1.as_deref(), last.2), (Some("user"), Code::Ok));
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let running = Running::start(|_| {}).await;
+    let mut claims = Tokens::claims("system", AccountType::System);
+    claims.exp = claims.iat + 2;
+    let mut client = NotesClient::new(running.channel().await);
+    let mut request = tonic::Request::new(WatchNotesRequest {});
+    let token = format!("Bearer {}", running.tokens.signed(&claims));
+    let metadata = request.metadata_mut();
+    metadata.insert("authorization", token.parse().unwrap());
+    let mut notes = client.watch_notes(request).await.unwrap().into_inner();
+    assert!(notes.message().await.unwrap().is_some());
+    let ended = notes.message().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unauthenticated, "{ended}");
+    assert!(ended.message().contains("expired"), "{ended}");
 }

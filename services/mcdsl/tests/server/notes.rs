@@ -29,6 +29,7 @@ use mcdsl::{
     shutdown::Shutdown,
 };
 use tokio::sync::Notify;
+use tokio_stream::StreamExt as _;
 use tonic::{
     Code, Request, Response, Status,
     service::Routes,
@@ -321,8 +322,10 @@ impl Notes for Board {
         &self,
         _: Request<WatchNotesRequest>,
     ) -> Result<Response<Self::WatchNotesStream>, Status> {
-        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(
-            Note::default(),
-        )]))))
+        // Something is always to come.
+        let first = tokio_stream::iter([Ok(Note::default())]);
+        Ok(Response::new(Box::pin(
+            first.chain(tokio_stream::pending()),
+        )))
     }
 }

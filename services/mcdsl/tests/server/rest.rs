@@ -152,6 +152,34 @@ async fn what_is_wrong_is_said_and_refused() {
             "object",
         ),
         (
+            "a key said twice",
+            &[
+                "-X",
+                "PUT",
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                r#"{"text": "a", "text": "b"}"#,
+            ],
+            "/v1/notes/a",
+            400,
+            "\"text\" is said twice",
+        ),
+        (
+            "a key said twice further in",
+            &[
+                "-X",
+                "PUT",
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                r#"{"changed": {"a": 1, "a": 2}}"#,
+            ],
+            "/v1/notes/a",
+            400,
+            "said twice",
+        ),
+        (
             "very deep",
             &[
                 "-X",

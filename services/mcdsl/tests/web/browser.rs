@@ -5,8 +5,10 @@ use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use mc_testkit::{browser::Browser, ca::Ca, wait_for_async};
 use mcdsl::{
+    audit,
     auth::{AuthError, Authenticator, Identity},
-    server::{self, App, Config, Handle},
+    db::{Migration, Store},
+    server::{self, App, Config, Handle, Recorder},
     shutdown::Shutdown,
     web::Limits,
 };
@@ -38,12 +40,18 @@ async fn serve(directory: &Path, shutdown: &Shutdown) -> Result<Handle> {
         metrics_listen: None,
         trusted_proxies: Vec::new(),
     };
+    let migration = Migration {
+        version: 1,
+        name: "audit",
+        sql: audit::SCHEMA,
+    };
+    let store = Store::open(&directory.join("audit.db"), &[migration])?;
     let app = App {
         package: "metacircular.mcproxy.v1",
         grpc: tonic::service::Routes::default(),
         web: site(sessions(directory, Limits::default())),
         authenticator: Arc::new(Nobody),
-        audit: None,
+        audit: Some(Arc::new(Recorder::new(store))),
         sealed: Box::new(|| false),
         metrics: Box::new(String::new),
     };

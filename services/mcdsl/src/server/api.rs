@@ -1,0 +1,214 @@
+//! What is served: gRPC, REST beside it, and the service's own pages, each with what guards it.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::Request,
+    http::{HeaderName, HeaderValue, Uri, header},
+    middleware,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use prost_reflect::DescriptorPool;
+use tower::{ServiceExt as _, util::MapResponseLayer};
+use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
+
+use super::{
+    App, StartError,
+    access::{self, Access},
+    body::{self, Kind},
+    health::Health,
+    idle, reflection, rest,
+};
+use crate::shutdown::Shutdown;
+
+/// Bytes of a request, whoever asks, in gRPC as in REST.
+const MAX_BODY: usize = 1 << 20;
+/// For the next bytes of a body to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Its client streams, and is not ours.
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+/// What of an answer is to be kept (nothing: it is somebody's), and taken for what (what it says it is).
+const EVERY: [(HeaderName, &str); 2] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+/// As pages have it: a name that answered over TLS is not asked otherwise.
+const HSTS: (HeaderName, &str) = (header::STRICT_TRANSPORT_SECURITY, "max-age=63072000");
+
+/// What is made of an [`App`].
+pub(super) struct Built {
+    pub(super) router: Router,
+    pub(super) metrics: Box<dyn Fn() -> String + Send + Sync>,
+    pub(super) health: Health,
+    pub(super) access: Arc<Access>,
+}
+
+pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
+    let reflection = reflection::of(app.package).map_err(|e| definition(&e))?;
+    let methods = mc_proto::METHODS
+        .iter()
+        .filter(|m| m.package == app.package);
+    if app.audit.is_none() && methods.clone().any(|m| m.access.audited) {
+        return Err(StartError::Audit(app.package));
+    }
+    let access = Arc::new(Access {
+        methods: methods.map(|m| (m.path, m)).collect(),
+        authenticator: app.authenticator,
+        audit: app.audit,
+        sealed: app.sealed,
+        tasks: shutdown.tracker().clone(),
+    });
+    let enforce = middleware::from_fn_with_state(Arc::clone(&access), access::enforce);
+    let grpc = app
+        .grpc
+        .add_service(health)
+        .add_service(reflection)
+        .prepare()
+        .into_axum_router()
+        .layer(enforce);
+    let web = app.web.route("/healthz", get(async || "ok\n"));
+    let router = build(app.package, grpc, web, MAX_BODY, Some(&access))?
+        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(CatchPanicLayer::custom(|_| {
+            // What it says is in the log, by the hook.
+            let mut response = rest::Error::internal().into_response();
+            set(&mut response, true);
+            response
+        }))
+        .layer(middleware::from_fn(idle::count));
+    Ok(Built {
+        router,
+        metrics: app.metrics,
+        health: Health::new(app.package, reporter),
+        access,
+    })
+}
+
+/// What browsers and caches are told.
+fn set(response: &mut Response, rest: bool) {
+    let all = EVERY.into_iter().chain(rest.then_some(HSTS));
+    for (name, value) in all {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().entry(name).or_insert(value);
+    }
+}
+
+/// gRPC, and beside it what else speaks HTTP: REST for the same methods, their OpenAPI document at `/openapi.json`, and `others`. What guards
+/// `grpc` guards REST too. `max_body`: bytes of a message of gRPC, or of a REST request.
+///
+/// # Errors
+/// [`StartError::Definition`].
+pub fn api(
+    package: &str,
+    grpc: Router,
+    others: Router,
+    max_body: usize,
+) -> Result<Router, StartError> {
+    build(package, grpc, others, max_body, None)
+}
+
+fn build(
+    package: &str,
+    grpc: Router,
+    others: Router,
+    max_body: usize,
+    access: Option<&Arc<Access>>,
+) -> Result<Router, StartError> {
+    let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
+    let pool = DescriptorPool::decode(mc_proto::DESCRIPTORS).map_err(|e| definition(&e))?;
+    let documents: serde_json::Value =
+        serde_json::from_str(mc_proto::OPENAPI).map_err(|e| definition(&e))?;
+    let document = Bytes::from(documents[package].to_string());
+    let mark = |router: Router, rest| {
+        router.layer(MapResponseLayer::new(move |mut response: Response| {
+            set(&mut response, rest);
+            response
+        }))
+    };
+    let grpc = mark(grpc, false);
+    let rest = rest::router(package, &pool, &grpc, access)
+        .route(
+            "/openapi.json",
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
+        )
+        .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
+        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()));
+    let rest = mark(rest, true);
+    let uploads: HashSet<&str> = mc_proto::METHODS
+        .iter()
+        .filter(|method| method.client_streams)
+        .map(|method| method.path)
+        .chain([REFLECTION])
+        .collect();
+    // Each says in its own way what it has not: statuses of gRPC, JSON, pages.
+    let steer = move |request: Request| {
+        let path = request.uri().path();
+        let (router, kind) = if is_grpc(&request) {
+            let many = uploads.contains(path);
+            let kind = if many { Kind::Messages } else { Kind::Message };
+            (&grpc, Some(kind))
+        } else if path.starts_with("/v1/") || path == "/openapi.json" {
+            (&rest, Some(Kind::Plain))
+        } else {
+            (&others, None)
+        };
+        let request = match kind {
+            Some(kind) => request.map(|all| body::bounded(all, kind, max_body)),
+            None => request,
+        };
+        router.clone().oneshot(request)
+    };
+    Ok(Router::new().fallback(steer))
+}
+
+fn is_grpc(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{AuthError, Authenticator, Identity};
+    use std::pin::Pin;
+
+    struct Nobody;
+
+    impl Authenticator for Nobody {
+        fn authenticate<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
+            Box::pin(async { Err(AuthError::Invalid("nobody is known here")) })
+        }
+    }
+
+    #[tokio::test]
+    async fn audited_methods_need_an_audit_log() {
+        for (package, starts) in [
+            ("metacircular.example.v1", false),
+            ("metacircular.none.v1", true),
+        ] {
+            let app = App {
+                package,
+                grpc: tonic::service::Routes::default(),
+                web: Router::new(),
+                authenticator: Arc::new(Nobody),
+                audit: None,
+                sealed: Box::new(|| false),
+                metrics: Box::new(String::new),
+            };
+            let error = router(app, &Shutdown::new()).map(drop).err();
+            assert_eq!(error.is_none(), starts, "{package}");
+            let said = error.map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(said.contains(package), !starts, "{package}: {said}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What went wrong, as HTTP and JSON say it: the codes of gRPC, mapped as `google/rpc/code.proto` has it.
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tonic::{Code, Status};
+
+use crate::server::body;
+
+/// A gRPC status as HTTP and JSON. The response's extensions have the status.
+pub(crate) struct Error {
+    http: StatusCode,
+    status: Status,
+}
+
+impl Error {
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Status::invalid_argument(message).into()
+    }
+
+    /// There is nothing at that path.
+    pub(in crate::server) fn not_found(path: &str) -> Self {
+        Status::not_found(format!("there is nothing at {path}")).into()
+    }
+
+    /// The path is for other methods.
+    pub(in crate::server) fn method_not_allowed() -> Self {
+        Self {
+            http: StatusCode::METHOD_NOT_ALLOWED,
+            status: Status::unimplemented("the path is not for this method"),
+        }
+    }
+
+    /// A panic.
+    pub(in crate::server) fn internal() -> Self {
+        Status::internal("an internal error; see the service's log").into()
+    }
+
+    /// A body that did not come whole.
+    pub(super) fn of_body(error: &axum::Error) -> Self {
+        let Some(status) = body::status(error) else {
+            return Self::invalid("the body was cut off");
+        };
+        let http = match status.code() {
+            Code::ResourceExhausted => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::REQUEST_TIMEOUT,
+        };
+        let status = status.clone();
+        Self { http, status }
+    }
+
+    /// What HTTP has a status for and gRPC has not.
+    pub(super) fn from_status(http: StatusCode, message: impl Into<String>) -> Self {
+        let status = Status::invalid_argument(message);
+        Self { http, status }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        Self {
+            http: http_status(status.code()),
+            status,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "code": self.http.as_u16(),
+            "status": code_name(self.status.code()),
+            "message": self.status.message(),
+        });
+        let text = body.to_string();
+        let mut response = (
+            self.http,
+            [(header::CONTENT_TYPE, "application/json")],
+            text,
+        )
+            .into_response();
+        if self.http == StatusCode::UNAUTHORIZED {
+            let challenge = header::HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(wait) = self.status.metadata().get(header::RETRY_AFTER.as_str())
+            && let Ok(wait) = header::HeaderValue::from_bytes(wait.as_bytes())
+        {
+            response.headers_mut().insert(header::RETRY_AFTER, wait);
+        }
+        // For the audit log.
+        response.extensions_mut().insert(self.status);
+        response
+    }
+}
+
+/// As `google/rpc/code.proto` maps them.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// A code as protobuf writes it.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,232 @@
+//! REST: HTTP and JSON translated to gRPC in the process, by what the methods' definitions say.
+//!
+//! A REST request becomes the gRPC request that it stands for and goes through the same service, access checks and audit included:
+//! there is no second way in. Who may call is asked first, by the head alone; the body of one who may not is not read. JSON is protobuf's mapping, with the names of the fields as they are defined. Rejected: handlers
+//! generated for the methods (tonic-rest), which call the service beside what guards it.
+
+mod codec;
+mod error;
+mod json;
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{FromRequestParts as _, RawPathParams, Request},
+    http::{HeaderMap, HeaderName, header, request::Parts, uri::PathAndQuery},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use mc_proto::{Method, Rest};
+use prost_reflect::{
+    DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
+    SerializeOptions,
+};
+use serde_json::{Map, Value, json};
+use tonic::{Status, client::Grpc, metadata::MetadataMap};
+
+pub(crate) use self::error::{Error, code_name};
+use self::{codec::Dynamic, json::object};
+use super::{access::Access, linger::Unread};
+
+/// Fields of a request's head that mean the same to gRPC.
+const PASSED_ON: [HeaderName; 2] = [header::AUTHORIZATION, header::USER_AGENT];
+
+/// The REST paths of a package's methods, answered by `grpc`. `access`: what guards `grpc`, asked here before the request is read.
+///
+/// # Panics
+/// If a method's message is not among the descriptors, which are made in one step with the methods.
+pub(super) fn router(
+    package: &str,
+    pool: &DescriptorPool,
+    grpc: &Router,
+    access: Option<&Arc<Access>>,
+) -> Router {
+    let mut paths: HashMap<&str, MethodRouter> = HashMap::new();
+    for method in mc_proto::METHODS.iter().filter(|m| m.package == package) {
+        let Some(rest) = method.rest else { continue };
+        let message = |name| pool.get_message_by_name(name).expect("made with it");
+        let call = Arc::new(Call {
+            method,
+            rest,
+            input: message(method.input),
+            output: message(method.output),
+            grpc: grpc.clone(),
+            access: access.cloned(),
+        });
+        let filter = match rest.verb {
+            "GET" => MethodFilter::GET,
+            "PUT" => MethodFilter::PUT,
+            "POST" => MethodFilter::POST,
+            "DELETE" => MethodFilter::DELETE,
+            _ => MethodFilter::PATCH,
+        };
+        let handler = on(filter, move |request: Request| {
+            Arc::clone(&call).answer(request)
+        });
+        let path = paths.entry(rest.path).or_default();
+        *path = std::mem::take(path).merge(handler);
+    }
+    let mut router = Router::new();
+    for (path, handlers) in paths {
+        router = router.route(path, handlers);
+    }
+    router
+}
+
+/// A method as REST has it.
+struct Call {
+    method: &'static Method,
+    rest: Rest,
+    input: MessageDescriptor,
+    output: MessageDescriptor,
+    grpc: Router,
+    access: Option<Arc<Access>>,
+}
+
+impl Call {
+    async fn answer(self: Arc<Self>, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        if from_another_site(&parts.headers) {
+            let status = Status::permission_denied("the request came from another site");
+            return Error::from(status).into_response();
+        }
+        let refuse = |status| Error::from(status).into_response();
+        let unread = Unread::new(&parts, body);
+        let (call, body) = (Arc::clone(&self), unread.clone());
+        let run = async move |parts| {
+            let answer = call.run(parts, &body).await;
+            answer.unwrap_or_else(Error::into_response)
+        };
+        let answer = match &self.access {
+            Some(access) => access.guard(self.method, parts, refuse, run).await,
+            None => run(parts).await,
+        };
+        unread.answered(answer)
+    }
+
+    async fn run(&self, mut parts: Parts, body: &Unread) -> Result<Response, Error> {
+        let bound = RawPathParams::from_request_parts(&mut parts, &())
+            .await
+            .map_err(|e| Error::invalid(e.body_text()))?;
+        let mut fields = if self.rest.body {
+            json::check_type(&parts.headers)?;
+            let body = axum::body::to_bytes(body.take(), usize::MAX).await;
+            object(&body.map_err(|e| Error::of_body(&e))?)?
+        } else {
+            self.query(parts.uri.query().unwrap_or_default())?
+        };
+        for (name, text) in &bound {
+            self.set(&mut fields, name.trim_start_matches('*'), text)?;
+        }
+        if let Some(key) = json::twice(&fields, &self.input) {
+            let text = format!("{key} is said twice, under two names");
+            return Err(Error::invalid(text));
+        }
+        let message = self.message(fields)?;
+
+        let mut metadata = HeaderMap::new();
+        for name in PASSED_ON {
+            // All there are: that there may be one alone is for others to say.
+            for value in parts.headers.get_all(&name) {
+                metadata.append(&name, value.clone());
+            }
+        }
+        let metadata = MetadataMap::from_headers(metadata);
+        let request = tonic::Request::from_parts(metadata, parts.extensions, message);
+        let mut grpc = Grpc::new(self.grpc.clone());
+        // A Router is always ready.
+        grpc.ready()
+            .await
+            .map_err(|_| Status::internal("not ready"))?;
+        let answer = grpc
+            .unary(
+                request,
+                PathAndQuery::from_static(self.method.path),
+                Dynamic(self.output.clone()),
+            )
+            .await?;
+        let options = SerializeOptions::new()
+            .skip_default_fields(false)
+            .use_proto_field_name(true);
+        let mut text = Vec::new();
+        let mut json = serde_json::Serializer::new(&mut text);
+        (answer.get_ref().serialize_with_options(&mut json, &options))
+            .map_err(|_| Status::internal("the answer cannot be written as JSON"))?;
+        Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+    }
+
+    fn message(&self, fields: Map<String, Value>) -> Result<DynamicMessage, Error> {
+        let parse = |fields: Map<String, Value>| {
+            let options = DeserializeOptions::new().deny_unknown_fields(true);
+            DynamicMessage::deserialize_with_options(
+                self.input.clone(),
+                Value::Object(fields),
+                &options,
+            )
+        };
+        let all = match parse(fields.clone()) {
+            Ok(message) => return Ok(message),
+            Err(all) => all,
+        };
+        // Which it is, the error does not always say: the first that is wrong alone.
+        let alone = |(name, value): (String, Value)| {
+            let error = parse(Map::from_iter([(name.clone(), value)])).err()?;
+            Some(Error::invalid(format!("{name}: {error}")))
+        };
+        Err(fields
+            .into_iter()
+            .find_map(alone)
+            .unwrap_or_else(|| Error::invalid(all.to_string())))
+    }
+
+    fn query(&self, query: &str) -> Result<Map<String, Value>, Error> {
+        let mut fields = Map::new();
+        for (name, text) in form_urlencoded::parse(query.as_bytes()) {
+            if self.rest.bound.iter().any(|bound| *bound == name) {
+                return Err(Error::invalid(format!("{name} is in the path")));
+            }
+            self.set(&mut fields, &name, &text)?;
+        }
+        Ok(fields)
+    }
+
+    /// Enters what the path or the query says as JSON would say it.
+    fn set(&self, fields: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), Error> {
+        let unknown = || Error::invalid(format!("there is no {name:?} in the request"));
+        let (fields, name, field) = match name.split_once('.') {
+            None => (fields, name, self.input.get_field_by_name(name)),
+            Some((outer, inner)) => {
+                let outside = self.input.get_field_by_name(outer).ok_or_else(unknown)?;
+                let kind = outside.kind();
+                let field = kind.as_message().and_then(|m| m.get_field_by_name(inner));
+                let object = fields.entry(outer).or_insert_with(|| json!({}));
+                (object.as_object_mut().ok_or_else(unknown)?, inner, field)
+            }
+        };
+        let field = field.ok_or_else(unknown)?;
+        let value = value(&field, text);
+        if field.is_list() {
+            let list = fields.entry(name).or_insert_with(|| json!([]));
+            list.as_array_mut().ok_or_else(unknown)?.push(value);
+        } else if fields.insert(name.to_owned(), value).is_some() {
+            return Err(Error::invalid(format!("{name} is said twice")));
+        }
+        Ok(())
+    }
+}
+
+/// By what browsers say (Fetch metadata): pages of others have no business here. A person may type the address.
+fn from_another_site(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    site.is_some_and(|site| site != "same-origin" && site != "none")
+}
+
+/// Protobuf's JSON takes a text for anything but these.
+fn value(field: &FieldDescriptor, text: &str) -> Value {
+    match (field.kind(), text) {
+        (Kind::Bool, "true") => Value::Bool(true),
+        (Kind::Bool, "false") => Value::Bool(false),
+        _ => Value::String(text.to_owned()),
+    }
+}
