@@ -4,11 +4,13 @@
 //! that a script can branch on. Tables carry no colour; a reader that closes the pipe early is not an error.
 //!
 //! What tools of services need beside it: a connection ([`connect`]), kept tokens ([`TokenStore`]), secrets that are typed ([`prompt`]) or
-//! written ([`PrivateFile`]), and gRPC's errors as failures ([`status_failure`]).
+//! written ([`PrivateFile`]), gRPC's errors as failures ([`status_failure`]) and its messages as JSON ([`message_json`]).
 
 mod arguments;
 #[cfg(feature = "service")]
 mod connect;
+#[cfg(feature = "service")]
+mod json;
 #[cfg(feature = "service")]
 mod private;
 #[cfg(feature = "service")]
@@ -29,6 +31,8 @@ use serde::Serialize;
 pub use arguments::{completions, parse};
 #[cfg(feature = "service")]
 pub use connect::{Bearer, ServerUrl, connect};
+#[cfg(feature = "service")]
+pub use json::message_json;
 #[cfg(feature = "service")]
 pub use private::{PrivateFile, read_private};
 #[cfg(feature = "service")]
