@@ -127,9 +127,10 @@ pub fn when(unix_s: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs();
     let at = u64::try_from(unix_s).unwrap_or_default();
-    match at.checked_sub(now) {
-        Some(left) => format!("in {}", duration_short(Duration::from_secs(left))),
-        None => format!("{} ago", duration_short(Duration::from_secs(now - at))),
+    let apart = duration_short(Duration::from_secs(at.abs_diff(now)));
+    match at > now {
+        true => format!("in {apart}"),
+        false => format!("{apart} ago"),
     }
 }
 

@@ -50,7 +50,9 @@ async fn serve(leaf: &Leaf, version: &'static SupportedProtocolVersion, alpn: &[
 }
 
 fn url(host: &str, address: SocketAddr) -> ServerUrl {
-    format!("https://{host}:{}", address.port()).parse().unwrap()
+    format!("https://{host}:{}", address.port())
+        .parse()
+        .unwrap()
 }
 
 fn ca_file(ca: &Ca) -> (TempDir, PathBuf) {

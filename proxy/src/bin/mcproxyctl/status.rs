@@ -120,7 +120,10 @@ fn geoip(status: Option<&pb::GeoipStatus>) -> String {
     };
     match view::text(&g.error) {
         // Why is among the warnings.
-        Some(_) => format!("{state}; the load of {} failed", human::utc(g.tried_unix_s * 1000)),
+        Some(_) => format!(
+            "{state}; the load of {} failed",
+            human::utc(g.tried_unix_s * 1000)
+        ),
         None => format!("{state}: ok"),
     }
 }

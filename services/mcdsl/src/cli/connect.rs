@@ -237,9 +237,10 @@ impl Bearer {
     /// # Errors
     /// [`Exit::Usage`] if it cannot be in a header.
     pub fn new(token: &SecretString) -> Result<Self, Failure> {
-        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose_secret())
-            .parse()
-            .map_err(|_| Failure::usage("this is no token: it has characters that none has"))?;
+        let mut value: MetadataValue<Ascii> =
+            format!("Bearer {}", token.expose_secret())
+                .parse()
+                .map_err(|_| Failure::usage("this is no token: it has characters that none has"))?;
         value.set_sensitive(true);
         Ok(Self(Some(value)))
     }

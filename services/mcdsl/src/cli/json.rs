@@ -19,7 +19,9 @@ pub fn message_json(name: &str, message: &impl prost::Message) -> Result<Value, 
         let what = format!("an internal error: {name} cannot be written as JSON");
         Failure::new(Exit::Failure, what)
     };
-    let descriptor = POOL.as_ref().and_then(|pool| pool.get_message_by_name(name));
+    let descriptor = POOL
+        .as_ref()
+        .and_then(|pool| pool.get_message_by_name(name));
     let bytes = message.encode_to_vec();
     let message = DynamicMessage::decode(descriptor.ok_or_else(failed)?, bytes.as_slice());
     let message = message.map_err(|_| failed())?;
@@ -60,7 +62,10 @@ mod tests {
         for (key, want) in wanted {
             assert_eq!(value[key], want, "{key}");
         }
-        for other in ["metacircular.mcias.v1.Nothing", "metacircular.mcias.v1.Rule"] {
+        for other in [
+            "metacircular.mcias.v1.Nothing",
+            "metacircular.mcias.v1.Rule",
+        ] {
             assert!(message_json(other, &account).is_err(), "{other}");
         }
     }

@@ -85,14 +85,22 @@ pub(super) fn private_directory(path: &Path) -> Result<(), Failure> {
             let what = format!("cannot make the directory {}: {e}", path.display());
             Failure::new(Exit::Failure, what)
         })?;
-    refuse_others(path, &fs::metadata(path).map_err(|e| unread(path, &e))?, OTHERS)
+    refuse_others(
+        path,
+        &fs::metadata(path).map_err(|e| unread(path, &e))?,
+        OTHERS,
+    )
 }
 
 /// Reads a file with a secret, at most `longest` bytes; `None` if there is none. `others` are the bits of its mode that are refused.
 ///
 /// # Errors
 /// [`Exit::Refused`] if others may read it, [`Exit::Usage`] if it is longer or no text, [`Exit::Failure`] if it cannot be read.
-pub fn read_private(path: &Path, longest: u64, others: u32) -> Result<Option<SecretString>, Failure> {
+pub fn read_private(
+    path: &Path,
+    longest: u64,
+    others: u32,
+) -> Result<Option<SecretString>, Failure> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -128,7 +136,9 @@ fn refuse_others(path: &Path, found: &fs::Metadata, others: u32) -> Result<(), F
     }
     let at = path.display();
     let what = format!("others have access to {at} (mode {mode:04o}), which is for secrets");
-    Err(Failure::new(Exit::Refused, what).hint(format_args!("`chmod go= {at}`; if others may have read it, log out and in again")))
+    Err(Failure::new(Exit::Refused, what).hint(format_args!(
+        "`chmod go= {at}`; if others may have read it, log out and in again"
+    )))
 }
 
 #[cfg(test)]
@@ -153,7 +163,11 @@ mod tests {
         }
         drop(PrivateFile::create(&path).unwrap());
         let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
-        assert_eq!(left.len(), 1, "one that was not written leaves nothing: {left:?}");
+        assert_eq!(
+            left.len(),
+            1,
+            "one that was not written leaves nothing: {left:?}"
+        );
     }
 
     #[test]
@@ -166,14 +180,20 @@ mod tests {
             assert_eq!(refused.exit, Exit::Usage, "{}", path.display());
         }
         let nowhere = directory.path().join("no/where");
-        assert_eq!(PrivateFile::create(&nowhere).unwrap_err().exit, Exit::Failure);
+        assert_eq!(
+            PrivateFile::create(&nowhere).unwrap_err().exit,
+            Exit::Failure
+        );
     }
 
     #[test]
     fn what_others_may_read_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        assert!(read_private(&path, 10, OTHERS).unwrap().is_none(), "missing");
+        assert!(
+            read_private(&path, 10, OTHERS).unwrap().is_none(),
+            "missing"
+        );
         fs::write(&path, "secret").unwrap();
         for (mode, others, fine) in [
             (0o600, OTHERS, true),
@@ -189,6 +209,9 @@ mod tests {
             assert!(!format!("{read:?}").contains("secret\""), "{read:?}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(read_private(&path, 5, OTHERS).unwrap_err().exit, Exit::Usage);
+        assert_eq!(
+            read_private(&path, 5, OTHERS).unwrap_err().exit,
+            Exit::Usage
+        );
     }
 }

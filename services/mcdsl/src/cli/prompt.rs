@@ -76,7 +76,8 @@ pub fn confirm(what: &str, yes: bool) -> Result<(), Failure> {
         return Ok(());
     }
     if !is_interactive() {
-        return Err(Failure::usage(what).hint("to do it: the same with --yes"));
+        return Err(Failure::usage(format_args!("nothing was done: {what}"))
+            .hint("there is no terminal to ask; if it is meant, say --yes"));
     }
     let answer = line(&format!("{what}. Go on? [yes/no]"), "")?;
     match answer.as_str() {
@@ -92,7 +93,9 @@ fn secret_line(from: &mut impl BufRead, what: &str) -> Result<SecretString, Fail
         .read_line(&mut text)
         .map_err(|e| unread(what, &e))?;
     if length as u64 > MAX_LINE {
-        return Err(Failure::usage(format_args!("{what}: the line is longer than {MAX_LINE} bytes")));
+        return Err(Failure::usage(format_args!(
+            "{what}: the line is longer than {MAX_LINE} bytes"
+        )));
     }
     let end = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(end);
@@ -121,7 +124,11 @@ mod tests {
     fn secrets_are_a_line_each() {
         let long = format!("{}\n", "a".repeat(4096));
         for (description, text, want) in [
-            ("two lines", "one\ntwo\n", vec![Some("one"), Some("two"), None]),
+            (
+                "two lines",
+                "one\ntwo\n",
+                vec![Some("one"), Some("two"), None],
+            ),
             ("no newline at the end", "one", vec![Some("one"), None]),
             ("a line of a DOS file", "one\r\n", vec![Some("one")]),
             ("spaces belong to it", " a b \n", vec![Some(" a b ")]),

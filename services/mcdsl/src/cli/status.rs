@@ -45,7 +45,7 @@ pub fn status_failure(status: &Status) -> Failure {
             human::duration(Duration::from_secs(seconds))
         )),
         (Code::Unauthenticated, None) => {
-            failure.hint("log in (command `login`): there is no token, or it is not valid any more")
+            failure.hint("log in (command `login`), or name another token: there is none, or it is not valid any more")
         }
         (Code::Unimplemented, None) => {
             failure.hint("the service is of another version than this tool, or this is the port of another")

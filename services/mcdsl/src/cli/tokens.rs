@@ -91,7 +91,9 @@ impl TokenStore {
     pub fn within(directory: &Path, service: &str) -> Result<Self, Failure> {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
         if service.is_empty() || service.starts_with('.') || !service.bytes().all(inner) {
-            return Err(Failure::usage(format_args!("{service:?} is no service's name")));
+            return Err(Failure::usage(format_args!(
+                "{service:?} is no service's name"
+            )));
         }
         Ok(Self {
             path: directory.join(format!("{service}.json")),
@@ -126,7 +128,10 @@ impl TokenStore {
         }
         let path = self.path.with_extension("lock");
         let failed = |e: &dyn std::fmt::Display| {
-            Failure::new(Exit::Failure, format_args!("cannot lock {}: {e}", path.display()))
+            Failure::new(
+                Exit::Failure,
+                format_args!("cannot lock {}: {e}", path.display()),
+            )
         };
         let lock = File::options()
             .create(true)

@@ -57,7 +57,11 @@ fn a_token_is_its_servers_until_it_expires() {
 fn it_is_for_its_owner_alone() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(&directory);
-    store.lock().unwrap().put(&server(1), &token("one", 100), at(0)).unwrap();
+    store
+        .lock()
+        .unwrap()
+        .put(&server(1), &token("one", 100), at(0))
+        .unwrap();
     let tokens = store.path().parent().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(tokens), mode(store.path())), (0o700, 0o600));
@@ -78,9 +82,17 @@ fn nothing_of_it_is_shown() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(&directory);
     assert!(!format!("{:?}", token("hush", 100)).contains("hush"));
-    store.lock().unwrap().put(&server(1), &token("hush", 100), at(0)).unwrap();
+    store
+        .lock()
+        .unwrap()
+        .put(&server(1), &token("hush", 100), at(0))
+        .unwrap();
     let text = fs::read_to_string(store.path()).unwrap();
-    for damaged in [text.replace('}', ""), text.replace("100", "\"hush\""), "[\"hush\"]".to_owned()] {
+    for damaged in [
+        text.replace('}', ""),
+        text.replace("100", "\"hush\""),
+        "[\"hush\"]".to_owned(),
+    ] {
         fs::write(store.path(), damaged).unwrap();
         let failure = store.get(&server(1), at(0)).unwrap_err();
         assert!(!format!("{failure:?}").contains("hush"), "{failure:?}");
@@ -100,7 +112,9 @@ fn of_many_at_once_none_is_lost() {
             scope.spawn(move || {
                 together.wait();
                 let locked = store.lock().unwrap();
-                locked.put(&server(port), &token(&port.to_string(), 100), at(0)).unwrap();
+                locked
+                    .put(&server(port), &token(&port.to_string(), 100), at(0))
+                    .unwrap();
             });
         }
     });

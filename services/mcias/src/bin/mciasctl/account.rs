@@ -183,12 +183,7 @@ impl Update {
 }
 
 /// A list as it is to be; `None` if nothing is asked for.
-fn changed(
-    set: &[String],
-    add: &[String],
-    remove: &[String],
-    now: &[String],
-) -> Option<pb::Names> {
+fn changed(set: &[String], add: &[String], remove: &[String], now: &[String]) -> Option<pb::Names> {
     if set.is_empty() && add.is_empty() && remove.is_empty() {
         return None;
     }
@@ -221,9 +216,7 @@ impl Command {
             Self::ResetPassword(Named { name, yes }) => {
                 reset_password(client, out, name, *yes).await
             }
-            Self::ClearFactors(Named { name, yes }) => {
-                clear_factors(client, out, name, *yes).await
-            }
+            Self::ClearFactors(Named { name, yes }) => clear_factors(client, out, name, *yes).await,
         }
     }
 }
@@ -268,13 +261,24 @@ impl List {
             }
         };
         out.table(
-            &["NAME", "KIND", "STATUS", "ROLES", "TAGS", "SECOND FACTOR", "LAST LOGIN"],
+            &[
+                "NAME",
+                "KIND",
+                "STATUS",
+                "ROLES",
+                "TAGS",
+                "SECOND FACTOR",
+                "LAST LOGIN",
+            ],
             all.iter().map(row).collect(),
             "no accounts",
             &view::json_list("Account", &all)?,
         )?;
         if more && !out.json {
-            write_out(&format!("there are more; --limit {} shows so many\n", self.limit))?;
+            write_out(&format!(
+                "there are more; --limit {} shows so many\n",
+                self.limit
+            ))?;
         }
         Ok(())
     }
@@ -356,7 +360,9 @@ impl Create {
 
 /// A password that is shown once.
 fn once(name: &str, password: &str) -> String {
-    format!("\nthe password of {name}, shown only now, to be changed at the next login:\n{password}")
+    format!(
+        "\nthe password of {name}, shown only now, to be changed at the next login:\n{password}"
+    )
 }
 
 impl Update {
@@ -395,12 +401,16 @@ async fn reset_password(client: &mut Client, out: Output, name: &str, yes: bool)
 }
 
 async fn clear_factors(client: &mut Client, out: Output, name: &str, yes: bool) -> Result {
-    let what = format!("{name} will have no second factor: neither app, nor passkeys, nor recovery codes");
+    let what =
+        format!("{name} will have no second factor: neither app, nor passkeys, nor recovery codes");
     prompt::confirm(&what, yes)?;
     let request = pb::ClearSecondFactorsRequest {
         name: name.to_owned(),
     };
     call(client.accounts().await?.clear_second_factors(request)).await?;
-    out.done(&format!("{name} has no second factor any more"), &json!({ "cleared": name }))?;
+    out.done(
+        &format!("{name} has no second factor any more"),
+        &json!({ "cleared": name }),
+    )?;
     Ok(())
 }

@@ -82,7 +82,9 @@ impl List {
             }
         }
         out.table(
-            &["NUMBER", "TIME", "ACCOUNT", "FROM", "ACTION", "ON", "OUTCOME", "DETAIL"],
+            &[
+                "NUMBER", "TIME", "ACCOUNT", "FROM", "ACTION", "ON", "OUTCOME", "DETAIL",
+            ],
             all.iter().map(row).collect(),
             "no entries",
             &view::json_list("AuditEntry", &all)?,

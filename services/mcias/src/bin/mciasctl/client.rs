@@ -10,9 +10,7 @@ use mc_proto::mcias::v1::{
 use mcdsl::cli::{
     Bearer, Exit, Failure, StoredToken, TokenStore, connect, status_failure, token_file,
 };
-use tonic::{
-    Code, Response, Status, service::interceptor::InterceptedService, transport::Channel,
-};
+use tonic::{Code, Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::{Result, settings::Settings};
 
@@ -92,10 +90,7 @@ impl Client {
                 Bearer::new(&self.renewed(&store, kept).await?.token)?
             }
         };
-        Ok((
-            self.channel().await?,
-            self.bearer.insert(bearer).clone(),
-        ))
+        Ok((self.channel().await?, self.bearer.insert(bearer).clone()))
     }
 
     /// The login that is kept.

@@ -3,9 +3,7 @@
 use std::{fs, time::SystemTime};
 
 use mc_proto::mcias::v1 as pb;
-use mcdsl::cli::{
-    Exit, Failure, Output, TokenStore, prompt, status_failure, write_out,
-};
+use mcdsl::cli::{Exit, Failure, Output, TokenStore, prompt, status_failure, write_out};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tonic::Code;
@@ -153,8 +151,10 @@ fn device() -> String {
 /// `logout`.
 pub(crate) async fn logout(client: &mut Client, out: Output) -> Result {
     if client.settings.token_file.is_some() {
-        return Err(Failure::usage("--token-file and MC_TOKEN_FILE name a token that is no login")
-            .hint("`mciasctl token revoke` ends it"));
+        return Err(
+            Failure::usage("--token-file and MC_TOKEN_FILE name a token that is no login")
+                .hint("`mciasctl token revoke` ends it"),
+        );
     }
     let store = TokenStore::of(MCIAS)?;
     let server = client.settings.server.clone();
@@ -182,7 +182,10 @@ pub(crate) async fn logout(client: &mut Client, out: Output) -> Result {
         ))
     })?;
     let sentence = format!("{} is logged out of {server}", kept.account);
-    out.done(&sentence, &json!({ "logged_out": true, "account": kept.account }))?;
+    out.done(
+        &sentence,
+        &json!({ "logged_out": true, "account": kept.account }),
+    )?;
     Ok(())
 }
 

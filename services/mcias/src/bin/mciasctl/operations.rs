@@ -58,10 +58,7 @@ pub(crate) fn status_lines(status: &pb::Status) -> Vec<(&'static str, String)> {
         ("sessions", status.sessions.to_string()),
         ("services watching", status.services_watching.to_string()),
         ("signing key", status.signing_key.clone()),
-        (
-            "key made",
-            view::time(status.signing_key_created.as_ref()),
-        ),
+        ("key made", view::time(status.signing_key_created.as_ref())),
         (
             "certificate until",
             view::time(status.certificate_expires.as_ref()),
@@ -76,7 +73,13 @@ pub(crate) fn status_lines(status: &pb::Status) -> Vec<(&'static str, String)> {
 }
 
 pub(crate) async fn snapshot(client: &mut Client, out: Output) -> Result {
-    let answer = call(client.administration().await?.snapshot(pb::SnapshotRequest {})).await?;
+    let answer = call(
+        client
+            .administration()
+            .await?
+            .snapshot(pb::SnapshotRequest {}),
+    )
+    .await?;
     let sentence = format!("the copy is {}, where MCIAS runs", answer.path);
     out.done(&sentence, &view::json("SnapshotResponse", &answer)?)?;
     Ok(())

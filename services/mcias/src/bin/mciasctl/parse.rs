@@ -24,7 +24,8 @@ pub(crate) fn role(text: &str) -> Parsed<String> {
 
 pub(crate) fn tag(text: &str) -> Parsed<String> {
     let tag: Result<Tag, _> = text.parse();
-    tag.map(|t| t.as_str().to_owned()).map_err(|e| e.to_string())
+    tag.map(|t| t.as_str().to_owned())
+        .map_err(|e| e.to_string())
 }
 
 pub(crate) fn days(text: &str) -> Parsed<u32> {
@@ -45,8 +46,11 @@ pub(crate) fn moment(text: &str) -> Parsed<Timestamp> {
 }
 
 fn ago_from(now: SystemTime, ago: Duration) -> Parsed<Timestamp> {
-    let at = now.checked_sub(ago).filter(|at| *at >= SystemTime::UNIX_EPOCH);
-    at.map(Timestamp::from).ok_or_else(|| "is too long ago".to_owned())
+    let at = now
+        .checked_sub(ago)
+        .filter(|at| *at >= SystemTime::UNIX_EPOCH);
+    at.map(Timestamp::from)
+        .ok_or_else(|| "is too long ago".to_owned())
 }
 
 /// `NUMBER:HASH` of an entry of the audit log.
@@ -67,6 +71,8 @@ pub(crate) fn redirect_uri(text: &str) -> Parsed<String> {
     let is_uri = uri.is_ok_and(|uri| uri.scheme().is_some() && uri.authority().is_some());
     match is_uri && !text.contains('#') {
         true => Ok(text.to_owned()),
-        false => Err("write a whole URI without a fragment, like https://app.example/callback".to_owned()),
+        false => Err(
+            "write a whole URI without a fragment, like https://app.example/callback".to_owned(),
+        ),
     }
 }

@@ -136,7 +136,10 @@ impl Command {
                 prompt::confirm(&format!("the rule {name} will be removed"), *yes)?;
                 let request = pb::DeleteRuleRequest { name: name.clone() };
                 call(administration.delete_rule(request)).await?;
-                out.done(&format!("the rule {name} was removed"), &json!({ "deleted": name }))?;
+                out.done(
+                    &format!("the rule {name} was removed"),
+                    &json!({ "deleted": name }),
+                )?;
             }
             Self::Explain(explain) => {
                 let answer = call(administration.explain(explain.request())).await?;

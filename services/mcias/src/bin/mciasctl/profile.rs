@@ -2,9 +2,7 @@
 
 use clap::Subcommand;
 use mc_proto::mcias::v1 as pb;
-use mcdsl::{
-    cli::{Output, prompt, write_out},
-};
+use mcdsl::cli::{Output, prompt, write_out};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
@@ -74,7 +72,10 @@ impl Command {
             Self::EndSession { id } => {
                 let request = pb::EndSessionRequest { id: id.clone() };
                 call(client.profile().await?.end_session(request)).await?;
-                out.done(&format!("the login {id} has ended"), &json!({ "ended": id }))?;
+                out.done(
+                    &format!("the login {id} has ended"),
+                    &json!({ "ended": id }),
+                )?;
                 Ok(())
             }
         }
@@ -82,7 +83,13 @@ impl Command {
 }
 
 async fn factors(client: &mut Client) -> Result<pb::GetFactorsResponse> {
-    call(client.profile().await?.get_factors(pb::GetFactorsRequest {})).await
+    call(
+        client
+            .profile()
+            .await?
+            .get_factors(pb::GetFactorsRequest {}),
+    )
+    .await
 }
 
 async fn show(client: &mut Client, out: Output) -> Result {
@@ -129,7 +136,10 @@ async fn password(client: &mut Client, out: Output) -> Result {
 
 async fn recovery_codes(client: &mut Client, out: Output, yes: bool) -> Result {
     let mut profile = client.profile().await?;
-    prompt::confirm("the recovery codes before, if there are any, will be void", yes)?;
+    prompt::confirm(
+        "the recovery codes before, if there are any, will be void",
+        yes,
+    )?;
     let request = pb::NewRecoveryCodesRequest {
         password: own_password()?,
     };
@@ -164,7 +174,10 @@ impl Passkey {
                     password: own_password()?,
                 };
                 call(profile.remove_passkey(request)).await?;
-                out.done(&format!("the passkey {id} was removed"), &json!({ "removed": id }))?;
+                out.done(
+                    &format!("the passkey {id} was removed"),
+                    &json!({ "removed": id }),
+                )?;
             }
         }
         Ok(())
@@ -184,7 +197,15 @@ async fn sessions(client: &mut Client, out: Output) -> Result {
     let request = pb::ListSessionsRequest {};
     let list = call(client.profile().await?.list_sessions(request)).await?;
     out.table(
-        &["ID", "DEVICE", "FROM", "SERVICE", "BY", "SINCE", "LAST USED"],
+        &[
+            "ID",
+            "DEVICE",
+            "FROM",
+            "SERVICE",
+            "BY",
+            "SINCE",
+            "LAST USED",
+        ],
         list.sessions.iter().map(session_row).collect(),
         "no logins",
         &view::json_list("Session", &list.sessions)?,

@@ -70,8 +70,7 @@ impl Connection {
         let server = self.server.clone().or(kept.server);
         let ca = self.ca.clone().or(kept.ca);
         Ok(Settings {
-            server: server
-                .ok_or_else(|| missing("MCIAS's address", "--server", "MCIAS_SERVER"))?,
+            server: server.ok_or_else(|| missing("MCIAS's address", "--server", "MCIAS_SERVER"))?,
             ca: ca.ok_or_else(|| missing("MCIAS's CA", "--ca", "MCIAS_CA"))?,
             token_file: self.token_file.clone(),
         })

@@ -167,7 +167,10 @@ async fn revoke(
     prompt::confirm(&format!("{whose} will be void"), yes)?;
     let value = view::json("RevokeRequest", &request)?;
     call(client.accounts().await?.revoke(request)).await?;
-    out.done(&format!("revoked: {}", whose.trim_end_matches(',')), &json!({ "revoked": value }))?;
+    out.done(
+        &format!("revoked: {}", whose.trim_end_matches(',')),
+        &json!({ "revoked": value }),
+    )?;
     Ok(())
 }
 

@@ -103,7 +103,10 @@ async fn confirm(client: &mut Client, out: Output) -> Result {
 
 async fn remove(client: &mut Client, out: Output, yes: bool) -> Result {
     let mut profile = client.profile().await?;
-    prompt::confirm("the authenticator app will be no second factor any more", yes)?;
+    prompt::confirm(
+        "the authenticator app will be no second factor any more",
+        yes,
+    )?;
     let request = pb::RemoveTotpRequest {
         password: own_password()?,
     };

@@ -80,6 +80,8 @@ pub(crate) fn status(status: pb::AccountStatus) -> &'static str {
 /// One thing, a line for each of its parts.
 pub(crate) fn lines(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines = rows.iter().map(|(name, text)| format!("{name:<width$}  {text}\n"));
+    let lines = rows
+        .iter()
+        .map(|(name, text)| format!("{name:<width$}  {text}\n"));
     lines.collect()
 }
