@@ -109,7 +109,7 @@ impl Auth for Service {
         let keys = self.0.keys.lock().unwrap();
         let keys = Keys::new(keys.iter().map(|(kid, key)| (kid.as_str(), key.as_slice())));
         let claims = keys
-            .verify(&token, ISSUER, "notes", SystemTime::now())
+            .verify(&token, ISSUER, Some("notes"), SystemTime::now())
             .unwrap();
         let valid = !self.0.revoked.lock().unwrap().contains(&claims.jti);
         Ok(Response::new(api::CheckTokenResponse { valid }))

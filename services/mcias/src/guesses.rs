@@ -1,14 +1,10 @@
-//! Guessing made slow: who failed, how often, and when he may try again. No clock and no I/O.
+//! Guessing made slow: how often somebody failed, and when he may try again. No clock and no I/O.
 //!
-//! What is guessed at and where from are counted apart. A credential answers nobody for a while after each failure, so that many
-//! sources together are no faster than one; a source that fails at many credentials is slowed as a whole, and banned in the end. An
-//! attempt that comes too early is not looked at, or its answer would be worth something; for its source it counts as a failure.
+//! What is guessed at and where from ([`crate::sources`]) are counted apart. A credential answers nobody for a while after each failure, so
+//! that many sources together are no faster than one. An attempt that comes too early is not looked at, or its answer would be worth
+//! something; one that its source was told to wait for counts as a failure of the source.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// After the first, second … failure, seconds.
 const WAITS: [u64; 4] = [1, 3, 5, 10];
@@ -18,18 +14,6 @@ const LONGEST: u64 = 300;
 const DAILY: u32 = 100;
 /// A failure of a credential is forgotten after this, if none followed.
 const FORGET: Duration = Duration::from_secs(24 * 3600);
-
-/// Failures of a source that cost it nothing: a person who mistypes.
-const FREE: u32 = 10;
-/// Failures of a source after which it is banned.
-const BANNED_AT: u32 = 100;
-/// A source's failures are forgotten one by one, each after so long.
-const DECAY: Duration = Duration::from_secs(60);
-/// The first ban of a source; each further one is twice as long.
-const BAN: Duration = Duration::from_secs(3600);
-const LONGEST_BAN: Duration = Duration::from_secs(24 * 3600);
-/// Sources that are remembered. When there are more, those with the fewest failures are forgotten.
-const MAX_SOURCES: usize = 100_000;
 
 const DAY: u64 = 24 * 3600;
 
@@ -99,7 +83,8 @@ impl Guesses {
     }
 }
 
-fn wait(failures: u32) -> Duration {
+/// After so many failures.
+pub(crate) fn wait(failures: u32) -> Duration {
     let n = failures as usize;
     let seconds = match n {
         0 => 0,
@@ -107,108 +92,6 @@ fn wait(failures: u32) -> Duration {
         _ => WAITS[WAITS.len() - 1] << (n - WAITS.len()).min(10),
     };
     Duration::from_secs(seconds.min(LONGEST))
-}
-
-/// A source that is to be kept away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ban {
-    /// The address that was seen last.
-    pub source: IpAddr,
-    /// Until when.
-    pub until: SystemTime,
-    /// Failures that led to it.
-    pub failures: u32,
-}
-
-/// What of a source is remembered.
-#[derive(Clone, Copy, Debug)]
-struct Source {
-    failures: u32,
-    last: SystemTime,
-    bans: u32,
-}
-
-impl Source {
-    /// Failures, less what was forgotten since.
-    fn at(self, now: SystemTime) -> Self {
-        let passed = now.duration_since(self.last).unwrap_or_default().as_secs() / DECAY.as_secs();
-        let forgotten = u32::try_from(passed).unwrap_or(u32::MAX);
-        Self {
-            failures: self.failures.saturating_sub(forgotten),
-            ..self
-        }
-    }
-}
-
-/// The sources of failures.
-#[derive(Debug, Default)]
-pub struct Sources(HashMap<IpAddr, Source>);
-
-/// Whoever has an IPv6 address has its /64.
-fn network(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
-    }
-}
-
-impl Sources {
-    /// From when on the next attempt of a source is looked at.
-    #[must_use]
-    pub fn open_from(&self, source: IpAddr, now: SystemTime) -> SystemTime {
-        let Some(known) = self.0.get(&network(source)) else {
-            return UNIX_EPOCH;
-        };
-        let failures = known.at(now).failures;
-        if failures <= FREE {
-            return UNIX_EPOCH;
-        }
-        known.last.min(now) + wait(failures - FREE)
-    }
-
-    /// After a failure, or an attempt that came too early. A ban, if it is one too many.
-    pub fn failed(&mut self, source: IpAddr, now: SystemTime) -> Option<Ban> {
-        if self.0.len() >= MAX_SOURCES && !self.0.contains_key(&network(source)) {
-            self.forget(now);
-        }
-        let new = Source {
-            failures: 0,
-            last: now,
-            bans: 0,
-        };
-        let known = self.0.entry(network(source)).or_insert(new);
-        *known = known.at(now);
-        known.failures = known.failures.saturating_add(1);
-        known.last = now;
-        if known.failures < BANNED_AT {
-            return None;
-        }
-        let failures = known.failures;
-        let ban = BAN.saturating_mul(1 << known.bans.min(10)).min(LONGEST_BAN);
-        (known.failures, known.bans) = (0, known.bans.saturating_add(1));
-        Some(Ban {
-            source,
-            until: now + ban,
-            failures,
-        })
-    }
-
-    /// Makes room: an eighth of all, those with the fewest failures first.
-    fn forget(&mut self, now: SystemTime) {
-        let mut failures: Vec<u32> = self
-            .0
-            .values()
-            .map(|source| source.at(now).failures)
-            .collect();
-        let eighth = failures.len() / 8;
-        let (_, least, _) = failures.select_nth_unstable(eighth);
-        let (least, mut room) = (*least, eighth.max(1));
-        self.0.retain(|_, source| {
-            let goes = room > 0 && source.at(now).failures <= least;
-            room -= usize::from(goes);
-            !goes
-        });
-    }
 }
 
 #[cfg(test)]
@@ -261,66 +144,5 @@ mod tests {
         assert_eq!(rest.open_from(at(7200)), at(DAY));
         let clock_went_back = many.open_from(at(0));
         assert!(clock_went_back <= at(DAY), "{clock_went_back:?}");
-    }
-
-    #[test]
-    fn a_source_is_slowed_then_banned_each_time_for_longer() {
-        let mut sources = Sources::default();
-        let source: IpAddr = "192.0.2.1".parse().unwrap();
-        for n in 0..FREE {
-            assert_eq!(sources.failed(source, at(0)), None);
-            assert!(
-                sources.open_from(source, at(0)) <= at(0),
-                "failure {n} is free"
-            );
-        }
-        sources.failed(source, at(0));
-        assert_eq!(sources.open_from(source, at(0)), at(1));
-        assert!(
-            sources.open_from("192.0.2.2".parse().unwrap(), at(0)) <= at(0),
-            "another one"
-        );
-        for hours in [1, 2, 4, 8, 16, 24, 24] {
-            let ban = (0..BANNED_AT)
-                .find_map(|_| sources.failed(source, at(0)))
-                .unwrap();
-            assert_eq!(ban.until, at(hours * 3600));
-            assert_eq!(ban.source, source);
-        }
-    }
-
-    #[test]
-    fn failures_of_a_source_are_forgotten_in_time() {
-        let mut sources = Sources::default();
-        let source: IpAddr = "2001:db8::1".parse().unwrap();
-        for _ in 0..50 {
-            sources.failed(source, at(0));
-        }
-        let neighbour = "2001:db8::2".parse().unwrap();
-        assert!(sources.open_from(neighbour, at(0)) > at(0), "the same /64");
-        assert!(
-            sources.open_from("2001:db8:0:1::1".parse().unwrap(), at(0)) <= at(0),
-            "another /64"
-        );
-        assert!(
-            sources.open_from(source, at(40 * 60)) <= at(40 * 60),
-            "after 40 minutes"
-        );
-        // One that fails once a minute is never banned.
-        assert!((0..1000).all(|n| sources.failed(source, at(3600 + n * 60)).is_none()));
-    }
-
-    #[test]
-    fn a_flood_of_sources_forgets_those_that_failed_least() {
-        let mut sources = Sources::default();
-        let bad: IpAddr = "192.0.2.1".parse().unwrap();
-        for _ in 0..50 {
-            sources.failed(bad, at(0));
-        }
-        for n in 0..2 * MAX_SOURCES as u32 {
-            sources.failed(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into(), at(0));
-        }
-        assert!(sources.0.len() <= MAX_SOURCES);
-        assert!(sources.open_from(bad, at(0)) > at(0));
     }
 }

@@ -1,8 +1,45 @@
 //! MCIAS: identity and access, the platform's root of trust.
 
+mod account;
+mod api;
+mod bans;
 pub mod breached;
+pub mod config;
+mod core;
+mod error;
+mod gate;
 pub mod guesses;
+mod hub;
+mod init;
+mod keys;
+mod login;
+mod metrics;
 pub mod name;
+mod passkey;
 pub mod password;
+mod policy;
+mod random;
+mod revocation;
+mod schema;
 pub mod seal;
+mod service;
+pub mod sources;
+mod start;
+mod time;
+mod token;
 pub mod totp;
+
+use std::path::{Path, PathBuf};
+
+pub use error::Error;
+pub use init::{InitError, Initialised, init};
+pub use start::{Handle, StartError, start};
+
+/// This service as tokens, the login policy and snapshots name it.
+pub const SERVICE: &str = "mcias";
+
+/// Where snapshots of a database are.
+#[must_use]
+pub fn backups(database: &Path) -> PathBuf {
+    database.parent().unwrap_or(Path::new(".")).join("backups")
+}

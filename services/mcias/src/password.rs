@@ -11,6 +11,8 @@ use argon2::{
 };
 use tokio::sync::{Semaphore, TryAcquireError};
 
+use crate::{core::Mcias, error::Error, random};
+
 /// KiB of a hash.
 const MEMORY: u32 = 64 * 1024;
 /// Passes over it.
@@ -128,10 +130,36 @@ impl Passwords {
     }
 }
 
-fn hash(password: &str) -> Result<String, PasswordError> {
+/// The hash of a password, on this thread.
+pub(crate) fn hash(password: &str) -> Result<String, PasswordError> {
     let hash = argon2().hash_password(password.as_bytes());
     hash.map(|hash| hash.to_string())
         .map_err(|_| PasswordError::Internal)
+}
+
+/// A password that is given to somebody, who reads and types it: 100 bits.
+pub(crate) fn new_password() -> Result<String, Error> {
+    random::readable::<20>()
+}
+
+impl Mcias {
+    /// Refuses a password that is easy to guess; off the async threads, since it computes and reads.
+    pub(crate) async fn check_strength(&self, password: &str, name: &str) -> Result<(), Error> {
+        let (password, name) = (password.to_owned(), name.to_owned());
+        let breached = self.breached.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            check_strength(
+                &password,
+                &[&name, "mcias", "metacircular"],
+                breached.as_deref(),
+            )
+        });
+        match checked.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(weak)) => Err(Error::invalid(weak.to_string())),
+            Err(_) => Err(Error::Internal("a password cannot be judged")),
+        }
+    }
 }
 
 /// Why a password is not taken.

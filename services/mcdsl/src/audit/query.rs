@@ -63,6 +63,8 @@ pub struct Record {
     /// What else: a JSON object.
     #[serde(serialize_with = "as_json")]
     pub detail: String,
+    /// Of this row and all before it: SHA-256, hexadecimal.
+    pub hash: String,
 }
 
 impl Record {
@@ -137,7 +139,7 @@ fn page(db: &Connection, filter: &Filter, action: Option<String>) -> rusqlite::R
 
 fn statement(filter: &Filter, action: Option<String>) -> (String, Vec<Value>) {
     let mut sql =
-        "SELECT seq, at_us, account, name, account_type, source, action, resource, outcome, detail
+        "SELECT seq, at_us, account, name, account_type, source, action, resource, outcome, detail, hex(hash)
          FROM audit WHERE true"
             .to_owned();
     let mut values = Vec::new();
@@ -186,6 +188,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         resource: there(7)?,
         outcome: there(8)?,
         detail: there(9)?,
+        hash: there(10)?.to_ascii_lowercase(),
     })
 }
 

@@ -278,7 +278,7 @@ impl Client {
             let state = self.state();
             (Arc::clone(&state.keys), Arc::clone(&state.issuer))
         };
-        let claims = keys.verify(token, &issuer, &self.service, SystemTime::now())?;
+        let claims = keys.verify(token, &issuer, Some(&self.service), SystemTime::now())?;
         Ok(claims.into())
     }
 

@@ -70,9 +70,19 @@ impl Revocations {
         let until = |what: Revoked| self.entries.get(&what).map(|(until, _)| *until);
         let covers = |until: SystemTime| identity.issued <= until;
         until(Revoked::Token(identity.token.clone())).is_some()
-            || until(Revoked::Session(identity.session.clone())).is_some()
+            || until(Revoked::Session(identity.session.clone())).is_some_and(covers)
             || until(Revoked::Account(identity.account.clone())).is_some_and(covers)
             || until(Revoked::Everything).is_some_and(covers)
+    }
+
+    /// All that are kept.
+    pub fn iter(&self) -> impl Iterator<Item = Revocation> {
+        let entries = self.entries.iter();
+        entries.map(|(what, (issued_until, forget))| Revocation {
+            what: what.clone(),
+            issued_until: *issued_until,
+            forget: *forget,
+        })
     }
 
     /// How many are kept.

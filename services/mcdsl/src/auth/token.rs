@@ -145,7 +145,7 @@ impl Keys {
         self.0.contains_key(kid)
     }
 
-    /// The claims of a token that is valid at `now` for `audience`, revocation aside.
+    /// The claims of a token that is valid at `now` for `audience` (`None`: for whichever), revocation aside.
     ///
     /// # Errors
     /// [`AuthError::Invalid`].
@@ -153,7 +153,7 @@ impl Keys {
         &self,
         token: &str,
         issuer: &str,
-        audience: &str,
+        audience: Option<&str>,
         now: SystemTime,
     ) -> Result<Claims, AuthError> {
         let invalid = AuthError::Invalid;
@@ -185,13 +185,18 @@ fn form_alone() -> Validation {
 }
 
 impl Claims {
-    fn check(&self, issuer: &str, audience: &str, now: SystemTime) -> Result<(), AuthError> {
+    fn check(
+        &self,
+        issuer: &str,
+        audience: Option<&str>,
+        now: SystemTime,
+    ) -> Result<(), AuthError> {
         let invalid = |why| Err(AuthError::Invalid(why));
         let now = seconds(now);
         if self.iss != issuer {
             return invalid("another issuer");
         }
-        if !self.aud.iter().any(|name| name == audience) {
+        if audience.is_some_and(|audience| !self.aud.iter().any(|name| name == audience)) {
             return invalid("for another service");
         }
         if now >= self.exp.saturating_add(LEEWAY) {

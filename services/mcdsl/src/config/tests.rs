@@ -131,6 +131,9 @@ fn the_environment_wins_and_is_typed() {
         ("a flag's variable is left alone", "SOCKET", "/x", |c| {
             c.server.listen.port() == 1
         }),
+        ("that of a tool too", "SERVER", "https://x:1", |c| {
+            c.server.listen.port() == 1
+        }),
     ];
     for (what, name, text, check) in rows {
         let config = with(

@@ -181,7 +181,7 @@ impl Authenticator for Check {
         Box::pin(async move {
             let claims = self
                 .keys
-                .verify(token, ISSUER, SERVICE, SystemTime::now())?;
+                .verify(token, ISSUER, Some(SERVICE), SystemTime::now())?;
             let identity = Identity::from(claims);
             if self.revoked.has(&identity) {
                 return Err(AuthError::Invalid("revoked"));

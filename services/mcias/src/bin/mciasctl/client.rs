@@ -104,15 +104,34 @@ impl Client {
     }
 
     async fn renewed(&mut self, store: &TokenStore, kept: StoredToken) -> Result<StoredToken> {
-        if !is_due(&kept, SystemTime::now()) {
-            return Ok(kept);
+        match is_due(&kept, SystemTime::now()) {
+            true => {
+                self.renew(store, |kept| is_due(kept, SystemTime::now()))
+                    .await
+            }
+            false => Ok(kept),
         }
+    }
+
+    /// Renews the login's token, to have what was kept from it until now.
+    pub(crate) async fn refresh(&mut self) -> Result {
+        if self.settings.token_file.is_none() {
+            self.renew(&TokenStore::of(MCIAS)?, |_| true).await?;
+        }
+        Ok(())
+    }
+
+    /// Renews the token that is kept, if `due` says so of it. It is looked at under the lock: renewing makes the token before void, also for
+    /// a command that runs at the same time, so that one of them does it and the other has its outcome.
+    async fn renew(
+        &mut self,
+        store: &TokenStore,
+        due: impl Fn(&StoredToken) -> bool,
+    ) -> Result<StoredToken> {
         let channel = self.channel().await?;
-        // Renewing makes the token before void, also for a command that runs at the same time: one of them does it, and the other has
-        // its outcome.
         let locked = store.lock()?;
         let kept = self.kept(store)?.ok_or_else(|| self.logged_out())?;
-        if !is_due(&kept, SystemTime::now()) {
+        if !due(&kept) {
             return Ok(kept);
         }
         let mut auth = AuthClient::with_interceptor(channel, Bearer::new(&kept.token)?);

@@ -127,9 +127,15 @@ async fn password(client: &mut Client, out: Output) -> Result {
         new_password: new_password.expose_secret().to_owned(),
     };
     call(profile.change_password(request)).await?;
+    // One that had to be changed was all that the login could do.
+    let renewed = client.refresh().await;
+    let mut sentence = "the password was changed; all other logins have ended".to_owned();
+    if let Err(failure) = &renewed {
+        sentence.push_str(&format!("\n note: log in again: {failure}"));
+    }
     out.done(
-        "the password was changed; all other logins have ended",
-        &json!({ "changed": true }),
+        &sentence,
+        &json!({ "changed": true, "log_in_again": renewed.is_err() }),
     )?;
     Ok(())
 }

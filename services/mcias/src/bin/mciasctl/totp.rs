@@ -95,7 +95,7 @@ async fn confirm(client: &mut Client, out: Output) -> Result {
     };
     call(profile.confirm_totp(request)).await?;
     out.done(
-        "the authenticator app is a second factor from now on\nrecovery codes, for when it is lost: `mciasctl profile recovery-codes`",
+        "the authenticator app is a second factor from now on; log in again to log in by it\nrecovery codes, for when it is lost: `mciasctl profile recovery-codes`",
         &json!({ "confirmed": true }),
     )?;
     Ok(())

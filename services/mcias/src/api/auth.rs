@@ -1,0 +1,184 @@
+//! Logging in, and what others need to know of tokens.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use mc_proto::{
+    AccountType,
+    mcias::v1::{
+        BanEvent, BeginPasskeyLoginRequest, BeginPasskeyLoginResponse, CheckTokenRequest,
+        CheckTokenResponse, FinishPasskeyLoginRequest, GetKeysRequest, GetKeysResponse,
+        LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, PublicKey, RenewRequest,
+        RevocationEvent, WatchBansRequest, WatchRevocationsRequest, WhoAmIRequest, WhoAmIResponse,
+        auth_server::Auth,
+    },
+};
+use mcdsl::{
+    auth::{AuthError, Revocation, Revoked, token::type_name},
+    server::Caller,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::Api;
+use crate::{
+    bans,
+    core::Mcias,
+    error::Error,
+    revocation,
+    token::{end_session, find_session, identity},
+};
+
+/// How long an entry outlives the token that it is about: clocks differ.
+const MARGIN: Duration = Duration::from_secs(60);
+
+#[tonic::async_trait]
+impl Auth for Api {
+    type WatchRevocationsStream = ReceiverStream<Result<RevocationEvent, Status>>;
+    type WatchBansStream = ReceiverStream<Result<BanEvent, Status>>;
+
+    async fn login(
+        &self,
+        request: Request<LoginRequest>,
+    ) -> Result<Response<LoginResponse>, Status> {
+        let log_in =
+            |mcias: Arc<Mcias>, caller, asked| async move { mcias.log_in(&caller, asked).await };
+        self.answer(request, log_in).await
+    }
+
+    async fn begin_passkey_login(
+        &self,
+        request: Request<BeginPasskeyLoginRequest>,
+    ) -> Result<Response<BeginPasskeyLoginResponse>, Status> {
+        let begin = |mcias: Arc<Mcias>, _, _| async move { mcias.begin_passkey_login() };
+        self.answer(request, begin).await
+    }
+
+    async fn finish_passkey_login(
+        &self,
+        request: Request<FinishPasskeyLoginRequest>,
+    ) -> Result<Response<LoginResponse>, Status> {
+        let finish = |mcias: Arc<Mcias>, caller, asked| async move {
+            mcias.finish_passkey_login(&caller, asked).await
+        };
+        self.answer(request, finish).await
+    }
+
+    async fn renew(
+        &self,
+        request: Request<RenewRequest>,
+    ) -> Result<Response<LoginResponse>, Status> {
+        let renew = |mcias: Arc<Mcias>, caller, _| async move { mcias.renew(&caller).await };
+        self.answer(request, renew).await
+    }
+
+    async fn logout(
+        &self,
+        request: Request<LogoutRequest>,
+    ) -> Result<Response<LogoutResponse>, Status> {
+        self.answer(request, |mcias, caller, _| log_out(mcias, caller))
+            .await
+    }
+
+    async fn who_am_i(
+        &self,
+        request: Request<WhoAmIRequest>,
+    ) -> Result<Response<WhoAmIResponse>, Status> {
+        let whose = |_, caller: Caller, _| async move {
+            let identity = identity(&caller)?.clone();
+            Ok(WhoAmIResponse {
+                account_id: identity.account,
+                account: identity.name,
+                account_type: type_name(identity.account_type).to_owned(),
+                roles: identity.roles,
+                tags: identity.tags,
+                methods: identity.methods,
+                expires: Some(identity.expires.into()),
+            })
+        };
+        self.answer(request, whose).await
+    }
+
+    async fn get_keys(
+        &self,
+        request: Request<GetKeysRequest>,
+    ) -> Result<Response<GetKeysResponse>, Status> {
+        let keys = |mcias: Arc<Mcias>, _, _| async move {
+            let keys = mcias.keys().public.clone();
+            let keys = keys.into_iter().map(|(kid, key)| PublicKey { kid, key });
+            Ok(GetKeysResponse {
+                keys: keys.collect(),
+                issuer: mcias.issuer.clone(),
+            })
+        };
+        self.answer(request, keys).await
+    }
+
+    async fn check_token(
+        &self,
+        request: Request<CheckTokenRequest>,
+    ) -> Result<Response<CheckTokenResponse>, Status> {
+        let check = |mcias: Arc<Mcias>, _, asked: CheckTokenRequest| async move {
+            match mcias.identify(&asked.token, None) {
+                Ok(_) => Ok(CheckTokenResponse { valid: true }),
+                Err(AuthError::Invalid(_)) => Ok(CheckTokenResponse { valid: false }),
+                Err(AuthError::Unavailable(why)) => Err(Error::unavailable(why)),
+            }
+        };
+        self.answer(request, check).await
+    }
+
+    async fn watch_revocations(
+        &self,
+        _: Request<WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let mcias = &self.0;
+        let now = SystemTime::now();
+        let all = |state: &revocation::State| {
+            let in_force = state.revocations.iter();
+            in_force
+                .filter(|revocation| revocation.forget > now)
+                .collect::<Vec<Revocation>>()
+        };
+        let stop = mcias.shutdown.token().child_token();
+        let tasks = mcias.shutdown.tracker();
+        let stream = mcias
+            .revocations
+            .watch(all, revocation::messages(), tasks, stop)?;
+        Ok(Response::new(stream))
+    }
+
+    async fn watch_bans(
+        &self,
+        _: Request<WatchBansRequest>,
+    ) -> Result<Response<Self::WatchBansStream>, Status> {
+        let mcias = &self.0;
+        let all = |state: &bans::State| state.values().copied().collect();
+        let stop = mcias.shutdown.token().child_token();
+        let tasks = mcias.shutdown.tracker();
+        let stream = mcias.bans.watch(all, bans::messages(), tasks, stop)?;
+        Ok(Response::new(stream))
+    }
+}
+
+async fn log_out(mcias: Arc<Mcias>, caller: Caller) -> Result<LogoutResponse, Error> {
+    let identity = identity(&caller)?.clone();
+    mcias
+        .write(&caller, move |change| {
+            change.resource.clone_from(&identity.name);
+            let until = identity.expires + MARGIN;
+            if identity.account_type == AccountType::System {
+                let sql = "UPDATE token SET revoked = 1 WHERE id = ?1";
+                change.tx.execute(sql, [&identity.token])?;
+                return change.revoke(Revoked::Token(identity.token.clone()), until, until);
+            }
+            match find_session(change.tx, &identity.account, &identity.session)? {
+                Some(session) => end_session(change, &session),
+                None => change.revoke(Revoked::Session(identity.session.clone()), until, until),
+            }
+        })
+        .await?;
+    Ok(LogoutResponse {})
+}

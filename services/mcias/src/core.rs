@@ -1,0 +1,391 @@
+//! What the service knows and does, behind its API: the database, the keys, who is told what.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    time::{Duration, SystemTime},
+};
+
+use ipnet::IpNet;
+use mc_proto::AccountType;
+use mcdsl::{
+    audit::{self, Actor, Detail, Entry},
+    auth::{AuthError, Identity, Revocation, Revoked},
+    db::Store,
+    server::Caller,
+    shutdown::Shutdown,
+};
+use rusqlite::Transaction;
+use tonic::Code;
+use webauthn_rs::prelude::Webauthn;
+
+use crate::{
+    SERVICE, bans, breached,
+    error::Error,
+    gate::Flights,
+    keys::{self, KeyRing},
+    passkey,
+    password::Passwords,
+    policy::LoginPolicy,
+    revocation, seal,
+    sources::{Ban, Sources},
+    time::unix,
+};
+
+/// How long a token of a login is valid.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(3600);
+/// Between two rounds of forgetting what is over.
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// Rows of names that were guessed at.
+const MAX_GUESSES: i64 = 100_000;
+
+/// The service.
+pub(crate) struct Mcias {
+    pub(crate) store: Arc<Store>,
+    pub(crate) seal: seal::Key,
+    pub(crate) issuer: String,
+    pub(crate) passwords: Passwords,
+    pub(crate) breached: Option<Arc<breached::List>>,
+    pub(crate) sources: Mutex<Sources>,
+    pub(crate) never_ban: Vec<IpNet>,
+    pub(crate) webauthn: Webauthn,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) revocations: revocation::Watched,
+    pub(crate) bans: bans::Watched,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) started: SystemTime,
+    pub(crate) server: OnceLock<Arc<mcdsl::server::Handle>>,
+    keys: RwLock<Arc<KeyRing>>,
+    policy: RwLock<Arc<LoginPolicy>>,
+    /// One at a time reads keys and policy anew, so that what was committed last is in force last.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// What [`Mcias::new`] is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<Store>,
+    pub(crate) seal: seal::Key,
+    pub(crate) issuer: String,
+    pub(crate) passwords: Passwords,
+    pub(crate) breached: Option<Arc<breached::List>>,
+    pub(crate) never_ban: Vec<IpNet>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// A change as it is made: all of it is committed together, with its row of the audit log, or nothing.
+pub(crate) struct Change<'t> {
+    pub(crate) tx: &'t Transaction<'t>,
+    pub(crate) now: SystemTime,
+    /// On what, for the log.
+    pub(crate) resource: String,
+    /// How it ended, for the log.
+    pub(crate) outcome: Code,
+    pub(crate) detail: Detail,
+    /// Who it turned out to be, for the log.
+    pub(crate) actor: Option<(String, String, AccountType)>,
+    effects: Effects,
+}
+
+/// What follows a change once it is committed.
+#[derive(Default)]
+struct Effects {
+    revoked: Vec<Revocation>,
+    bans: Vec<Ban>,
+    read_again: bool,
+}
+
+impl Change<'_> {
+    /// Revokes, from the commit on.
+    pub(crate) fn revoke(
+        &mut self,
+        what: Revoked,
+        issued_until: SystemTime,
+        forget: SystemTime,
+    ) -> Result<(), Error> {
+        let revocation = Revocation {
+            what,
+            issued_until,
+            forget,
+        };
+        revocation::store(self.tx, &revocation)?;
+        self.effects.revoked.push(revocation);
+        Ok(())
+    }
+
+    /// Revokes all tokens of an account that were issued until now, and ends its logins.
+    pub(crate) fn revoke_account(&mut self, id: &str) -> Result<(), Error> {
+        self.tx
+            .execute("DELETE FROM session WHERE account = ?1", [id])?;
+        let sql = "SELECT max(expires_s) FROM token WHERE account = ?1 AND NOT revoked";
+        let last: Option<i64> = self.tx.query_row(sql, [id], |row| row.get(0))?;
+        let sql = "UPDATE token SET revoked = 1 WHERE account = ?1";
+        self.tx.execute(sql, [id])?;
+        let forget = last
+            .map_or(self.now, crate::time::at)
+            .max(self.now + LIFETIME);
+        self.revoke(Revoked::Account(id.to_owned()), self.now, forget + LIFETIME)
+    }
+
+    /// Keeps a network away.
+    pub(crate) fn ban(&mut self, ban: Ban) -> Result<(), Error> {
+        bans::store(self.tx, &ban)?;
+        self.effects.bans.push(ban);
+        Ok(())
+    }
+
+    /// Keys or rules have changed.
+    pub(crate) fn read_again(&mut self) {
+        self.effects.read_again = true;
+    }
+
+    /// Adds to the log's detail.
+    pub(crate) fn note(&mut self, add: impl FnOnce(Detail) -> Detail) {
+        self.detail = add(std::mem::take(&mut self.detail));
+    }
+}
+
+impl Mcias {
+    /// From the database.
+    ///
+    /// # Errors
+    /// If it cannot be read, or no key can be opened.
+    pub(crate) async fn new(parts: Parts) -> Result<Arc<Self>, Error> {
+        let Parts {
+            store,
+            seal,
+            issuer,
+            passwords,
+            breached,
+            never_ban,
+            shutdown,
+        } = parts;
+        let now = SystemTime::now();
+        let read = move |db: &rusqlite::Connection| {
+            let ring = keys::load(db, &seal)?;
+            let policy = LoginPolicy::load(db)?;
+            let revocations = revocation::load(db, now)?;
+            Ok::<_, Error>((seal, ring, policy, revocations, bans::load(db)?))
+        };
+        let (seal, ring, policy, revocations, banned) = store.read(read).await?;
+        let mut sources = Sources::default();
+        let mut in_force = bans::State::default();
+        for ban in banned {
+            sources.remember(ban);
+            if ban.until > now {
+                bans::enter(&mut in_force, &ban);
+            }
+        }
+        Ok(Arc::new(Self {
+            webauthn: passkey::relying_party(&issuer)?,
+            store,
+            seal,
+            issuer,
+            passwords,
+            breached,
+            never_ban,
+            shutdown,
+            sources: Mutex::new(sources),
+            flights: Arc::default(),
+            revocations: revocation::Watched::new(revocations),
+            bans: bans::Watched::new(in_force),
+            started: now,
+            server: OnceLock::new(),
+            keys: RwLock::new(Arc::new(ring)),
+            policy: RwLock::new(Arc::new(policy)),
+            reading: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// The keys in force.
+    pub(crate) fn keys(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The login policy in force.
+    pub(crate) fn policy(&self) -> Arc<LoginPolicy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes a change and writes it down, in one transaction; what follows from it follows when it is committed.
+    ///
+    /// # Errors
+    /// Those of `change`; then nothing is changed, and the server writes the failure down.
+    pub(crate) async fn write<T, F>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        change: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Change<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let who = caller.clone();
+        let write = move |tx: &Transaction<'_>| {
+            let mut made = Change {
+                tx,
+                now: SystemTime::now(),
+                resource: String::new(),
+                outcome: Code::Ok,
+                detail: Detail::new(),
+                actor: None,
+                effects: Effects::default(),
+            };
+            let value = change(&mut made)?;
+            let actor = match (&made.actor, &who.identity) {
+                (Some((id, name, account_type)), _) => Actor::Account {
+                    id,
+                    name,
+                    account_type: *account_type,
+                },
+                (None, identity) => identity.as_ref().into(),
+            };
+            let entry = Entry {
+                actor,
+                source: Some(who.source),
+                action: who.method,
+                resource: &made.resource,
+                outcome: made.outcome,
+                detail: made.detail,
+            };
+            audit::append(tx, &entry, made.now)?;
+            Ok::<_, Error>((value, made.effects))
+        };
+        let (value, effects) = self.store.write(write).await?;
+        caller.recorded();
+        self.follow(effects).await?;
+        Ok(value)
+    }
+
+    async fn follow(self: &Arc<Self>, effects: Effects) -> Result<(), Error> {
+        let Effects {
+            revoked,
+            bans,
+            read_again,
+        } = effects;
+        self.revocations
+            .publish(revoked, |state, revocation| state.enter(revocation));
+        self.bans.publish(bans, bans::enter);
+        if read_again {
+            self.read_again().await?;
+        }
+        Ok(())
+    }
+
+    async fn read_again(self: &Arc<Self>) -> Result<(), Error> {
+        let _one = self.reading.lock().await;
+        let this = Arc::clone(self);
+        let read = move |db: &rusqlite::Connection| {
+            Ok::<_, Error>((keys::load(db, &this.seal)?, LoginPolicy::load(db)?))
+        };
+        let (ring, policy) = self.store.read(read).await?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        Ok(())
+    }
+
+    /// Counts a failure of a source, and bans its network if it is one too many.
+    pub(crate) fn source_failed(&self, source: IpAddr, now: SystemTime) -> Option<Ban> {
+        let source = source.to_canonical();
+        if self
+            .never_ban
+            .iter()
+            .any(|network| network.contains(&source))
+        {
+            return None;
+        }
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.failed(source, now)
+    }
+
+    /// A ban that no login's transaction writes down.
+    pub(crate) async fn ban(self: &Arc<Self>, caller: &Caller, ban: Ban) -> Result<(), Error> {
+        let write = move |change: &mut Change<'_>| {
+            change.resource = ban.network.to_string();
+            change.outcome = Code::ResourceExhausted;
+            change.note(|detail| detail.flag("banned", true));
+            change.ban(ban)
+        };
+        self.write(caller, write).await
+    }
+
+    /// Whose token it is, for whichever service; revoked ones are nobody's.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub(crate) fn identify(
+        &self,
+        token: &str,
+        audience: Option<&str>,
+    ) -> Result<Identity, AuthError> {
+        let claims = self
+            .keys()
+            .verify
+            .verify(token, &self.issuer, audience, SystemTime::now())?;
+        let identity = claims.into();
+        let state = self.revocations.state();
+        if state.incomplete {
+            return Err(AuthError::Unavailable(
+                "not all revocations can be kept".to_owned(),
+            ));
+        }
+        if state.revocations.has(&identity) {
+            return Err(AuthError::Invalid("revoked"));
+        }
+        Ok(identity)
+    }
+
+    /// Forgets what is over, again and again.
+    pub(crate) async fn keep_house(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            interval.tick().await;
+            let write = |tx: &Transaction<'_>| {
+                let now = SystemTime::now();
+                let seconds = unix(now);
+                tx.execute("DELETE FROM revocation WHERE forget_s <= ?1", [seconds])?;
+                tx.execute("DELETE FROM session WHERE expires_s <= ?1", [seconds])?;
+                tx.execute("DELETE FROM ceremony WHERE until_s <= ?1", [seconds])?;
+                tx.execute("DELETE FROM token WHERE expires_s <= ?1", [seconds])?;
+                let day = seconds - 24 * 3600;
+                tx.execute("DELETE FROM guesses WHERE last_s < ?1", [day])?;
+                tx.execute(
+                    "DELETE FROM guesses WHERE key IN (SELECT key FROM guesses ORDER BY failures, last_s
+                        LIMIT max(0, (SELECT count(*) FROM guesses) - ?1))",
+                    [MAX_GUESSES],
+                )?;
+                tx.execute(
+                    "DELETE FROM totp WHERE NOT confirmed AND created_s < ?1",
+                    [day],
+                )?;
+                tx.execute(
+                    "DELETE FROM ban WHERE until_s < ?1",
+                    [seconds - 30 * 24 * 3600],
+                )?;
+                Ok::<_, Error>(keys::forget(tx, LIFETIME, now)? > 0)
+            };
+            let done = match self.store.write(write).await {
+                Ok(true) => self.read_again().await,
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                tracing::error!(
+                    error = mcdsl::cli::chain(&error),
+                    "what is over cannot be forgotten"
+                );
+            }
+        }
+    }
+}
+
+/// Whose tokens this service takes itself.
+pub(crate) struct Own(pub(crate) Arc<Mcias>);
+
+impl mcdsl::auth::Authenticator for Own {
+    fn authenticate<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
+        Box::pin(std::future::ready(self.0.identify(token, Some(SERVICE))))
+    }
+}

@@ -1,0 +1,405 @@
+//! Logging in: what was shown, what the policy says, and the token that follows.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use mc_proto::mcias::v1::{LoginRequest, LoginResponse, SecondFactor};
+use mcdsl::server::Caller;
+use rusqlite::{OptionalExtension as _, Transaction};
+
+use crate::{
+    SERVICE,
+    account::{self, Account, Status},
+    core::{Change, Mcias},
+    error::Error,
+    gate::{Gate, remember},
+    password::{self, Checked},
+    policy::Verdict,
+    random, service,
+    sources::network,
+    token::NewSession,
+    totp::Shared,
+};
+
+/// Bytes of a code: more than any has, with what people type between.
+const MAX_CODE: usize = 64;
+/// Characters of a device's name; the rest is cut.
+const MAX_DEVICE: usize = 100;
+
+/// Why nobody is logged in, said alike for whatever was wrong.
+const WRONG: &str = "the account or the password is wrong";
+
+/// What was asked for.
+pub(crate) struct Asked {
+    code: String,
+    service: String,
+    device: String,
+}
+
+impl Asked {
+    /// Without a service: this one.
+    pub(crate) fn new(code: String, service: String, device: &str) -> Self {
+        let own = service.is_empty();
+        Self {
+            code,
+            service: if own { SERVICE.to_owned() } else { service },
+            device: device.chars().take(MAX_DEVICE).collect(),
+        }
+    }
+}
+
+/// What was shown, and was right.
+pub(crate) enum Shown<'s> {
+    /// The password.
+    Password {
+        /// Counts what else is wrong.
+        gate: &'s Gate,
+        /// Its hash of today's parameters.
+        rehashed: Option<&'s str>,
+    },
+    /// A passkey that verified its user: both factors.
+    Passkey {
+        /// From where.
+        source: IpAddr,
+    },
+}
+
+/// How a login stands with second factors.
+enum Factor {
+    /// None is needed, or one was shown: by which methods (RFC 8176).
+    Done(Vec<&'static str>),
+    /// One is needed and none came.
+    Needed,
+    /// What came is wrong.
+    Wrong,
+    /// One is needed, and there is none: it has to be enrolled.
+    Missing,
+}
+
+impl Mcias {
+    /// Logs in by password.
+    ///
+    /// # Errors
+    /// What the client is told.
+    pub(crate) async fn log_in(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: LoginRequest,
+    ) -> Result<LoginResponse, Error> {
+        let LoginRequest {
+            account,
+            password,
+            code,
+            service,
+            device,
+        } = request;
+        check_length("password", &password)?;
+        if account.is_empty() {
+            return Err(Error::invalid("account: it is missing"));
+        }
+        if code.len() > MAX_CODE {
+            return Err(Error::invalid(format!(
+                "code: longer than {MAX_CODE} bytes"
+            )));
+        }
+        let asked = Asked::new(code, service, &device);
+        let gate = self.enter(caller, &account).await?;
+        let stored = gate.account.as_ref().and_then(|a| a.password.clone());
+        let checked = self.passwords.check(password, stored).await?;
+        let this = Arc::clone(self);
+        let decide = move |change: &mut Change<'_>| {
+            let Some(account) = right(change, &gate, &checked)? else {
+                gate.failed(&this, change)?;
+                change.outcome = tonic::Code::Unauthenticated;
+                change.note(|detail| detail.text("message", WRONG));
+                return Ok(Err(Error::unauthenticated(WRONG)));
+            };
+            let shown = Shown::Password {
+                gate: &gate,
+                rehashed: checked.rehashed.as_deref(),
+            };
+            this.admit(change, &account, &asked, &shown)
+        };
+        self.write(caller, decide).await?
+    }
+
+    /// Logs an account in that has shown that it is the one. A refusal is committed as well: it counts, and is written down.
+    pub(crate) fn admit(
+        &self,
+        change: &mut Change<'_>,
+        account: &Account,
+        asked: &Asked,
+        shown: &Shown<'_>,
+    ) -> Result<Result<LoginResponse, Error>, Error> {
+        let service = asked.service.clone();
+        change.note(|detail| detail.text("service", &service));
+        let admitted = self.judge(change, account, asked, shown)?;
+        if let Err(refused) = &admitted {
+            change.outcome = refused.code();
+            let text = refused.to_string();
+            change.note(|detail| detail.text("message", &text));
+        }
+        Ok(admitted)
+    }
+
+    fn judge(
+        &self,
+        change: &mut Change<'_>,
+        account: &Account,
+        asked: &Asked,
+        shown: &Shown<'_>,
+    ) -> Result<Result<LoginResponse, Error>, Error> {
+        if let Some(refused) = refused_status(account) {
+            return Ok(Err(refused));
+        }
+        let Some(service) = service::find(change.tx, &asked.service)? else {
+            let name: String = asked.service.chars().take(64).collect();
+            return Ok(Err(Error::not_found("service", &name)));
+        };
+        let verdict = match self.policy().judge(account, &service) {
+            Ok(verdict) => verdict,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if let Some(refused) = refused_policy(change, &verdict, &service.name) {
+            return Ok(Err(refused));
+        }
+        let (factor, network) = match shown {
+            Shown::Passkey { source } => {
+                let methods = vec!["pop", "user", "mfa"];
+                (Factor::Done(methods), network(*source).to_string())
+            }
+            Shown::Password { gate, .. } => {
+                let factor = self.second_factor(change, account, &verdict, &asked.code)?;
+                (factor, gate.network.clone())
+            }
+        };
+        let methods = match factor {
+            Factor::Done(methods) => methods,
+            Factor::Needed => {
+                change.note(|detail| detail.flag("second_factor_needed", true));
+                return Ok(Ok(needed(account)));
+            }
+            Factor::Wrong => {
+                if let Shown::Password { gate, .. } = shown {
+                    gate.failed(self, change)?;
+                }
+                let text = "the code is wrong, or was used already";
+                return Ok(Err(Error::unauthenticated(text)));
+            }
+            Factor::Missing => vec!["pwd"],
+        };
+        let enrol = verdict.asks(account) && !account.has_second_factor();
+        if (enrol || account.password_expired) && service.name != SERVICE {
+            let what = if enrol {
+                "enrol a second factor"
+            } else {
+                "change the password"
+            };
+            let text = format!("{what} at {SERVICE} first, then log in here");
+            return Ok(Err(Error::precondition(text)));
+        }
+        if let Shown::Password { gate, rehashed } = shown {
+            if let Some(hash) = rehashed {
+                let sql = "UPDATE account SET password = ?2 WHERE id = ?1";
+                change.tx.execute(sql, [&*account.id, hash])?;
+            }
+            gate.succeeded(change)?;
+        }
+        let new_device = remember(change, &account.id, &network, &asked.device)?;
+        let session = NewSession {
+            account,
+            service: &service.name,
+            network: &network,
+            device: &asked.device,
+            methods: &methods,
+            restricted: enrol || account.password_expired,
+        };
+        let issued = self.open_session(change, &session)?;
+        let (id, name) = (account.id.clone(), account.name.clone());
+        change.actor = Some((id, name, account.account_type));
+        change.note(|detail| {
+            let detail = detail.list("methods", methods.iter().copied());
+            detail.flag("new_device", new_device)
+        });
+        Ok(Ok(LoginResponse {
+            token: issued.token,
+            expires: Some(issued.expires.into()),
+            needed: Vec::new(),
+            new_device,
+            password_expired: account.password_expired,
+            enrol_second_factor: enrol,
+        }))
+    }
+
+    fn second_factor(
+        &self,
+        change: &Change<'_>,
+        account: &Account,
+        verdict: &Verdict,
+        code: &str,
+    ) -> Result<Factor, Error> {
+        if !account.has_second_factor() {
+            let missing = verdict.asks(account);
+            return Ok(if missing {
+                Factor::Missing
+            } else {
+                Factor::Done(vec!["pwd"])
+            });
+        }
+        if code.trim().is_empty() {
+            return Ok(Factor::Needed);
+        }
+        let shown = self.burn_totp(change.tx, account, code, change.now)?
+            || burn_recovery_code(change.tx, &account.id, code)?;
+        Ok(if shown {
+            Factor::Done(vec!["pwd", "otp", "mfa"])
+        } else {
+            Factor::Wrong
+        })
+    }
+
+    /// Takes a code of an authenticator app, which is then used.
+    pub(crate) fn burn_totp(
+        &self,
+        tx: &Transaction<'_>,
+        account: &Account,
+        code: &str,
+        now: SystemTime,
+    ) -> Result<bool, Error> {
+        let sql = "SELECT secret, last_step FROM totp WHERE account = ?1 AND confirmed";
+        let found: Option<(Vec<u8>, i64)> = tx
+            .query_row(sql, [&account.id], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((sealed, last)) = found else {
+            return Ok(false);
+        };
+        let secret = self.seal.open(&totp_name(&account.id), &sealed)?;
+        let last_step = u64::try_from(last).unwrap_or(0);
+        let Some(step) = Shared::from_bytes(secret).check(code, last_step, now)? else {
+            return Ok(false);
+        };
+        let step = i64::try_from(step).map_err(|_| Error::Internal("a step beyond all"))?;
+        let sql = "UPDATE totp SET last_step = ?2 WHERE account = ?1 AND last_step < ?2";
+        Ok(tx.execute(sql, rusqlite::params![account.id, step])? == 1)
+    }
+
+    /// That whoever asks knows his password, for what a stolen token alone must not do.
+    ///
+    /// # Errors
+    /// If it is another, or too many were.
+    pub(crate) async fn confirm(
+        self: &Arc<Self>,
+        caller: &Caller,
+        password: String,
+    ) -> Result<Account, Error> {
+        check_length("password", &password)?;
+        let name = caller_name(caller)?;
+        let gate = self.enter(caller, &name).await?;
+        let stored = gate.account.as_ref().and_then(|a| a.password.clone());
+        let checked = self.passwords.check(password, stored).await?;
+        if checked.right
+            && let Some(account) = &gate.account
+        {
+            return Ok(account.clone());
+        }
+        let this = Arc::clone(self);
+        let failed = move |change: &mut Change<'_>| {
+            change.outcome = tonic::Code::Unauthenticated;
+            change.note(|detail| detail.text("message", "the password is wrong"));
+            gate.failed(&this, change)
+        };
+        self.write(caller, failed).await?;
+        Err(Error::denied("the password is wrong"))
+    }
+}
+
+impl Verdict {
+    /// Whether this account needs a second factor here.
+    pub(crate) fn asks(&self, account: &Account) -> bool {
+        self.second_factor || account.second_factor_required
+    }
+}
+
+/// What a TOTP secret is sealed as.
+pub(crate) fn totp_name(account: &str) -> String {
+    format!("totp/{account}")
+}
+
+fn caller_name(caller: &Caller) -> Result<String, Error> {
+    let identity = caller.identity.as_ref();
+    let identity = identity.ok_or_else(|| Error::unauthenticated("a token is needed"))?;
+    Ok(identity.name.clone())
+}
+
+/// Refuses what can be nobody's password before it costs anything.
+pub(crate) fn check_length(field: &str, password: &str) -> Result<(), Error> {
+    if password.is_empty() {
+        return Err(Error::invalid(format!("{field}: it is missing")));
+    }
+    if password.chars().count() > password::MAX_LENGTH {
+        return Err(Error::invalid(format!(
+            "{field}: {}",
+            password::Weak::TooLong
+        )));
+    }
+    Ok(())
+}
+
+/// The account as it is now, if the password is its.
+fn right(
+    change: &mut Change<'_>,
+    gate: &Gate,
+    checked: &Checked,
+) -> Result<Option<Account>, Error> {
+    let Some(before) = &gate.account else {
+        // What was typed there may be a password.
+        "(unknown)".clone_into(&mut change.resource);
+        return Ok(None);
+    };
+    change.resource.clone_from(&before.name);
+    if !checked.right {
+        return Ok(None);
+    }
+    let now = account::by_id(change.tx, &before.id)?;
+    Ok(now.filter(|account| account.password == before.password))
+}
+
+fn refused_status(account: &Account) -> Option<Error> {
+    let why = match account.status {
+        Status::Active => return None,
+        Status::Disabled => "the account is disabled; ask an administrator",
+        Status::Locked => "the account is locked; ask an administrator for a new password",
+    };
+    Some(Error::denied(why))
+}
+
+fn refused_policy(change: &mut Change<'_>, verdict: &Verdict, service: &str) -> Option<Error> {
+    let reason = verdict.explanation.decision.reason.to_string();
+    change.note(|detail| detail.text("policy", &reason));
+    let text = format!("the login policy does not let this account log in to {service}");
+    (!verdict.allowed).then(|| Error::denied(text))
+}
+
+fn needed(account: &Account) -> LoginResponse {
+    let factors = [
+        (account.totp, SecondFactor::Totp),
+        (account.passkeys > 0, SecondFactor::Passkey),
+        (account.recovery_codes > 0, SecondFactor::RecoveryCode),
+    ];
+    let needed = factors.into_iter().filter(|(has, _)| *has);
+    LoginResponse {
+        needed: needed.map(|(_, factor)| factor.into()).collect(),
+        ..LoginResponse::default()
+    }
+}
+
+/// Takes a recovery code, which is then used.
+fn burn_recovery_code(tx: &Transaction<'_>, account: &str, code: &str) -> rusqlite::Result<bool> {
+    let hash = recovery_hash(account, code);
+    let sql = "DELETE FROM recovery_code WHERE account = ?1 AND hash = ?2";
+    Ok(tx.execute(sql, rusqlite::params![account, hash])? == 1)
+}
+
+/// What of a recovery code is kept.
+pub(crate) fn recovery_hash(account: &str, code: &str) -> [u8; 32] {
+    random::hash(&["recovery", account, &random::normalised(code)])
+}

@@ -1,0 +1,175 @@
+//! The daemon, and what is done to its files without it.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use mcdsl::{
+    archive,
+    config::{GLOBAL, Root},
+    db,
+    shutdown::{Ended, Shutdown, Signals},
+    telemetry::{self, LogFormat},
+};
+use mcias::{SERVICE, config::Config, name::AccountName};
+
+/// For what is under way when the service stops.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Identity and access: accounts, logins, tokens
+#[derive(Debug, Parser)]
+#[command(name = "mcias", version)]
+struct Cli {
+    #[command(flatten)]
+    root: Root,
+    /// The configuration [default: <root>/mcias.toml]
+    #[arg(long, env = "MCIAS_CONFIG", global = true, value_name = "FILE", help_heading = GLOBAL)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service
+    Server {
+        /// How the log is written
+        #[arg(long, env = "MCIAS_LOG_FORMAT", value_enum, default_value = "text")]
+        log_format: LogFormat,
+    },
+    /// Makes the keys and the first administrator, and prints its password once
+    Init {
+        /// The administrator's account
+        #[arg(long, default_value = "admin")]
+        admin: AccountName,
+        /// Writes what was made as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes a consistent copy of the database; without the master key, which is to be kept apart, it is worth nothing
+    Snapshot {
+        /// The directory [default: backups beside the database]
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+    /// Shows whether the configuration can be used, and the database is initialised
+    Status,
+    /// Prints the version
+    Version,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", mcdsl::cli::chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let load = || {
+        Config::load(
+            &cli.root.of(SERVICE),
+            cli.config.as_deref(),
+            std::env::vars(),
+        )
+    };
+    match &cli.command {
+        Command::Version => println!("mcias {}", env!("CARGO_PKG_VERSION")),
+        Command::Server { log_format } => return serve(load()?, *log_format),
+        Command::Init { admin, json } => init(&load()?, admin, *json)?,
+        Command::Snapshot { to } => {
+            let config = load()?;
+            let database = db::open_as_it_is(&config.database.path)?;
+            let directory = to
+                .clone()
+                .unwrap_or_else(|| mcias::backups(&config.database.path));
+            let path = archive::snapshot(SERVICE, &database, &[], &directory, SystemTime::now())?;
+            println!("{}", path.display());
+        }
+        Command::Status => return status(&load()?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn init(config: &Config, admin: &AccountName, json: bool) -> anyhow::Result<()> {
+    let made = mcias::init(config, admin)?;
+    let (database, key) = (made.database.display(), made.master_key.display());
+    let text = if json {
+        let made = serde_json::json!({
+            "database": made.database, "master_key": made.master_key,
+            "admin": made.admin, "password": made.password,
+        });
+        format!("{made}\n")
+    } else {
+        format!(
+            "database    {database}\nmaster key  {key} (keep a copy apart from snapshots)\n\
+             account     {}\npassword    {} (shown this once)\n",
+            made.admin, made.password
+        )
+    };
+    Ok(mcdsl::cli::write_out(&text)?)
+}
+
+fn status(config: &Config) -> anyhow::Result<ExitCode> {
+    let initialised = config.database.path.exists();
+    println!("database    {}", config.database.path.display());
+    println!(
+        "initialised {}",
+        if initialised {
+            "yes"
+        } else {
+            "no; run `mcias init`"
+        }
+    );
+    println!("issuer      {}", config.token.issuer);
+    let answers =
+        std::net::TcpStream::connect_timeout(&config.server.listen, Duration::from_secs(2));
+    println!(
+        "server      {} {}",
+        config.server.listen,
+        if answers.is_ok() {
+            "answers"
+        } else {
+            "does not answer"
+        }
+    );
+    Ok(if initialised && answers.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(config: Config, log_format: LogFormat) -> anyhow::Result<ExitCode> {
+    telemetry::init(&config.log, log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new().context("cannot install signal handlers")?;
+        let shutdown = Shutdown::new();
+        let handle = mcias::start(config, &shutdown).await?;
+        tracing::info!(https = %handle.address(), grpc = %handle.grpc(), "ready");
+        let handle = std::sync::Arc::new(handle);
+        let reload = async || {
+            let handle = std::sync::Arc::clone(&handle);
+            // It reads files. Fails only when the runtime ends.
+            let _ = tokio::task::spawn_blocking(move || handle.reload()).await;
+        };
+        shutdown.wait_for_signal(&mut signals, reload).await;
+        Ok(match shutdown.finish(GRACE).await {
+            Ended::Clean => ExitCode::SUCCESS,
+            ended => {
+                tracing::error!(?ended, "not everything ended as it should");
+                ExitCode::FAILURE
+            }
+        })
+    })
+}

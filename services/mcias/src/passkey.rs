@@ -1,0 +1,374 @@
+//! Passkeys (WebAuthn Level 3): registered by who is logged in, and a login by themselves.
+//!
+//! They are discoverable and verify their user, so that one is both factors and no name is asked: what a login by passkey begins with is
+//! the same for everybody, and tells nobody which accounts there are. What a ceremony needs between its halves is given to the client,
+//! sealed; nothing is kept for those that are never finished, so that nobody can fill anything. One that was finished is not again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use mc_proto::mcias::v1::{
+    BeginPasskeyLoginResponse, BeginPasskeyResponse, FinishPasskeyLoginRequest,
+    FinishPasskeyRequest, LoginResponse, Passkey as Message,
+};
+use mcdsl::server::Caller;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use url::Url;
+use uuid::Uuid;
+use webauthn_rs::prelude::{
+    AuthenticationResult, DiscoverableAuthentication, Passkey, PasskeyRegistration,
+    PublicKeyCredential, RegisterPublicKeyCredential, Webauthn, WebauthnBuilder,
+};
+
+use crate::{
+    account::{self, Account},
+    core::{Change, Mcias},
+    error::Error,
+    login::{Asked, Shown},
+    random,
+    time::{at, unix},
+    token::identity,
+};
+
+/// For the person to find the authenticator.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// Passkeys of an account.
+const MAX_PASSKEYS: usize = 20;
+/// Characters of a passkey's name.
+const MAX_NAME: usize = 64;
+/// Bytes of an authenticator's answer.
+const MAX_CREDENTIAL: usize = 16 * 1024;
+/// Bytes of a sealed ceremony.
+const MAX_CEREMONY: usize = 32 * 1024;
+
+/// What a ceremony is sealed as: none is of use in another's place.
+const REGISTRATION: &str = "passkey-registration";
+const LOGIN: &str = "passkey-login";
+
+/// Why nobody is logged in, whatever was wrong.
+const WRONG: &str = "the passkey is not known here, or its answer is not valid; begin anew";
+
+/// Between the halves of a ceremony.
+#[derive(Serialize, Deserialize)]
+struct Ceremony<T> {
+    until: i64,
+    /// Whose; of a login nobody's yet.
+    account: String,
+    state: T,
+}
+
+/// The relying party: this service, at its issuer's address.
+///
+/// # Errors
+/// If the issuer is no name.
+pub(crate) fn relying_party(issuer: &str) -> Result<Webauthn, Error> {
+    let none = |_| Error::Internal("the issuer is no WebAuthn origin");
+    let url = Url::parse(issuer).map_err(|_| Error::Internal("the issuer is no address"))?;
+    let id = url
+        .domain()
+        .ok_or(Error::Internal("the issuer has no name"))?;
+    let builder = WebauthnBuilder::new(id, &url).map_err(none)?;
+    builder.rp_name("Metacircular").build().map_err(none)
+}
+
+impl Mcias {
+    fn seal_ceremony<T: Serialize>(
+        &self,
+        what: &str,
+        account: &str,
+        state: T,
+    ) -> Result<String, Error> {
+        let until = unix(SystemTime::now() + LIFETIME);
+        let account = account.to_owned();
+        let ceremony = Ceremony {
+            until,
+            account,
+            state,
+        };
+        let text =
+            serde_json::to_vec(&ceremony).map_err(|_| Error::Internal("a ceremony is no JSON"))?;
+        Ok(BASE64.encode(self.seal.seal(what, &text)?))
+    }
+
+    fn open_ceremony<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        sealed: &str,
+    ) -> Result<Ceremony<T>, Error> {
+        let none = || Error::invalid("ceremony: it is none of this service, or over; begin anew");
+        if sealed.len() > MAX_CEREMONY {
+            return Err(none());
+        }
+        let bytes = BASE64.decode(sealed).map_err(|_| none())?;
+        let text = self.seal.open(what, &bytes).map_err(|_| none())?;
+        let ceremony: Ceremony<T> = serde_json::from_slice(&text).map_err(|_| none())?;
+        if unix(SystemTime::now()) >= ceremony.until {
+            return Err(none());
+        }
+        Ok(ceremony)
+    }
+
+    /// The first half of a registration.
+    pub(crate) async fn begin_passkey(
+        self: &Arc<Self>,
+        caller: &Caller,
+        password: String,
+    ) -> Result<BeginPasskeyResponse, Error> {
+        let account = self.confirm(caller, password).await?;
+        let id = account.id.clone();
+        let read = move |db: &Connection| Ok::<_, Error>(passkeys(db, &id)?);
+        let known = self.store.read(read).await?;
+        if known.len() >= MAX_PASSKEYS {
+            return Err(Error::precondition(format!(
+                "there are {MAX_PASSKEYS} passkeys; remove one first"
+            )));
+        }
+        let exclude = known
+            .iter()
+            .map(|passkey| passkey.cred_id().clone())
+            .collect();
+        let (options, state) = self
+            .webauthn
+            .start_passkey_registration(
+                user_id(&account)?,
+                &account.name,
+                &account.name,
+                Some(exclude),
+            )
+            .map_err(|_| Error::Internal("no registration can be begun"))?;
+        let mut options = json(&options.public_key)?;
+        options["authenticatorSelection"]["residentKey"] = "required".into();
+        options["authenticatorSelection"]["requireResidentKey"] = true.into();
+        Ok(BeginPasskeyResponse {
+            ceremony: self.seal_ceremony(REGISTRATION, &account.id, state)?,
+            options: options.to_string(),
+        })
+    }
+
+    /// The second half.
+    pub(crate) async fn finish_passkey(
+        self: &Arc<Self>,
+        caller: &Caller,
+        asked: FinishPasskeyRequest,
+    ) -> Result<Message, Error> {
+        let who = identity(caller)?.clone();
+        let name = asked.name.trim().to_owned();
+        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control)
+        {
+            return Err(Error::invalid(format!(
+                "name: 1 to {MAX_NAME} visible characters"
+            )));
+        }
+        let ceremony: Ceremony<PasskeyRegistration> =
+            self.open_ceremony(REGISTRATION, &asked.ceremony)?;
+        if ceremony.account != who.account {
+            return Err(Error::invalid("ceremony: it is another account's"));
+        }
+        let credential: RegisterPublicKeyCredential = parse(&asked.credential)?;
+        let passkey = self
+            .webauthn
+            .finish_passkey_registration(&credential, &ceremony.state)
+            .map_err(|error| {
+                Error::invalid(format!(
+                    "credential: the registration is not valid: {error:?}"
+                ))
+            })?;
+        let write = move |change: &mut Change<'_>| {
+            change.resource.clone_from(&who.name);
+            change.note(|detail| detail.text("passkey", &name));
+            finish_once(change, &asked.ceremony, ceremony.until)?;
+            let id = random::id()?;
+            let taken = insert(change, &id, &who.account, &name, &passkey)?;
+            if !taken {
+                return Err(Error::exists("the passkey is registered already"));
+            }
+            Ok(Message {
+                id,
+                name,
+                created: Some(change.now.into()),
+                used: None,
+            })
+        };
+        self.write(caller, write).await
+    }
+
+    /// The first half of a login: the same for everybody.
+    pub(crate) fn begin_passkey_login(&self) -> Result<BeginPasskeyLoginResponse, Error> {
+        let (options, state) = self
+            .webauthn
+            .start_discoverable_authentication()
+            .map_err(|_| Error::Internal("no login can be begun"))?;
+        Ok(BeginPasskeyLoginResponse {
+            ceremony: self.seal_ceremony(LOGIN, "", state)?,
+            options: json(&options.public_key)?.to_string(),
+        })
+    }
+
+    /// The second half.
+    pub(crate) async fn finish_passkey_login(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: FinishPasskeyLoginRequest,
+    ) -> Result<LoginResponse, Error> {
+        self.enter_source(caller).await?;
+        let ceremony: Ceremony<DiscoverableAuthentication> =
+            self.open_ceremony(LOGIN, &request.ceremony)?;
+        let credential: PublicKeyCredential = parse(&request.credential)?;
+        let asked = Asked::new(String::new(), request.service, &request.device);
+        let (this, source) = (Arc::clone(self), caller.source);
+        let decide = move |change: &mut Change<'_>| {
+            let Some((account, passkey, result)) =
+                this.verify_passkey(change, ceremony.state, &credential)?
+            else {
+                if let Some(ban) = this.source_failed(source, change.now) {
+                    change.ban(ban)?;
+                }
+                change.outcome = tonic::Code::Unauthenticated;
+                change.note(|detail| detail.text("message", WRONG));
+                return Ok(Err(Error::unauthenticated(WRONG)));
+            };
+            finish_once(change, &request.ceremony, ceremony.until)?;
+            used(change, &passkey, &result)?;
+            change.resource.clone_from(&account.name);
+            this.admit(change, &account, &asked, &Shown::Passkey { source })
+        };
+        self.write(caller, decide).await?
+    }
+
+    fn verify_passkey(
+        &self,
+        change: &Change<'_>,
+        state: DiscoverableAuthentication,
+        credential: &PublicKeyCredential,
+    ) -> Result<Option<(Account, Passkey, AuthenticationResult)>, Error> {
+        let Ok((user, id)) = self
+            .webauthn
+            .identify_discoverable_authentication(credential)
+        else {
+            return Ok(None);
+        };
+        let user = user.simple().to_string();
+        let Some(passkey) = find(change.tx, &user, id)? else {
+            return Ok(None);
+        };
+        let verified = self
+            .webauthn
+            .finish_discoverable_authentication_v2(credential, state, &passkey);
+        let Some(result) = verified.ok().filter(AuthenticationResult::user_verified) else {
+            return Ok(None);
+        };
+        let account = account::by_id(change.tx, &user)?;
+        Ok(account.map(|account| (account, passkey, result)))
+    }
+}
+
+/// WebAuthn's user handle: the account's id, which says nothing of the person.
+fn user_id(account: &Account) -> Result<Uuid, Error> {
+    Uuid::parse_str(&account.id).map_err(|_| Error::Internal("an account's id is none"))
+}
+
+fn json<T: Serialize>(value: &T) -> Result<serde_json::Value, Error> {
+    serde_json::to_value(value).map_err(|_| Error::Internal("WebAuthn's options are no JSON"))
+}
+
+fn parse<T: DeserializeOwned>(credential: &str) -> Result<T, Error> {
+    if credential.len() > MAX_CREDENTIAL {
+        return Err(Error::invalid(format!(
+            "credential: longer than {MAX_CREDENTIAL} bytes"
+        )));
+    }
+    serde_json::from_str(credential).map_err(|e| {
+        Error::invalid(format!(
+            "credential: it is no answer of an authenticator: {e}"
+        ))
+    })
+}
+
+/// Takes a ceremony, which is then over.
+fn finish_once(change: &Change<'_>, sealed: &str, until: i64) -> Result<(), Error> {
+    let sql = "INSERT OR IGNORE INTO ceremony VALUES (?1, ?2)";
+    let values = params![random::hash(&["ceremony", sealed]), until];
+    match change.tx.execute(sql, values)? {
+        0 => Err(Error::unauthenticated(WRONG)),
+        _ => Ok(()),
+    }
+}
+
+fn insert(
+    change: &Change<'_>,
+    id: &str,
+    account: &str,
+    name: &str,
+    passkey: &Passkey,
+) -> Result<bool, Error> {
+    let sql = "INSERT OR IGNORE INTO passkey (id, account, name, credential_id, credential, created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let credential_id: &[u8] = passkey.cred_id().as_ref();
+    let values = params![
+        id,
+        account,
+        name,
+        credential_id,
+        json(passkey)?.to_string(),
+        unix(change.now)
+    ];
+    Ok(change.tx.execute(sql, values)? == 1)
+}
+
+/// Keeps the counter, by which a copy of the authenticator is noticed, and when it was used.
+fn used(
+    change: &Change<'_>,
+    passkey: &Passkey,
+    result: &AuthenticationResult,
+) -> Result<(), Error> {
+    let mut passkey = passkey.clone();
+    passkey.update_credential(result);
+    let id: &[u8] = passkey.cred_id().as_ref();
+    let sql = "UPDATE passkey SET credential = ?2, used_s = ?3 WHERE credential_id = ?1";
+    let values = params![id, json(&passkey)?.to_string(), unix(change.now)];
+    change.tx.execute(sql, values)?;
+    Ok(())
+}
+
+fn stored(text: &str) -> Result<Passkey, Error> {
+    serde_json::from_str(text).map_err(|_| Error::Internal("a stored passkey is none"))
+}
+
+fn find(db: &Connection, account: &str, id: &[u8]) -> Result<Option<Passkey>, Error> {
+    let sql = "SELECT credential FROM passkey WHERE account = ?1 AND credential_id = ?2";
+    let found: Option<String> = db
+        .query_row(sql, params![account, id], |row| row.get(0))
+        .optional()?;
+    found.as_deref().map(stored).transpose()
+}
+
+fn passkeys(db: &Connection, account: &str) -> Result<Vec<Passkey>, Error> {
+    let mut all = db.prepare_cached("SELECT credential FROM passkey WHERE account = ?1")?;
+    let mut rows = all.query([account])?;
+    let mut passkeys = Vec::new();
+    while let Some(row) = rows.next()? {
+        passkeys.push(stored(
+            row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?,
+        )?);
+    }
+    Ok(passkeys)
+}
+
+/// Those of an account, for people.
+pub(crate) fn list(db: &Connection, account: &str) -> Result<Vec<Message>, Error> {
+    let sql =
+        "SELECT id, name, created_s, used_s FROM passkey WHERE account = ?1 ORDER BY created_s, id";
+    let mut found = db.prepare_cached(sql)?;
+    let found = found.query_map([account], |row| {
+        Ok(Message {
+            id: row.get(0)?,
+            name: row.get(1)?,
+            created: Some(at(row.get(2)?).into()),
+            used: row.get::<_, Option<i64>>(3)?.map(|used| at(used).into()),
+        })
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}

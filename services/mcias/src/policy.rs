@@ -1,0 +1,277 @@
+//! The login policy: which accounts may log in to which services, by the engine that all services share.
+
+use std::collections::HashSet;
+
+use mc_proto::mcias::v1::Rule as Message;
+use mcdsl::{
+    auth::token::type_name,
+    policy::{
+        Action, Effect, Explanation, Part, Policy, PolicySet, Resource, ResourceName, Rule,
+        Subject, Subjects,
+    },
+};
+use rusqlite::{Connection, Transaction, params};
+
+use crate::{
+    account::{self, Account},
+    error::Error,
+    service::{self, Service},
+};
+
+/// What rules are asked about.
+const ACTION: &str = "auth:login";
+
+/// The policy in force.
+pub(crate) struct LoginPolicy {
+    set: PolicySet,
+    action: Action,
+    /// Rules that ask for a second factor of those whom they match.
+    second_factor: HashSet<String>,
+}
+
+/// What the policy says of a login.
+pub(crate) struct Verdict {
+    pub(crate) allowed: bool,
+    /// A rule that matches asks for it, whether it decides or not.
+    pub(crate) second_factor: bool,
+    pub(crate) explanation: Explanation,
+}
+
+/// A rule as it is stored.
+pub(crate) struct Stored {
+    pub(crate) rule: Rule,
+    pub(crate) second_factor: bool,
+}
+
+impl LoginPolicy {
+    /// Of rules.
+    ///
+    /// # Errors
+    /// If one is none: which, and why.
+    pub(crate) fn new(rules: Vec<Stored>) -> Result<Self, Error> {
+        let asking = rules.iter().filter(|stored| stored.second_factor);
+        let second_factor = asking.map(|stored| stored.rule.name.clone()).collect();
+        let policy = Policy {
+            admin_bypass: false,
+            rules: rules.into_iter().map(|stored| stored.rule).collect(),
+        };
+        let set = PolicySet::compile(&policy).map_err(|e| Error::invalid(mcdsl::cli::chain(&e)))?;
+        let action = ACTION.parse();
+        Ok(Self {
+            set,
+            action: action.map_err(|_| Error::Internal("the action is none"))?,
+            second_factor,
+        })
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If a rule is none.
+    pub(crate) fn load(db: &Connection) -> Result<Self, Error> {
+        Self::new(rules(db)?)
+    }
+
+    /// Whether the account may log in to the service.
+    ///
+    /// # Errors
+    /// If a name of one of them is none to the engine.
+    pub(crate) fn judge(&self, account: &Account, service: &Service) -> Result<Verdict, Error> {
+        let unjudged = |e: &dyn std::error::Error| Error::denied(mcdsl::cli::chain(e));
+        let subject = subject(account)?;
+        let name: ResourceName = service.name.parse().map_err(|e| unjudged(&e))?;
+        let resource = Resource::tagged(name, &service.tags).map_err(|e| unjudged(&e))?;
+        let explanation = self.set.explain(&subject, &self.action, &resource);
+        let matching = explanation.why.iter().filter(|rule| {
+            rule.effect == Effect::Allow && !matches!(rule.part, Part::NoMatch { .. })
+        });
+        let second_factor = matching
+            .into_iter()
+            .any(|rule| self.second_factor.contains(rule.rule.as_str()));
+        Ok(Verdict {
+            allowed: explanation.decision.effect == Effect::Allow,
+            second_factor,
+            explanation,
+        })
+    }
+}
+
+fn subject(account: &Account) -> Result<Subject, Error> {
+    let failed = |e: &dyn std::error::Error| Error::denied(mcdsl::cli::chain(e));
+    let name = |text: &String| text.parse().map_err(|e| failed(&e));
+    Ok(Subject {
+        account: name(&account.id)?,
+        name: name(&account.name)?,
+        account_type: account.account_type,
+        roles: account.roles.iter().map(name).collect::<Result<_, _>>()?,
+        tags: account.tags.iter().map(name).collect::<Result<_, _>>()?,
+    })
+}
+
+/// All rules, by name.
+///
+/// # Errors
+/// If one is not what was stored.
+pub(crate) fn rules(db: &Connection) -> Result<Vec<Stored>, Error> {
+    let mut all = db.prepare("SELECT name, rule, second_factor FROM rule ORDER BY name")?;
+    let mut rows = all.query([])?;
+    let mut rules = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let rule = Rule::from_json(
+            &name,
+            row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?,
+        );
+        rules.push(Stored {
+            rule: rule.map_err(|e| Error::precondition(mcdsl::cli::chain(&e)))?,
+            second_factor: row.get(2)?,
+        });
+    }
+    Ok(rules)
+}
+
+/// Adds a rule or replaces it, and gives the policy that is then in force.
+///
+/// # Errors
+/// If it is none, or would lock all administrators out.
+pub(crate) fn put(tx: &Transaction<'_>, stored: &Stored) -> Result<LoginPolicy, Error> {
+    let text =
+        serde_json::to_string(&stored.rule).map_err(|_| Error::Internal("a rule is no JSON"))?;
+    tx.execute(
+        "INSERT OR REPLACE INTO rule VALUES (?1, ?2, ?3)",
+        params![stored.rule.name, text, stored.second_factor],
+    )?;
+    in_force(tx)
+}
+
+/// Takes a rule away, and gives the policy that is then in force.
+///
+/// # Errors
+/// If there is none, or all administrators would be locked out.
+pub(crate) fn delete(tx: &Transaction<'_>, name: &str) -> Result<LoginPolicy, Error> {
+    if tx.execute("DELETE FROM rule WHERE name = ?1", [name])? == 0 {
+        return Err(Error::not_found("rule", name));
+    }
+    in_force(tx)
+}
+
+/// The policy after a change, which must let an administrator log in here.
+fn in_force(tx: &Transaction<'_>) -> Result<LoginPolicy, Error> {
+    let policy = LoginPolicy::load(tx)?;
+    let own = service::named(tx, crate::SERVICE)?;
+    for admin in account::admins(tx)? {
+        if policy.judge(&admin, &own)?.allowed {
+            return Ok(policy);
+        }
+    }
+    Err(Error::precondition(format!(
+        "no administrator could log in to {} any more; allow that by another rule first",
+        crate::SERVICE
+    )))
+}
+
+/// From what a client sent.
+///
+/// # Errors
+/// If the engine refuses it.
+pub(crate) fn parse(message: Message) -> Result<Stored, Error> {
+    let Message {
+        name,
+        priority,
+        deny,
+        roles,
+        account_types,
+        accounts,
+        tags,
+        services,
+        service_tags,
+        second_factor,
+        comment,
+    } = message;
+    if deny && second_factor {
+        return Err(Error::invalid(
+            "second_factor: a rule that denies asks for nothing; leave one of the two out",
+        ));
+    }
+    let anyone = [&roles, &account_types, &accounts, &tags]
+        .iter()
+        .all(|list| list.is_empty());
+    let rule = Rule {
+        name,
+        description: comment,
+        priority,
+        effect: if deny { Effect::Deny } else { Effect::Allow },
+        subjects: Subjects {
+            anyone,
+            roles,
+            account_types,
+            accounts,
+            tags,
+        },
+        actions: vec![ACTION.to_owned()],
+        resources: if services.is_empty() {
+            vec!["**".to_owned()]
+        } else {
+            services
+        },
+        resource_tags: service_tags,
+    };
+    let stored = Stored {
+        rule,
+        second_factor,
+    };
+    // Alone, so that what is wrong is its own.
+    LoginPolicy::new(vec![Stored {
+        rule: stored.rule.clone(),
+        second_factor,
+    }])?;
+    Ok(stored)
+}
+
+/// As clients read it.
+pub(crate) fn message(stored: Stored) -> Message {
+    let Stored {
+        rule,
+        second_factor,
+    } = stored;
+    let everything = ["**".to_owned()];
+    Message {
+        name: rule.name,
+        priority: rule.priority,
+        deny: rule.effect == Effect::Deny,
+        roles: rule.subjects.roles,
+        account_types: rule.subjects.account_types,
+        accounts: rule.subjects.accounts,
+        tags: rule.subjects.tags,
+        services: if rule.resources == everything {
+            Vec::new()
+        } else {
+            rule.resources
+        },
+        service_tags: rule.resource_tags,
+        second_factor,
+        comment: rule.description,
+    }
+}
+
+/// The rules that a new installation has: users and administrators log in everywhere, guests where a rule lets them.
+pub(crate) fn first() -> Vec<Stored> {
+    let rule = Rule {
+        name: "users".to_owned(),
+        description: "Users and administrators log in to every service".to_owned(),
+        priority: 0,
+        effect: Effect::Allow,
+        subjects: Subjects {
+            roles: vec!["admin".to_owned(), "user".to_owned()],
+            account_types: vec![type_name(mc_proto::AccountType::Human).to_owned()],
+            ..Subjects::default()
+        },
+        actions: vec![ACTION.to_owned()],
+        resources: vec!["**".to_owned()],
+        resource_tags: Vec::new(),
+    };
+    vec![Stored {
+        rule,
+        second_factor: false,
+    }]
+}

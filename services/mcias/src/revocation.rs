@@ -1,0 +1,126 @@
+//! Tokens that are not valid any more: in the database, in memory, and told to whom it concerns.
+
+use mc_proto::mcias::v1::{
+    Revocation as Message, RevocationEvent, revocation::What, revocation_event::Event,
+};
+use mcdsl::auth::{Revocation, Revocations, Revoked};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use tracing::error;
+
+use crate::{
+    error::Error,
+    hub::{Hub, Messages},
+    time::{at, unix},
+};
+
+/// Revocations in force, and their watchers.
+pub(crate) type Watched = Hub<State, Revocation>;
+
+/// What is in force.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) revocations: Revocations,
+    /// Not all could be kept: nobody is let in.
+    pub(crate) incomplete: bool,
+}
+
+impl State {
+    /// Enters one.
+    pub(crate) fn enter(&mut self, revocation: &Revocation) {
+        let now = std::time::SystemTime::now();
+        if let Err(error) = self.revocations.add(revocation.clone(), now) {
+            error!(%error, "a revocation cannot be kept: no token is valid until the service is restarted");
+            self.incomplete = true;
+        }
+    }
+}
+
+/// The names of their kinds in the database, and of what.
+fn key(what: &Revoked) -> (&'static str, &str) {
+    match what {
+        Revoked::Token(id) => ("token", id),
+        Revoked::Session(id) => ("session", id),
+        Revoked::Account(id) => ("account", id),
+        Revoked::Everything => ("everything", ""),
+    }
+}
+
+/// Writes one down; of two for the same the later counts.
+pub(crate) fn store(tx: &Transaction<'_>, revocation: &Revocation) -> rusqlite::Result<()> {
+    let (what, id) = key(&revocation.what);
+    tx.prepare_cached(
+        "INSERT INTO revocation VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET
+            issued_until_s = max(issued_until_s, excluded.issued_until_s), forget_s = max(forget_s, excluded.forget_s)",
+    )?
+    .execute(params![
+        what,
+        id,
+        unix(revocation.issued_until),
+        unix(revocation.forget)
+    ])
+    .map(drop)
+}
+
+/// All that are in force.
+pub(crate) fn load(db: &Connection, now: std::time::SystemTime) -> rusqlite::Result<State> {
+    let mut state = State::default();
+    let mut all = db
+        .prepare("SELECT what, id, issued_until_s, forget_s FROM revocation WHERE forget_s > ?1")?;
+    let mut rows = all.query([unix(now)])?;
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(1)?;
+        let what = match row.get_ref(0)?.as_str()? {
+            "token" => Revoked::Token(id),
+            "session" => Revoked::Session(id),
+            "account" => Revoked::Account(id),
+            _ => Revoked::Everything,
+        };
+        state.enter(&Revocation {
+            what,
+            issued_until: at(row.get(2)?),
+            forget: at(row.get(3)?),
+        });
+    }
+    Ok(state)
+}
+
+/// The second after which a token of the account has to be issued to be valid.
+pub(crate) fn issued_until(db: &Connection, account: &str) -> Result<i64, Error> {
+    let until: Option<Option<i64>> = db
+        .prepare_cached(
+            "SELECT max(issued_until_s) FROM revocation
+                WHERE (what = 'account' AND id = ?1) OR (what = 'everything' AND id = '')",
+        )?
+        .query_row([account], |row| row.get(0))
+        .optional()?;
+    Ok(until.flatten().unwrap_or(0))
+}
+
+/// How they are told.
+pub(crate) fn messages() -> Messages<Revocation, RevocationEvent> {
+    Messages {
+        of: |revocation| RevocationEvent {
+            event: Some(Event::Revoked(message(revocation))),
+        },
+        synced: Some(|| RevocationEvent {
+            event: Some(Event::Synced(true)),
+        }),
+        heartbeat: || RevocationEvent {
+            event: Some(Event::Heartbeat(true)),
+        },
+    }
+}
+
+fn message(revocation: Revocation) -> Message {
+    let what = match revocation.what {
+        Revoked::Token(id) => What::Token(id),
+        Revoked::Session(id) => What::Session(id),
+        Revoked::Account(id) => What::Account(id),
+        Revoked::Everything => What::Everything(true),
+    };
+    Message {
+        what: Some(what),
+        issued_until: Some(revocation.issued_until.into()),
+        forget: Some(revocation.forget.into()),
+    }
+}

@@ -1,0 +1,260 @@
+//! Services that tokens may be for.
+
+use mc_proto::mcias::v1::Service as Message;
+use mcdsl::policy::Name;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use url::{Host, Url};
+
+use crate::{
+    account::{MAX_TAGS, json, to_json},
+    error::Error,
+    name::{AccountName, Tag},
+    random,
+};
+
+/// Services there may be.
+const MAX_SERVICES: i64 = 1000;
+/// Addresses of a service.
+const MAX_URIS: usize = 16;
+/// Bytes of one.
+const MAX_URI: usize = 512;
+/// Bytes of a comment.
+pub(crate) const MAX_COMMENT: usize = 500;
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) redirect_uris: Vec<String>,
+    pub(crate) post_logout_redirect_uris: Vec<String>,
+    pub(crate) public_client: bool,
+    /// SHA-256 of the client's secret.
+    pub(crate) secret: Option<[u8; 32]>,
+    pub(crate) comment: String,
+}
+
+const SELECT: &str = "SELECT name, tags, redirect_uris, post_logout_redirect_uris, public_client, secret, comment FROM service";
+
+fn service(row: &Row<'_>) -> rusqlite::Result<Service> {
+    Ok(Service {
+        name: row.get(0)?,
+        tags: json(row, 1)?,
+        redirect_uris: json(row, 2)?,
+        post_logout_redirect_uris: json(row, 3)?,
+        public_client: row.get(4)?,
+        secret: row.get(5)?,
+        comment: row.get(6)?,
+    })
+}
+
+/// The service of that name.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn named(db: &Connection, name: &str) -> Result<Service, Error> {
+    find(db, name)?.ok_or_else(|| {
+        let name: String = name.chars().take(64).collect();
+        Error::not_found("service", &name)
+    })
+}
+
+/// The service of that name.
+pub(crate) fn find(db: &Connection, name: &str) -> rusqlite::Result<Option<Service>> {
+    let sql = format!("{SELECT} WHERE name = ?1");
+    db.prepare_cached(&sql)?
+        .query_row([name], service)
+        .optional()
+}
+
+/// All, by name.
+pub(crate) fn list(db: &Connection) -> rusqlite::Result<Vec<Service>> {
+    let sql = format!("{SELECT} ORDER BY name");
+    db.prepare_cached(&sql)?.query_map([], service)?.collect()
+}
+
+/// Adds or replaces one. A confidential client gets a secret if it has none or `new_secret`; the secret is given.
+///
+/// # Errors
+/// If there are too many.
+pub(crate) fn put(
+    tx: &Transaction<'_>,
+    mut service: Service,
+    new_secret: bool,
+) -> Result<(Service, Option<String>), Error> {
+    let before = find(tx, &service.name)?;
+    let count: i64 = tx.query_row("SELECT count(*) FROM service", [], |row| row.get(0))?;
+    if before.is_none() && count >= MAX_SERVICES {
+        return Err(Error::precondition(format!(
+            "there are {MAX_SERVICES} services, and no more can be"
+        )));
+    }
+    service.secret = before.and_then(|before| before.secret);
+    let mut secret = None;
+    if service.public_client || service.redirect_uris.is_empty() {
+        service.secret = None;
+    } else if new_secret || service.secret.is_none() {
+        let new = random::readable::<50>()?;
+        service.secret = Some(random::hash(&["client", &new]));
+        secret = Some(new);
+    }
+    tx.execute(
+        "INSERT OR REPLACE INTO service (name, tags, redirect_uris, post_logout_redirect_uris, public_client, secret, comment)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            service.name,
+            to_json(&service.tags),
+            to_json(&service.redirect_uris),
+            to_json(&service.post_logout_redirect_uris),
+            service.public_client,
+            service.secret,
+            service.comment
+        ],
+    )?;
+    Ok((service, secret))
+}
+
+/// Takes one away.
+///
+/// # Errors
+/// If there is none, or it is MCIAS itself.
+pub(crate) fn delete(tx: &Transaction<'_>, name: &str) -> Result<(), Error> {
+    if name == crate::SERVICE {
+        return Err(Error::precondition(format!(
+            "{name} is this service; nobody could log in to it any more"
+        )));
+    }
+    match tx.execute("DELETE FROM service WHERE name = ?1", [name])? {
+        0 => Err(Error::not_found("service", name)),
+        _ => Ok(()),
+    }
+}
+
+/// From what a client sent.
+///
+/// # Errors
+/// What is wrong in it.
+pub(crate) fn parse(message: Message) -> Result<Service, Error> {
+    let Message {
+        name,
+        tags,
+        redirect_uris,
+        post_logout_redirect_uris,
+        public_client,
+        comment,
+    } = message;
+    // A name that accounts could have is one that the policy's patterns and tokens' lists take as it is.
+    let parsed = name.parse::<AccountName>().ok();
+    if parsed.is_none() || name.parse::<Name>().is_err() {
+        let name: String = name.chars().take(65).collect();
+        return Err(Error::invalid(format!(
+            "name {name:?} is none of a service: 1 to 64 small letters, digits, `.`, `-` and `_`, beginning with a letter or a digit"
+        )));
+    }
+    if tags.len() > MAX_TAGS {
+        return Err(Error::invalid(format!("more than {MAX_TAGS} tags")));
+    }
+    for tag in &tags {
+        tag.parse::<Tag>()?;
+    }
+    for (field, uris) in [
+        ("redirect_uris", &redirect_uris),
+        ("post_logout_redirect_uris", &post_logout_redirect_uris),
+    ] {
+        if uris.len() > MAX_URIS {
+            return Err(Error::invalid(format!("{field}: more than {MAX_URIS}")));
+        }
+        for uri in uris {
+            check_uri(uri).map_err(|why| {
+                let uri: String = uri.chars().take(MAX_URI).collect();
+                Error::invalid(format!("{field}: {uri:?} {why}"))
+            })?;
+        }
+    }
+    if comment.len() > MAX_COMMENT {
+        return Err(Error::invalid(format!(
+            "comment: longer than {MAX_COMMENT} bytes"
+        )));
+    }
+    Ok(Service {
+        name,
+        tags,
+        redirect_uris,
+        post_logout_redirect_uris,
+        public_client,
+        secret: None,
+        comment,
+    })
+}
+
+/// An absolute `https` address without a fragment (RFC 6749 §3.1.2), or one of this machine (RFC 8252 §7.3).
+fn check_uri(uri: &str) -> Result<(), &'static str> {
+    if uri.len() > MAX_URI {
+        return Err("is longer than 512 bytes");
+    }
+    if !uri.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("has a character that an address has not");
+    }
+    let parsed = Url::parse(uri).map_err(|_| "is no absolute address")?;
+    if parsed.fragment().is_some() {
+        return Err("has a fragment");
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err("has a user in it");
+    }
+    let loopback = match parsed.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        _ => false,
+    };
+    match parsed.scheme() {
+        "https" if parsed.host().is_some() => Ok(()),
+        "http" if loopback => Ok(()),
+        _ => Err("is neither https:// nor http:// of 127.0.0.1 or [::1]"),
+    }
+}
+
+/// As clients read it.
+pub(crate) fn message(service: Service) -> Message {
+    Message {
+        name: service.name,
+        tags: service.tags,
+        redirect_uris: service.redirect_uris,
+        post_logout_redirect_uris: service.post_logout_redirect_uris,
+        public_client: service.public_client,
+        comment: service.comment,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_go_to_where_only_the_service_is() {
+        let long = format!("https://a.example/{}", "x".repeat(MAX_URI));
+        for (description, uri, fine) in [
+            ("https", "https://a.example/callback", true),
+            (
+                "with a port and a query",
+                "https://a.example:8443/cb?x=1",
+                true,
+            ),
+            ("this machine", "http://127.0.0.1:1234/cb", true),
+            ("this machine, IPv6", "http://[::1]/cb", true),
+            ("this machine by name", "http://localhost/cb", false),
+            ("http elsewhere", "http://a.example/cb", false),
+            ("a fragment", "https://a.example/cb#x", false),
+            ("a user", "https://u@a.example/cb", false),
+            ("relative", "/cb", false),
+            ("a script", "javascript:alert(1)", false),
+            ("data", "data:text/html,x", false),
+            ("a space", "https://a.example/c b", false),
+            ("a new line", "https://a.example/cb\n", false),
+            ("another script", "https://а.example/cb", false),
+            ("too long", long.as_str(), false),
+        ] {
+            assert_eq!(check_uri(uri).is_ok(), fine, "{description}");
+        }
+    }
+}

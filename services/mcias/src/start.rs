@@ -1,0 +1,166 @@
+//! Starting: from a configuration to a service that answers.
+
+use std::{net::SocketAddr, num::NonZero, path::PathBuf, sync::Arc, thread::available_parallelism};
+
+use axum::{Router, http::header, routing::get};
+use mcdsl::{
+    db::{DbError, Store},
+    server::{self, App, Recorder},
+    shutdown::Shutdown,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    api, breached,
+    breached::ListError,
+    config::Config,
+    core::{Mcias, Own, Parts},
+    error::Error,
+    init,
+    metrics::Metrics,
+    password::Passwords,
+    schema,
+    seal::{self, SealError},
+};
+
+/// Why it does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is nothing yet.
+    #[error("{0} is not initialised; run `mcias init`")]
+    NotInitialised(PathBuf),
+    /// The issuer is fixed for ever.
+    #[error(
+        "[token] issuer is {configured:?}, but the database was made with {stored:?}; tokens and clients know that one: configure it"
+    )]
+    Issuer {
+        /// The configuration's.
+        configured: String,
+        /// The database's.
+        stored: String,
+    },
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The master key.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The list of breached passwords.
+    #[error(transparent)]
+    Breached(#[from] ListError),
+    /// The server.
+    #[error(transparent)]
+    Server(#[from] server::StartError),
+    /// Anything else.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// A service that runs.
+pub struct Handle {
+    server: Arc<server::Handle>,
+}
+
+impl Handle {
+    /// Where HTTPS is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// Where gRPC is.
+    #[must_use]
+    pub fn grpc(&self) -> SocketAddr {
+        self.server.grpc
+    }
+
+    /// Where metrics are.
+    #[must_use]
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.server.metrics
+    }
+
+    /// Reads the certificate again.
+    pub fn reload(&self) {
+        self.server.reload();
+    }
+}
+
+/// Starts it; it stops with `shutdown`.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartError> {
+    let path = &config.database.path;
+    if !path.exists() {
+        return Err(StartError::NotInitialised(path.clone()));
+    }
+    let store = Store::open(path, schema::MIGRATIONS)?;
+    let read = |db: &rusqlite::Connection| Ok::<_, Error>(init::issuer(db)?);
+    let stored = store.read(read).await?;
+    let issuer = stored.ok_or_else(|| StartError::NotInitialised(path.clone()))?;
+    if issuer != config.token.issuer {
+        return Err(StartError::Issuer {
+            configured: config.token.issuer,
+            stored: issuer,
+        });
+    }
+    let list = config.password.breached.as_deref();
+    let breached = list.map(breached::List::open).transpose()?.map(Arc::new);
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    let mut never_ban = config.guessing.never_ban;
+    never_ban.extend(&config.server.trusted_proxies);
+    let mcias = Mcias::new(Parts {
+        store: Arc::clone(&store),
+        seal: seal::Key::read(&config.database.master_key)?,
+        issuer,
+        passwords: Passwords::new(cores).map_err(Error::from)?,
+        breached,
+        never_ban,
+        shutdown: shutdown.clone(),
+    })
+    .await?;
+    let metrics = Metrics::new(&mcias);
+    let app = App {
+        package: "metacircular.mcias.v1",
+        grpc: api::routes(&mcias),
+        web: web(&mcias),
+        authenticator: Arc::new(Own(Arc::clone(&mcias))),
+        audit: Some(Arc::new(Recorder(store))),
+        sealed: Box::new(|| false),
+        metrics: Box::new(move || metrics.render()),
+    };
+    let server = Arc::new(server::start(&config.server, app, shutdown).await?);
+    // Set once: it is new.
+    let _ = mcias.server.set(Arc::clone(&server));
+    let token = shutdown.token().clone();
+    shutdown.spawn("housekeeping", async move {
+        token.run_until_cancelled(mcias.keep_house()).await;
+    });
+    Ok(Handle { server })
+}
+
+fn web(mcias: &Arc<Mcias>) -> Router {
+    let mcias = Arc::clone(mcias);
+    let keys = async move || {
+        let headers = [
+            (header::CONTENT_TYPE, "application/jwk-set+json"),
+            (header::CACHE_CONTROL, "max-age=300"),
+        ];
+        (headers, jwks(&mcias).to_string())
+    };
+    Router::new().route("/.well-known/jwks.json", get(keys))
+}
+
+/// The public keys as JWKS (RFC 7517, RFC 8037).
+fn jwks(mcias: &Mcias) -> Value {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let keys = mcias.keys();
+    let jwk = |(kid, public): &(String, Vec<u8>)| {
+        json!({
+            "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
+            "kid": kid, "x": URL_SAFE_NO_PAD.encode(public),
+        })
+    };
+    json!({ "keys": keys.public.iter().map(jwk).collect::<Vec<_>>() })
+}

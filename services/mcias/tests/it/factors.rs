@@ -1,0 +1,258 @@
+//! Second factors: an authenticator app, recovery codes.
+
+use std::process::Command;
+
+use mc_proto::mcias::v1::{
+    BeginTotpRequest, ClearSecondFactorsRequest, ConfirmTotpRequest, GetFactorsRequest,
+    NewRecoveryCodesRequest, PutRuleRequest, RemoveTotpRequest, Rule, SecondFactor,
+    UpdateAccountRequest, WhoAmIRequest,
+};
+use tonic::Code;
+
+use crate::running::{Clients, PASSWORD, Running};
+
+/// What an app shows now, and some steps from now.
+fn code(secret: &str, steps: i64) -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let at = now.as_secs().cast_signed() + 30 * steps;
+    let output = Command::new("oathtool")
+        .args(["--totp", "--base32", secret, &format!("--now=@{at}")])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Enrols an app, with the code of the step before now.
+async fn enrol(clients: &mut Clients) -> String {
+    let begin = BeginTotpRequest {
+        password: PASSWORD.to_owned(),
+    };
+    let begun = clients
+        .profile
+        .begin_totp(begin)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(begun.uri.starts_with("otpauth://totp/") && begun.qr.contains("<svg"));
+    let wrong = ConfirmTotpRequest {
+        code: code(&begun.secret, 100),
+    };
+    let refused = clients.profile.confirm_totp(wrong).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let confirm = ConfirmTotpRequest {
+        code: code(&begun.secret, -1),
+    };
+    clients.profile.confirm_totp(confirm).await.unwrap();
+    begun.secret
+}
+
+#[tokio::test]
+async fn a_code_of_an_app_is_taken_once() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&token)).await;
+    let secret = enrol(&mut ada).await;
+    let needed = running.log_in("ada", PASSWORD).await.unwrap();
+    assert!(needed.token.is_empty());
+    assert_eq!(needed.needed, [i32::from(SecondFactor::Totp)]);
+    let mut somebody = running.clients(None).await;
+    // The next step's code is right as well: clocks differ.
+    let next = code(&secret, 1);
+    let login = somebody.log_in("ada", PASSWORD, &next).await.unwrap();
+    let mut ada = running.clients(Some(&login.token)).await;
+    let known = ada
+        .auth
+        .who_am_i(WhoAmIRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(known.methods, ["pwd", "otp", "mfa"]);
+    let again = somebody.log_in("ada", PASSWORD, &next).await.unwrap_err();
+    assert_eq!(again.code(), Code::Unauthenticated, "the same once more");
+    // From elsewhere, since here it is to wait now.
+    let mut elsewhere = running.clients_from("127.0.0.2", None).await;
+    let before = elsewhere
+        .log_in("ada", PASSWORD, &code(&secret, 0))
+        .await
+        .unwrap_err();
+    assert_eq!(before.code(), Code::Unauthenticated, "one before it");
+}
+
+#[tokio::test]
+async fn of_two_with_the_same_code_one_logs_in() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&token)).await;
+    let secret = enrol(&mut ada).await;
+    let code = code(&secret, 1);
+    let mut a = running.clients_from("127.0.0.2", None).await;
+    let mut b = running.clients_from("127.0.0.1", None).await;
+    let (a, b) = tokio::join!(
+        a.log_in("ada", PASSWORD, &code),
+        b.log_in("ada", PASSWORD, &code)
+    );
+    assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
+}
+
+#[tokio::test]
+async fn recovery_codes_replace_it_once_each() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&token)).await;
+    let ask = NewRecoveryCodesRequest {
+        password: PASSWORD.to_owned(),
+    };
+    let early = ada
+        .profile
+        .new_recovery_codes(ask.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        early.code(),
+        Code::FailedPrecondition,
+        "there is nothing to replace"
+    );
+    enrol(&mut ada).await;
+    let old = ada
+        .profile
+        .new_recovery_codes(ask.clone())
+        .await
+        .unwrap()
+        .into_inner()
+        .codes;
+    let codes = ada
+        .profile
+        .new_recovery_codes(ask)
+        .await
+        .unwrap()
+        .into_inner()
+        .codes;
+    assert_eq!(codes.len(), 10);
+    let mut somebody = running.clients(None).await;
+    let typed = codes[0].to_uppercase().replace('-', " ");
+    assert!(
+        somebody.log_in("ada", PASSWORD, &typed).await.is_ok(),
+        "as people type it"
+    );
+    let again = somebody
+        .log_in("ada", PASSWORD, &codes[0])
+        .await
+        .unwrap_err();
+    assert_eq!(again.code(), Code::Unauthenticated, "once more");
+    let mut elsewhere = running.clients_from("127.0.0.2", None).await;
+    let old = elsewhere
+        .log_in("ada", PASSWORD, &old[1])
+        .await
+        .unwrap_err();
+    assert_eq!(old.code(), Code::Unauthenticated, "those before are void");
+    let factors = ada
+        .profile
+        .get_factors(GetFactorsRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((factors.recovery_codes, factors.totp), (9, true));
+    let text = std::fs::read(running.root.path().join("mcias.db")).unwrap();
+    let plain = codes[3].replace('-', "");
+    assert!(!text.windows(plain.len()).any(|w| w == plain.as_bytes()));
+}
+
+#[tokio::test]
+async fn one_that_is_required_is_enrolled_first() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let require = UpdateAccountRequest {
+        name: "ada".to_owned(),
+        second_factor_required: Some(true),
+        ..UpdateAccountRequest::default()
+    };
+    admin.accounts.update_account(require).await.unwrap();
+    let login = running.log_in("ada", PASSWORD).await.unwrap();
+    assert!(login.enrol_second_factor);
+    let mut ada = running.clients(Some(&login.token)).await;
+    let known = ada
+        .auth
+        .who_am_i(WhoAmIRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(
+        known.roles.is_empty(),
+        "nothing before it is enrolled: {known:?}"
+    );
+    let secret = enrol(&mut ada).await;
+    let mut somebody = running.clients(None).await;
+    let login = somebody
+        .log_in("ada", PASSWORD, &code(&secret, 1))
+        .await
+        .unwrap();
+    assert!(!login.enrol_second_factor && !login.token.is_empty());
+}
+
+#[tokio::test]
+async fn a_rule_can_ask_for_one() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    let rule = Rule {
+        name: "admins-with-two".to_owned(),
+        roles: vec!["admin".to_owned()],
+        second_factor: true,
+        ..Rule::default()
+    };
+    admin
+        .admin
+        .put_rule(PutRuleRequest { rule: Some(rule) })
+        .await
+        .unwrap();
+    let login = running.log_in("admin", &running.password).await.unwrap();
+    assert!(login.enrol_second_factor);
+    let mut restricted = running.clients(Some(&login.token)).await;
+    let get = mc_proto::mcias::v1::GetStatusRequest {};
+    let refused = restricted.admin.get_status(get).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    admin.person("ada", "user").await;
+    let ada = running.log_in("ada", PASSWORD).await.unwrap();
+    assert!(!ada.enrol_second_factor, "the rule is not about users");
+}
+
+#[tokio::test]
+async fn a_stolen_token_changes_nothing_without_the_password() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut thief = running.clients_from("127.0.0.2", Some(&token)).await;
+    let wrong = || "not the password".to_owned();
+    let begin = thief
+        .profile
+        .begin_totp(BeginTotpRequest { password: wrong() })
+        .await;
+    assert_eq!(begin.unwrap_err().code(), Code::PermissionDenied);
+    // He may not try as fast as he likes either.
+    let remove = thief
+        .profile
+        .remove_totp(RemoveTotpRequest { password: wrong() })
+        .await;
+    let refused = remove.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.metadata().get("retry-after").is_some());
+    let clear = ClearSecondFactorsRequest {
+        name: "ada".to_owned(),
+    };
+    let refused = thief
+        .accounts
+        .clear_second_factors(clear.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    admin.accounts.clear_second_factors(clear).await.unwrap();
+}

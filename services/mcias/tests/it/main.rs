@@ -1,0 +1,11 @@
+//! MCIAS as its users and its attackers meet it: over gRPC and REST, with TLS, in this process or as one of its own.
+
+mod access;
+mod accounts;
+mod crash;
+mod factors;
+mod guessing;
+mod login;
+mod mciasctl;
+mod running;
+mod tokens;

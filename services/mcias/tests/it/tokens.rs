@@ -1,0 +1,352 @@
+//! Tokens: renewed, revoked, watched, and signed by keys that change.
+
+use std::time::{Duration, SystemTime};
+
+use mc_proto::mcias::v1::{
+    CheckTokenRequest, EndSessionRequest, GetKeysRequest, IssueTokenRequest, ListSessionsRequest,
+    ListTokensRequest, LogoutRequest, PutServiceRequest, RenewRequest, RevokeRequest,
+    RotateKeyRequest, RotateTokenRequest, Service, WatchRevocationsRequest, WhoAmIRequest,
+    revocation::What, revocation_event::Event, revoke_request,
+};
+use mc_testkit::wait_for_async;
+use mcdsl::auth::{
+    Authenticator as _,
+    client::{Client, Config},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::running::{Clients, PASSWORD, Running};
+
+async fn issue(admin: &mut Clients, name: &str, services: &[&str]) -> (String, String) {
+    let request = IssueTokenRequest {
+        name: name.to_owned(),
+        services: services.iter().map(|s| (*s).to_owned()).collect(),
+        ..IssueTokenRequest::default()
+    };
+    let issued = admin
+        .accounts
+        .issue_token(request)
+        .await
+        .unwrap()
+        .into_inner();
+    (issued.token, issued.id)
+}
+
+async fn is_known(running: &Running, token: &str) -> bool {
+    let mut clients = running.clients(Some(token)).await;
+    clients.auth.who_am_i(WhoAmIRequest {}).await.is_ok()
+}
+
+/// Renews as soon as that may be: tokens count seconds.
+async fn renew(clients: &mut Clients) -> String {
+    wait_for_async("a second to pass", async || {
+        match clients.auth.renew(RenewRequest {}).await {
+            Ok(answer) => Some(answer.into_inner().token),
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                None
+            }
+        }
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_renewed_token_replaces_the_one_before() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let old = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&old)).await;
+    let new = renew(&mut ada).await;
+    assert!(!is_known(&running, &old).await, "the old one");
+    assert!(is_known(&running, &new).await, "the new one");
+    let again = ada.auth.renew(RenewRequest {}).await.unwrap_err();
+    assert_eq!(again.code(), Code::Unauthenticated);
+    let mut ada = running.clients(Some(&new)).await;
+    let sessions = ada
+        .profile
+        .list_sessions(ListSessionsRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(sessions.sessions.len(), 1, "one login");
+    assert!(sessions.sessions[0].current);
+}
+
+#[tokio::test]
+async fn of_many_who_renew_one_token_one_does() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let issued = SystemTime::now();
+    wait_for_async("a second to pass", async || {
+        (issued.elapsed().unwrap() > Duration::from_millis(1100)).then_some(())
+    })
+    .await
+    .unwrap();
+    let mut tasks = Vec::new();
+    for _ in 0..8 {
+        let mut clients = running.clients(Some(&token)).await;
+        tasks.push(tokio::spawn(async move {
+            clients.auth.renew(RenewRequest {}).await
+        }));
+    }
+    let mut renewed = 0;
+    for task in tasks {
+        renewed += usize::from(task.await.unwrap().is_ok());
+    }
+    assert_eq!(renewed, 1);
+}
+
+#[tokio::test]
+async fn logins_are_seen_and_ended() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    admin.person("bob", "user").await;
+    let here = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let there = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let bobs = running.log_in("bob", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&here)).await;
+    let sessions = ada
+        .profile
+        .list_sessions(ListSessionsRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .sessions;
+    assert_eq!(sessions.len(), 2);
+    assert_eq!(sessions[0].source, "127.0.0.1/32");
+    let other = sessions.iter().find(|session| !session.current).unwrap();
+    let end = EndSessionRequest {
+        id: other.id.clone(),
+    };
+    let mut bob = running.clients(Some(&bobs)).await;
+    let refused = bob.profile.end_session(end.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound, "another's login");
+    ada.profile.end_session(end).await.unwrap();
+    assert!(!is_known(&running, &there).await);
+    ada.auth.logout(LogoutRequest {}).await.unwrap();
+    assert!(!is_known(&running, &here).await);
+    assert!(is_known(&running, &bobs).await);
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_by_another_service_at_once() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    let service = Service {
+        name: "wiki".to_owned(),
+        ..Service::default()
+    };
+    let put = PutServiceRequest {
+        service: Some(service),
+        new_secret: false,
+    };
+    admin.admin.put_service(put).await.unwrap();
+    admin.system("wiki").await;
+    admin.system("robot").await;
+    let (own, _) = issue(&mut admin, "wiki", &[]).await;
+    let (token, id) = issue(&mut admin, "robot", &["wiki"]).await;
+    let token_file = running.root.path().join("wiki.token");
+    std::fs::write(&token_file, &own).unwrap();
+    let config = Config {
+        server_url: format!("https://localhost:{}", running.handle.grpc().port()),
+        ca_cert: running.root.path().join("ca.pem"),
+        service_name: "wiki".to_owned(),
+        token_file,
+    };
+    let client = Client::new(&config).unwrap();
+    let cancel = CancellationToken::new();
+    let watching = tokio::spawn(std::sync::Arc::clone(&client).watch(cancel.clone()));
+    wait_for_async("the stream", async || client.is_live().then_some(()))
+        .await
+        .unwrap();
+    let identity = client.authenticate(&token).await.unwrap();
+    assert_eq!(identity.name, "robot");
+    assert!(
+        client.authenticate(&own).await.is_err(),
+        "for another service"
+    );
+    let what = Some(revoke_request::What::Token(id));
+    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    wait_for_async("the revocation", async || {
+        client.authenticate(&token).await.is_err().then_some(())
+    })
+    .await
+    .unwrap();
+    assert!(client.is_live(), "by the stream, not by a question");
+    cancel.cancel();
+    watching.await.unwrap();
+}
+
+#[tokio::test]
+async fn watchers_hear_what_is_in_force_and_what_happens() {
+    let mut running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.system("robot").await;
+    admin.system("watcher").await;
+    let (first, first_id) = issue(&mut admin, "robot", &[]).await;
+    let (second, second_id) = issue(&mut admin, "robot", &[]).await;
+    let (watcher, _) = issue(&mut admin, "watcher", &[]).await;
+    let revoke = |id: &str| RevokeRequest {
+        what: Some(revoke_request::What::Token(id.to_owned())),
+    };
+    admin.accounts.revoke(revoke(&first_id)).await.unwrap();
+    // Revocations outlive the process.
+    running.restart().await;
+    let mut admin = running.admin().await;
+    let mut clients = running.clients(Some(&watcher)).await;
+    let mut stream = clients
+        .auth
+        .watch_revocations(WatchRevocationsRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    let mut next = async || stream.message().await.unwrap().unwrap().event.unwrap();
+    let Event::Revoked(before) = next().await else {
+        panic!("what is in force comes first")
+    };
+    assert_eq!(before.what, Some(What::Token(first_id)));
+    assert_eq!(next().await, Event::Synced(true));
+    admin.accounts.revoke(revoke(&second_id)).await.unwrap();
+    loop {
+        match next().await {
+            Event::Heartbeat(_) => {}
+            Event::Revoked(revocation) => {
+                assert_eq!(revocation.what, Some(What::Token(second_id)));
+                break;
+            }
+            Event::Synced(_) => panic!("once"),
+        }
+    }
+    let mut check = async |token: &str| {
+        let request = CheckTokenRequest {
+            token: token.to_owned(),
+        };
+        clients
+            .auth
+            .check_token(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .valid
+    };
+    assert!(!check(&first).await && !check(&second).await && check(&watcher).await);
+    assert!(!check("nothing").await);
+}
+
+#[tokio::test]
+async fn tokens_of_system_accounts_are_rotated() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.system("robot").await;
+    admin.person("ada", "user").await;
+    let (old, id) = issue(&mut admin, "robot", &["mcias"]).await;
+    let rotate = RotateTokenRequest {
+        name: "robot".to_owned(),
+        id,
+    };
+    let new = admin
+        .accounts
+        .rotate_token(rotate.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(!is_known(&running, &old).await && is_known(&running, &new.token).await);
+    let twice = admin.accounts.rotate_token(rotate).await.unwrap_err();
+    assert_eq!(twice.code(), Code::FailedPrecondition);
+    let list = ListTokensRequest {
+        name: "robot".to_owned(),
+    };
+    let tokens = admin
+        .accounts
+        .list_tokens(list)
+        .await
+        .unwrap()
+        .into_inner()
+        .tokens;
+    let valid: Vec<_> = tokens.iter().filter(|token| !token.revoked).collect();
+    assert_eq!(
+        (tokens.len(), valid.len(), valid[0].id.as_str()),
+        (2, 1, new.id.as_str())
+    );
+    for (description, name, services, code) in [
+        ("a person's", "ada", vec![], Code::FailedPrecondition),
+        ("of nobody", "none", vec![], Code::NotFound),
+        (
+            "for no service",
+            "robot",
+            vec!["nowhere".to_owned()],
+            Code::NotFound,
+        ),
+    ] {
+        let request = IssueTokenRequest {
+            name: name.to_owned(),
+            services,
+            ..IssueTokenRequest::default()
+        };
+        let refused = admin.accounts.issue_token(request).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{description}");
+    }
+}
+
+#[tokio::test]
+async fn everything_is_revoked_and_whoever_logs_in_after_it_is_not() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.system("robot").await;
+    let (robot, _) = issue(&mut admin, "robot", &[]).await;
+    let what = Some(revoke_request::What::Everything(true));
+    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    assert!(!is_known(&running, &robot).await);
+    let over = admin.auth.who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    assert_eq!(over.code(), Code::Unauthenticated, "the one who did it too");
+    // In the same second.
+    let token = running
+        .log_in("admin", &running.password)
+        .await
+        .unwrap()
+        .token;
+    assert!(is_known(&running, &token).await);
+}
+
+#[tokio::test]
+async fn keys_change_and_overlap() {
+    let mut running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.system("robot").await;
+    let (robot, _) = issue(&mut admin, "robot", &[]).await;
+    let keys = async |clients: &mut Clients| {
+        let answer = clients.auth.get_keys(GetKeysRequest {}).await.unwrap();
+        answer
+            .into_inner()
+            .keys
+            .into_iter()
+            .map(|key| key.kid)
+            .collect::<Vec<_>>()
+    };
+    let before = keys(&mut admin).await;
+    let rotated = admin
+        .admin
+        .rotate_key(RotateKeyRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    let after = keys(&mut admin).await;
+    assert_eq!(after.len(), 2);
+    assert!(after.contains(&before[0]) && after.contains(&rotated.kid));
+    assert!(is_known(&running, &robot).await, "signed by the one before");
+    running.restart().await;
+    assert!(is_known(&running, &robot).await, "after a restart too");
+    let mut admin = running.admin().await;
+    let drop_old = RotateKeyRequest { drop_old: true };
+    admin.admin.rotate_key(drop_old).await.unwrap();
+    assert!(!is_known(&running, &robot).await, "dropped");
+    let mut admin = running.admin().await;
+    assert_eq!(keys(&mut admin).await.len(), 1);
+}
