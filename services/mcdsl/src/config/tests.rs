@@ -74,7 +74,7 @@ const BASE: &str = "[server]\nlisten = '127.0.0.1:1'\n";
 #[test]
 fn the_environment_wins_and_is_typed() {
     type Check = fn(&Config) -> bool;
-    let rows: [(&str, &str, &str, Check); 15] = [
+    let rows: [(&str, &str, &str, Check); 16] = [
         ("an address", "SERVER_LISTEN", "[::1]:443", |c| {
             c.server.listen.port() == 443
         }),
