@@ -1,7 +1,7 @@
 //! Durations and sizes as people write and read them. Used by configuration files and CLIs alike, so that
 //! what one prints the other accepts.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Text that is not a duration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +101,36 @@ pub fn duration_rounded(value: Duration) -> String {
     match value.as_secs() {
         0 => duration(value),
         _ => duration(Duration::from_secs(value.as_secs_f64().round() as u64)),
+    }
+}
+
+/// Writes milliseconds since 1970 as RFC 3339 in UTC, to the second. The calendar by Howard Hinnant's `civil_from_days`, for years from 0.
+pub fn utc(unix_ms: i64) -> String {
+    let seconds = unix_ms.div_euclid(1000);
+    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days since 0000-03-01, so that the leap day is the last of its year.
+    let z = days + 719_468;
+    let (era, day_of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = (shifted_month + 2) % 12 + 1;
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Writes how far a time, in seconds since 1970, is from now: "in 2d3h", "5m ago".
+pub fn when(unix_s: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_secs();
+    let at = u64::try_from(unix_s).unwrap_or_default();
+    let apart = duration_short(Duration::from_secs(at.abs_diff(now)));
+    match at > now {
+        true => format!("in {apart}"),
+        false => format!("{apart} ago"),
     }
 }
 
@@ -213,6 +243,24 @@ mod tests {
             (rounded(86_399_992), rounded(100)),
             ("1d".into(), "100ms".into())
         );
+    }
+
+    #[test]
+    fn times() {
+        for (unix_ms, want) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (1_767_225_599_000, "2025-12-31T23:59:59Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(unix_ms), want);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = i64::try_from(now.as_secs()).unwrap();
+        assert_eq!(when(now - 2 * 86_400 * 365), "2y ago");
+        assert!(when(now + 100_000).starts_with("in 1d3h"));
+        assert!(when(i64::MAX).starts_with("in ") && when(i64::MIN).ends_with(" ago"));
     }
 
     #[test]

@@ -266,19 +266,6 @@ pub(crate) fn set_password(
     .map(drop)
 }
 
-/// Someone must be left who can administer: a person, whose account is active and can log in.
-///
-/// # Errors
-/// If nobody is.
-pub(crate) fn check_admin_left(tx: &Transaction<'_>) -> Result<(), Error> {
-    if admins(tx)?.is_empty() {
-        return Err(Error::precondition(
-            "nobody would be left who is an administrator: an active account of a person with the role admin; make another one first",
-        ));
-    }
-    Ok(())
-}
-
 /// People who are active, have a way to log in and the role `admin`.
 pub(crate) fn admins(db: &Connection) -> rusqlite::Result<Vec<Account>> {
     let sql = format!(

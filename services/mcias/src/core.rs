@@ -28,7 +28,7 @@ use crate::{
     password::Passwords,
     policy::LoginPolicy,
     revocation, seal,
-    sources::{Ban, Sources},
+    sources::{Ban, Sources, network},
     time::unix,
 };
 
@@ -114,16 +114,31 @@ impl Change<'_> {
 
     /// Revokes all tokens of an account that were issued until now, and ends its logins.
     pub(crate) fn revoke_account(&mut self, id: &str) -> Result<(), Error> {
-        self.tx
-            .execute("DELETE FROM session WHERE account = ?1", [id])?;
-        let sql = "SELECT max(expires_s) FROM token WHERE account = ?1 AND NOT revoked";
-        let last: Option<i64> = self.tx.query_row(sql, [id], |row| row.get(0))?;
-        let sql = "UPDATE token SET revoked = 1 WHERE account = ?1";
-        self.tx.execute(sql, [id])?;
-        let forget = last
-            .map_or(self.now, crate::time::at)
-            .max(self.now + LIFETIME);
-        self.revoke(Revoked::Account(id.to_owned()), self.now, forget + LIFETIME)
+        self.revoke_until_now(Revoked::Account(id.to_owned()), Some(id))
+    }
+
+    /// Revokes all tokens of all accounts that were issued until now, and ends all logins.
+    pub(crate) fn revoke_everything(&mut self) -> Result<(), Error> {
+        self.revoke_until_now(Revoked::Everything, None)
+    }
+
+    fn revoke_until_now(&mut self, what: Revoked, account: Option<&str>) -> Result<(), Error> {
+        // Tokens may be issued a little ahead of the clock: the last one counts.
+        let sql = "SELECT max(issued), max(expires) FROM (
+            SELECT used_s AS issued, expires_s AS expires FROM session WHERE ?1 IS NULL OR account = ?1
+            UNION ALL SELECT issued_s, expires_s FROM token WHERE NOT revoked AND (?1 IS NULL OR account = ?1))";
+        let (issued, expires): (Option<i64>, Option<i64>) =
+            self.tx
+                .query_row(sql, [account], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for sql in [
+            "DELETE FROM session WHERE ?1 IS NULL OR account = ?1",
+            "UPDATE token SET revoked = 1 WHERE ?1 IS NULL OR account = ?1",
+        ] {
+            self.tx.execute(sql, [account])?;
+        }
+        let now = self.now;
+        let later = |time: Option<i64>| time.map_or(now, crate::time::at).max(now);
+        self.revoke(what, later(issued), later(expires) + 2 * LIFETIME)
     }
 
     /// Keeps a network away.
@@ -221,6 +236,12 @@ impl Mcias {
     {
         let who = caller.clone();
         let write = move |tx: &Transaction<'_>| {
+            // What was revoked since it was asked changes nothing any more.
+            if let Some(identity) = &who.identity
+                && revocation::is_revoked(tx, identity)?
+            {
+                return Err(Error::unauthenticated("the token is not valid"));
+            }
             let mut made = Change {
                 tx,
                 now: SystemTime::now(),
@@ -262,12 +283,13 @@ impl Mcias {
             bans,
             read_again,
         } = effects;
-        self.revocations
-            .publish(revoked, |state, revocation| state.enter(revocation));
-        self.bans.publish(bans, bans::enter);
+        // First: whoever hears that everything is revoked asks for the keys.
         if read_again {
             self.read_again().await?;
         }
+        self.revocations
+            .publish(revoked, |state, revocation| state.enter(revocation));
+        self.bans.publish(bans, bans::enter);
         Ok(())
     }
 
@@ -285,12 +307,10 @@ impl Mcias {
 
     /// Counts a failure of a source, and bans its network if it is one too many.
     pub(crate) fn source_failed(&self, source: IpAddr, now: SystemTime) -> Option<Ban> {
-        let source = source.to_canonical();
-        if self
-            .never_ban
-            .iter()
-            .any(|network| network.contains(&source))
-        {
+        let of = network(source);
+        // Neither it nor a neighbour in what would be banned.
+        let never = |other: &IpNet| other.contains(&of) || of.contains(other);
+        if self.never_ban.iter().any(never) {
             return None;
         }
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);

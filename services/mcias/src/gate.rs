@@ -19,6 +19,7 @@ use crate::{
     error::Error,
     guesses::Guesses,
     name::AccountName,
+    random::{self, hex},
     sources::network,
     time::{at, unix},
 };
@@ -56,14 +57,20 @@ struct Flight {
 }
 
 impl Flights {
-    fn begin(self: &Arc<Self>, key: &str, network: &str) -> Option<Flight> {
+    fn begin(self: &Arc<Self>, key: &str, network: &str) -> Result<Flight, Error> {
+        let wait = Duration::from_secs(1);
         let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_network = under_way.networks.get(network).copied().unwrap_or(0);
-        if of_network >= PER_NETWORK || !under_way.keys.insert(key.to_owned()) {
-            return None;
+        if of_network >= PER_NETWORK {
+            let text = "too many logins from there are under way; try again in a second";
+            return Err(Error::too_many(text, wait));
+        }
+        if !under_way.keys.insert(key.to_owned()) {
+            let text = "another login of that account is under way; try again in a second";
+            return Err(Error::too_many(text, wait));
         }
         *under_way.networks.entry(network.to_owned()).or_default() += 1;
-        Some(Flight {
+        Ok(Flight {
             all: Arc::clone(self),
             key: key.to_owned(),
             network: network.to_owned(),
@@ -118,28 +125,27 @@ impl Mcias {
     ) -> Result<Gate, Error> {
         let now = SystemTime::now();
         let source = self.enter_source(caller).await?;
-        // A text that is no name is nobody's; it takes as long.
-        let name = name
-            .parse::<AccountName>()
-            .map_or(String::new(), |name| name.to_string());
+        // What was typed for a name may be a password: of nobody's it is not kept as it is.
+        let nobody = format!("?{}", hex(&random::hash(&["name", name])));
+        // A text that is no name is nobody's; it takes as long, and is counted alike.
+        let name = name.parse::<AccountName>().ok();
         let flights = Arc::clone(&self.flights);
         let network = network(source).to_string();
         let read = move |db: &Connection| {
-            let account = account::by_name(db, &name)?;
-            let known = account
-                .as_ref()
-                .is_some_and(|account| is_known(db, &account.id, &network));
-            let key = if known {
-                format!("{name} {network}")
-            } else {
-                name
+            let account = match name {
+                Some(name) => account::by_name(db, name.as_str())?,
+                None => None,
             };
-            let Some(flight) = flights.begin(&key, &network) else {
-                let wait = Duration::from_secs(1);
-                return Err(Error::too_many("another login is under way", wait));
+            let key = match &account {
+                None => nobody,
+                Some(account) if is_known(db, &account.id, &network)? => {
+                    format!("{} {network}", account.name)
+                }
+                Some(account) => account.name.clone(),
             };
+            let flight = flights.begin(&key, &network)?;
             let guesses = find(db, &key)?;
-            Ok(Gate {
+            Ok::<_, Error>(Gate {
                 account,
                 network,
                 key,
@@ -151,7 +157,7 @@ impl Mcias {
         let gate = self.store.read(read).await?;
         match gate.guesses.open_from(now).duration_since(now) {
             Ok(wait) if !wait.is_zero() => Err(Error::too_many(
-                "too many failed logins of that account",
+                "too many failed logins of that account; wait, or log in by a passkey",
                 wait,
             )),
             _ => Ok(gate),
@@ -170,10 +176,15 @@ impl Gate {
         Ok(())
     }
 
+    /// Whether failures are to be forgotten by a success.
+    pub(crate) fn had_failures(&self) -> bool {
+        self.guesses.failures > 0
+    }
+
     /// Writes a success down.
-    pub(crate) fn succeeded(&self, change: &Change<'_>) -> Result<(), Error> {
-        if self.guesses.last.is_some() {
-            store(change.tx, &self.key, self.guesses.succeeded())?;
+    pub(crate) fn succeeded(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        if self.had_failures() {
+            store(tx, &self.key, self.guesses.succeeded())?;
         }
         Ok(())
     }
@@ -204,12 +215,16 @@ pub(crate) fn remember(
     Ok(devices > 0 && this == 0)
 }
 
-fn is_known(db: &Connection, account: &str, network: &str) -> bool {
+fn is_known(db: &Connection, account: &str, network: &str) -> rusqlite::Result<bool> {
     let sql = "SELECT 1 FROM known_device WHERE account = ?1 AND network = ?2 LIMIT 1";
-    let found = db
-        .prepare_cached(sql)
-        .and_then(|mut found| found.exists([account, network]));
-    found.unwrap_or(false)
+    db.prepare_cached(sql)?.exists([account, network])
+}
+
+/// Forgets the failures of an account: an administrator lets its owner in again.
+pub(crate) fn open(tx: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {
+    // Its own, and those that have a network behind it.
+    let sql = "DELETE FROM guesses WHERE key = ?1 OR (key >= ?1 || ' ' AND key < ?1 || '!')";
+    tx.execute(sql, [name]).map(drop)
 }
 
 fn find(db: &Connection, key: &str) -> rusqlite::Result<Guesses> {

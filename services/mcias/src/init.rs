@@ -24,7 +24,6 @@ use crate::{
 };
 
 /// What was made.
-#[derive(Debug)]
 pub struct Initialised {
     /// The database.
     pub database: PathBuf,

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use mc_proto::mcias::v1::{LoginRequest, LoginResponse, SecondFactor};
 use mcdsl::server::Caller;
-use rusqlite::{OptionalExtension as _, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use crate::{
     SERVICE,
@@ -16,7 +16,7 @@ use crate::{
     policy::Verdict,
     random, service,
     sources::network,
-    token::NewSession,
+    token::{NewSession, find_session, identity},
     totp::Shared,
 };
 
@@ -42,7 +42,11 @@ impl Asked {
         Self {
             code,
             service: if own { SERVICE.to_owned() } else { service },
-            device: device.chars().take(MAX_DEVICE).collect(),
+            device: device
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(MAX_DEVICE)
+                .collect(),
         }
     }
 }
@@ -105,8 +109,11 @@ impl Mcias {
         let gate = self.enter(caller, &account).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
         let checked = self.passwords.check(password, stored).await?;
-        let this = Arc::clone(self);
+        let (this, gate) = (Arc::clone(self), Arc::new(gate));
+        // Ours is kept until it is committed: the next attempt is to see what this one counted.
+        let attempt = Arc::clone(&gate);
         let decide = move |change: &mut Change<'_>| {
+            let gate = attempt;
             let Some(account) = right(change, &gate, &checked)? else {
                 gate.failed(&this, change)?;
                 change.outcome = tonic::Code::Unauthenticated;
@@ -119,7 +126,9 @@ impl Mcias {
             };
             this.admit(change, &account, &asked, &shown)
         };
-        self.write(caller, decide).await?
+        let decided = self.write(caller, decide).await;
+        drop(gate);
+        decided?
     }
 
     /// Logs an account in that has shown that it is the one. A refusal is committed as well: it counts, and is written down.
@@ -202,7 +211,7 @@ impl Mcias {
                 let sql = "UPDATE account SET password = ?2 WHERE id = ?1";
                 change.tx.execute(sql, [&*account.id, hash])?;
             }
-            gate.succeeded(change)?;
+            gate.succeeded(change.tx)?;
         }
         let new_device = remember(change, &account.id, &network, &asked.device)?;
         let session = NewSession {
@@ -282,6 +291,15 @@ impl Mcias {
         Ok(tx.execute(sql, rusqlite::params![account.id, step])? == 1)
     }
 
+    /// Whether the login of whoever asks has shown two factors; one that enrolled its second has.
+    async fn has_shown_both(self: &Arc<Self>, caller: &Caller) -> Result<bool, Error> {
+        let who = identity(caller)?.clone();
+        let read =
+            move |db: &Connection| Ok::<_, Error>(find_session(db, &who.account, &who.session)?);
+        let session = self.store.read(read).await?;
+        Ok(session.is_some_and(|session| session.has_shown_both()))
+    }
+
     /// That whoever asks knows his password, for what a stolen token alone must not do.
     ///
     /// # Errors
@@ -292,22 +310,36 @@ impl Mcias {
         password: String,
     ) -> Result<Account, Error> {
         check_length("password", &password)?;
-        let name = caller_name(caller)?;
+        let name = identity(caller)?.name.clone();
         let gate = self.enter(caller, &name).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
         let checked = self.passwords.check(password, stored).await?;
         if checked.right
-            && let Some(account) = &gate.account
+            && let Some(account) = gate.account.clone()
         {
-            return Ok(account.clone());
+            // A login from before there was a second factor knows no more than the password.
+            if account.has_second_factor() && !self.has_shown_both(caller).await? {
+                return Err(Error::denied(
+                    "this login has shown no second factor, which the account has; log in with it",
+                ));
+            }
+            if gate.had_failures() {
+                let forget = move |tx: &Transaction<'_>| Ok::<_, Error>(gate.succeeded(tx)?);
+                self.store.write(forget).await?;
+            }
+            return Ok(account);
         }
-        let this = Arc::clone(self);
+        let (this, gate) = (Arc::clone(self), Arc::new(gate));
+        let attempt = Arc::clone(&gate);
         let failed = move |change: &mut Change<'_>| {
+            let gate = attempt;
             change.outcome = tonic::Code::Unauthenticated;
             change.note(|detail| detail.text("message", "the password is wrong"));
             gate.failed(&this, change)
         };
-        self.write(caller, failed).await?;
+        let counted = self.write(caller, failed).await;
+        drop(gate);
+        counted?;
         Err(Error::denied("the password is wrong"))
     }
 }
@@ -322,12 +354,6 @@ impl Verdict {
 /// What a TOTP secret is sealed as.
 pub(crate) fn totp_name(account: &str) -> String {
     format!("totp/{account}")
-}
-
-fn caller_name(caller: &Caller) -> Result<String, Error> {
-    let identity = caller.identity.as_ref();
-    let identity = identity.ok_or_else(|| Error::unauthenticated("a token is needed"))?;
-    Ok(identity.name.clone())
 }
 
 /// Refuses what can be nobody's password before it costs anything.

@@ -31,7 +31,7 @@ use crate::{
     login::{Asked, Shown},
     random,
     time::{at, unix},
-    token::identity,
+    token::{end_others, has_shown, identity},
 };
 
 /// For the person to find the authenticator.
@@ -122,11 +122,7 @@ impl Mcias {
         let id = account.id.clone();
         let read = move |db: &Connection| passkeys(db, &id);
         let known = self.store.read(read).await?;
-        if known.len() >= MAX_PASSKEYS {
-            return Err(Error::precondition(format!(
-                "there are {MAX_PASSKEYS} passkeys; remove one first"
-            )));
-        }
+        check_number(known.len())?;
         let exclude = known
             .iter()
             .map(|passkey| passkey.cred_id().clone())
@@ -181,11 +177,15 @@ impl Mcias {
             change.resource.clone_from(&who.name);
             change.note(|detail| detail.text("passkey", &name));
             finish_once(change, &asked.ceremony, ceremony.until)?;
+            check_number(passkeys(change.tx, &who.account)?.len())?;
             let id = random::id()?;
             let taken = insert(change, &id, &who.account, &name, &passkey)?;
             if !taken {
                 return Err(Error::exists("the passkey is registered already"));
             }
+            // Who else is logged in has shown less.
+            end_others(change, &who.account, &who.session)?;
+            has_shown(change, &who.account, &who.session, "pop")?;
             Ok(Message {
                 id,
                 name,
@@ -264,6 +264,15 @@ impl Mcias {
         let account = account::by_id(change.tx, &user)?;
         Ok(account.map(|account| (account, passkey, result)))
     }
+}
+
+fn check_number(passkeys: usize) -> Result<(), Error> {
+    if passkeys < MAX_PASSKEYS {
+        return Ok(());
+    }
+    Err(Error::precondition(format!(
+        "there are {MAX_PASSKEYS} passkeys; remove one first"
+    )))
 }
 
 /// WebAuthn's user handle: the account's id, which says nothing of the person.

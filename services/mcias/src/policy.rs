@@ -130,42 +130,47 @@ pub(crate) fn rules(db: &Connection) -> Result<Vec<Stored>, Error> {
     Ok(rules)
 }
 
-/// Adds a rule or replaces it, and gives the policy that is then in force.
+/// Adds a rule or replaces it.
 ///
 /// # Errors
 /// If it is none, or would lock all administrators out.
-pub(crate) fn put(tx: &Transaction<'_>, stored: &Stored) -> Result<LoginPolicy, Error> {
+pub(crate) fn put(tx: &Transaction<'_>, stored: &Stored) -> Result<(), Error> {
     let text =
         serde_json::to_string(&stored.rule).map_err(|_| Error::Internal("a rule is no JSON"))?;
     tx.execute(
         "INSERT OR REPLACE INTO rule VALUES (?1, ?2, ?3)",
         params![stored.rule.name, text, stored.second_factor],
     )?;
-    in_force(tx)
+    check_admin_left(tx)
 }
 
-/// Takes a rule away, and gives the policy that is then in force.
+/// Takes a rule away.
 ///
 /// # Errors
 /// If there is none, or all administrators would be locked out.
-pub(crate) fn delete(tx: &Transaction<'_>, name: &str) -> Result<LoginPolicy, Error> {
+pub(crate) fn delete(tx: &Transaction<'_>, name: &str) -> Result<(), Error> {
     if tx.execute("DELETE FROM rule WHERE name = ?1", [name])? == 0 {
         return Err(Error::not_found("rule", name));
     }
-    in_force(tx)
+    check_admin_left(tx)
 }
 
-/// The policy after a change, which must let an administrator log in here.
-fn in_force(tx: &Transaction<'_>) -> Result<LoginPolicy, Error> {
+/// After any change of who may log in here: somebody must be left who is an administrator, active, a person with something to log in with,
+/// and whom the policy lets log in to this service.
+///
+/// # Errors
+/// If nobody is; the change must then not be committed.
+pub(crate) fn check_admin_left(tx: &Transaction<'_>) -> Result<(), Error> {
     let policy = LoginPolicy::load(tx)?;
     let own = service::named(tx, crate::SERVICE)?;
     for admin in account::admins(tx)? {
         if policy.judge(&admin, &own)?.allowed {
-            return Ok(policy);
+            return Ok(());
         }
     }
     Err(Error::precondition(format!(
-        "no administrator could log in to {} any more; allow that by another rule first",
+        "no administrator could log in to {} any more: an active account of a person with the role admin, whom the login policy lets in; \
+         make another one first",
         crate::SERVICE
     )))
 }

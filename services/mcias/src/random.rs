@@ -44,6 +44,11 @@ pub(crate) fn normalised(text: &str) -> String {
     lower.collect()
 }
 
+/// Hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// SHA-256, for secrets of so many bits that it takes nothing slower.
 pub(crate) fn hash(parts: &[&str]) -> [u8; 32] {
     let mut text = Vec::new();

@@ -3,7 +3,7 @@
 use mc_proto::mcias::v1::{
     Revocation as Message, RevocationEvent, revocation::What, revocation_event::Event,
 };
-use mcdsl::auth::{Revocation, Revocations, Revoked};
+use mcdsl::auth::{Identity, Revocation, Revocations, Revoked};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tracing::error;
 
@@ -82,6 +82,20 @@ pub(crate) fn load(db: &Connection, now: std::time::SystemTime) -> rusqlite::Res
         });
     }
     Ok(state)
+}
+
+/// Whether a token is revoked by what is committed.
+pub(crate) fn is_revoked(db: &Connection, identity: &Identity) -> rusqlite::Result<bool> {
+    db.prepare_cached(
+        "SELECT 1 FROM revocation WHERE (what = 'token' AND id = ?1) OR (issued_until_s >= ?4 AND
+            ((what = 'session' AND id = ?2) OR (what = 'account' AND id = ?3) OR (what = 'everything' AND id = '')))",
+    )?
+    .exists(params![
+        identity.token,
+        identity.session,
+        identity.account,
+        unix(identity.issued)
+    ])
 }
 
 /// The second after which a token of the account has to be issued to be valid.

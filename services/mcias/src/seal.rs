@@ -4,7 +4,7 @@
 //! AES-256-GCM with a random nonce; what a value is and whose goes into the associated data, so that none can be put in another's place.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -61,14 +61,22 @@ impl Key {
         };
         let mut key = [0; KEY];
         aws_lc_rs::rand::fill(&mut key).map_err(|_| SealError::Random)?;
+        // Whole or not at all: one that is killed in between is made anew.
+        let new = path.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path)
+            .open(&new)
             .map_err(failed)?;
         file.write_all(&key)
             .and_then(|()| file.sync_all())
+            .and_then(|()| fs::hard_link(&new, path))
+            .and_then(|()| fs::remove_file(&new))
             .map_err(failed)?;
         let directory = path
             .parent()
@@ -147,10 +155,7 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs::{self, Permissions},
-        os::unix::fs::PermissionsExt as _,
-    };
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 

@@ -117,11 +117,18 @@ pub(crate) fn put(
 /// Takes one away.
 ///
 /// # Errors
-/// If there is none, or it is MCIAS itself.
+/// If there is none, it is MCIAS itself, or tokens of system accounts are for it.
 pub(crate) fn delete(tx: &Transaction<'_>, name: &str) -> Result<(), Error> {
     if name == crate::SERVICE {
         return Err(Error::precondition(format!(
             "{name} is this service; nobody could log in to it any more"
+        )));
+    }
+    let sql = "SELECT count(*) FROM token, json_each(token.services) WHERE NOT revoked AND json_each.value = ?1";
+    let tokens: i64 = tx.query_row(sql, [name], |row| row.get(0))?;
+    if tokens > 0 {
+        return Err(Error::precondition(format!(
+            "{tokens} valid tokens of system accounts are for {name}; revoke them first"
         )));
     }
     match tx.execute("DELETE FROM service WHERE name = ?1", [name])? {

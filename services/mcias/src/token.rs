@@ -92,6 +92,14 @@ pub(crate) fn sessions(
         .collect()
 }
 
+/// The logins to a service.
+pub(crate) fn sessions_of(db: &Connection, service: &str) -> rusqlite::Result<Vec<Session>> {
+    let sql = format!("{SELECT} WHERE service = ?1");
+    db.prepare_cached(&sql)?
+        .query_map([service], session)?
+        .collect()
+}
+
 /// A login of an account.
 pub(crate) fn find_session(
     db: &Connection,
@@ -261,7 +269,7 @@ impl Mcias {
                 service.name
             )));
         }
-        let second = session.methods.iter().any(|method| method == "mfa");
+        let second = session.has_shown_both();
         let missing = (verdict.asks(&account) || account.has_second_factor()) && !second;
         if missing && account.has_second_factor() {
             return Err(Error::unauthenticated(
@@ -356,6 +364,42 @@ pub(crate) fn end_session(change: &mut Change<'_>, session: &Session) -> Result<
     change.tx.execute(sql, [&session.id])?;
     let end = at(session.expires) + MARGIN;
     change.revoke(Revoked::Session(session.id.clone()), end, end)
+}
+
+impl Session {
+    /// Two factors (RFC 8176's `mfa`).
+    pub(crate) fn has_shown_both(&self) -> bool {
+        self.methods.iter().any(|method| method == "mfa")
+    }
+}
+
+/// Notes that a login has shown a second factor, which it enrolled.
+pub(crate) fn has_shown(
+    change: &Change<'_>,
+    account: &str,
+    id: &str,
+    method: &str,
+) -> Result<(), Error> {
+    if let Some(mut session) = find_session(change.tx, account, id)? {
+        for method in [method, "mfa"] {
+            if !session.methods.iter().any(|known| known == method) {
+                session.methods.push(method.to_owned());
+            }
+        }
+        let sql = "UPDATE session SET methods = ?2 WHERE id = ?1";
+        change.tx.execute(sql, [id, &to_json(&session.methods)])?;
+    }
+    Ok(())
+}
+
+/// Ends all logins of an account but one.
+pub(crate) fn end_others(change: &mut Change<'_>, account: &str, but: &str) -> Result<(), Error> {
+    for session in sessions(change.tx, account, change.now)? {
+        if session.id != but {
+            end_session(change, &session)?;
+        }
+    }
+    Ok(())
 }
 
 /// Who asks.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mc_proto::mcproxy::v1::admin_client::AdminClient;
-use mcdsl::cli::{Exit, Failure, chain};
+use mcdsl::cli::{Exit, Failure, chain, status_failure};
 use tokio::net::UnixStream;
 use tonic::{
     Code, Response, Status,
@@ -119,22 +119,7 @@ pub(crate) async fn call_add<T>(
 }
 
 pub(crate) fn failure(status: &Status) -> Failure {
-    let exit = match status.code() {
-        Code::NotFound => Exit::NotFound,
-        Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => Exit::Unavailable,
-        Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::ResourceExhausted => Exit::Refused,
-        _ => Exit::Failure,
-    };
-    let message = match status.message() {
-        "" => status.code().description(),
-        message => message,
-    };
-    let failure = Failure::new(exit, message);
+    let failure = status_failure(status);
     match status.code() {
         Code::Unimplemented => {
             failure.hint("the running daemon is older than this mcproxyctl; restart it")

@@ -20,11 +20,11 @@ mod status;
 mod tests;
 mod view;
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use mcdsl::{
-    cli::{EXIT_CODES_HELP, Exit, Failure, Output, write_out},
+    cli::{self, EXIT_CODES_HELP, Exit, Failure, Output},
     config::{GLOBAL, Root},
 };
 
@@ -103,13 +103,9 @@ impl Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match cli::parse() {
         Ok(cli) => cli,
-        // clap has parsed nothing, so that the flag is looked for by hand. Help and version are no errors.
-        Err(e) if e.use_stderr() && env::args_os().any(|a| a == "--json") => {
-            return Output { json: true }.fail(&misused(&e));
-        }
-        Err(e) => e.exit(),
+        Err(exit) => return exit,
     };
     let out = Output { json: cli.json };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -122,20 +118,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// A command line that clap refuses: its message without the heading, the usage and the pointer to the help.
-fn misused(e: &clap::Error) -> Failure {
-    let text = e.to_string();
-    let message = text.split("\n\nUsage: ").next().unwrap_or_default();
-    let message = message.split("\n\nFor more information").next();
-    let message = message.unwrap_or_default().trim();
-    Failure::usage(message.strip_prefix("error: ").unwrap_or(message))
-}
-
 async fn run(cli: &Cli, out: Output) -> Result {
     if let Command::Completions { shell } = cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "mcproxyctl", &mut script);
-        return Ok(write_out(&String::from_utf8_lossy(&script))?);
+        return Ok(cli::completions::<Cli>(shell)?);
     }
     let socket = cli.socket();
     // Before connecting: what the arguments alone forbid, and files that cannot be read.

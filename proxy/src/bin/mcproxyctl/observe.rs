@@ -259,30 +259,12 @@ pub(crate) fn audit_row(e: &pb::AuditEntry) -> Vec<String> {
         (None, _) => e.source.clone(),
     };
     vec![
-        utc(e.at_unix_ms),
+        human::utc(e.at_unix_ms),
         who,
         e.action.clone(),
         e.result.clone(),
         e.detail.clone(),
     ]
-}
-
-/// RFC 3339 in UTC, to the second. The calendar by Howard Hinnant's `civil_from_days`, for years from 0.
-pub(crate) fn utc(unix_ms: i64) -> String {
-    let seconds = unix_ms.div_euclid(1000);
-    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days since 0000-03-01, so that the leap day is the last of its year.
-    let z = days + 719_468;
-    let (era, day_of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = (shifted_month + 2) % 12 + 1;
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[derive(Debug, clap::Args)]

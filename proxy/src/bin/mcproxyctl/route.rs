@@ -264,7 +264,7 @@ fn certificate(l7: &pb::L7) -> String {
     let status = l7.certificate_status.clone().unwrap_or_default();
     let state = status.not_after_unix_s.map_or_else(
         || "none in force, connections are reset".to_owned(),
-        |end| format!("ends {}", view::when(end)),
+        |end| format!("ends {}", human::when(end)),
     );
     let mut text = format!("certificate {}: {state}\n", l7.certificate);
     if !status.error.is_empty() {

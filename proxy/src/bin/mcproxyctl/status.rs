@@ -11,7 +11,6 @@ use mcdsl::{
 use crate::{
     Result,
     client::{Client, call},
-    observe::utc,
     view,
 };
 
@@ -71,7 +70,7 @@ pub(crate) fn lines(status: &pb::Status) -> Vec<[String; 2]> {
             format!(
                 "{}, read {}",
                 status.config,
-                utc(status.configured_unix_s * 1000)
+                human::utc(status.configured_unix_s * 1000)
             ),
         ),
         ("database", status.database.clone()),
@@ -97,8 +96,8 @@ fn state(draining: Option<&pb::Draining>) -> String {
         |d| {
             format!(
                 "draining since {}: nothing new is accepted; what is left is cut at {}",
-                utc(d.since_unix_s * 1000),
-                utc(d.until_unix_s * 1000)
+                human::utc(d.since_unix_s * 1000),
+                human::utc(d.until_unix_s * 1000)
             )
         },
     )
@@ -115,13 +114,16 @@ fn geoip(status: Option<&pb::GeoipStatus>) -> String {
             g.database_type,
             g.ipv4_networks,
             g.ipv6_networks,
-            utc(g.loaded_unix_s * 1000)
+            human::utc(g.loaded_unix_s * 1000)
         ),
         false => format!("{} is not loaded", g.path),
     };
     match view::text(&g.error) {
         // Why is among the warnings.
-        Some(_) => format!("{state}; the load of {} failed", utc(g.tried_unix_s * 1000)),
+        Some(_) => format!(
+            "{state}; the load of {} failed",
+            human::utc(g.tried_unix_s * 1000)
+        ),
         None => format!("{state}: ok"),
     }
 }
@@ -130,7 +132,7 @@ fn reloaded(reload: Option<&pb::Reload>) -> String {
     let Some(reload) = reload else {
         return "none since the start".to_owned();
     };
-    let at = utc(reload.at_unix_s * 1000);
+    let at = human::utc(reload.at_unix_s * 1000);
     match reload.problems.as_slice() {
         [] => format!("{at}: ok"),
         problems => format!("{at}: {}", problems.join("; ")),
@@ -141,7 +143,7 @@ pub(crate) fn certificate_row(c: &pb::Certificate) -> Vec<String> {
     let status = c.status.clone().unwrap_or_default();
     let ends = status.not_after_unix_s.map_or_else(
         || "none in force".to_owned(),
-        |end| format!("{} ({})", utc(end * 1000), view::when(end)),
+        |end| format!("{} ({})", human::utc(end * 1000), human::when(end)),
     );
     let tried = status.tried_unix_s.or(status.loaded_unix_s);
     let result = match (view::text(&status.error), status.loaded_unix_s) {
@@ -149,14 +151,14 @@ pub(crate) fn certificate_row(c: &pb::Certificate) -> Vec<String> {
         (Some(error), None) => error.to_owned(),
         (Some(error), Some(loaded)) => format!(
             "{error}; the one loaded {} stays in force",
-            utc(loaded * 1000)
+            human::utc(loaded * 1000)
         ),
     };
     vec![
         c.hostname.clone(),
         c.port.to_string(),
         ends,
-        tried.map_or_else(|| "-".to_owned(), |at| utc(at * 1000)),
+        tried.map_or_else(|| "-".to_owned(), |at| human::utc(at * 1000)),
         result,
     ]
 }

@@ -1,10 +1,7 @@
 //! Names of wire enums, and the JSON form of wire messages. The JSON is an interface of its own: names instead of numbers,
 //! absent instead of 0 where 0 means "the default".
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use mc_proto::mcproxy::v1 as pb;
-use mcdsl::human;
 use serde_json::{Value, json};
 
 pub(crate) fn kind(kind: i32) -> &'static str {
@@ -86,15 +83,6 @@ pub(crate) fn route(r: &pb::Route) -> Value {
         "l7": r.l7.as_ref().map(l7),
         "backends": list(&r.backends, backend),
     })
-}
-
-/// How far from now a Unix time is.
-pub(crate) fn when(unix_s: i64) -> String {
-    let at = UNIX_EPOCH + Duration::from_secs(unix_s.unsigned_abs());
-    match at.duration_since(SystemTime::now()) {
-        Ok(left) => format!("in {}", human::duration_short(left)),
-        Err(past) => format!("{} ago", human::duration_short(past.duration())),
-    }
 }
 
 pub(crate) fn backend(b: &pb::Backend) -> Value {

@@ -211,6 +211,8 @@ impl Client {
                 // One that is not understood would be missed: tokens are asked for then.
                 let revocation = revocation(revoked)
                     .ok_or_else(|| Status::internal("a revocation of an unknown kind"))?;
+                // Perhaps since a key is known to others: it is not to verify anything any more.
+                keys = revocation.what == Revoked::Everything;
                 state.answers.clear();
                 let into = if *synced { &mut state.revocations } else { all };
                 into.add(revocation, SystemTime::now())

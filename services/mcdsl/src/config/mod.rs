@@ -23,8 +23,8 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-/// Variables (after the service's prefix) that flags read, not the configuration.
-pub const EXEMPT: [&str; 4] = ["ROOT", "CONFIG", "SOCKET", "LOG_FORMAT"];
+/// Variables (after the service's prefix) that flags read, of the service or of its tool, not the configuration.
+pub const EXEMPT: [&str; 6] = ["ROOT", "CONFIG", "SOCKET", "SERVER", "CA", "LOG_FORMAT"];
 /// No configuration is longer; a mistaken path (a device, a log) is refused instead of read.
 const MAX_FILE: u64 = 16 << 20;
 

@@ -74,7 +74,7 @@ const BASE: &str = "[server]\nlisten = '127.0.0.1:1'\n";
 #[test]
 fn the_environment_wins_and_is_typed() {
     type Check = fn(&Config) -> bool;
-    let rows: [(&str, &str, &str, Check); 15] = [
+    let rows: [(&str, &str, &str, Check); 16] = [
         ("an address", "SERVER_LISTEN", "[::1]:443", |c| {
             c.server.listen.port() == 443
         }),
@@ -129,6 +129,9 @@ fn the_environment_wins_and_is_typed() {
         }),
         ("a bool", "FIREWALL_ENABLED", "true", |c| c.firewall.enabled),
         ("a flag's variable is left alone", "SOCKET", "/x", |c| {
+            c.server.listen.port() == 1
+        }),
+        ("that of a tool too", "SERVER", "https://x:1", |c| {
             c.server.listen.port() == 1
         }),
     ];

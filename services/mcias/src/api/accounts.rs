@@ -27,8 +27,10 @@ use crate::{
     account::{self, Account, MAX_TAGS, New, Status, json},
     core::{Change, LIFETIME, Mcias},
     error::Error,
+    gate,
     name::{AccountName, Role, Tag},
     password::new_password,
+    policy,
     service::{self, MAX_COMMENT},
     time::{at, unix},
     token::Issued,
@@ -88,7 +90,7 @@ impl Accounts for Api {
                 change.revoke_account(&account.id)?;
                 let sql = "DELETE FROM account WHERE id = ?1";
                 change.tx.execute(sql, [&account.id])?;
-                account::check_admin_left(change.tx)
+                policy::check_admin_left(change.tx)
             };
             mcias.write(&caller, delete).await?;
             Ok(DeleteAccountResponse {})
@@ -106,6 +108,7 @@ impl Accounts for Api {
             let write = move |change: &mut Change<'_>| {
                 let account = person(about(change, &asked.name)?)?;
                 account::set_password(change.tx, &account.id, &hash, true, change.now)?;
+                gate::open(change.tx, &account.name)?;
                 change.revoke_account(&account.id)
             };
             mcias.write(&caller, write).await?;
@@ -125,7 +128,7 @@ impl Accounts for Api {
                     let sql = format!("DELETE FROM {table} WHERE account = ?1");
                     change.tx.execute(&sql, [&account.id])?;
                 }
-                account::check_admin_left(change.tx)?;
+                policy::check_admin_left(change.tx)?;
                 change.revoke_account(&account.id)
             };
             mcias.write(&caller, write).await?;
@@ -295,11 +298,12 @@ async fn update(
             tx.execute(sql, params![id, required])?;
             change.note(|detail| detail.flag("second_factor_required", required));
         }
-        account::check_admin_left(tx)?;
+        policy::check_admin_left(tx)?;
         let after = account::by_id(tx, id)?.ok_or(Error::Internal("an account is gone"))?;
         // A token says what its account was: one that says too much is valid no more. Tags may deny, so that any change of them counts.
         let lost = before.roles.iter().any(|role| !after.roles.contains(role));
-        if after.status != Status::Active || lost || before.tags != after.tags {
+        let asks_more = after.second_factor_required && !before.second_factor_required;
+        if after.status != Status::Active || lost || asks_more || before.tags != after.tags {
             change.revoke_account(&before.id)?;
         }
         Ok(after)
@@ -373,6 +377,9 @@ async fn rotate(
         let whole = |time: Option<prost_types::Timestamp>| time.map_or(0, |time| time.seconds);
         let seconds = whole(old.expires) - whole(old.issued);
         let lifetime = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        for name in &old.services {
+            service::named(change.tx, name)?;
+        }
         revoke_token(change, &account.id, &old.id)?;
         this.issue_system(change, &account, &old.services, lifetime, &old.comment)
     };
@@ -407,12 +414,7 @@ async fn revoke(
         }
         What::Everything(true) => {
             "everything".clone_into(&mut change.resource);
-            let sql = "SELECT max(expires_s) FROM token WHERE NOT revoked";
-            let last: Option<i64> = change.tx.query_row(sql, [], |row| row.get(0))?;
-            change.tx.execute("UPDATE token SET revoked = 1", [])?;
-            change.tx.execute("DELETE FROM session", [])?;
-            let forget = last.map_or(change.now, at).max(change.now + LIFETIME);
-            change.revoke(Revoked::Everything, change.now, forget + LIFETIME)
+            change.revoke_everything()
         }
         What::Everything(false) => Err(Error::invalid("everything: true, or something else")),
     };
@@ -444,14 +446,21 @@ fn person(account: Account) -> Result<Account, Error> {
     )))
 }
 
+/// A system account that may have tokens.
 fn system(account: Account) -> Result<Account, Error> {
-    if !account.is_human() {
-        return Ok(account);
+    let name = &account.name;
+    if account.is_human() {
+        return Err(Error::precondition(format!(
+            "{name} is a person's account: people get their tokens by logging in"
+        )));
     }
-    let name = account.name;
-    Err(Error::precondition(format!(
-        "{name} is a person's account: people get their tokens by logging in"
-    )))
+    if account.status != Status::Active {
+        return Err(Error::precondition(format!(
+            "{name} is {}; make it active first",
+            account.status.as_str()
+        )));
+    }
+    Ok(account)
 }
 
 fn roles(names: &[String]) -> Result<Vec<Role>, Error> {

@@ -23,8 +23,11 @@ use crate::{
     account::{self, MAX_TAGS},
     core::{Change, Mcias},
     error::Error,
-    keys, policy, service,
+    keys, policy,
+    random::hex,
+    service,
     time::unix,
+    token::{end_session, sessions_of},
 };
 
 #[tonic::async_trait]
@@ -111,6 +114,8 @@ impl Administration for Api {
             let write = move |change: &mut Change<'_>| {
                 change.resource.clone_from(&service.name);
                 let (service, secret) = service::put(change.tx, service, asked.new_secret)?;
+                // Rules may go by this service's own tags.
+                policy::check_admin_left(change.tx)?;
                 change.note(|detail| {
                     let uris = service.redirect_uris.iter().map(String::as_str);
                     detail
@@ -135,7 +140,8 @@ impl Administration for Api {
         let delete = |mcias: Arc<Mcias>, caller, asked: DeleteServiceRequest| async move {
             let write = move |change: &mut Change<'_>| {
                 change.resource = asked.name.chars().take(64).collect();
-                service::delete(change.tx, &change.resource)
+                service::delete(change.tx, &change.resource)?;
+                end_sessions_of(change, &asked.name)
             };
             mcias.write(&caller, write).await?;
             Ok(DeleteServiceResponse {})
@@ -198,8 +204,7 @@ impl Administration for Api {
             let write = move |change: &mut Change<'_>| {
                 if asked.drop_old {
                     change.tx.execute("DELETE FROM signing_key", [])?;
-                    change.tx.execute("DELETE FROM session", [])?;
-                    change.tx.execute("UPDATE token SET revoked = 1", [])?;
+                    change.revoke_everything()?;
                 }
                 let kid = keys::create(change.tx, &this.seal, change.now)?;
                 change.resource.clone_from(&kid);
@@ -212,6 +217,14 @@ impl Administration for Api {
         };
         self.answer(request, rotate).await
     }
+}
+
+/// Ends the logins to a service that is gone.
+fn end_sessions_of(change: &mut Change<'_>, service: &str) -> Result<(), Error> {
+    for session in sessions_of(change.tx, service)? {
+        end_session(change, &session)?;
+    }
+    Ok(())
 }
 
 async fn explain(mcias: Arc<Mcias>, asked: ExplainRequest) -> Result<ExplainResponse, Error> {
@@ -345,10 +358,6 @@ async fn status(mcias: Arc<Mcias>) -> Result<StatusMessage, Error> {
         signing_key: keys.kid.clone(),
         signing_key_created: Some(keys.created.into()),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {

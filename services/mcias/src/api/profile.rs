@@ -16,13 +16,13 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use crate::{
-    account::{self, Account},
+    account::{self, Account, Status as AccountStatus},
     core::{Change, Mcias},
     error::Error,
     login::{check_length, recovery_hash, totp_name},
-    passkey, random,
+    passkey, policy, random,
     time::{at, unix},
-    token::{Session, end_session, find_session, identity, sessions},
+    token::{Session, end_others, end_session, find_session, has_shown, identity, sessions},
     totp::Shared,
 };
 
@@ -86,7 +86,7 @@ impl Profile for Api {
                     0 => Err(Error::precondition(
                         "there is no authenticator app to remove",
                     )),
-                    _ => Ok(()),
+                    _ => forget_recovery_codes(change, &account.id),
                 }
             };
             mcias.write(&caller, write).await?;
@@ -129,7 +129,10 @@ impl Profile for Api {
                         let id: String = asked.id.chars().take(64).collect();
                         Err(Error::not_found("passkey", &id))
                     }
-                    _ => account::check_admin_left(change.tx),
+                    _ => {
+                        forget_recovery_codes(change, &account.id)?;
+                        policy::check_admin_left(change.tx)
+                    }
                 }
             };
             mcias.write(&caller, write).await?;
@@ -200,20 +203,15 @@ async fn change_password(
     let hash = mcias.passwords.hash(asked.new_password).await?;
     let write = move |change: &mut Change<'_>| {
         let account = own(change.tx, &who.account)?;
-        if account.password != before.password {
+        if account.status != AccountStatus::Active || account.password != before.password {
             return Err(Error::precondition(
-                "the password was changed in between; begin anew",
+                "the account or its password was changed in between; begin anew",
             ));
         }
         change.resource.clone_from(&account.name);
         account::set_password(change.tx, &account.id, &hash, false, change.now)?;
         // Whoever else is logged in may know the old one.
-        for session in sessions(change.tx, &account.id, change.now)? {
-            if session.id != who.session {
-                end_session(change, &session)?;
-            }
-        }
-        Ok(())
+        end_others(change, &account.id, &who.session)
     };
     mcias.write(&caller, write).await?;
     Ok(ChangePasswordResponse {})
@@ -278,7 +276,9 @@ async fn confirm_totp(
         let sql =
             "UPDATE totp SET confirmed = 1, last_step = ?2 WHERE account = ?1 AND NOT confirmed";
         change.tx.execute(sql, params![who.account, step])?;
-        Ok(())
+        // Who else is logged in has shown less.
+        end_others(change, &who.account, &who.session)?;
+        has_shown(change, &who.account, &who.session, "otp")
     };
     mcias.write(&caller, write).await?;
     Ok(ConfirmTotpResponse {})
@@ -313,6 +313,15 @@ async fn new_recovery_codes(
     };
     mcias.write(&caller, write).await?;
     Ok(NewRecoveryCodesResponse { codes })
+}
+
+/// Those of an account that has no second factor any more, which they could replace.
+fn forget_recovery_codes(change: &Change<'_>, account: &str) -> Result<(), Error> {
+    if !own(change.tx, account)?.has_second_factor() {
+        let sql = "DELETE FROM recovery_code WHERE account = ?1";
+        change.tx.execute(sql, [account])?;
+    }
+    Ok(())
 }
 
 /// Of whoever asks.

@@ -3,7 +3,8 @@
 use mc_proto::mcias::v1::{
     AccountKind, AccountStatus, ChangePasswordRequest, CreateAccountRequest, DeleteAccountRequest,
     DeleteServiceRequest, GetAccountRequest, ListAccountsRequest, ListServicesRequest, Names,
-    PutServiceRequest, ResetPasswordRequest, Service, UpdateAccountRequest, WhoAmIRequest,
+    PutRuleRequest, PutServiceRequest, ResetPasswordRequest, Rule, Service, UpdateAccountRequest,
+    WhoAmIRequest,
 };
 use tonic::Code;
 
@@ -139,6 +140,28 @@ async fn the_last_administrator_stays() {
     admin.accounts.delete_account(delete).await.unwrap();
     let over = admin.auth.who_am_i(WhoAmIRequest {}).await.unwrap_err();
     assert_eq!(over.code(), Code::Unauthenticated, "with its tokens");
+}
+
+/// An administrator whom the policy does not let in is none.
+#[tokio::test]
+async fn the_last_whom_the_policy_lets_in_stays() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "admin").await;
+    let rule = Rule {
+        name: "not-ada".to_owned(),
+        priority: 10,
+        deny: true,
+        accounts: vec!["ada".to_owned()],
+        ..Rule::default()
+    };
+    let rule = PutRuleRequest { rule: Some(rule) };
+    admin.admin.put_rule(rule).await.unwrap();
+    let delete = DeleteAccountRequest {
+        name: "admin".to_owned(),
+    };
+    let refused = admin.accounts.delete_account(delete).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
 }
 
 /// Two administrators who remove each other at once: one stays.

@@ -256,3 +256,34 @@ async fn a_stolen_token_changes_nothing_without_the_password() {
     assert_eq!(refused.code(), Code::PermissionDenied);
     admin.accounts.clear_second_factors(clear).await.unwrap();
 }
+
+/// Whoever knows the password alone was logged in before the owner enrolled: that login is over, and could do nothing.
+#[tokio::test]
+async fn a_login_from_before_undoes_no_second_factor() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut thief = running.clients(Some(&token)).await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&token)).await;
+    enrol(&mut ada).await;
+    let password = || PASSWORD.to_owned();
+    let remove = RemoveTotpRequest {
+        password: password(),
+    };
+    let over = thief.profile.remove_totp(remove.clone()).await.unwrap_err();
+    assert_eq!(over.code(), Code::Unauthenticated);
+    let codes = NewRecoveryCodesRequest {
+        password: password(),
+    };
+    ada.profile.new_recovery_codes(codes).await.unwrap();
+    ada.profile.remove_totp(remove).await.unwrap();
+    let factors = ada.profile.get_factors(GetFactorsRequest {}).await.unwrap();
+    let factors = factors.into_inner();
+    assert_eq!(
+        (factors.totp, factors.recovery_codes),
+        (false, 0),
+        "codes go with what they replace"
+    );
+}

@@ -6,6 +6,7 @@ mod crash;
 mod factors;
 mod guessing;
 mod login;
+mod mciasctl;
 mod passkeys;
 mod running;
 mod tokens;

@@ -3,10 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use mc_proto::mcias::v1::{
-    CheckTokenRequest, EndSessionRequest, GetKeysRequest, IssueTokenRequest, ListSessionsRequest,
-    ListTokensRequest, LogoutRequest, PutServiceRequest, RenewRequest, RevokeRequest,
-    RotateKeyRequest, RotateTokenRequest, Service, WatchRevocationsRequest, WhoAmIRequest,
-    revocation::What, revocation_event::Event, revoke_request,
+    AccountStatus, CheckTokenRequest, DeleteServiceRequest, EndSessionRequest, GetKeysRequest,
+    IssueTokenRequest, ListSessionsRequest, ListTokensRequest, LogoutRequest, PutServiceRequest,
+    RenewRequest, RevokeRequest, RotateKeyRequest, RotateTokenRequest, Service,
+    UpdateAccountRequest, WatchRevocationsRequest, WhoAmIRequest, revocation::What,
+    revocation_event::Event, revoke_request,
 };
 use mc_testkit::wait_for_async;
 use mcdsl::auth::{
@@ -349,4 +350,81 @@ async fn keys_change_and_overlap() {
     assert!(!is_known(&running, &robot).await, "dropped");
     let mut admin = running.admin().await;
     assert_eq!(keys(&mut admin).await.len(), 1);
+}
+
+/// A renewed token may be issued a second ahead of the clock; what revokes the account covers it.
+#[tokio::test]
+async fn no_renewal_outruns_a_revocation() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let old = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&old)).await;
+    let mut token = renew(&mut ada).await;
+    // Once more within the same second, as far as that goes.
+    let mut ada = running.clients(Some(&token)).await;
+    if let Ok(answer) = ada.auth.renew(RenewRequest {}).await {
+        token = answer.into_inner().token;
+    }
+    let what = Some(revoke_request::What::Account("ada".to_owned()));
+    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    assert!(!is_known(&running, &token).await);
+}
+
+#[tokio::test]
+async fn what_is_disabled_gets_no_tokens() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.system("robot").await;
+    let (token, id) = issue(&mut admin, "robot", &[]).await;
+    let disable = UpdateAccountRequest {
+        name: "robot".to_owned(),
+        status: AccountStatus::Disabled.into(),
+        ..UpdateAccountRequest::default()
+    };
+    admin.accounts.update_account(disable).await.unwrap();
+    assert!(!is_known(&running, &token).await);
+    let name = || "robot".to_owned();
+    let request = IssueTokenRequest {
+        name: name(),
+        ..IssueTokenRequest::default()
+    };
+    let refused = admin.accounts.issue_token(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "a new one");
+    let request = RotateTokenRequest { name: name(), id };
+    let refused = admin.accounts.rotate_token(request).await.unwrap_err();
+    assert_eq!(
+        refused.code(),
+        Code::FailedPrecondition,
+        "in the place of an old one"
+    );
+}
+
+#[tokio::test]
+async fn a_service_goes_with_its_logins_and_after_its_tokens() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    let service = Service {
+        name: "wiki".to_owned(),
+        ..Service::default()
+    };
+    let put = PutServiceRequest {
+        service: Some(service),
+        new_secret: false,
+    };
+    admin.admin.put_service(put).await.unwrap();
+    admin.system("robot").await;
+    let (_, id) = issue(&mut admin, "robot", &["wiki"]).await;
+    let delete = DeleteServiceRequest {
+        name: "wiki".to_owned(),
+    };
+    let refused = admin
+        .admin
+        .delete_service(delete.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let what = Some(revoke_request::What::Token(id));
+    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    admin.admin.delete_service(delete).await.unwrap();
 }

@@ -2,6 +2,23 @@
 //!
 //! A command ends in a table or in JSON, or in a [`Failure`]: what failed, what to do about it, and an exit code
 //! that a script can branch on. Tables carry no colour; a reader that closes the pipe early is not an error.
+//!
+//! What tools of services need beside it: a connection ([`connect`]), kept tokens ([`TokenStore`]), secrets that are typed ([`prompt`]) or
+//! written ([`PrivateFile`]), gRPC's errors as failures ([`status_failure`]) and its messages as JSON ([`message_json`]).
+
+mod arguments;
+#[cfg(feature = "service")]
+mod connect;
+#[cfg(feature = "service")]
+mod json;
+#[cfg(feature = "service")]
+mod private;
+#[cfg(feature = "service")]
+pub mod prompt;
+#[cfg(feature = "service")]
+mod status;
+#[cfg(feature = "service")]
+mod tokens;
 
 use std::{
     fmt,
@@ -10,6 +27,18 @@ use std::{
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+
+pub use arguments::{completions, parse};
+#[cfg(feature = "service")]
+pub use connect::{Bearer, ServerUrl, connect};
+#[cfg(feature = "service")]
+pub use json::message_json;
+#[cfg(feature = "service")]
+pub use private::{PrivateFile, read_private};
+#[cfg(feature = "service")]
+pub use status::status_failure;
+#[cfg(feature = "service")]
+pub use tokens::{StoredToken, TokenStore, token_file};
 
 /// Exit codes, the same in every tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

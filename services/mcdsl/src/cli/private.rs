@@ -1,0 +1,217 @@
+//! Files that hold secrets: for their owner alone, whole or not at all.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+use tempfile::NamedTempFile;
+
+use super::{Exit, Failure};
+
+/// Bits of a mode that let others than the owner in.
+const OTHERS: u32 = 0o077;
+
+/// A file that is about to be written, mode 0600. It is made before the secret is: a place that cannot be written is found out while nothing
+/// is lost.
+#[derive(Debug)]
+pub struct PrivateFile {
+    temporary: NamedTempFile,
+    path: PathBuf,
+}
+
+impl PrivateFile {
+    /// Beside `path`, which it replaces in the end.
+    ///
+    /// # Errors
+    /// [`Exit::Failure`] if its directory cannot be written, or something other than a file is there.
+    pub fn create(path: &Path) -> Result<Self, Failure> {
+        // A pipe or a device would be replaced by a file.
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+            let what = format!("{} is no file to be replaced", path.display());
+            return Err(Failure::usage(what));
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix(".mc-")
+            .tempfile_in(directory(path))
+            .map_err(|e| failed(path, &e))?;
+        Ok(Self {
+            temporary,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Writes it, to stay through a crash.
+    ///
+    /// # Errors
+    /// [`Exit::Failure`]; then what was at the path before is still there.
+    pub fn write(mut self, contents: &[u8]) -> Result<(), Failure> {
+        let path = &self.path;
+        self.temporary
+            .write_all(contents)
+            .and_then(|()| self.temporary.as_file().sync_all())
+            .map_err(|e| failed(path, &e))?;
+        self.temporary
+            .persist(path)
+            .map_err(|e| failed(path, &e.error))?;
+        File::open(directory(path))
+            .and_then(|directory| directory.sync_all())
+            .map_err(|e| failed(path, &e))
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn failed(path: &Path, e: &io::Error) -> Failure {
+    let what = format!("cannot write {}: {e}", path.display());
+    Failure::new(Exit::Failure, what)
+}
+
+/// Makes a directory for its owner alone, and refuses one that is not.
+pub(super) fn private_directory(path: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| {
+            let what = format!("cannot make the directory {}: {e}", path.display());
+            Failure::new(Exit::Failure, what)
+        })?;
+    refuse_others(
+        path,
+        &fs::metadata(path).map_err(|e| unread(path, &e))?,
+        OTHERS,
+    )
+}
+
+/// Reads a file with a secret, at most `longest` bytes; `None` if there is none. `others` are the bits of its mode that are refused.
+///
+/// # Errors
+/// [`Exit::Refused`] if others may read it, [`Exit::Usage`] if it is longer or no text, [`Exit::Failure`] if it cannot be read.
+pub fn read_private(
+    path: &Path,
+    longest: u64,
+    others: u32,
+) -> Result<Option<SecretString>, Failure> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(unread(path, &e)),
+    };
+    let metadata = file.metadata().map_err(|e| unread(path, &e))?;
+    // Pipes of a shell (`<(…)`) have no owner to protect them from.
+    if metadata.is_file() {
+        refuse_others(path, &metadata, others)?;
+    }
+    let mut text = String::new();
+    let length = file
+        .take(longest + 1)
+        .read_to_string(&mut text)
+        .map_err(|e| unread(path, &e))?;
+    let text = SecretString::from(text);
+    if length as u64 > longest {
+        let what = format!("{} is longer than {longest} bytes", path.display());
+        return Err(Failure::usage(what));
+    }
+    Ok(Some(text))
+}
+
+fn unread(path: &Path, e: &io::Error) -> Failure {
+    let what = format!("cannot read {}: {e}", path.display());
+    Failure::new(Exit::Failure, what)
+}
+
+fn refuse_others(path: &Path, found: &fs::Metadata, others: u32) -> Result<(), Failure> {
+    let mode = found.mode() & 0o777;
+    if mode & others == 0 {
+        return Ok(());
+    }
+    let at = path.display();
+    let what = format!("others have access to {at} (mode {mode:04o}), which is for secrets");
+    Err(Failure::new(Exit::Refused, what).hint(format_args!(
+        "`chmod go= {at}`; if others may have read it, log out and in again"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn it_is_there_whole_and_for_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        for contents in ["first", "second"] {
+            let file = PrivateFile::create(&path).unwrap();
+            file.write(contents.as_bytes()).unwrap();
+            let mode = fs::metadata(&path).unwrap().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            let read = read_private(&path, 100, OTHERS).unwrap().unwrap();
+            assert_eq!(read.expose_secret(), contents);
+        }
+        drop(PrivateFile::create(&path).unwrap());
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(
+            left.len(),
+            1,
+            "one that was not written leaves nothing: {left:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        symlink("/dev/null", &link).unwrap();
+        for path in [Path::new("/dev/null"), directory.path(), &link] {
+            let refused = PrivateFile::create(path).unwrap_err();
+            assert_eq!(refused.exit, Exit::Usage, "{}", path.display());
+        }
+        let nowhere = directory.path().join("no/where");
+        assert_eq!(
+            PrivateFile::create(&nowhere).unwrap_err().exit,
+            Exit::Failure
+        );
+    }
+
+    #[test]
+    fn what_others_may_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        assert!(
+            read_private(&path, 10, OTHERS).unwrap().is_none(),
+            "missing"
+        );
+        fs::write(&path, "secret").unwrap();
+        for (mode, others, fine) in [
+            (0o600, OTHERS, true),
+            (0o400, OTHERS, true),
+            (0o640, OTHERS, false),
+            (0o604, OTHERS, false),
+            (0o640, 0o007, true),
+            (0o644, 0o007, false),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let read = read_private(&path, 10, others);
+            assert_eq!(read.is_ok(), fine, "{mode:o}: {read:?}");
+            assert!(!format!("{read:?}").contains("secret\""), "{read:?}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(
+            read_private(&path, 5, OTHERS).unwrap_err().exit,
+            Exit::Usage
+        );
+    }
+}

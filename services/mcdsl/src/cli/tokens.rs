@@ -1,0 +1,243 @@
+//! Tokens of people who are logged in, kept between commands.
+//!
+//! One file for each service, a token for each server: `$XDG_STATE_HOME/metacircular/tokens/<service>.json`. The directory and the file are for
+//! their owner alone, and refused if others may read them. A change is a new file in the old one's place, under a lock, so that of two
+//! commands at once neither undoes the other's.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::{File, TryLockError},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Exit, Failure, ServerUrl,
+    private::{PrivateFile, private_directory, read_private},
+};
+
+/// Bytes of the file: some hundred tokens.
+const MAX_FILE: u64 = 1 << 20;
+/// Bytes of a token's file: one token is below 2 KiB.
+const MAX_TOKEN: u64 = 16 << 10;
+/// For the lock: whoever has it waits for one answer of a server, for 30 s at most.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(40);
+/// Between looks at the lock.
+const LOCK_LOOK: Duration = Duration::from_millis(50);
+
+/// A token that is kept.
+#[derive(Clone, Debug)]
+pub struct StoredToken {
+    /// Whose it is.
+    pub account: String,
+    /// The token.
+    pub token: SecretString,
+    /// When it ends.
+    pub expires: SystemTime,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    account: String,
+    token: String,
+    expires_unix_s: u64,
+}
+
+type Entries = BTreeMap<ServerUrl, Entry>;
+
+/// The tokens of one service.
+#[derive(Clone, Debug)]
+pub struct TokenStore {
+    path: PathBuf,
+}
+
+/// The lock, until it is dropped.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    store: &'a TokenStore,
+    _lock: File,
+}
+
+impl TokenStore {
+    /// In the person's state directory.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] if there is none, or `service` is no service's name.
+    pub fn of(service: &str) -> Result<Self, Failure> {
+        let state = match env::var_os("XDG_STATE_HOME").map(PathBuf::from) {
+            // A relative one is to be ignored (XDG Base Directory Specification).
+            Some(state) if state.is_absolute() => state,
+            _ => env::home_dir()
+                .filter(|home| home.is_absolute())
+                .ok_or_else(|| {
+                    Failure::usage("there is no place for tokens")
+                        .hint("set HOME or XDG_STATE_HOME, or name a token's file (MC_TOKEN_FILE)")
+                })?
+                .join(".local/state"),
+        };
+        Self::within(&state.join("metacircular/tokens"), service)
+    }
+
+    /// In a directory, which is made when a token is kept.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] if `service` is no service's name.
+    pub fn within(directory: &Path, service: &str) -> Result<Self, Failure> {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+        if service.is_empty() || service.starts_with('.') || !service.bytes().all(inner) {
+            return Err(Failure::usage(format_args!(
+                "{service:?} is no service's name"
+            )));
+        }
+        Ok(Self {
+            path: directory.join(format!("{service}.json")),
+        })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The token for a server, unless it has expired.
+    ///
+    /// # Errors
+    /// [`Exit::Refused`] if others may read the file, [`Exit::Failure`] if it cannot be read or is none.
+    pub fn get(&self, server: &ServerUrl, now: SystemTime) -> Result<Option<StoredToken>, Failure> {
+        Ok(self.read(now)?.remove(server).map(|entry| StoredToken {
+            expires: end(&entry),
+            account: entry.account,
+            token: entry.token.into(),
+        }))
+    }
+
+    /// Waits until no other command changes the tokens.
+    ///
+    /// # Errors
+    /// [`Exit::Failure`] if it cannot be had, or nobody lets go of it.
+    pub fn lock(&self) -> Result<Locked<'_>, Failure> {
+        if let Some(directory) = self.path.parent() {
+            private_directory(directory)?;
+        }
+        let path = self.path.with_extension("lock");
+        let failed = |e: &dyn std::fmt::Display| {
+            Failure::new(
+                Exit::Failure,
+                format_args!("cannot lock {}: {e}", path.display()),
+            )
+        };
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| failed(&e))?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(e)) => return Err(failed(&e)),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    thread::sleep(LOCK_LOOK);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(failed(&"another command has it and does not go on"));
+                }
+            }
+        }
+        Ok(Locked {
+            store: self,
+            _lock: lock,
+        })
+    }
+
+    /// All that have not expired.
+    fn read(&self, now: SystemTime) -> Result<Entries, Failure> {
+        let Some(text) = read_private(&self.path, MAX_FILE, 0o077)? else {
+            return Ok(Entries::new());
+        };
+        let mut entries: Entries = serde_json::from_str(text.expose_secret()).map_err(|e| {
+            // serde's message may quote what is in the file.
+            let (line, column) = (e.line(), e.column());
+            let what = format!(
+                "{} is no file of tokens (line {line}, column {column})",
+                self.path.display()
+            );
+            Failure::new(Exit::Failure, what).hint("remove it and log in again")
+        })?;
+        entries.retain(|_, entry| end(entry) > now);
+        Ok(entries)
+    }
+}
+
+impl Locked<'_> {
+    /// Keeps a token, instead of the one before.
+    ///
+    /// # Errors
+    /// As [`TokenStore::get`], and [`Exit::Failure`] if the file cannot be written; then it is as it was.
+    pub fn put(
+        &self,
+        server: &ServerUrl,
+        token: &StoredToken,
+        now: SystemTime,
+    ) -> Result<(), Failure> {
+        let mut entries = self.store.read(now)?;
+        let ends = token.expires.duration_since(UNIX_EPOCH);
+        let entry = Entry {
+            account: token.account.clone(),
+            token: token.token.expose_secret().to_owned(),
+            expires_unix_s: ends.unwrap_or_default().as_secs(),
+        };
+        entries.insert(server.clone(), entry);
+        self.write(&entries)
+    }
+
+    /// Forgets the token for a server, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn remove(&self, server: &ServerUrl, now: SystemTime) -> Result<(), Failure> {
+        let mut entries = self.store.read(now)?;
+        entries.remove(server);
+        self.write(&entries)
+    }
+
+    fn write(&self, entries: &Entries) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(entries).map_err(std::io::Error::other)?;
+        let text = SecretString::from(text);
+        PrivateFile::create(&self.store.path)?.write(text.expose_secret().as_bytes())
+    }
+}
+
+fn end(entry: &Entry) -> SystemTime {
+    // Beyond what the clock can say it has expired: nobody issues such.
+    UNIX_EPOCH
+        .checked_add(Duration::from_secs(entry.expires_unix_s))
+        .unwrap_or(UNIX_EPOCH)
+}
+
+/// The token in a file that was named (`--token-file`, `MC_TOKEN_FILE`). Its group may read it, as that of a service may.
+///
+/// # Errors
+/// [`Exit::NotFound`] if there is none, [`Exit::Refused`] if everybody may read it, [`Exit::Usage`] if it holds no token.
+pub fn token_file(path: &Path) -> Result<SecretString, Failure> {
+    let at = path.display();
+    let text = read_private(path, MAX_TOKEN, 0o007)?
+        .ok_or_else(|| Failure::new(Exit::NotFound, format_args!("there is no file {at}")))?;
+    let token = text.expose_secret().trim();
+    if token.is_empty() || token.contains(char::is_whitespace) {
+        return Err(Failure::usage(format_args!("{at} holds no token")));
+    }
+    Ok(token.into())
+}
+
+#[cfg(test)]
+mod tests;

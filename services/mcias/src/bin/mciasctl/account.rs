@@ -1,0 +1,416 @@
+//! `mciasctl account`.
+
+use clap::{ArgGroup, Subcommand, ValueEnum};
+use mc_proto::mcias::v1 as pb;
+use mcdsl::cli::{Output, prompt, write_out};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+
+use crate::{
+    Result,
+    client::{Client, call},
+    parse, view,
+};
+
+/// Accounts asked for at once.
+const PAGE: u32 = 500;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows the accounts, by name
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Shows an account
+    Show {
+        /// The account
+        #[arg(value_parser = parse::account)]
+        name: String,
+    },
+    /// Makes an account; a person's gets a password, shown once, to be changed at the first login
+    Create(Create),
+    /// Changes status, roles, tags, or whether a second factor is required. Losing a role makes the account's tokens void
+    Update(Update),
+    /// Deletes an account and makes its tokens void
+    #[command(visible_alias = "rm")]
+    Delete(Named),
+    /// Gives a person a new password, shown once, to be changed at the next login; ends all their logins
+    ResetPassword(Named),
+    /// Takes all second factors of a person away, who has lost them
+    ClearFactors(Named),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Those whose names begin so
+    #[arg(long, default_value = "")]
+    prefix: String,
+    /// Only these
+    #[arg(long)]
+    kind: Option<Kind>,
+    /// At most so many
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Human,
+    System,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Status {
+    /// Can log in
+    Active,
+    /// Cannot, and its tokens are void
+    Disabled,
+    /// As disabled, until a new password is set
+    Locked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SecondFactor {
+    Required,
+    Optional,
+}
+
+impl SecondFactor {
+    fn required(self) -> bool {
+        self == Self::Required
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// Small letters, digits, `.`, `-` and `_`
+    #[arg(value_parser = parse::account)]
+    name: String,
+    /// A program's: it has tokens and no password
+    #[arg(long, conflicts_with_all = ["ask_password", "second_factor"])]
+    system: bool,
+    /// admin, user or guest; repeatable
+    #[arg(long, value_parser = parse::role)]
+    role: Vec<String>,
+    /// What policies tell it by; repeatable
+    #[arg(long, value_parser = parse::tag)]
+    tag: Vec<String>,
+    /// Whether each login needs a second factor
+    #[arg(long, value_name = "WHEN", default_value = "optional")]
+    second_factor: SecondFactor,
+    /// Asks for the password instead of having one made
+    #[arg(long)]
+    ask_password: bool,
+}
+
+impl Create {
+    pub(crate) fn request(&self) -> pb::CreateAccountRequest {
+        let kind = match self.system {
+            true => pb::AccountKind::System,
+            false => pb::AccountKind::Human,
+        };
+        pb::CreateAccountRequest {
+            name: self.name.clone(),
+            kind: kind.into(),
+            roles: self.role.clone(),
+            tags: self.tag.clone(),
+            second_factor_required: self.second_factor.required(),
+            password: String::new(),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true)
+    .args(["status", "role", "add_role", "remove_role", "tag", "add_tag", "remove_tag", "second_factor"]))]
+pub(crate) struct Update {
+    /// The account
+    #[arg(value_parser = parse::account)]
+    name: String,
+    /// Whether it can be used
+    #[arg(long)]
+    status: Option<Status>,
+    /// Its roles, instead of those that it has; repeatable
+    #[arg(long, value_parser = parse::role, conflicts_with_all = ["add_role", "remove_role"])]
+    role: Vec<String>,
+    /// One more role; repeatable
+    #[arg(long, value_name = "ROLE", value_parser = parse::role)]
+    add_role: Vec<String>,
+    /// One role less; repeatable
+    #[arg(long, value_name = "ROLE", value_parser = parse::role)]
+    remove_role: Vec<String>,
+    /// Its tags, instead of those that it has; repeatable
+    #[arg(long, value_parser = parse::tag, conflicts_with_all = ["add_tag", "remove_tag"])]
+    tag: Vec<String>,
+    /// One more tag; repeatable
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
+    add_tag: Vec<String>,
+    /// One tag less; repeatable
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
+    remove_tag: Vec<String>,
+    /// Whether each login needs a second factor
+    #[arg(long, value_name = "WHEN")]
+    second_factor: Option<SecondFactor>,
+}
+
+impl Update {
+    /// Whether what is asked for depends on what there is.
+    pub(crate) fn is_relative(&self) -> bool {
+        let lists = [
+            &self.add_role,
+            &self.remove_role,
+            &self.add_tag,
+            &self.remove_tag,
+        ];
+        lists.iter().any(|list| !list.is_empty())
+    }
+
+    /// What is sent for an account as it is now.
+    pub(crate) fn request(&self, now: &pb::Account) -> pb::UpdateAccountRequest {
+        let status = match self.status {
+            None => pb::AccountStatus::Unspecified,
+            Some(Status::Active) => pb::AccountStatus::Active,
+            Some(Status::Disabled) => pb::AccountStatus::Disabled,
+            Some(Status::Locked) => pb::AccountStatus::Locked,
+        };
+        pb::UpdateAccountRequest {
+            name: self.name.clone(),
+            status: status.into(),
+            roles: changed(&self.role, &self.add_role, &self.remove_role, &now.roles),
+            tags: changed(&self.tag, &self.add_tag, &self.remove_tag, &now.tags),
+            second_factor_required: self.second_factor.map(SecondFactor::required),
+        }
+    }
+}
+
+/// A list as it is to be; `None` if nothing is asked for.
+fn changed(set: &[String], add: &[String], remove: &[String], now: &[String]) -> Option<pb::Names> {
+    if set.is_empty() && add.is_empty() && remove.is_empty() {
+        return None;
+    }
+    let mut names = if set.is_empty() { now } else { set }.to_vec();
+    names.retain(|name| !remove.contains(name));
+    names.extend(add.iter().cloned());
+    names.sort();
+    names.dedup();
+    Some(pb::Names { names })
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Named {
+    /// The account
+    #[arg(value_parser = parse::account)]
+    name: String,
+    /// Does not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Command {
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        match self {
+            Self::List(list) => list.run(client, out).await,
+            Self::Show { name } => show(client, out, name).await,
+            Self::Create(create) => create.run(client, out).await,
+            Self::Update(update) => update.run(client, out).await,
+            Self::Delete(Named { name, yes }) => delete(client, out, name, *yes).await,
+            Self::ResetPassword(Named { name, yes }) => {
+                reset_password(client, out, name, *yes).await
+            }
+            Self::ClearFactors(Named { name, yes }) => clear_factors(client, out, name, *yes).await,
+        }
+    }
+}
+
+async fn get(client: &mut Client, name: &str) -> Result<pb::Account> {
+    let request = pb::GetAccountRequest {
+        name: name.to_owned(),
+    };
+    call(client.accounts().await?.get_account(request)).await
+}
+
+impl List {
+    pub(crate) fn request(&self, have: u32, after: String) -> pb::ListAccountsRequest {
+        let kind = match self.kind {
+            None => pb::AccountKind::Unspecified,
+            Some(Kind::Human) => pb::AccountKind::Human,
+            Some(Kind::System) => pb::AccountKind::System,
+        };
+        pb::ListAccountsRequest {
+            prefix: self.prefix.clone(),
+            kind: kind.into(),
+            limit: PAGE.min(self.limit - have),
+            after,
+        }
+    }
+
+    async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let mut accounts = client.accounts().await?;
+        let (mut all, mut after) = (Vec::new(), String::new());
+        let more = loop {
+            let have = u32::try_from(all.len()).unwrap_or(u32::MAX);
+            if have >= self.limit {
+                break true;
+            }
+            let page = call(accounts.list_accounts(self.request(have, after))).await?;
+            let empty = page.accounts.is_empty();
+            all.extend(page.accounts);
+            after = page.next;
+            // A server that has more and answers none would be asked for ever.
+            if after.is_empty() || empty {
+                break false;
+            }
+        };
+        out.table(
+            &[
+                "NAME",
+                "KIND",
+                "STATUS",
+                "ROLES",
+                "TAGS",
+                "SECOND FACTOR",
+                "LAST LOGIN",
+            ],
+            all.iter().map(row).collect(),
+            "no accounts",
+            &view::json_list("Account", &all)?,
+        )?;
+        if more && !out.json {
+            write_out(&format!(
+                "there are more; --limit {} shows so many\n",
+                self.limit
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn row(account: &pb::Account) -> Vec<String> {
+    vec![
+        account.name.clone(),
+        view::kind(account.kind()).to_owned(),
+        view::status(account.status()).to_owned(),
+        view::names(&account.roles),
+        view::names(&account.tags),
+        factors(account),
+        view::time(account.last_login.as_ref()),
+    ]
+}
+
+/// Which second factors there are, and whether one has to be.
+fn factors(account: &pb::Account) -> String {
+    let mut factors = Vec::new();
+    if account.has_totp {
+        factors.push("app".to_owned());
+    }
+    if account.passkeys > 0 {
+        factors.push(mcdsl::human::count(account.passkeys.into(), "passkey"));
+    }
+    match (account.second_factor_required, factors.is_empty()) {
+        (true, true) => "required, none yet".to_owned(),
+        (true, false) => format!("required: {}", factors.join(", ")),
+        (false, true) => "-".to_owned(),
+        (false, false) => factors.join(", "),
+    }
+}
+
+async fn show(client: &mut Client, out: Output, name: &str) -> Result {
+    let account = get(client, name).await?;
+    print(&account, out)
+}
+
+fn print(account: &pb::Account, out: Output) -> Result {
+    if out.json {
+        return Ok(out.json(&view::json("Account", account)?)?);
+    }
+    Ok(write_out(&view::lines(&lines(account)))?)
+}
+
+pub(crate) fn lines(account: &pb::Account) -> Vec<(&'static str, String)> {
+    vec![
+        ("account", account.name.clone()),
+        ("id", account.id.clone()),
+        ("kind", view::kind(account.kind()).to_owned()),
+        ("status", view::status(account.status()).to_owned()),
+        ("roles", view::names(&account.roles)),
+        ("tags", view::names(&account.tags)),
+        ("second factor", factors(account)),
+        ("recovery codes", account.recovery_codes.to_string()),
+        ("created", view::time(account.created.as_ref())),
+        ("last login", view::time(account.last_login.as_ref())),
+    ]
+}
+
+impl Create {
+    async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let mut accounts = client.accounts().await?;
+        let mut request = self.request();
+        if self.ask_password {
+            let password = prompt::new_password(&format!("Password of {}", self.name))?;
+            request.password = password.expose_secret().to_owned();
+        }
+        let answer = call(accounts.create_account(request)).await?;
+        let mut sentence = format!("{} was created", self.name);
+        if !answer.password.is_empty() {
+            sentence.push_str(&once(&self.name, &answer.password));
+        }
+        out.done(&sentence, &view::json("CreateAccountResponse", &answer)?)?;
+        Ok(())
+    }
+}
+
+/// A password that is shown once.
+fn once(name: &str, password: &str) -> String {
+    format!(
+        "\nthe password of {name}, shown only now, to be changed at the next login:\n{password}"
+    )
+}
+
+impl Update {
+    async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let now = match self.is_relative() {
+            true => get(client, &self.name).await?,
+            false => pb::Account::default(),
+        };
+        let request = self.request(&now);
+        let account = call(client.accounts().await?.update_account(request)).await?;
+        print(&account, out)
+    }
+}
+
+async fn delete(client: &mut Client, out: Output, name: &str, yes: bool) -> Result {
+    prompt::confirm(&format!("{name} will be deleted for good"), yes)?;
+    let request = pb::DeleteAccountRequest {
+        name: name.to_owned(),
+    };
+    call(client.accounts().await?.delete_account(request)).await?;
+    out.done(&format!("{name} was deleted"), &json!({ "deleted": name }))?;
+    Ok(())
+}
+
+async fn reset_password(client: &mut Client, out: Output, name: &str, yes: bool) -> Result {
+    let what = format!("{name} will have a new password, and all its logins end");
+    prompt::confirm(&what, yes)?;
+    let request = pb::ResetPasswordRequest {
+        name: name.to_owned(),
+    };
+    let answer = call(client.accounts().await?.reset_password(request)).await?;
+    let sentence = once(name, &answer.password);
+    let value = json!({ "account": name, "password": answer.password });
+    out.done(sentence.trim_start(), &value)?;
+    Ok(())
+}
+
+async fn clear_factors(client: &mut Client, out: Output, name: &str, yes: bool) -> Result {
+    let what =
+        format!("{name} will have no second factor: neither app, nor passkeys, nor recovery codes");
+    prompt::confirm(&what, yes)?;
+    let request = pb::ClearSecondFactorsRequest {
+        name: name.to_owned(),
+    };
+    call(client.accounts().await?.clear_second_factors(request)).await?;
+    out.done(
+        &format!("{name} has no second factor any more"),
+        &json!({ "cleared": name }),
+    )?;
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Arguments become requests, or are refused with a reason.
+
+use mc_proto::mcias::v1::{self as pb, revoke_request::What};
+
+use super::{cli, command};
+use crate::{Command, account, audit, policy, profile, service, token};
+
+fn create(line: &str) -> pb::CreateAccountRequest {
+    match command(&format!("account create {line}")) {
+        Command::Account(account::Command::Create(create)) => create.request(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn update(line: &str, now: &pb::Account) -> pb::UpdateAccountRequest {
+    match command(&format!("account update {line}")) {
+        Command::Account(account::Command::Update(update)) => update.request(now),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn accounts_are_created() {
+    for (description, line, want) in [
+        (
+            "a person",
+            "ada --role user --role admin --tag team:edge --second-factor required",
+            pb::CreateAccountRequest {
+                name: "ada".to_owned(),
+                kind: pb::AccountKind::Human.into(),
+                roles: strings(&["user", "admin"]),
+                tags: strings(&["team:edge"]),
+                second_factor_required: true,
+                password: String::new(),
+            },
+        ),
+        (
+            "a system's",
+            "mcr --system",
+            pb::CreateAccountRequest {
+                name: "mcr".to_owned(),
+                kind: pb::AccountKind::System.into(),
+                ..pb::CreateAccountRequest::default()
+            },
+        ),
+    ] {
+        assert_eq!(create(line), want, "{description}");
+    }
+}
+
+#[test]
+fn what_is_not_said_of_an_account_is_not_changed() {
+    let now = pb::Account {
+        roles: strings(&["guest", "user"]),
+        tags: strings(&["a"]),
+        ..pb::Account::default()
+    };
+    let names = |names: &[&str]| {
+        Some(pb::Names {
+            names: strings(names),
+        })
+    };
+    for (description, line, roles, tags, second_factor) in [
+        ("the status", "--status locked", None, None, None),
+        ("a set", "--role admin", names(&["admin"]), None, None),
+        (
+            "one more",
+            "--add-role admin",
+            names(&["admin", "guest", "user"]),
+            None,
+            None,
+        ),
+        (
+            "one that is there",
+            "--add-role user",
+            names(&["guest", "user"]),
+            None,
+            None,
+        ),
+        (
+            "one less and one more",
+            "--remove-role guest --add-role admin",
+            names(&["admin", "user"]),
+            None,
+            None,
+        ),
+        ("the last tag", "--remove-tag a", None, names(&[]), None),
+        (
+            "second factor",
+            "--second-factor optional",
+            None,
+            None,
+            Some(false),
+        ),
+    ] {
+        let request = update(&format!("ada {line}"), &now);
+        assert_eq!(request.roles, roles, "{description}");
+        assert_eq!(request.tags, tags, "{description}");
+        assert_eq!(
+            request.second_factor_required, second_factor,
+            "{description}"
+        );
+        let locked = line.contains("locked");
+        assert_eq!(request.status() == pb::AccountStatus::Locked, locked);
+    }
+}
+
+#[test]
+fn pages_end_at_the_limit() {
+    let accounts = match command("account list --kind system --prefix mc --limit 600") {
+        Command::Account(account::Command::List(list)) => list,
+        other => panic!("{other:?}"),
+    };
+    let first = accounts.request(0, String::new());
+    assert_eq!((first.limit, first.prefix.as_str()), (500, "mc"));
+    assert_eq!(first.kind(), pb::AccountKind::System);
+    let second = accounts.request(500, "mcr".to_owned());
+    assert_eq!((second.limit, second.after.as_str()), (100, "mcr"));
+
+    let entries = match command("audit list --account ada --since 2026-01-02T03:04:05Z --before 9")
+    {
+        Command::Audit(audit::Command::List(list)) => list,
+        other => panic!("{other:?}"),
+    };
+    let request = entries.request(40, 7);
+    assert_eq!((request.limit, request.before), (60, 7));
+    assert_eq!(request.since.map(|at| at.seconds), Some(1_767_323_045));
+}
+
+#[test]
+fn tokens() {
+    let issue = match command("token issue mcr --service metacrypt --service mcns --days 30") {
+        Command::Token(token::Command::Issue(issue)) => issue.request(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(issue.services, ["metacrypt", "mcns"]);
+    assert_eq!((issue.name.as_str(), issue.days), ("mcr", 30));
+    for (line, want) in [
+        ("revoke --account ada", What::Account("ada".to_owned())),
+        ("revoke --everything --yes", What::Everything(true)),
+    ] {
+        match command(line) {
+            Command::Revoke(revoke) => assert_eq!(revoke.request().what, Some(want), "{line}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn rules_and_services() {
+    let rule = match command(
+        "policy put admins --allow --priority -5 --role admin --account-type human --service mc* --second-factor",
+    ) {
+        Command::Policy(policy::Command::Put(put)) => put.request().rule.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let want = pb::Rule {
+        name: "admins".to_owned(),
+        priority: -5,
+        roles: strings(&["admin"]),
+        account_types: strings(&["human"]),
+        services: strings(&["mc*"]),
+        second_factor: true,
+        ..pb::Rule::default()
+    };
+    assert_eq!(rule, want);
+    let uri = "https://mcr.example/callback?x=1";
+    let service = match command(&format!(
+        "service put mcr --redirect-uri {uri} --new-secret"
+    )) {
+        Command::Service(service::Command::Put(put)) => put.request(),
+        other => panic!("{other:?}"),
+    };
+    assert!(service.new_secret);
+    assert_eq!(service.service.unwrap().redirect_uris, [uri]);
+}
+
+#[test]
+fn known_entries() {
+    let hash = "A".repeat(64);
+    match command(&format!("audit verify --known 12:{hash}")) {
+        Command::Audit(audit::Command::Verify { known }) => {
+            assert_eq!(known, Some((12, "a".repeat(64))));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_refused() {
+    for (description, line, want) in [
+        ("a name with a capital", "account show Ada", "small letters"),
+        (
+            "a role that is none",
+            "account create ada --role root",
+            "admin, user and guest",
+        ),
+        ("no change", "account update ada", "required"),
+        (
+            "roles set and added",
+            "account update ada --role user --add-role admin",
+            "cannot be used with",
+        ),
+        (
+            "a system with a password",
+            "account create mcr --system --ask-password",
+            "cannot be used with",
+        ),
+        (
+            "a password as argument",
+            "login --password x",
+            "unexpected argument",
+        ),
+        (
+            "a code as argument",
+            "profile totp confirm 123456",
+            "unexpected argument",
+        ),
+        ("a token for nothing", "token issue mcr", "--service"),
+        (
+            "a token for ever",
+            "token issue mcr --service a --days 9999",
+            "1 to 3650",
+        ),
+        (
+            "a rule without effect",
+            "policy put x --role user",
+            "required",
+        ),
+        (
+            "a rule of two",
+            "policy put x --allow --deny",
+            "cannot be used with",
+        ),
+        ("nothing to revoke", "revoke", "required"),
+        (
+            "too much to revoke",
+            "revoke --everything --account ada",
+            "cannot be used with",
+        ),
+        (
+            "a fragment",
+            "service put x --redirect-uri https://a.example/#b",
+            "fragment",
+        ),
+        (
+            "half a URI",
+            "service put x --redirect-uri /callback",
+            "whole URI",
+        ),
+        ("a day", "audit list --since yesterday", "2h or 7d"),
+        ("before 1970", "audit list --since 9000w", "too long ago"),
+        ("half a hash", "audit verify --known 12:abc", "audit verify"),
+        (
+            "http",
+            "status --server http://mcias.example:9443",
+            "unencrypted",
+        ),
+    ] {
+        let refused = cli(line).map(|cli| format!("{cli:?}")).unwrap_err();
+        let message = refused.to_string();
+        assert!(message.contains(want), "{description}: {message}");
+    }
+}
+
+#[test]
+fn short_names() {
+    for line in [
+        "account ls",
+        "service ls",
+        "policy ls",
+        "audit ls",
+        "token ls mcr",
+    ] {
+        command(line);
+    }
+    let passkeys = command("profile passkey rm x --yes");
+    assert!(matches!(
+        passkeys,
+        Command::Profile(profile::Command::Passkey(profile::Passkey::Remove {
+            yes: true,
+            ..
+        }))
+    ));
+}

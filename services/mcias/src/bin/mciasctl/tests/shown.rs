@@ -1,0 +1,269 @@
+//! What the daemon says, for people and for scripts.
+
+use mc_proto::mcias::v1 as pb;
+use prost_types::Timestamp;
+
+use super::command;
+use crate::{
+    Command, account, audit, login, operations, policy, profile, service, token, totp, view,
+};
+
+fn at(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn accounts() {
+    let base = pb::Account {
+        name: "ada".to_owned(),
+        kind: pb::AccountKind::Human.into(),
+        status: pb::AccountStatus::Active.into(),
+        ..pb::Account::default()
+    };
+    for (description, account, cell, want) in [
+        ("no roles", base.clone(), 3, "-"),
+        (
+            "roles",
+            pb::Account {
+                roles: strings(&["admin", "user"]),
+                ..base.clone()
+            },
+            3,
+            "admin user",
+        ),
+        ("no factor", base.clone(), 5, "-"),
+        (
+            "a factor that is missing",
+            pb::Account {
+                second_factor_required: true,
+                ..base.clone()
+            },
+            5,
+            "required, none yet",
+        ),
+        (
+            "factors",
+            pb::Account {
+                second_factor_required: true,
+                has_totp: true,
+                passkeys: 2,
+                ..base.clone()
+            },
+            5,
+            "required: app, 2 passkeys",
+        ),
+        ("never here", base.clone(), 6, "-"),
+    ] {
+        assert_eq!(account::row(&account)[cell], want, "{description}");
+    }
+    let lines = account::lines(&base);
+    assert!(
+        lines.contains(&("status", "active".to_owned())),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn times_are_absolute_and_relative() {
+    let shown = view::time(at("2000-02-29T00:00:00.5Z").as_ref());
+    assert!(shown.starts_with("2000-02-29T00:00:00Z ("), "{shown}");
+    assert!(shown.ends_with(" ago)"), "{shown}");
+    assert_eq!(view::time(None), "-");
+}
+
+#[test]
+fn states_of_tokens() {
+    for (description, revoked, expires, want) in [
+        ("valid", false, at("2900-01-01T00:00:00Z"), "valid"),
+        ("expired", false, at("2000-01-01T00:00:00Z"), "expired"),
+        ("revoked", true, at("2900-01-01T00:00:00Z"), "revoked"),
+    ] {
+        let token = pb::Token {
+            revoked,
+            expires,
+            ..pb::Token::default()
+        };
+        assert_eq!(token::row(&token)[1], want, "{description}");
+    }
+}
+
+#[test]
+fn rules_say_whom_they_fit() {
+    let rule = pb::Rule {
+        name: "admins".to_owned(),
+        priority: 10,
+        roles: strings(&["admin", "user"]),
+        tags: strings(&["team:edge"]),
+        second_factor: true,
+        ..pb::Rule::default()
+    };
+    let want = [
+        "10",
+        "admins",
+        "allow with a second factor",
+        "role=admin,user tag=team:edge",
+        "all services",
+        "-",
+    ];
+    assert_eq!(policy::row(&rule), want);
+    let nobody = pb::Rule {
+        deny: true,
+        ..pb::Rule::default()
+    };
+    assert_eq!(policy::row(&nobody)[2..4], ["deny", "everybody"]);
+}
+
+#[test]
+fn explanations() {
+    let Command::Policy(policy::Command::Explain(asked)) =
+        command("policy explain --account ada --service mcr")
+    else {
+        panic!("another command");
+    };
+    let why = strings(&["rule a: another service"]);
+    for (allowed, second_factor, rule, want) in [
+        (true, false, "a", "ada may log in to mcr: rule a\n"),
+        (
+            true,
+            true,
+            "a",
+            "ada may log in to mcr with a second factor: rule a\n",
+        ),
+        (false, false, "a", "ada may not log in to mcr: rule a\n"),
+        (
+            false,
+            false,
+            "",
+            "ada may not log in to mcr: no rule fits\n",
+        ),
+    ] {
+        let answer = pb::ExplainResponse {
+            allowed,
+            second_factor,
+            rule: rule.to_owned(),
+            why: why.clone(),
+        };
+        let text = policy::explanation(&asked, &answer);
+        assert_eq!(text, format!("{want}  rule a: another service\n"));
+    }
+}
+
+#[test]
+fn what_a_login_is_told() {
+    let answer = pb::LoginResponse {
+        new_device: true,
+        password_expired: true,
+        enrol_second_factor: true,
+        ..pb::LoginResponse::default()
+    };
+    let notes = login::notes(&answer);
+    for (note, command) in notes.iter().zip(["sessions", "password", "totp enrol"]) {
+        assert!(
+            note.contains(&format!("mciasctl profile {command}")),
+            "{note}"
+        );
+    }
+    assert_eq!(notes.len(), 3);
+    assert!(login::notes(&pb::LoginResponse::default()).is_empty());
+}
+
+#[test]
+fn one_thing_is_a_line_for_each_part() {
+    let rows = [("a", "1".to_owned()), ("long", "2".to_owned())];
+    assert_eq!(view::lines(&rows), "a     1\nlong  2\n");
+}
+
+#[test]
+fn a_certificate_that_is_refused_is_a_warning() {
+    let has = |status: &pb::Status| {
+        let lines = operations::status_lines(status);
+        lines.iter().any(|(name, _)| *name == "warning")
+    };
+    let mut status = pb::Status::default();
+    assert!(!has(&status));
+    status.certificate_error = "expired".to_owned();
+    assert!(has(&status));
+}
+
+/// Another program reads the code as a camera would.
+#[test]
+fn the_qr_code_says_the_uri() {
+    let uri = "otpauth://totp/MCIAS:ada?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=MCIAS";
+    let text = totp::qr(uri).unwrap();
+    let lines: Vec<Vec<char>> = text.lines().map(|line| line.chars().collect()).collect();
+    // Half a line is too little for rqrr.
+    const SCALE: usize = 4;
+    let dark = |x: usize, y: usize| {
+        let (x, y) = (x / SCALE, y / SCALE);
+        match lines[y / 2][x] {
+            '█' => true,
+            '▀' => y % 2 == 0,
+            '▄' => y % 2 == 1,
+            _ => false,
+        }
+    };
+    let (width, height) = (lines[0].len() * SCALE, lines.len() * 2 * SCALE);
+    let mut image = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
+        if dark(x, y) { 0 } else { 255 }
+    });
+    let found = image.detect_grids();
+    assert_eq!(found.len(), 1, "{text}");
+    assert_eq!(found[0].decode().unwrap().1, uri);
+    assert_eq!(totp::grouped("JBSWY3DPEH"), "JBSW Y3DP EH");
+}
+
+/// Each under the name of its own message: another's would not fit.
+#[test]
+fn json_is_of_the_message() {
+    let account = view::json(
+        "Account",
+        &pb::Account {
+            name: "ada".to_owned(),
+            created: at("2026-01-02T03:04:05Z"),
+            ..pb::Account::default()
+        },
+    );
+    let account = account.unwrap();
+    assert_eq!(account["name"], "ada");
+    assert_eq!(account["created"], "2026-01-02T03:04:05Z");
+    let list = view::json_list(
+        "Session",
+        &[pb::Session {
+            current: true,
+            methods: strings(&["pwd", "otp"]),
+            ..pb::Session::default()
+        }],
+    );
+    let list = list.unwrap();
+    assert_eq!(list[0]["current"], true);
+    assert_eq!(list[0]["methods"][1], "otp");
+}
+
+#[test]
+fn rows_have_a_cell_for_each_column() {
+    for (what, got, want) in [
+        ("accounts", account::row(&pb::Account::default()).len(), 7),
+        ("tokens", token::row(&pb::Token::default()).len(), 6),
+        ("rules", policy::row(&pb::Rule::default()).len(), 6),
+        ("services", service::row(&pb::Service::default()).len(), 5),
+        ("audit", audit::row(&pb::AuditEntry::default()).len(), 8),
+        (
+            "passkeys",
+            profile::passkey_row(&pb::Passkey::default()).len(),
+            4,
+        ),
+        (
+            "sessions",
+            profile::session_row(&pb::Session::default()).len(),
+            7,
+        ),
+    ] {
+        assert_eq!(got, want, "{what}");
+    }
+    let factors = profile::factor_lines(&pb::GetFactorsResponse::default());
+    assert!(factors.contains(&("authenticator app", "no".to_owned())));
+}
