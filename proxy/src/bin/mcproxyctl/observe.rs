@@ -137,7 +137,7 @@ pub(crate) fn upgraded(new: &pb::UpgradeResponse) -> String {
         let what = daemon
             .connections
             .map(|n| format!(" {}", human::count(n, "connection")));
-        sentence += &(of + &what.unwrap_or_default());
+        sentence += &(of + what.unwrap_or_default().as_str());
     }
     sentence
 }

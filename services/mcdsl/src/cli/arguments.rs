@@ -21,7 +21,7 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
 }
 
 /// A command line that clap refuses: its message without the heading, the usage and the pointer to the help.
-fn misused(e: &clap::Error) -> Failure {
+pub fn misused(e: &clap::Error) -> Failure {
     let text = e.to_string();
     let message = text.split("\n\nUsage: ").next().unwrap_or_default();
     let message = message.split("\n\nFor more information").next();

@@ -28,7 +28,7 @@ use std::{
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-pub use arguments::{completions, parse};
+pub use arguments::{completions, misused, parse};
 #[cfg(feature = "service")]
 pub use connect::{Bearer, ServerUrl, connect};
 #[cfg(feature = "service")]

@@ -276,7 +276,7 @@ fn a_refused_command_line_is_a_sentence_in_json() {
     ];
     for (line, message) in rows {
         let error = Cli::try_parse_from(std::iter::once("mcproxyctl").chain(line.split(' ')));
-        let failure = crate::misused(&error.unwrap_err());
+        let failure = mcdsl::cli::misused(&error.unwrap_err());
         assert_eq!(
             (failure.exit, failure.message.as_str()),
             (Exit::Usage, message)
