@@ -320,12 +320,19 @@ fn pages() {
 fn a_record_says_all() {
     let (_dir, db) = log(2);
     let records = query(&db, &Filter::default()).unwrap();
+    let hash: String = db
+        .query_row(
+            "SELECT lower(hex(hash)) FROM audit WHERE seq = 2",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
     assert_eq!(
         serde_json::to_value(&records[0]).unwrap(),
         serde_json::json!({
             "seq": 2, "at_us": 1_002_000_000_i64, "account": "0002", "name": "agent", "account_type": "system",
             "source": "192.0.2.7", "action": "/mcias.v1.Accounts/Create", "resource": "account/2", "outcome": "OK",
-            "detail": {"n": 2},
+            "detail": {"n": 2}, "hash": hash,
         })
     );
     assert_eq!(records[0].at(), at(1002));
