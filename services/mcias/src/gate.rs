@@ -10,11 +10,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mcdsl::server::Caller;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::{
     account::{self, Account},
+    by::By,
     core::{Change, Mcias},
     error::Error,
     guesses::Guesses,
@@ -89,12 +89,8 @@ impl Mcias {
     ///
     /// # Errors
     /// If it comes too early.
-    pub(crate) async fn enter(
-        self: &Arc<Self>,
-        caller: &Caller,
-        name: &str,
-    ) -> Result<Gate, Error> {
-        let (source, now) = (caller.source.to_canonical(), SystemTime::now());
+    pub(crate) async fn enter(self: &Arc<Self>, by: &By, name: &str) -> Result<Gate, Error> {
+        let (source, now) = (by.source.to_canonical(), SystemTime::now());
         let open_from = {
             let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
             sources.open_from(source, now)
@@ -104,7 +100,7 @@ impl Mcias {
         {
             // It goes on although it was told not to.
             if let Some(ban) = self.source_failed(source, now) {
-                self.ban(caller, ban).await?;
+                self.ban(by, ban).await?;
             }
             return Err(Error::too_many("too many failed logins from there", wait));
         }

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::mcias::v1::{LoginRequest, LoginResponse, SecondFactor};
-use mcdsl::server::Caller;
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::{
     SERVICE,
     account::{self, Account, Status},
+    by::By,
     core::{Change, Mcias},
     error::Error,
     gate::Gate,
@@ -53,9 +53,10 @@ impl Mcias {
     /// What the client is told.
     pub(crate) async fn log_in(
         self: &Arc<Self>,
-        caller: &Caller,
+        by: impl Into<By>,
         request: LoginRequest,
     ) -> Result<LoginResponse, Error> {
+        let by = by.into();
         let LoginRequest {
             account,
             password,
@@ -81,7 +82,7 @@ impl Mcias {
             },
             device: device.chars().take(MAX_DEVICE).collect(),
         };
-        let gate = self.enter(caller, &account).await?;
+        let gate = self.enter(&by, &account).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
         let checked = self.passwords.check(password, stored).await?;
         let this = Arc::clone(self);
@@ -95,7 +96,7 @@ impl Mcias {
             }
             Ok(decided)
         };
-        self.write(caller, decide).await?
+        self.write(&by, decide).await?
     }
 
     fn decide(
@@ -240,12 +241,13 @@ impl Mcias {
     /// If it is another, or too many were.
     pub(crate) async fn confirm(
         self: &Arc<Self>,
-        caller: &Caller,
+        by: impl Into<By>,
         password: String,
     ) -> Result<Account, Error> {
+        let by = by.into();
         check_length("password", &password)?;
-        let name = caller_name(caller)?;
-        let gate = self.enter(caller, &name).await?;
+        let name = name_of(&by)?;
+        let gate = self.enter(&by, &name).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
         let checked = self.passwords.check(password, stored).await?;
         if checked.right
@@ -259,7 +261,7 @@ impl Mcias {
             change.note(|detail| detail.text("message", "the password is wrong"));
             gate.failed(&this, change)
         };
-        self.write(caller, failed).await?;
+        self.write(&by, failed).await?;
         Err(Error::denied("the password is wrong"))
     }
 }
@@ -276,8 +278,8 @@ pub(crate) fn totp_name(account: &str) -> String {
     format!("totp/{account}")
 }
 
-fn caller_name(caller: &Caller) -> Result<String, Error> {
-    let identity = caller.identity.as_ref();
+fn name_of(by: &By) -> Result<String, Error> {
+    let identity = by.identity.as_ref();
     let identity = identity.ok_or_else(|| Error::unauthenticated("a token is needed"))?;
     Ok(identity.name.clone())
 }

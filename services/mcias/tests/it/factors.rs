@@ -12,7 +12,7 @@ use tonic::Code;
 use crate::running::{Clients, PASSWORD, Running};
 
 /// What an app shows now, and some steps from now.
-fn code(secret: &str, steps: i64) -> String {
+pub(crate) fn code(secret: &str, steps: i64) -> String {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
@@ -25,7 +25,7 @@ fn code(secret: &str, steps: i64) -> String {
 }
 
 /// Enrols an app, with the code of the step before now.
-async fn enrol(clients: &mut Clients) -> String {
+pub(crate) async fn enrol(clients: &mut Clients) -> String {
     let begin = BeginTotpRequest {
         password: PASSWORD.to_owned(),
     };
