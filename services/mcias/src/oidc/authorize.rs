@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_request_is_for_a_code_by_s256() {
         let fine = "response_type=code&scope=openid&code_challenge_method=S256&\
-            code_challenge=E9Melhoa2OwvFrEMTJguCMcHaeK1t8URWbuGJSstw-cM";
+            code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
         let without = |name: &str| {
             let kept = fine.split('&').filter(|pair| !pair.starts_with(name));
             kept.collect::<Vec<_>>().join("&")

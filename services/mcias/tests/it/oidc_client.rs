@@ -10,7 +10,7 @@ use crate::{
 
 /// RFC 7636, appendix B.
 pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCMcHaeK1t8URWbuGJSstw-cM";
+pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 /// Where answers go: with a port, a query and letters of both sizes.
 pub(crate) const REDIRECT: &str = "https://wiki.example:8443/Callback?from=mcias";
 pub(crate) const AFTERWARDS: &str = "https://wiki.example/bye";

@@ -13,6 +13,12 @@ use crate::{
 
 const COOKIE: &str = "__Host-mcias";
 
+/// After a failure one waits; as if that were over.
+fn forgive(running: &Running) {
+    let sql = "DELETE FROM guesses";
+    running.database().execute(sql, []).unwrap();
+}
+
 #[tokio::test]
 async fn a_person_logs_in_sees_the_login_and_logs_out() {
     let running = Running::start().await;
@@ -28,6 +34,7 @@ async fn a_person_logs_in_sees_the_login_and_logs_out() {
     assert!(refused.body.contains("is wrong") && !refused.body.contains("wrong &lt;b"));
     assert_eq!(refused.field("account"), "ada", "as it was typed");
     assert!(!browser.cookies.contains_key(COOKIE));
+    forgive(&running);
     let right = [("account", "ada"), ("password", PASSWORD)];
     let done = browser.submit(path, path, &right).await;
     assert_eq!(done.location(), "/sessions");
@@ -186,11 +193,7 @@ async fn a_second_factor_is_a_second_step() {
     }
     let fields = send(&right, &step);
     let fields: Vec<_> = fields.iter().map(|(a, b)| (&**a, &**b)).collect();
-    // After a failure one waits, and then it is as it was.
-    running
-        .database()
-        .execute("DELETE FROM guesses", [])
-        .unwrap();
+    forgive(&running);
     let done = browser.post("/login?next=/sessions", &fields).await;
     assert_eq!(done.location(), "/sessions");
     assert!(browser.get("/").await.body.contains("password and code"));
@@ -229,10 +232,7 @@ async fn an_expired_password_is_changed_first() {
         ];
         let answer = browser.submit(page, page, &fields).await;
         assert_eq!(answer.status, status, "{description}: {}", answer.body);
-        running
-            .database()
-            .execute("DELETE FROM guesses", [])
-            .unwrap();
+        forgive(&running);
     }
     let fields = [
         ("old_password", &*given),
