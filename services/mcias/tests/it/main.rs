@@ -10,6 +10,8 @@ mod login;
 mod oidc;
 mod oidc_attacks;
 mod oidc_client;
+mod oidc_logout;
+mod oidc_tokens;
 mod pages;
 mod running;
 mod tokens;

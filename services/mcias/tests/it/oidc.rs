@@ -11,9 +11,9 @@ use openidconnect::{
 
 use crate::{
     factors::{code, enrol},
-    oidc_client::{AFTERWARDS, REDIRECT, begun, error, register, request, text},
+    oidc_client::{REDIRECT, begun, error, register, request, text},
     running::{ISSUER, PASSWORD, Running},
-    web::{Browser, Http, encoded},
+    web::{Browser, Http},
 };
 
 /// A client's library does all of it: discovery, login, the tokens and their checks, userinfo, refresh.
@@ -320,54 +320,6 @@ async fn the_policy_decides_who_may_where() {
             .unwrap();
         assert_eq!(count, wanted, "{action}");
     }
-}
-
-#[tokio::test]
-async fn a_logout_ends_what_the_login_gave() {
-    let (running, mut admin, wiki, mut browser) = begun().await;
-    let app = register(&running, &mut admin, "app", true).await;
-    let of_wiki = wiki.tokens(&mut browser).await;
-    let of_app = app.tokens(&mut browser).await;
-    let hint = text(&of_wiki, "id_token");
-    let mut copy = browser.clone();
-    let fields = [
-        ("id_token_hint", hint),
-        ("post_logout_redirect_uri", AFTERWARDS),
-        ("state", "x y"),
-    ];
-    // Posted, it goes on as a page.
-    let posted = browser.http.post("/oauth/logout", &[], &fields).await;
-    let out = browser.get(posted.location()).await;
-    assert_eq!(out.location(), format!("{AFTERWARDS}?state=x+y"));
-    assert_eq!(copy.get("/").await.status, 303);
-    for tokens in [&of_wiki, &of_app] {
-        assert!(!wiki.knows(text(tokens, "access_token")).await);
-    }
-    assert_eq!(
-        error(&app.refresh(text(&of_app, "refresh_token")).await),
-        "invalid_grant"
-    );
-    // Nobody is logged in: it goes on at once.
-    let path = format!("/oauth/logout?{}", encoded(&fields));
-    assert_eq!(
-        browser.get(&path).await.location(),
-        format!("{AFTERWARDS}?state=x+y")
-    );
-    // Without proof of whom it is about the person is asked.
-    browser.log_in("ada", PASSWORD).await;
-    let asked = [
-        ("client_id", "app"),
-        ("post_logout_redirect_uri", AFTERWARDS),
-    ];
-    let path = format!("/oauth/logout?{}", encoded(&asked));
-    let question = browser.get(&path).await;
-    assert_eq!(question.status, 200);
-    assert!(question.body.contains("app") && browser.get("/").await.status == 200);
-    let forged = browser.post("/oauth/logout/confirm", &asked).await;
-    assert_eq!(forged.status, 403);
-    let done = browser.submit(&path, "/oauth/logout/confirm", &asked).await;
-    assert_eq!(done.location(), AFTERWARDS);
-    assert_eq!(browser.get("/").await.status, 303);
 }
 
 #[tokio::test]
