@@ -12,6 +12,7 @@ mod oidc_attacks;
 mod oidc_client;
 mod oidc_logout;
 mod oidc_tokens;
+mod openid_client;
 mod pages;
 mod running;
 mod tokens;

@@ -13,6 +13,8 @@ pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 /// Where answers go: with a port, a query and letters of both sizes.
 pub(crate) const REDIRECT: &str = "https://wiki.example:8443/Callback?from=mcias";
+/// One without a query, which some libraries cannot have.
+pub(crate) const PLAIN: &str = "https://wiki.example/cb";
 pub(crate) const AFTERWARDS: &str = "https://wiki.example/bye";
 
 /// A client.
@@ -32,7 +34,7 @@ pub(crate) async fn register(
 ) -> Party {
     let service = Service {
         name: name.to_owned(),
-        redirect_uris: vec![REDIRECT.to_owned()],
+        redirect_uris: vec![REDIRECT.to_owned(), PLAIN.to_owned()],
         post_logout_redirect_uris: vec![AFTERWARDS.to_owned()],
         public_client: public,
         ..Service::default()
