@@ -12,7 +12,6 @@ use mcdsl::{
     audit::{self, Actor, Detail, Entry},
     auth::{AuthError, Identity, Revocation, Revoked},
     db::Store,
-    server::Caller,
     shutdown::Shutdown,
 };
 use rusqlite::Transaction;
@@ -21,13 +20,14 @@ use webauthn_rs::prelude::Webauthn;
 
 use crate::{
     SERVICE, bans, breached,
+    by::By,
     error::Error,
     gate::Flights,
     keys::{self, KeyRing},
     passkey,
     password::Passwords,
     policy::LoginPolicy,
-    revocation, seal,
+    revocation, seal, session,
     sources::{Ban, Sources, network},
     time::unix,
 };
@@ -227,14 +227,15 @@ impl Mcias {
     /// Those of `change`; then nothing is changed, and the server writes the failure down.
     pub(crate) async fn write<T, F>(
         self: &Arc<Self>,
-        caller: &Caller,
+        by: impl Into<By>,
         change: F,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&mut Change<'_>) -> Result<T, Error> + Send + 'static,
     {
-        let who = caller.clone();
+        let by = by.into();
+        let who = by.clone();
         let write = move |tx: &Transaction<'_>| {
             // What was revoked since it was asked changes nothing any more.
             if let Some(identity) = &who.identity
@@ -263,7 +264,7 @@ impl Mcias {
             let entry = Entry {
                 actor,
                 source: Some(who.source),
-                action: who.method,
+                action: who.action,
                 resource: &made.resource,
                 outcome: made.outcome,
                 detail: made.detail,
@@ -272,7 +273,7 @@ impl Mcias {
             Ok::<_, Error>((value, made.effects))
         };
         let (value, effects) = self.store.write(write).await?;
-        caller.recorded();
+        by.recorded();
         self.follow(effects).await?;
         Ok(value)
     }
@@ -318,14 +319,14 @@ impl Mcias {
     }
 
     /// A ban that no login's transaction writes down.
-    pub(crate) async fn ban(self: &Arc<Self>, caller: &Caller, ban: Ban) -> Result<(), Error> {
+    pub(crate) async fn ban(self: &Arc<Self>, by: &By, ban: Ban) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
             change.resource = ban.network.to_string();
             change.outcome = Code::ResourceExhausted;
             change.note(|detail| detail.flag("banned", true));
             change.ban(ban)
         };
-        self.write(caller, write).await
+        self.write(by, write).await
     }
 
     /// Whose token it is, for whichever service; revoked ones are nobody's.
@@ -363,7 +364,8 @@ impl Mcias {
                 let now = SystemTime::now();
                 let seconds = unix(now);
                 tx.execute("DELETE FROM revocation WHERE forget_s <= ?1", [seconds])?;
-                tx.execute("DELETE FROM session WHERE expires_s <= ?1", [seconds])?;
+                session::forget(tx, now)?;
+                crate::oidc::forget(tx, now)?;
                 tx.execute("DELETE FROM ceremony WHERE until_s <= ?1", [seconds])?;
                 tx.execute("DELETE FROM token WHERE expires_s <= ?1", [seconds])?;
                 let day = seconds - 24 * 3600;

@@ -10,11 +10,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mcdsl::server::Caller;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::{
     account::{self, Account},
+    by::By,
     core::{Change, Mcias},
     error::Error,
     guesses::Guesses,
@@ -96,8 +96,8 @@ impl Mcias {
     ///
     /// # Errors
     /// If it comes too early.
-    pub(crate) async fn enter_source(self: &Arc<Self>, caller: &Caller) -> Result<IpAddr, Error> {
-        let (source, now) = (caller.source.to_canonical(), SystemTime::now());
+    pub(crate) async fn enter_source(self: &Arc<Self>, by: &By) -> Result<IpAddr, Error> {
+        let (source, now) = (by.source.to_canonical(), SystemTime::now());
         let open_from = {
             let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
             sources.open_from(source, now)
@@ -106,7 +106,7 @@ impl Mcias {
             Ok(wait) if !wait.is_zero() => {
                 // It goes on although it was told not to.
                 if let Some(ban) = self.source_failed(source, now) {
-                    self.ban(caller, ban).await?;
+                    self.ban(by, ban).await?;
                 }
                 Err(Error::too_many("too many failed logins from there", wait))
             }
@@ -118,13 +118,9 @@ impl Mcias {
     ///
     /// # Errors
     /// If it comes too early.
-    pub(crate) async fn enter(
-        self: &Arc<Self>,
-        caller: &Caller,
-        name: &str,
-    ) -> Result<Gate, Error> {
+    pub(crate) async fn enter(self: &Arc<Self>, by: &By, name: &str) -> Result<Gate, Error> {
         let now = SystemTime::now();
-        let source = self.enter_source(caller).await?;
+        let source = self.enter_source(by).await?;
         // What was typed for a name may be a password: of nobody's it is not kept as it is.
         let nobody = format!("?{}", hex(&random::hash(&["name", name])));
         // A text that is no name is nobody's; it takes as long, and is counted alike.

@@ -3,20 +3,21 @@
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use mc_proto::mcias::v1::{LoginRequest, LoginResponse, SecondFactor};
-use mcdsl::server::Caller;
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use crate::{
     SERVICE,
     account::{self, Account, Status},
+    by::By,
     core::{Change, Mcias},
     error::Error,
     gate::{Gate, remember},
     password::{self, Checked},
     policy::Verdict,
     random, service,
+    session::find_session,
     sources::network,
-    token::{NewSession, find_session, identity},
+    token::NewSession,
     totp::Shared,
 };
 
@@ -86,9 +87,10 @@ impl Mcias {
     /// What the client is told.
     pub(crate) async fn log_in(
         self: &Arc<Self>,
-        caller: &Caller,
+        by: impl Into<By>,
         request: LoginRequest,
     ) -> Result<LoginResponse, Error> {
+        let by = by.into();
         let LoginRequest {
             account,
             password,
@@ -106,7 +108,7 @@ impl Mcias {
             )));
         }
         let asked = Asked::new(code, service, &device);
-        let gate = self.enter(caller, &account).await?;
+        let gate = self.enter(&by, &account).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
         let checked = self.passwords.check(password, stored).await?;
         let (this, gate) = (Arc::clone(self), Arc::new(gate));
@@ -126,7 +128,7 @@ impl Mcias {
             };
             this.admit(change, &account, &asked, &shown)
         };
-        let decided = self.write(caller, decide).await;
+        let decided = self.write(&by, decide).await;
         drop(gate);
         decided?
     }
@@ -292,8 +294,10 @@ impl Mcias {
     }
 
     /// Whether the login of whoever asks has shown two factors; one that enrolled its second has.
-    async fn has_shown_both(self: &Arc<Self>, caller: &Caller) -> Result<bool, Error> {
-        let who = identity(caller)?.clone();
+    async fn has_shown_both(self: &Arc<Self>, by: &By) -> Result<bool, Error> {
+        let Some(who) = by.identity.clone() else {
+            return Ok(false);
+        };
         let read =
             move |db: &Connection| Ok::<_, Error>(find_session(db, &who.account, &who.session)?);
         let session = self.store.read(read).await?;
@@ -306,19 +310,20 @@ impl Mcias {
     /// If it is another, or too many were.
     pub(crate) async fn confirm(
         self: &Arc<Self>,
-        caller: &Caller,
+        by: impl Into<By>,
         password: String,
     ) -> Result<Account, Error> {
+        let by = by.into();
         check_length("password", &password)?;
-        let name = identity(caller)?.name.clone();
-        let gate = self.enter(caller, &name).await?;
+        let name = name_of(&by)?;
+        let gate = self.enter(&by, &name).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
         let checked = self.passwords.check(password, stored).await?;
         if checked.right
             && let Some(account) = gate.account.clone()
         {
             // A login from before there was a second factor knows no more than the password.
-            if account.has_second_factor() && !self.has_shown_both(caller).await? {
+            if account.has_second_factor() && !self.has_shown_both(&by).await? {
                 return Err(Error::denied(
                     "this login has shown no second factor, which the account has; log in with it",
                 ));
@@ -337,7 +342,7 @@ impl Mcias {
             change.note(|detail| detail.text("message", "the password is wrong"));
             gate.failed(&this, change)
         };
-        let counted = self.write(caller, failed).await;
+        let counted = self.write(&by, failed).await;
         drop(gate);
         counted?;
         Err(Error::denied("the password is wrong"))
@@ -354,6 +359,12 @@ impl Verdict {
 /// What a TOTP secret is sealed as.
 pub(crate) fn totp_name(account: &str) -> String {
     format!("totp/{account}")
+}
+
+fn name_of(by: &By) -> Result<String, Error> {
+    let identity = by.identity.as_ref();
+    let identity = identity.ok_or_else(|| Error::unauthenticated("a token is needed"))?;
+    Ok(identity.name.clone())
 }
 
 /// Refuses what can be nobody's password before it costs anything.

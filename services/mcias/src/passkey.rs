@@ -30,8 +30,9 @@ use crate::{
     error::Error,
     login::{Asked, Shown},
     random,
+    session::{end_others, has_shown},
     time::{at, unix},
-    token::{end_others, has_shown, identity},
+    token::identity,
 };
 
 /// For the person to find the authenticator.
@@ -214,7 +215,7 @@ impl Mcias {
         caller: &Caller,
         request: FinishPasskeyLoginRequest,
     ) -> Result<LoginResponse, Error> {
-        self.enter_source(caller).await?;
+        self.enter_source(&caller.into()).await?;
         let ceremony: Ceremony<DiscoverableAuthentication> =
             self.open_ceremony(LOGIN, &request.ceremony)?;
         let credential: PublicKeyCredential = parse(&request.credential)?;

@@ -1,6 +1,6 @@
 //! The database.
 
-use mcdsl::{audit, db::Migration};
+use mcdsl::{audit, db::Migration, web::SESSIONS_SQL};
 
 /// Times are seconds since the epoch. Lists that are read and written as a whole are JSON.
 pub(crate) const MIGRATIONS: &[Migration] = &[
@@ -13,6 +13,16 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         version: 2,
         name: "identity",
         sql: IDENTITY,
+    },
+    Migration {
+        version: 3,
+        name: "sessions of pages",
+        sql: SESSIONS_SQL,
+    },
+    Migration {
+        version: 4,
+        name: "OpenID Connect",
+        sql: OPENID_CONNECT,
     },
 ];
 
@@ -156,6 +166,38 @@ CREATE TABLE service (
     secret BLOB CHECK (secret IS NULL OR length(secret) = 32),
     comment TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Of what is secret there are hashes alone.
+const OPENID_CONNECT: &str = "
+-- challenge: SHA-256 of the verifier, as it was sent. session: what it was exchanged for; of one that was tried in vain, empty.
+CREATE TABLE oidc_code (
+    hash BLOB PRIMARY KEY CHECK (length(hash) = 32),
+    client TEXT NOT NULL,
+    redirect_uri TEXT NOT NULL,
+    challenge TEXT NOT NULL,
+    nonce TEXT,
+    scopes TEXT NOT NULL,
+    account TEXT NOT NULL REFERENCES account ON DELETE CASCADE,
+    login TEXT NOT NULL,
+    expires_s INTEGER NOT NULL,
+    session TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX oidc_code_account ON oidc_code (account, expires_s);
+CREATE INDEX oidc_code_expires ON oidc_code (expires_s);
+
+-- What a client has of a login: session is its own, login the one at this service that it was given by. family is in each of its refresh
+-- tokens, latest in the last alone.
+CREATE TABLE oidc_grant (
+    session TEXT PRIMARY KEY REFERENCES session ON DELETE CASCADE,
+    login TEXT NOT NULL,
+    account TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    auth_s INTEGER NOT NULL,
+    family BLOB NOT NULL UNIQUE CHECK (length(family) = 32),
+    latest BLOB NOT NULL CHECK (length(latest) = 32)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX oidc_grant_login ON oidc_grant (login);
 ";
 
 #[cfg(test)]

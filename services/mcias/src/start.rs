@@ -7,6 +7,7 @@ use mcdsl::{
     db::{DbError, Store},
     server::{self, App, Recorder},
     shutdown::Shutdown,
+    web::{Limits, Sessions},
 };
 use serde_json::{Value, json};
 
@@ -18,6 +19,7 @@ use crate::{
     error::Error,
     init,
     metrics::Metrics,
+    oidc, pages,
     password::Passwords,
     schema,
     seal::{self, SealError},
@@ -121,10 +123,12 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartE
     })
     .await?;
     let metrics = Metrics::new(&mcias);
+    let sessions = mcdsl::db::open(path, schema::MIGRATIONS)?;
+    let sessions = Sessions::new(sessions, Limits::default());
     let app = App {
         package: "metacircular.mcias.v1",
         grpc: api::routes(&mcias),
-        web: web(&mcias),
+        web: web(&mcias, sessions),
         authenticator: Arc::new(Own(Arc::clone(&mcias))),
         audit: Some(Arc::new(Recorder::new(store))),
         sealed: Box::new(|| false),
@@ -140,7 +144,9 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartE
     Ok(Handle { server })
 }
 
-fn web(mcias: &Arc<Mcias>) -> Router {
+fn web(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
+    let others = pages::routes(mcias, sessions).merge(oidc::endpoints(mcias));
+    let others = pages::to_the_end(mcias, others);
     let mcias = Arc::clone(mcias);
     let keys = async move || {
         let headers = [
@@ -149,7 +155,7 @@ fn web(mcias: &Arc<Mcias>) -> Router {
         ];
         (headers, jwks(&mcias).to_string())
     };
-    Router::new().route("/.well-known/jwks.json", get(keys))
+    others.route("/.well-known/jwks.json", get(keys))
 }
 
 /// The public keys as JWKS (RFC 7517, RFC 8037).

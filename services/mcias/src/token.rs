@@ -10,32 +10,39 @@ use mcdsl::{
     auth::{Identity, Revoked, token::Claims},
     server::Caller,
 };
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::params;
 
 use crate::{
     SERVICE,
-    account::{self, Account, Status, json, to_json},
+    account::{self, Account, Status, to_json},
     core::{Change, LIFETIME, Mcias},
     error::Error,
     keys::KeyRing,
     random, revocation, service,
+    session::{MARGIN, Session, end_oldest, find_session},
     time::{at, unix},
 };
 
 /// A login is not renewed for longer.
 const SESSION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Logins of an account at once; the oldest ends for a new one.
-const MAX_SESSIONS: i64 = 100;
 /// Seconds by which a token may be issued in the future: verifiers allow that clocks differ by more.
 const AHEAD: i64 = 3;
-/// How long an entry outlives the token that it is about: clocks differ.
-const MARGIN: Duration = Duration::from_secs(60);
 
 /// A token that was made.
 pub(crate) struct Issued {
     pub(crate) token: String,
     pub(crate) id: String,
+    /// The login that it is of.
+    pub(crate) session: String,
     pub(crate) expires: SystemTime,
+}
+
+/// A login that goes on.
+pub(crate) struct Renewed {
+    pub(crate) issued: Issued,
+    pub(crate) account: Account,
+    /// A second factor has to be enrolled first.
+    pub(crate) enrol: bool,
 }
 
 /// A login that begins.
@@ -47,69 +54,6 @@ pub(crate) struct NewSession<'s> {
     pub(crate) methods: &'s [&'s str],
     /// Something has to be set right first: the token has no roles.
     pub(crate) restricted: bool,
-}
-
-/// A login.
-pub(crate) struct Session {
-    pub(crate) id: String,
-    pub(crate) service: String,
-    pub(crate) token: String,
-    pub(crate) created: i64,
-    pub(crate) used: i64,
-    pub(crate) expires: i64,
-    pub(crate) ends: i64,
-    pub(crate) source: String,
-    pub(crate) device: String,
-    pub(crate) methods: Vec<String>,
-}
-
-const SELECT: &str = "SELECT id, service, token, created_s, used_s, expires_s, ends_s, source, device, methods FROM session";
-
-fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
-    Ok(Session {
-        id: row.get(0)?,
-        service: row.get(1)?,
-        token: row.get(2)?,
-        created: row.get(3)?,
-        used: row.get(4)?,
-        expires: row.get(5)?,
-        ends: row.get(6)?,
-        source: row.get(7)?,
-        device: row.get(8)?,
-        methods: json(row, 9)?,
-    })
-}
-
-/// The logins of an account, newest first.
-pub(crate) fn sessions(
-    db: &Connection,
-    account: &str,
-    now: SystemTime,
-) -> rusqlite::Result<Vec<Session>> {
-    let sql = format!("{SELECT} WHERE account = ?1 AND expires_s > ?2 ORDER BY created_s DESC, id");
-    db.prepare_cached(&sql)?
-        .query_map(params![account, unix(now)], session)?
-        .collect()
-}
-
-/// The logins to a service.
-pub(crate) fn sessions_of(db: &Connection, service: &str) -> rusqlite::Result<Vec<Session>> {
-    let sql = format!("{SELECT} WHERE service = ?1");
-    db.prepare_cached(&sql)?
-        .query_map([service], session)?
-        .collect()
-}
-
-/// A login of an account.
-pub(crate) fn find_session(
-    db: &Connection,
-    account: &str,
-    id: &str,
-) -> rusqlite::Result<Option<Session>> {
-    let sql = format!("{SELECT} WHERE account = ?1 AND id = ?2");
-    db.prepare_cached(&sql)?
-        .query_row([account, id], session)
-        .optional()
 }
 
 /// Whose and for what a token is to be.
@@ -183,7 +127,7 @@ impl Mcias {
         new: &NewSession<'_>,
     ) -> Result<Issued, Error> {
         let account = &new.account.id;
-        self.end_oldest(change, account)?;
+        end_oldest(change, account)?;
         let (id, token) = (random::id()?, random::id()?);
         let issued = issue_at(change, account, 0)?;
         let expires = issued + seconds(LIFETIME);
@@ -216,22 +160,9 @@ impl Mcias {
         Ok(Issued {
             token: sign(&self.keys(), &self.issuer, &token, whose, issued, expires)?,
             id: token,
+            session: id,
             expires: at(expires),
         })
-    }
-
-    fn end_oldest(&self, change: &mut Change<'_>, account: &str) -> Result<(), Error> {
-        let sql =
-            format!("{SELECT} WHERE account = ?1 ORDER BY created_s DESC, id LIMIT -1 OFFSET ?2");
-        let old: Vec<Session> = change
-            .tx
-            .prepare_cached(&sql)?
-            .query_map(params![account, MAX_SESSIONS - 1], session)?
-            .collect::<Result<_, _>>()?;
-        for session in old {
-            end_session(change, &session)?;
-        }
-        Ok(())
     }
 
     /// A new token for the same login; the one that asks is valid no more.
@@ -250,14 +181,30 @@ impl Mcias {
         change: &mut Change<'_>,
         identity: &Identity,
     ) -> Result<LoginResponse, Error> {
-        let over = || Error::unauthenticated("the login is over; log in again");
         let session =
             find_session(change.tx, &identity.account, &identity.session)?.ok_or_else(over)?;
         // Of two that renew the same token one alone does.
         if session.token != identity.token {
             return Err(Error::unauthenticated("the token was renewed already"));
         }
-        let account = account::by_id(change.tx, &identity.account)?.ok_or_else(over)?;
+        let renewed = self.renew_session(change, &identity.account, session)?;
+        Ok(LoginResponse {
+            token: renewed.issued.token,
+            expires: Some(renewed.issued.expires.into()),
+            password_expired: renewed.account.password_expired,
+            enrol_second_factor: renewed.enrol,
+            ..LoginResponse::default()
+        })
+    }
+
+    /// A new token for a login, if it may go on; the one before is valid no more.
+    pub(crate) fn renew_session(
+        &self,
+        change: &mut Change<'_>,
+        account: &str,
+        session: Session,
+    ) -> Result<Renewed, Error> {
+        let account = account::by_id(change.tx, account)?.ok_or_else(over)?;
         if account.status != Status::Active {
             return Err(over());
         }
@@ -280,7 +227,8 @@ impl Mcias {
         if restricted && service.name != SERVICE {
             return Err(over());
         }
-        let before = unix(identity.issued);
+        // When its token now was issued.
+        let before = session.used;
         let issued = issue_at(change, &account.id, before).map_err(|error| match error {
             Error::Client { .. } => {
                 Error::too_many("the token was renewed a moment ago", Duration::from_secs(1))
@@ -298,10 +246,9 @@ impl Mcias {
             .execute(sql, params![session.id, token, issued, expires])?;
         change.revoke(
             Revoked::Session(session.id.clone()),
-            identity.issued,
-            identity.expires + MARGIN,
+            at(before),
+            at(session.expires) + MARGIN,
         )?;
-        let password_expired = account.password_expired;
         let whose = For {
             account: &account,
             services: vec![session.service],
@@ -309,12 +256,16 @@ impl Mcias {
             methods: session.methods,
             restricted,
         };
-        Ok(LoginResponse {
+        let issued = Issued {
             token: sign(&self.keys(), &self.issuer, &token, whose, issued, expires)?,
-            expires: Some(at(expires).into()),
-            password_expired,
-            enrol_second_factor: missing,
-            ..LoginResponse::default()
+            id: token,
+            session: session.id,
+            expires: at(expires),
+        };
+        Ok(Renewed {
+            issued,
+            account,
+            enrol: missing,
         })
     }
 
@@ -352,54 +303,15 @@ impl Mcias {
         };
         Ok(Issued {
             token: sign(&ring, &self.issuer, &id, whose, issued, expires)?,
+            session: id.clone(),
             id,
             expires: at(expires),
         })
     }
 }
 
-/// Ends a login with all its tokens.
-pub(crate) fn end_session(change: &mut Change<'_>, session: &Session) -> Result<(), Error> {
-    let sql = "DELETE FROM session WHERE id = ?1";
-    change.tx.execute(sql, [&session.id])?;
-    let end = at(session.expires) + MARGIN;
-    change.revoke(Revoked::Session(session.id.clone()), end, end)
-}
-
-impl Session {
-    /// Two factors (RFC 8176's `mfa`).
-    pub(crate) fn has_shown_both(&self) -> bool {
-        self.methods.iter().any(|method| method == "mfa")
-    }
-}
-
-/// Notes that a login has shown a second factor, which it enrolled.
-pub(crate) fn has_shown(
-    change: &Change<'_>,
-    account: &str,
-    id: &str,
-    method: &str,
-) -> Result<(), Error> {
-    if let Some(mut session) = find_session(change.tx, account, id)? {
-        for method in [method, "mfa"] {
-            if !session.methods.iter().any(|known| known == method) {
-                session.methods.push(method.to_owned());
-            }
-        }
-        let sql = "UPDATE session SET methods = ?2 WHERE id = ?1";
-        change.tx.execute(sql, [id, &to_json(&session.methods)])?;
-    }
-    Ok(())
-}
-
-/// Ends all logins of an account but one.
-pub(crate) fn end_others(change: &mut Change<'_>, account: &str, but: &str) -> Result<(), Error> {
-    for session in sessions(change.tx, account, change.now)? {
-        if session.id != but {
-            end_session(change, &session)?;
-        }
-    }
-    Ok(())
+fn over() -> Error {
+    Error::unauthenticated("the login is over; log in again")
 }
 
 /// Who asks.

@@ -316,10 +316,27 @@ impl Page {
             .open(name, value, SystemTime::now())
     }
 
+    /// If a link of another site led here, so that the browser may have kept the session's cookie to itself: a page that loads this one
+    /// again, from here. [`super::CurrentSession`] answers it by itself.
+    #[must_use]
+    pub fn once_more(&self) -> Option<Response> {
+        let visit = &self.visit;
+        let held_back = visit.session.is_none() && visit.reads && visit.by_foreign_link;
+        held_back.then(|| {
+            self.again(&visit.path())
+                .unwrap_or_else(|error| error.into_response())
+        })
+    }
+
     /// For who must be logged in and is not.
     pub(super) fn to_login(&self) -> Response {
         let visit = &self.visit;
         let login = visit.state.site.login;
+        if visit.wants != Wants::Fragment
+            && let Some(again) = self.once_more()
+        {
+            return again;
+        }
         match visit.wants {
             Wants::Fragment => {
                 let mut response = StatusCode::UNAUTHORIZED.into_response();
@@ -327,9 +344,6 @@ impl Page {
                 response.headers_mut().insert(HX_REDIRECT, to);
                 response
             }
-            _ if visit.reads && visit.by_foreign_link => self
-                .again(&visit.path())
-                .unwrap_or_else(|error| error.into_response()),
             _ if visit.reads => see_other(&visit.path().after(login)),
             // What was to be changed cannot be asked for again.
             _ => see_other(&LocalPath::home().after(login)),

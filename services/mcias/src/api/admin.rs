@@ -26,8 +26,8 @@ use crate::{
     keys, policy,
     random::hex,
     service,
+    session::{end_session, sessions_of},
     time::unix,
-    token::{end_session, sessions_of},
 };
 
 #[tonic::async_trait]

@@ -1,9 +1,6 @@
 //! Logging in, and what others need to know of tokens.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::{
     AccountType,
@@ -28,11 +25,9 @@ use crate::{
     core::Mcias,
     error::Error,
     revocation,
-    token::{end_session, find_session, identity},
+    session::{MARGIN, end_session, find_session},
+    token::identity,
 };
-
-/// How long an entry outlives the token that it is about: clocks differ.
-const MARGIN: Duration = Duration::from_secs(60);
 
 #[tonic::async_trait]
 impl Auth for Api {

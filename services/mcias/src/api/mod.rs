@@ -3,7 +3,7 @@
 mod accounts;
 mod admin;
 mod auth;
-mod profile;
+pub(crate) mod profile;
 
 use std::{future::Future, sync::Arc};
 

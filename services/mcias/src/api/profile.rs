@@ -17,12 +17,14 @@ use tonic::{Request, Response, Status};
 use super::Api;
 use crate::{
     account::{self, Account, Status as AccountStatus},
+    by::By,
     core::{Change, Mcias},
     error::Error,
     login::{check_length, recovery_hash, totp_name},
     passkey, policy, random,
+    session::{Session, end_others, end_session, find_session, has_shown, sessions},
     time::{at, unix},
-    token::{Session, end_others, end_session, find_session, has_shown, identity, sessions},
+    token::identity,
     totp::Shared,
 };
 
@@ -37,7 +39,10 @@ impl Profile for Api {
         &self,
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
-        self.answer(request, change_password).await
+        let change = |mcias: Arc<Mcias>, caller: Caller, asked| async move {
+            change_password(&mcias, &(&caller).into(), asked).await
+        };
+        self.answer(request, change).await
     }
 
     async fn get_factors(
@@ -188,14 +193,19 @@ impl Profile for Api {
     }
 }
 
-async fn change_password(
-    mcias: Arc<Mcias>,
-    caller: Caller,
+/// Changes the password of whoever asks, and ends his other logins.
+///
+/// # Errors
+/// What he is told.
+pub(crate) async fn change_password(
+    mcias: &Arc<Mcias>,
+    by: &By,
     asked: ChangePasswordRequest,
 ) -> Result<ChangePasswordResponse, Error> {
     check_length("new_password", &asked.new_password)?;
-    let who = identity(&caller)?.clone();
-    let before = mcias.confirm(&caller, asked.old_password.clone()).await?;
+    let who = by.identity.clone();
+    let who = who.ok_or_else(|| Error::unauthenticated("a token is needed"))?;
+    let before = mcias.confirm(by, asked.old_password.clone()).await?;
     if asked.old_password == asked.new_password {
         return Err(Error::invalid("new_password: it is the old one"));
     }
@@ -213,7 +223,7 @@ async fn change_password(
         // Whoever else is logged in may know the old one.
         end_others(change, &account.id, &who.session)
     };
-    mcias.write(&caller, write).await?;
+    mcias.write(by, write).await?;
     Ok(ChangePasswordResponse {})
 }
 

@@ -2,11 +2,20 @@
 
 mod access;
 mod accounts;
+mod browser;
 mod crash;
 mod factors;
 mod guessing;
 mod login;
 mod mciasctl;
+mod oidc;
+mod oidc_attacks;
+mod oidc_client;
+mod oidc_logout;
+mod oidc_tokens;
+mod openid_client;
+mod pages;
 mod passkeys;
 mod running;
 mod tokens;
+mod web;

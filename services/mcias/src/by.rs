@@ -1,0 +1,52 @@
+//! Who asks for a change, by whichever way: a method of the API, a page, an endpoint of OpenID Connect.
+
+use std::net::IpAddr;
+
+use mcdsl::{auth::Identity, server::Caller};
+
+/// Who asks, as the gate and the audit log need it.
+#[derive(Clone, Debug)]
+pub(crate) struct By {
+    pub(crate) identity: Option<Identity>,
+    pub(crate) source: IpAddr,
+    /// What was called, for the log: gRPC's path, or that of the page.
+    pub(crate) action: &'static str,
+    /// Told when the log has it, so that the server does not write it again.
+    call: Option<Caller>,
+}
+
+impl By {
+    /// By a page or an endpoint at `action`; the log is written by the change alone.
+    pub(crate) fn path(action: &'static str, source: IpAddr, identity: Option<Identity>) -> Self {
+        Self {
+            identity,
+            source,
+            action,
+            call: None,
+        }
+    }
+
+    /// What it did is in the log.
+    pub(crate) fn recorded(&self) {
+        if let Some(call) = &self.call {
+            call.recorded();
+        }
+    }
+}
+
+impl From<&Caller> for By {
+    fn from(caller: &Caller) -> Self {
+        Self {
+            identity: caller.identity.clone(),
+            source: caller.source,
+            action: caller.method,
+            call: Some(caller.clone()),
+        }
+    }
+}
+
+impl From<&Self> for By {
+    fn from(by: &Self) -> Self {
+        by.clone()
+    }
+}

@@ -1,0 +1,383 @@
+//! The authorization endpoint: somebody is sent here by a client, and sent back with a code.
+
+use std::{sync::Arc, time::SystemTime};
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse as _, Response},
+};
+use mcdsl::web::{ErrorPage, LocalPath, Page};
+use rusqlite::Connection;
+use tonic::Code as Outcome;
+
+use super::{
+    AUTHORIZE,
+    code::{self, Code},
+    entitlement::{Lacking, lacking},
+    error::plain,
+    params::{Params, query},
+    scope,
+};
+use crate::{
+    core::{Change, Mcias},
+    error::Error,
+    pages::{Answer, LOGIN, MaybePerson, PASSWORD, Person, by, failed, login_again, then},
+    service::{self, Service},
+    time::unix,
+};
+
+/// Bytes of a request: it goes through the login page and back, as a path.
+const MAX: usize = 1500;
+/// Characters of an S256 challenge.
+const CHALLENGE: usize = 43;
+
+/// Where an answer goes: known good.
+struct Target {
+    client: Service,
+    redirect_uri: String,
+    state: Option<String>,
+    issuer: String,
+}
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    challenge: String,
+    nonce: Option<String>,
+    scopes: String,
+    /// Nobody is to be asked anything.
+    silent: bool,
+    /// Somebody is to log in, even if he is logged in.
+    anew: bool,
+    /// Seconds since the login, at most.
+    max_age: Option<i64>,
+}
+
+/// What is told at the redirect URI: the error (RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6) and why.
+type Told = (&'static str, String);
+
+impl Wanted {
+    fn of(params: &Params) -> Result<Self, Told> {
+        let invalid = |text: &str| ("invalid_request", text.to_owned());
+        if params.get("request").is_some() {
+            let text = "request objects are not taken".to_owned();
+            return Err(("request_not_supported", text));
+        }
+        if params.get("request_uri").is_some() {
+            let text = "request_uri is not taken".to_owned();
+            return Err(("request_uri_not_supported", text));
+        }
+        match params.get("response_type") {
+            Some("code") => {}
+            None => return Err(invalid("response_type is missing")),
+            Some(_) => {
+                let text = "response_type is not code".to_owned();
+                return Err(("unsupported_response_type", text));
+            }
+        }
+        if params
+            .get("response_mode")
+            .is_some_and(|mode| mode != "query")
+        {
+            return Err(invalid("response_mode is not query"));
+        }
+        // Without a method it would be plain (RFC 7636 §4.3).
+        if params.get("code_challenge_method") != Some("S256") {
+            return Err(invalid("code_challenge_method is not S256"));
+        }
+        let challenge = params.get("code_challenge").unwrap_or_default();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if challenge.len() != CHALLENGE || !challenge.bytes().all(plain) {
+            return Err(invalid("code_challenge is none of S256"));
+        }
+        let scopes = scope::granted(params.get("scope").unwrap_or_default());
+        let scopes = scopes.ok_or(("invalid_scope", "scope has no openid".to_owned()))?;
+        let prompt: Vec<&str> = params
+            .get("prompt")
+            .unwrap_or_default()
+            .split(' ')
+            .collect();
+        let silent = prompt.contains(&"none");
+        if silent && prompt.len() > 1 {
+            return Err(invalid("prompt has none beside others"));
+        }
+        let max_age = params.get("max_age").map(str::parse::<u32>).transpose();
+        let max_age = max_age.map_err(|_| invalid("max_age is no number of seconds"))?;
+        let anew = ["login", "select_account"]
+            .iter()
+            .any(|p| prompt.contains(p));
+        Ok(Self {
+            challenge: challenge.to_owned(),
+            nonce: params.get("nonce").map(str::to_owned),
+            scopes,
+            silent,
+            anew: anew || max_age == Some(0),
+            max_age: max_age.map(i64::from).filter(|age| *age > 0),
+        })
+    }
+}
+
+impl Target {
+    /// Of the client's own redirect URIs, byte for byte; `None` if it is none of them.
+    fn of(db: &Connection, params: &Params, issuer: &str) -> Result<Option<Self>, Error> {
+        let (Some(client), Some(uri)) = (params.get("client_id"), params.get("redirect_uri"))
+        else {
+            return Ok(None);
+        };
+        let client = service::find(db, client)?;
+        let client = client.filter(|client| client.redirect_uris.iter().any(|own| own == uri));
+        Ok(client.map(|client| Self {
+            client,
+            redirect_uri: uri.to_owned(),
+            state: params.get("state").map(str::to_owned),
+            issuer: issuer.to_owned(),
+        }))
+    }
+
+    /// Sends the browser back (RFC 9207: with the issuer, so that no client takes it for another's answer).
+    fn send(&self, answer: &[(&str, &str)]) -> Result<Response, ErrorPage> {
+        let state = self.state.as_deref().map(|state| ("state", state));
+        let more = state.into_iter().chain([("iss", &*self.issuer)]);
+        let query = query(answer.iter().copied().chain(more));
+        let between = if self.redirect_uri.contains('?') {
+            '&'
+        } else {
+            '?'
+        };
+        let to = format!("{}{between}{query}", self.redirect_uri);
+        let to = HeaderValue::from_str(&to).map_err(|_| ErrorPage::internal())?;
+        Ok((StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response())
+    }
+
+    fn refuse(&self, error: &str, description: &str) -> Result<Response, ErrorPage> {
+        let description = plain(description);
+        self.send(&[("error", error), ("error_description", &description)])
+    }
+}
+
+pub(super) async fn authorize(
+    State(mcias): State<Arc<Mcias>>,
+    page: Page,
+    MaybePerson(person): MaybePerson,
+    uri: Uri,
+) -> Answer {
+    let query = uri.query().unwrap_or_default();
+    let sense = |text: &str| {
+        ErrorPage::bad_request(format!(
+            "The service that sent you here made a mistake: {text}."
+        ))
+    };
+    if query.len() > MAX {
+        return Err(sense("its request is too long"));
+    }
+    let params = Params::parse(query.as_bytes()).map_err(|error| sense(&error.description))?;
+    let target = target(&mcias, params.clone()).await.map_err(failed)?;
+    let unknown =
+        "it is not known here, or not at the address that it wants you to be sent back to";
+    let target = target.ok_or_else(|| sense(unknown))?;
+    let wanted = match Wanted::of(&params) {
+        Ok(wanted) => wanted,
+        Err((error, text)) => return target.refuse(error, &text),
+    };
+    let here = format!("{AUTHORIZE}?{query}");
+    let Some(person) = person else {
+        if let Some(again) = page.once_more() {
+            return Ok(again);
+        }
+        if wanted.silent {
+            return target.refuse("login_required", "nobody is logged in");
+        }
+        // With the session of a login that is over, if there is one.
+        return page.log_out(&then(LOGIN, &here)).await;
+    };
+    let age = unix(SystemTime::now()) - person.login.created;
+    if wanted.anew || wanted.max_age.is_some_and(|most| age > most) {
+        if wanted.silent {
+            return target.refuse("login_required", "the login is too old");
+        }
+        // Without what asked for it, which would ask again.
+        let mut done = vec!["prompt"];
+        if wanted.max_age.is_none() {
+            done.push("max_age");
+        }
+        let next = format!("{AUTHORIZE}?{}", params.query_without(&done));
+        return page.redirect(&login_again(&next), None).await;
+    }
+    let lack = if person.enrol {
+        Some(Lacking::Factor)
+    } else {
+        let lack = lacking(&mcias, &person.account, &person.login, &target.client);
+        lack.map_err(failed)?
+    };
+    match lack {
+        None => give(&mcias, &page, person, target, wanted).await,
+        Some(Lacking::Leave) => deny(&mcias, &page, person, target).await,
+        Some(lack) if wanted.silent => target.refuse("interaction_required", lack.text()),
+        Some(Lacking::Second) => page.redirect(&login_again(&here), None).await,
+        Some(Lacking::Password) => page.redirect(&then(PASSWORD, &here), None).await,
+        Some(Lacking::Factor) => Err(ErrorPage::forbidden(format!(
+            "{} is only for accounts with a second factor. Enrol one, log in again with it, and come back.",
+            target.client.name
+        ))),
+    }
+}
+
+async fn target(mcias: &Arc<Mcias>, params: Params) -> Result<Option<Target>, Error> {
+    let this = Arc::clone(mcias);
+    let read = move |db: &Connection| Target::of(db, &params, &this.issuer);
+    mcias.store.read(read).await
+}
+
+async fn give(
+    mcias: &Arc<Mcias>,
+    page: &Page,
+    person: Person,
+    target: Target,
+    wanted: Wanted,
+) -> Answer {
+    let by = by(page, AUTHORIZE, Some(&person))?;
+    let code = Code {
+        client: target.client.name.clone(),
+        redirect_uri: target.redirect_uri.clone(),
+        challenge: wanted.challenge,
+        nonce: wanted.nonce,
+        scopes: wanted.scopes,
+        account: person.account.id,
+        login: person.login.id,
+    };
+    let name = person.account.name;
+    let write = move |change: &mut Change<'_>| {
+        change.resource = name;
+        change.note(|detail| detail.text("client", &code.client));
+        code::issue(change.tx, &code, change.now)
+    };
+    let code = mcias.write(&by, write).await.map_err(failed)?;
+    target.send(&[("code", &code)])
+}
+
+async fn deny(mcias: &Arc<Mcias>, page: &Page, person: Person, target: Target) -> Answer {
+    let by = by(page, AUTHORIZE, Some(&person))?;
+    let client = target.client.name.clone();
+    let write = move |change: &mut Change<'_>| {
+        change.resource = person.account.name;
+        change.outcome = Outcome::PermissionDenied;
+        change.note(|detail| {
+            let detail = detail.text("client", &client);
+            detail.text("message", Lacking::Leave.text())
+        });
+        Ok(())
+    };
+    mcias.write(&by, write).await.map_err(failed)?;
+    target.refuse("access_denied", Lacking::Leave.text())
+}
+
+/// Where a login leads that goes on to `next`: the redirect URI of the client that asks for it there.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn leads_to(
+    mcias: &Arc<Mcias>,
+    next: &LocalPath,
+) -> Result<Option<String>, Error> {
+    let query = next.as_str().strip_prefix(AUTHORIZE);
+    let query = query.and_then(|rest| rest.strip_prefix('?'));
+    let Some(Ok(params)) = query.map(|query| Params::parse(query.as_bytes())) else {
+        return Ok(None);
+    };
+    let target = target(mcias, params).await?;
+    Ok(target.map(|target| target.redirect_uri))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_for_a_code_by_s256() {
+        let fine = "response_type=code&scope=openid&code_challenge_method=S256&\
+            code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+        let without = |name: &str| {
+            let kept = fine.split('&').filter(|pair| !pair.starts_with(name));
+            kept.collect::<Vec<_>>().join("&")
+        };
+        for (description, text, wanted) in [
+            ("fine", fine.to_owned(), ""),
+            ("with a nonce", format!("{fine}&nonce=x"), ""),
+            ("silent", format!("{fine}&prompt=none"), ""),
+            ("unknown prompts", format!("{fine}&prompt=consent+x"), ""),
+            (
+                "for fragments",
+                format!("{fine}&response_mode=fragment"),
+                "invalid_request",
+            ),
+            (
+                "silent and not",
+                format!("{fine}&prompt=none+login"),
+                "invalid_request",
+            ),
+            (
+                "an odd age",
+                format!("{fine}&max_age=-1"),
+                "invalid_request",
+            ),
+            ("no type", without("response_type"), "invalid_request"),
+            (
+                "implicit",
+                fine.replace("=code&", "=id_token&"),
+                "unsupported_response_type",
+            ),
+            (
+                "hybrid",
+                fine.replace("=code&", "=code+id_token&"),
+                "unsupported_response_type",
+            ),
+            ("no scope", without("scope"), "invalid_scope"),
+            (
+                "no challenge",
+                without("code_challenge="),
+                "invalid_request",
+            ),
+            (
+                "no method",
+                without("code_challenge_method"),
+                "invalid_request",
+            ),
+            ("plain", fine.replace("S256", "plain"), "invalid_request"),
+            (
+                "a short challenge",
+                fine.replace("-cM", ""),
+                "invalid_request",
+            ),
+            (
+                "an odd challenge",
+                fine.replace("-cM", "+cM"),
+                "invalid_request",
+            ),
+            (
+                "an object",
+                format!("{fine}&request=x"),
+                "request_not_supported",
+            ),
+            (
+                "an object elsewhere",
+                format!("{fine}&request_uri=x"),
+                "request_uri_not_supported",
+            ),
+        ] {
+            let params = Params::parse(text.as_bytes()).unwrap();
+            let got = Wanted::of(&params);
+            let error = got.as_ref().err().map_or("", |(error, _)| error);
+            assert_eq!(error, wanted, "{description}");
+        }
+        let of = |more: &str| {
+            let params = Params::parse(format!("{fine}&{more}").as_bytes()).unwrap();
+            Wanted::of(&params).unwrap()
+        };
+        assert!(of("prompt=login").anew && of("max_age=0").anew && !of("max_age=1").anew);
+        assert_eq!(
+            (of("max_age=1").max_age, of("max_age=0").max_age),
+            (Some(1), None)
+        );
+    }
+}

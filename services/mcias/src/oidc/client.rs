@@ -1,0 +1,159 @@
+//! Clients: who they say they are, and whether that is so.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use axum::http::{HeaderMap, header};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rusqlite::Connection;
+use url::form_urlencoded;
+
+use super::{
+    error::{OAuthError, Refused},
+    params::Params,
+};
+use crate::{
+    random,
+    service::{self, Service},
+};
+
+/// What a client shows.
+#[derive(Clone)]
+pub(super) struct Credentials {
+    id: String,
+    secret: Option<String>,
+}
+
+impl Credentials {
+    /// By `client_secret_basic`, `client_secret_post` or, of public clients, `client_id` alone (RFC 6749 §2.3).
+    ///
+    /// # Errors
+    /// If there are none, or two.
+    pub(super) fn of(headers: &HeaderMap, params: &Params) -> Result<Self, OAuthError> {
+        let (id, secret) = (params.get("client_id"), params.get("client_secret"));
+        let Some((basic_id, basic_secret)) = basic(headers)? else {
+            let missing = || OAuthError::invalid_client("the client does not say who it is");
+            return Ok(Self {
+                id: id.ok_or_else(missing)?.to_owned(),
+                secret: secret.map(str::to_owned),
+            });
+        };
+        if secret.is_some() || id.is_some_and(|id| id != basic_id) {
+            let text = "the client says in two ways who it is";
+            return Err(OAuthError::invalid_request(text));
+        }
+        Ok(Self {
+            id: basic_id,
+            secret: Some(basic_secret),
+        })
+    }
+
+    /// Whom it says to be, for the log: a name that a service may have.
+    pub(super) fn name(&self) -> String {
+        let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        self.id.chars().take(64).filter(|c| named(*c)).collect()
+    }
+
+    /// The client, if it is the one.
+    ///
+    /// # Errors
+    /// If not.
+    pub(super) fn check(&self, db: &Connection) -> Result<Service, Refused> {
+        // The same for all, so that nobody learns which clients there are.
+        let refused = || OAuthError::invalid_client("the client is unknown, or its secret wrong");
+        let found = service::find(db, &self.id)?;
+        let service = found.filter(|service| !service.redirect_uris.is_empty());
+        let service = service.ok_or_else(refused)?;
+        let right = match (&service.secret, &self.secret) {
+            (None, None) => service.public_client,
+            (Some(hash), Some(secret)) => {
+                let shown = random::hash(&["client", secret]);
+                verify_slices_are_equal(hash, &shown).is_ok()
+            }
+            _ => false,
+        };
+        if right {
+            Ok(service)
+        } else {
+            Err(refused().into())
+        }
+    }
+}
+
+/// Name and secret of the `Authorization` field, both form-encoded (RFC 6749 §2.3.1).
+fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, OAuthError> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = all.next() else {
+        return Ok(None);
+    };
+    let wrong = || OAuthError::invalid_client("the Authorization field is not one of Basic");
+    let value = value.to_str().map_err(|_| wrong())?;
+    let (scheme, encoded) = value.split_once(' ').ok_or_else(wrong)?;
+    if all.next().is_some() || !scheme.eq_ignore_ascii_case("basic") {
+        return Err(wrong());
+    }
+    let decoded = STANDARD.decode(encoded.trim()).map_err(|_| wrong())?;
+    let text = String::from_utf8(decoded).map_err(|_| wrong())?;
+    let (id, secret) = text.split_once(':').ok_or_else(wrong)?;
+    let plain = |text: &str| {
+        // As the name of a parameter without a value; `&` and `=` are encoded in what is one.
+        let mut pairs = form_urlencoded::parse(text.as_bytes());
+        match (pairs.next(), pairs.next()) {
+            (Some((name, value)), None) if value.is_empty() => Some(name.into_owned()),
+            _ => None,
+        }
+    };
+    match (plain(id), plain(secret)) {
+        (Some(id), Some(secret)) => Ok(Some((id, secret))),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_client_says_once_who_it_is() {
+        let wiki = "Basic d2lraTpzZWNyZXQ=";
+        for (description, fields, form, wanted) in [
+            ("nothing", &[][..], "", None),
+            ("public", &[], "client_id=wiki", Some(("wiki", None))),
+            (
+                "by post",
+                &[],
+                "client_id=wiki&client_secret=secret",
+                Some(("wiki", Some("secret"))),
+            ),
+            ("by Basic", &[wiki], "", Some(("wiki", Some("secret")))),
+            (
+                "by Basic, and its name",
+                &[wiki],
+                "client_id=wiki",
+                Some(("wiki", Some("secret"))),
+            ),
+            (
+                "encoded: a:b and c d%",
+                &["Basic YSUzQWI6YytkJTI1"],
+                "",
+                Some(("a:b", Some("c d%"))),
+            ),
+            ("both", &[wiki], "client_secret=secret", None),
+            ("another name", &[wiki], "client_id=lab", None),
+            ("twice", &[wiki, wiki], "", None),
+            ("a token", &["Bearer x"], "client_id=wiki", None),
+            ("no Base64", &["Basic !"], "", None),
+            ("no colon", &["Basic d2lraQ=="], "", None),
+            ("no secret", &["Basic d2lraTo="], "", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(header::AUTHORIZATION, HeaderValue::from_static(field));
+            }
+            let params = Params::parse(form.as_bytes()).unwrap();
+            let got = Credentials::of(&headers, &params).ok();
+            let got = got.as_ref().map(|c| (&*c.id, c.secret.as_deref()));
+            assert_eq!(got, wanted, "{description}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The token endpoint: codes and refresh tokens for tokens.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse as _, Response},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use mcdsl::server::Source;
+use serde::Serialize;
+
+use super::{
+    TOKEN,
+    client::Credentials,
+    code,
+    entitlement::lacking,
+    error::{OAuthError, Refused},
+    grant::{self, RefreshToken},
+    id_token::{self, Login},
+    params::{Form, Params},
+};
+use crate::{
+    account::{self, Account, Status},
+    by::By,
+    core::{Change, Mcias},
+    error::Error,
+    service::Service,
+    session::{end_session, find_session},
+    time::unix,
+    token::{Issued, NewSession},
+};
+
+/// Characters of a code verifier (RFC 7636 §4.1).
+const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
+
+/// RFC 6749 §5.1.
+#[derive(Serialize)]
+struct Tokens {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: u64,
+    refresh_token: String,
+    id_token: String,
+    scope: String,
+}
+
+pub(super) async fn token(
+    State(mcias): State<Arc<Mcias>>,
+    Extension(Source(source)): Extension<Source>,
+    headers: HeaderMap,
+    Form(params): Form,
+) -> Result<Response, OAuthError> {
+    let credentials = Credentials::of(&headers, &params)?;
+    let by = By::path(TOKEN, source, None);
+    let this = Arc::clone(&mcias);
+    let write = move |change: &mut Change<'_>| {
+        let client = credentials.name();
+        change.note(|detail| detail.text("client", &client));
+        let made = grant_type(&this, change, &credentials, &params);
+        commit(change, made)
+    };
+    let tokens = mcias.write(&by, write).await??;
+    let headers = [(header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Json(tokens)).into_response())
+}
+
+/// What is told is committed and in the log; what failed is not.
+pub(super) fn commit<T>(
+    change: &mut Change<'_>,
+    made: Result<T, Refused>,
+) -> Result<Result<T, OAuthError>, Error> {
+    match made {
+        Ok(made) => Ok(Ok(made)),
+        Err(Refused::Failed(error)) => Err(error),
+        Err(Refused::Told(error)) => {
+            change.outcome = error.code();
+            change.note(|detail| {
+                let detail = detail.text("error", error.error);
+                detail.text("message", &error.description)
+            });
+            Ok(Err(error))
+        }
+    }
+}
+
+fn grant_type(
+    mcias: &Mcias,
+    change: &mut Change<'_>,
+    credentials: &Credentials,
+    params: &Params,
+) -> Result<Tokens, Refused> {
+    let client = credentials.check(change.tx)?;
+    match params.need("grant_type")? {
+        "authorization_code" => exchange(mcias, change, &client, params),
+        "refresh_token" => refresh(mcias, change, &client, params),
+        _ => Err(OAuthError::unsupported_grant_type().into()),
+    }
+}
+
+/// A code for tokens. Whoever shows one as its client uses it up, right or wrong.
+fn exchange(
+    mcias: &Mcias,
+    change: &mut Change<'_>,
+    client: &Service,
+    params: &Params,
+) -> Result<Tokens, Refused> {
+    change.note(|detail| detail.text("grant_type", "authorization_code"));
+    let shown = params.need("code")?;
+    let redirect_uri = params.need("redirect_uri")?;
+    let verifier = params.need("code_verifier")?;
+    let refused = |text: &str| Refused::from(OAuthError::invalid_grant(text));
+    let found = code::find(change.tx, shown)?.filter(|found| found.code.client == client.name);
+    let found = found.ok_or_else(|| refused("the code is none of this client's"))?;
+    let code = found.code;
+    let account = account::by_id(change.tx, &code.account)?;
+    if let Some(account) = &account {
+        change.resource.clone_from(&account.name);
+    }
+    if let Some(session) = found.used {
+        // Somebody else has it too, and nobody knows who came first (RFC 6749 §4.1.2).
+        if let Some(given) = find_session(change.tx, &code.account, &session)? {
+            end_session(change, &given)?;
+            change.note(|detail| detail.flag("revoked", true));
+        }
+        return Err(refused("the code was used already"));
+    }
+    code::use_up(change.tx, shown, "")?;
+    if unix(change.now) >= found.expires {
+        return Err(refused("the code has expired"));
+    }
+    if redirect_uri != code.redirect_uri {
+        return Err(refused(
+            "redirect_uri is not the one that the code was sent to",
+        ));
+    }
+    if !VERIFIER.contains(&verifier.len()) || challenge(verifier) != code.challenge {
+        return Err(refused("code_verifier is not the one of the code"));
+    }
+    let over = || refused("the login that the code is of is over");
+    let account = account.filter(|account| account.status == Status::Active);
+    let account = account.ok_or_else(over)?;
+    let login = find_session(change.tx, &account.id, &code.login)?;
+    let login = login.filter(|login| login.expires > unix(change.now));
+    let login = login.ok_or_else(over)?;
+    if let Some(lacking) = lacking(mcias, &account, &login, client)? {
+        return Err(refused(lacking.text()));
+    }
+    let methods: Vec<&str> = login.methods.iter().map(String::as_str).collect();
+    let new = NewSession {
+        account: &account,
+        service: &client.name,
+        network: &login.source,
+        device: &login.device,
+        methods: &methods,
+        restricted: false,
+    };
+    let issued = mcias.open_session(change, &new)?;
+    let granted = grant::New {
+        session: &issued.session,
+        login: &login.id,
+        account: &account.id,
+        scopes: &code.scopes,
+        auth: login.created,
+    };
+    let refresh = grant::open(change.tx, &granted)?;
+    code::use_up(change.tx, shown, &issued.session)?;
+    let about = Login {
+        client: &client.name,
+        account: &account,
+        scopes: &code.scopes,
+        session: &issued.session,
+        methods: &login.methods,
+        nonce: code.nonce.as_deref(),
+        auth: login.created,
+        expires: issued.expires,
+    };
+    let id_token = id_token::sign(mcias, &about, change.now)?;
+    Ok(answer(
+        change,
+        &account,
+        issued,
+        id_token,
+        &refresh,
+        code.scopes,
+    ))
+}
+
+/// A refresh token for the next one. One that is not the last one was used before: by its thief or by the client after its thief, so that
+/// nobody has it any more.
+fn refresh(
+    mcias: &Mcias,
+    change: &mut Change<'_>,
+    client: &Service,
+    params: &Params,
+) -> Result<Tokens, Refused> {
+    change.note(|detail| detail.text("grant_type", "refresh_token"));
+    let refused = |text: &str| Refused::from(OAuthError::invalid_grant(text));
+    let none = || refused("the refresh token is none of this client's, or its login is over");
+    let shown = RefreshToken::parse(params.need("refresh_token")?).ok_or_else(none)?;
+    let (granted, latest) = grant::find(change.tx, &shown)?.ok_or_else(none)?;
+    let session = find_session(change.tx, &granted.account, &granted.session)?;
+    let session = session.filter(|session| session.service == client.name);
+    let session = session.ok_or_else(none)?;
+    if !latest {
+        end_session(change, &session)?;
+        change.note(|detail| detail.flag("revoked", true));
+        return Err(refused(
+            "the refresh token was used already; its login is over",
+        ));
+    }
+    if session.ends <= unix(change.now) {
+        return Err(none());
+    }
+    // It refuses before it writes anything.
+    let methods = session.methods.clone();
+    let renewed = mcias.renew_session(change, &granted.account, session)?;
+    let next = grant::rotate(change.tx, &shown)?;
+    let next = next.ok_or(Error::Internal("a grant changed within its transaction"))?;
+    change.resource.clone_from(&renewed.account.name);
+    let about = Login {
+        client: &client.name,
+        account: &renewed.account,
+        scopes: &granted.scopes,
+        session: &granted.session,
+        methods: &methods,
+        nonce: None,
+        auth: granted.auth,
+        expires: renewed.issued.expires,
+    };
+    let id_token = id_token::sign(mcias, &about, change.now)?;
+    let (account, issued) = (renewed.account, renewed.issued);
+    Ok(answer(
+        change,
+        &account,
+        issued,
+        id_token,
+        &next,
+        granted.scopes,
+    ))
+}
+
+fn answer(
+    change: &mut Change<'_>,
+    account: &Account,
+    issued: Issued,
+    id_token: String,
+    refresh: &RefreshToken,
+    scope: String,
+) -> Tokens {
+    change.actor = Some((
+        account.id.clone(),
+        account.name.clone(),
+        account.account_type,
+    ));
+    let left = issued.expires.duration_since(SystemTime::now());
+    Tokens {
+        access_token: issued.token,
+        token_type: "Bearer",
+        expires_in: left.unwrap_or(Duration::ZERO).as_secs(),
+        refresh_token: refresh.text(),
+        id_token,
+        scope,
+    }
+}
+
+/// S256 (RFC 7636 §4.2).
+fn challenge(verifier: &str) -> String {
+    use aws_lc_rs::digest::{SHA256, digest};
+    BASE64.encode(digest(&SHA256, verifier.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7636, appendix B.
+    #[test]
+    fn the_challenge_is_the_rfcs() {
+        assert_eq!(
+            challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! The login page, in two steps for who has a second factor; and logging out.
+
+use std::{sync::Arc, time::SystemTime};
+
+use askama::Template;
+use axum::{
+    extract::State,
+    http::{HeaderMap, header},
+    response::Response,
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use mc_proto::mcias::v1::{LoginRequest, LoginResponse, SecondFactor};
+use mcdsl::web::{CsrfField, ErrorPage, Flash, Form, LocalPath, NewSession, Page};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{
+    Answer, PASSWORD, Refusal, by, failed, leading_on,
+    person::{LOGIN_ID, MaybePerson},
+    then,
+};
+use crate::{
+    SERVICE,
+    by::By,
+    core::{Change, Mcias},
+    error::Error,
+    oidc,
+    session::{end_session, find_session},
+    time::unix,
+};
+
+/// What a first step is sealed as.
+const STEP: &str = "login-step";
+/// Seconds between the two steps: to find the phone.
+const STEP_S: i64 = 300;
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct PasswordForm<'a> {
+    csrf: CsrfField,
+    next: &'a str,
+    account: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "code.html")]
+struct CodeForm<'a> {
+    csrf: CsrfField,
+    next: &'a str,
+    step: &'a str,
+    totp: bool,
+    recovery: bool,
+}
+
+/// What the forms send: the first account and password, the second the sealed step and a code.
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    account: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    step: String,
+}
+
+/// The first step while the second is waited for. It is sealed and in the second's form, since a table of those who did not finish would
+/// be anybody's to fill.
+#[derive(Serialize, Deserialize)]
+struct Step {
+    account: String,
+    password: String,
+    until_s: i64,
+    totp: bool,
+    recovery: bool,
+}
+
+impl Step {
+    fn seal(&self, mcias: &Mcias) -> Result<String, Error> {
+        let text = serde_json::to_vec(self).map_err(|_| Error::Internal("a step is no JSON"))?;
+        let sealed = mcias.seal.seal(STEP, &Zeroizing::new(text))?;
+        Ok(BASE64.encode(sealed))
+    }
+
+    fn open(mcias: &Mcias, sealed: &str, now: SystemTime) -> Option<Self> {
+        let sealed = BASE64.decode(sealed).ok()?;
+        let text = Zeroizing::new(mcias.seal.open(STEP, &sealed).ok()?);
+        let step: Self = serde_json::from_slice(&text).ok()?;
+        (unix(now) < step.until_s).then_some(step)
+    }
+}
+
+/// Who is logged in already goes on, unless the query says `again`: a client wants to be sure, or more.
+pub(super) async fn show(
+    State(mcias): State<Arc<Mcias>>,
+    page: Page,
+    MaybePerson(person): MaybePerson,
+    uri: axum::http::Uri,
+) -> Answer {
+    let next = page.next();
+    let again = uri.query().unwrap_or_default();
+    let again = url::form_urlencoded::parse(again.as_bytes()).any(|(name, _)| name == "again");
+    match (&person, page.session()) {
+        (Some(_), _) if !again => page.redirect(&next, None).await,
+        // Its login has ended.
+        (None, Some(_)) => page.log_out(&then(super::LOGIN, next.as_str())).await,
+        _ => {
+            let name = person.map(|person| person.account.name);
+            password_form(&mcias, page, &next, &name.unwrap_or_default()).await
+        }
+    }
+}
+
+pub(super) async fn log_in(
+    State(mcias): State<Arc<Mcias>>,
+    page: Page,
+    headers: HeaderMap,
+    Form(asked): Form<Asked>,
+) -> Answer {
+    let next = page.next();
+    let step = if asked.step.is_empty() {
+        None
+    } else {
+        let step = Step::open(&mcias, &asked.step, SystemTime::now());
+        let Some(step) = step else {
+            let text = "That took too long. Log in again.";
+            return password_form(&mcias, page.with(Flash::notice(text)), &next, "").await;
+        };
+        Some(step)
+    };
+    let (account, password) = match &step {
+        Some(step) => (step.account.clone(), step.password.clone()),
+        None => (asked.account, asked.password),
+    };
+    let device = headers.get(header::USER_AGENT);
+    let device = device.and_then(|value| value.to_str().ok());
+    let request = LoginRequest {
+        account: account.clone(),
+        password: password.clone(),
+        code: asked.code,
+        service: SERVICE.to_owned(),
+        device: device.unwrap_or_default().to_owned(),
+    };
+    let by = by(&page, super::LOGIN, None)?;
+    match mcias.log_in(&by, request).await {
+        Ok(needed) if needed.token.is_empty() => {
+            let has = |factor: SecondFactor| needed.needed.contains(&factor.into());
+            let step = Step {
+                account,
+                password,
+                until_s: unix(SystemTime::now()) + STEP_S,
+                totp: has(SecondFactor::Totp),
+                recovery: has(SecondFactor::RecoveryCode),
+            };
+            let sealed = step.seal(&mcias).map_err(failed)?;
+            code_form(&mcias, page, &next, &step, &sealed).await
+        }
+        Ok(response) => enter(&mcias, &page, &by, response, &next).await,
+        Err(error) => {
+            let refusal = Refusal::from(error);
+            let page = page.with(Flash::error(refusal.text.clone()));
+            let form = match step {
+                Some(step) => code_form(&mcias, page, &next, &step, &asked.step).await?,
+                None => password_form(&mcias, page, &next, &account).await?,
+            };
+            Ok(refusal.with(form))
+        }
+    }
+}
+
+async fn enter(
+    mcias: &Arc<Mcias>,
+    page: &Page,
+    by: &By,
+    response: LoginResponse,
+    next: &LocalPath,
+) -> Answer {
+    let identity = mcias
+        .identify(&response.token, Some(SERVICE))
+        .map_err(|_| failed(Error::Internal("a login's own token is refused")))?;
+    if let Some((account, login)) = MaybePerson::login_of(page) {
+        let new = (account == identity.account).then(|| identity.session.clone());
+        let replaced = replace(mcias, by, account, login, new).await;
+        replaced.map_err(failed)?;
+    }
+    let new = NewSession {
+        account: identity.account,
+        name: identity.name,
+        roles: identity.roles,
+        data: json!({ LOGIN_ID: identity.session }),
+    };
+    let to = if response.password_expired {
+        then(PASSWORD, next.as_str())
+    } else {
+        next.clone()
+    };
+    page.log_in(new, &to).await
+}
+
+/// Ends the login with all that clients were given by it, and the page's session.
+pub(super) async fn log_out(
+    State(mcias): State<Arc<Mcias>>,
+    page: Page,
+    MaybePerson(person): MaybePerson,
+) -> Answer {
+    if let Some(person) = person {
+        let by = by(&page, "/logout", Some(&person))?;
+        let (account, login) = (person.account.id, person.login.id);
+        let ended = replace(&mcias, &by, account, login, None).await;
+        ended.map_err(failed)?;
+    }
+    page.log_out(&LocalPath::home()).await
+}
+
+/// Ends a login, if it has not ended yet; what clients were given by it becomes the new one's, or ends as well.
+pub(super) async fn replace(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    account: String,
+    login: String,
+    new: Option<String>,
+) -> Result<(), Error> {
+    let end = move |change: &mut Change<'_>| {
+        if let Some(new) = &new {
+            oidc::hand_over(change.tx, &login, new)?;
+        }
+        if let Some(account) = crate::account::by_id(change.tx, &account)? {
+            change.resource = account.name;
+        }
+        match find_session(change.tx, &account, &login)? {
+            Some(session) => end_session(change, &session),
+            None => Ok(()),
+        }
+    };
+    mcias.write(by, end).await
+}
+
+async fn password_form(
+    mcias: &Arc<Mcias>,
+    page: Page,
+    next: &LocalPath,
+    account: &str,
+) -> Result<Response, ErrorPage> {
+    let page = leading_on(mcias, page, next).await?;
+    let form = PasswordForm {
+        csrf: page.csrf(),
+        next: next.as_str(),
+        account,
+    };
+    page.render("Log in", &form)
+}
+
+async fn code_form(
+    mcias: &Arc<Mcias>,
+    page: Page,
+    next: &LocalPath,
+    step: &Step,
+    sealed: &str,
+) -> Result<Response, ErrorPage> {
+    let page = leading_on(mcias, page, next).await?;
+    let form = CodeForm {
+        csrf: page.csrf(),
+        next: next.as_str(),
+        step: sealed,
+        totp: step.totp,
+        recovery: step.recovery,
+    };
+    page.render("Second factor", &form)
+}

@@ -1,0 +1,227 @@
+//! Pages: the login that all services share, and what people see of their own logins.
+//!
+//! They are another way to what the API does: the same gate, policy, audit log and revocations. A page is somebody's for as long as his
+//! login is in the database, so that whatever ends it ends his pages too.
+
+mod home;
+mod login;
+mod password;
+mod person;
+mod sessions;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use mcdsl::{
+    cli::chain,
+    web::{ErrorPage, LocalPath, NavItem, Page, Sessions, Site},
+};
+use tonic::Code;
+
+pub(crate) use self::person::{MaybePerson, Person};
+use crate::{SERVICE, by::By, core::Mcias, error::Error, oidc, password::PasswordError};
+
+/// Where one logs in.
+pub(crate) const LOGIN: &str = "/login";
+/// Where one changes the password.
+pub(crate) const PASSWORD: &str = "/password";
+
+/// What a page answers.
+pub(crate) type Answer = Result<Response, ErrorPage>;
+
+/// The pages, and those of OpenID Connect among them.
+pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
+    let nav = |label, path| NavItem {
+        label,
+        path,
+        role: None,
+    };
+    let site = Site {
+        service: SERVICE,
+        title: "MCIAS",
+        nav: vec![nav("Account", "/"), nav("Logins", "/sessions")],
+        account: vec![nav("Change password", PASSWORD)],
+        login: LOGIN,
+        logout: "/logout",
+        sessions,
+    };
+    let routes = Router::new()
+        .route("/", get(home::show))
+        .route(LOGIN, get(login::show).post(login::log_in))
+        .route("/logout", post(login::log_out))
+        .route("/sessions", get(sessions::show))
+        .route("/sessions/end", post(sessions::end))
+        .route(PASSWORD, get(password::show).post(password::change))
+        .merge(oidc::pages())
+        .with_state(Arc::clone(mcias));
+    mcdsl::web::wrap(site, routes)
+}
+
+/// Who asks for what a page at `action` does.
+pub(crate) fn by(
+    page: &Page,
+    action: &'static str,
+    person: Option<&Person>,
+) -> Result<By, ErrorPage> {
+    let source = page.source().ok_or_else(|| {
+        tracing::error!("nobody knows where a request came from");
+        ErrorPage::internal()
+    })?;
+    let identity = person.map(Person::identity);
+    Ok(By::path(action, source, identity))
+}
+
+/// `page`?next=`next`: there, and then on.
+pub(crate) fn then(page: &str, next: &str) -> LocalPath {
+    let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    LocalPath::or_home(Some(&format!("{page}?next={next}")))
+}
+
+/// The login page for who is logged in, and then on.
+pub(crate) fn login_again(next: &str) -> LocalPath {
+    let path = then(LOGIN, next);
+    LocalPath::or_home(Some(&format!("{}&again=1", path.as_str())))
+}
+
+/// Ends a login, with what clients were given by it.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn end_login(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    account: String,
+    login: String,
+) -> Result<(), Error> {
+    login::replace(mcias, by, account, login, None).await
+}
+
+/// The page, whose form may lead on to where its `next` does: to a client that sent somebody to log in.
+async fn leading_on(mcias: &Arc<Mcias>, page: Page, next: &LocalPath) -> Result<Page, ErrorPage> {
+    let uri = oidc::leads_to(mcias, next).await.map_err(failed)?;
+    Ok(match uri {
+        // An address that the policy cannot name is none that a service may have, but for a bare [::1].
+        Some(uri) => page.clone().with_form_action(&uri).unwrap_or(page),
+        None => page,
+    })
+}
+
+/// What went wrong, as a person is told: status, text, and when to try again.
+struct Refusal {
+    status: StatusCode,
+    text: String,
+    wait: Option<Duration>,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let busy = Some(Duration::from_secs(2));
+        let (code, message, wait) = match error {
+            Error::Client {
+                code,
+                message,
+                retry_after,
+            } => (code, message, retry_after),
+            Error::Password(PasswordError::Busy) => {
+                let text = PasswordError::Busy.to_string();
+                (Code::ResourceExhausted, text, busy)
+            }
+            internal => {
+                tracing::error!(error = chain(&internal), "a page failed");
+                let text = "something went wrong here; it has been logged".to_owned();
+                (Code::Internal, text, None)
+            }
+        };
+        let status = match code {
+            Code::InvalidArgument => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::FailedPrecondition => StatusCode::CONFLICT,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self {
+            status,
+            text: sentence(&message, wait),
+            wait,
+        }
+    }
+}
+
+impl Refusal {
+    /// On a page that was rendered with the text.
+    fn with(&self, mut response: Response) -> Response {
+        *response.status_mut() = self.status;
+        if let Some(wait) = self.wait {
+            let seconds = wait.as_secs().max(1);
+            let headers = response.headers_mut();
+            headers.insert(axum::http::header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// A page that says what went wrong.
+pub(crate) fn failed(error: Error) -> ErrorPage {
+    let refusal = Refusal::from(error);
+    match refusal.wait {
+        Some(wait) => ErrorPage::too_many(wait),
+        None => ErrorPage::new(refusal.status, refusal.text),
+    }
+}
+
+/// With a capital and a full stop.
+fn sentence(message: &str, wait: Option<Duration>) -> String {
+    let mut characters = message.chars();
+    let first = characters.next().map(|c| c.to_ascii_uppercase());
+    let mut text: String = first.into_iter().chain(characters).collect();
+    if let Some(wait) = wait {
+        let wait = mcdsl::human::duration_short(Duration::from_secs(wait.as_secs().max(1)));
+        text += &format!("; try again in {wait}");
+    }
+    text + "."
+}
+
+/// To its end, whether the browser still waits or not: what is committed has to be in force and told.
+pub(crate) fn to_the_end(mcias: &Arc<Mcias>, routes: Router) -> Router {
+    let tasks = mcias.shutdown.tracker().clone();
+    routes.layer(axum::middleware::from_fn(
+        move |request, next: axum::middleware::Next| {
+            let tasks = tasks.clone();
+            async move {
+                let done = tasks.spawn(next.run(request)).await;
+                // It panicked, which is in the log.
+                done.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+            }
+        },
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_sentences() {
+        let wait = Some(Duration::from_secs(61));
+        assert_eq!(sentence("no", None), "No.");
+        assert_eq!(sentence("too many", wait), "Too many; try again in 1m1s.");
+        assert_eq!(sentence("", None), ".");
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_leads_home() {
+        assert_eq!(
+            then("/login", "/a?b=c&d").as_str(),
+            "/login?next=%2Fa%3Fb%3Dc%26d"
+        );
+        assert_eq!(then("/login", &"x".repeat(3000)).as_str(), "/");
+    }
+}

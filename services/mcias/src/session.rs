@@ -1,0 +1,169 @@
+//! Logins: of people, to services.
+
+use std::time::{Duration, SystemTime};
+
+use mcdsl::auth::Revoked;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+
+use crate::{
+    account::{json, to_json},
+    core::{Change, LIFETIME},
+    error::Error,
+    time::{at, unix},
+};
+
+/// How long an entry outlives the token that it is about: clocks differ.
+pub(crate) const MARGIN: Duration = Duration::from_secs(60);
+
+/// A login.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) id: String,
+    pub(crate) service: String,
+    pub(crate) token: String,
+    pub(crate) created: i64,
+    pub(crate) used: i64,
+    pub(crate) expires: i64,
+    pub(crate) ends: i64,
+    pub(crate) source: String,
+    pub(crate) device: String,
+    pub(crate) methods: Vec<String>,
+}
+
+/// Logins of an account at once; the oldest ends for a new one.
+const MAX_SESSIONS: i64 = 100;
+
+const SELECT: &str = "SELECT id, service, token, created_s, used_s, expires_s, ends_s, source, device, methods FROM session";
+
+fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
+    Ok(Session {
+        id: row.get(0)?,
+        service: row.get(1)?,
+        token: row.get(2)?,
+        created: row.get(3)?,
+        used: row.get(4)?,
+        expires: row.get(5)?,
+        ends: row.get(6)?,
+        source: row.get(7)?,
+        device: row.get(8)?,
+        methods: json(row, 9)?,
+    })
+}
+
+/// The logins of an account, newest first.
+pub(crate) fn sessions(
+    db: &Connection,
+    account: &str,
+    now: SystemTime,
+) -> rusqlite::Result<Vec<Session>> {
+    let sql = format!(
+        "{SELECT} WHERE account = ?1 AND (expires_s > ?2
+            OR ends_s > ?2 AND EXISTS (SELECT 1 FROM oidc_grant WHERE oidc_grant.session = session.id))
+            ORDER BY created_s DESC, id"
+    );
+    db.prepare_cached(&sql)?
+        .query_map(params![account, unix(now)], session)?
+        .collect()
+}
+
+/// Forgets logins that are over. One of OpenID Connect goes on without a valid token: its client has another to renew it by.
+pub(crate) fn forget(tx: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<usize> {
+    tx.execute(
+        "DELETE FROM session WHERE expires_s <= ?1
+            AND (ends_s <= ?1 OR NOT EXISTS (SELECT 1 FROM oidc_grant WHERE oidc_grant.session = session.id))",
+        [unix(now)],
+    )
+}
+
+/// A login of an account.
+pub(crate) fn find_session(
+    db: &Connection,
+    account: &str,
+    id: &str,
+) -> rusqlite::Result<Option<Session>> {
+    let sql = format!("{SELECT} WHERE account = ?1 AND id = ?2");
+    db.prepare_cached(&sql)?
+        .query_row([account, id], session)
+        .optional()
+}
+
+/// Ends a login with all its tokens, and what clients were given by it.
+pub(crate) fn end_session(change: &mut Change<'_>, ended: &Session) -> Result<(), Error> {
+    let sql = format!("{SELECT} WHERE id IN (SELECT session FROM oidc_grant WHERE login = ?1)");
+    let given: Vec<Session> = change
+        .tx
+        .prepare_cached(&sql)?
+        .query_map([&ended.id], session)?
+        .collect::<Result<_, _>>()?;
+    for session in given.iter().chain([ended]) {
+        let sql = "DELETE FROM session WHERE id = ?1";
+        change.tx.execute(sql, [&session.id])?;
+        let end = at(session.expires) + MARGIN;
+        change.revoke(Revoked::Session(session.id.clone()), end, end)?;
+    }
+    Ok(())
+}
+
+/// Makes room for one more.
+pub(crate) fn end_oldest(change: &mut Change<'_>, account: &str) -> Result<(), Error> {
+    let sql = format!("{SELECT} WHERE account = ?1 ORDER BY created_s DESC, id LIMIT -1 OFFSET ?2");
+    let old: Vec<Session> = change
+        .tx
+        .prepare_cached(&sql)?
+        .query_map(params![account, MAX_SESSIONS - 1], session)?
+        .collect::<Result<_, _>>()?;
+    for session in old {
+        end_session(change, &session)?;
+    }
+    Ok(())
+}
+
+/// A login at this service was used by a page: it goes on, as one goes on whose token is renewed.
+pub(crate) fn touch(tx: &Transaction<'_>, id: &str, now: SystemTime) -> rusqlite::Result<usize> {
+    let sql = "UPDATE session SET used_s = max(used_s, ?2), expires_s = max(expires_s, min(?3, ends_s)) WHERE id = ?1";
+    tx.execute(sql, params![id, unix(now), unix(now + LIFETIME)])
+}
+
+impl Session {
+    /// Two factors (RFC 8176's `mfa`).
+    pub(crate) fn has_shown_both(&self) -> bool {
+        self.methods.iter().any(|method| method == "mfa")
+    }
+}
+
+/// The logins to a service.
+pub(crate) fn sessions_of(db: &Connection, service: &str) -> rusqlite::Result<Vec<Session>> {
+    let sql = format!("{SELECT} WHERE service = ?1");
+    db.prepare_cached(&sql)?
+        .query_map([service], session)?
+        .collect()
+}
+
+/// Notes that a login has shown a second factor, which it enrolled.
+pub(crate) fn has_shown(
+    change: &Change<'_>,
+    account: &str,
+    id: &str,
+    method: &str,
+) -> Result<(), Error> {
+    if let Some(mut session) = find_session(change.tx, account, id)? {
+        for method in [method, "mfa"] {
+            if !session.methods.iter().any(|known| known == method) {
+                session.methods.push(method.to_owned());
+            }
+        }
+        let sql = "UPDATE session SET methods = ?2 WHERE id = ?1";
+        change.tx.execute(sql, [id, &to_json(&session.methods)])?;
+    }
+    Ok(())
+}
+
+/// Ends all logins of an account but one.
+pub(crate) fn end_others(change: &mut Change<'_>, account: &str, but: &str) -> Result<(), Error> {
+    for session in sessions(change.tx, account, change.now)? {
+        if session.id != but {
+            end_session(change, &session)?;
+        }
+    }
+    Ok(())
+}

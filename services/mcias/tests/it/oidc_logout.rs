@@ -1,0 +1,55 @@
+//! Logging out by OpenID Connect.
+
+use crate::{
+    oidc_client::{AFTERWARDS, begun, error, register, text},
+    running::PASSWORD,
+    web::encoded,
+};
+
+#[tokio::test]
+async fn a_logout_ends_what_the_login_gave() {
+    let (running, mut admin, wiki, mut browser) = begun().await;
+    let app = register(&running, &mut admin, "app", true).await;
+    let of_wiki = wiki.tokens(&mut browser).await;
+    let of_app = app.tokens(&mut browser).await;
+    let hint = text(&of_wiki, "id_token");
+    let mut copy = browser.clone();
+    let fields = [
+        ("id_token_hint", hint),
+        ("post_logout_redirect_uri", AFTERWARDS),
+        ("state", "x y"),
+    ];
+    // Posted, it goes on as a page.
+    let posted = browser.http.post("/oauth/logout", &[], &fields).await;
+    let out = browser.get(posted.location()).await;
+    assert_eq!(out.location(), format!("{AFTERWARDS}?state=x+y"));
+    assert_eq!(copy.get("/").await.status, 303);
+    for tokens in [&of_wiki, &of_app] {
+        assert!(!wiki.knows(text(tokens, "access_token")).await);
+    }
+    assert_eq!(
+        error(&app.refresh(text(&of_app, "refresh_token")).await),
+        "invalid_grant"
+    );
+    // Nobody is logged in: it goes on at once.
+    let path = format!("/oauth/logout?{}", encoded(&fields));
+    assert_eq!(
+        browser.get(&path).await.location(),
+        format!("{AFTERWARDS}?state=x+y")
+    );
+    // Without proof of whom it is about the person is asked.
+    browser.log_in("ada", PASSWORD).await;
+    let asked = [
+        ("client_id", "app"),
+        ("post_logout_redirect_uri", AFTERWARDS),
+    ];
+    let path = format!("/oauth/logout?{}", encoded(&asked));
+    let question = browser.get(&path).await;
+    assert_eq!(question.status, 200);
+    assert!(question.body.contains("app") && browser.get("/").await.status == 200);
+    let forged = browser.post("/oauth/logout/confirm", &asked).await;
+    assert_eq!(forged.status, 403);
+    let done = browser.submit(&path, "/oauth/logout/confirm", &asked).await;
+    assert_eq!(done.location(), AFTERWARDS);
+    assert_eq!(browser.get("/").await.status, 303);
+}
