@@ -10,11 +10,12 @@ use std::{
 };
 
 use mc_proto::mcias::v1::{Ban, WatchBansRequest, ban_event::Event};
-use mcdsl::auth::client::Client;
+use mcdsl::auth::client::{Client, ClientError, Config as ClientConfig};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
+    config::Mcias,
     control::{Control, ControlError},
     spec::{Action, Rule, RuleKind},
     store::Actor,
@@ -28,6 +29,19 @@ const SILENCE: Duration = Duration::from_secs(25);
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What its bans begin with in lists.
 const COMMENT: &str = "MCIAS: ";
+
+/// For the MCIAS of the configuration; it connects when it is asked.
+///
+/// # Errors
+/// If its address, its CA or the token cannot be used.
+pub fn client(config: &Mcias) -> Result<Arc<Client>, ClientError> {
+    Client::new(&ClientConfig {
+        server_url: config.server_url.clone(),
+        ca_cert: config.ca_cert.clone(),
+        service_name: "mc-proxy".to_owned(),
+        token_file: config.token_file.clone(),
+    })
+}
 
 /// Keeps MCIAS's bans in force until `stop`.
 pub async fn subscribe(control: Arc<Control>, client: Arc<Client>, stop: CancellationToken) {

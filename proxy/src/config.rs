@@ -74,13 +74,24 @@ pub struct Config {
     /// No connection lives longer; `None` = for ever.
     pub max_age: Option<Duration>,
     /// Whose bans are put in force; `None` = nobody's.
-    pub mcias: Option<mcdsl::auth::client::Config>,
+    pub mcias: Option<Mcias>,
     /// For an empty database.
     pub seed: Seed,
     /// The file as it was read; `None` = there was none.
     pub contents: Option<Vec<u8>>,
     /// What did not come as configured, for the status.
     pub warnings: Vec<String>,
+}
+
+/// An MCIAS whose bans are put in force.
+#[derive(Clone, Debug)]
+pub struct Mcias {
+    /// Its gRPC, `https://`.
+    pub server_url: String,
+    /// What its certificate leads to, PEM.
+    pub ca_cert: PathBuf,
+    /// Holds the token of this node's system account.
+    pub token_file: PathBuf,
 }
 
 /// What an empty database starts with.
@@ -222,10 +233,9 @@ impl Config {
             connect_timeout: raw.relay.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             idle_timeout: raw.relay.idle_timeout.unwrap_or(IDLE_TIMEOUT),
             max_age: raw.relay.max_age,
-            mcias: raw.mcias.map(|mcias| mcdsl::auth::client::Config {
+            mcias: raw.mcias.map(|mcias| Mcias {
                 server_url: mcias.server_url,
                 ca_cert: root.join(mcias.ca_cert),
-                service_name: "mc-proxy".to_owned(),
                 token_file: root.join(mcias.token_file),
             }),
             seed,

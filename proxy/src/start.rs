@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::open::{descriptors, lock, open_services};
 use crate::{
     admin::{self, SocketError},
+    bans,
     config::Config,
     connection::{Context, Engines, Timeouts},
     control::{Control, ControlError, Estate},
@@ -170,8 +171,7 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     let firewall = Firewall::open(&mut kernel, Arc::new(move |address| located.index(address)))?;
     database::check_new(&store, &config, &kernel, &firewall, &router.table)?;
 
-    let mcias = config.mcias.as_ref();
-    let mcias = mcias.map(mcdsl::auth::client::Client::new).transpose()?;
+    let mcias = config.mcias.as_ref().map(bans::client).transpose()?;
     let (socket, metrics_listener) = open_services(&config, &mut inherited).await?;
     let estate = Estate {
         root,
@@ -238,7 +238,7 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     spawn_services(&control, socket, metrics_listener, &tasks);
     if let Some(client) = mcias {
         let (control, stop) = (Arc::clone(&control), control.services().clone());
-        tasks.spawn(crate::bans::subscribe(control, client, stop));
+        tasks.spawn(bans::subscribe(control, client, stop));
     }
     if let Some(log) = program_log {
         tasks.spawn(forward(log, control.services().clone()));

@@ -55,10 +55,31 @@ pub(crate) struct Mcias {
     pub(crate) shutdown: Shutdown,
     pub(crate) started: SystemTime,
     pub(crate) server: OnceLock<Arc<mcdsl::server::Handle>>,
+    pub(crate) strangers: Budget,
     keys: RwLock<Arc<KeyRing>>,
     policy: RwLock<Arc<LoginPolicy>>,
     /// One at a time reads keys and policy anew, so that what was committed last is in force last.
     reading: tokio::sync::Mutex<()>,
+}
+
+/// Rows of the audit log that strangers may cause in a minute, beside logins, which a password's hash bounds.
+const STRANGERS: u32 = 60;
+
+/// What was spent, and in which minute.
+#[derive(Default)]
+pub(crate) struct Budget(Mutex<(i64, u32)>);
+
+impl Budget {
+    /// Whether there is room for one more.
+    pub(crate) fn spend(&self) -> bool {
+        let minute = unix(SystemTime::now()) / 60;
+        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spent.0 != minute {
+            *spent = (minute, 0);
+        }
+        spent.1 = spent.1.saturating_add(1);
+        spent.1 <= STRANGERS
+    }
 }
 
 /// What [`Mcias::new`] is made of.
@@ -192,6 +213,7 @@ impl Mcias {
         }
         Ok(Arc::new(Self {
             webauthn: passkey::relying_party(&issuer)?,
+            strangers: Budget::default(),
             store,
             seal,
             issuer,

@@ -82,6 +82,14 @@ pub(crate) fn put(
     mut service: Service,
     new_secret: bool,
 ) -> Result<(Service, Option<String>), Error> {
+    if service.name == crate::SERVICE
+        && (service.public_client || !service.redirect_uris.is_empty())
+    {
+        return Err(Error::invalid(format!(
+            "redirect_uris, public_client: {} is this service, and no client of itself",
+            crate::SERVICE
+        )));
+    }
     let before = find(tx, &service.name)?;
     let count: i64 = tx.query_row("SELECT count(*) FROM service", [], |row| row.get(0))?;
     if before.is_none() && count >= MAX_SERVICES {

@@ -30,8 +30,8 @@ pub(crate) struct Session {
     pub(crate) methods: Vec<String>,
 }
 
-/// Logins of an account at once; the oldest ends for a new one.
-const MAX_SESSIONS: i64 = 100;
+/// Logins of an account to one service at once; the oldest ends for a new one.
+const MAX_SESSIONS: i64 = 50;
 
 const SELECT: &str = "SELECT id, service, token, created_s, used_s, expires_s, ends_s, source, device, methods FROM session";
 
@@ -105,12 +105,18 @@ pub(crate) fn end_session(change: &mut Change<'_>, ended: &Session) -> Result<()
 }
 
 /// Makes room for one more.
-pub(crate) fn end_oldest(change: &mut Change<'_>, account: &str) -> Result<(), Error> {
-    let sql = format!("{SELECT} WHERE account = ?1 ORDER BY created_s DESC, id LIMIT -1 OFFSET ?2");
+pub(crate) fn end_oldest(
+    change: &mut Change<'_>,
+    account: &str,
+    service: &str,
+) -> Result<(), Error> {
+    let sql = format!(
+        "{SELECT} WHERE account = ?1 AND service = ?2 ORDER BY created_s DESC, id LIMIT -1 OFFSET ?3"
+    );
     let old: Vec<Session> = change
         .tx
         .prepare_cached(&sql)?
-        .query_map(params![account, MAX_SESSIONS - 1], session)?
+        .query_map(params![account, service, MAX_SESSIONS - 1], session)?
         .collect::<Result<_, _>>()?;
     for session in old {
         end_session(change, &session)?;
@@ -158,12 +164,16 @@ pub(crate) fn has_shown(
     Ok(())
 }
 
-/// Ends all logins of an account but one.
+/// Ends all logins of an account but one; those too that are over by a clock that others may be behind of.
 pub(crate) fn end_others(change: &mut Change<'_>, account: &str, but: &str) -> Result<(), Error> {
-    for session in sessions(change.tx, account, change.now)? {
-        if session.id != but {
-            end_session(change, &session)?;
-        }
+    let sql = format!("{SELECT} WHERE account = ?1 AND id <> ?2");
+    let others: Vec<Session> = change
+        .tx
+        .prepare_cached(&sql)?
+        .query_map([account, but], session)?
+        .collect::<Result<_, _>>()?;
+    for session in others {
+        end_session(change, &session)?;
     }
     Ok(())
 }

@@ -127,7 +127,7 @@ impl Mcias {
         new: &NewSession<'_>,
     ) -> Result<Issued, Error> {
         let account = &new.account.id;
-        end_oldest(change, account)?;
+        end_oldest(change, account, new.service)?;
         let (id, token) = (random::id()?, random::id()?);
         let issued = issue_at(change, account, 0)?;
         let expires = issued + seconds(LIFETIME);

@@ -84,8 +84,11 @@ impl Profile for Api {
     ) -> Result<Response<RemoveTotpResponse>, Status> {
         let remove = |mcias: Arc<Mcias>, caller: Caller, asked: RemoveTotpRequest| async move {
             let account = mcias.confirm(&caller, asked.password).await?;
+            let own = identity(&caller)?.session.clone();
             let write = move |change: &mut Change<'_>| {
                 change.resource.clone_from(&account.name);
+                // Who was logged in by what is taken away is not any more.
+                end_others(change, &account.id, &own)?;
                 let sql = "DELETE FROM totp WHERE account = ?1 AND confirmed";
                 match change.tx.execute(sql, [&account.id])? {
                     0 => Err(Error::precondition(
@@ -126,8 +129,11 @@ impl Profile for Api {
     ) -> Result<Response<RemovePasskeyResponse>, Status> {
         let remove = |mcias: Arc<Mcias>, caller: Caller, asked: RemovePasskeyRequest| async move {
             let account = mcias.confirm(&caller, asked.password).await?;
+            let own = identity(&caller)?.session.clone();
             let write = move |change: &mut Change<'_>| {
                 change.resource.clone_from(&account.name);
+                // Who was logged in by what is taken away is not any more.
+                end_others(change, &account.id, &own)?;
                 let sql = "DELETE FROM passkey WHERE account = ?1 AND id = ?2";
                 match change.tx.execute(sql, [&account.id, &asked.id])? {
                     0 => {

@@ -11,6 +11,7 @@ use super::{
     params::Params,
 };
 use crate::{
+    core::Mcias,
     random,
     service::{self, Service},
 };
@@ -50,6 +51,23 @@ impl Credentials {
     pub(super) fn name(&self) -> String {
         let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         self.id.chars().take(64).filter(|c| named(*c)).collect()
+    }
+
+    /// Refuses who is no client, or not the one it says, unwritten if there are many of them.
+    ///
+    /// # Errors
+    /// If so.
+    pub(super) async fn known(&self, mcias: &Mcias) -> Result<(), OAuthError> {
+        let credentials = self.clone();
+        let read = move |db: &Connection| match credentials.check(db) {
+            Ok(_) => Ok(None),
+            Err(Refused::Told(error)) => Ok(Some(error)),
+            Err(Refused::Failed(error)) => Err(error),
+        };
+        match mcias.store.read(read).await? {
+            Some(error) if !mcias.strangers.spend() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The client, if it is the one.

@@ -131,12 +131,14 @@ fn sense(text: &str) -> ErrorPage {
 
 /// One of the client's own, byte for byte; without any, here.
 async fn checked(mcias: &Arc<Mcias>, after: Afterwards) -> Result<Afterwards, ErrorPage> {
-    if after.uri.is_empty() {
-        return Ok(after);
-    }
     let name = after.client.clone();
     let read = move |db: &Connection| Ok::<_, Error>(service::find(db, &name)?);
     let client = mcias.store.read(read).await.map_err(failed)?;
+    if after.uri.is_empty() {
+        // Of a client that is none not even the name is shown.
+        let client = client.map(|client| client.name).unwrap_or_default();
+        return Ok(Afterwards { client, ..after });
+    }
     let own = client.is_some_and(|client| {
         let mut own = client.post_logout_redirect_uris.iter();
         own.any(|own| *own == after.uri)

@@ -32,6 +32,7 @@ pub(super) async fn revoke(
     Form(params): Form,
 ) -> Result<Response, OAuthError> {
     let credentials = Credentials::of(&headers, &params)?;
+    credentials.known(&mcias).await?;
     let token = params.need("token")?.to_owned();
     let by = By::path(REVOKE, source, None);
     let this = Arc::clone(&mcias);

@@ -57,6 +57,7 @@ pub(super) async fn token(
     Form(params): Form,
 ) -> Result<Response, OAuthError> {
     let credentials = Credentials::of(&headers, &params)?;
+    credentials.known(&mcias).await?;
     let by = By::path(TOKEN, source, None);
     let this = Arc::clone(&mcias);
     let write = move |change: &mut Change<'_>| {
