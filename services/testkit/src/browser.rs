@@ -1,6 +1,12 @@
 //! Pages in Debian's Chromium, driven by ChromeDriver: what a person would see, and what axe says of it.
 
-use std::{env, fs, path::Path, process::Command, time::Duration};
+use std::{
+    env,
+    fs::{self, File},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -13,6 +19,10 @@ use crate::process::Process;
 
 /// ChromeDriver says where it listens.
 const STARTED: &str = "successfully on port ";
+/// What it says when it cannot.
+const PORT_TAKEN: &str = "port not available";
+/// How often ChromeDriver may choose another port, and Chromium be started anew; more in a row are no chance.
+const TRIES: u32 = 5;
 /// Written down before a page's own scripts run.
 const LISTEN: &str = "window.violations = []; document.addEventListener('securitypolicyviolation', \
      e => window.violations.push(`${e.effectiveDirective}: ${e.blockedURI} (${e.sourceFile}:${e.lineNumber})`));";
@@ -32,14 +42,21 @@ impl Browser {
     /// Starts it; certificates of no known CA are taken.
     ///
     /// # Errors
-    /// If Chromium or ChromeDriver is not installed.
+    /// If Chromium or ChromeDriver is not installed, or does not start however often it is tried.
     pub async fn start() -> Result<Self> {
-        let mut process = Process::start(Command::new("chromedriver").arg("--port=0"))
-            .context("chromedriver (Debian: chromium-driver)")?;
-        process.wait_for_output(STARTED)?;
-        let output = process.output();
-        let port = output.split(STARTED).nth(1).context("a port")?;
-        let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+        let mut tries = 1;
+        loop {
+            match Self::start_once().await {
+                // Its first page may be replaced, or end, while ChromeDriver takes hold of it.
+                Err(error) if tries < TRIES => eprintln!("try {tries}: {error:#}"),
+                result => return result,
+            }
+            tries += 1;
+        }
+    }
+
+    async fn start_once() -> Result<Self> {
+        let (process, port) = chromedriver()?;
         let profile = tempfile::tempdir()?;
         let mut wanted = DesiredCapabilities::chrome();
         wanted.set_binary("/usr/bin/chromium")?;
@@ -61,7 +78,10 @@ impl Browser {
         let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted)
             .await
             .with_context(|| process.output())?;
-        driver.set_script_timeout(SCRIPT_TIMEOUT).await?;
+        driver
+            .set_script_timeout(SCRIPT_TIMEOUT)
+            .await
+            .context("cannot set the timeout of scripts")?;
         let browser = Self {
             driver,
             _process: process,
@@ -94,7 +114,8 @@ impl Browser {
     /// # Errors
     /// If it throws.
     pub async fn script(&self, script: &str) -> Result<Value> {
-        let value = self.driver.execute(script, Vec::new()).await?;
+        let value = self.driver.execute(script, Vec::new()).await;
+        let value = value.with_context(|| shortened(script))?;
         Ok(value.json().clone())
     }
 
@@ -157,13 +178,38 @@ impl Browser {
                  .filter(v => v.impact === 'serious' || v.impact === 'critical') \
                  .map(v => `${v.id}: ${v.help}: ${v.nodes.map(n => n.target.join(' ') + ' ' + n.failureSummary).join('; ')}`) }), \
              e => done({ error: String(e) }))";
-        let result = self.driver.execute_async(script, Vec::new()).await?;
+        let result = self.driver.execute_async(script, Vec::new()).await;
+        let result = result.context("axe")?;
         let result = result.json();
         ensure!(
             result["passes"].as_u64().is_some_and(|n| n > 0),
             "axe did not run: {result}"
         );
         Ok(serde_json::from_value(result["found"].clone())?)
+    }
+}
+
+/// Enough of a script to find it by.
+fn shortened(script: &str) -> String {
+    script.chars().take(80).collect()
+}
+
+/// Starts ChromeDriver; where it listens. It takes any port of IPv6, and ends if another has the same one of IPv4.
+fn chromedriver() -> Result<(Process, u16)> {
+    let mut tries = 1;
+    loop {
+        let mut process = Process::start(Command::new("chromedriver").arg("--port=0"))
+            .context("chromedriver (Debian: chromium-driver)")?;
+        match process.wait_for_output(STARTED) {
+            Ok(()) => {
+                let output = process.output();
+                let port = output.split(STARTED).nth(1).context("a port")?;
+                let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+                return Ok((process, port.parse()?));
+            }
+            Err(_) if tries < TRIES && process.output().contains(PORT_TAKEN) => tries += 1,
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -174,6 +220,9 @@ fn axe() -> Result<String> {
     let lock = include_str!("../axe/package-lock.json");
     let place = built.join("axe-core");
     let script = place.join("node_modules/axe-core/axe.min.js");
+    // Tests are processes of their own: one installs, the others wait.
+    let one = File::create(built.join("axe-core.lock"))?;
+    one.lock()?;
     let installed = fs::read_to_string(place.join("package-lock.json"));
     if !installed.is_ok_and(|i| i == lock) || !script.exists() {
         let fresh = tempfile::tempdir_in(built)?;
@@ -194,9 +243,10 @@ fn axe() -> Result<String> {
             .status()
             .context("npm (Debian: npm)")?;
         ensure!(status.success(), "npm cannot install axe-core");
-        let _ = fs::remove_dir_all(&place);
-        // Another test may have been first.
-        let _ = fs::rename(fresh.keep(), &place);
+        if place.exists() {
+            fs::remove_dir_all(&place)?;
+        }
+        fs::rename(fresh.keep(), &place)?;
     }
     fs::read_to_string(&script).with_context(|| script.display().to_string())
 }
