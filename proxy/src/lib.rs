@@ -16,6 +16,7 @@ pub mod health;
 pub mod http;
 pub mod kernel;
 pub mod listener;
+mod memory;
 pub mod metrics;
 pub mod preflight;
 pub mod relay;

@@ -41,6 +41,8 @@ impl Need {
 /// What to look for, and the Debian package that carries it.
 const DEBIAN: &[(Need, &str, &str)] = &[
     (Need::Build, "npm", "npm"),
+    // For jemalloc.
+    (Need::Build, "make", "make"),
     (Need::Run, "ip", "iproute2"),
     (Need::Run, "nsenter", "util-linux"),
     (Need::Run, "ethtool", "ethtool"),

@@ -349,7 +349,6 @@ impl GeoIp {
             })?;
         let inner = write(&table)?;
         drop(table);
-        give_back_memory();
         put_in_force(&mut loader.outer, &inner)?;
         self.current
             .store(Some(Arc::new(KernelTable { inner, header })));
@@ -460,18 +459,6 @@ fn put_in_force(outer: &mut Outer, inner: &Inner) -> Result<(), GeoIpError> {
         source,
     })
 }
-
-/// Returns what a load needed for a moment to the system; glibc would keep it, some 50 MiB, for this thread.
-#[cfg(target_env = "gnu")]
-#[allow(unsafe_code)]
-fn give_back_memory() {
-    // SAFETY: malloc_trim has no preconditions and only touches memory that is free.
-    unsafe { libc::malloc_trim(0) };
-}
-
-/// Other allocators keep to themselves what they keep.
-#[cfg(not(target_env = "gnu"))]
-fn give_back_memory() {}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whatever panicked left a table that is whole: it is replaced by one write.

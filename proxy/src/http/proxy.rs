@@ -42,8 +42,7 @@ impl Refusal {
 
 /// Answers one request.
 ///
-/// What is here and below takes references where it can: a future has room for its arguments beside what becomes of them, and one of
-/// more than a kilobyte is beyond what glibc's allocator keeps at hand for each thread.
+/// What is here and below takes references where it can: a future has room for its arguments beside what becomes of them.
 pub(super) async fn answer(
     connection: &Arc<Connection>,
     parts: &mut Parts,

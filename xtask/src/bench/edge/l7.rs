@@ -28,6 +28,9 @@ use crate::bench::{Better, Row};
 const CLIENTS: usize = 32;
 /// Requests under way on each of them, where there are many.
 const STREAMS: usize = 16;
+/// Windows of a latency in a round: where in each other's 10 ms h2load's clients ask is another in each of them, and a tail
+/// shows it.
+const LATENCY_WINDOWS: usize = 4;
 /// Bytes of a large body.
 const MEBIBYTE: f64 = 1_048_576.0;
 /// Bits of a Gbit.
@@ -91,7 +94,13 @@ pub(super) fn run(plan: Plan, only: &[String], measure: &[Measurement]) -> Resul
         for &measurement in &measurements {
             let (name, unit, _) = describe(measurement);
             eprintln!("round {round} of {}: {name} ({unit})", plan.l7_rounds);
-            bench.round(measurement)?;
+            let windows = match measurement {
+                Measurement::H1P99 | Measurement::H2P99 => LATENCY_WINDOWS,
+                _ => 1,
+            };
+            for _ in 0..windows {
+                bench.turn(measurement)?;
+            }
         }
     }
     Ok(bench.rows())
@@ -116,7 +125,9 @@ fn describe(measurement: Measurement) -> (&'static str, &'static str, Better) {
 }
 
 impl Bench<'_> {
-    fn round(&mut self, measurement: Measurement) -> Result<()> {
+    /// Each subject once; next time in the opposite order, since the second finds the machine as the first left it.
+    fn turn(&mut self, measurement: Measurement) -> Result<()> {
+        self.subjects.reverse();
         for subject in self.subjects.clone() {
             let value = self
                 .measure(&subject, measurement)
