@@ -13,6 +13,7 @@ pub mod guesses;
 mod hub;
 mod init;
 mod keys;
+mod log;
 mod login;
 mod metrics;
 pub mod name;
