@@ -1,4 +1,7 @@
-//! Accounts, as the database has them.
+//! Accounts, as the database has them; what is done to them is in the modules below.
+
+pub(crate) mod change;
+pub(crate) mod tokens;
 
 use std::time::SystemTime;
 
@@ -29,6 +32,8 @@ pub(crate) enum Status {
 }
 
 impl Status {
+    pub(crate) const ALL: [Self; 3] = [Self::Active, Self::Disabled, Self::Locked];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -149,30 +154,51 @@ pub(crate) fn named(db: &Connection, name: &str) -> Result<Account, Error> {
     by_name(db, name.as_str())?.ok_or_else(|| Error::not_found("account", name.as_str()))
 }
 
-/// Those whose names begin so, by name, after `after`.
-pub(crate) fn list(
-    db: &Connection,
-    prefix: &str,
-    account_type: Option<AccountType>,
-    after: &str,
-    limit: usize,
-) -> rusqlite::Result<Vec<Account>> {
-    // A range: LIKE would read a grammar into it. Names are ASCII, all before DEL.
+/// Which accounts; all that is said must hold.
+#[derive(Default)]
+pub(crate) struct Find {
+    /// The name begins so.
+    pub(crate) prefix: String,
+    /// It is somewhere in the name.
+    pub(crate) part: String,
+    pub(crate) account_type: Option<AccountType>,
+    pub(crate) status: Option<Status>,
+    pub(crate) role: Option<Role>,
+    /// The last of the page before.
+    pub(crate) after: String,
+    /// Rows.
+    pub(crate) limit: usize,
+}
+
+/// A page of them by name, and whether there are more.
+pub(crate) fn list(db: &Connection, find: &Find) -> rusqlite::Result<(Vec<Account>, bool)> {
+    // A range, and `instr`: LIKE would read a grammar into it. Names are ASCII, all before DEL.
     let sql = format!(
-        "{SELECT} WHERE a.name >= ?1 AND a.name < ?2 AND a.name > ?3 AND (?4 IS NULL OR a.type = ?4)
-         ORDER BY a.name LIMIT ?5"
+        "{SELECT} WHERE a.name >= ?1 AND a.name < ?2 AND a.name > ?3 AND (?4 IS NULL OR a.type = ?4) AND instr(a.name, ?5)
+            AND (?6 IS NULL OR a.status = ?6)
+            AND (?7 IS NULL OR EXISTS (SELECT 1 FROM account_role r WHERE r.account = a.id AND r.role = ?7))
+         ORDER BY a.name LIMIT ?8"
     );
-    let end = format!("{prefix}\u{7f}");
+    let end = format!("{}\u{7f}", find.prefix);
+    // One more tells whether there are more.
+    let rows = i64::try_from(find.limit).map_or(i64::MAX, |limit| limit.saturating_add(1));
     let values = params![
-        prefix,
+        find.prefix,
         end,
-        after,
-        account_type.map(type_name),
-        i64::try_from(limit).unwrap_or(i64::MAX)
+        find.after,
+        find.account_type.map(type_name),
+        find.part,
+        find.status.map(Status::as_str),
+        find.role.map(Role::as_str),
+        rows
     ];
-    db.prepare_cached(&sql)?
+    let mut found: Vec<Account> = db
+        .prepare_cached(&sql)?
         .query_map(values, account)?
-        .collect()
+        .collect::<Result<_, _>>()?;
+    let more = found.len() > find.limit;
+    found.truncate(find.limit);
+    Ok((found, more))
 }
 
 /// What of a new account is said.

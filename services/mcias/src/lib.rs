@@ -13,6 +13,7 @@ pub mod guesses;
 mod hub;
 mod init;
 mod keys;
+mod log;
 mod login;
 mod metrics;
 pub mod name;
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use init::{InitError, Initialised, init};
+pub use pages::admin_paths;
 pub use start::{Handle, StartError, start};
 
 /// This service as tokens, the login policy and snapshots name it.

@@ -1,5 +1,7 @@
 //! The login policy: which accounts may log in to which services, by the engine that all services share.
 
+pub(crate) mod change;
+
 use std::collections::HashSet;
 
 use mc_proto::mcias::v1::Rule as Message;
@@ -70,6 +72,11 @@ impl LoginPolicy {
     /// If a rule is none.
     pub(crate) fn load(db: &Connection) -> Result<Self, Error> {
         Self::new(rules(db)?)
+    }
+
+    /// The rules' names, in the order in which they are asked.
+    pub(crate) fn order(&self) -> impl Iterator<Item = &str> {
+        self.set.order().map(|name| name.as_str())
     }
 
     /// Whether the account may log in to the service.

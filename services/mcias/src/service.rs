@@ -1,5 +1,7 @@
 //! Services that tokens may be for.
 
+mod change;
+
 use mc_proto::mcias::v1::Service as Message;
 use mcdsl::policy::Name;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};

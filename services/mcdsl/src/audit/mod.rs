@@ -28,7 +28,7 @@ use self::detail::cut;
 pub use self::{
     chain::{Hash, Head, Tampering, Verified, VerifyError, verify},
     detail::{Detail, MAX_KEYS, MAX_LIST, MAX_VALUE},
-    query::{Filter, MAX_PAGE, Record, query},
+    query::{Filter, MAX_PAGE, Record, outcomes, query},
 };
 use crate::{
     auth::{Identity, token::type_name},

@@ -88,6 +88,12 @@ fn as_json<S: Serializer>(detail: &str, serializer: S) -> Result<S::Ok, S::Error
     }
 }
 
+/// How an entry can have ended, as a [`Record`] says it.
+pub fn outcomes() -> impl Iterator<Item = (&'static str, Code)> {
+    let codes = (Code::Ok as i32..=Code::Unauthenticated as i32).map(Code::from_i32);
+    codes.map(|code| (code_name(code), code))
+}
+
 /// The newest rows first.
 ///
 /// The actions that begin so are looked up, and each is read by its own index and for no more than a page: SQLite would sort all
@@ -200,6 +206,14 @@ fn text(value: ValueRef<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{super::SCHEMA, *};
+
+    #[test]
+    fn every_outcome_has_its_name() {
+        let all: Vec<_> = outcomes().collect();
+        assert_eq!(all.len(), 17);
+        assert_eq!(all[0], ("OK", Code::Ok));
+        assert_eq!(all[16], ("UNAUTHENTICATED", Code::Unauthenticated));
+    }
 
     #[test]
     fn no_page_is_sorted() {

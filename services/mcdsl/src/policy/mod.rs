@@ -218,6 +218,11 @@ impl PolicySet {
         })
     }
 
+    /// The rules' names, in the order in which they count.
+    pub fn order(&self) -> impl Iterator<Item = &Name> {
+        self.rules.iter().map(|rule| &rule.name)
+    }
+
     /// The answer and what decided: the one evaluation.
     fn decide<'r>(
         &self,

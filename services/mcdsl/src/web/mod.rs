@@ -22,6 +22,7 @@ mod headers;
 mod login_state;
 mod page;
 mod path;
+mod query;
 mod secret;
 mod session;
 mod visit;
@@ -37,6 +38,7 @@ pub use form::Form;
 pub use headers::OriginError;
 pub use page::{CsrfField, Page};
 pub use path::LocalPath;
+pub use query::Query;
 pub use session::{
     Flash, Limits, MAX_DATA, NewSession, SESSIONS_SQL, Session, SessionError, SessionId, Sessions,
     Tone,

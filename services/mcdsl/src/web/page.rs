@@ -124,6 +124,12 @@ impl Page {
         self.visit.session.as_ref()
     }
 
+    /// The account's roles now, by which this page's navigation goes instead of those at its login.
+    pub fn has_roles(&self, roles: &[String]) {
+        // Said twice, it is the same request: the first holds.
+        let _ = self.visit.roles.set(roles.to_vec());
+    }
+
     /// For forms that post.
     #[must_use]
     pub fn csrf(&self) -> CsrfField {
@@ -420,7 +426,9 @@ impl Page {
             let below = here.strip_prefix(path);
             below.is_some_and(|rest| rest.is_empty() || path != "/" && rest.starts_with('/'))
         };
-        let visible = |item: &&NavItem| item.role.is_none_or(|role| session.has_role(role));
+        let roles = self.visit.roles.get().unwrap_or(&session.roles);
+        let has = |role: &str| roles.iter().any(|r| r == role);
+        let visible = |item: &&NavItem| item.role.is_none_or(has);
         let links = items.iter().filter(visible).map(|item| Link {
             label: item.label,
             path: item.path,

@@ -1,6 +1,9 @@
 //! Who asks, by the request's head: read once, before its handler runs.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use axum::http::{HeaderMap, Uri, request::Parts};
 
@@ -11,6 +14,8 @@ use crate::server::Source;
 pub(super) struct Visit {
     pub(super) state: Arc<State>,
     pub(super) session: Option<Session>,
+    /// The account's roles by now, if the service has looked.
+    pub(super) roles: OnceLock<Vec<String>>,
     /// What tokens are bound to: the session's cookie, or without a session the form cookie.
     pub(super) secret: Secret,
     /// The form cookie is not set yet.
@@ -51,6 +56,7 @@ impl Visit {
         let foreign = matches!(text("sec-fetch-site"), Some("cross-site" | "same-site"));
         let visit = Self {
             session,
+            roles: OnceLock::new(),
             secret,
             secret_is_new,
             uri: request.uri.clone(),

@@ -37,6 +37,17 @@ async fn who_is_not_logged_in_comes_back_after_the_login() {
 }
 
 #[tokio::test]
+async fn the_navigation_goes_by_the_roles_that_the_service_knows_of() {
+    let (_dir, _, router) = fresh();
+    let mut client = Client::new(&router);
+    client.log_in("ann").await;
+    for (path, shown) in [("/", false), ("/promoted", true), ("/", false)] {
+        let page = client.get(path).await;
+        assert_eq!(page.body.contains(r#"href="/admin""#), shown, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn cookies_are_strict_and_hidden_from_scripts() {
     let (_dir, _, router) = fresh();
     let mut client = Client::new(&router);

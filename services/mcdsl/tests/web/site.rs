@@ -108,6 +108,12 @@ async fn admin(page: Page, CurrentSession(session): CurrentSession) -> Answer {
     page.render("Administration", &Text { text: "secret" })
 }
 
+/// Whoever asks is an administrator by now.
+async fn promoted(page: Page, _: CurrentSession) -> Answer {
+    page.has_roles(&["admin".to_owned()]);
+    page.render("Promoted", &Text { text: "now" })
+}
+
 async fn who(page: Page, MaybeSession(session): MaybeSession) -> Answer {
     let text = session.map_or("nobody".into(), |s| s.name);
     page.fragment(&Text { text: &text })
@@ -169,6 +175,7 @@ pub(crate) fn site(sessions: Sessions) -> Router {
         .route("/", get(home))
         .route("/accounts", post(create).delete(create))
         .route("/admin", get(admin))
+        .route("/promoted", get(promoted))
         .route("/who", get(who))
         .route("/echo", post(async |body: String| body))
         .route("/elsewhere", get(elsewhere))

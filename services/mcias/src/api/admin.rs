@@ -10,23 +10,20 @@ use mc_proto::mcias::v1::{
     SnapshotRequest, SnapshotResponse, Status as StatusMessage, VerifyAuditRequest,
     VerifyAuditResponse, administration_server::Administration,
 };
-use mcdsl::{
-    archive,
-    audit::{self, Filter, Head},
-    cli::chain,
-};
+use mcdsl::{archive, cli::chain, server::Caller};
 use rusqlite::Connection;
 use tonic::{Request, Response, Status};
 
 use super::{Api, page};
 use crate::{
-    account::{self, MAX_TAGS},
+    by::By,
     core::{Change, Mcias},
     error::Error,
-    keys, policy,
+    keys,
+    log::Wanted,
+    policy,
     random::hex,
     service,
-    session::{end_session, sessions_of},
     time::unix,
 };
 
@@ -48,18 +45,12 @@ impl Administration for Api {
     }
 
     async fn put_rule(&self, request: Request<PutRuleRequest>) -> Result<Response<Rule>, Status> {
-        let put = |mcias: Arc<Mcias>, caller, asked: PutRuleRequest| async move {
+        let put = |mcias: Arc<Mcias>, caller: Caller, asked: PutRuleRequest| async move {
             let rule = asked
                 .rule
                 .ok_or_else(|| Error::invalid("rule: it is missing"))?;
-            let stored = policy::parse(rule)?;
-            let write = move |change: &mut Change<'_>| {
-                change.resource.clone_from(&stored.rule.name);
-                policy::put(change.tx, &stored)?;
-                change.read_again();
-                Ok(policy::message(stored))
-            };
-            mcias.write(&caller, write).await
+            let stored = mcias.set_rule(&By::from(&caller), rule, false).await?;
+            Ok(policy::message(stored))
         };
         self.answer(request, put).await
     }
@@ -68,14 +59,8 @@ impl Administration for Api {
         &self,
         request: Request<DeleteRuleRequest>,
     ) -> Result<Response<DeleteRuleResponse>, Status> {
-        let delete = |mcias: Arc<Mcias>, caller, asked: DeleteRuleRequest| async move {
-            let write = move |change: &mut Change<'_>| {
-                change.resource = asked.name.chars().take(256).collect();
-                policy::delete(change.tx, &asked.name)?;
-                change.read_again();
-                Ok(())
-            };
-            mcias.write(&caller, write).await?;
+        let delete = |mcias: Arc<Mcias>, caller: Caller, asked: DeleteRuleRequest| async move {
+            mcias.delete_rule(&By::from(&caller), asked.name).await?;
             Ok(DeleteRuleResponse {})
         };
         self.answer(request, delete).await
@@ -106,25 +91,14 @@ impl Administration for Api {
         &self,
         request: Request<PutServiceRequest>,
     ) -> Result<Response<PutServiceResponse>, Status> {
-        let put = |mcias: Arc<Mcias>, caller, asked: PutServiceRequest| async move {
+        let put = |mcias: Arc<Mcias>, caller: Caller, asked: PutServiceRequest| async move {
             let message = asked
                 .service
                 .ok_or_else(|| Error::invalid("service: it is missing"))?;
             let service = service::parse(message)?;
-            let write = move |change: &mut Change<'_>| {
-                change.resource.clone_from(&service.name);
-                let (service, secret) = service::put(change.tx, service, asked.new_secret)?;
-                // Rules may go by this service's own tags.
-                policy::check_admin_left(change.tx)?;
-                change.note(|detail| {
-                    let uris = service.redirect_uris.iter().map(String::as_str);
-                    detail
-                        .list("redirect_uris", uris)
-                        .flag("new_secret", secret.is_some())
-                });
-                Ok((service, secret))
-            };
-            let (service, secret) = mcias.write(&caller, write).await?;
+            let by = By::from(&caller);
+            let made = mcias.set_service(&by, service, false, asked.new_secret);
+            let (service, secret) = made.await?;
             Ok(PutServiceResponse {
                 service: Some(service::message(service)),
                 client_secret: secret.unwrap_or_default(),
@@ -137,13 +111,8 @@ impl Administration for Api {
         &self,
         request: Request<DeleteServiceRequest>,
     ) -> Result<Response<DeleteServiceResponse>, Status> {
-        let delete = |mcias: Arc<Mcias>, caller, asked: DeleteServiceRequest| async move {
-            let write = move |change: &mut Change<'_>| {
-                change.resource = asked.name.chars().take(64).collect();
-                service::delete(change.tx, &change.resource)?;
-                end_sessions_of(change, &asked.name)
-            };
-            mcias.write(&caller, write).await?;
+        let delete = |mcias: Arc<Mcias>, caller: Caller, asked: DeleteServiceRequest| async move {
+            mcias.delete_service(&By::from(&caller), asked.name).await?;
             Ok(DeleteServiceResponse {})
         };
         self.answer(request, delete).await
@@ -219,41 +188,18 @@ impl Administration for Api {
     }
 }
 
-/// Ends the logins to a service that is gone.
-fn end_sessions_of(change: &mut Change<'_>, service: &str) -> Result<(), Error> {
-    for session in sessions_of(change.tx, service)? {
-        end_session(change, &session)?;
-    }
-    Ok(())
-}
-
 async fn explain(mcias: Arc<Mcias>, asked: ExplainRequest) -> Result<ExplainResponse, Error> {
-    if asked.tags.len() > MAX_TAGS {
-        return Err(Error::invalid(format!("tags: more than {MAX_TAGS}")));
-    }
-    let policy = mcias.policy();
-    let read = move |db: &Connection| {
-        let account = account::named(db, &asked.account)?;
-        let mut service = service::named(db, &asked.service)?;
-        if !asked.tags.is_empty() {
-            service.tags = asked.tags;
-        }
-        let verdict = policy.judge(&account, &service)?;
-        let decision = &verdict.explanation.decision;
-        let mut why = vec![match account.status {
-            account::Status::Active => format!("the account is active; {}", decision.reason),
-            other => format!("the account is {}, and logs in nowhere", other.as_str()),
-        }];
-        let rules = verdict.explanation.why.iter();
-        why.extend(rules.map(ToString::to_string));
-        Ok::<_, Error>(ExplainResponse {
-            allowed: verdict.allowed && account.status == account::Status::Active,
-            second_factor: verdict.asks(&account),
-            rule: decision.rule().map(ToString::to_string).unwrap_or_default(),
-            why,
-        })
-    };
-    mcias.store.read(read).await
+    let explained = mcias.explain(asked.account, asked.service, asked.tags);
+    let explained = explained.await?;
+    let explanation = &explained.verdict.explanation;
+    let rules = explanation.why.iter().map(ToString::to_string);
+    let rule = explanation.decision.rule();
+    Ok(ExplainResponse {
+        allowed: explained.allowed(),
+        second_factor: explained.verdict.asks(&explained.account),
+        rule: rule.map(ToString::to_string).unwrap_or_default(),
+        why: [explained.reason()].into_iter().chain(rules).collect(),
+    })
 }
 
 async fn list_audit(
@@ -264,28 +210,16 @@ async fn list_audit(
         let time = time.map(SystemTime::try_from).transpose();
         time.map_err(|_| Error::invalid(format!("{field}: it is no time")))
     };
-    let (since, until) = (time("since", asked.since)?, time("until", asked.until)?);
-    let read = move |db: &Connection| {
-        // By name, or by the id of one that is gone.
-        let id = match asked.account.as_str() {
-            "" => None,
-            name => Some(
-                account::by_name(db, name)?.map_or_else(|| name.to_owned(), |account| account.id),
-            ),
-        };
-        let filter = Filter {
-            account: id,
-            action: Some(asked.action).filter(|action| !action.is_empty()),
-            outcome: None,
-            since,
-            until,
-            before_seq: Some(asked.before).filter(|before| *before > 0),
-            limit: Some(page(asked.limit)),
-        };
-        let records = audit::query(db, &filter)?;
-        Ok::<_, Error>(records)
+    let wanted = Wanted {
+        since: time("since", asked.since)?,
+        until: time("until", asked.until)?,
+        account: asked.account,
+        action: asked.action,
+        outcome: None,
+        before: asked.before,
+        limit: page(asked.limit),
     };
-    let records = mcias.store.read(read).await?;
+    let records = mcias.audit(wanted).await?;
     let entries = records.into_iter().map(|record| AuditEntry {
         number: record.seq,
         time: Some(record.at().into()),
@@ -307,31 +241,15 @@ async fn verify_audit(
     mcias: Arc<Mcias>,
     asked: VerifyAuditRequest,
 ) -> Result<VerifyAuditResponse, Error> {
-    let known = match (asked.known_number, asked.known_hash.as_str()) {
-        (0, "") => None,
-        (seq, hash) => Some(Head {
-            seq,
-            hash: unhex(hash).ok_or_else(|| {
-                Error::invalid("known_hash: 64 hexadecimal digits, with known_number")
-            })?,
-        }),
-    };
-    let read = move |db: &Connection| {
-        let verified = audit::verify(db, known);
-        Ok::<_, Error>((verified, audit::head(db)?))
-    };
-    let (verified, head) = mcias.store.read(read).await?;
-    let problem = match verified {
-        Ok(_) => String::new(),
-        Err(audit::VerifyError::Tampered(tampering)) => tampering.to_string(),
-        Err(other) => return Err(other.into()),
-    };
+    let checked = mcias.verify_audit(asked.known_number, &asked.known_hash);
+    let checked = checked.await?;
+    let rows = checked.head.as_ref().map_or(0, |head| head.seq);
     Ok(VerifyAuditResponse {
-        intact: problem.is_empty(),
-        problem,
-        rows: head.as_ref().map_or(0, |head| head.seq),
-        head_number: head.as_ref().map_or(0, |head| head.seq),
-        head_hash: head.map_or(String::new(), |head| hex(&head.hash)),
+        intact: checked.problem.is_none(),
+        problem: checked.problem.unwrap_or_default(),
+        rows,
+        head_number: rows,
+        head_hash: checked.head.map_or(String::new(), |head| hex(&head.hash)),
     })
 }
 
@@ -358,15 +276,4 @@ async fn status(mcias: Arc<Mcias>) -> Result<StatusMessage, Error> {
         signing_key: keys.kid.clone(),
         signing_key_created: Some(keys.created.into()),
     })
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 2 * bytes.len() || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
 }

@@ -3,6 +3,7 @@
 //! They are another way to what the API does: the same gate, policy, audit log and revocations. A page is somebody's for as long as his
 //! login is in the database, so that whatever ends it ends his pages too.
 
+mod admin;
 mod home;
 mod login;
 mod password;
@@ -23,6 +24,7 @@ use mcdsl::{
 };
 use tonic::Code;
 
+pub use self::admin::paths as admin_paths;
 pub(crate) use self::person::{MaybePerson, Person};
 use crate::{SERVICE, by::By, core::Mcias, error::Error, oidc, password::PasswordError};
 
@@ -41,10 +43,18 @@ pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
         path,
         role: None,
     };
+    let administration = NavItem {
+        role: Some("admin"),
+        ..nav("Administration", admin::HOME)
+    };
     let site = Site {
         service: SERVICE,
         title: "MCIAS",
-        nav: vec![nav("Account", "/"), nav("Logins", "/sessions")],
+        nav: vec![
+            nav("Account", "/"),
+            nav("Logins", "/sessions"),
+            administration,
+        ],
         account: vec![nav("Change password", PASSWORD)],
         login: LOGIN,
         logout: "/logout",
@@ -58,6 +68,7 @@ pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
         .route("/sessions/end", post(sessions::end))
         .route(PASSWORD, get(password::show).post(password::change))
         .merge(oidc::pages())
+        .merge(admin::routes(mcias))
         .with_state(Arc::clone(mcias));
     mcdsl::web::wrap(site, routes)
 }
@@ -139,7 +150,7 @@ impl From<Error> for Refusal {
         };
         let status = match code {
             Code::InvalidArgument => StatusCode::UNPROCESSABLE_ENTITY,
-            Code::FailedPrecondition => StatusCode::CONFLICT,
+            Code::FailedPrecondition | Code::AlreadyExists => StatusCode::CONFLICT,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::PermissionDenied => StatusCode::FORBIDDEN,
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,

@@ -12,7 +12,7 @@ use axum::{
 };
 use mcdsl::{
     auth::Identity,
-    web::{CurrentSession, Page},
+    web::{self, CurrentSession, Page},
 };
 use rusqlite::Connection;
 
@@ -39,6 +39,8 @@ pub(crate) struct Person {
     pub(crate) login: Session,
     /// He has to enrol a second factor before anything else.
     pub(crate) enrol: bool,
+    /// The login has not shown the second factor that it would be asked for now.
+    lacks: bool,
 }
 
 impl Person {
@@ -50,6 +52,13 @@ impl Person {
         let Some(session) = page.session() else {
             return Ok(None);
         };
+        let person = Self::find(mcias, session).await?;
+        let roles = person.as_ref().map(|person| person.identity().roles);
+        page.has_roles(&roles.unwrap_or_default());
+        Ok(person)
+    }
+
+    async fn find(mcias: &Arc<Mcias>, session: &web::Session) -> Result<Option<Self>, Error> {
         let Some(login) = session.data[LOGIN_ID].as_str().map(str::to_owned) else {
             return Ok(None);
         };
@@ -70,10 +79,13 @@ impl Person {
                 return Ok(None);
             }
             let enrol = verdict.asks(&account) && !account.has_second_factor();
+            let asked = verdict.asks(&account) || account.has_second_factor();
+            let lacks = asked && !login.has_shown_both();
             Ok::<_, Error>(Some(Self {
                 account,
                 login,
                 enrol,
+                lacks,
             }))
         };
         let person = mcias.store.read(read).await?;
@@ -91,7 +103,7 @@ impl Person {
     /// As methods of the API know him.
     pub(crate) fn identity(&self) -> Identity {
         let (account, login) = (&self.account, &self.login);
-        let restricted = self.enrol || account.password_expired;
+        let restricted = self.enrol || self.lacks || account.password_expired;
         let unless_restricted = |names: &[String]| {
             if restricted {
                 Vec::new()

@@ -82,7 +82,7 @@ pub(super) async fn end(
     page.redirect(&back, Some(message)).await
 }
 
-fn ago(time: i64, now: SystemTime) -> String {
+pub(super) fn ago(time: i64, now: SystemTime) -> String {
     let passed = now.duration_since(at(time)).unwrap_or_default();
     match passed.as_secs() / 60 {
         0 => "just now".to_owned(),

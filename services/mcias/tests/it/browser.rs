@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// No page is refused anything by its policy, is wider than the screen, or keeps anybody out.
-async fn judge(browser: &Browser, what: &str, pictures: &Path) -> Result<()> {
+pub(crate) async fn judge(browser: &Browser, what: &str, pictures: &Path) -> Result<()> {
     for (width, dark) in [(360, false), (360, true), (1280, true), (1280, false)] {
         browser.view(width, dark).await?;
         let scheme = if dark { "dark" } else { "light" };
@@ -73,7 +73,7 @@ fn decoded(text: &str) -> String {
     name.replace('&', "&amp;")
 }
 
-async fn heading(browser: &Browser, wanted: &str) -> Result<()> {
+pub(crate) async fn heading(browser: &Browser, wanted: &str) -> Result<()> {
     wait_for_async(wanted, async || {
         let heading = browser.driver().find(By::Css("h1")).await.ok()?;
         (heading.text().await.ok()? == wanted).then_some(())
@@ -81,7 +81,7 @@ async fn heading(browser: &Browser, wanted: &str) -> Result<()> {
     .await
 }
 
-async fn type_in(browser: &Browser, id: &str, text: &str) -> Result<()> {
+pub(crate) async fn type_in(browser: &Browser, id: &str, text: &str) -> Result<()> {
     let field = browser.driver().find(By::Id(id)).await?;
     Ok(field.send_keys(text).await?)
 }

@@ -2,6 +2,10 @@
 
 mod access;
 mod accounts;
+mod admin_access;
+mod admin_browser;
+mod admin_pages;
+mod admin_policy;
 mod browser;
 mod crash;
 mod factors;

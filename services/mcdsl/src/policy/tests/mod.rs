@@ -254,6 +254,12 @@ fn every_rule_is_explained() {
         &action("pki:issue"),
         &on("pki/infra/root.example.org"),
     );
+    let policy = policy();
+    let order = explained.why.iter().map(|rule| &rule.rule);
+    assert!(
+        policy.order().eq(order),
+        "the rules' order is said alone too"
+    );
     assert_eq!(
         explained.to_string(),
         "alice may not pki:issue on pki/infra/root.example.org: rule not-the-root

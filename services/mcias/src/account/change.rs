@@ -1,0 +1,246 @@
+//! What administrators do to accounts, by whichever way they ask for it.
+
+use std::sync::Arc;
+
+use mc_proto::AccountType;
+use rusqlite::params;
+
+use super::{
+    Account, MAX_TAGS, New, Status, by_id, create, named, set_password, set_roles, set_tags,
+};
+use crate::{
+    by::By,
+    core::{Change, Mcias},
+    error::Error,
+    gate,
+    name::{AccountName, Role, Tag},
+    password::new_password,
+    policy,
+};
+
+/// An account that is asked for.
+pub(crate) struct NewAccount {
+    pub(crate) name: String,
+    pub(crate) account_type: AccountType,
+    pub(crate) roles: Vec<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) second_factor_required: bool,
+    /// Of a person; empty: one is made, and has to be changed at the first login.
+    pub(crate) password: String,
+}
+
+/// What of an account is to be otherwise; `None`: it stays.
+#[derive(Default)]
+pub(crate) struct Update {
+    pub(crate) name: String,
+    pub(crate) status: Option<Status>,
+    pub(crate) roles: Option<Vec<String>>,
+    pub(crate) tags: Option<Vec<String>>,
+    pub(crate) second_factor_required: Option<bool>,
+}
+
+impl Mcias {
+    /// Makes an account, and gives the password that was made for it.
+    ///
+    /// # Errors
+    /// What is wrong in it, or that the name is taken.
+    pub(crate) async fn create_account(
+        self: &Arc<Self>,
+        by: &By,
+        asked: NewAccount,
+    ) -> Result<(Account, Option<String>), Error> {
+        let name: AccountName = asked.name.parse()?;
+        let roles = roles(&asked.roles)?;
+        let tags = tags(&asked.tags)?;
+        let account_type = asked.account_type;
+        let human = account_type == AccountType::Human;
+        if !human && (!asked.password.is_empty() || asked.second_factor_required) {
+            return Err(Error::invalid(
+                "a system account has neither a password nor second factors; issue it a token",
+            ));
+        }
+        let generated = match (human, asked.password.is_empty()) {
+            (true, true) => Some(new_password()?),
+            _ => None,
+        };
+        let hash = if let Some(password) = &generated {
+            Some((self.passwords.hash(password.clone()).await?, true))
+        } else if human {
+            self.check_strength(&asked.password, name.as_str()).await?;
+            Some((self.passwords.hash(asked.password).await?, false))
+        } else {
+            None
+        };
+        let write = move |change: &mut Change<'_>| {
+            name.as_str().clone_into(&mut change.resource);
+            change.note(|detail| detail.list("roles", roles.iter().map(|role| role.as_str())));
+            let new = New {
+                name: &name,
+                account_type,
+                roles: &roles,
+                tags: &tags,
+                second_factor_required: asked.second_factor_required,
+                password: hash.as_ref().map(|(hash, expired)| (&**hash, *expired)),
+            };
+            create(change.tx, &new, change.now)
+        };
+        Ok((self.write(by, write).await?, generated))
+    }
+
+    /// Changes an account, and revokes its tokens where they would say too much.
+    ///
+    /// # Errors
+    /// If there is none, or no administrator could log in any more.
+    pub(crate) async fn update_account(
+        self: &Arc<Self>,
+        by: &By,
+        asked: Update,
+    ) -> Result<Account, Error> {
+        let new_roles = asked.roles.as_deref().map(roles).transpose()?;
+        let new_tags = asked.tags.as_deref().map(tags).transpose()?;
+        let write = move |change: &mut Change<'_>| {
+            let before = about(change, &asked.name)?;
+            let (tx, id) = (change.tx, &before.id);
+            if let Some(status) = asked.status {
+                let sql = "UPDATE account SET status = ?2 WHERE id = ?1";
+                tx.execute(sql, [id, status.as_str()])?;
+                change.note(|detail| detail.text("status", status.as_str()));
+            }
+            if let Some(roles) = &new_roles {
+                set_roles(tx, id, roles)?;
+                change.note(|detail| detail.list("roles", roles.iter().map(|role| role.as_str())));
+            }
+            if let Some(tags) = &new_tags {
+                set_tags(tx, id, tags)?;
+                change.note(|detail| detail.list("tags", tags.iter().map(Tag::as_str)));
+            }
+            if let Some(required) = asked.second_factor_required {
+                if !before.is_human() {
+                    return Err(Error::invalid(
+                        "second_factor_required: a system account has none",
+                    ));
+                }
+                let sql = "UPDATE account SET second_factor_required = ?2 WHERE id = ?1";
+                tx.execute(sql, params![id, required])?;
+                change.note(|detail| detail.flag("second_factor_required", required));
+            }
+            policy::check_admin_left(tx)?;
+            let after = by_id(tx, id)?.ok_or(Error::Internal("an account is gone"))?;
+            // A token says what its account was: one that says too much is valid no more. Tags may deny, so that any change of them counts.
+            let lost = before.roles.iter().any(|role| !after.roles.contains(role));
+            let asks_more = after.second_factor_required && !before.second_factor_required;
+            if after.status != Status::Active || lost || asks_more || before.tags != after.tags {
+                change.revoke_account(&before.id)?;
+            }
+            Ok(after)
+        };
+        self.write(by, write).await
+    }
+
+    /// Removes an account with all that is its own.
+    ///
+    /// # Errors
+    /// If there is none, or no administrator could log in any more.
+    pub(crate) async fn delete_account(
+        self: &Arc<Self>,
+        by: &By,
+        name: String,
+    ) -> Result<(), Error> {
+        let delete = move |change: &mut Change<'_>| {
+            let account = about(change, &name)?;
+            change.revoke_account(&account.id)?;
+            let sql = "DELETE FROM account WHERE id = ?1";
+            change.tx.execute(sql, [&account.id])?;
+            policy::check_admin_left(change.tx)
+        };
+        self.write(by, delete).await
+    }
+
+    /// Gives a person a new password, which has to be changed at the next login, and ends all logins.
+    ///
+    /// # Errors
+    /// If there is none, or it is a system account.
+    pub(crate) async fn reset_password(
+        self: &Arc<Self>,
+        by: &By,
+        name: String,
+    ) -> Result<String, Error> {
+        let password = new_password()?;
+        let hash = self.passwords.hash(password.clone()).await?;
+        let write = move |change: &mut Change<'_>| {
+            let account = person(about(change, &name)?)?;
+            set_password(change.tx, &account.id, &hash, true, change.now)?;
+            gate::open(change.tx, &account.name)?;
+            change.revoke_account(&account.id)
+        };
+        self.write(by, write).await?;
+        Ok(password)
+    }
+
+    /// Takes all second factors of a person away, who has lost them, and ends all logins.
+    ///
+    /// # Errors
+    /// If there is none, it is a system account, or no administrator could log in any more.
+    pub(crate) async fn clear_second_factors(
+        self: &Arc<Self>,
+        by: &By,
+        name: String,
+    ) -> Result<(), Error> {
+        let write = move |change: &mut Change<'_>| {
+            let account = person(about(change, &name)?)?;
+            for table in ["totp", "recovery_code", "passkey"] {
+                let sql = format!("DELETE FROM {table} WHERE account = ?1");
+                change.tx.execute(&sql, [&account.id])?;
+            }
+            policy::check_admin_left(change.tx)?;
+            change.revoke_account(&account.id)
+        };
+        self.write(by, write).await
+    }
+
+    /// Ends all logins of an account and revokes all its tokens.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) async fn end_logins(self: &Arc<Self>, by: &By, name: String) -> Result<(), Error> {
+        let write = move |change: &mut Change<'_>| {
+            let account = about(change, &name)?;
+            change.revoke_account(&account.id)
+        };
+        self.write(by, write).await
+    }
+}
+
+/// The account that a change is about.
+pub(super) fn about(change: &mut Change<'_>, name: &str) -> Result<Account, Error> {
+    let account = named(change.tx, name)?;
+    change.resource.clone_from(&account.name);
+    Ok(account)
+}
+
+fn person(account: Account) -> Result<Account, Error> {
+    if account.is_human() {
+        return Ok(account);
+    }
+    let name = account.name;
+    Err(Error::precondition(format!(
+        "{name} is a system account: it has neither a password nor second factors"
+    )))
+}
+
+fn roles(names: &[String]) -> Result<Vec<Role>, Error> {
+    Ok(names
+        .iter()
+        .map(|name| name.parse())
+        .collect::<Result<_, _>>()?)
+}
+
+fn tags(names: &[String]) -> Result<Vec<Tag>, Error> {
+    if names.len() > MAX_TAGS {
+        return Err(Error::invalid(format!("tags: more than {MAX_TAGS}")));
+    }
+    Ok(names
+        .iter()
+        .map(|name| name.parse())
+        .collect::<Result<_, _>>()?)
+}
