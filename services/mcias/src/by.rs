@@ -1,8 +1,16 @@
 //! Who asks for a change, by whichever way: a method of the API, a page, an endpoint of OpenID Connect.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use mcdsl::{auth::Identity, server::Caller};
+
+use crate::error::Error;
 
 /// Who asks, as the gate and the audit log need it.
 #[derive(Clone, Debug)]
@@ -13,6 +21,8 @@ pub(crate) struct By {
     pub(crate) action: &'static str,
     /// Told when the log has it, so that the server does not write it again.
     call: Option<Caller>,
+    /// The same for pages, which write what was refused themselves. Clones share it.
+    recorded: Arc<AtomicBool>,
 }
 
 impl By {
@@ -23,14 +33,30 @@ impl By {
             source,
             action,
             call: None,
+            recorded: Arc::default(),
         }
+    }
+
+    /// Who it is.
+    ///
+    /// # Errors
+    /// If nobody is known.
+    pub(crate) fn who(&self) -> Result<&Identity, Error> {
+        let identity = self.identity.as_ref();
+        identity.ok_or_else(|| Error::unauthenticated("a token is needed"))
     }
 
     /// What it did is in the log.
     pub(crate) fn recorded(&self) {
+        self.recorded.store(true, Relaxed);
         if let Some(call) = &self.call {
             call.recorded();
         }
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.recorded.load(Relaxed)
     }
 }
 
@@ -41,6 +67,7 @@ impl From<&Caller> for By {
             source: caller.source,
             action: caller.method,
             call: Some(caller.clone()),
+            recorded: Arc::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ use webauthn_rs::prelude::Webauthn;
 use crate::{
     SERVICE, bans, breached,
     by::By,
+    device,
     error::Error,
     gate::Flights,
     keys::{self, KeyRing},
@@ -387,6 +388,7 @@ impl Mcias {
                 let seconds = unix(now);
                 tx.execute("DELETE FROM revocation WHERE forget_s <= ?1", [seconds])?;
                 session::forget(tx, now)?;
+                device::forget(tx, now)?;
                 crate::oidc::forget(tx, now)?;
                 tx.execute("DELETE FROM ceremony WHERE until_s <= ?1", [seconds])?;
                 tx.execute("DELETE FROM token WHERE expires_s <= ?1", [seconds])?;

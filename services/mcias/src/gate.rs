@@ -16,6 +16,7 @@ use crate::{
     account::{self, Account},
     by::By,
     core::{Change, Mcias},
+    device::is_known,
     error::Error,
     guesses::Guesses,
     name::AccountName,
@@ -26,8 +27,6 @@ use crate::{
 
 /// Attempts of one network at once: a part of those that may wait for a core.
 const PER_NETWORK: usize = 6;
-/// Devices of an account that are remembered.
-const MAX_DEVICES: i64 = 64;
 
 /// Attempts under way.
 #[derive(Default)]
@@ -184,36 +183,6 @@ impl Gate {
         }
         Ok(())
     }
-}
-
-/// Remembers that the account is used from there. Whether it is for the first time, and not for the first time at all.
-pub(crate) fn remember(
-    change: &Change<'_>,
-    account: &str,
-    network: &str,
-    device: &str,
-) -> rusqlite::Result<bool> {
-    let (tx, now) = (change.tx, unix(change.now));
-    let (devices, this): (i64, i64) = tx.query_row(
-        "SELECT count(*), count(*) FILTER (WHERE network = ?2 AND device = ?3) FROM known_device WHERE account = ?1",
-        [account, network, device],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
-    tx.execute(
-        "INSERT OR REPLACE INTO known_device VALUES (?1, ?2, ?3, ?4)",
-        params![account, network, device, now],
-    )?;
-    tx.execute(
-        "DELETE FROM known_device WHERE account = ?1 AND (network, device) IN (SELECT network, device FROM known_device
-            WHERE account = ?1 ORDER BY last_s DESC LIMIT -1 OFFSET ?2)",
-        params![account, MAX_DEVICES],
-    )?;
-    Ok(devices > 0 && this == 0)
-}
-
-fn is_known(db: &Connection, account: &str, network: &str) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM known_device WHERE account = ?1 AND network = ?2 LIMIT 1";
-    db.prepare_cached(sql)?.exists([account, network])
 }
 
 /// Forgets the failures of an account: an administrator lets its owner in again.

@@ -10,8 +10,9 @@ use crate::{
     account::{self, Account, Status},
     by::By,
     core::{Change, Mcias},
+    device::{Used, remember},
     error::Error,
-    gate::{Gate, remember},
+    gate::Gate,
     password::{self, Checked},
     policy::Verdict,
     random, service,
@@ -215,7 +216,14 @@ impl Mcias {
             }
             gate.succeeded(change.tx)?;
         }
-        let new_device = remember(change, &account.id, &network, &asked.device)?;
+        let used = Used {
+            account: &account.id,
+            network: &network,
+            device: &asked.device,
+            service: &service.name,
+            methods: &methods,
+        };
+        let new_device = remember(change.tx, &used, change.now)?;
         let session = NewSession {
             account,
             service: &service.name,
@@ -315,7 +323,7 @@ impl Mcias {
     ) -> Result<Account, Error> {
         let by = by.into();
         check_length("password", &password)?;
-        let name = name_of(&by)?;
+        let name = by.who()?.name.clone();
         let gate = self.enter(&by, &name).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
         let checked = self.passwords.check(password, stored).await?;
@@ -338,6 +346,7 @@ impl Mcias {
         let attempt = Arc::clone(&gate);
         let failed = move |change: &mut Change<'_>| {
             let gate = attempt;
+            change.resource = name;
             change.outcome = tonic::Code::Unauthenticated;
             change.note(|detail| detail.text("message", "the password is wrong"));
             gate.failed(&this, change)
@@ -359,12 +368,6 @@ impl Verdict {
 /// What a TOTP secret is sealed as.
 pub(crate) fn totp_name(account: &str) -> String {
     format!("totp/{account}")
-}
-
-fn name_of(by: &By) -> Result<String, Error> {
-    let identity = by.identity.as_ref();
-    let identity = identity.ok_or_else(|| Error::unauthenticated("a token is needed"))?;
-    Ok(identity.name.clone())
 }
 
 /// Refuses what can be nobody's password before it costs anything.

@@ -14,7 +14,6 @@ use mc_proto::mcias::v1::{
     BeginPasskeyLoginResponse, BeginPasskeyResponse, FinishPasskeyLoginRequest,
     FinishPasskeyRequest, LoginResponse, Passkey as Message,
 };
-use mcdsl::server::Caller;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
@@ -26,13 +25,13 @@ use webauthn_rs::prelude::{
 
 use crate::{
     account::{self, Account},
+    by::By,
     core::{Change, Mcias},
     error::Error,
     login::{Asked, Shown},
     random,
     session::{end_others, has_shown},
     time::{at, unix},
-    token::identity,
 };
 
 /// For the person to find the authenticator.
@@ -116,10 +115,10 @@ impl Mcias {
     /// The first half of a registration.
     pub(crate) async fn begin_passkey(
         self: &Arc<Self>,
-        caller: &Caller,
+        by: &By,
         password: String,
     ) -> Result<BeginPasskeyResponse, Error> {
-        let account = self.confirm(caller, password).await?;
+        let account = self.confirm(by, password).await?;
         let id = account.id.clone();
         let read = move |db: &Connection| passkeys(db, &id);
         let known = self.store.read(read).await?;
@@ -149,17 +148,11 @@ impl Mcias {
     /// The second half.
     pub(crate) async fn finish_passkey(
         self: &Arc<Self>,
-        caller: &Caller,
+        by: &By,
         asked: FinishPasskeyRequest,
     ) -> Result<Message, Error> {
-        let who = identity(caller)?.clone();
-        let name = asked.name.trim().to_owned();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control)
-        {
-            return Err(Error::invalid(format!(
-                "name: 1 to {MAX_NAME} visible characters"
-            )));
-        }
+        let who = by.who()?.clone();
+        let name = named(&asked.name)?;
         let ceremony: Ceremony<PasskeyRegistration> =
             self.open_ceremony(REGISTRATION, &asked.ceremony)?;
         if ceremony.account != who.account {
@@ -194,7 +187,7 @@ impl Mcias {
                 used: None,
             })
         };
-        self.write(caller, write).await
+        self.write(by, write).await
     }
 
     /// The first half of a login: the same for everybody.
@@ -212,15 +205,15 @@ impl Mcias {
     /// The second half.
     pub(crate) async fn finish_passkey_login(
         self: &Arc<Self>,
-        caller: &Caller,
+        by: &By,
         request: FinishPasskeyLoginRequest,
     ) -> Result<LoginResponse, Error> {
-        self.enter_source(&caller.into()).await?;
+        let source = self.enter_source(by).await?;
         let ceremony: Ceremony<DiscoverableAuthentication> =
             self.open_ceremony(LOGIN, &request.ceremony)?;
         let credential: PublicKeyCredential = parse(&request.credential)?;
         let asked = Asked::new(String::new(), request.service, &request.device);
-        let (this, source) = (Arc::clone(self), caller.source);
+        let this = Arc::clone(self);
         let decide = move |change: &mut Change<'_>| {
             let Some((account, passkey, result)) =
                 this.verify_passkey(change, ceremony.state, &credential)?
@@ -237,7 +230,7 @@ impl Mcias {
             change.resource.clone_from(&account.name);
             this.admit(change, &account, &asked, &Shown::Passkey { source })
         };
-        self.write(caller, decide).await?
+        self.write(by, decide).await?
     }
 
     fn verify_passkey(
@@ -265,6 +258,19 @@ impl Mcias {
         let account = account::by_id(change.tx, &user)?;
         Ok(account.map(|account| (account, passkey, result)))
     }
+}
+
+/// What a passkey is called.
+///
+/// # Errors
+/// If nobody could read it.
+pub(crate) fn named(name: &str) -> Result<String, Error> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        let text = format!("name: 1 to {MAX_NAME} visible characters");
+        return Err(Error::invalid(text));
+    }
+    Ok(name.to_owned())
 }
 
 fn check_number(passkeys: usize) -> Result<(), Error> {

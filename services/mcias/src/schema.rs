@@ -24,6 +24,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "OpenID Connect",
         sql: OPENID_CONNECT,
     },
+    Migration {
+        version: 5,
+        name: "new devices",
+        sql: NEW_DEVICES,
+    },
 ];
 
 const IDENTITY: &str = "
@@ -166,6 +171,13 @@ CREATE TABLE service (
     secret BLOB CHECK (secret IS NULL OR length(secret) = 32),
     comment TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+const NEW_DEVICES: &str = "
+-- new_s: when the first login from there was, by methods and to service, while the owner has not said that it was him.
+ALTER TABLE known_device ADD COLUMN new_s INTEGER;
+ALTER TABLE known_device ADD COLUMN service TEXT NOT NULL DEFAULT '';
+ALTER TABLE known_device ADD COLUMN methods TEXT NOT NULL DEFAULT '[]';
 ";
 
 /// Of what is secret there are hashes alone.

@@ -28,12 +28,17 @@ pub(crate) struct Session {
     pub(crate) source: String,
     pub(crate) device: String,
     pub(crate) methods: Vec<String>,
+    /// From a device that its owner has not answered for.
+    pub(crate) new_device: bool,
 }
 
 /// Logins of an account to one service at once; the oldest ends for a new one.
 const MAX_SESSIONS: i64 = 50;
 
-const SELECT: &str = "SELECT id, service, token, created_s, used_s, expires_s, ends_s, source, device, methods FROM session";
+const SELECT: &str = "SELECT id, service, token, created_s, used_s, expires_s, ends_s, source, device, methods,
+    EXISTS (SELECT 1 FROM known_device known WHERE known.account = session.account AND known.network = session.source
+        AND known.device = session.device AND known.new_s IS NOT NULL)
+    FROM session";
 
 fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
     Ok(Session {
@@ -47,6 +52,7 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         source: row.get(7)?,
         device: row.get(8)?,
         methods: json(row, 9)?,
+        new_device: row.get(10)?,
     })
 }
 
@@ -85,6 +91,19 @@ pub(crate) fn find_session(
     db.prepare_cached(&sql)?
         .query_row([account, id], session)
         .optional()
+}
+
+/// The logins of an account from a device, to all services.
+pub(crate) fn sessions_from(
+    db: &Connection,
+    account: &str,
+    network: &str,
+    device: &str,
+) -> rusqlite::Result<Vec<Session>> {
+    let sql = format!("{SELECT} WHERE account = ?1 AND source = ?2 AND device = ?3");
+    db.prepare_cached(&sql)?
+        .query_map([account, network, device], session)?
+        .collect()
 }
 
 /// Ends a login with all its tokens, and what clients were given by it.

@@ -37,6 +37,12 @@ pub(super) static ICON: LazyLock<Asset> = LazyLock::new(|| {
     )
 });
 
+/// A script of a service's own.
+pub(super) fn script(script: &super::Script) -> Asset {
+    let kind = "text/javascript; charset=utf-8";
+    Asset::new(script.name, kind, script.content.as_bytes())
+}
+
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// A file in the program.
@@ -61,18 +67,16 @@ impl Asset {
     }
 }
 
-pub(super) fn router() -> Router {
+pub(super) fn router(script: Option<&Asset>) -> Router {
     let mut router = Router::new();
-    for asset in [&STYLE, &HTMX, &ICON] {
-        let asset: &'static Asset = asset;
+    let own: [&Asset; 3] = [&STYLE, &HTMX, &ICON];
+    for asset in own.into_iter().chain(script) {
+        let content = asset.content;
         let head = [
             (header::CONTENT_TYPE, HeaderValue::from_static(asset.kind)),
             (header::CACHE_CONTROL, IMMUTABLE),
         ];
-        router = router.route(
-            &asset.path,
-            get(move || async move { (head, asset.content) }),
-        );
+        router = router.route(&asset.path, get(move || async move { (head, content) }));
     }
     router
 }

@@ -8,7 +8,7 @@
 //! answers a page that loads itself again, this time from here. What other programs call (OIDC's token endpoint, REST) is no page and
 //! is merged beside the wrapped routes.
 //!
-//! There is no script but htmx, which evaluates nothing, and no style but the style sheet: the content security policy has no exception.
+//! There is no script but htmx, which evaluates nothing, and what a service has of its own; no style but the style sheet: the content security policy has no exception.
 //! Rejected: `tower-sessions` and `axum_csrf` (their stores and cookies would have to be bent to all of the above), the crate `servable`
 //! for htmx (GPL-3.0).
 
@@ -58,6 +58,16 @@ pub struct NavItem {
     pub role: Option<&'static str>,
 }
 
+/// A script of a service's own, which all of its pages load. What it needs is in attributes of the page (`data-…`), and pages have to do
+/// without it.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    /// The file's name, e.g. `passkeys.js`.
+    pub name: &'static str,
+    /// What it does.
+    pub content: &'static str,
+}
+
 /// A service's web UI.
 pub struct Site {
     /// In the names of cookies, hence a token (RFC 6265, 4.1.1), e.g. `mcias`.
@@ -72,12 +82,15 @@ pub struct Site {
     pub login: &'static str,
     /// The path that is posted to to log out; it answers [`Page::log_out`].
     pub logout: &'static str,
+    /// What it adds to htmx.
+    pub script: Option<Script>,
     /// Who is logged in.
     pub sessions: Sessions,
 }
 
 struct State {
     site: Site,
+    script: Option<assets::Asset>,
     cookies: Cookies,
     login_states: login_state::Key,
 }
@@ -96,8 +109,11 @@ pub fn wrap(site: Site, routes: Router) -> Router {
         form: format!("__Host-{}-form", site.service),
         login: format!("__Host-{}-login", site.service),
     };
+    let script = site.script.as_ref().map(assets::script);
+    let assets = assets::router(script.as_ref());
     let state = Arc::new(State {
         site,
+        script,
         cookies,
         login_states: login_state::Key::random(),
     });
@@ -108,6 +124,6 @@ pub fn wrap(site: Site, routes: Router) -> Router {
             ErrorPage::internal().into_response()
         }))
         .layer(middleware::from_fn_with_state(state, guard::guard))
-        .merge(assets::router())
+        .merge(assets)
         .layer(middleware::map_response(headers::set))
 }

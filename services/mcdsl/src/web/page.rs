@@ -68,6 +68,7 @@ struct Layout<'a> {
     style: &'a str,
     icon: &'a str,
     htmx: &'a str,
+    script: Option<&'a str>,
 }
 
 struct Link {
@@ -196,11 +197,13 @@ impl Page {
             csrf: self.csrf(),
             messages: flash.into_iter().chain(&self.messages).collect(),
             content: &content,
-            login: (session.is_none() && visit.uri.path() != site.login).then_some(site.login),
+            login: (session.is_none() && !is_below(visit.uri.path(), site.login))
+                .then_some(site.login),
             logout: site.logout,
             style: &assets::STYLE.path,
             icon: &assets::ICON.path,
             htmx: &assets::HTMX.path,
+            script: visit.state.script.as_ref().map(|script| &*script.path),
         };
         let flash = flash.is_some();
         Ok(self.response(html(&layout)?, Rendered { flash }))
@@ -422,20 +425,22 @@ impl Page {
             return Vec::new();
         };
         let here = self.visit.uri.path();
-        let is_current = |path: &str| {
-            let below = here.strip_prefix(path);
-            below.is_some_and(|rest| rest.is_empty() || path != "/" && rest.starts_with('/'))
-        };
         let roles = self.visit.roles.get().unwrap_or(&session.roles);
         let has = |role: &str| roles.iter().any(|r| r == role);
         let visible = |item: &&NavItem| item.role.is_none_or(has);
         let links = items.iter().filter(visible).map(|item| Link {
             label: item.label,
             path: item.path,
-            current: is_current(item.path),
+            current: is_below(here, item.path),
         });
         links.collect()
     }
+}
+
+/// Whether a path is that of a page, or below it; everything is not below `/`.
+fn is_below(path: &str, page: &str) -> bool {
+    let below = path.strip_prefix(page);
+    below.is_some_and(|rest| rest.is_empty() || page != "/" && rest.starts_with('/'))
 }
 
 fn see_other(to: &LocalPath) -> Response {

@@ -109,6 +109,10 @@ async fn pages_are_usable_on_phones_in_the_dark_and_by_everybody() -> Result<()>
     .await?;
     let cookies = browser.script("return document.cookie").await?;
     ensure!(cookies == "", "scripts see {cookies}");
+    let ran = browser
+        .script("return document.body.dataset.script")
+        .await?;
+    ensure!(ran == "ran", "its own script: {ran}");
 
     // htmx gets a part of the page, and sends the token with what changes something.
     driver.find(By::Css("[hx-get]")).await?.click().await?;

@@ -302,7 +302,7 @@ async fn assets_are_kept_for_ever_under_their_hash() {
         .split('"')
         .filter(|s| s.starts_with("/assets/"))
         .collect();
-    assert_eq!(paths.len(), 3, "{paths:?}");
+    assert_eq!(paths.len(), 4, "with its own script: {paths:?}");
     for path in paths {
         let asset = client.get(path).await;
         assert_eq!(asset.status, StatusCode::OK);

@@ -79,6 +79,7 @@ fn new_session(name: String) -> NewSession {
         name,
         roles,
         data: serde_json::json!({ "kept": true }),
+        flash: None,
     }
 }
 
@@ -167,6 +168,10 @@ pub(crate) fn site(sessions: Sessions) -> Router {
         account: vec![nav("Your sessions", "/who", None)],
         login: "/login",
         logout: "/logout",
+        script: Some(web::Script {
+            name: "sample.js",
+            content: "document.body.dataset.script = 'ran';",
+        }),
         sessions,
     };
     let routes = Router::new()

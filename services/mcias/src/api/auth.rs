@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status};
 use super::Api;
 use crate::{
     bans,
+    by::By,
     core::Mcias,
     error::Error,
     revocation,
@@ -55,8 +56,8 @@ impl Auth for Api {
         &self,
         request: Request<FinishPasskeyLoginRequest>,
     ) -> Result<Response<LoginResponse>, Status> {
-        let finish = |mcias: Arc<Mcias>, caller, asked| async move {
-            mcias.finish_passkey_login(&caller, asked).await
+        let finish = |mcias: Arc<Mcias>, caller: Caller, asked| async move {
+            mcias.finish_passkey_login(&By::from(&caller), asked).await
         };
         self.answer(request, finish).await
     }

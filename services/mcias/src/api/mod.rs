@@ -3,7 +3,7 @@
 mod accounts;
 mod admin;
 mod auth;
-pub(crate) mod profile;
+mod profile;
 
 use std::{future::Future, sync::Arc};
 

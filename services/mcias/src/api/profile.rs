@@ -11,27 +11,19 @@ use mc_proto::mcias::v1::{
     RemoveTotpRequest, RemoveTotpResponse, Session as Message, profile_server::Profile,
 };
 use mcdsl::server::Caller;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::Connection;
 use tonic::{Request, Response, Status};
 
 use super::Api;
 use crate::{
-    account::{self, Account, Status as AccountStatus},
     by::By,
     core::{Change, Mcias},
     error::Error,
-    login::{check_length, recovery_hash, totp_name},
-    passkey, policy, random,
-    session::{Session, end_others, end_session, find_session, has_shown, sessions},
-    time::{at, unix},
+    factors,
+    session::{Session, end_session, find_session, sessions},
+    time::at,
     token::identity,
-    totp::Shared,
 };
-
-/// Recovery codes that are given at once.
-const RECOVERY_CODES: usize = 10;
-/// What apps show beside the account's name.
-const ISSUER: &str = "Metacircular";
 
 #[tonic::async_trait]
 impl Profile for Api {
@@ -40,7 +32,7 @@ impl Profile for Api {
         request: Request<ChangePasswordRequest>,
     ) -> Result<Response<ChangePasswordResponse>, Status> {
         let change = |mcias: Arc<Mcias>, caller: Caller, asked| async move {
-            change_password(&mcias, &(&caller).into(), asked).await
+            factors::change_password(&mcias, &By::from(&caller), asked).await
         };
         self.answer(request, change).await
     }
@@ -50,16 +42,7 @@ impl Profile for Api {
         request: Request<GetFactorsRequest>,
     ) -> Result<Response<GetFactorsResponse>, Status> {
         let get = |mcias: Arc<Mcias>, caller: Caller, _| async move {
-            let id = identity(&caller)?.account.clone();
-            let read =
-                move |db: &Connection| Ok::<_, Error>((own(db, &id)?, passkey::list(db, &id)?));
-            let (account, passkeys) = mcias.store.read(read).await?;
-            Ok(GetFactorsResponse {
-                totp: account.totp,
-                passkeys,
-                recovery_codes: account.recovery_codes,
-                password_changed: account.password_changed.map(Into::into),
-            })
+            factors::factors(&mcias, &By::from(&caller)).await
         };
         self.answer(request, get).await
     }
@@ -68,14 +51,21 @@ impl Profile for Api {
         &self,
         request: Request<BeginTotpRequest>,
     ) -> Result<Response<BeginTotpResponse>, Status> {
-        self.answer(request, begin_totp).await
+        let begin = |mcias: Arc<Mcias>, caller: Caller, asked: BeginTotpRequest| async move {
+            factors::begin_totp(&mcias, &By::from(&caller), asked.password).await
+        };
+        self.answer(request, begin).await
     }
 
     async fn confirm_totp(
         &self,
         request: Request<ConfirmTotpRequest>,
     ) -> Result<Response<ConfirmTotpResponse>, Status> {
-        self.answer(request, confirm_totp).await
+        let confirm = |mcias: Arc<Mcias>, caller: Caller, asked: ConfirmTotpRequest| async move {
+            factors::confirm_totp(&mcias, &By::from(&caller), asked.code).await?;
+            Ok(ConfirmTotpResponse {})
+        };
+        self.answer(request, confirm).await
     }
 
     async fn remove_totp(
@@ -83,21 +73,7 @@ impl Profile for Api {
         request: Request<RemoveTotpRequest>,
     ) -> Result<Response<RemoveTotpResponse>, Status> {
         let remove = |mcias: Arc<Mcias>, caller: Caller, asked: RemoveTotpRequest| async move {
-            let account = mcias.confirm(&caller, asked.password).await?;
-            let own = identity(&caller)?.session.clone();
-            let write = move |change: &mut Change<'_>| {
-                change.resource.clone_from(&account.name);
-                // Who was logged in by what is taken away is not any more.
-                end_others(change, &account.id, &own)?;
-                let sql = "DELETE FROM totp WHERE account = ?1 AND confirmed";
-                match change.tx.execute(sql, [&account.id])? {
-                    0 => Err(Error::precondition(
-                        "there is no authenticator app to remove",
-                    )),
-                    _ => forget_recovery_codes(change, &account.id),
-                }
-            };
-            mcias.write(&caller, write).await?;
+            factors::remove_totp(&mcias, &By::from(&caller), asked.password).await?;
             Ok(RemoveTotpResponse {})
         };
         self.answer(request, remove).await
@@ -107,8 +83,10 @@ impl Profile for Api {
         &self,
         request: Request<BeginPasskeyRequest>,
     ) -> Result<Response<BeginPasskeyResponse>, Status> {
-        let begin = |mcias: Arc<Mcias>, caller, asked: BeginPasskeyRequest| async move {
-            mcias.begin_passkey(&caller, asked.password).await
+        let begin = |mcias: Arc<Mcias>, caller: Caller, asked: BeginPasskeyRequest| async move {
+            mcias
+                .begin_passkey(&By::from(&caller), asked.password)
+                .await
         };
         self.answer(request, begin).await
     }
@@ -117,8 +95,8 @@ impl Profile for Api {
         &self,
         request: Request<FinishPasskeyRequest>,
     ) -> Result<Response<Passkey>, Status> {
-        let finish = |mcias: Arc<Mcias>, caller, asked| async move {
-            mcias.finish_passkey(&caller, asked).await
+        let finish = |mcias: Arc<Mcias>, caller: Caller, asked| async move {
+            mcias.finish_passkey(&By::from(&caller), asked).await
         };
         self.answer(request, finish).await
     }
@@ -128,25 +106,7 @@ impl Profile for Api {
         request: Request<RemovePasskeyRequest>,
     ) -> Result<Response<RemovePasskeyResponse>, Status> {
         let remove = |mcias: Arc<Mcias>, caller: Caller, asked: RemovePasskeyRequest| async move {
-            let account = mcias.confirm(&caller, asked.password).await?;
-            let own = identity(&caller)?.session.clone();
-            let write = move |change: &mut Change<'_>| {
-                change.resource.clone_from(&account.name);
-                // Who was logged in by what is taken away is not any more.
-                end_others(change, &account.id, &own)?;
-                let sql = "DELETE FROM passkey WHERE account = ?1 AND id = ?2";
-                match change.tx.execute(sql, [&account.id, &asked.id])? {
-                    0 => {
-                        let id: String = asked.id.chars().take(64).collect();
-                        Err(Error::not_found("passkey", &id))
-                    }
-                    _ => {
-                        forget_recovery_codes(change, &account.id)?;
-                        policy::check_admin_left(change.tx)
-                    }
-                }
-            };
-            mcias.write(&caller, write).await?;
+            factors::remove_passkey(&mcias, &By::from(&caller), asked.id, asked.password).await?;
             Ok(RemovePasskeyResponse {})
         };
         self.answer(request, remove).await
@@ -156,7 +116,12 @@ impl Profile for Api {
         &self,
         request: Request<NewRecoveryCodesRequest>,
     ) -> Result<Response<NewRecoveryCodesResponse>, Status> {
-        self.answer(request, new_recovery_codes).await
+        let make = |mcias: Arc<Mcias>, caller: Caller, asked: NewRecoveryCodesRequest| async move {
+            let by = By::from(&caller);
+            let codes = factors::new_recovery_codes(&mcias, &by, asked.password).await?;
+            Ok(NewRecoveryCodesResponse { codes })
+        };
+        self.answer(request, make).await
     }
 
     async fn list_sessions(
@@ -199,159 +164,6 @@ impl Profile for Api {
     }
 }
 
-/// Changes the password of whoever asks, and ends his other logins.
-///
-/// # Errors
-/// What he is told.
-pub(crate) async fn change_password(
-    mcias: &Arc<Mcias>,
-    by: &By,
-    asked: ChangePasswordRequest,
-) -> Result<ChangePasswordResponse, Error> {
-    check_length("new_password", &asked.new_password)?;
-    let who = by.identity.clone();
-    let who = who.ok_or_else(|| Error::unauthenticated("a token is needed"))?;
-    let before = mcias.confirm(by, asked.old_password.clone()).await?;
-    if asked.old_password == asked.new_password {
-        return Err(Error::invalid("new_password: it is the old one"));
-    }
-    mcias.check_strength(&asked.new_password, &who.name).await?;
-    let hash = mcias.passwords.hash(asked.new_password).await?;
-    let write = move |change: &mut Change<'_>| {
-        let account = own(change.tx, &who.account)?;
-        if account.status != AccountStatus::Active || account.password != before.password {
-            return Err(Error::precondition(
-                "the account or its password was changed in between; begin anew",
-            ));
-        }
-        change.resource.clone_from(&account.name);
-        account::set_password(change.tx, &account.id, &hash, false, change.now)?;
-        // Whoever else is logged in may know the old one.
-        end_others(change, &account.id, &who.session)
-    };
-    mcias.write(by, write).await?;
-    Ok(ChangePasswordResponse {})
-}
-
-async fn begin_totp(
-    mcias: Arc<Mcias>,
-    caller: Caller,
-    asked: BeginTotpRequest,
-) -> Result<BeginTotpResponse, Error> {
-    let account = mcias.confirm(&caller, asked.password).await?;
-    let shared = Shared::generate()?;
-    let uri = shared.uri(ISSUER, &account.name)?;
-    let secret = shared.base32();
-    let sealed = mcias
-        .seal
-        .seal(&totp_name(&account.id), shared.as_bytes())?;
-    let write = move |change: &mut Change<'_>| {
-        change.resource.clone_from(&account.name);
-        if own(change.tx, &account.id)?.totp {
-            return Err(Error::precondition(
-                "there is an authenticator app already; remove it first",
-            ));
-        }
-        change.tx.execute(
-            "INSERT OR REPLACE INTO totp (account, secret, confirmed, last_step, created_s) VALUES (?1, ?2, 0, 0, ?3)",
-            params![account.id, sealed, unix(change.now)],
-        )?;
-        Ok(())
-    };
-    mcias.write(&caller, write).await?;
-    Ok(BeginTotpResponse {
-        secret,
-        qr: qr(&uri)?,
-        uri,
-    })
-}
-
-async fn confirm_totp(
-    mcias: Arc<Mcias>,
-    caller: Caller,
-    asked: ConfirmTotpRequest,
-) -> Result<ConfirmTotpResponse, Error> {
-    let who = identity(&caller)?.clone();
-    let this = Arc::clone(&mcias);
-    let write = move |change: &mut Change<'_>| {
-        change.resource.clone_from(&who.name);
-        let sql = "SELECT secret, last_step FROM totp WHERE account = ?1 AND NOT confirmed";
-        let found: Option<(Vec<u8>, i64)> = change
-            .tx
-            .query_row(sql, [&who.account], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let (sealed, last) =
-            found.ok_or_else(|| Error::precondition("there is nothing to confirm; begin first"))?;
-        let secret = this.seal.open(&totp_name(&who.account), &sealed)?;
-        let last = u64::try_from(last).unwrap_or(0);
-        let step = Shared::from_bytes(secret).check(&asked.code, last, change.now)?;
-        let step = step.ok_or_else(|| {
-            Error::invalid("code: it is not the one that the app shows now; are both clocks right?")
-        })?;
-        let step = i64::try_from(step).map_err(|_| Error::Internal("a step beyond all"))?;
-        let sql =
-            "UPDATE totp SET confirmed = 1, last_step = ?2 WHERE account = ?1 AND NOT confirmed";
-        change.tx.execute(sql, params![who.account, step])?;
-        // Who else is logged in has shown less.
-        end_others(change, &who.account, &who.session)?;
-        has_shown(change, &who.account, &who.session, "otp")
-    };
-    mcias.write(&caller, write).await?;
-    Ok(ConfirmTotpResponse {})
-}
-
-async fn new_recovery_codes(
-    mcias: Arc<Mcias>,
-    caller: Caller,
-    asked: NewRecoveryCodesRequest,
-) -> Result<NewRecoveryCodesResponse, Error> {
-    let account = mcias.confirm(&caller, asked.password).await?;
-    let codes = (0..RECOVERY_CODES).map(|_| random::readable::<20>());
-    let codes: Vec<String> = codes.collect::<Result<_, _>>()?;
-    let kept: Vec<_> = codes
-        .iter()
-        .map(|code| recovery_hash(&account.id, code))
-        .collect();
-    let write = move |change: &mut Change<'_>| {
-        change.resource.clone_from(&account.name);
-        if !own(change.tx, &account.id)?.has_second_factor() {
-            return Err(Error::precondition(
-                "recovery codes replace a second factor: enrol an authenticator app or a passkey first",
-            ));
-        }
-        let sql = "DELETE FROM recovery_code WHERE account = ?1";
-        change.tx.execute(sql, [&account.id])?;
-        for hash in kept {
-            let sql = "INSERT INTO recovery_code VALUES (?1, ?2)";
-            change.tx.execute(sql, params![account.id, hash])?;
-        }
-        Ok(())
-    };
-    mcias.write(&caller, write).await?;
-    Ok(NewRecoveryCodesResponse { codes })
-}
-
-/// Those of an account that has no second factor any more, which they could replace.
-fn forget_recovery_codes(change: &Change<'_>, account: &str) -> Result<(), Error> {
-    if !own(change.tx, account)?.has_second_factor() {
-        let sql = "DELETE FROM recovery_code WHERE account = ?1";
-        change.tx.execute(sql, [account])?;
-    }
-    Ok(())
-}
-
-/// Of whoever asks.
-fn own(db: &Connection, id: &str) -> Result<Account, Error> {
-    account::by_id(db, id)?.ok_or_else(|| Error::unauthenticated("the account is gone"))
-}
-
-/// A QR code, as SVG.
-fn qr(text: &str) -> Result<String, Error> {
-    let code = qrcode::QrCode::new(text).map_err(|_| Error::Internal("no QR code can hold it"))?;
-    let svg = code.render::<qrcode::render::svg::Color<'_>>();
-    Ok({ svg }.min_dimensions(200, 200).build())
-}
-
 fn message(session: Session, current: &str) -> Message {
     Message {
         current: session.id == current,
@@ -362,5 +174,6 @@ fn message(session: Session, current: &str) -> Message {
         device: session.device,
         service: session.service,
         methods: session.methods,
+        new_device: session.new_device,
     }
 }

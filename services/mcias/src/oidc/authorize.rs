@@ -22,7 +22,7 @@ use super::{
 use crate::{
     core::{Change, Mcias},
     error::Error,
-    pages::{Answer, LOGIN, MaybePerson, PASSWORD, Person, by, failed, login_again, then},
+    pages::{Answer, FACTORS, LOGIN, MaybePerson, PASSWORD, Person, by, failed, login_again, then},
     service::{self, Service},
     time::unix,
 };
@@ -220,10 +220,7 @@ pub(super) async fn authorize(
         Some(lack) if wanted.silent => target.refuse("interaction_required", lack.text()),
         Some(Lacking::Second) => page.redirect(&login_again(&here), None).await,
         Some(Lacking::Password) => page.redirect(&then(PASSWORD, &here), None).await,
-        Some(Lacking::Factor) => Err(ErrorPage::forbidden(format!(
-            "{} is only for accounts with a second factor. Enrol one, log in again with it, and come back.",
-            target.client.name
-        ))),
+        Some(Lacking::Factor) => page.redirect(&then(FACTORS, &here), None).await,
     }
 }
 

@@ -1,10 +1,13 @@
 //! Who is logged in.
 
-use askama::Template;
-use axum::response::Response;
-use mcdsl::web::{ErrorPage, LocalPath, Page};
+use std::sync::Arc;
 
-use super::{PASSWORD, Person};
+use askama::Template;
+use axum::extract::State;
+use mcdsl::web::{LocalPath, Page};
+
+use super::{Answer, FACTORS, PASSWORD, Person, devices::News, failed};
+use crate::core::Mcias;
 
 #[derive(Template)]
 #[template(path = "home.html")]
@@ -12,24 +15,30 @@ struct Home<'a> {
     person: &'a Person,
     roles: String,
     methods: String,
+    news: News,
 }
 
-pub(super) async fn show(page: Page, person: Person) -> Result<Response, ErrorPage> {
-    if person.account.password_expired {
-        return page.redirect(&to_password(), None).await;
+pub(super) async fn show(State(mcias): State<Arc<Mcias>>, page: Page, person: Person) -> Answer {
+    let first = match (person.account.password_expired, person.enrol) {
+        (true, _) => Some(PASSWORD),
+        (false, true) => Some(FACTORS),
+        (false, false) => None,
+    };
+    if first.is_some() {
+        return page.redirect(&LocalPath::or_home(first), None).await;
     }
+    let home = LocalPath::home();
+    let news = News::of(&mcias, &page, &person, &home).await;
+    let news = news.map_err(failed)?;
     let roles = person.account.roles.join(", ");
     let methods = methods(&person.login.methods);
     let home = Home {
         person: &person,
         roles,
         methods,
+        news,
     };
     page.render("Your account", &home)
-}
-
-fn to_password() -> LocalPath {
-    LocalPath::or_home(Some(PASSWORD))
 }
 
 /// How somebody logged in, in words (RFC 8176).
@@ -37,8 +46,8 @@ pub(super) fn methods(names: &[String]) -> String {
     let words = names.iter().filter_map(|name| match name.as_str() {
         "pwd" => Some("password"),
         "otp" => Some("code"),
-        // It says that there were two, which one sees.
-        "mfa" => None,
+        // They say that there were two, which one sees, and that a passkey knew its user.
+        "mfa" | "user" => None,
         "hwk" | "swk" | "pop" => Some("passkey"),
         other => Some(other),
     });

@@ -9,14 +9,14 @@ use axum::{
     response::Response,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use mc_proto::mcias::v1::{LoginRequest, LoginResponse, SecondFactor};
+use mc_proto::mcias::v1::{FinishPasskeyLoginRequest, LoginRequest, LoginResponse, SecondFactor};
 use mcdsl::web::{CsrfField, ErrorPage, Flash, Form, LocalPath, NewSession, Page};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, PASSWORD, Refusal, by, failed, leading_on,
+    Answer, FACTORS, PASSWORD, Person, Refusal, by, devices, failed, leading_on,
     person::{LOGIN_ID, MaybePerson},
     then,
 };
@@ -29,6 +29,9 @@ use crate::{
     session::{end_session, find_session},
     time::unix,
 };
+
+/// Where a passkey's answer goes.
+pub(super) const PASSKEY: &str = "/login/passkey";
 
 /// What a first step is sealed as.
 const STEP: &str = "login-step";
@@ -51,6 +54,7 @@ struct CodeForm<'a> {
     step: &'a str,
     totp: bool,
     recovery: bool,
+    passkey: bool,
 }
 
 /// What the forms send: the first account and password, the second the sealed step and a code.
@@ -66,6 +70,13 @@ pub(super) struct Asked {
     step: String,
 }
 
+/// What a passkey's form sends: the ceremony that its script began, and the authenticator's answer.
+#[derive(Deserialize)]
+pub(super) struct Assertion {
+    ceremony: String,
+    credential: String,
+}
+
 /// The first step while the second is waited for. It is sealed and in the second's form, since a table of those who did not finish would
 /// be anybody's to fill.
 #[derive(Serialize, Deserialize)]
@@ -75,6 +86,7 @@ struct Step {
     until_s: i64,
     totp: bool,
     recovery: bool,
+    passkey: bool,
 }
 
 impl Step {
@@ -134,14 +146,12 @@ pub(super) async fn log_in(
         Some(step) => (step.account.clone(), step.password.clone()),
         None => (asked.account, asked.password),
     };
-    let device = headers.get(header::USER_AGENT);
-    let device = device.and_then(|value| value.to_str().ok());
     let request = LoginRequest {
         account: account.clone(),
         password: password.clone(),
         code: asked.code,
         service: SERVICE.to_owned(),
-        device: device.unwrap_or_default().to_owned(),
+        device: device(&headers),
     };
     let by = by(&page, super::LOGIN, None)?;
     match mcias.log_in(&by, request).await {
@@ -153,6 +163,7 @@ pub(super) async fn log_in(
                 until_s: unix(SystemTime::now()) + STEP_S,
                 totp: has(SecondFactor::Totp),
                 recovery: has(SecondFactor::RecoveryCode),
+                passkey: has(SecondFactor::Passkey),
             };
             let sealed = step.seal(&mcias).map_err(failed)?;
             code_form(&mcias, page, &next, &step, &sealed).await
@@ -170,6 +181,38 @@ pub(super) async fn log_in(
     }
 }
 
+/// By a passkey alone, which is both factors and says whose it is.
+pub(super) async fn log_in_by_passkey(
+    State(mcias): State<Arc<Mcias>>,
+    page: Page,
+    headers: HeaderMap,
+    Form(asked): Form<Assertion>,
+) -> Answer {
+    let next = page.next();
+    let request = FinishPasskeyLoginRequest {
+        ceremony: asked.ceremony,
+        credential: asked.credential,
+        service: SERVICE.to_owned(),
+        device: device(&headers),
+    };
+    let by = by(&page, PASSKEY, None)?;
+    match mcias.finish_passkey_login(&by, request).await {
+        Ok(response) => enter(&mcias, &page, &by, response, &next).await,
+        Err(error) => {
+            let refusal = Refusal::from(error);
+            let page = page.with(Flash::error(refusal.text.clone()));
+            Ok(refusal.with(password_form(&mcias, page, &next, "").await?))
+        }
+    }
+}
+
+/// What the browser calls itself.
+fn device(headers: &HeaderMap) -> String {
+    let device = headers.get(header::USER_AGENT);
+    let device = device.and_then(|value| value.to_str().ok());
+    device.unwrap_or_default().to_owned()
+}
+
 async fn enter(
     mcias: &Arc<Mcias>,
     page: &Page,
@@ -185,18 +228,36 @@ async fn enter(
         let replaced = replace(mcias, by, account, login, new).await;
         replaced.map_err(failed)?;
     }
+    let to = if response.password_expired {
+        then(PASSWORD, next.as_str())
+    } else if response.enrol_second_factor {
+        then(FACTORS, next.as_str())
+    } else {
+        let (account, login) = (&identity.account, &identity.session);
+        let first = devices::first(mcias, account, login, next).await;
+        first.map_err(failed)?
+    };
     let new = NewSession {
         account: identity.account,
         name: identity.name,
         roles: identity.roles,
         data: json!({ LOGIN_ID: identity.session }),
-    };
-    let to = if response.password_expired {
-        then(PASSWORD, next.as_str())
-    } else {
-        next.clone()
+        flash: None,
     };
     page.log_in(new, &to).await
+}
+
+/// Goes on under a new cookie of the same login: a copy of the one before is nobody's any more.
+pub(super) async fn anew(page: &Page, person: &Person, to: &LocalPath, flash: Flash) -> Answer {
+    let identity = person.identity();
+    let new = NewSession {
+        account: identity.account,
+        name: identity.name,
+        roles: identity.roles,
+        data: json!({ LOGIN_ID: identity.session }),
+        flash: Some(flash),
+    };
+    page.log_in(new, to).await
 }
 
 /// Ends the login with all that clients were given by it, and the page's session.
@@ -266,6 +327,7 @@ async fn code_form(
         step: sealed,
         totp: step.totp,
         recovery: step.recovery,
+        passkey: step.passkey,
     };
     page.render("Second factor", &form)
 }

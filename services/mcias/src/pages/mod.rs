@@ -4,6 +4,8 @@
 //! login is in the database, so that whatever ends it ends his pages too.
 
 mod admin;
+mod devices;
+mod factors;
 mod home;
 mod login;
 mod password;
@@ -20,13 +22,23 @@ use axum::{
 };
 use mcdsl::{
     cli::chain,
-    web::{ErrorPage, LocalPath, NavItem, Page, Sessions, Site},
+    web::{ErrorPage, LocalPath, NavItem, Page, Script, Sessions, Site},
 };
 use tonic::Code;
 
 pub use self::admin::paths as admin_paths;
-pub(crate) use self::person::{MaybePerson, Person};
-use crate::{SERVICE, by::By, core::Mcias, error::Error, oidc, password::PasswordError};
+pub(crate) use self::{
+    factors::FACTORS,
+    person::{MaybePerson, Person},
+};
+use crate::{
+    SERVICE,
+    by::By,
+    core::{Change, Mcias},
+    error::Error,
+    oidc,
+    password::PasswordError,
+};
 
 /// Where one logs in.
 pub(crate) const LOGIN: &str = "/login";
@@ -53,20 +65,28 @@ pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
         nav: vec![
             nav("Account", "/"),
             nav("Logins", "/sessions"),
+            nav("Security", FACTORS),
             administration,
         ],
         account: vec![nav("Change password", PASSWORD)],
         login: LOGIN,
         logout: "/logout",
+        script: Some(Script {
+            name: "passkeys.js",
+            content: include_str!("../../assets/passkeys.js"),
+        }),
         sessions,
     };
     let routes = Router::new()
         .route("/", get(home::show))
         .route(LOGIN, get(login::show).post(login::log_in))
+        .route(login::PASSKEY, post(login::log_in_by_passkey))
         .route("/logout", post(login::log_out))
         .route("/sessions", get(sessions::show))
         .route("/sessions/end", post(sessions::end))
         .route(PASSWORD, get(password::show).post(password::change))
+        .route(devices::DEVICES, get(devices::show).post(devices::answer))
+        .merge(factors::routes())
         .merge(oidc::pages())
         .merge(admin::routes(mcias))
         .with_state(Arc::clone(mcias));
@@ -177,6 +197,35 @@ impl Refusal {
         }
         response
     }
+}
+
+/// What somebody is told who was refused. It is written down, if what he asked for has not done so.
+async fn refused(mcias: &Arc<Mcias>, by: &By, error: Error) -> Result<Refusal, ErrorPage> {
+    let code = error.code();
+    let refusal = Refusal::from(error);
+    record(mcias, by, code, &refusal.text).await?;
+    Ok(refusal)
+}
+
+/// Writes down how something ended that no change wrote down, as the server does of methods.
+async fn record(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    outcome: Code,
+    message: &str,
+) -> Result<(), ErrorPage> {
+    if by.is_recorded() {
+        return Ok(());
+    }
+    let name = by.who().map_err(failed)?.name.clone();
+    let message = message.to_owned();
+    let write = move |change: &mut Change<'_>| {
+        change.resource = name;
+        change.outcome = outcome;
+        change.note(|detail| detail.text("message", &message));
+        Ok(())
+    };
+    mcias.write(by, write).await.map_err(failed)
 }
 
 /// A page that says what went wrong.

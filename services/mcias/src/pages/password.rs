@@ -8,8 +8,8 @@ use mc_proto::mcias::v1::ChangePasswordRequest;
 use mcdsl::web::{CsrfField, Flash, Form, LocalPath, Page};
 use serde::Deserialize;
 
-use super::{Answer, PASSWORD, Person, Refusal, by, leading_on};
-use crate::{api::profile::change_password, core::Mcias};
+use super::{Answer, FACTORS, PASSWORD, Person, Refusal, by, leading_on, login, then};
+use crate::{core::Mcias, factors::change_password};
 
 #[derive(Template)]
 #[template(path = "password.html")]
@@ -65,7 +65,15 @@ pub(super) async fn change(
     match change_password(&mcias, &by, request).await {
         Ok(_) => {
             let text = "The password is changed. Everywhere else you are logged out.";
-            page.redirect(&next, Some(Flash::success(text))).await
+            let mut person = person;
+            person.account.password_expired = false;
+            let to = if person.enrol {
+                then(FACTORS, next.as_str())
+            } else {
+                next
+            };
+            // Under a new cookie: a copy of the one before is of whoever had the old password.
+            login::anew(&page, &person, &to, Flash::success(text)).await
         }
         Err(error) => {
             let refusal = Refusal::from(error);

@@ -40,7 +40,7 @@ pub(crate) struct Person {
     /// He has to enrol a second factor before anything else.
     pub(crate) enrol: bool,
     /// The login has not shown the second factor that it would be asked for now.
-    lacks: bool,
+    pub(crate) lacks: bool,
 }
 
 impl Person {

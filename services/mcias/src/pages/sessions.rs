@@ -30,6 +30,7 @@ struct Row {
     created: String,
     used: String,
     current: bool,
+    new_device: bool,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +52,7 @@ pub(super) async fn show(
         methods: methods(&session.methods),
         created: ago(session.created, now),
         used: ago(session.used, now),
+        new_device: session.new_device,
         id: session.id,
         service: session.service,
         device: session.device,
@@ -82,6 +84,7 @@ pub(super) async fn end(
     page.redirect(&back, Some(message)).await
 }
 
+/// How long ago a time of the database was, for people.
 pub(super) fn ago(time: i64, now: SystemTime) -> String {
     let passed = now.duration_since(at(time)).unwrap_or_default();
     match passed.as_secs() / 60 {

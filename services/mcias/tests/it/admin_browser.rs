@@ -1,13 +1,11 @@
 //! Administration as people see it, in Chromium: an account is made, a rule, a client; and what was asked of the policy and the log.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use mc_testkit::browser::Browser;
 use thirtyfour::By;
 
 use crate::{
-    browser::{heading, judge, type_in},
+    browser::{Pictures, heading, judge, type_in},
     running::Running,
 };
 
@@ -15,21 +13,17 @@ use crate::{
 struct Walk {
     browser: Browser,
     base: String,
-    pictures: PathBuf,
+    pictures: Pictures,
 }
 
 impl Walk {
     async fn start(running: &Running) -> Result<Self> {
         let browser = Browser::start().await?;
         let base = format!("https://localhost:{}", running.handle.address().port());
-        let pictures = match std::env::var_os("MC_SCREENSHOTS") {
-            Some(kept) => kept.into(),
-            None => running.root.path().to_owned(),
-        };
         let walk = Self {
             browser,
             base,
-            pictures,
+            pictures: Pictures::of(running),
         };
         walk.open("/admin", "Log in").await?;
         type_in(&walk.browser, "account", "admin").await?;

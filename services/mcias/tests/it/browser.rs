@@ -1,6 +1,6 @@
 //! The pages as people see them, in Chromium: sent by a client of another site, logging in, and back.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use axum::{Router, http::Uri, response::Html};
@@ -16,14 +16,24 @@ use crate::{
     web::Http,
 };
 
+/// Where screenshots go: to `MC_SCREENSHOTS`, or nowhere that stays.
+pub(crate) struct Pictures(PathBuf);
+
+impl Pictures {
+    pub(crate) fn of(running: &Running) -> Self {
+        let kept = std::env::var_os("MC_SCREENSHOTS");
+        Self(kept.map_or_else(|| running.root.path().to_owned(), PathBuf::from))
+    }
+}
+
 /// No page is refused anything by its policy, is wider than the screen, or keeps anybody out.
-pub(crate) async fn judge(browser: &Browser, what: &str, pictures: &Path) -> Result<()> {
+pub(crate) async fn judge(browser: &Browser, what: &str, pictures: &Pictures) -> Result<()> {
     for (width, dark) in [(360, false), (360, true), (1280, true), (1280, false)] {
         browser.view(width, dark).await?;
         let scheme = if dark { "dark" } else { "light" };
         let name = format!("{what}-{width}-{scheme}");
         browser
-            .screenshot(&pictures.join(format!("{name}.png")))
+            .screenshot(&pictures.0.join(format!("{name}.png")))
             .await?;
         ensure!(browser.overflow().await? == 0, "{name} is too wide");
         // Both widths and both schemes; axe takes its time.
@@ -38,7 +48,7 @@ pub(crate) async fn judge(browser: &Browser, what: &str, pictures: &Path) -> Res
 }
 
 /// A service of another site; its pages say where they are. The redirect URI.
-async fn client(admin: &mut Clients) -> Result<(String, String)> {
+pub(crate) async fn client(admin: &mut Clients) -> Result<(String, String)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let home = format!("http://{}", listener.local_addr()?);
     let redirect = format!("{home}/callback");
@@ -95,10 +105,7 @@ async fn a_person_is_sent_to_log_in_and_back() -> Result<()> {
     let secret = enrol(&mut running.clients(Some(&token)).await).await;
     let (home, redirect) = client(&mut admin).await?;
     let base = format!("https://localhost:{}", running.handle.address().port());
-    let pictures: PathBuf = match std::env::var_os("MC_SCREENSHOTS") {
-        Some(kept) => kept.into(),
-        None => running.root.path().to_owned(),
-    };
+    let pictures = Pictures::of(&running);
     let browser = Browser::start().await?;
     let driver = browser.driver();
 

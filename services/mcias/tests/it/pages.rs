@@ -14,7 +14,7 @@ use crate::{
 const COOKIE: &str = "__Host-mcias";
 
 /// After a failure one waits; as if that were over.
-fn forgive(running: &Running) {
+pub(crate) fn forgive(running: &Running) {
     let sql = "DELETE FROM guesses";
     running.database().execute(sql, []).unwrap();
 }

@@ -135,6 +135,8 @@ impl Answer {
 #[derive(Clone)]
 pub(crate) struct Browser {
     pub(crate) http: Http,
+    /// What it calls itself.
+    pub(crate) agent: &'static str,
     pub(crate) cookies: BTreeMap<String, String>,
 }
 
@@ -142,6 +144,7 @@ impl Browser {
     pub(crate) fn new(running: &Running) -> Self {
         Self {
             http: Http::new(running),
+            agent: "Browser/1",
             cookies: BTreeMap::new(),
         }
     }
@@ -155,7 +158,7 @@ impl Browser {
     ) -> Answer {
         let cookies = self.cookies.iter().map(|(k, v)| format!("{k}={v}"));
         let cookies = cookies.collect::<Vec<_>>().join("; ");
-        let mut all = vec![("accept", "text/html"), ("user-agent", "Browser/1")];
+        let mut all = vec![("accept", "text/html"), ("user-agent", self.agent)];
         if !cookies.is_empty() {
             all.push(("cookie", &cookies));
         }

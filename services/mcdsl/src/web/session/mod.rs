@@ -139,6 +139,8 @@ pub struct NewSession {
     pub roles: Vec<String>,
     /// What else the service keeps, at most [`MAX_DATA`].
     pub data: serde_json::Value,
+    /// A message on the first page.
+    pub flash: Option<Flash>,
 }
 
 /// Somebody who is logged in.
@@ -321,6 +323,7 @@ impl Sessions {
             source: client.source.map(|s| s.to_string()),
             user_agent: cut(client.user_agent),
             data: text_of(&new.data)?,
+            flash: new.flash,
         };
         let limits = self.limits;
         self.run("start", move |db| {

@@ -38,6 +38,7 @@ pub(super) struct NewRow {
     pub(super) source: Option<String>,
     pub(super) user_agent: String,
     pub(super) data: String,
+    pub(super) flash: Option<Flash>,
 }
 
 fn seconds(duration: Duration) -> i64 {
@@ -103,7 +104,7 @@ pub(super) fn start(
     )?;
     tx.execute(
         &format!(
-            "INSERT INTO web_sessions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, NULL)"
+            "INSERT INTO web_sessions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9)"
         ),
         params![
             row.id,
@@ -113,7 +114,8 @@ pub(super) fn start(
             now,
             row.source,
             row.user_agent,
-            row.data
+            row.data,
+            row.flash.as_ref().map(text)
         ],
     )?;
     tx.commit()
@@ -231,6 +233,7 @@ mod tests {
             source: Some("192.0.2.1".into()),
             user_agent: "browser".into(),
             data: "null".into(),
+            flash: None,
         };
         start(db, LIMITS, at, &row, old.map(|id| [id; 32]).as_ref()).unwrap();
     }

@@ -220,13 +220,16 @@ async fn sessions(client: &mut Client, out: Output) -> Result {
 }
 
 pub(crate) fn session_row(session: &pb::Session) -> Vec<String> {
-    let device = view::text(&session.device);
+    let mut device = view::text(&session.device);
+    if session.current {
+        device.push_str(" (this one)");
+    }
+    if session.new_device {
+        device.push_str(" (new)");
+    }
     vec![
         session.id.clone(),
-        match session.current {
-            true => format!("{device} (this one)"),
-            false => device,
-        },
+        device,
         view::text(&session.source),
         view::text(&session.service),
         view::names(&session.methods),

@@ -264,6 +264,13 @@ fn rows_have_a_cell_for_each_column() {
     ] {
         assert_eq!(got, want, "{what}");
     }
+    let session = pb::Session {
+        device: "desk".to_owned(),
+        current: true,
+        new_device: true,
+        ..pb::Session::default()
+    };
+    assert_eq!(profile::session_row(&session)[1], "desk (this one) (new)");
     let factors = profile::factor_lines(&pb::GetFactorsResponse::default());
     assert!(factors.contains(&("authenticator app", "no".to_owned())));
 }

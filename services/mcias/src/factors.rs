@@ -1,0 +1,258 @@
+//! What people do about how they log in themselves: the password, an authenticator app, recovery codes, passkeys. The API and the pages are
+//! two ways to it.
+
+use std::sync::Arc;
+
+use mc_proto::mcias::v1::{
+    BeginTotpResponse, ChangePasswordRequest, ChangePasswordResponse, GetFactorsResponse,
+};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::{
+    account::{self, Account, Status},
+    by::By,
+    core::{Change, Mcias},
+    error::Error,
+    login::{check_length, recovery_hash, totp_name},
+    passkey, policy, random,
+    session::{end_others, has_shown},
+    time::unix,
+    totp::Shared,
+};
+
+/// Recovery codes that are given at once.
+const RECOVERY_CODES: usize = 10;
+/// What apps show beside the account's name.
+const ISSUER: &str = "Metacircular";
+
+/// Changes the password of whoever asks, and ends his other logins.
+///
+/// # Errors
+/// What he is told.
+pub(crate) async fn change_password(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    asked: ChangePasswordRequest,
+) -> Result<ChangePasswordResponse, Error> {
+    check_length("new_password", &asked.new_password)?;
+    let who = by.who()?.clone();
+    let before = mcias.confirm(by, asked.old_password.clone()).await?;
+    if asked.old_password == asked.new_password {
+        return Err(Error::invalid("new_password: it is the old one"));
+    }
+    mcias.check_strength(&asked.new_password, &who.name).await?;
+    let hash = mcias.passwords.hash(asked.new_password).await?;
+    let write = move |change: &mut Change<'_>| {
+        let account = own(change.tx, &who.account)?;
+        if account.status != Status::Active || account.password != before.password {
+            return Err(Error::precondition(
+                "the account or its password was changed in between; begin anew",
+            ));
+        }
+        change.resource.clone_from(&account.name);
+        account::set_password(change.tx, &account.id, &hash, false, change.now)?;
+        // Whoever else is logged in may know the old one.
+        end_others(change, &account.id, &who.session)
+    };
+    mcias.write(by, write).await?;
+    Ok(ChangePasswordResponse {})
+}
+
+/// What the account of whoever asks has.
+///
+/// # Errors
+/// If the account is gone, or the database fails.
+pub(crate) async fn factors(mcias: &Arc<Mcias>, by: &By) -> Result<GetFactorsResponse, Error> {
+    let id = by.who()?.account.clone();
+    let read = move |db: &Connection| Ok::<_, Error>((own(db, &id)?, passkey::list(db, &id)?));
+    let (account, passkeys) = mcias.store.read(read).await?;
+    Ok(GetFactorsResponse {
+        totp: account.totp,
+        passkeys,
+        recovery_codes: account.recovery_codes,
+        password_changed: account.password_changed.map(Into::into),
+    })
+}
+
+/// A secret for an authenticator app of whoever asks; in force once it is confirmed.
+///
+/// # Errors
+/// What he is told.
+pub(crate) async fn begin_totp(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    password: String,
+) -> Result<BeginTotpResponse, Error> {
+    let account = mcias.confirm(by, password).await?;
+    let shared = Shared::generate()?;
+    let uri = shared.uri(ISSUER, &account.name)?;
+    let secret = shared.base32();
+    let sealed = mcias
+        .seal
+        .seal(&totp_name(&account.id), shared.as_bytes())?;
+    let write = move |change: &mut Change<'_>| {
+        change.resource.clone_from(&account.name);
+        if own(change.tx, &account.id)?.totp {
+            return Err(Error::precondition(
+                "there is an authenticator app already; remove it first",
+            ));
+        }
+        change.tx.execute(
+            "INSERT OR REPLACE INTO totp (account, secret, confirmed, last_step, created_s) VALUES (?1, ?2, 0, 0, ?3)",
+            params![account.id, sealed, unix(change.now)],
+        )?;
+        Ok(())
+    };
+    mcias.write(by, write).await?;
+    Ok(BeginTotpResponse {
+        secret,
+        qr: qr(&uri)?,
+        uri,
+    })
+}
+
+/// Puts the secret in force by a code of the app, and ends all other logins.
+///
+/// # Errors
+/// What he is told.
+pub(crate) async fn confirm_totp(mcias: &Arc<Mcias>, by: &By, code: String) -> Result<(), Error> {
+    let who = by.who()?.clone();
+    let this = Arc::clone(mcias);
+    let write = move |change: &mut Change<'_>| {
+        change.resource.clone_from(&who.name);
+        let sql = "SELECT secret, last_step FROM totp WHERE account = ?1 AND NOT confirmed";
+        let found: Option<(Vec<u8>, i64)> = change
+            .tx
+            .query_row(sql, [&who.account], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (sealed, last) =
+            found.ok_or_else(|| Error::precondition("there is nothing to confirm; begin first"))?;
+        let secret = this.seal.open(&totp_name(&who.account), &sealed)?;
+        let last = u64::try_from(last).unwrap_or(0);
+        let step = Shared::from_bytes(secret).check(&code, last, change.now)?;
+        let step = step.ok_or_else(|| {
+            Error::invalid("code: it is not the one that the app shows now; are both clocks right?")
+        })?;
+        let step = i64::try_from(step).map_err(|_| Error::Internal("a step beyond all"))?;
+        let sql =
+            "UPDATE totp SET confirmed = 1, last_step = ?2 WHERE account = ?1 AND NOT confirmed";
+        change.tx.execute(sql, params![who.account, step])?;
+        // Who else is logged in has shown less.
+        end_others(change, &who.account, &who.session)?;
+        has_shown(change, &who.account, &who.session, "otp")
+    };
+    mcias.write(by, write).await
+}
+
+/// Takes the authenticator app away, and ends all other logins.
+///
+/// # Errors
+/// What he is told.
+pub(crate) async fn remove_totp(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    password: String,
+) -> Result<(), Error> {
+    let account = mcias.confirm(by, password).await?;
+    let own = by.who()?.session.clone();
+    let write = move |change: &mut Change<'_>| {
+        change.resource.clone_from(&account.name);
+        // Who was logged in by what is taken away is not any more.
+        end_others(change, &account.id, &own)?;
+        let sql = "DELETE FROM totp WHERE account = ?1 AND confirmed";
+        match change.tx.execute(sql, [&account.id])? {
+            0 => Err(Error::precondition(
+                "there is no authenticator app to remove",
+            )),
+            _ => forget_recovery_codes(change, &account.id),
+        }
+    };
+    mcias.write(by, write).await
+}
+
+/// Takes one of his passkeys away, and ends all other logins.
+///
+/// # Errors
+/// What he is told.
+pub(crate) async fn remove_passkey(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    id: String,
+    password: String,
+) -> Result<(), Error> {
+    let account = mcias.confirm(by, password).await?;
+    let own = by.who()?.session.clone();
+    let write = move |change: &mut Change<'_>| {
+        change.resource.clone_from(&account.name);
+        // Who was logged in by what is taken away is not any more.
+        end_others(change, &account.id, &own)?;
+        let sql = "DELETE FROM passkey WHERE account = ?1 AND id = ?2";
+        match change.tx.execute(sql, [&account.id, &id])? {
+            0 => {
+                let id: String = id.chars().take(64).collect();
+                Err(Error::not_found("passkey", &id))
+            }
+            _ => {
+                forget_recovery_codes(change, &account.id)?;
+                policy::check_admin_left(change.tx)
+            }
+        }
+    };
+    mcias.write(by, write).await
+}
+
+/// Ten new recovery codes, which are told this once; those before are void.
+///
+/// # Errors
+/// What he is told.
+pub(crate) async fn new_recovery_codes(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    password: String,
+) -> Result<Vec<String>, Error> {
+    let account = mcias.confirm(by, password).await?;
+    let codes = (0..RECOVERY_CODES).map(|_| random::readable::<20>());
+    let codes: Vec<String> = codes.collect::<Result<_, _>>()?;
+    let kept: Vec<_> = codes
+        .iter()
+        .map(|code| recovery_hash(&account.id, code))
+        .collect();
+    let write = move |change: &mut Change<'_>| {
+        change.resource.clone_from(&account.name);
+        if !own(change.tx, &account.id)?.has_second_factor() {
+            return Err(Error::precondition(
+                "recovery codes replace a second factor: enrol an authenticator app or a passkey first",
+            ));
+        }
+        let sql = "DELETE FROM recovery_code WHERE account = ?1";
+        change.tx.execute(sql, [&account.id])?;
+        for hash in kept {
+            let sql = "INSERT INTO recovery_code VALUES (?1, ?2)";
+            change.tx.execute(sql, params![account.id, hash])?;
+        }
+        Ok(())
+    };
+    mcias.write(by, write).await?;
+    Ok(codes)
+}
+
+/// Those of an account that has no second factor any more, which they could replace.
+fn forget_recovery_codes(change: &Change<'_>, account: &str) -> Result<(), Error> {
+    if !own(change.tx, account)?.has_second_factor() {
+        let sql = "DELETE FROM recovery_code WHERE account = ?1";
+        change.tx.execute(sql, [account])?;
+    }
+    Ok(())
+}
+
+/// Of whoever asks.
+fn own(db: &Connection, id: &str) -> Result<Account, Error> {
+    account::by_id(db, id)?.ok_or_else(|| Error::unauthenticated("the account is gone"))
+}
+
+/// A QR code, as SVG.
+fn qr(text: &str) -> Result<String, Error> {
+    let code = qrcode::QrCode::new(text).map_err(|_| Error::Internal("no QR code can hold it"))?;
+    let svg = code.render::<qrcode::render::svg::Color<'_>>();
+    Ok({ svg }.min_dimensions(200, 200).build())
+}
