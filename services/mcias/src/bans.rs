@@ -17,11 +17,14 @@ pub(crate) type Watched = Hub<State, Ban>;
 /// What is in force: until when, by network.
 pub(crate) type State = HashMap<IpNet, Ban>;
 
-/// Enters one, and forgets those that are over.
+/// Enters one.
 pub(crate) fn enter(state: &mut State, ban: &Ban) {
-    let now = SystemTime::now();
-    state.retain(|_, ban| ban.until > now);
     state.insert(ban.network, *ban);
+}
+
+/// Forgets those that are over.
+pub(crate) fn forget(state: &mut State, now: SystemTime) {
+    state.retain(|_, ban| ban.until > now);
 }
 
 /// Writes one down.

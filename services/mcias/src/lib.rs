@@ -10,6 +10,7 @@ mod core;
 mod error;
 mod gate;
 pub mod guesses;
+mod house;
 mod hub;
 mod init;
 mod keys;
@@ -37,7 +38,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use init::{InitError, Initialised, init};
-pub use start::{Handle, StartError, start};
+pub use start::{Handle, StartError, start, start_by};
 
 /// This service as tokens, the login policy and snapshots name it.
 pub const SERVICE: &str = "mcias";

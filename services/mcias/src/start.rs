@@ -4,6 +4,7 @@ use std::{net::SocketAddr, num::NonZero, path::PathBuf, sync::Arc, thread::avail
 
 use axum::{Router, http::header, routing::get};
 use mcdsl::{
+    clock::Clock,
     db::{DbError, Store},
     server::{self, App, Recorder},
     shutdown::Shutdown,
@@ -61,6 +62,7 @@ pub enum StartError {
 /// A service that runs.
 pub struct Handle {
     server: Arc<server::Handle>,
+    mcias: Arc<Mcias>,
 }
 
 impl Handle {
@@ -82,6 +84,14 @@ impl Handle {
         self.server.metrics
     }
 
+    /// Forgets what is over now, as the service does by itself every ten minutes.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn forget(&self) -> Result<(), Error> {
+        self.mcias.forget().await
+    }
+
     /// Reads the certificate again.
     pub fn reload(&self) {
         self.server.reload();
@@ -93,6 +103,18 @@ impl Handle {
 /// # Errors
 /// [`StartError`].
 pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartError> {
+    start_by(Clock::default(), config, shutdown).await
+}
+
+/// The same, by this clock.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start_by(
+    clock: Clock,
+    config: Config,
+    shutdown: &Shutdown,
+) -> Result<Handle, StartError> {
     let path = &config.database.path;
     if !path.exists() {
         return Err(StartError::NotInitialised(path.clone()));
@@ -113,6 +135,7 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartE
     let mut never_ban = config.guessing.never_ban;
     never_ban.extend(&config.server.trusted_proxies);
     let mcias = Mcias::new(Parts {
+        clock: clock.clone(),
         store: Arc::clone(&store),
         seal: seal::Key::read(&config.database.master_key)?,
         issuer,
@@ -124,24 +147,24 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartE
     .await?;
     let metrics = Metrics::new(&mcias);
     let sessions = mcdsl::db::open(path, schema::MIGRATIONS)?;
-    let sessions = Sessions::new(sessions, Limits::default());
+    let sessions = Sessions::by(clock.clone(), sessions, Limits::default());
     let app = App {
         package: "metacircular.mcias.v1",
         grpc: api::routes(&mcias),
         web: web(&mcias, sessions),
         authenticator: Arc::new(Own(Arc::clone(&mcias))),
-        audit: Some(Arc::new(Recorder::new(store))),
+        audit: Some(Arc::new(Recorder::by(clock, store))),
         sealed: Box::new(|| false),
         metrics: Box::new(move || metrics.render()),
     };
     let server = Arc::new(server::start(&config.server, app, shutdown).await?);
     // Set once: it is new.
     let _ = mcias.server.set(Arc::clone(&server));
-    let token = shutdown.token().clone();
+    let (token, house) = (shutdown.token().clone(), Arc::clone(&mcias));
     shutdown.spawn("housekeeping", async move {
-        token.run_until_cancelled(mcias.keep_house()).await;
+        token.run_until_cancelled(house.keep_house()).await;
     });
-    Ok(Handle { server })
+    Ok(Handle { server, mcias })
 }
 
 fn web(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {

@@ -177,10 +177,9 @@ impl Administration for Api {
         request: Request<SnapshotRequest>,
     ) -> Result<Response<SnapshotResponse>, Status> {
         let snapshot = |mcias: Arc<Mcias>, caller, _| async move {
-            let directory = crate::backups(mcias.store.path());
+            let (directory, now) = (crate::backups(mcias.store.path()), mcias.now());
             let read = move |db: &Connection| {
-                let made =
-                    archive::snapshot(crate::SERVICE, db, &[], &directory, SystemTime::now());
+                let made = archive::snapshot(crate::SERVICE, db, &[], &directory, now);
                 made.map_err(|e| Error::precondition(chain(&e)))
             };
             let path = mcias.store.read(read).await?.display().to_string();
@@ -336,9 +335,9 @@ async fn verify_audit(
 }
 
 async fn status(mcias: Arc<Mcias>) -> Result<StatusMessage, Error> {
-    let read = |db: &Connection| {
+    let now = unix(mcias.now());
+    let read = move |db: &Connection| {
         let count = |sql| db.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let now = unix(SystemTime::now());
         let accounts = count("SELECT count(*) FROM account")?;
         let sql = "SELECT count(*) FROM session WHERE expires_s > ?1";
         let sessions: i64 = db.query_row(sql, [now], |row| row.get(0))?;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use axum::{
@@ -259,7 +259,7 @@ fn answer(
         account.name.clone(),
         account.account_type,
     ));
-    let left = issued.expires.duration_since(SystemTime::now());
+    let left = issued.expires.duration_since(change.now);
     Tokens {
         access_token: issued.token,
         token_type: "Bearer",

@@ -3,6 +3,7 @@
 mod access;
 mod accounts;
 mod browser;
+mod clock;
 mod crash;
 mod factors;
 mod guessing;
