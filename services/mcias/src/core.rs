@@ -58,8 +58,8 @@ pub(crate) struct Mcias {
     pub(crate) strangers: Budget,
     keys: RwLock<Arc<KeyRing>>,
     policy: RwLock<Arc<LoginPolicy>>,
-    /// One at a time reads keys and policy anew, so that what was committed last is in force last.
-    reading: tokio::sync::Mutex<()>,
+    /// One at a time reads keys, policy and bans anew, so that what was committed last is in force last.
+    pub(crate) reading: tokio::sync::Mutex<()>,
 }
 
 /// Rows of the audit log that strangers may cause in a minute, beside logins, which a password's hash bounds.
@@ -112,7 +112,8 @@ pub(crate) struct Change<'t> {
 #[derive(Default)]
 struct Effects {
     revoked: Vec<Revocation>,
-    bans: Vec<Ban>,
+    /// Networks that were banned, or let in again.
+    bans: Vec<IpNet>,
     read_again: bool,
 }
 
@@ -166,8 +167,13 @@ impl Change<'_> {
     /// Keeps a network away.
     pub(crate) fn ban(&mut self, ban: Ban) -> Result<(), Error> {
         bans::store(self.tx, &ban)?;
-        self.effects.bans.push(ban);
+        self.banned(ban.network);
         Ok(())
+    }
+
+    /// Whether a network is banned has changed.
+    pub(crate) fn banned(&mut self, network: IpNet) {
+        self.effects.bans.push(network);
     }
 
     /// Keys or rules have changed.
@@ -209,7 +215,7 @@ impl Mcias {
         let mut in_force = bans::State::default();
         for ban in banned {
             sources.remember(ban);
-            bans::enter(&mut in_force, &ban);
+            bans::enter(&mut in_force, &bans::Told::Ban(ban));
         }
         Ok(Arc::new(Self {
             clock,
@@ -321,8 +327,7 @@ impl Mcias {
         let now = self.now();
         self.revocations
             .publish(revoked, |state, revocation| state.enter(revocation, now));
-        self.bans.publish(bans, bans::enter);
-        Ok(())
+        self.bans_changed(bans).await
     }
 
     pub(crate) async fn read_again(self: &Arc<Self>) -> Result<(), Error> {

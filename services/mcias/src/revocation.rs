@@ -118,9 +118,9 @@ pub(crate) fn messages() -> Messages<Revocation, RevocationEvent> {
         of: |revocation| RevocationEvent {
             event: Some(Event::Revoked(message(revocation))),
         },
-        synced: Some(|| RevocationEvent {
+        synced: || RevocationEvent {
             event: Some(Event::Synced(true)),
-        }),
+        },
         heartbeat: || RevocationEvent {
             event: Some(Event::Heartbeat(true)),
         },

@@ -155,6 +155,11 @@ impl Sources {
         })
     }
 
+    /// Forgets what a network did.
+    pub fn forgive(&mut self, network: IpNet) {
+        self.0.remove(&network);
+    }
+
     /// How many are remembered.
     #[must_use]
     pub fn len(&self) -> usize {

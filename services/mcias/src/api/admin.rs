@@ -4,8 +4,9 @@ use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::mcias::v1::{
     AuditEntry, DeleteRuleRequest, DeleteRuleResponse, DeleteServiceRequest, DeleteServiceResponse,
-    ExplainRequest, ExplainResponse, GetStatusRequest, ListAuditRequest, ListAuditResponse,
-    ListRulesRequest, ListRulesResponse, ListServicesRequest, ListServicesResponse, PutRuleRequest,
+    ExplainRequest, ExplainResponse, GetStatusRequest, LiftBanRequest, LiftBanResponse,
+    ListAuditRequest, ListAuditResponse, ListBansRequest, ListBansResponse, ListRulesRequest,
+    ListRulesResponse, ListServicesRequest, ListServicesResponse, PutRuleRequest,
     PutServiceRequest, PutServiceResponse, RotateKeyRequest, RotateKeyResponse, Rule,
     SnapshotRequest, SnapshotResponse, Status as StatusMessage, VerifyAuditRequest,
     VerifyAuditResponse, administration_server::Administration,
@@ -21,6 +22,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, page};
 use crate::{
     account::{self, MAX_TAGS},
+    bans,
     core::{Change, Mcias},
     error::Error,
     keys, policy,
@@ -163,6 +165,38 @@ impl Administration for Api {
     ) -> Result<Response<VerifyAuditResponse>, Status> {
         self.answer(request, |mcias, _, asked| verify_audit(mcias, asked))
             .await
+    }
+
+    async fn list_bans(
+        &self,
+        request: Request<ListBansRequest>,
+    ) -> Result<Response<ListBansResponse>, Status> {
+        let list = |mcias: Arc<Mcias>, _, asked: ListBansRequest| async move {
+            let now = mcias.now();
+            let read = move |db: &Connection| {
+                Ok::<_, Error>(bans::list(db, &asked, page(asked.limit), now)?)
+            };
+            mcias.store.read(read).await
+        };
+        self.answer(request, list).await
+    }
+
+    async fn lift_ban(
+        &self,
+        request: Request<LiftBanRequest>,
+    ) -> Result<Response<LiftBanResponse>, Status> {
+        let lift = |mcias: Arc<Mcias>, caller, asked: LiftBanRequest| async move {
+            let network = bans::parse(&asked.source)?;
+            let write = move |change: &mut Change<'_>| {
+                change.resource = network.to_string();
+                change.lift(network)
+            };
+            mcias.write(&caller, write).await?;
+            Ok(LiftBanResponse {
+                source: network.to_string(),
+            })
+        };
+        self.answer(request, lift).await
     }
 
     async fn get_status(

@@ -146,8 +146,8 @@ impl Auth for Api {
         let mcias = &self.0;
         let now = mcias.now();
         let all = |state: &bans::State| {
-            let bans = state.values().copied();
-            bans.filter(|ban| ban.until > now).collect()
+            let bans = state.values().filter(|ban| ban.until > now);
+            bans.copied().map(bans::Told::Ban).collect()
         };
         let stop = mcias.shutdown.token().child_token();
         let tasks = mcias.shutdown.tracker();

@@ -1,8 +1,11 @@
 //! Whoever guesses is slowed, then banned; nobody else is.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mc_proto::mcias::v1::{IssueTokenRequest, WatchBansRequest, ban_event::Event};
+use mc_proto::mcias::v1::{
+    Ban, IssueTokenRequest, LiftBanRequest, ListAuditRequest, ListBansRequest, WatchBansRequest,
+    ban_event::Event,
+};
 use mc_testkit::wait_for_async;
 use tonic::Code;
 
@@ -133,6 +136,115 @@ async fn a_source_that_goes_on_is_banned_and_services_hear_of_it() {
         .into_inner();
     let event = later.message().await.unwrap().unwrap().event.unwrap();
     assert!(matches!(event, Event::Ban(again) if again == ban));
+}
+
+/// Bans are listed page by page; one that is lifted is over here, and for who watches.
+#[tokio::test]
+async fn an_administrator_lets_a_network_in_again() {
+    let mut running = Running::start().await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now = now.as_secs().cast_signed();
+    for (network, left, bans) in [
+        ("127.0.0.9/32", 3600, 3),
+        ("192.0.2.1/32", 60, 1),
+        ("192.0.2.2/32", -60, 1),
+        ("2001:db8::/64", 7200, 2),
+    ] {
+        let sql = "INSERT INTO ban VALUES (?1, ?2, ?3, 'failed logins')";
+        let db = running.database();
+        db.execute(sql, (network, now + left, bans)).unwrap();
+    }
+    running.restart().await;
+    let mut admin = running.admin().await;
+    let mut list = async |after: &str, limit| {
+        let request = ListBansRequest {
+            after: after.to_owned(),
+            limit,
+        };
+        let page = admin.admin.list_bans(request).await.unwrap().into_inner();
+        let bans: Vec<Ban> = page.bans;
+        let shown: Vec<(String, u32)> =
+            bans.into_iter().map(|ban| (ban.source, ban.bans)).collect();
+        (shown, page.next)
+    };
+    let (first, next) = list("", 2).await;
+    let (rest, end) = list(&next, 2).await;
+    let all: Vec<_> = first.iter().chain(&rest).map(|(s, n)| (&**s, *n)).collect();
+    let wanted = [
+        ("127.0.0.9/32", 3),
+        ("192.0.2.1/32", 1),
+        ("2001:db8::/64", 2),
+    ];
+    assert_eq!((&all[..], end.as_str()), (&wanted[..], ""));
+
+    let mut admin = running.admin().await;
+    admin.system("proxy").await;
+    let issue = IssueTokenRequest {
+        name: "proxy".to_owned(),
+        ..IssueTokenRequest::default()
+    };
+    let token = admin.accounts.issue_token(issue).await.unwrap();
+    let mut proxy = running.clients(Some(&token.into_inner().token)).await;
+    let mut watch = async || {
+        let watched = proxy.auth.watch_bans(WatchBansRequest {}).await;
+        let mut bans = watched.unwrap().into_inner();
+        let mut first = Vec::new();
+        loop {
+            match bans.message().await.unwrap().unwrap().event.unwrap() {
+                Event::Ban(ban) => first.push(ban.source),
+                Event::Synced(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        first.sort();
+        (first, bans)
+    };
+    let (first, mut bans) = watch().await;
+    assert_eq!(first, ["127.0.0.9/32", "192.0.2.1/32", "2001:db8::/64"]);
+    let mut there = running.clients_from("127.0.0.9", None).await;
+    let refused = there.log_in("admin", &running.password, "").await;
+    assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
+    for (description, source, code) in [
+        ("no network", "everybody", Some(Code::InvalidArgument)),
+        ("not banned", "192.0.2.7", Some(Code::NotFound)),
+        ("over", "192.0.2.2", Some(Code::NotFound)),
+        ("a larger network", "127.0.0.0/8", Some(Code::NotFound)),
+        ("an address", "127.0.0.9", None),
+        ("once more", "127.0.0.9", Some(Code::NotFound)),
+        ("an address in it", "2001:db8::7", None),
+    ] {
+        let request = LiftBanRequest {
+            source: source.to_owned(),
+        };
+        let lifted = admin.admin.lift_ban(request).await;
+        assert_eq!(lifted.err().map(|e| e.code()), code, "{description}");
+    }
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        match bans.message().await.unwrap().unwrap().event.unwrap() {
+            Event::Lifted(lifted) => heard.push(lifted.source),
+            Event::Heartbeat(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(heard, ["127.0.0.9/32", "2001:db8::/64"]);
+    assert_eq!(watch().await.0, ["192.0.2.1/32"], "who begins to watch now");
+    let request = ListAuditRequest {
+        action: "/metacircular.mcias.v1.Administration/LiftBan".to_owned(),
+        ..ListAuditRequest::default()
+    };
+    let log = admin.admin.list_audit(request).await.unwrap().into_inner();
+    let log: Vec<_> = log
+        .entries
+        .iter()
+        .map(|e| (&*e.resource, &*e.outcome))
+        .collect();
+    assert!(log.contains(&("127.0.0.9/32", "OK")), "{log:?}");
+    assert!(there.log_in("admin", &running.password, "").await.is_ok());
+    // And so it stays.
+    running.restart().await;
+    let mut there = running.clients_from("127.0.0.9", None).await;
+    assert!(there.log_in("admin", &running.password, "").await.is_ok());
 }
 
 /// Names that exist and names that do not take alike: medians of interleaved attempts, within a fifth.
