@@ -117,6 +117,22 @@ struct Effects {
     read_again: bool,
 }
 
+impl<'t> Change<'t> {
+    /// One at a time. A command that has the database to itself makes one as well, and writes the log's row itself: the service reads
+    /// at its start what follows.
+    pub(crate) fn new(tx: &'t Transaction<'t>, now: SystemTime) -> Self {
+        Self {
+            tx,
+            now,
+            resource: String::new(),
+            outcome: Code::Ok,
+            detail: Detail::new(),
+            actor: None,
+            effects: Effects::default(),
+        }
+    }
+}
+
 impl Change<'_> {
     /// Revokes, from the commit on.
     pub(crate) fn revoke(
@@ -279,15 +295,7 @@ impl Mcias {
             {
                 return Err(Error::unauthenticated("the token is not valid"));
             }
-            let mut made = Change {
-                tx,
-                now: clock.now(),
-                resource: String::new(),
-                outcome: Code::Ok,
-                detail: Detail::new(),
-                actor: None,
-                effects: Effects::default(),
-            };
+            let mut made = Change::new(tx, clock.now());
             let value = change(&mut made)?;
             let actor = match (&made.actor, &who.identity) {
                 (Some((id, name, account_type)), _) => Actor::Account {

@@ -14,6 +14,7 @@ mod house;
 mod hub;
 mod init;
 mod keys;
+pub mod lock;
 mod login;
 mod metrics;
 pub mod name;
@@ -23,6 +24,8 @@ mod passkey;
 pub mod password;
 mod policy;
 mod random;
+mod recover;
+mod restore;
 mod revocation;
 mod schema;
 pub mod seal;
@@ -38,6 +41,8 @@ use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use init::{InitError, Initialised, init};
+pub use recover::{RecoverError, Recovered, Recovery, recover};
+pub use restore::{Restoration, RestoreError, Restored, restore};
 pub use start::{Handle, StartError, start, start_by};
 
 /// This service as tokens, the login policy and snapshots name it.

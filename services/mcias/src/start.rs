@@ -1,6 +1,12 @@
 //! Starting: from a configuration to a service that answers.
 
-use std::{net::SocketAddr, num::NonZero, path::PathBuf, sync::Arc, thread::available_parallelism};
+use std::{
+    net::SocketAddr,
+    num::NonZero,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
+};
 
 use axum::{Router, http::header, routing::get};
 use mcdsl::{
@@ -19,6 +25,7 @@ use crate::{
     core::{Mcias, Own, Parts},
     error::Error,
     init,
+    lock::{Lock, LockError},
     metrics::Metrics,
     oidc, pages,
     password::Passwords,
@@ -42,6 +49,9 @@ pub enum StartError {
         /// The database's.
         stored: String,
     },
+    /// Another process has the database.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -62,7 +72,8 @@ pub enum StartError {
 /// A service that runs.
 pub struct Handle {
     server: Arc<server::Handle>,
-    mcias: Arc<Mcias>,
+    /// The database is closed before another process may have it.
+    held: Mutex<Option<(Arc<Mcias>, Lock)>>,
 }
 
 impl Handle {
@@ -89,7 +100,19 @@ impl Handle {
     /// # Errors
     /// If the database fails.
     pub async fn forget(&self) -> Result<(), Error> {
-        self.mcias.forget().await
+        let held = self.held().as_ref().map(|(mcias, _)| Arc::clone(mcias));
+        let mcias = held.ok_or_else(|| Error::unavailable("the service has stopped"))?;
+        mcias.forget().await
+    }
+
+    /// Closes the database and lets another process have it. For after the service's stop, of a handle that lives on.
+    pub fn let_go(&self) {
+        let held = self.held().take();
+        drop(held);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<(Arc<Mcias>, Lock)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the certificate again.
@@ -119,6 +142,7 @@ pub async fn start_by(
     if !path.exists() {
         return Err(StartError::NotInitialised(path.clone()));
     }
+    let lock = Lock::of(path)?;
     let store = Store::open(path, schema::MIGRATIONS)?;
     let read = |db: &rusqlite::Connection| Ok::<_, Error>(init::issuer(db)?);
     let stored = store.read(read).await?;
@@ -164,7 +188,10 @@ pub async fn start_by(
     shutdown.spawn("housekeeping", async move {
         token.run_until_cancelled(house.keep_house()).await;
     });
-    Ok(Handle { server, mcias })
+    Ok(Handle {
+        server,
+        held: Mutex::new(Some((mcias, lock))),
+    })
 }
 
 fn web(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {

@@ -124,10 +124,7 @@ impl Accounts for Api {
         let clear = |mcias: Arc<Mcias>, caller, asked: ClearSecondFactorsRequest| async move {
             let write = move |change: &mut Change<'_>| {
                 let account = person(about(change, &asked.name)?)?;
-                for table in ["totp", "recovery_code", "passkey"] {
-                    let sql = format!("DELETE FROM {table} WHERE account = ?1");
-                    change.tx.execute(&sql, [&account.id])?;
-                }
+                account::remove_factors(change.tx, &account.id)?;
                 policy::check_admin_left(change.tx)?;
                 change.revoke_account(&account.id)
             };

@@ -9,6 +9,7 @@ mod factors;
 mod guessing;
 mod login;
 mod mciasctl;
+mod offline;
 mod oidc;
 mod oidc_attacks;
 mod oidc_client;

@@ -137,9 +137,36 @@ impl Running {
 
     /// The same, started anew.
     pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.begin().await;
+    }
+
+    /// For commands that want the database for themselves.
+    pub(crate) async fn stop(&self) {
         self.shutdown
             .finish(std::time::Duration::from_secs(20))
             .await;
+        self.handle.let_go();
+    }
+
+    /// Stops, and goes on in another directory with a copy of the database that this process has never had open: SQLite, which a command
+    /// replaces a database under, is not to be in the same process.
+    pub(crate) async fn move_away(&mut self) {
+        self.stop().await;
+        let root = tempfile::tempdir().unwrap();
+        files(root.path(), &self.ca);
+        let of = |name: &str| (self.root.path().join(name), root.path().join(name));
+        let (old, new) = of("master.key");
+        fs::copy(old, new).unwrap();
+        let (old, new) = of("mcias.db");
+        let db = mcdsl::db::open_as_it_is(&old).unwrap();
+        mcdsl::db::snapshot(&db, &new).unwrap();
+        self.config = Config::load(root.path(), None, std::iter::empty()).unwrap();
+        self.root = root;
+    }
+
+    /// After [`Self::stop`].
+    pub(crate) async fn begin(&mut self) {
         self.shutdown = Shutdown::new();
         let config = self.config.clone();
         let started = mcias::start_by(self.clock.clone(), config, &self.shutdown);
