@@ -26,6 +26,7 @@ use crate::{
     gate::Flights,
     house::Rounds,
     keys::{self, KeyRing},
+    logins::Logins,
     passkey,
     password::Passwords,
     policy::LoginPolicy,
@@ -56,6 +57,7 @@ pub(crate) struct Mcias {
     pub(crate) started: SystemTime,
     pub(crate) server: OnceLock<Arc<mcdsl::server::Handle>>,
     pub(crate) strangers: Budget,
+    pub(crate) logins: Logins,
     keys: RwLock<Arc<KeyRing>>,
     policy: RwLock<Arc<LoginPolicy>>,
     /// One at a time reads keys, policy and bans anew, so that what was committed last is in force last.
@@ -238,6 +240,7 @@ impl Mcias {
             rounds: tokio::sync::Mutex::new(Rounds::from(steady)),
             webauthn: passkey::relying_party(&issuer)?,
             strangers: Budget::default(),
+            logins: Logins::default(),
             store,
             seal,
             issuer,

@@ -16,6 +16,7 @@ mod init;
 mod keys;
 pub mod lock;
 mod login;
+mod logins;
 mod metrics;
 pub mod name;
 mod oidc;

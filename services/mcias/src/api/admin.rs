@@ -1,6 +1,6 @@
 //! Login policy, services, the audit log, operations.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{cmp::Reverse, sync::Arc, time::SystemTime};
 
 use mc_proto::mcias::v1::{
     AuditEntry, DeleteRuleRequest, DeleteRuleResponse, DeleteServiceRequest, DeleteServiceResponse,
@@ -306,8 +306,10 @@ async fn list_audit(
                 account::by_name(db, name)?.map_or_else(|| name.to_owned(), |account| account.id),
             ),
         };
-        let filter = Filter {
+        let of_somebody = id.is_some();
+        let mut filter = Filter {
             account: id,
+            anonymous_on: None,
             action: Some(asked.action).filter(|action| !action.is_empty()),
             outcome: None,
             since,
@@ -315,7 +317,15 @@ async fn list_audit(
             before_seq: Some(asked.before).filter(|before| *before > 0),
             limit: Some(page(asked.limit)),
         };
-        let records = audit::query(db, &filter)?;
+        let mut records = audit::query(db, &filter)?;
+        if of_somebody {
+            // Whose login failed is nobody; it was at that account.
+            filter.account = None;
+            filter.anonymous_on = Some(asked.account);
+            records.extend(audit::query(db, &filter)?);
+            records.sort_by_key(|record| Reverse(record.seq));
+            records.truncate(page(asked.limit));
+        }
         Ok::<_, Error>(records)
     };
     let records = mcias.store.read(read).await?;
