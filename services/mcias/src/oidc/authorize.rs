@@ -173,7 +173,7 @@ pub(super) async fn authorize(
     if query.len() > MAX {
         return Err(sense("its request is too long"));
     }
-    let params = Params::parse(query.as_bytes()).map_err(|error| sense(&error.description))?;
+    let params = Params::parse(query.as_bytes()).map_err(|error| sense(&error.to_string()))?;
     let target = target(&mcias, params.clone()).await.map_err(failed)?;
     let unknown =
         "it is not known here, or not at the address that it wants you to be sent back to";

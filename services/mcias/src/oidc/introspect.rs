@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::{
     client::Credentials,
     error::{OAuthError, Refused},
+    form::Form,
     grant::{self, RefreshToken},
-    params::Form,
 };
 use crate::{core::Mcias, error::Error, service::Service, session::find_session, time::unix};
 

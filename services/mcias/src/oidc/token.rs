@@ -1,9 +1,6 @@
 //! The token endpoint: codes and refresh tokens for tokens.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -21,9 +18,10 @@ use super::{
     code,
     entitlement::lacking,
     error::{OAuthError, Refused},
+    form::Form,
     grant::{self, RefreshToken},
     id_token::{self, Login},
-    params::{Form, Params},
+    params::Params,
 };
 use crate::{
     account::{self, Account, Status},
