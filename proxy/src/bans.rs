@@ -1,14 +1,16 @@
 //! Bans that MCIAS finds: who guesses passwords at it is dropped here, in the kernel.
 //!
 //! A subscription, not a request for each packet or connection: what is in force comes first, then each as it happens. While MCIAS cannot be
-//! reached, what it said before stays until its time. The operator's own rules win: an allow rule over every ban, a ban of his that
-//! lasts longer over a shorter one.
+//! reached, what it said before stays until its time; once it is there again, what it does not say any more is lifted. The operator's own
+//! rules win: an allow rule over every ban, a ban of his that lasts longer over a shorter one, and his are never lifted by MCIAS's word.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use ipnet::IpNet;
 use mc_proto::mcias::v1::{Ban, WatchBansRequest, ban_event::Event};
 use mcdsl::auth::client::{Client, ClientError, Config as ClientConfig};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,8 @@ const RETRY: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(25);
 /// No ban is longer, whatever MCIAS says.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Bans that come at the beginning of a stream: more than MCIAS remembers. With more nothing is taken to be lifted.
+const MAX_FIRST: usize = 200_000;
 /// What its bans begin with in lists.
 const COMMENT: &str = "MCIAS: ";
 
@@ -74,6 +78,8 @@ async fn follow(control: &Arc<Control>, client: &Client, told: &mut bool) -> Sta
     };
     tracing::info!("bans come from MCIAS");
     *told = false;
+    // What it says until it has said all.
+    let mut first = Some(HashSet::new());
     loop {
         let event = tokio::time::timeout(SILENCE, stream.message()).await;
         match event {
@@ -81,11 +87,31 @@ async fn follow(control: &Arc<Control>, client: &Client, told: &mut bool) -> Sta
             Ok(Err(status)) => return status,
             Ok(Ok(None)) => return Status::unavailable("the stream ended"),
             Ok(Ok(Some(message))) => {
-                if let Some(Event::Ban(ban)) = message.event {
-                    let control = Arc::clone(control);
-                    // It writes the database and the maps. A panic there is logged by its hook.
-                    let _ = tokio::task::spawn_blocking(move || enter(&control, &ban)).await;
-                }
+                let control = Arc::clone(control);
+                // They write the database and the maps. A panic there is logged by its hook.
+                let done = match message.event {
+                    Some(Event::Ban(ban)) => {
+                        if let (Some(first), Ok(network)) =
+                            (&mut first, ban.source.parse::<IpNet>())
+                        {
+                            first.insert(network);
+                        }
+                        first = first.filter(|first| first.len() <= MAX_FIRST);
+                        tokio::task::spawn_blocking(move || enter(&control, &ban))
+                    }
+                    Some(Event::Lifted(lifted)) => tokio::task::spawn_blocking(move || {
+                        let of = lifted.source.parse::<IpNet>();
+                        lift(&control, |network| Ok(network) == of);
+                    }),
+                    Some(Event::Synced(_)) => match first.take() {
+                        Some(first) => tokio::task::spawn_blocking(move || {
+                            lift(&control, |network| !first.contains(&network));
+                        }),
+                        None => continue,
+                    },
+                    Some(Event::Heartbeat(_)) | None => continue,
+                };
+                let _ = done.await;
             }
         }
     }
@@ -113,6 +139,37 @@ fn enter(control: &Control, ban: &Ban) {
     }
 }
 
+/// Takes those of MCIAS's bans out that it does not say any more.
+fn lift(control: &Control, is_lifted: impl Fn(IpNet) -> bool) {
+    let lifted = || {
+        let rules = control.rules()?.into_iter().map(|counted| counted.rule);
+        let keys: Vec<_> = rules
+            .filter(|rule| is_mcias(rule) && is_lifted(rule.cidr))
+            .map(|rule| (rule.kind, rule.cidr))
+            .collect();
+        if !keys.is_empty() {
+            control.remove_rules(&Actor::daemon("MCIAS"), &keys)?;
+        }
+        Ok::<_, ControlError>(keys)
+    };
+    match lifted() {
+        Ok(keys) => {
+            for (_, source) in keys {
+                tracing::info!(%source, "let in again by MCIAS's word");
+            }
+        }
+        Err(error) => tracing::error!(
+            error = mcdsl::cli::chain(&error),
+            "a ban that MCIAS has lifted is still in force, until its time"
+        ),
+    }
+}
+
+/// Whether it was made here.
+fn is_mcias(rule: &Rule) -> bool {
+    rule.kind == RuleKind::Ban && rule.comment.starts_with(COMMENT)
+}
+
 /// Whether it changed something.
 fn add(control: &Control, rule: &Rule) -> Result<bool, ControlError> {
     let same = |other: &Rule| other.kind == RuleKind::Ban && other.cidr == rule.cidr;
@@ -121,15 +178,20 @@ fn add(control: &Control, rule: &Rule) -> Result<bool, ControlError> {
         .into_iter()
         .map(|counted| counted.rule)
         .find(same);
-    if there.is_some_and(|there| {
-        there
-            .expires
-            .is_none_or(|expires| Some(expires) >= rule.expires)
-    }) {
+    if there.is_some_and(|there| stays(&there, rule)) {
         return Ok(false);
     }
     control.add_rules(&Actor::daemon("MCIAS"), std::slice::from_ref(rule), true)?;
     Ok(true)
+}
+
+/// Whether a ban that there is stays in the place of MCIAS's: the same one, or the operator's that lasts longer.
+fn stays(there: &Rule, new: &Rule) -> bool {
+    match (is_mcias(there), there.expires) {
+        (true, expires) => expires == new.expires,
+        (false, None) => true,
+        (false, expires) => expires >= new.expires,
+    }
 }
 
 fn rule(ban: &Ban, now: SystemTime) -> Option<Rule> {
@@ -151,6 +213,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_longer_ban_of_the_operator_stays() {
+        let now = SystemTime::now();
+        let hours = |hours: u64| Some(now + Duration::from_secs(hours * 3600));
+        let ban = |comment: &str, expires| Rule {
+            id: 0,
+            kind: RuleKind::Ban,
+            cidr: "192.0.2.1/32".parse().unwrap(),
+            action: Action::Drop,
+            expires,
+            comment: comment.to_owned(),
+            created: now,
+        };
+        let new = ban("MCIAS: failed logins", hours(2));
+        for (description, comment, expires, wanted) in [
+            ("his for ever", "", None, true),
+            ("his, longer", "scanner", hours(3), true),
+            ("his, shorter", "scanner", hours(1), false),
+            ("MCIAS's, the same", "MCIAS: x", hours(2), true),
+            ("MCIAS's, shorter", "MCIAS: x", hours(1), false),
+            (
+                "MCIAS's, longer, and lifted since",
+                "MCIAS: x",
+                hours(3),
+                false,
+            ),
+        ] {
+            let there = ban(comment, expires);
+            assert_eq!(stays(&there, &new), wanted, "{description}");
+        }
+        let block = Rule {
+            kind: RuleKind::Block,
+            ..new.clone()
+        };
+        assert!(is_mcias(&new) && !is_mcias(&block) && !is_mcias(&ban("scanner", None)));
+    }
+
+    #[test]
     fn what_is_no_ban_is_left_out() {
         let now = SystemTime::now();
         let hour = Duration::from_secs(3600);
@@ -158,6 +257,7 @@ mod tests {
             source: source.to_owned(),
             until: until.map(Into::into),
             reason: "failed\x1b[31m logins".to_owned(),
+            bans: 1,
         };
         for (description, ban, wanted) in [
             (

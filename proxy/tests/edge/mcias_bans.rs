@@ -1,11 +1,12 @@
-//! Who guesses passwords at MCIAS, through this node, is dropped by this node's kernel; nobody else is.
+//! Who guesses passwords at MCIAS, through this node, is dropped by this node's kernel, until an administrator lifts that; nobody else is.
 
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use mc_proto::mcias::v1::{
-    AccountKind, CreateAccountRequest, IssueTokenRequest, LoginRequest,
-    accounts_client::AccountsClient, auth_client::AuthClient,
+    AccountKind, CreateAccountRequest, IssueTokenRequest, LiftBanRequest, LoginRequest,
+    accounts_client::AccountsClient, administration_client::AdministrationClient,
+    auth_client::AuthClient,
 };
 use mc_testkit::{ca::Ca, wait_for};
 use mcdsl::shutdown::Shutdown;
@@ -53,29 +54,86 @@ fn login(account: &str, password: &str) -> LoginRequest {
     }
 }
 
-/// A token of a system account for the node.
-async fn node_token(ca: &str, password: &str) -> Result<String> {
+/// A token of the administrator.
+async fn admin_token(ca: &str, password: &str) -> Result<String> {
     let channel = channel(&format!("{BACKEND}:9443"), ca).await?;
-    let mut auth = AuthClient::new(channel.clone());
-    let admin = auth.login(login("admin", password)).await?.into_inner();
-    let admin = format!("Bearer {}", admin.token).parse()?;
-    let mut accounts = AccountsClient::with_interceptor(channel, move |mut request: Request<()>| {
-        request
-            .metadata_mut()
-            .insert("authorization", Clone::clone(&admin));
-        Ok(request)
-    });
+    let admin = AuthClient::new(channel).login(login("admin", password));
+    Ok(admin.await?.into_inner().token)
+}
+
+fn with<T>(token: &str, message: T) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    let value = format!("Bearer {token}").parse()?;
+    request.metadata_mut().insert("authorization", value);
+    Ok(request)
+}
+
+/// A token of a system account for the node.
+async fn node_token(ca: &str, admin: &str) -> Result<String> {
+    let mut accounts = AccountsClient::new(channel(&format!("{BACKEND}:9443"), ca).await?);
     let create = CreateAccountRequest {
         name: "node".to_owned(),
         kind: AccountKind::System.into(),
         ..CreateAccountRequest::default()
     };
-    accounts.create_account(create).await?;
+    accounts.create_account(with(admin, create)?).await?;
     let issue = IssueTokenRequest {
         name: "node".to_owned(),
         ..IssueTokenRequest::default()
     };
-    Ok(accounts.issue_token(issue).await?.into_inner().token)
+    let issued = accounts.issue_token(with(admin, issue)?).await?;
+    Ok(issued.into_inner().token)
+}
+
+/// The administrator lets the client in again.
+fn lift(world: &World, ca: &str, admin: &str) -> Result<()> {
+    let (ca, admin) = (ca.to_owned(), admin.to_owned());
+    within(&world.backend_runtime, async move {
+        let channel = channel(&format!("{BACKEND}:9443"), &ca).await?;
+        let lift = LiftBanRequest {
+            source: "10.9.1.2".to_owned(),
+        };
+        AdministrationClient::new(channel)
+            .lift_ban(with(&admin, lift)?)
+            .await?;
+        Ok(())
+    })
+}
+
+/// The client guesses at names that there are not, until the kernel drops it.
+fn guess(world: &World, ca: &str, names: &'static str) -> Result<()> {
+    let ca = ca.to_owned();
+    let guesses = within(&world.client_runtime, async move {
+        let channel = channel(&format!("{NODE}:443"), &ca).await?;
+        let mut auth = AuthClient::new(channel);
+        let mut refused = 0;
+        for n in 0..110 {
+            match auth.login(login(&format!("{names}-{n}"), "a guess")).await {
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::Unauthenticated | Code::ResourceExhausted
+                    ) =>
+                {
+                    refused += 1
+                }
+                // The kernel drops it.
+                Err(_) => break,
+                Ok(_) => anyhow::bail!("a guess was right"),
+            }
+        }
+        anyhow::Ok(refused)
+    })?;
+    ensure!(guesses >= 100, "{guesses} were answered");
+    wait_for("the drop", || (world.probe().ok()? == "drop").then_some(()))
+        .with_context(|| world.log())
+}
+
+fn wait_until_let_in(world: &World) -> Result<()> {
+    wait_for("the end of the ban", || {
+        (world.probe().ok()? == "pass").then_some(())
+    })
+    .with_context(|| world.log())
 }
 
 /// On a thread of the runtime, which is in its namespace; that of the test is not.
@@ -105,7 +163,7 @@ fn reaches(world: &World, from: &str) -> Result<bool> {
 }
 
 #[test]
-fn a_hundred_bad_logins_end_in_a_drop_there_and_nowhere_else() -> Result<()> {
+fn a_hundred_bad_logins_end_in_a_drop_there_and_nowhere_else_until_it_is_lifted() -> Result<()> {
     let mut world = World::new("")?;
     world
         .client
@@ -118,9 +176,10 @@ fn a_hundred_bad_logins_end_in_a_drop_there_and_nowhere_else() -> Result<()> {
     let made = mcias::init(&config, &"admin".parse()?)?;
     let shutdown = Shutdown::new();
     let (stop, pem) = (shutdown.clone(), ca.pem());
-    let token = within(&world.backend_runtime, async move {
+    let (token, admin) = within(&world.backend_runtime, async move {
         mcias::start(config, &stop).await?;
-        node_token(&pem, &made.password).await
+        let admin = admin_token(&pem, &made.password).await?;
+        Ok((node_token(&pem, &admin).await?, admin))
     })?;
     fs::write(world.dir.path().join("node.token"), token)?;
     let file = world.dir.path().join("mc-proxy.toml");
@@ -139,31 +198,7 @@ fn a_hundred_bad_logins_end_in_a_drop_there_and_nowhere_else() -> Result<()> {
         "before"
     );
 
-    let pem = ca.pem();
-    let guesses = within(&world.client_runtime, async move {
-        let channel = channel(&format!("{NODE}:443"), &pem).await?;
-        let mut auth = AuthClient::new(channel);
-        let mut refused = 0;
-        for n in 0..110 {
-            match auth.login(login(&format!("name-{n}"), "a guess")).await {
-                Err(status)
-                    if matches!(
-                        status.code(),
-                        Code::Unauthenticated | Code::ResourceExhausted
-                    ) =>
-                {
-                    refused += 1
-                }
-                // The kernel drops it.
-                Err(_) => break,
-                Ok(_) => anyhow::bail!("a guess was right"),
-            }
-        }
-        anyhow::Ok(refused)
-    })?;
-    ensure!(guesses >= 100, "{guesses} were answered");
-    wait_for("the drop", || (world.probe().ok()? == "drop").then_some(()))
-        .with_context(|| world.log())?;
+    guess(&world, &ca.pem(), "name")?;
     ensure!(
         reaches(&world, NEIGHBOUR)?,
         "its neighbour is not the guesser"
@@ -174,6 +209,26 @@ fn a_hundred_bad_logins_end_in_a_drop_there_and_nowhere_else() -> Result<()> {
         "{rules}"
     );
     ensure!(!rules.contains(NEIGHBOUR), "{rules}");
+    world.verified()?;
+
+    lift(&world, &ca.pem(), &admin)?;
+    wait_until_let_in(&world)?;
+    ensure!(reaches(&world, "10.9.1.2")?, "lifted");
+    world.verified()?;
+
+    // What is lifted while nobody hears it is lifted when it is heard again; what the operator banned stays.
+    guess(&world, &ca.pem(), "other")?;
+    world.run("firewall ban 10.9.1.99 --for 1h")?;
+    world.take_daemon().terminate()?;
+    ensure!(world.probe()? == "drop", "the firewall outlives the daemon");
+    lift(&world, &ca.pem(), &admin)?;
+    world.start()?;
+    wait_until_let_in(&world)?;
+    let rules = world.ctl(&["firewall", "list"])?;
+    ensure!(
+        rules.contains("10.9.1.99") && !rules.contains("MCIAS"),
+        "{rules}"
+    );
     world.verified()?;
     shutdown.token().cancel();
     Ok(())

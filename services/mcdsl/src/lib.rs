@@ -12,6 +12,7 @@ pub mod auth;
 #[cfg(feature = "service")]
 pub mod certificate;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod db;
 pub mod hostname;

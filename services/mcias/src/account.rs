@@ -292,6 +292,15 @@ pub(crate) fn set_password(
     .map(drop)
 }
 
+/// Takes its second factors and recovery codes away.
+pub(crate) fn remove_factors(tx: &Transaction<'_>, id: &str) -> rusqlite::Result<()> {
+    for table in ["totp", "recovery_code", "passkey"] {
+        let sql = format!("DELETE FROM {table} WHERE account = ?1");
+        tx.execute(&sql, [id])?;
+    }
+    Ok(())
+}
+
 /// People who are active, have a way to log in and the role `admin`.
 pub(crate) fn admins(db: &Connection) -> rusqlite::Result<Vec<Account>> {
     let sql = format!(

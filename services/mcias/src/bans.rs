@@ -1,27 +1,51 @@
-//! Networks that are kept away: told to whoever can.
+//! Networks that are kept away: told to whoever can, until their time or until an administrator lets them in again.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, PoisonError},
+    time::SystemTime,
+};
 
 use ipnet::IpNet;
-use mc_proto::mcias::v1::{Ban as Message, BanEvent, ban_event::Event};
-use rusqlite::{Connection, Transaction, params};
+use mc_proto::mcias::v1::{
+    Ban as Message, BanEvent, BanLifted, ListBansRequest, ListBansResponse, ban_event::Event,
+};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::{
+    core::{Change, Mcias},
+    error::Error,
     hub::{Hub, Messages},
-    sources::Ban,
+    sources::{Ban, network},
     time::{at, unix},
 };
 
 /// Bans in force, and who is told of them.
-pub(crate) type Watched = Hub<State, Ban>;
+pub(crate) type Watched = Hub<State, Told>;
 /// What is in force: until when, by network.
 pub(crate) type State = HashMap<IpNet, Ban>;
 
-/// Enters one, and forgets those that are over.
-pub(crate) fn enter(state: &mut State, ban: &Ban) {
-    let now = SystemTime::now();
+/// What watchers are told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// A network is kept away.
+    Ban(Ban),
+    /// It is not any more.
+    Lifted(IpNet),
+}
+
+/// Enters a change.
+pub(crate) fn enter(state: &mut State, told: &Told) {
+    match told {
+        Told::Ban(ban) => state.insert(ban.network, *ban),
+        Told::Lifted(network) => state.remove(network),
+    };
+}
+
+/// Forgets those that are over.
+pub(crate) fn forget(state: &mut State, now: SystemTime) {
     state.retain(|_, ban| ban.until > now);
-    state.insert(ban.network, *ban);
 }
 
 /// Writes one down.
@@ -32,42 +56,145 @@ pub(crate) fn store(tx: &Transaction<'_>, ban: &Ban) -> rusqlite::Result<()> {
             ban.network.to_string(),
             unix(ban.until),
             ban.bans,
-            reason(ban)
+            reason(ban.bans)
         ],
     )
     .map(drop)
 }
 
+const SELECT: &str = "SELECT network, until_s, bans FROM ban";
+
+/// `None`: the network is none; it is nobody's.
+fn ban(row: &Row<'_>) -> rusqlite::Result<Option<Ban>> {
+    let network = row.get_ref(0)?.as_str()?.parse().ok();
+    let (until, bans) = (at(row.get(1)?), row.get(2)?);
+    Ok(network.map(|network| Ban {
+        network,
+        until,
+        bans,
+    }))
+}
+
 /// Those that are remembered, over or not: the next one is longer.
 pub(crate) fn load(db: &Connection) -> rusqlite::Result<Vec<Ban>> {
-    let mut all = db.prepare("SELECT network, until_s, bans FROM ban")?;
-    let bans = all.query_map([], |row| {
-        let network = row.get_ref(0)?.as_str()?.parse().ok();
-        let (until, bans) = (at(row.get(1)?), row.get(2)?);
-        Ok(network.map(|network| Ban {
-            network,
-            until,
-            bans,
-        }))
-    })?;
+    let mut all = db.prepare(SELECT)?;
+    let bans = all.query_map([], ban)?;
     bans.filter_map(Result::transpose).collect()
 }
 
-fn reason(ban: &Ban) -> String {
-    format!("failed logins (ban {} of this network)", ban.bans)
+/// That of a network, over or not.
+fn find(db: &Connection, network: IpNet) -> rusqlite::Result<Option<Ban>> {
+    let sql = format!("{SELECT} WHERE network = ?1");
+    let mut found = db.prepare_cached(&sql)?;
+    let found = found.query_row([network.to_string()], ban).optional()?;
+    Ok(found.flatten())
+}
+
+/// A page of those in force.
+pub(crate) fn list(
+    db: &Connection,
+    asked: &ListBansRequest,
+    limit: usize,
+    now: SystemTime,
+) -> rusqlite::Result<ListBansResponse> {
+    let sql = format!("{SELECT} WHERE until_s > ?1 AND network > ?2 ORDER BY network LIMIT ?3 + 1");
+    let mut page = db.prepare_cached(&sql)?;
+    let limit_sql = i64::try_from(limit).unwrap_or(i64::MAX - 1);
+    let page = page.query_map(params![unix(now), asked.after, limit_sql], ban)?;
+    let page: Result<Vec<_>, _> = page.filter_map(Result::transpose).collect();
+    let mut bans: Vec<Message> = page?.iter().map(message).collect();
+    let more = bans.len() > limit;
+    bans.truncate(limit);
+    let next = bans.last().filter(|_| more).map(|ban| ban.source.clone());
+    Ok(ListBansResponse {
+        bans,
+        next: next.unwrap_or_default(),
+    })
+}
+
+/// The network that somebody means: as it is listed, or an address in it.
+pub(crate) fn parse(source: &str) -> Result<IpNet, Error> {
+    let address = source.parse::<IpAddr>().map(network).ok();
+    let network = address.or_else(|| source.parse::<IpNet>().ok());
+    network.ok_or_else(|| {
+        Error::invalid("source: an address or a network, like 192.0.2.1 or 2001:db8::/64")
+    })
+}
+
+impl Change<'_> {
+    /// Lets a network in again; it begins anew.
+    pub(crate) fn lift(&mut self, network: IpNet) -> Result<(), Error> {
+        let ban = find(self.tx, network)?.filter(|ban| ban.until > self.now);
+        let ban = ban.ok_or_else(|| Error::not_found("ban of", &network.to_string()))?;
+        let sql = "DELETE FROM ban WHERE network = ?1";
+        self.tx.execute(sql, [network.to_string()])?;
+        self.note(|detail| detail.number("bans", i64::from(ban.bans)));
+        self.banned(network);
+        Ok(())
+    }
+}
+
+impl Mcias {
+    /// Puts what is committed of these networks in force, and tells of it: whoever comes last here has read what was committed last.
+    pub(crate) async fn bans_changed(self: &Arc<Self>, networks: Vec<IpNet>) -> Result<(), Error> {
+        if networks.is_empty() {
+            return Ok(());
+        }
+        let _one = self.reading.lock().await;
+        let read = move |db: &Connection| {
+            let found = |network| match find(db, network) {
+                Ok(Some(ban)) => Ok(Told::Ban(ban)),
+                Ok(None) => Ok(Told::Lifted(network)),
+                Err(error) => Err(error),
+            };
+            Ok::<_, Error>(
+                networks
+                    .into_iter()
+                    .map(found)
+                    .collect::<Result<Vec<_>, _>>()?,
+            )
+        };
+        let told = self.store.read(read).await?;
+        {
+            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            for told in &told {
+                if let Told::Lifted(network) = told {
+                    sources.forgive(*network);
+                }
+            }
+        }
+        self.bans.publish(told, enter);
+        Ok(())
+    }
+}
+
+fn reason(bans: u32) -> String {
+    format!("failed logins (ban {bans} of this network)")
+}
+
+fn message(ban: &Ban) -> Message {
+    Message {
+        source: ban.network.to_string(),
+        until: Some(ban.until.into()),
+        reason: reason(ban.bans),
+        bans: ban.bans,
+    }
 }
 
 /// How they are told.
-pub(crate) fn messages() -> Messages<Ban, BanEvent> {
+pub(crate) fn messages() -> Messages<Told, BanEvent> {
     Messages {
-        of: |ban| BanEvent {
-            event: Some(Event::Ban(Message {
-                source: ban.network.to_string(),
-                until: Some(ban.until.into()),
-                reason: reason(&ban),
-            })),
+        of: |told| BanEvent {
+            event: Some(match told {
+                Told::Ban(ban) => Event::Ban(message(&ban)),
+                Told::Lifted(network) => Event::Lifted(BanLifted {
+                    source: network.to_string(),
+                }),
+            }),
         },
-        synced: None,
+        synced: || BanEvent {
+            event: Some(Event::Synced(true)),
+        },
         heartbeat: || BanEvent {
             event: Some(Event::Heartbeat(true)),
         },

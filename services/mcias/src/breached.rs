@@ -71,18 +71,20 @@ impl List {
         }
     }
 
-    /// Whether a password is in it. A file that cannot be read is logged and has none: passwords can be changed without it.
-    #[must_use]
-    pub fn has(&self, password: &str) -> bool {
+    /// Whether a password is in it.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn has(&self, password: &str) -> Result<bool, ListError> {
         let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
         let wanted: String = hash
             .as_ref()
             .iter()
             .map(|byte| format!("{byte:02X}"))
             .collect();
-        self.find(&wanted).unwrap_or_else(|error| {
-            tracing::error!(path = %self.path.display(), %error, "the list of breached passwords cannot be read");
-            false
+        self.find(&wanted).map_err(|source| ListError::Read {
+            path: self.path.clone(),
+            source,
         })
     }
 
@@ -164,8 +166,14 @@ mod tests {
             fs::write(&path, hashes.join(separator) + ending).unwrap();
             let list = List::open(&path).unwrap();
             for n in 0..count {
-                assert!(list.has(&format!("password {n}")), "{description}: {n}");
-                assert!(!list.has(&format!("another {n}")), "{description}: {n}");
+                assert!(
+                    list.has(&format!("password {n}")).unwrap(),
+                    "{description}: {n}"
+                );
+                assert!(
+                    !list.has(&format!("another {n}")).unwrap(),
+                    "{description}: {n}"
+                );
             }
         }
     }
@@ -181,6 +189,14 @@ mod tests {
                 "{description}"
             );
         }
+        let path = directory.path().join("gone");
+        fs::write(&path, sha1("x") + "\n").unwrap();
+        let list = List::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(list.has("x").is_err(), "nobody knows");
+        let refused =
+            crate::password::check_strength("korrekt horse battery staple", &[], Some(&list));
+        assert_eq!(refused, Err(crate::password::Weak::Unjudged));
         let missing = directory.path().join("missing");
         assert!(matches!(List::open(&missing), Err(ListError::Read { .. })));
     }

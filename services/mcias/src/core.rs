@@ -11,6 +11,7 @@ use mc_proto::AccountType;
 use mcdsl::{
     audit::{self, Actor, Detail, Entry},
     auth::{AuthError, Identity, Revocation, Revoked},
+    clock::Clock,
     db::Store,
     shutdown::Shutdown,
 };
@@ -21,27 +22,26 @@ use webauthn_rs::prelude::Webauthn;
 use crate::{
     SERVICE, bans, breached,
     by::By,
-    device,
     error::Error,
     gate::Flights,
+    house::Rounds,
     keys::{self, KeyRing},
+    logins::Logins,
     passkey,
     password::Passwords,
     policy::LoginPolicy,
-    revocation, seal, session,
+    revocation, seal,
     sources::{Ban, Sources, network},
     time::unix,
 };
 
 /// How long a token of a login is valid.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(3600);
-/// Between two rounds of forgetting what is over.
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
-/// Rows of names that were guessed at.
-const MAX_GUESSES: i64 = 100_000;
 
 /// The service.
 pub(crate) struct Mcias {
+    pub(crate) clock: Clock,
+    pub(crate) rounds: tokio::sync::Mutex<Rounds>,
     pub(crate) store: Arc<Store>,
     pub(crate) seal: seal::Key,
     pub(crate) issuer: String,
@@ -57,10 +57,11 @@ pub(crate) struct Mcias {
     pub(crate) started: SystemTime,
     pub(crate) server: OnceLock<Arc<mcdsl::server::Handle>>,
     pub(crate) strangers: Budget,
+    pub(crate) logins: Logins,
     keys: RwLock<Arc<KeyRing>>,
     policy: RwLock<Arc<LoginPolicy>>,
-    /// One at a time reads keys and policy anew, so that what was committed last is in force last.
-    reading: tokio::sync::Mutex<()>,
+    /// One at a time reads keys, policy and bans anew, so that what was committed last is in force last.
+    pub(crate) reading: tokio::sync::Mutex<()>,
 }
 
 /// Rows of the audit log that strangers may cause in a minute, beside logins, which a password's hash bounds.
@@ -72,8 +73,8 @@ pub(crate) struct Budget(Mutex<(i64, u32)>);
 
 impl Budget {
     /// Whether there is room for one more.
-    pub(crate) fn spend(&self) -> bool {
-        let minute = unix(SystemTime::now()) / 60;
+    pub(crate) fn spend(&self, now: SystemTime) -> bool {
+        let minute = unix(now) / 60;
         let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if spent.0 != minute {
             *spent = (minute, 0);
@@ -85,6 +86,7 @@ impl Budget {
 
 /// What [`Mcias::new`] is made of.
 pub(crate) struct Parts {
+    pub(crate) clock: Clock,
     pub(crate) store: Arc<Store>,
     pub(crate) seal: seal::Key,
     pub(crate) issuer: String,
@@ -112,8 +114,25 @@ pub(crate) struct Change<'t> {
 #[derive(Default)]
 struct Effects {
     revoked: Vec<Revocation>,
-    bans: Vec<Ban>,
+    /// Networks that were banned, or let in again.
+    bans: Vec<IpNet>,
     read_again: bool,
+}
+
+impl<'t> Change<'t> {
+    /// One at a time. A command that has the database to itself makes one as well, and writes the log's row itself: the service reads
+    /// at its start what follows.
+    pub(crate) fn new(tx: &'t Transaction<'t>, now: SystemTime) -> Self {
+        Self {
+            tx,
+            now,
+            resource: String::new(),
+            outcome: Code::Ok,
+            detail: Detail::new(),
+            actor: None,
+            effects: Effects::default(),
+        }
+    }
 }
 
 impl Change<'_> {
@@ -166,8 +185,13 @@ impl Change<'_> {
     /// Keeps a network away.
     pub(crate) fn ban(&mut self, ban: Ban) -> Result<(), Error> {
         bans::store(self.tx, &ban)?;
-        self.effects.bans.push(ban);
+        self.banned(ban.network);
         Ok(())
+    }
+
+    /// Whether a network is banned has changed.
+    pub(crate) fn banned(&mut self, network: IpNet) {
+        self.effects.bans.push(network);
     }
 
     /// Keys or rules have changed.
@@ -188,6 +212,7 @@ impl Mcias {
     /// If it cannot be read, or no key can be opened.
     pub(crate) async fn new(parts: Parts) -> Result<Arc<Self>, Error> {
         let Parts {
+            clock,
             store,
             seal,
             issuer,
@@ -196,11 +221,11 @@ impl Mcias {
             never_ban,
             shutdown,
         } = parts;
-        let now = SystemTime::now();
+        let (now, steady) = (clock.now(), clock.steady());
         let read = move |db: &rusqlite::Connection| {
             let ring = keys::load(db, &seal)?;
             let policy = LoginPolicy::load(db)?;
-            let revocations = revocation::load(db, now)?;
+            let revocations = revocation::load(db)?;
             Ok::<_, Error>((seal, ring, policy, revocations, bans::load(db)?))
         };
         let (seal, ring, policy, revocations, banned) = store.read(read).await?;
@@ -208,13 +233,14 @@ impl Mcias {
         let mut in_force = bans::State::default();
         for ban in banned {
             sources.remember(ban);
-            if ban.until > now {
-                bans::enter(&mut in_force, &ban);
-            }
+            bans::enter(&mut in_force, &bans::Told::Ban(ban));
         }
         Ok(Arc::new(Self {
+            clock,
+            rounds: tokio::sync::Mutex::new(Rounds::from(steady)),
             webauthn: passkey::relying_party(&issuer)?,
             strangers: Budget::default(),
+            logins: Logins::default(),
             store,
             seal,
             issuer,
@@ -232,6 +258,11 @@ impl Mcias {
             policy: RwLock::new(Arc::new(policy)),
             reading: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     /// The keys in force.
@@ -259,6 +290,7 @@ impl Mcias {
     {
         let by = by.into();
         let who = by.clone();
+        let clock = self.clock.clone();
         let write = move |tx: &Transaction<'_>| {
             // What was revoked since it was asked changes nothing any more.
             if let Some(identity) = &who.identity
@@ -266,15 +298,7 @@ impl Mcias {
             {
                 return Err(Error::unauthenticated("the token is not valid"));
             }
-            let mut made = Change {
-                tx,
-                now: SystemTime::now(),
-                resource: String::new(),
-                outcome: Code::Ok,
-                detail: Detail::new(),
-                actor: None,
-                effects: Effects::default(),
-            };
+            let mut made = Change::new(tx, clock.now());
             let value = change(&mut made)?;
             let actor = match (&made.actor, &who.identity) {
                 (Some((id, name, account_type)), _) => Actor::Account {
@@ -311,13 +335,13 @@ impl Mcias {
         if read_again {
             self.read_again().await?;
         }
+        let now = self.now();
         self.revocations
-            .publish(revoked, |state, revocation| state.enter(revocation));
-        self.bans.publish(bans, bans::enter);
-        Ok(())
+            .publish(revoked, |state, revocation| state.enter(revocation, now));
+        self.bans_changed(bans).await
     }
 
-    async fn read_again(self: &Arc<Self>) -> Result<(), Error> {
+    pub(crate) async fn read_again(self: &Arc<Self>) -> Result<(), Error> {
         let _one = self.reading.lock().await;
         let this = Arc::clone(self);
         let read = move |db: &rusqlite::Connection| {
@@ -364,7 +388,7 @@ impl Mcias {
         let claims = self
             .keys()
             .verify
-            .verify(token, &self.issuer, audience, SystemTime::now())?;
+            .verify(token, &self.issuer, audience, self.now())?;
         let identity = claims.into();
         let state = self.revocations.state();
         if state.incomplete {
@@ -376,51 +400,6 @@ impl Mcias {
             return Err(AuthError::Invalid("revoked"));
         }
         Ok(identity)
-    }
-
-    /// Forgets what is over, again and again.
-    pub(crate) async fn keep_house(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(HOUSEKEEPING);
-        loop {
-            interval.tick().await;
-            let write = |tx: &Transaction<'_>| {
-                let now = SystemTime::now();
-                let seconds = unix(now);
-                tx.execute("DELETE FROM revocation WHERE forget_s <= ?1", [seconds])?;
-                session::forget(tx, now)?;
-                device::forget(tx, now)?;
-                crate::oidc::forget(tx, now)?;
-                tx.execute("DELETE FROM ceremony WHERE until_s <= ?1", [seconds])?;
-                tx.execute("DELETE FROM token WHERE expires_s <= ?1", [seconds])?;
-                let day = seconds - 24 * 3600;
-                tx.execute("DELETE FROM guesses WHERE last_s < ?1", [day])?;
-                tx.execute(
-                    "DELETE FROM guesses WHERE key IN (SELECT key FROM guesses ORDER BY failures, last_s
-                        LIMIT max(0, (SELECT count(*) FROM guesses) - ?1))",
-                    [MAX_GUESSES],
-                )?;
-                tx.execute(
-                    "DELETE FROM totp WHERE NOT confirmed AND created_s < ?1",
-                    [day],
-                )?;
-                tx.execute(
-                    "DELETE FROM ban WHERE until_s < ?1",
-                    [seconds - 30 * 24 * 3600],
-                )?;
-                Ok::<_, Error>(keys::forget(tx, LIFETIME, now)? > 0)
-            };
-            let done = match self.store.write(write).await {
-                Ok(true) => self.read_again().await,
-                Ok(false) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = done {
-                tracing::error!(
-                    error = mcdsl::cli::chain(&error),
-                    "what is over cannot be forgotten"
-                );
-            }
-        }
     }
 }
 

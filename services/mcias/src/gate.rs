@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
@@ -96,7 +96,7 @@ impl Mcias {
     /// # Errors
     /// If it comes too early.
     pub(crate) async fn enter_source(self: &Arc<Self>, by: &By) -> Result<IpAddr, Error> {
-        let (source, now) = (by.source.to_canonical(), SystemTime::now());
+        let (source, now) = (by.source.to_canonical(), self.now());
         let open_from = {
             let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
             sources.open_from(source, now)
@@ -118,7 +118,7 @@ impl Mcias {
     /// # Errors
     /// If it comes too early.
     pub(crate) async fn enter(self: &Arc<Self>, by: &By, name: &str) -> Result<Gate, Error> {
-        let now = SystemTime::now();
+        let now = self.now();
         let source = self.enter_source(by).await?;
         // What was typed for a name may be a password: of nobody's it is not kept as it is.
         let nobody = format!("?{}", hex(&random::hash(&["name", name])));

@@ -96,6 +96,8 @@ pub(crate) fn wait(failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const START: u64 = 1_000 * DAY;
@@ -144,5 +146,49 @@ mod tests {
         assert_eq!(rest.open_from(at(7200)), at(DAY));
         let clock_went_back = many.open_from(at(0));
         assert!(clock_went_back <= at(DAY), "{clock_went_back:?}");
+    }
+
+    proptest! {
+        /// Whoever tries whenever he likes, and whoever logs in meanwhile: after a failure there is the wait, and in a day
+        /// there are no more than [`DAILY`].
+        #[test]
+        fn guesses_are_as_slow_as_they_are_to_be(
+            steps in prop::collection::vec((0_u64..400, any::<u8>()), 1..600),
+        ) {
+            let mut guesses = Guesses::default();
+            let (mut now, mut failed) = (at(0), Vec::new());
+            for (passed, dice) in steps {
+                // Now and then nobody does anything for hours.
+                let pause = if dice == 0 { DAY / 3 } else { 0 };
+                now += Duration::from_secs(passed + pause);
+                let open_from = guesses.open_from(now);
+                prop_assert!(open_from <= now.max(UNIX_EPOCH + Duration::from_secs((day(now) + 1) * DAY))
+                    || open_from <= now + Duration::from_secs(LONGEST), "closed for too long");
+                if open_from > now {
+                    continue;
+                }
+                if dice % 16 == 1 {
+                    guesses = guesses.succeeded();
+                    prop_assert!(guesses.open_from(now) <= now, "after a success");
+                    continue;
+                }
+                guesses = guesses.failed(now);
+                prop_assert_eq!(guesses.last, Some(now));
+                prop_assert!(guesses.open_from(now) >= now + wait(guesses.failures).min(wait(1)));
+                prop_assert!(guesses.open_from(now + wait(guesses.failures) - Duration::from_secs(1)) > now);
+                failed.push(day(now));
+            }
+            for of in &failed {
+                let today = failed.iter().filter(|other| *other == of).count();
+                prop_assert!(today <= DAILY as usize, "{} in a day", today);
+            }
+        }
+
+        /// However often failures came and when: the next one never opens earlier than it would after fewer.
+        #[test]
+        fn more_failures_never_wait_less(failures in 0_u32..2_000_000, more in 0_u32..1000) {
+            prop_assert!(wait(failures.saturating_add(more)) >= wait(failures));
+            prop_assert!(wait(failures) <= Duration::from_secs(LONGEST));
+        }
     }
 }

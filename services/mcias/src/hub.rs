@@ -33,7 +33,7 @@ pub(crate) struct Messages<E, M> {
     /// A change.
     pub(crate) of: fn(E) -> M,
     /// All that is in force was sent.
-    pub(crate) synced: Option<fn() -> M>,
+    pub(crate) synced: fn() -> M,
     /// Nothing happened.
     pub(crate) heartbeat: fn() -> M,
 }
@@ -106,7 +106,7 @@ async fn send<E: Clone + Send + 'static, M: Send + 'static>(
 ) {
     let _held = place;
     let first = all.into_iter().map(messages.of);
-    for message in first.chain(messages.synced.map(|synced| synced())) {
+    for message in first.chain(std::iter::once_with(messages.synced)) {
         if outgoing.send(Ok(message)).await.is_err() {
             return;
         }

@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     error::Error,
     keys,
+    lock::{Lock, LockError},
     name::{AccountName, Role},
     password::{self, new_password},
     policy, schema,
@@ -46,6 +47,9 @@ pub enum InitError {
         "[token] issuer {0:?} is not https:// and the name that this service is reached at, without a path"
     )]
     Issuer(String),
+    /// Another process has the database.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -69,6 +73,8 @@ impl From<rusqlite::Error> for InitError {
 /// [`InitError`].
 pub fn init(config: &Config, admin: &AccountName) -> Result<Initialised, InitError> {
     check_issuer(&config.token.issuer)?;
+    // Of two at once one makes it, and only its password is printed.
+    let _lock = Lock::of(&config.database.path)?;
     let mut db = db::open(&config.database.path, schema::MIGRATIONS)?;
     if issuer(&db)?.is_some() {
         return Err(InitError::Done(config.database.path.clone()));

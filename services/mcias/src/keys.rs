@@ -95,7 +95,7 @@ pub(crate) fn load(db: &Connection, seal: &Key) -> Result<KeyRing, Error> {
         )
         .optional()?;
     let (kid, private, created) = current.ok_or(Error::Internal("there is no signing key"))?;
-    let private = zeroize::Zeroizing::new(seal.open(&name(&kid), &private)?);
+    let private = seal.open(&name(&kid), &private)?;
     let mut all = db.prepare("SELECT kid, public FROM signing_key ORDER BY created_s DESC, kid")?;
     let public = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let public: Vec<(String, Vec<u8>)> = public.collect::<Result<_, _>>()?;

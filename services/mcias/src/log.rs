@@ -1,6 +1,6 @@
 //! The audit log, as administrators read it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{cmp::Reverse, sync::Arc, time::SystemTime};
 
 use mcdsl::audit::{self, Filter, Head, Record};
 use rusqlite::Connection;
@@ -45,8 +45,10 @@ impl Mcias {
                         .map_or_else(|| name.to_owned(), |account| account.id),
                 ),
             };
-            let filter = Filter {
+            let of_somebody = id.is_some();
+            let mut filter = Filter {
                 account: id,
+                anonymous_on: None,
                 action: Some(wanted.action).filter(|action| !action.is_empty()),
                 outcome: wanted.outcome,
                 since: wanted.since,
@@ -54,7 +56,16 @@ impl Mcias {
                 before_seq: Some(wanted.before).filter(|before| *before > 0),
                 limit: Some(wanted.limit),
             };
-            Ok::<_, Error>(audit::query(db, &filter)?)
+            let mut records = audit::query(db, &filter)?;
+            if of_somebody {
+                // Whose login failed is nobody; it was at that account.
+                filter.account = None;
+                filter.anonymous_on = Some(wanted.account);
+                records.extend(audit::query(db, &filter)?);
+                records.sort_by_key(|record| Reverse(record.seq));
+                records.truncate(wanted.limit);
+            }
+            Ok::<_, Error>(records)
         };
         self.store.read(read).await
     }

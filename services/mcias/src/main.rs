@@ -1,6 +1,7 @@
 //! The daemon, and what is done to its files without it.
 
 use std::{
+    io::Write as _,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, SystemTime},
@@ -15,7 +16,7 @@ use mcdsl::{
     shutdown::{Ended, Shutdown, Signals},
     telemetry::{self, LogFormat},
 };
-use mcias::{SERVICE, config::Config, name::AccountName};
+use mcias::{Recovery, Restoration, SERVICE, config::Config, name::AccountName};
 
 /// For what is under way when the service stops.
 const GRACE: Duration = Duration::from_secs(15);
@@ -56,6 +57,38 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
     },
+    /// Lets an administrator in again who lost the password or the second factors. The service must not run
+    ///
+    /// The account is made active and an administrator's, its logins are ended, and a new password is printed once, which the first
+    /// login asks to be changed.
+    Recover {
+        /// The account of a person
+        #[arg(default_value = "admin")]
+        account: AccountName,
+        /// Takes its authenticator app, passkeys and recovery codes away: they are lost
+        #[arg(long)]
+        remove_factors: bool,
+        /// Replaces the rules of the login policy by those of a new installation: they let nobody in any more
+        #[arg(long)]
+        reset_policy: bool,
+        /// Writes what was made as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Puts the database of a snapshot in its place, if nothing is wrong with it. The service must not run
+    ///
+    /// All tokens become void, since the snapshot does not know which were revoked after it was made: people log in again, and system
+    /// accounts need new tokens.
+    Restore {
+        /// What `snapshot` has written
+        snapshot: PathBuf,
+        /// Replaces a database that is there; it is kept beside, as mcias.db.before-restore-…
+        #[arg(long)]
+        replace: bool,
+        /// Keeps the tokens of the snapshot valid, those too that were revoked after it was made
+        #[arg(long)]
+        keep_tokens: bool,
+    },
     /// Shows whether the configuration can be used, and the database is initialised
     Status,
     /// Prints the version
@@ -93,6 +126,37 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let path = archive::snapshot(SERVICE, &database, &[], &directory, SystemTime::now())?;
             println!("{}", path.display());
         }
+        Command::Recover {
+            account,
+            remove_factors,
+            reset_policy,
+            json,
+        } => {
+            let recovery = Recovery {
+                remove_factors: *remove_factors,
+                reset_policy: *reset_policy,
+            };
+            recover(&load()?, account, recovery, *json)?;
+        }
+        Command::Restore {
+            snapshot,
+            replace,
+            keep_tokens,
+        } => {
+            let how = Restoration {
+                replace: *replace,
+                keep_tokens: *keep_tokens,
+            };
+            let restored = mcias::restore(&load()?, snapshot, how)?;
+            println!("database    {}", restored.database.display());
+            println!(
+                "audit log   {} rows, all as they were written",
+                restored.audit_rows
+            );
+            if let Some(before) = restored.before {
+                println!("before      {}", before.display());
+            }
+        }
         Command::Status => return status(&load()?),
     }
     Ok(ExitCode::SUCCESS)
@@ -114,7 +178,44 @@ fn init(config: &Config, admin: &AccountName, json: bool) -> anyhow::Result<()> 
             made.admin, made.password
         )
     };
-    Ok(mcdsl::cli::write_out(&text)?)
+    print_password(&text, &made.admin)
+}
+
+fn recover(
+    config: &Config,
+    account: &AccountName,
+    recovery: Recovery,
+    json: bool,
+) -> anyhow::Result<()> {
+    let made = mcias::recover(config, account, recovery)?;
+    let text = if json {
+        let made = serde_json::json!({
+            "account": made.account, "password": made.password, "has_factors": made.has_factors,
+        });
+        format!("{made}\n")
+    } else {
+        let factors = match made.has_factors {
+            true => "are asked for; with --remove-factors they go",
+            false => "none",
+        };
+        format!(
+            "account     {}\npassword    {} (shown this once, to be changed at the first login)\nfactors     {factors}\n",
+            made.account, made.password
+        )
+    };
+    print_password(&text, &made.account)
+}
+
+/// It is committed: one that nobody saw is lost, and another can be had.
+fn print_password(text: &str, account: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    // Of a pipe too whose reader is gone.
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.with_context(|| {
+        format!(
+            "the password cannot be printed, and is nowhere else; `mcias recover {account}` makes another"
+        )
+    })
 }
 
 fn status(config: &Config) -> anyhow::Result<ExitCode> {

@@ -6,7 +6,7 @@ use prometheus_client::{encoding::text::encode, metrics::gauge::Gauge, registry:
 
 use crate::core::Mcias;
 
-/// The metrics: what is in force now. What happened is in the audit log.
+/// The metrics: what is in force now, and what costs most. What happened is in the audit log.
 pub(crate) struct Metrics {
     mcias: Weak<Mcias>,
     registry: Registry,
@@ -20,6 +20,11 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new(mcias: &Arc<Mcias>) -> Self {
         let mut registry = Registry::with_prefix("mcias");
+        registry.register(
+            "password_checks",
+            "Passwords that were checked, right or wrong",
+            mcias.passwords.checks.clone(),
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());

@@ -4,10 +4,7 @@
 //! the same for everybody, and tells nobody which accounts there are. What a ceremony needs between its halves is given to the client,
 //! sealed; nothing is kept for those that are never finished, so that nobody can fill anything. One that was finished is not again.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use mc_proto::mcias::v1::{
@@ -82,7 +79,7 @@ impl Mcias {
         account: &str,
         state: T,
     ) -> Result<String, Error> {
-        let until = unix(SystemTime::now() + LIFETIME);
+        let until = unix(self.now() + LIFETIME);
         let account = account.to_owned();
         let ceremony = Ceremony {
             until,
@@ -106,7 +103,7 @@ impl Mcias {
         let bytes = BASE64.decode(sealed).map_err(|_| none())?;
         let text = self.seal.open(what, &bytes).map_err(|_| none())?;
         let ceremony: Ceremony<T> = serde_json::from_slice(&text).map_err(|_| none())?;
-        if unix(SystemTime::now()) >= ceremony.until {
+        if unix(self.now()) >= ceremony.until {
             return Err(none());
         }
         Ok(ceremony)

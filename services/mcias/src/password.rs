@@ -9,6 +9,7 @@ use argon2::{
     Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
     password_hash::phc::PasswordHash,
 };
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Semaphore, TryAcquireError};
 
 use crate::{core::Mcias, error::Error, random};
@@ -44,6 +45,8 @@ pub enum PasswordError {
 pub struct Passwords {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    /// Those that were made: each has cost a hash, whomever it was about.
+    pub(crate) checks: Counter,
     /// Of no password: names that do not exist are checked against it.
     nobody: Arc<str>,
 }
@@ -72,6 +75,7 @@ impl Passwords {
         Ok(Self {
             running: Arc::new(Semaphore::new(cores)),
             waiting: Arc::new(Semaphore::new(cores * (1 + WAITING))),
+            checks: Counter::default(),
             nobody: nobody.into(),
         })
     }
@@ -95,7 +99,9 @@ impl Passwords {
     ) -> Result<Checked, PasswordError> {
         let exists = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.nobody.to_string());
+        let checks = self.checks.clone();
         self.run(move || {
+            checks.inc();
             let parsed = PasswordHash::new(&stored).map_err(|_| PasswordError::Internal)?;
             // With the parameters that the hash has.
             let right = Argon2::default()
@@ -156,6 +162,7 @@ impl Mcias {
         });
         match checked.await {
             Ok(Ok(())) => Ok(()),
+            Ok(Err(weak @ Weak::Unjudged)) => Err(Error::unavailable(weak.to_string())),
             Ok(Err(weak)) => Err(Error::invalid(weak.to_string())),
             Err(_) => Err(Error::Internal("a password cannot be judged")),
         }
@@ -174,6 +181,11 @@ pub enum Weak {
     /// It is in the list.
     #[error("the password is in a list of passwords that were stolen elsewhere; take another")]
     Breached,
+    /// The list cannot be read: no password is taken that it may hold.
+    #[error(
+        "the list of stolen passwords cannot be read; an operator has to look at the service's log"
+    )]
+    Unjudged,
 }
 
 /// Whether a password may be set; `known` is what an attacker would try first: names and the like. No rule says of what it is
@@ -199,10 +211,14 @@ pub fn check_strength(
             why.unwrap_or_else(|| "make it longer".to_owned()),
         ));
     }
-    if breached.is_some_and(|list| list.has(password)) {
-        return Err(Weak::Breached);
+    match breached.map(|list| list.has(password)).transpose() {
+        Ok(Some(true)) => Err(Weak::Breached),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::error!(error = mcdsl::cli::chain(&error), "no password can be set");
+            Err(Weak::Unjudged)
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -142,13 +142,22 @@ pub(crate) fn rules(db: &Connection) -> Result<Vec<Stored>, Error> {
 /// # Errors
 /// If it is none, or would lock all administrators out.
 pub(crate) fn put(tx: &Transaction<'_>, stored: &Stored) -> Result<(), Error> {
+    insert(tx, stored)?;
+    check_admin_left(tx)
+}
+
+/// The same, whomever it locks out.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn insert(tx: &Transaction<'_>, stored: &Stored) -> Result<(), Error> {
     let text =
         serde_json::to_string(&stored.rule).map_err(|_| Error::Internal("a rule is no JSON"))?;
     tx.execute(
         "INSERT OR REPLACE INTO rule VALUES (?1, ?2, ?3)",
         params![stored.rule.name, text, stored.second_factor],
     )?;
-    check_admin_left(tx)
+    Ok(())
 }
 
 /// Takes a rule away.

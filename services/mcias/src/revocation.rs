@@ -1,5 +1,7 @@
 //! Tokens that are not valid any more: in the database, in memory, and told to whom it concerns.
 
+use std::time::SystemTime;
+
 use mc_proto::mcias::v1::{
     Revocation as Message, RevocationEvent, revocation::What, revocation_event::Event,
 };
@@ -26,8 +28,7 @@ pub(crate) struct State {
 
 impl State {
     /// Enters one.
-    pub(crate) fn enter(&mut self, revocation: &Revocation) {
-        let now = std::time::SystemTime::now();
+    pub(crate) fn enter(&mut self, revocation: &Revocation, now: SystemTime) {
         if let Err(error) = self.revocations.add(revocation.clone(), now) {
             error!(%error, "a revocation cannot be kept: no token is valid until the service is restarted");
             self.incomplete = true;
@@ -61,12 +62,11 @@ pub(crate) fn store(tx: &Transaction<'_>, revocation: &Revocation) -> rusqlite::
     .map(drop)
 }
 
-/// All that are in force.
-pub(crate) fn load(db: &Connection, now: std::time::SystemTime) -> rusqlite::Result<State> {
+/// All that are not forgotten: a clock that is wrong at a start is right later.
+pub(crate) fn load(db: &Connection) -> rusqlite::Result<State> {
     let mut state = State::default();
-    let mut all = db
-        .prepare("SELECT what, id, issued_until_s, forget_s FROM revocation WHERE forget_s > ?1")?;
-    let mut rows = all.query([unix(now)])?;
+    let mut all = db.prepare("SELECT what, id, issued_until_s, forget_s FROM revocation")?;
+    let mut rows = all.query([])?;
     while let Some(row) = rows.next()? {
         let id: String = row.get(1)?;
         let what = match row.get_ref(0)?.as_str()? {
@@ -75,11 +75,13 @@ pub(crate) fn load(db: &Connection, now: std::time::SystemTime) -> rusqlite::Res
             "account" => Revoked::Account(id),
             _ => Revoked::Everything,
         };
-        state.enter(&Revocation {
+        let revocation = Revocation {
             what,
             issued_until: at(row.get(2)?),
             forget: at(row.get(3)?),
-        });
+        };
+        // Of too many none may go.
+        state.enter(&revocation, SystemTime::UNIX_EPOCH);
     }
     Ok(state)
 }
@@ -116,9 +118,9 @@ pub(crate) fn messages() -> Messages<Revocation, RevocationEvent> {
         of: |revocation| RevocationEvent {
             event: Some(Event::Revoked(message(revocation))),
         },
-        synced: Some(|| RevocationEvent {
+        synced: || RevocationEvent {
             event: Some(Event::Synced(true)),
-        }),
+        },
         heartbeat: || RevocationEvent {
             event: Some(Event::Heartbeat(true)),
         },

@@ -10,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
+use zeroize::Zeroizing;
 
 /// Bytes of the key.
 const KEY: usize = 32;
@@ -59,8 +60,8 @@ impl Key {
             what: "made",
             source,
         };
-        let mut key = [0; KEY];
-        aws_lc_rs::rand::fill(&mut key).map_err(|_| SealError::Random)?;
+        let mut key = Zeroizing::new([0; KEY]);
+        aws_lc_rs::rand::fill(&mut *key).map_err(|_| SealError::Random)?;
         // Whole or not at all: one that is killed in between is made anew.
         let new = path.with_extension("new");
         match fs::remove_file(&new) {
@@ -73,7 +74,7 @@ impl Key {
             .mode(0o600)
             .open(&new)
             .map_err(failed)?;
-        file.write_all(&key)
+        file.write_all(&*key)
             .and_then(|()| file.sync_all())
             .and_then(|()| fs::hard_link(&new, path))
             .and_then(|()| fs::remove_file(&new))
@@ -84,7 +85,7 @@ impl Key {
         File::open(directory.unwrap_or(Path::new(".")))
             .and_then(|directory| directory.sync_all())
             .map_err(failed)?;
-        Self::new(&key, path)
+        Self::new(&*key, path)
     }
 
     /// Reads it.
@@ -99,7 +100,8 @@ impl Key {
         };
         let file = File::open(path).map_err(failed)?;
         let private = file.metadata().map_err(failed)?.mode() & 0o077 == 0;
-        let mut key = Vec::new();
+        // Of its length at once: a buffer that grows leaves copies behind.
+        let mut key = Zeroizing::new(Vec::with_capacity(KEY + 1));
         file.take(KEY as u64 + 1)
             .read_to_end(&mut key)
             .map_err(failed)?;
@@ -127,12 +129,14 @@ impl Key {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError::Random)?;
         let mut sealed = nonce.to_vec();
-        let mut body = secret.to_vec();
+        // With room for the tag, or the plain text would be left where it was.
+        let mut body = Zeroizing::new(Vec::with_capacity(secret.len() + MAX_TAG_LEN));
+        body.extend_from_slice(secret);
         let nonce = Nonce::assume_unique_for_key(nonce);
         self.0
-            .seal_in_place_append_tag(nonce, Aad::from(what), &mut body)
+            .seal_in_place_append_tag(nonce, Aad::from(what), &mut *body)
             .map_err(|_| SealError::Random)?;
-        sealed.append(&mut body);
+        sealed.extend_from_slice(&body);
         Ok(sealed)
     }
 
@@ -140,16 +144,18 @@ impl Key {
     ///
     /// # Errors
     /// [`SealError::Opened`].
-    pub fn open(&self, what: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+    pub fn open(&self, what: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let wrong = || SealError::Opened(what.to_owned());
         let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
-        let mut body = body.to_vec();
+        let mut body = Zeroizing::new(body.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let secret = self
             .0
             .open_in_place(nonce, Aad::from(what), &mut body)
             .map_err(|_| wrong())?;
-        Ok(secret.to_vec())
+        let length = secret.len();
+        body.truncate(length);
+        Ok(body)
     }
 }
 
@@ -172,7 +178,7 @@ mod tests {
             "the same twice"
         );
         let again = Key::read(&path).unwrap();
-        assert_eq!(again.open("totp/ada", &sealed).unwrap(), b"secret");
+        assert_eq!(**again.open("totp/ada", &sealed).unwrap(), *b"secret");
         assert!(
             again.open("totp/eve", &sealed).is_err(),
             "in another's place"

@@ -155,6 +155,11 @@ impl Sources {
         })
     }
 
+    /// Forgets what a network did.
+    pub fn forgive(&mut self, network: IpNet) {
+        self.0.remove(&network);
+    }
+
     /// How many are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -187,6 +192,8 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const START: u64 = 86_400_000;
@@ -281,5 +288,80 @@ mod tests {
         }
         assert!(sources.0.len() <= MAX_SOURCES);
         assert!(sources.open_from(bad, at(0)) > at(0));
+    }
+
+    proptest! {
+        /// Whoever guesses from one network, whenever he likes and whoever fails beside him: in no stretch of time are there more
+        /// failures than a ban takes, and one for each minute.
+        #[test]
+        fn a_source_guesses_no_faster_than_it_is_to(
+            steps in prop::collection::vec((0_u64..200, any::<bool>()), 1..500),
+        ) {
+            let mut sources = Sources::default();
+            let (bad, other): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+            let (mut now, mut looked_at) = (0, Vec::new());
+            for (passed, beside) in steps {
+                now += passed * passed / 100;
+                if beside {
+                    sources.failed(other, at(now));
+                }
+                let open = sources.open_from(bad, at(now)) <= at(now);
+                if let Some(ban) = sources.failed(bad, at(now)) {
+                    prop_assert!(ban.until >= at(now) + BAN && ban.until <= at(now) + LONGEST_BAN);
+                }
+                if open {
+                    looked_at.push(now);
+                }
+            }
+            for (first, from) in looked_at.iter().enumerate() {
+                for (last, to) in looked_at.iter().enumerate().skip(first) {
+                    let count = last - first + 1;
+                    let most = u64::from(BANNED_AT) + (to - from) / DECAY.as_secs() + 1;
+                    prop_assert!(count as u64 <= most, "{count} in {} s", to - from);
+                }
+            }
+            prop_assert!(sources.len() <= 2);
+        }
+
+        /// Who is looked at often is forgotten no sooner.
+        #[test]
+        fn looking_forgets_nothing(
+            failures in 0_u32..200,
+            bans in 0_u32..5,
+            banned in 0_u64..100_000,
+            looks in prop::collection::vec(0_u64..5_000, 0..40),
+        ) {
+            let source = Source {
+                failures,
+                decayed: at(0),
+                last: at(0),
+                bans,
+                banned_until: at(banned),
+            };
+            let (mut now, mut looked) = (0, source);
+            for passed in looks {
+                now += passed;
+                looked = looked.at(at(now));
+                let once = source.at(at(now));
+                prop_assert_eq!((looked.failures, looked.bans), (once.failures, once.bans));
+                prop_assert!(looked.failures <= failures);
+            }
+        }
+
+        /// A ban that is lifted is over, and nothing else is.
+        #[test]
+        fn who_is_forgiven_begins_anew(host in any::<u32>(), failures in 0_u32..200) {
+            let source: IpAddr = std::net::Ipv4Addr::from_bits(host).into();
+            let other = std::net::Ipv4Addr::from_bits(host ^ 1).into();
+            let mut sources = Sources::default();
+            for _ in 0..failures {
+                sources.failed(source, at(0));
+                sources.failed(other, at(0));
+            }
+            let before = sources.open_from(other, at(0));
+            sources.forgive(network(source));
+            prop_assert!(sources.open_from(source, at(0)) <= at(0));
+            prop_assert_eq!(sources.open_from(other, at(0)), before);
+        }
     }
 }

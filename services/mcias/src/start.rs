@@ -1,9 +1,16 @@
 //! Starting: from a configuration to a service that answers.
 
-use std::{net::SocketAddr, num::NonZero, path::PathBuf, sync::Arc, thread::available_parallelism};
+use std::{
+    net::SocketAddr,
+    num::NonZero,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
+};
 
 use axum::{Router, http::header, routing::get};
 use mcdsl::{
+    clock::Clock,
     db::{DbError, Store},
     server::{self, App, Recorder},
     shutdown::Shutdown,
@@ -18,6 +25,7 @@ use crate::{
     core::{Mcias, Own, Parts},
     error::Error,
     init,
+    lock::{Lock, LockError},
     metrics::Metrics,
     oidc, pages,
     password::Passwords,
@@ -41,6 +49,9 @@ pub enum StartError {
         /// The database's.
         stored: String,
     },
+    /// Another process has the database.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -61,6 +72,8 @@ pub enum StartError {
 /// A service that runs.
 pub struct Handle {
     server: Arc<server::Handle>,
+    /// The database is closed before another process may have it.
+    held: Mutex<Option<(Arc<Mcias>, Lock)>>,
 }
 
 impl Handle {
@@ -82,6 +95,26 @@ impl Handle {
         self.server.metrics
     }
 
+    /// Forgets what is over now, as the service does by itself every ten minutes.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn forget(&self) -> Result<(), Error> {
+        let held = self.held().as_ref().map(|(mcias, _)| Arc::clone(mcias));
+        let mcias = held.ok_or_else(|| Error::unavailable("the service has stopped"))?;
+        mcias.forget().await
+    }
+
+    /// Closes the database and lets another process have it. For after the service's stop, of a handle that lives on.
+    pub fn let_go(&self) {
+        let held = self.held().take();
+        drop(held);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<(Arc<Mcias>, Lock)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads the certificate again.
     pub fn reload(&self) {
         self.server.reload();
@@ -93,10 +126,23 @@ impl Handle {
 /// # Errors
 /// [`StartError`].
 pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartError> {
+    start_by(Clock::default(), config, shutdown).await
+}
+
+/// The same, by this clock.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start_by(
+    clock: Clock,
+    config: Config,
+    shutdown: &Shutdown,
+) -> Result<Handle, StartError> {
     let path = &config.database.path;
     if !path.exists() {
         return Err(StartError::NotInitialised(path.clone()));
     }
+    let lock = Lock::of(path)?;
     let store = Store::open(path, schema::MIGRATIONS)?;
     let read = |db: &rusqlite::Connection| Ok::<_, Error>(init::issuer(db)?);
     let stored = store.read(read).await?;
@@ -113,6 +159,7 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartE
     let mut never_ban = config.guessing.never_ban;
     never_ban.extend(&config.server.trusted_proxies);
     let mcias = Mcias::new(Parts {
+        clock: clock.clone(),
         store: Arc::clone(&store),
         seal: seal::Key::read(&config.database.master_key)?,
         issuer,
@@ -124,24 +171,27 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartE
     .await?;
     let metrics = Metrics::new(&mcias);
     let sessions = mcdsl::db::open(path, schema::MIGRATIONS)?;
-    let sessions = Sessions::new(sessions, Limits::default());
+    let sessions = Sessions::by(clock.clone(), sessions, Limits::default());
     let app = App {
         package: "metacircular.mcias.v1",
         grpc: api::routes(&mcias),
         web: web(&mcias, sessions),
         authenticator: Arc::new(Own(Arc::clone(&mcias))),
-        audit: Some(Arc::new(Recorder::new(store))),
+        audit: Some(Arc::new(Recorder::by(clock, store))),
         sealed: Box::new(|| false),
         metrics: Box::new(move || metrics.render()),
     };
     let server = Arc::new(server::start(&config.server, app, shutdown).await?);
     // Set once: it is new.
     let _ = mcias.server.set(Arc::clone(&server));
-    let token = shutdown.token().clone();
+    let (token, house) = (shutdown.token().clone(), Arc::clone(&mcias));
     shutdown.spawn("housekeeping", async move {
-        token.run_until_cancelled(mcias.keep_house()).await;
+        token.run_until_cancelled(house.keep_house()).await;
     });
-    Ok(Handle { server })
+    Ok(Handle {
+        server,
+        held: Mutex::new(Some((mcias, lock))),
+    })
 }
 
 fn web(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use mcdsl::auth::token::seconds;
 use totp_rs::{Algorithm, Builder, Secret, Totp};
+use zeroize::Zeroizing;
 
 /// Bytes of a secret (RFC 4226 §4 wants 20).
 const SECRET: usize = 20;
@@ -27,7 +28,7 @@ pub enum TotpError {
 
 /// A secret that an authenticator app shares.
 #[derive(Clone)]
-pub struct Shared(Vec<u8>);
+pub struct Shared(Zeroizing<Vec<u8>>);
 
 impl Shared {
     /// A new one.
@@ -35,15 +36,15 @@ impl Shared {
     /// # Errors
     /// [`TotpError::Random`].
     pub fn generate() -> Result<Self, TotpError> {
-        let mut secret = vec![0; SECRET];
+        let mut secret = Zeroizing::new(vec![0; SECRET]);
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| TotpError::Random)?;
         Ok(Self(secret))
     }
 
     /// From the database.
     #[must_use]
-    pub fn from_bytes(secret: Vec<u8>) -> Self {
-        Self(secret)
+    pub fn from_bytes(secret: impl Into<Zeroizing<Vec<u8>>>) -> Self {
+        Self(secret.into())
     }
 
     /// For the database, sealed.
@@ -55,7 +56,7 @@ impl Shared {
     /// To be typed, Base32.
     #[must_use]
     pub fn base32(&self) -> String {
-        Secret::from(self.0.clone()).to_base32()
+        Secret::from(self.0.to_vec()).to_base32()
     }
 
     /// `otpauth://totp/…`, for apps.
@@ -88,7 +89,7 @@ impl Shared {
             .with_digits(DIGITS)
             .with_skew(SKEW)
             .with_step_duration(STEP)
-            .with_secret(self.0.clone())
+            .with_secret(self.0.to_vec())
             .with_issuer(Some(issuer))
             .with_account_name(account)
             .build()

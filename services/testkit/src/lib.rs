@@ -8,6 +8,7 @@
 #[cfg(feature = "browser")]
 pub mod browser;
 pub mod ca;
+pub mod clock;
 pub mod grpc;
 pub mod mmdb;
 pub mod netns;

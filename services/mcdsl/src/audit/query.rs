@@ -25,6 +25,8 @@ const MAX_ACTIONS: usize = 512;
 pub struct Filter {
     /// Of the account of this id.
     pub account: Option<String>,
+    /// On this resource, by nobody who is known: a login that failed is on the account that it named.
+    pub anonymous_on: Option<String>,
     /// Of actions that begin so: a method, a service (`/mcias.v1.Accounts/`), a kind of events (`login.`).
     pub action: Option<String>,
     /// Ended so.
@@ -156,6 +158,12 @@ fn statement(filter: &Filter, action: Option<String>) -> (String, Vec<Value>) {
     };
     if let Some(account) = &filter.account {
         and("account = ?", Value::from(account.clone()));
+    }
+    if let Some(resource) = &filter.anonymous_on {
+        and(
+            "account IS NULL AND resource = ?",
+            Value::from(resource.clone()),
+        );
     }
     if let Some(action) = action {
         and("action = ?", Value::from(action));

@@ -49,7 +49,7 @@ impl Revocations {
     /// [`TooMany`]: it is not entered.
     pub fn add(&mut self, revocation: Revocation, now: SystemTime) -> Result<(), TooMany> {
         if self.entries.len() >= MAX_ENTRIES {
-            self.entries.retain(|_, (_, forget)| *forget > now);
+            self.forget(now);
         }
         let Revocation {
             what,
@@ -62,6 +62,11 @@ impl Revocations {
         let entry = self.entries.entry(what).or_insert((issued_until, forget));
         *entry = (entry.0.max(issued_until), entry.1.max(forget));
         Ok(())
+    }
+
+    /// Forgets what is about no valid token any more.
+    pub fn forget(&mut self, now: SystemTime) {
+        self.entries.retain(|_, (_, forget)| *forget > now);
     }
 
     /// Whether a token is revoked. Those of the very second of a revocation are: tokens count seconds.

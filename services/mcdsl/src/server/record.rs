@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use rusqlite::Transaction;
@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use super::access::Caller;
 use crate::{
     audit::{self, Actor, AuditError, Detail, Entry},
+    clock::Clock,
     db::{Store, StoreError},
 };
 
@@ -41,6 +42,7 @@ pub trait Audit: Send + Sync {
 /// the others are counted, and the first row after that minute is `audit.suppressed` with their number.
 pub struct Recorder {
     store: Arc<Store>,
+    clock: Clock,
     anonymous: Mutex<Anonymous>,
 }
 
@@ -48,8 +50,15 @@ impl Recorder {
     /// In this database, which has [`audit::SCHEMA`].
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
+        Self::by(Clock::default(), store)
+    }
+
+    /// The same, with the times of this clock.
+    #[must_use]
+    pub fn by(clock: Clock, store: Arc<Store>) -> Self {
         Self {
             store,
+            clock,
             anonymous: Mutex::default(),
         }
     }
@@ -67,8 +76,9 @@ impl Recorder {
             return Ok(());
         }
         let (caller, detail) = (caller.clone(), Detail::new().text("message", message));
+        let clock = self.clock.clone();
         let write = move |tx: &Transaction<'_>| -> Result<(), RecordError> {
-            let now = SystemTime::now();
+            let now = clock.now();
             if suppressed > 0 {
                 let number = i64::try_from(suppressed).unwrap_or(i64::MAX);
                 let entry = Entry {

@@ -6,7 +6,8 @@ use mc_proto::AccountType;
 use rusqlite::params;
 
 use super::{
-    Account, MAX_TAGS, New, Status, by_id, create, named, set_password, set_roles, set_tags,
+    Account, MAX_TAGS, New, Status, by_id, create, named, remove_factors, set_password, set_roles,
+    set_tags,
 };
 use crate::{
     by::By,
@@ -188,10 +189,7 @@ impl Mcias {
     ) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
             let account = person(about(change, &name)?)?;
-            for table in ["totp", "recovery_code", "passkey"] {
-                let sql = format!("DELETE FROM {table} WHERE account = ?1");
-                change.tx.execute(&sql, [&account.id])?;
-            }
+            remove_factors(change.tx, &account.id)?;
             policy::check_admin_left(change.tx)?;
             change.revoke_account(&account.id)
         };

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::mcias::v1::{
     AuditEntry, DeleteRuleRequest, DeleteRuleResponse, DeleteServiceRequest, DeleteServiceResponse,
-    ExplainRequest, ExplainResponse, GetStatusRequest, ListAuditRequest, ListAuditResponse,
-    ListRulesRequest, ListRulesResponse, ListServicesRequest, ListServicesResponse, PutRuleRequest,
+    ExplainRequest, ExplainResponse, GetStatusRequest, LiftBanRequest, LiftBanResponse,
+    ListAuditRequest, ListAuditResponse, ListBansRequest, ListBansResponse, ListRulesRequest,
+    ListRulesResponse, ListServicesRequest, ListServicesResponse, PutRuleRequest,
     PutServiceRequest, PutServiceResponse, RotateKeyRequest, RotateKeyResponse, Rule,
     SnapshotRequest, SnapshotResponse, Status as StatusMessage, VerifyAuditRequest,
     VerifyAuditResponse, administration_server::Administration,
@@ -16,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, page};
 use crate::{
+    bans,
     by::By,
     core::{Change, Mcias},
     error::Error,
@@ -134,6 +136,38 @@ impl Administration for Api {
             .await
     }
 
+    async fn list_bans(
+        &self,
+        request: Request<ListBansRequest>,
+    ) -> Result<Response<ListBansResponse>, Status> {
+        let list = |mcias: Arc<Mcias>, _, asked: ListBansRequest| async move {
+            let now = mcias.now();
+            let read = move |db: &Connection| {
+                Ok::<_, Error>(bans::list(db, &asked, page(asked.limit), now)?)
+            };
+            mcias.store.read(read).await
+        };
+        self.answer(request, list).await
+    }
+
+    async fn lift_ban(
+        &self,
+        request: Request<LiftBanRequest>,
+    ) -> Result<Response<LiftBanResponse>, Status> {
+        let lift = |mcias: Arc<Mcias>, caller, asked: LiftBanRequest| async move {
+            let network = bans::parse(&asked.source)?;
+            let write = move |change: &mut Change<'_>| {
+                change.resource = network.to_string();
+                change.lift(network)
+            };
+            mcias.write(&caller, write).await?;
+            Ok(LiftBanResponse {
+                source: network.to_string(),
+            })
+        };
+        self.answer(request, lift).await
+    }
+
     async fn get_status(
         &self,
         request: Request<GetStatusRequest>,
@@ -146,10 +180,9 @@ impl Administration for Api {
         request: Request<SnapshotRequest>,
     ) -> Result<Response<SnapshotResponse>, Status> {
         let snapshot = |mcias: Arc<Mcias>, caller, _| async move {
-            let directory = crate::backups(mcias.store.path());
+            let (directory, now) = (crate::backups(mcias.store.path()), mcias.now());
             let read = move |db: &Connection| {
-                let made =
-                    archive::snapshot(crate::SERVICE, db, &[], &directory, SystemTime::now());
+                let made = archive::snapshot(crate::SERVICE, db, &[], &directory, now);
                 made.map_err(|e| Error::precondition(chain(&e)))
             };
             let path = mcias.store.read(read).await?.display().to_string();
@@ -254,9 +287,9 @@ async fn verify_audit(
 }
 
 async fn status(mcias: Arc<Mcias>) -> Result<StatusMessage, Error> {
-    let read = |db: &Connection| {
+    let now = unix(mcias.now());
+    let read = move |db: &Connection| {
         let count = |sql| db.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let now = unix(SystemTime::now());
         let accounts = count("SELECT count(*) FROM account")?;
         let sql = "SELECT count(*) FROM session WHERE expires_s > ?1";
         let sessions: i64 = db.query_row(sql, [now], |row| row.get(0))?;

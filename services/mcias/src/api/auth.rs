@@ -1,6 +1,6 @@
 //! Logging in, and what others need to know of tokens.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use mc_proto::{
     AccountType,
@@ -13,7 +13,7 @@ use mc_proto::{
     },
 };
 use mcdsl::{
-    auth::{AuthError, Revocation, Revoked, token::type_name},
+    auth::{AuthError, Revoked, token::type_name},
     server::Caller,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -131,13 +131,7 @@ impl Auth for Api {
         _: Request<WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
         let mcias = &self.0;
-        let now = SystemTime::now();
-        let all = |state: &revocation::State| {
-            let in_force = state.revocations.iter();
-            in_force
-                .filter(|revocation| revocation.forget > now)
-                .collect::<Vec<Revocation>>()
-        };
+        let all = |state: &revocation::State| state.revocations.iter().collect();
         let stop = mcias.shutdown.token().child_token();
         let tasks = mcias.shutdown.tracker();
         let stream = mcias
@@ -151,7 +145,11 @@ impl Auth for Api {
         _: Request<WatchBansRequest>,
     ) -> Result<Response<Self::WatchBansStream>, Status> {
         let mcias = &self.0;
-        let all = |state: &bans::State| state.values().copied().collect();
+        let now = mcias.now();
+        let all = |state: &bans::State| {
+            let bans = state.values().filter(|ban| ban.until > now);
+            bans.copied().map(bans::Told::Ban).collect()
+        };
         let stop = mcias.shutdown.token().child_token();
         let tasks = mcias.shutdown.tracker();
         let stream = mcias.bans.watch(all, bans::messages(), tasks, stop)?;

@@ -1,6 +1,6 @@
 //! What people do to their own account.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use mc_proto::mcias::v1::{
     BeginPasskeyRequest, BeginPasskeyResponse, BeginTotpRequest, BeginTotpResponse,
@@ -131,8 +131,8 @@ impl Profile for Api {
         let list = |mcias: Arc<Mcias>, caller: Caller, _| async move {
             let identity = identity(&caller)?.clone();
             let account = identity.account;
-            let read =
-                move |db: &Connection| Ok::<_, Error>(sessions(db, &account, SystemTime::now())?);
+            let now = mcias.now();
+            let read = move |db: &Connection| Ok::<_, Error>(sessions(db, &account, now)?);
             let sessions = mcias.store.read(read).await?;
             let sessions = sessions
                 .into_iter()

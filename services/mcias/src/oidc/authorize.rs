@@ -1,6 +1,6 @@
 //! The authorization endpoint: somebody is sent here by a client, and sent back with a code.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{
     extract::State,
@@ -173,7 +173,7 @@ pub(super) async fn authorize(
     if query.len() > MAX {
         return Err(sense("its request is too long"));
     }
-    let params = Params::parse(query.as_bytes()).map_err(|error| sense(&error.description))?;
+    let params = Params::parse(query.as_bytes()).map_err(|error| sense(&error.to_string()))?;
     let target = target(&mcias, params.clone()).await.map_err(failed)?;
     let unknown =
         "it is not known here, or not at the address that it wants you to be sent back to";
@@ -193,7 +193,7 @@ pub(super) async fn authorize(
         // With the session of a login that is over, if there is one.
         return page.log_out(&then(LOGIN, &here)).await;
     };
-    let age = unix(SystemTime::now()) - person.login.created;
+    let age = unix(mcias.now()) - person.login.created;
     // A login of the future was before the clock went back: nobody knows how old it is.
     let old = |most| age > most || age < -CLOCK;
     if wanted.anew || wanted.max_age.is_some_and(old) {

@@ -65,7 +65,7 @@ impl Credentials {
             Err(Refused::Failed(error)) => Err(error),
         };
         match mcias.store.read(read).await? {
-            Some(error) if !mcias.strangers.spend() => Err(error),
+            Some(error) if !mcias.strangers.spend(mcias.now()) => Err(error),
             _ => Ok(()),
         }
     }

@@ -160,6 +160,11 @@ impl From<OAuthError> for Refused {
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         match error {
+            // Worth another try, which needs what this one would have used up.
+            Error::Client {
+                code: Code::Unavailable | Code::ResourceExhausted,
+                ..
+            } => Self::Failed(error),
             Error::Client { .. } => Self::Told(error.into()),
             failed => Self::Failed(failed),
         }

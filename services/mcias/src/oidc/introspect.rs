@@ -1,6 +1,6 @@
 //! What a token is (RFC 7662), for the client that it is for.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::{
     client::Credentials,
     error::{OAuthError, Refused},
+    form::Form,
     grant::{self, RefreshToken},
-    params::Form,
 };
 use crate::{core::Mcias, error::Error, service::Service, session::find_session, time::unix};
 
@@ -60,7 +60,7 @@ fn about(
             return Ok(None);
         };
         let session = find_session(db, &grant.account, &grant.session)?;
-        let now = unix(SystemTime::now());
+        let now = unix(mcias.now());
         let session = session.filter(|s| s.service == client.name && s.ends > now);
         return Ok(session.map(|session| {
             json!({

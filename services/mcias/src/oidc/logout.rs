@@ -67,7 +67,7 @@ pub(super) async fn show(
     if sent.len() > MAX {
         return Err(sense("its request is too long"));
     }
-    let params = Params::parse(sent.as_bytes()).map_err(|error| sense(&error.description))?;
+    let params = Params::parse(sent.as_bytes()).map_err(|error| sense(&error.to_string()))?;
     let hint = match params.get("id_token_hint") {
         None => None,
         Some(token) => {

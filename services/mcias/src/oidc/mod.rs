@@ -10,6 +10,7 @@ mod code;
 mod discovery;
 mod entitlement;
 mod error;
+mod form;
 mod grant;
 mod id_token;
 mod introspect;
@@ -30,7 +31,7 @@ use axum::{
 };
 use rusqlite::Transaction;
 
-use self::params::Form;
+use self::form::Form;
 pub(crate) use self::{authorize::leads_to, grant::hand_over};
 use crate::core::Mcias;
 

@@ -1,12 +1,17 @@
-//! Parameters of requests, in the query or in a form.
+//! Parameters of requests, in the query or in a form. Nothing but text: what makes requests and answers of it is in [`super::form`].
 
-use axum::{
-    extract::{FromRequest, Request, rejection::BytesRejection},
-    http::{StatusCode, header},
-};
 use url::form_urlencoded;
 
-use super::error::OAuthError;
+/// Why a text is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ParamsError {
+    /// More than [`MAX`].
+    #[error("too many parameters")]
+    TooMany,
+    /// It is not repeated: a stranger's words have no place on our pages.
+    #[error("a parameter is there twice")]
+    Twice,
+}
 
 /// Parameters of a request: more than all specifications together name.
 const MAX: usize = 64;
@@ -20,15 +25,14 @@ impl Params {
     ///
     /// # Errors
     /// If one is there twice, or there are too many.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, OAuthError> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, ParamsError> {
         let mut all: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(text) {
             if all.len() == MAX {
-                return Err(OAuthError::invalid_request("too many parameters"));
+                return Err(ParamsError::TooMany);
             }
             if all.iter().any(|(other, _)| *other == name) {
-                // It is not repeated: a stranger's words have no place on our pages.
-                return Err(OAuthError::invalid_request("a parameter is there twice"));
+                return Err(ParamsError::Twice);
             }
             all.push((name.into_owned(), value.into_owned()));
         }
@@ -41,15 +45,6 @@ impl Params {
         found
             .map(|(_, value)| value.as_str())
             .filter(|value| !value.is_empty())
-    }
-
-    /// The value of one that has to be there.
-    ///
-    /// # Errors
-    /// If it is not.
-    pub(super) fn need(&self, name: &str) -> Result<&str, OAuthError> {
-        let missing = || OAuthError::invalid_request(format!("the parameter {name} is missing"));
-        self.get(name).ok_or_else(missing)
     }
 
     /// As a query.
@@ -69,29 +64,6 @@ pub(super) fn query<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>
     form_urlencoded::Serializer::new(String::new())
         .extend_pairs(parameters)
         .finish()
-}
-
-/// A form that a program sent, with at most [`super::MAX_BODY`] bytes.
-pub(super) struct Form(pub(super) Params);
-
-impl<S: Send + Sync> FromRequest<S> for Form {
-    type Rejection = OAuthError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, OAuthError> {
-        let kind = request.headers().get(header::CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            let text = "the body is no application/x-www-form-urlencoded";
-            return Err(OAuthError::invalid_request(text));
-        }
-        let body = axum::body::Bytes::from_request(request, state).await;
-        let body = body.map_err(|rejected: BytesRejection| match rejected.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => OAuthError::too_large(),
-            _ => OAuthError::invalid_request("the body cannot be read"),
-        })?;
-        Params::parse(&body).map(Self)
-    }
 }
 
 #[cfg(test)]
@@ -117,6 +89,5 @@ mod tests {
         let params = Params::parse(b"a=&b=x+y%26").unwrap();
         assert_eq!((params.get("a"), params.get("b")), (None, Some("x y&")));
         assert_eq!(params.query_without(&["a"]), "b=x+y%26");
-        assert!(params.need("a").is_err());
     }
 }

@@ -14,8 +14,8 @@ use super::{
     REVOKE,
     client::Credentials,
     error::{OAuthError, Refused},
+    form::Form,
     grant::{self, RefreshToken},
-    params::Form,
     token::commit,
 };
 use crate::{

@@ -1,9 +1,6 @@
 //! The token endpoint: codes and refresh tokens for tokens.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -21,9 +18,10 @@ use super::{
     code,
     entitlement::lacking,
     error::{OAuthError, Refused},
+    form::Form,
     grant::{self, RefreshToken},
     id_token::{self, Login},
-    params::{Form, Params},
+    params::Params,
 };
 use crate::{
     account::{self, Account, Status},
@@ -259,7 +257,7 @@ fn answer(
         account.name.clone(),
         account.account_type,
     ));
-    let left = issued.expires.duration_since(SystemTime::now());
+    let left = issued.expires.duration_since(change.now);
     Tokens {
         access_token: issued.token,
         token_type: "Bearer",

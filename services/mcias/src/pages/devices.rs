@@ -1,6 +1,6 @@
 //! Logins from new devices, of which their owner says whether it was him.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
@@ -64,7 +64,7 @@ impl News {
             Ok::<_, Error>((device::unanswered(db, &account)?, may_accept))
         };
         let (devices, may_accept) = mcias.store.read(read).await?;
-        let (now, login) = (SystemTime::now(), &person.login);
+        let (now, login) = (mcias.now(), &person.login);
         let row = |new: NewDevice| Row {
             when: ago(new.since, now),
             methods: methods(&new.methods),

@@ -1,6 +1,6 @@
 //! The login page, in two steps for who has a second factor; and logging out.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
@@ -96,11 +96,11 @@ impl Step {
         Ok(BASE64.encode(sealed))
     }
 
-    fn open(mcias: &Mcias, sealed: &str, now: SystemTime) -> Option<Self> {
+    fn open(mcias: &Mcias, sealed: &str) -> Option<Self> {
         let sealed = BASE64.decode(sealed).ok()?;
-        let text = Zeroizing::new(mcias.seal.open(STEP, &sealed).ok()?);
+        let text = mcias.seal.open(STEP, &sealed).ok()?;
         let step: Self = serde_json::from_slice(&text).ok()?;
-        (unix(now) < step.until_s).then_some(step)
+        (unix(mcias.now()) < step.until_s).then_some(step)
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn log_in(
     let step = if asked.step.is_empty() {
         None
     } else {
-        let step = Step::open(&mcias, &asked.step, SystemTime::now());
+        let step = Step::open(&mcias, &asked.step);
         let Some(step) = step else {
             let text = "That took too long. Log in again.";
             return password_form(&mcias, page.with(Flash::notice(text)), &next, "").await;
@@ -160,7 +160,7 @@ pub(super) async fn log_in(
             let step = Step {
                 account,
                 password,
-                until_s: unix(SystemTime::now()) + STEP_S,
+                until_s: unix(mcias.now()) + STEP_S,
                 totp: has(SecondFactor::Totp),
                 recovery: has(SecondFactor::RecoveryCode),
                 passkey: has(SecondFactor::Passkey),

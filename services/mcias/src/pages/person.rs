@@ -1,9 +1,6 @@
 //! Who looks at a page.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::FromRequestParts,
@@ -63,7 +60,7 @@ impl Person {
             return Ok(None);
         };
         let (id, this) = (session.account.clone(), Arc::clone(mcias));
-        let now = SystemTime::now();
+        let now = mcias.now();
         let read = move |db: &Connection| {
             let login = find_session(db, &id, &login)?;
             let login = login.filter(|l| l.service == SERVICE && l.expires > unix(now));

@@ -43,7 +43,7 @@ pub(super) async fn show(
     page: Page,
     person: Person,
 ) -> Result<Response, ErrorPage> {
-    let now = SystemTime::now();
+    let now = mcias.now();
     let account = person.account.id.clone();
     let read = move |db: &Connection| Ok::<_, Error>(sessions(db, &account, now)?);
     let logins = mcias.store.read(read).await.map_err(failed)?;

@@ -1,6 +1,9 @@
 //! Second factors: an authenticator app, recovery codes.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use mc_proto::mcias::v1::{
     BeginTotpRequest, ClearSecondFactorsRequest, ConfirmTotpRequest, GetFactorsRequest,
@@ -13,10 +16,14 @@ use crate::running::{Clients, PASSWORD, Running};
 
 /// What an app shows now, and some steps from now.
 pub(crate) fn code(secret: &str, steps: i64) -> String {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    let at = now.as_secs().cast_signed() + 30 * steps;
+    let away = Duration::from_secs(30 * steps.unsigned_abs());
+    let now = SystemTime::now();
+    code_at(secret, if steps < 0 { now - away } else { now + away })
+}
+
+/// What an app shows at a time.
+pub(crate) fn code_at(secret: &str, time: SystemTime) -> String {
+    let at = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
     let output = Command::new("oathtool")
         .args(["--totp", "--base32", secret, &format!("--now=@{at}")])
         .output()

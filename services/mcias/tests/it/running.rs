@@ -16,9 +16,10 @@ use mc_proto::{
         auth_client::AuthClient, profile_client::ProfileClient,
     },
 };
-use mc_testkit::ca::Ca;
+use mc_testkit::{ca::Ca, clock::FakeClock};
 use mcdsl::{
     auth::token::{Claims, Signer, seconds},
+    clock::Clock,
     shutdown::Shutdown,
 };
 use mcias::{Handle, config::Config, seal};
@@ -40,6 +41,7 @@ pub(crate) struct Running {
     pub(crate) root: tempfile::TempDir,
     /// The first administrator's.
     pub(crate) password: String,
+    clock: Clock,
     config: Config,
     shutdown: Shutdown,
 }
@@ -53,6 +55,12 @@ impl Drop for Running {
 /// Adds a token.
 #[derive(Clone)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    pub(crate) fn of(token: &str) -> Self {
+        Self(Some(format!("Bearer {token}").parse().unwrap()))
+    }
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -98,6 +106,15 @@ impl Running {
     }
 
     pub(crate) async fn start_as(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start_by(Clock::default(), configure).await
+    }
+
+    /// By a clock that the test moves.
+    pub(crate) async fn start_at(clock: &FakeClock) -> Self {
+        Self::start_by(Clock::of(clock.source()), |_| {}).await
+    }
+
+    async fn start_by(clock: Clock, configure: impl FnOnce(&mut Config)) -> Self {
         let root = tempfile::tempdir().unwrap();
         let ca = Ca::new().unwrap();
         files(root.path(), &ca);
@@ -105,8 +122,10 @@ impl Running {
         configure(&mut config);
         let made = mcias::init(&config, &"admin".parse().unwrap()).unwrap();
         let shutdown = Shutdown::new();
-        let handle = mcias::start(config.clone(), &shutdown).await.unwrap();
+        let handle = mcias::start_by(clock.clone(), config.clone(), &shutdown);
+        let handle = handle.await.unwrap();
         Self {
+            clock,
             config,
             handle,
             ca,
@@ -118,12 +137,40 @@ impl Running {
 
     /// The same, started anew.
     pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.begin().await;
+    }
+
+    /// For commands that want the database for themselves.
+    pub(crate) async fn stop(&self) {
         self.shutdown
             .finish(std::time::Duration::from_secs(20))
             .await;
+        self.handle.let_go();
+    }
+
+    /// Stops, and goes on in another directory with a copy of the database that this process has never had open: SQLite, which a command
+    /// replaces a database under, is not to be in the same process.
+    pub(crate) async fn move_away(&mut self) {
+        self.stop().await;
+        let root = tempfile::tempdir().unwrap();
+        files(root.path(), &self.ca);
+        let of = |name: &str| (self.root.path().join(name), root.path().join(name));
+        let (old, new) = of("master.key");
+        fs::copy(old, new).unwrap();
+        let (old, new) = of("mcias.db");
+        let db = mcdsl::db::open_as_it_is(&old).unwrap();
+        mcdsl::db::snapshot(&db, &new).unwrap();
+        self.config = Config::load(root.path(), None, std::iter::empty()).unwrap();
+        self.root = root;
+    }
+
+    /// After [`Self::stop`].
+    pub(crate) async fn begin(&mut self) {
         self.shutdown = Shutdown::new();
         let config = self.config.clone();
-        self.handle = mcias::start(config, &self.shutdown).await.unwrap();
+        let started = mcias::start_by(self.clock.clone(), config, &self.shutdown);
+        self.handle = started.await.unwrap();
     }
 
     pub(crate) fn database(&self) -> rusqlite::Connection {
@@ -146,7 +193,7 @@ impl Running {
 
     pub(crate) async fn clients_from(&self, source: &str, token: Option<&str>) -> Clients {
         let channel = self.channel_from(source).await;
-        let bearer = Bearer(token.map(|token| format!("Bearer {token}").parse().unwrap()));
+        let bearer = token.map_or(Bearer(None), Bearer::of);
         Clients {
             auth: AuthClient::with_interceptor(channel.clone(), bearer.clone()),
             accounts: AccountsClient::with_interceptor(channel.clone(), bearer.clone()),

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Mutex, task::spawn_blocking};
 
 use super::{ErrorPage, secret::Secret};
+use crate::clock::Clock;
 
 /// The table, for a [`crate::db::Migration`] of the service.
 pub const SESSIONS_SQL: &str = store::SQL;
@@ -216,6 +217,7 @@ pub enum SessionError {
 pub struct Sessions {
     db: Arc<Mutex<Connection>>,
     limits: Limits,
+    clock: Clock,
 }
 
 /// Who asks, as far as a session remembers it.
@@ -228,8 +230,20 @@ impl Sessions {
     /// Over a connection of its own to the service's database, which has [`SESSIONS_SQL`].
     #[must_use]
     pub fn new(db: Connection, limits: Limits) -> Self {
+        Self::by(Clock::default(), db, limits)
+    }
+
+    /// The same, by this clock.
+    #[must_use]
+    pub fn by(clock: Clock, db: Connection, limits: Limits) -> Self {
         let db = Arc::new(Mutex::new(db));
-        Self { db, limits }
+        Self { db, limits, clock }
+    }
+
+    /// Seconds since the epoch.
+    fn now(&self) -> i64 {
+        let since = self.clock.now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |s| s.as_secs().cast_signed())
     }
 
     /// What an account has, the last seen first.
@@ -237,8 +251,8 @@ impl Sessions {
     /// # Errors
     /// [`SessionError`].
     pub async fn list(&self, account: &str) -> Result<Vec<Session>, SessionError> {
-        let (account, limits) = (account.to_owned(), self.limits);
-        self.run("list", move |db| store::list(db, limits, now(), &account))
+        let (account, limits, now) = (account.to_owned(), self.limits, self.now());
+        self.run("list", move |db| store::list(db, limits, now, &account))
             .await
     }
 
@@ -302,8 +316,8 @@ impl Sessions {
 
     /// Whose cookie it is; that it was seen is written down once a minute.
     pub(super) async fn find(&self, secret: &Secret) -> Result<Option<Session>, SessionError> {
-        let (hash, limits) = (secret.hash(), self.limits);
-        self.run("look up", move |db| store::find(db, limits, now(), &hash))
+        let (hash, limits, now) = (secret.hash(), self.limits, self.now());
+        self.run("look up", move |db| store::find(db, limits, now, &hash))
             .await
     }
 
@@ -325,9 +339,9 @@ impl Sessions {
             data: text_of(&new.data)?,
             flash: new.flash,
         };
-        let limits = self.limits;
+        let (limits, now) = (self.limits, self.now());
         self.run("start", move |db| {
-            store::start(db, limits, now(), &row, old.map(|id| id.0).as_ref())
+            store::start(db, limits, now, &row, old.map(|id| id.0).as_ref())
         })
         .await?;
         Ok(secret)
@@ -359,10 +373,4 @@ fn cut(text: String) -> String {
         Some((at, _)) => text[..at].to_owned(),
         None => text,
     }
-}
-
-/// Seconds since the epoch.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |s| s.as_secs().cast_signed())
 }

@@ -5,6 +5,7 @@
 
 mod account;
 mod audit;
+mod ban;
 mod client;
 mod login;
 mod operations;
@@ -70,6 +71,9 @@ enum Command {
     /// Who did what
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Networks that are kept away for failed logins
+    #[command(subcommand)]
+    Ban(ban::Command),
     /// The daemon
     Status,
     /// Makes a consistent copy of the database, beside it
@@ -118,6 +122,7 @@ async fn run(cli: &Cli, out: Output) -> Result {
         Command::Policy(c) => c.run(&mut client, out).await,
         Command::Service(c) => c.run(&mut client, out).await,
         Command::Audit(c) => c.run(&mut client, out).await,
+        Command::Ban(c) => c.run(&mut client, out).await,
         Command::Status => operations::status(&mut client, out).await,
         Command::Snapshot => operations::snapshot(&mut client, out).await,
         Command::Key(c) => c.run(&mut client, out).await,

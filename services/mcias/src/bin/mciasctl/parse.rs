@@ -53,6 +53,15 @@ fn ago_from(now: SystemTime, ago: Duration) -> Parsed<Timestamp> {
         .ok_or_else(|| "is too long ago".to_owned())
 }
 
+/// A network, or an address in it.
+pub(crate) fn source(text: &str) -> Parsed<String> {
+    let address = text.parse::<std::net::IpAddr>().is_ok();
+    match address || text.parse::<ipnet::IpNet>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err("write an address or a network, like 192.0.2.1 or 2001:db8::/64".to_owned()),
+    }
+}
+
 /// `NUMBER:HASH` of an entry of the audit log.
 pub(crate) fn known(text: &str) -> Parsed<(u64, String)> {
     let syntax = "write the number and the hash that `audit verify` showed, like 1234:9f86d0…";

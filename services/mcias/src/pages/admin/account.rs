@@ -1,6 +1,6 @@
 //! One account: what it is, has and may, and what is done to it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
@@ -154,7 +154,7 @@ pub(super) async fn render(
     name: String,
     filled: Filled,
 ) -> Answer {
-    let now = SystemTime::now();
+    let now = mcias.now();
     let read = move |db: &Connection| {
         let account = account::named(db, &name)?;
         let logins = session::sessions(db, &account.id, now)?;

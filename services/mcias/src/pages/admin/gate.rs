@@ -1,6 +1,6 @@
 //! Who may see pages for administrators.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -77,6 +77,7 @@ pub(super) async fn gate(
 /// Writes down what was refused. Nothing was changed, so that there is no transaction for it to be in.
 pub(super) async fn write_down(mcias: &Arc<Mcias>, by: &By, outcome: Code, text: &str) {
     let (by, detail) = (by.clone(), Detail::new().text("message", text));
+    let now = mcias.now();
     let write = move |tx: &Transaction<'_>| {
         let entry = Entry {
             actor: Actor::from(by.identity.as_ref()),
@@ -86,7 +87,7 @@ pub(super) async fn write_down(mcias: &Arc<Mcias>, by: &By, outcome: Code, text:
             outcome,
             detail,
         };
-        Ok::<_, Error>(audit::append(tx, &entry, SystemTime::now())?)
+        Ok::<_, Error>(audit::append(tx, &entry, now)?)
     };
     if let Err(error) = mcias.store.write(write).await {
         tracing::error!(error = chain(&error), "a refusal is not in the audit log");

@@ -5,7 +5,7 @@ mod passkeys;
 mod recovery;
 mod totp;
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
@@ -101,7 +101,7 @@ struct Confirmed {
 async fn show(State(mcias): State<Arc<Mcias>>, page: Page, person: Person) -> Answer {
     let by = by(&page, FACTORS, Some(&person))?;
     let factors = factors::factors(&mcias, &by).await.map_err(failed)?;
-    let now = SystemTime::now();
+    let now = mcias.now();
     let passed = |time: Option<prost_types::Timestamp>, never: &str| match time {
         Some(time) => ago(unix(time.try_into().unwrap_or(now)), now),
         None => never.to_owned(),

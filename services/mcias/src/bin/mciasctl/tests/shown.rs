@@ -5,7 +5,7 @@ use prost_types::Timestamp;
 
 use super::command;
 use crate::{
-    Command, account, audit, login, operations, policy, profile, service, token, totp, view,
+    Command, account, audit, ban, login, operations, policy, profile, service, token, totp, view,
 };
 
 fn at(text: &str) -> Option<Timestamp> {
@@ -14,6 +14,19 @@ fn at(text: &str) -> Option<Timestamp> {
 
 fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn bans() {
+    let ban = pb::Ban {
+        source: "192.0.2.1/32".to_owned(),
+        until: at("2031-01-31T12:00:00Z"),
+        reason: "failed logins (ban 2 of this network)".to_owned(),
+        bans: 2,
+    };
+    let row = ban::row(&ban);
+    assert_eq!((row[0].as_str(), row[2].as_str()), ("192.0.2.1/32", "2"));
+    assert!(row[1].starts_with("2031-01-31T12:00:00Z"), "{row:?}");
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! A way back for an operator whose last administrator lost the password or the second factors, or whom the login policy locks out: whoever
+//! may write the database's files needs nobody's leave. Without the service, which would not hear of it.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use mcdsl::{
+    audit::{self, Actor, AuditError, Detail, Entry},
+    db::{self, DbError},
+};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tonic::Code;
+
+use crate::{
+    account::{self, Account},
+    config::Config,
+    core::Change,
+    error::Error,
+    gate,
+    lock::{Lock, LockError},
+    name::{AccountName, Role},
+    password::{self, new_password},
+    policy::{self, LoginPolicy},
+    schema, service,
+};
+
+/// What is to be done besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recovery {
+    /// Takes its second factors and recovery codes away: they are lost.
+    pub remove_factors: bool,
+    /// Replaces all rules of the login policy by those of a new installation.
+    pub reset_policy: bool,
+}
+
+/// An administrator who can log in again.
+pub struct Recovered {
+    /// The account.
+    pub account: String,
+    /// Its password, which is nowhere else, and is to be changed at the first login.
+    pub password: String,
+    /// It has second factors still, which a login asks for.
+    pub has_factors: bool,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// There is no database.
+    #[error("{0} does not exist; run `mcias init`, or `mcias restore` with a snapshot")]
+    Missing(PathBuf),
+    /// No such person.
+    #[error("there is no account {name:?} of a person; people who are administrators: {admins}")]
+    Nobody {
+        /// Who was asked for.
+        name: String,
+        /// Who there is.
+        admins: String,
+    },
+    /// The account could not log in after all.
+    #[error(
+        "the login policy would not let {name:?} log in ({why}); with --reset-policy its rules are replaced by those of a new installation"
+    )]
+    Policy {
+        /// The account.
+        name: String,
+        /// Which rule.
+        why: String,
+    },
+    /// The service runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// Anything else.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<rusqlite::Error> for RecoverError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Makes a person's account an active administrator's with a new password, and ends its logins. All of it or nothing; it can be run again.
+///
+/// # Errors
+/// [`RecoverError`].
+pub fn recover(
+    config: &Config,
+    name: &AccountName,
+    recovery: Recovery,
+) -> Result<Recovered, RecoverError> {
+    let path = &config.database.path;
+    let _lock = Lock::of(path)?;
+    if !path.exists() {
+        return Err(RecoverError::Missing(path.clone()));
+    }
+    let mut db = db::open(path, schema::MIGRATIONS)?;
+    let before = person(&db, name)?;
+    let password = new_password()?;
+    let hash = password::hash(&password).map_err(Error::from)?;
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let now = SystemTime::now();
+    let account = change(&tx, &before, &hash, recovery, now)?;
+    check_policy(&tx, &account)?;
+    let entry = Entry {
+        actor: Actor::Anonymous,
+        source: None,
+        action: "recover",
+        resource: name.as_str(),
+        outcome: Code::Ok,
+        detail: Detail::new()
+            .flag("remove_factors", recovery.remove_factors)
+            .flag("reset_policy", recovery.reset_policy)
+            .text("status_before", before.status.as_str())
+            .list("roles_before", before.roles.iter().map(String::as_str)),
+    };
+    audit::append(&tx, &entry, now)?;
+    tx.commit()?;
+    Ok(Recovered {
+        account: account.name.clone(),
+        password,
+        has_factors: account.has_second_factor(),
+    })
+}
+
+fn person(db: &Connection, name: &AccountName) -> Result<Account, RecoverError> {
+    let found = account::by_name(db, name.as_str())?;
+    if let Some(account) = found.filter(Account::is_human) {
+        return Ok(account);
+    }
+    let sql = "SELECT name FROM account JOIN account_role ON account = id WHERE role = 'admin' AND type = 'human' ORDER BY name LIMIT 20";
+    let mut admins = db.prepare(sql)?;
+    let admins: Vec<String> = admins
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Err(RecoverError::Nobody {
+        name: name.to_string(),
+        admins: if admins.is_empty() {
+            "none".to_owned()
+        } else {
+            admins.join(", ")
+        },
+    })
+}
+
+fn change(
+    tx: &Transaction<'_>,
+    account: &Account,
+    hash: &str,
+    recovery: Recovery,
+    now: SystemTime,
+) -> Result<Account, RecoverError> {
+    if recovery.reset_policy {
+        tx.execute("DELETE FROM rule", [])?;
+        for rule in policy::first() {
+            policy::insert(tx, &rule)?;
+        }
+    }
+    if recovery.remove_factors {
+        account::remove_factors(tx, &account.id)?;
+    }
+    account::set_password(tx, &account.id, hash, true, now)?;
+    let sql = "UPDATE account SET status = 'active' WHERE id = ?1";
+    tx.execute(sql, [&account.id])?;
+    let sql = "INSERT OR IGNORE INTO account_role VALUES (?1, ?2)";
+    tx.execute(sql, [&account.id, Role::Admin.as_str()])?;
+    gate::open(tx, &account.name)?;
+    // The service reads at its start what it was not told.
+    Change::new(tx, now).revoke_account(&account.id)?;
+    let changed = account::by_id(tx, &account.id)?;
+    Ok(changed.ok_or(Error::Internal("an account is gone"))?)
+}
+
+fn check_policy(tx: &Transaction<'_>, account: &Account) -> Result<(), RecoverError> {
+    let refused = |why: String| RecoverError::Policy {
+        name: account.name.clone(),
+        why,
+    };
+    // A rule that cannot be read locks everybody out as well.
+    let policy = LoginPolicy::load(tx).map_err(|e| refused(mcdsl::cli::chain(&e)))?;
+    let verdict = policy.judge(account, &service::named(tx, crate::SERVICE)?);
+    let verdict = verdict.map_err(|e| refused(mcdsl::cli::chain(&e)))?;
+    if verdict.allowed {
+        return Ok(());
+    }
+    Err(refused(verdict.explanation.decision.reason.to_string()))
+}

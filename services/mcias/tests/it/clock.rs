@@ -1,0 +1,322 @@
+//! What time does: logins, keys, codes and ceremonies end with it, and a clock that somebody sets ahead or back destroys nothing.
+
+use std::time::{Duration, SystemTime};
+
+use mc_proto::mcias::v1::{
+    BeginPasskeyLoginRequest, FinishPasskeyLoginRequest, GetKeysRequest, IssueTokenRequest,
+    ListTokensRequest, RenewRequest, RevokeRequest, RotateKeyRequest, VerifyAuditRequest,
+    WatchRevocationsRequest, WhoAmIRequest, auth_client::AuthClient, revocation::What,
+    revocation_event::Event, revoke_request,
+};
+use mc_testkit::clock::FakeClock;
+use tonic::Code;
+
+use crate::{
+    factors::{code_at, enrol},
+    oidc_client::{error, register, text},
+    running::{Bearer, Clients, PASSWORD, Running},
+    web::Browser,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+async fn is_known(running: &Running, token: &str) -> bool {
+    let mut clients = running.clients(Some(token)).await;
+    clients.auth.who_am_i(WhoAmIRequest {}).await.is_ok()
+}
+
+async fn issue(admin: &mut Clients, name: &str, days: u32) -> (String, String) {
+    let request = IssueTokenRequest {
+        name: name.to_owned(),
+        days,
+        ..IssueTokenRequest::default()
+    };
+    let issued = admin.accounts.issue_token(request).await.unwrap();
+    let issued = issued.into_inner();
+    (issued.token, issued.id)
+}
+
+async fn revoke(admin: &mut Clients, what: revoke_request::What) {
+    let what = Some(what);
+    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+}
+
+async fn keys(running: &Running) -> usize {
+    let mut clients = running.clients(None).await;
+    let keys = clients.auth.get_keys(GetKeysRequest {}).await.unwrap();
+    keys.into_inner().keys.len()
+}
+
+/// The tokens that a service which begins to watch is told to refuse.
+async fn told(running: &Running, watcher: &str) -> Vec<String> {
+    let mut clients = running.clients(Some(watcher)).await;
+    let stream = clients.auth.watch_revocations(WatchRevocationsRequest {});
+    let mut stream = stream.await.unwrap().into_inner();
+    let mut tokens = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        match message.event.unwrap() {
+            Event::Revoked(revocation) => {
+                if let Some(What::Token(id)) = revocation.what {
+                    tokens.push(id);
+                }
+            }
+            Event::Synced(_) => break,
+            Event::Heartbeat(_) => {}
+        }
+    }
+    tokens
+}
+
+/// A client of OpenID Connect may renew a login whose token has expired, so that a month is a few steps.
+#[tokio::test]
+async fn a_login_is_renewed_for_thirty_days_and_no_longer() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let wiki = register(&running, &mut admin, "wiki", false).await;
+    let mut browser = Browser::new(&running);
+    browser.log_in("ada", PASSWORD).await;
+    let mut tokens = wiki.tokens(&mut browser).await;
+    let mut days = 0;
+    loop {
+        clock.advance(DAY - Duration::from_secs(60));
+        let answer = wiki.refresh(text(&tokens, "refresh_token")).await;
+        if answer.status != 200 {
+            assert_eq!(error(&answer), "invalid_grant");
+            break;
+        }
+        tokens = answer.json();
+        days += 1;
+    }
+    assert_eq!(days, 30);
+    // The last token was no longer than the login.
+    assert!(!wiki.knows(text(&tokens, "access_token")).await);
+    let left = tokens["expires_in"].as_u64().unwrap();
+    assert!(left <= 30 * 60, "{left} s");
+    // What is over is forgotten: however often it was renewed, one row.
+    let count = |table: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let db = running.database();
+        db.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count("revocation"), 1);
+    clock.advance(2 * HOUR);
+    running.handle.forget().await.unwrap();
+    assert_eq!((count("revocation"), count("session")), (0, 0));
+}
+
+/// A login by the API, whose end is near.
+#[tokio::test]
+async fn no_token_outlives_its_login() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    running.admin().await.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let db = running.database();
+    db.execute("UPDATE session SET ends_s = created_s + 5400", [])
+        .unwrap();
+    clock.advance(HOUR);
+    let channel = running.channel_from("127.0.0.1").await;
+    let mut auth = AuthClient::with_interceptor(channel.clone(), Bearer::of(&token));
+    let renewed = auth.renew(RenewRequest {}).await.unwrap().into_inner();
+    let expires = SystemTime::try_from(renewed.expires.unwrap()).unwrap();
+    let left = expires.duration_since(clock.now()).unwrap();
+    assert!(left <= HOUR / 2, "{left:?}");
+    clock.advance(HOUR / 2);
+    let mut auth = AuthClient::with_interceptor(channel, Bearer::of(&renewed.token));
+    let over = auth.renew(RenewRequest {}).await.unwrap_err();
+    assert_eq!(over.code(), Code::Unauthenticated, "{over:?}");
+}
+
+#[tokio::test]
+async fn a_key_is_forgotten_with_its_last_token() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.system("robot").await;
+    let (robot, _) = issue(&mut admin, "robot", 90).await;
+    let rotate = RotateKeyRequest::default();
+    admin.admin.rotate_key(rotate).await.unwrap();
+    for (description, passed, wanted) in [
+        ("the logins' tokens are valid", HOUR / 2, 2),
+        ("the robot's is", 2 * HOUR, 2),
+        (
+            "the robot's is, a day before its end",
+            89 * DAY - 3 * HOUR,
+            2,
+        ),
+        ("no token of it is", DAY + HOUR, 1),
+    ] {
+        clock.advance(passed);
+        running.handle.forget().await.unwrap();
+        assert_eq!(keys(&running).await, wanted, "{description}");
+        assert_eq!(
+            is_known(&running, &robot).await,
+            wanted == 2,
+            "{description}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn codes_and_ceremonies_are_of_use_for_a_while() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let wiki = register(&running, &mut admin, "wiki", false).await;
+    let mut browser = Browser::new(&running);
+    browser.log_in("ada", PASSWORD).await;
+    let (early, late) = (wiki.code(&mut browser).await, wiki.code(&mut browser).await);
+    clock.advance(Duration::from_secs(59));
+    assert_eq!(wiki.exchange(&early, &[]).await.status, 200);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(error(&wiki.exchange(&late, &[]).await), "invalid_grant");
+
+    let mut somebody = running.clients(None).await;
+    let begun = somebody
+        .auth
+        .begin_passkey_login(BeginPasskeyLoginRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut finish = async || {
+        let request = FinishPasskeyLoginRequest {
+            ceremony: begun.ceremony.clone(),
+            credential: "{}".to_owned(),
+            ..FinishPasskeyLoginRequest::default()
+        };
+        let refused = somebody.auth.finish_passkey_login(request).await;
+        refused.unwrap_err().message().to_owned()
+    };
+    clock.advance(Duration::from_secs(299));
+    let said = finish().await;
+    assert!(said.starts_with("credential:"), "it is looked at: {said}");
+    clock.advance(Duration::from_secs(1));
+    let said = finish().await;
+    assert!(said.starts_with("ceremony:"), "over: {said}");
+}
+
+#[tokio::test]
+async fn a_page_session_ends() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    running.admin().await.person("ada", "user").await;
+    for (description, step, hours) in [
+        ("idle", Duration::from_secs(3601), 1),
+        ("busy", HOUR / 2, 12),
+    ] {
+        let mut browser = Browser::new(&running);
+        browser.log_in("ada", PASSWORD).await;
+        let begun = clock.now();
+        while browser.get("/").await.status == 200 {
+            clock.advance(step);
+            assert!(clock.now() < begun + 2 * DAY, "{description}");
+        }
+        let ended = clock.now().duration_since(begun).unwrap().as_secs() / 3600;
+        assert_eq!(ended, hours, "{description}");
+    }
+}
+
+/// What a clock forgets that is two years ahead for an hour was to be forgotten soon anyway.
+#[tokio::test]
+async fn a_clock_that_is_ahead_for_a_while_destroys_nothing() {
+    let clock = FakeClock::new();
+    let mut running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    for name in ["robot", "watcher"] {
+        admin.system(name).await;
+    }
+    admin.person("ada", "user").await;
+    let (stolen, stolen_id) = issue(&mut admin, "robot", 365).await;
+    let (robot, _) = issue(&mut admin, "robot", 365).await;
+    let (watcher, _) = issue(&mut admin, "watcher", 365).await;
+    revoke(&mut admin, revoke_request::What::Token(stolen_id.clone())).await;
+    admin
+        .admin
+        .rotate_key(RotateKeyRequest::default())
+        .await
+        .unwrap();
+    running.handle.forget().await.unwrap();
+
+    clock.set_ahead(730 * DAY);
+    assert!(
+        !is_known(&running, &robot).await,
+        "by that clock it is over"
+    );
+    running.handle.forget().await.unwrap();
+    // A start in between is no way around it, nor is an hour of waiting.
+    running.restart().await;
+    clock.advance(HOUR);
+    running.handle.forget().await.unwrap();
+    assert!(running.log_in("ada", PASSWORD).await.is_ok());
+    clock.set_back(730 * DAY);
+    running.handle.forget().await.unwrap();
+
+    for restarted in [false, true] {
+        if restarted {
+            running.restart().await;
+        }
+        assert!(!is_known(&running, &stolen).await, "{restarted}");
+        assert!(is_known(&running, &robot).await, "{restarted}");
+        assert_eq!(keys(&running).await, 2, "{restarted}");
+        let told = told(&running, &watcher).await;
+        assert!(told.contains(&stolen_id), "{restarted}: {told:?}");
+    }
+    let mut admin = running.admin().await;
+    let list = ListTokensRequest {
+        name: "robot".to_owned(),
+    };
+    let tokens = admin.accounts.list_tokens(list).await.unwrap().into_inner();
+    assert_eq!(tokens.tokens.len(), 2);
+    assert!(running.log_in("ada", PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_gives_nothing_back() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.system("robot").await;
+    admin.person("ada", "user").await;
+    admin.person("bob", "user").await;
+    let (stolen, id) = issue(&mut admin, "robot", 365).await;
+    revoke(&mut admin, revoke_request::What::Token(id)).await;
+    revoke(&mut admin, revoke_request::What::Account("bob".to_owned())).await;
+    let before = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&before)).await;
+    let secret = enrol(&mut ada).await;
+
+    clock.set_back(DAY);
+    running.handle.forget().await.unwrap();
+    assert!(!is_known(&running, &stolen).await, "revoked");
+    assert!(!is_known(&running, &before).await, "issued in the future");
+    // A code from before that an app showed, and somebody saw.
+    let mut somebody = running.clients(None).await;
+    let seen = code_at(&secret, clock.now());
+    let refused = somebody.log_in("ada", PASSWORD, &seen).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "a step of the past");
+    // No token could be told from those that were revoked.
+    let refused = running.log_in("bob", PASSWORD).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("clock"), "{refused:?}");
+    // Whose tokens were not revoked logs in, and the log goes on in its order.
+    let mut admin = running.admin().await;
+    admin.person("eve", "user").await;
+    let eve = running.log_in("eve", PASSWORD).await.unwrap().token;
+    assert!(is_known(&running, &eve).await);
+    let verified = admin.admin.verify_audit(VerifyAuditRequest::default());
+    let verified = verified.await.unwrap().into_inner();
+    assert!(verified.intact, "{}", verified.problem);
+
+    clock.set_ahead(DAY + Duration::from_secs(1));
+    running.handle.forget().await.unwrap();
+    assert!(!is_known(&running, &stolen).await);
+    assert!(
+        is_known(&running, &before).await,
+        "the clock is right again"
+    );
+    assert!(running.log_in("bob", PASSWORD).await.is_ok());
+}
