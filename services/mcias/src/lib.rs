@@ -33,17 +33,9 @@ mod time;
 mod token;
 pub mod totp;
 
-use std::path::{Path, PathBuf};
-
 pub use error::Error;
 pub use init::{InitError, Initialised, init};
 pub use start::{Handle, StartError, start};
 
 /// This service as tokens, the login policy and snapshots name it.
 pub const SERVICE: &str = "mcias";
-
-/// Where snapshots of a database are.
-#[must_use]
-pub fn backups(database: &Path) -> PathBuf {
-    database.parent().unwrap_or(Path::new(".")).join("backups")
-}

@@ -82,9 +82,10 @@ impl Handle {
         self.server.metrics
     }
 
-    /// Reads the certificate again.
-    pub fn reload(&self) {
-        self.server.reload();
+    /// What [`mcdsl::service::serve`] runs.
+    #[must_use]
+    pub fn server(&self) -> Arc<server::Handle> {
+        Arc::clone(&self.server)
     }
 }
 
@@ -123,8 +124,7 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Handle, StartE
     })
     .await?;
     let metrics = Metrics::new(&mcias);
-    let sessions = mcdsl::db::open(path, schema::MIGRATIONS)?;
-    let sessions = Sessions::new(sessions, Limits::default());
+    let sessions = Sessions::new(Arc::clone(&store), Limits::default());
     let app = App {
         package: "metacircular.mcias.v1",
         grpc: api::routes(&mcias),

@@ -177,7 +177,7 @@ impl Administration for Api {
         request: Request<SnapshotRequest>,
     ) -> Result<Response<SnapshotResponse>, Status> {
         let snapshot = |mcias: Arc<Mcias>, caller, _| async move {
-            let directory = crate::backups(mcias.store.path());
+            let directory = archive::backups(mcias.store.path());
             let read = move |db: &Connection| {
                 let made =
                     archive::snapshot(crate::SERVICE, db, &[], &directory, SystemTime::now());

@@ -23,6 +23,8 @@ use mcdsl::{
 };
 use tonic::Code;
 
+pub(crate) use mcdsl::web::Answer;
+
 pub(crate) use self::person::{MaybePerson, Person};
 use crate::{SERVICE, by::By, core::Mcias, error::Error, oidc, password::PasswordError};
 
@@ -30,9 +32,6 @@ use crate::{SERVICE, by::By, core::Mcias, error::Error, oidc, password::Password
 pub(crate) const LOGIN: &str = "/login";
 /// Where one changes the password.
 pub(crate) const PASSWORD: &str = "/password";
-
-/// What a page answers.
-pub(crate) type Answer = Result<Response, ErrorPage>;
 
 /// The pages, and those of OpenID Connect among them.
 pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
@@ -49,6 +48,7 @@ pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
         login: LOGIN,
         logout: "/logout",
         sessions,
+        sso: None,
     };
     let routes = Router::new()
         .route("/", get(home::show))

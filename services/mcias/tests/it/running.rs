@@ -116,11 +116,15 @@ impl Running {
         }
     }
 
+    /// It is there no more.
+    pub(crate) async fn stop(&self) {
+        let grace = std::time::Duration::from_secs(20);
+        self.shutdown.finish(grace).await;
+    }
+
     /// The same, started anew.
     pub(crate) async fn restart(&mut self) {
-        self.shutdown
-            .finish(std::time::Duration::from_secs(20))
-            .await;
+        self.stop().await;
         self.shutdown = Shutdown::new();
         let config = self.config.clone();
         self.handle = mcias::start(config, &self.shutdown).await.unwrap();
