@@ -64,7 +64,6 @@ pub struct Base {
 
 impl Base {
     /// Its pages, for people who log in by MCIAS; their handlers call [`Self::api`].
-    #[must_use]
     pub fn pages(&self, nav: Vec<NavItem>, routes: Router<Local>) -> Router {
         let site = Site {
             service: self.service.name,

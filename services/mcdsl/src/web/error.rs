@@ -105,13 +105,12 @@ fn advice(status: StatusCode) -> &'static str {
 
 impl From<SessionError> for ErrorPage {
     fn from(error: SessionError) -> Self {
-        let source = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, source, "a page failed");
+        let why = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, why, "a page failed");
         match error {
-            SessionError::Store {
-                source: StoreError::Busy,
-                ..
-            } => Self::of(StatusCode::SERVICE_UNAVAILABLE),
+            SessionError::Store { source, .. } if matches!(*source, StoreError::Busy) => {
+                Self::of(StatusCode::SERVICE_UNAVAILABLE)
+            }
             _ => Self::internal(),
         }
     }

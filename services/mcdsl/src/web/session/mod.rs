@@ -204,7 +204,7 @@ pub enum SessionError {
         what: &'static str,
         /// Why.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// Too much to keep.
     #[error("a session keeps at most {MAX_DATA} bytes of data, not {0}")]
@@ -344,7 +344,10 @@ impl Sessions {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SessionError> {
         let done = self.store.read(move |db| Ok(read(db)?)).await;
-        done.map_err(|source| SessionError::Store { what, source })
+        done.map_err(|source: StoreError| SessionError::Store {
+            what,
+            source: source.into(),
+        })
     }
 
     /// In one transaction.
@@ -354,7 +357,10 @@ impl Sessions {
         write: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SessionError> {
         let done = self.store.write(move |tx| Ok(write(tx)?)).await;
-        done.map_err(|source| SessionError::Store { what, source })
+        done.map_err(|source: StoreError| SessionError::Store {
+            what,
+            source: source.into(),
+        })
     }
 }
 
