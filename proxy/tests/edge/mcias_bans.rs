@@ -57,8 +57,9 @@ fn login(account: &str, password: &str) -> LoginRequest {
 /// A token of the administrator.
 async fn admin_token(ca: &str, password: &str) -> Result<String> {
     let channel = channel(&format!("{BACKEND}:9443"), ca).await?;
-    let admin = AuthClient::new(channel).login(login("admin", password));
-    Ok(admin.await?.into_inner().token)
+    let mut client = AuthClient::new(channel);
+    let answer = client.login(login("admin", password)).await?;
+    Ok(answer.into_inner().token)
 }
 
 fn with<T>(token: &str, message: T) -> Result<Request<T>> {

@@ -37,6 +37,14 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
+impl Migration {
+    /// A step.
+    #[must_use]
+    pub const fn new(version: u32, name: &'static str, sql: &'static str) -> Self {
+        Self { version, name, sql }
+    }
+}
+
 /// A failure to open, migrate or copy a database.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {

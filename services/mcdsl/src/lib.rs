@@ -22,6 +22,8 @@ pub mod policy;
 pub mod proxy_protocol;
 #[cfg(feature = "service")]
 pub mod server;
+#[cfg(feature = "web")]
+pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 #[cfg(feature = "web")]

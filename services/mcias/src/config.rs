@@ -91,17 +91,10 @@ impl Config {
         let file = file.map_or_else(|| root.join("mcias.toml"), Path::to_owned);
         let loaded = mcdsl::config::load::<Self>(crate::SERVICE, Some(&file), env)?;
         let mut config = loaded.value;
-        let env = |name: &str| std::env::var(name).ok();
-        let server = &mut config.server;
-        server.listen = mcdsl::config::with_port(server.listen, None, env)?;
-        server.grpc_listen = mcdsl::config::with_port(server.grpc_listen, Some("grpc"), env)?;
-        let mut paths = vec![
-            &mut config.database.path,
-            &mut config.database.master_key,
-            &mut server.tls_cert,
-            &mut server.tls_key,
-        ];
-        paths.extend(server.tls_ca.as_mut());
+        config
+            .server
+            .settle(root, |name| std::env::var(name).ok())?;
+        let mut paths = vec![&mut config.database.path, &mut config.database.master_key];
         paths.extend(config.password.breached.as_mut());
         for path in paths {
             *path = root.join(&*path);

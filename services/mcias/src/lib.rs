@@ -41,8 +41,6 @@ mod time;
 mod token;
 pub mod totp;
 
-use std::path::{Path, PathBuf};
-
 pub use error::Error;
 pub use init::{InitError, Initialised, init};
 pub use pages::admin_paths;
@@ -52,9 +50,3 @@ pub use start::{Handle, StartError, start, start_by};
 
 /// This service as tokens, the login policy and snapshots name it.
 pub const SERVICE: &str = "mcias";
-
-/// Where snapshots of a database are.
-#[must_use]
-pub fn backups(database: &Path) -> PathBuf {
-    database.parent().unwrap_or(Path::new(".")).join("backups")
-}

@@ -1,25 +1,15 @@
 //! The daemon, and what is done to its files without it.
 
-use std::{
-    io::Write as _,
-    path::PathBuf,
-    process::ExitCode,
-    time::{Duration, SystemTime},
-};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mcdsl::{
-    archive,
     config::{GLOBAL, Root},
-    db,
-    shutdown::{Ended, Shutdown, Signals},
-    telemetry::{self, LogFormat},
+    service,
+    shutdown::Shutdown,
+    telemetry::LogFormat,
 };
 use mcias::{Recovery, Restoration, SERVICE, config::Config, name::AccountName};
-
-/// For what is under way when the service stops.
-const GRACE: Duration = Duration::from_secs(15);
 
 /// Identity and access: accounts, logins, tokens
 #[derive(Debug, Parser)]
@@ -115,15 +105,19 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     };
     match &cli.command {
         Command::Version => println!("mcias {}", env!("CARGO_PKG_VERSION")),
-        Command::Server { log_format } => return serve(load()?, *log_format),
+        Command::Server { log_format } => {
+            let config = load()?;
+            let log = config.log.clone();
+            let start = async |shutdown: &Shutdown| {
+                mcias::start(config, shutdown)
+                    .await
+                    .map(|handle| handle.server())
+            };
+            return Ok(service::serve(&log, *log_format, start)?);
+        }
         Command::Init { admin, json } => init(&load()?, admin, *json)?,
         Command::Snapshot { to } => {
-            let config = load()?;
-            let database = db::open_as_it_is(&config.database.path)?;
-            let directory = to
-                .clone()
-                .unwrap_or_else(|| mcias::backups(&config.database.path));
-            let path = archive::snapshot(SERVICE, &database, &[], &directory, SystemTime::now())?;
+            let path = service::snapshot(SERVICE, &load()?.database.path, to.as_deref())?;
             println!("{}", path.display());
         }
         Command::Recover {
@@ -230,47 +224,19 @@ fn status(config: &Config) -> anyhow::Result<ExitCode> {
         }
     );
     println!("issuer      {}", config.token.issuer);
-    let answers =
-        std::net::TcpStream::connect_timeout(&config.server.listen, Duration::from_secs(2));
+    let answers = service::answers(config.server.listen);
     println!(
         "server      {} {}",
         config.server.listen,
-        if answers.is_ok() {
+        if answers {
             "answers"
         } else {
             "does not answer"
         }
     );
-    Ok(if initialised && answers.is_ok() {
+    Ok(if initialised && answers {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
-}
-
-fn serve(config: Config, log_format: LogFormat) -> anyhow::Result<ExitCode> {
-    telemetry::init(&config.log, log_format)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::new().context("cannot install signal handlers")?;
-        let shutdown = Shutdown::new();
-        let handle = mcias::start(config, &shutdown).await?;
-        tracing::info!(https = %handle.address(), grpc = %handle.grpc(), "ready");
-        let handle = std::sync::Arc::new(handle);
-        let reload = async || {
-            let handle = std::sync::Arc::clone(&handle);
-            // It reads files. Fails only when the runtime ends.
-            let _ = tokio::task::spawn_blocking(move || handle.reload()).await;
-        };
-        shutdown.wait_for_signal(&mut signals, reload).await;
-        Ok(match shutdown.finish(GRACE).await {
-            Ended::Clean => ExitCode::SUCCESS,
-            ended => {
-                tracing::error!(?ended, "not everything ended as it should");
-                ExitCode::FAILURE
-            }
-        })
     })
 }

@@ -115,9 +115,10 @@ impl Handle {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the certificate again.
-    pub fn reload(&self) {
-        self.server.reload();
+    /// What [`mcdsl::service::serve`] runs.
+    #[must_use]
+    pub fn server(&self) -> Arc<server::Handle> {
+        Arc::clone(&self.server)
     }
 }
 
@@ -170,8 +171,7 @@ pub async fn start_by(
     })
     .await?;
     let metrics = Metrics::new(&mcias);
-    let sessions = mcdsl::db::open(path, schema::MIGRATIONS)?;
-    let sessions = Sessions::by(clock.clone(), sessions, Limits::default());
+    let sessions = Sessions::by(clock.clone(), Arc::clone(&store), Limits::default());
     let app = App {
         package: "metacircular.mcias.v1",
         grpc: api::routes(&mcias),

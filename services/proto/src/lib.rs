@@ -19,6 +19,15 @@ pub mod example {
     }
 }
 
+/// The service to begin others with (`services/skeleton`).
+pub mod guestbook {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, unreachable_pub)]
+    pub mod v1 {
+        tonic::include_proto!("metacircular.guestbook.v1");
+    }
+}
+
 /// Identity and access.
 pub mod mcias {
     /// Version 1.

@@ -168,6 +168,12 @@ pub fn snapshot(
     Ok(archive)
 }
 
+/// Where snapshots of a database are, unless another place is said: `backups` beside it.
+#[must_use]
+pub fn backups(database: &Path) -> PathBuf {
+    database.parent().unwrap_or(Path::new(".")).join("backups")
+}
+
 /// "20260131T235959Z": sorts by time.
 fn stamp(time: SystemTime) -> String {
     let t = OffsetDateTime::from(time);

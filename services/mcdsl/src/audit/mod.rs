@@ -32,6 +32,7 @@ pub use self::{
 };
 use crate::{
     auth::{Identity, token::type_name},
+    db::Migration,
     server::code_name,
 };
 
@@ -61,6 +62,12 @@ CREATE TRIGGER audit_is_not_updated BEFORE UPDATE ON audit
 CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit log is only appended to'); END;
 ";
+
+/// The step of a service's schema that makes the table.
+#[must_use]
+pub const fn migration(version: u32) -> Migration {
+    Migration::new(version, "audit log", SCHEMA)
+}
 
 /// Columns between `seq` and `hash`.
 const FIELDS: usize = 9;

@@ -25,7 +25,11 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-use super::{AuthError, Authenticator, Identity, Revocation, Revocations, Revoked, token::Keys};
+use super::{
+    AuthError, Authenticator, Identity, Revocation, Revocations, Revoked,
+    id_token::{Expected, IdClaims},
+    token::Keys,
+};
 
 /// How long an answer holds that was asked for.
 const CHECK: Duration = Duration::from_secs(30);
@@ -258,6 +262,15 @@ impl Client {
         (state.keys, state.issuer) = (Arc::new(keys), answer.issuer.into());
         state.asked_keys = Some((Instant::now(), true));
         Ok(())
+    }
+
+    /// The claims of an ID token, by the keys that are known.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`].
+    pub fn verify_id(&self, token: &str, expected: Expected<'_>) -> Result<IdClaims, AuthError> {
+        let keys = Arc::clone(&self.state().keys);
+        keys.verify_id(token, expected, SystemTime::now())
     }
 
     /// MCIAS's methods, for [requests](Self::request) of this service's own.

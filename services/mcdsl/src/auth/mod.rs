@@ -1,6 +1,7 @@
 //! Who somebody is, by MCIAS's word.
 
 pub mod client;
+pub mod id_token;
 mod revocations;
 pub mod token;
 
@@ -8,6 +9,9 @@ use std::{future::Future, pin::Pin, time::SystemTime};
 
 use mc_proto::AccountType;
 pub use revocations::{Revocation, Revocations, Revoked, TooMany};
+
+/// Why a token is not valid any more that was until its end; it may be refreshed.
+pub(crate) const EXPIRED: &str = "expired";
 
 /// The role that may do everything.
 pub const ADMIN: &str = "admin";

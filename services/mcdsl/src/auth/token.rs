@@ -12,12 +12,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use mc_proto::AccountType;
 use serde::{Deserialize, Serialize};
 
-use super::{AuthError, Identity};
+use super::{AuthError, EXPIRED, Identity};
 
 /// `typ` of an access token: an ID token of the same issuer is none.
 const TYPE: &str = "at+jwt";
 /// Clocks differ by as much, seconds.
-const LEEWAY: u64 = 5;
+pub(super) const LEEWAY: u64 = 5;
 /// Keys at once: one that signs and those that still verify.
 const MAX_KEYS: usize = 16;
 /// The last second that a token may tell of: of the year 9999.
@@ -145,6 +145,10 @@ impl Keys {
         self.0.contains_key(kid)
     }
 
+    pub(super) fn get(&self, kid: &str) -> Option<&DecodingKey> {
+        self.0.get(kid)
+    }
+
     /// The claims of a token that is valid at `now` for `audience` (`None`: for whichever), revocation aside.
     ///
     /// # Errors
@@ -175,7 +179,7 @@ impl Keys {
 }
 
 /// The claims are checked by [`Claims::check`].
-fn form_alone() -> Validation {
+pub(super) fn form_alone() -> Validation {
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
@@ -200,7 +204,7 @@ impl Claims {
             return invalid("for another service");
         }
         if now >= self.exp.saturating_add(LEEWAY) {
-            return invalid("expired");
+            return invalid(EXPIRED);
         }
         if now.saturating_add(LEEWAY) < self.nbf.max(self.iat) {
             return invalid("not valid yet");

@@ -165,6 +165,12 @@ pub fn with_port(
     }
 }
 
+/// The variable of a flag: `<SERVICE>_<FLAG>`.
+#[cfg(feature = "web")]
+pub(crate) fn variable(service: &str, flag: &str) -> String {
+    format!("{}_{flag}", names::variable_name(service))
+}
+
 /// Heading of the flags that every subcommand takes, apart from its own in `--help`.
 pub const GLOBAL: &str = "Common options";
 

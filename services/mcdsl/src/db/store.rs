@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Params, Row, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{DbError, Files, Migration, open};
@@ -129,6 +129,29 @@ impl Store {
         });
         done.await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))
+    }
+
+    /// The rows of a query, as `row` reads them. What is read is the statement's to bound.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn rows<T, P, F>(
+        self: &Arc<Self>,
+        sql: &'static str,
+        params: P,
+        row: F,
+    ) -> Result<Vec<T>, StoreError>
+    where
+        T: Send + 'static,
+        P: Params + Send + 'static,
+        F: FnMut(&Row<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let read = move |db: &Connection| {
+            let mut statement = db.prepare_cached(sql)?;
+            let rows = statement.query_map(params, row)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        self.read(read).await
     }
 
     /// Writes in one transaction, which is committed if `write` succeeds, and durable when this returns.

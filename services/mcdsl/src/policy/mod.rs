@@ -193,7 +193,62 @@ impl Authorized {
     }
 }
 
+/// Why somebody may not, where names come as texts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// By the policy.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// Who asks cannot be judged.
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    /// What is asked for, or on what, has no name.
+    #[error("that is nothing that somebody could be allowed to do")]
+    Name(#[from] NameError),
+}
+
+/// The parts of a question, of a resource without tags.
+fn question(
+    who: &Identity,
+    action: &str,
+    on: &[&str],
+) -> Result<(Subject, Action, Resource), Refused> {
+    let name = ResourceName::of(on.iter().copied())?;
+    Ok((who.try_into()?, action.parse()?, name.into()))
+}
+
 impl PolicySet {
+    /// [`Self::authorize`] for who calls, on the resource of these segments: what clients chose is one of them.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn judge(&self, who: &Identity, action: &str, on: &[&str]) -> Result<Authorized, Refused> {
+        let (who, action, on) = question(who, action, on)?;
+        Ok(self.authorize(&who, &action, &on)?)
+    }
+
+    /// [`Self::explain`], likewise.
+    ///
+    /// # Errors
+    /// [`Refused`], never by the policy.
+    pub fn explain_to(
+        &self,
+        who: &Identity,
+        action: &str,
+        on: &[&str],
+    ) -> Result<Explanation, Refused> {
+        let (who, action, on) = question(who, action, on)?;
+        Ok(self.explain(&who, &action, &on))
+    }
+
+    /// Compiles what a file has; `what` is the file, for the error.
+    ///
+    /// # Errors
+    /// [`PolicyError`]; nothing of the policy is then in force.
+    pub fn from_toml(what: &str, text: &str) -> Result<Self, PolicyError> {
+        Self::compile(&Policy::from_toml(what, text)?)
+    }
+
     /// Compiles a policy.
     ///
     /// # Errors

@@ -43,6 +43,8 @@ const HSTS: (HeaderName, &str) = (header::STRICT_TRANSPORT_SECURITY, "max-age=63
 /// What is made of an [`App`].
 pub(super) struct Built {
     pub(super) router: Router,
+    /// The methods alone, with what guards them.
+    pub(super) grpc: Router,
     pub(super) metrics: Box<dyn Fn() -> String + Send + Sync>,
     pub(super) health: Health,
     pub(super) access: Arc<Access>,
@@ -74,7 +76,7 @@ pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError>
         .into_axum_router()
         .layer(enforce);
     let web = app.web.route("/healthz", get(async || "ok\n"));
-    let router = build(app.package, grpc, web, MAX_BODY, Some(&access))?
+    let router = build(app.package, grpc.clone(), web, MAX_BODY, Some(&access))?
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(CatchPanicLayer::custom(|_| {
             // What it says is in the log, by the hook.
@@ -85,6 +87,7 @@ pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError>
         .layer(middleware::from_fn(idle::count));
     Ok(Built {
         router,
+        grpc,
         metrics: app.metrics,
         health: Health::new(app.package, reporter),
         access,

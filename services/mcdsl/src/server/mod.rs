@@ -11,15 +11,23 @@ mod body;
 mod health;
 mod idle;
 mod linger;
+mod local;
 mod places;
 mod record;
 mod reflection;
 mod rest;
+mod status;
 mod streams;
 mod tls;
 
 use std::{
-    future::Future, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
+    future::Future,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
 };
 
 use axum::Router;
@@ -32,6 +40,7 @@ use tonic::service::Routes;
 
 pub use access::{Caller, Source};
 pub use api::api;
+pub use local::Local;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use tls::{State as TlsState, TlsError};
@@ -39,6 +48,7 @@ pub use tls::{State as TlsState, TlsError};
 use self::{api::Built, places::Places, tls::Files};
 use crate::{
     auth::Authenticator,
+    config::{ConfigError, with_port},
     shutdown::Shutdown,
     telemetry::{self, TelemetryError},
 };
@@ -76,6 +86,26 @@ pub struct Config {
     /// Networks of proxies that tell the client's address (PROXY protocol, version 1 or 2), which they must.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Config {
+    /// Makes its paths the root's, and takes the ports of `$PORT` (HTTPS) and `$PORT_GRPC`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Port`].
+    pub fn settle(
+        &mut self,
+        root: &Path,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), ConfigError> {
+        self.listen = with_port(self.listen, None, &env)?;
+        self.grpc_listen = with_port(self.grpc_listen, Some("grpc"), &env)?;
+        let paths = [&mut self.tls_cert, &mut self.tls_key];
+        for path in paths.into_iter().chain(self.tls_ca.as_mut()) {
+            *path = root.join(&*path);
+        }
+        Ok(())
+    }
 }
 
 /// What a service is.
@@ -134,9 +164,15 @@ pub struct Handle {
     pub metrics: Option<SocketAddr>,
     tls: Arc<tls::Tls>,
     serving: watch::Sender<bool>,
+    grpc_router: Router,
 }
 
 impl Handle {
+    /// Has `local` answer as this server does.
+    pub fn answer(&self, local: &Local) {
+        local.set(self.grpc_router.clone());
+    }
+
     /// Whether the service takes calls, as far as it knows itself; from the start it does. Health says so while it is neither sealed nor
     /// stopping.
     pub fn set_serving(&self, serving: bool) {
@@ -171,6 +207,7 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
     };
     let Built {
         router,
+        grpc: grpc_router,
         metrics: render,
         mut health,
         access,
@@ -207,6 +244,7 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
         metrics: metrics.as_ref().and_then(|m| m.local_addr().ok()),
         tls: Arc::clone(&tls),
         serving,
+        grpc_router,
     };
     let (stop, sealed) = (shutdown.token().clone(), move || (access.sealed)());
     shutdown.spawn("health", health.watch(changes, sealed, stop, draining));

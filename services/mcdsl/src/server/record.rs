@@ -63,6 +63,38 @@ impl Recorder {
         }
     }
 
+    /// Makes a change and writes it down in one transaction: both are, or neither is. What fails is the
+    /// server's to write down.
+    ///
+    /// # Errors
+    /// What the database says; then nothing was changed.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        resource: &str,
+        detail: Detail,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Status> {
+        let (who, resource) = (caller.clone(), resource.to_owned());
+        let now = self.clock.now();
+        let write = move |tx: &Transaction<'_>| -> Result<T, RecordError> {
+            let value = change(tx).map_err(StoreError::from)?;
+            let entry = Entry {
+                actor: who.identity.as_ref().into(),
+                source: Some(who.source),
+                action: who.method,
+                resource: &resource,
+                outcome: Code::Ok,
+                detail,
+            };
+            audit::append(tx, &entry, now)?;
+            Ok(value)
+        };
+        let value = self.store.write(write).await?;
+        caller.recorded();
+        Ok(value)
+    }
+
     async fn write(
         &self,
         caller: &Caller,
@@ -150,6 +182,15 @@ enum RecordError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Audit(#[from] AuditError),
+}
+
+impl From<RecordError> for Status {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Store(error) => error.into(),
+            RecordError::Audit(error) => error.into(),
+        }
+    }
 }
 
 /// Failures of nobody who is known.

@@ -8,10 +8,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use tonic::{Code, Status};
+
 use super::{
     Flash, SessionError,
     page::{Page, render_message},
 };
+use crate::db::StoreError;
 
 /// A handler's failure. The guard makes a page of it for browsers, a message for htmx, and a line of text for others.
 #[derive(Clone, Debug)]
@@ -59,6 +62,21 @@ impl ErrorPage {
         }
     }
 
+    /// 502: another service's answer is none. Why belongs into the log.
+    #[must_use]
+    pub fn bad_gateway(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, message)
+    }
+
+    /// 503: something that is needed does not answer. Browsers may ask again soon.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(Duration::from_secs(5)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    }
+
     /// 500. What happened belongs into the log.
     #[must_use]
     pub fn internal() -> Self {
@@ -87,9 +105,38 @@ fn advice(status: StatusCode) -> &'static str {
 
 impl From<SessionError> for ErrorPage {
     fn from(error: SessionError) -> Self {
-        let source = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, source, "a page failed");
-        Self::internal()
+        let why = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, why, "a page failed");
+        match error {
+            SessionError::Store { source, .. } if matches!(*source, StoreError::Busy) => {
+                Self::of(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            _ => Self::internal(),
+        }
+    }
+}
+
+/// What a method of the API says, to people.
+impl From<Status> for ErrorPage {
+    fn from(status: Status) -> Self {
+        let message = status.message();
+        match status.code() {
+            Code::InvalidArgument | Code::OutOfRange => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+            }
+            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => {
+                Self::new(StatusCode::CONFLICT, message)
+            }
+            Code::NotFound => Self::new(StatusCode::NOT_FOUND, message),
+            Code::PermissionDenied => Self::forbidden(message),
+            Code::Unauthenticated => Self::new(StatusCode::UNAUTHORIZED, message),
+            Code::ResourceExhausted => Self::new(StatusCode::TOO_MANY_REQUESTS, message),
+            Code::Unavailable => Self::unavailable(message),
+            code => {
+                tracing::error!(?code, message, "a page failed");
+                Self::internal()
+            }
+        }
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn guard(
     let page = Page::new(visit);
     let checked = match known {
         Ok(()) => check(&page, Request::from_parts(parts, body)).await,
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     };
     let response = match checked {
         Ok(mut request) => {

@@ -30,7 +30,7 @@ pub(super) struct FormAction(pub(super) String);
 /// Not an origin that a form may lead to.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is no origin as https://host or https://host:port")]
-pub struct OriginError(String);
+pub struct OriginError(pub(super) String);
 
 impl FormAction {
     /// Of a URL: what is before its path. Loopback hosts may have http (RFC 8252, 7.3).

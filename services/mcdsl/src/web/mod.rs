@@ -25,15 +25,21 @@ mod path;
 mod query;
 mod secret;
 mod session;
+pub mod sso;
 mod visit;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware, response::IntoResponse as _};
+use axum::{
+    Router,
+    http::StatusCode,
+    middleware,
+    response::{IntoResponse as _, Response},
+};
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use error::ErrorPage;
-pub use extract::{CurrentSession, MaybeSession};
+pub use extract::{CurrentSession, MaybeSession, Person};
 pub use form::Form;
 pub use headers::OriginError;
 pub use page::{CsrfField, Page};
@@ -43,9 +49,24 @@ pub use session::{
     Flash, Limits, MAX_DATA, NewSession, SESSIONS_SQL, Session, SessionError, SessionId, Sessions,
     Tone,
 };
+pub use sso::Sso;
+
+use crate::{
+    db::Migration,
+    server::{Local, Source},
+};
+
+/// What a page's handler gives.
+pub type Answer = Result<Response, ErrorPage>;
 
 /// Bytes of a form.
 pub const MAX_FORM: usize = 64 * 1024;
+
+/// The step of a service's schema that makes the table of sessions.
+#[must_use]
+pub const fn migration(version: u32) -> Migration {
+    Migration::new(version, "sessions of pages", SESSIONS_SQL)
+}
 
 /// A link of the navigation or of the account's menu.
 #[derive(Clone, Debug)]
@@ -86,6 +107,21 @@ pub struct Site {
     pub script: Option<Script>,
     /// Who is logged in.
     pub sessions: Sessions,
+    /// Logs in and out by MCIAS: then the pages `login` and `logout` are there already. `None` at MCIAS itself.
+    pub sso: Option<Arc<Sso>>,
+}
+
+impl Local {
+    /// For who is logged in on this page by [`Sso`].
+    ///
+    /// # Errors
+    /// 401 if nobody is.
+    pub fn of(&self, page: &Page) -> Result<Self, ErrorPage> {
+        let (bearer, source) = page
+            .bearer()
+            .ok_or_else(|| ErrorPage::of(StatusCode::UNAUTHORIZED))?;
+        Ok(self.with(bearer, Source(source)))
+    }
 }
 
 struct State {
@@ -111,6 +147,10 @@ pub fn wrap(site: Site, routes: Router) -> Router {
     };
     let script = site.script.as_ref().map(assets::script);
     let assets = assets::router(script.as_ref());
+    let routes = match &site.sso {
+        Some(sso) => routes.merge(sso::routes(sso, &site)),
+        None => routes,
+    };
     let state = Arc::new(State {
         site,
         script,

@@ -1,7 +1,12 @@
 //! Random values that cookies carry, what is stored of them, and the tokens of forms that are bound to them.
 
-use aws_lc_rs::{constant_time, digest, hmac, rand};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey},
+    constant_time, digest, hmac, rand,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+
+use super::SessionId;
 
 /// 256 bits: nobody guesses one.
 const BYTES: usize = 32;
@@ -9,6 +14,8 @@ const BYTES: usize = 32;
 const TEXT: usize = 43;
 /// Of a token: a pad and the key under it, in Base64.
 const TOKEN_TEXT: usize = 86;
+/// Of AES-GCM.
+const NONCE: usize = 12;
 
 /// What a cookie carries. Its `Debug` says nothing.
 #[derive(Clone)]
@@ -65,9 +72,46 @@ impl Secret {
         constant_time::verify_slices_are_equal(&key, &self.token_key()).is_ok()
     }
 
+    /// Encrypts what only requests with this cookie are to know: the database does not have it.
+    pub(super) fn seal(&self, text: &[u8]) -> String {
+        let mut text = text.to_vec();
+        let nonce = self
+            .sealing_key()
+            .seal_in_place_append_tag(Aad::empty(), &mut text);
+        let mut sealed = nonce.expect("far below AES-GCM's bounds").as_ref().to_vec();
+        sealed.append(&mut text);
+        BASE64.encode(sealed)
+    }
+
+    /// What was sealed by [`Self::seal`] of the same secret.
+    pub(super) fn open(&self, sealed: &str) -> Option<Vec<u8>> {
+        let mut sealed = BASE64.decode(sealed).ok()?;
+        let (nonce, text) = sealed.split_at_mut_checked(NONCE)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let text = self
+            .sealing_key()
+            .open_in_place(nonce, Aad::empty(), text)
+            .ok()?;
+        Some(text.to_vec())
+    }
+
+    fn sealing_key(&self) -> RandomizedNonceKey {
+        let key = self.derive(b"sealed with the session");
+        RandomizedNonceKey::new(&AES_256_GCM, &key).expect("a key of its length")
+    }
+
+    /// The session's.
+    pub(super) fn id(&self) -> SessionId {
+        SessionId(self.hash())
+    }
+
     fn token_key(&self) -> [u8; BYTES] {
+        self.derive(b"form token")
+    }
+
+    fn derive(&self, what: &[u8]) -> [u8; BYTES] {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
-        let tag = hmac::sign(&key, b"form token");
+        let tag = hmac::sign(&key, what);
         tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
     }
 }
@@ -93,6 +137,24 @@ mod tests {
         assert!(one.is_token(&token) && one.is_token(&again));
         assert!(!other.is_token(&token), "of another cookie");
         assert!(!token.contains(&one.text()));
+    }
+
+    #[test]
+    fn what_is_sealed_is_its_cookies() {
+        let (one, other) = (Secret::random(), Secret::random());
+        let sealed = one.seal(b"tokens");
+        assert_ne!(sealed, one.seal(b"tokens"), "never twice the same");
+        assert_eq!(one.open(&sealed).as_deref(), Some(&b"tokens"[..]));
+        assert!(other.open(&sealed).is_none(), "of another cookie");
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(one.open(&changed).is_none(), "changed at {at}");
+        }
+        for wrong in ["", "A", &"A".repeat(20), "!"] {
+            assert!(one.open(wrong).is_none(), "{wrong:?}");
+        }
     }
 
     #[test]

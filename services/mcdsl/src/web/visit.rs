@@ -7,7 +7,7 @@ use std::{
 
 use axum::http::{HeaderMap, Uri, request::Parts};
 
-use super::{LocalPath, Session, SessionError, State, cookie, error::Wants, secret::Secret};
+use super::{ErrorPage, LocalPath, Session, State, cookie, error::Wants, secret::Secret};
 use crate::server::Source;
 
 /// What is known of a request before its handler runs.
@@ -34,14 +34,14 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    /// If the sessions cannot be read, it is nobody's.
-    pub(super) async fn of(state: Arc<State>, request: &Parts) -> (Self, Result<(), SessionError>) {
+    /// If nobody can say whose session it is, it is nobody's.
+    pub(super) async fn of(state: Arc<State>, request: &Parts) -> (Self, Result<(), ErrorPage>) {
         let headers = &request.headers;
         let read = |name| cookie::read(headers, name).and_then(Secret::parse);
         let mut known = Ok(());
         let mut found = None;
         if let Some(secret) = read(&state.cookies.session) {
-            match state.site.sessions.find(&secret).await {
+            match find(&state, &secret).await {
                 Ok(session) => found = session.map(|session| (session, secret)),
                 Err(error) => known = Err(error),
             }
@@ -74,6 +74,16 @@ impl Visit {
 
     pub(super) fn path(&self) -> LocalPath {
         LocalPath::or_home(self.uri.path_and_query().map(|p| p.as_str()))
+    }
+}
+
+/// The session of a cookie, if its login goes on.
+async fn find(state: &State, secret: &Secret) -> Result<Option<Session>, ErrorPage> {
+    let sessions = &state.site.sessions;
+    let found = sessions.find(secret).await?;
+    match (found, &state.site.sso) {
+        (Some(session), Some(sso)) => sso.admit(sessions, session, secret).await,
+        (found, _) => Ok(found),
     }
 }
 

@@ -9,7 +9,7 @@ use axum::{
     routing::{get, post},
 };
 use mcdsl::{
-    db::{self, Migration},
+    db::{Migration, Store},
     server::Source,
     web::{
         self, CsrfField, CurrentSession, ErrorPage, Flash, Form, Limits, LocalPath, MaybeSession,
@@ -149,8 +149,8 @@ pub(crate) fn sessions(directory: &Path, limits: Limits) -> Sessions {
         name: "sessions",
         sql: SESSIONS_SQL,
     };
-    let db = db::open(&directory.join("sample.db"), &[migration]).expect("a database");
-    Sessions::new(db, limits)
+    let store = Store::open(&directory.join("sample.db"), &[migration]).expect("a database");
+    Sessions::new(store, limits)
 }
 
 /// The service's pages.
@@ -173,6 +173,7 @@ pub(crate) fn site(sessions: Sessions) -> Router {
             content: "document.body.dataset.script = 'ran';",
         }),
         sessions,
+        sso: None,
     };
     let routes = Router::new()
         .route("/login", get(login).post(do_login))

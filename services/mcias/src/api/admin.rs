@@ -180,7 +180,7 @@ impl Administration for Api {
         request: Request<SnapshotRequest>,
     ) -> Result<Response<SnapshotResponse>, Status> {
         let snapshot = |mcias: Arc<Mcias>, caller, _| async move {
-            let (directory, now) = (crate::backups(mcias.store.path()), mcias.now());
+            let (directory, now) = (archive::backups(mcias.store.path()), mcias.now());
             let read = move |db: &Connection| {
                 let made = archive::snapshot(crate::SERVICE, db, &[], &directory, now);
                 made.map_err(|e| Error::precondition(chain(&e)))

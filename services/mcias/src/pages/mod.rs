@@ -26,6 +26,8 @@ use mcdsl::{
 };
 use tonic::Code;
 
+pub(crate) use mcdsl::web::Answer;
+
 pub use self::admin::paths as admin_paths;
 pub(crate) use self::{
     factors::FACTORS,
@@ -44,9 +46,6 @@ use crate::{
 pub(crate) const LOGIN: &str = "/login";
 /// Where one changes the password.
 pub(crate) const PASSWORD: &str = "/password";
-
-/// What a page answers.
-pub(crate) type Answer = Result<Response, ErrorPage>;
 
 /// The pages, and those of OpenID Connect among them.
 pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
@@ -76,6 +75,7 @@ pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
             content: include_str!("../../assets/passkeys.js"),
         }),
         sessions,
+        sso: None,
     };
     let routes = Router::new()
         .route("/", get(home::show))

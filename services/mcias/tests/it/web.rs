@@ -29,9 +29,13 @@ pub(crate) struct Answer {
 
 impl Http {
     pub(crate) fn new(running: &Running) -> Self {
+        Self::at(running.handle.address(), &running.ca.pem())
+    }
+
+    /// Of another server, whose certificate is for `localhost` and leads to this CA.
+    pub(crate) fn at(address: SocketAddr, pem: &str) -> Self {
         let mut roots = RootCertStore::empty();
-        let pem = running.ca.pem();
-        for certificate in CertificateDer::pem_slice_iter(pem.as_ref()) {
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             roots.add(certificate.unwrap()).unwrap();
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -41,7 +45,7 @@ impl Http {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Self {
-            address: running.handle.address(),
+            address,
             tls: Arc::new(config).into(),
         }
     }

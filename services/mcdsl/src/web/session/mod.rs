@@ -12,12 +12,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use axum::http::HeaderValue;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::Mutex, task::spawn_blocking};
 
 use super::{ErrorPage, secret::Secret};
-use crate::clock::Clock;
+use crate::{
+    auth::Identity,
+    clock::Clock,
+    db::{Store, StoreError},
+};
 
 /// The table, for a [`crate::db::Migration`] of the service.
 pub const SESSIONS_SQL: &str = store::SQL;
@@ -53,7 +57,7 @@ impl Default for Limits {
 
 /// Names a session, to show and to end it. It is no secret: no cookie can be made of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId([u8; 32]);
+pub struct SessionId(pub(super) [u8; 32]);
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -165,6 +169,10 @@ pub struct Session {
     pub user_agent: String,
     /// What else the service keeps.
     pub data: serde_json::Value,
+    /// Who it is by MCIAS's word of this moment, where one logs in by it ([`super::Sso`]): `name` and `roles` are its then.
+    pub identity: Option<Identity>,
+    /// `Bearer` and its token, then.
+    pub(super) bearer: Option<HeaderValue>,
     pub(super) flash: Option<Flash>,
 }
 
@@ -192,14 +200,14 @@ impl Session {
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// SQLite refused.
-    #[error("the database refuses to {what} sessions")]
-    Sqlite {
+    /// The database failed.
+    #[error("cannot {what} sessions")]
+    Store {
         /// What was tried.
         what: &'static str,
         /// Why.
         #[source]
-        source: rusqlite::Error,
+        source: Box<StoreError>,
     },
     /// Too much to keep.
     #[error("a session keeps at most {MAX_DATA} bytes of data, not {0}")]
@@ -207,15 +215,12 @@ pub enum SessionError {
     /// Not a [`SessionId`].
     #[error("a session's id has 64 hexadecimal digits")]
     Id,
-    /// The runtime ends.
-    #[error("the service is stopping")]
-    Stopping,
 }
 
 /// The sessions of a service. Clones share them.
 #[derive(Clone)]
 pub struct Sessions {
-    db: Arc<Mutex<Connection>>,
+    store: Arc<Store>,
     limits: Limits,
     clock: Clock,
 }
@@ -227,17 +232,20 @@ pub(super) struct Client {
 }
 
 impl Sessions {
-    /// Over a connection of its own to the service's database, which has [`SESSIONS_SQL`].
+    /// In the service's database, which has [`SESSIONS_SQL`].
     #[must_use]
-    pub fn new(db: Connection, limits: Limits) -> Self {
-        Self::by(Clock::default(), db, limits)
+    pub fn new(store: Arc<Store>, limits: Limits) -> Self {
+        Self::by(Clock::default(), store, limits)
     }
 
     /// The same, by this clock.
     #[must_use]
-    pub fn by(clock: Clock, db: Connection, limits: Limits) -> Self {
-        let db = Arc::new(Mutex::new(db));
-        Self { db, limits, clock }
+    pub fn by(clock: Clock, store: Arc<Store>, limits: Limits) -> Self {
+        Self {
+            store,
+            limits,
+            clock,
+        }
     }
 
     /// Seconds since the epoch.
@@ -252,7 +260,7 @@ impl Sessions {
     /// [`SessionError`].
     pub async fn list(&self, account: &str) -> Result<Vec<Session>, SessionError> {
         let (account, limits, now) = (account.to_owned(), self.limits, self.now());
-        self.run("list", move |db| store::list(db, limits, now, &account))
+        self.read("list", move |db| store::list(db, limits, now, &account))
             .await
     }
 
@@ -262,7 +270,7 @@ impl Sessions {
     /// [`SessionError`].
     pub async fn end(&self, account: &str, id: SessionId) -> Result<bool, SessionError> {
         let account = account.to_owned();
-        self.run("end", move |db| store::end(db, &account, &id.0))
+        self.write("end", move |db| store::end(db, &account, &id.0))
             .await
     }
 
@@ -276,7 +284,7 @@ impl Sessions {
         except: Option<SessionId>,
     ) -> Result<usize, SessionError> {
         let account = account.to_owned();
-        self.run("end", move |db| {
+        self.write("end", move |db| {
             store::end_all(db, &account, except.map(|id| id.0).as_ref())
         })
         .await
@@ -292,7 +300,7 @@ impl Sessions {
         data: &serde_json::Value,
     ) -> Result<(), SessionError> {
         let data = text_of(data)?;
-        self.run("change", move |db| store::set_data(db, &id.0, &data))
+        self.write("change", move |db| store::set_data(db, &id.0, &data))
             .await
     }
 
@@ -301,7 +309,7 @@ impl Sessions {
     /// # Errors
     /// [`SessionError`].
     pub async fn flash(&self, id: SessionId, flash: Flash) -> Result<(), SessionError> {
-        self.run("change", move |db| store::set_flash(db, &id.0, &flash))
+        self.write("change", move |db| store::set_flash(db, &id.0, &flash))
             .await
     }
 
@@ -310,25 +318,30 @@ impl Sessions {
         id: SessionId,
         flash: Flash,
     ) -> Result<(), SessionError> {
-        self.run("change", move |db| store::clear_flash(db, &id.0, &flash))
+        self.write("change", move |db| store::clear_flash(db, &id.0, &flash))
             .await
     }
 
     /// Whose cookie it is; that it was seen is written down once a minute.
     pub(super) async fn find(&self, secret: &Secret) -> Result<Option<Session>, SessionError> {
         let (hash, limits, now) = (secret.hash(), self.limits, self.now());
-        self.run("look up", move |db| store::find(db, limits, now, &hash))
-            .await
+        let find = move |db: &Connection| store::find(db, limits, now, &hash);
+        let found = self.read("look up", find).await?;
+        if found.as_ref().is_some_and(|s| store::is_to_touch(s, now)) {
+            self.write("touch", move |db| store::touch(db, now, &hash))
+                .await?;
+        }
+        Ok(found)
     }
 
-    /// A new one under a new secret, in the place of `old`.
+    /// A new one under a secret that is new, in the place of `old`.
     pub(super) async fn start(
         &self,
+        secret: &Secret,
         new: NewSession,
         client: Client,
         old: Option<SessionId>,
-    ) -> Result<Secret, SessionError> {
-        let secret = Secret::random();
+    ) -> Result<(), SessionError> {
         let row = store::NewRow {
             id: secret.hash(),
             account: new.account,
@@ -340,23 +353,35 @@ impl Sessions {
             flash: new.flash,
         };
         let (limits, now) = (self.limits, self.now());
-        self.run("start", move |db| {
+        self.write("start", move |db| {
             store::start(db, limits, now, &row, old.map(|id| id.0).as_ref())
         })
-        .await?;
-        Ok(secret)
+        .await
     }
 
-    /// One at a time and off the async threads: a commit waits for the disk.
-    async fn run<T: Send + 'static>(
+    async fn read<T: Send + 'static>(
         &self,
         what: &'static str,
-        f: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SessionError> {
-        let mut db = Arc::clone(&self.db).lock_owned().await;
-        let done = spawn_blocking(move || f(&mut db)).await;
-        done.map_err(|_| SessionError::Stopping)?
-            .map_err(|source| SessionError::Sqlite { what, source })
+        let done = self.store.read(move |db| Ok(read(db)?)).await;
+        done.map_err(|source: StoreError| SessionError::Store {
+            what,
+            source: source.into(),
+        })
+    }
+
+    /// In one transaction.
+    async fn write<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, SessionError> {
+        let done = self.store.write(move |tx| Ok(write(tx)?)).await;
+        done.map_err(|source: StoreError| SessionError::Store {
+            what,
+            source: source.into(),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Flash, Limits, Session, SessionId};
 
@@ -63,46 +63,48 @@ pub(super) fn find(
     let sql = format!(
         "SELECT {COLUMNS} FROM web_sessions WHERE id = ?1 AND seen_unix_s > ?2 AND created_unix_s > ?3"
     );
-    let found = db
-        .prepare_cached(&sql)?
+    db.prepare_cached(&sql)?
         .query_row(params![id, idle, old], session)
-        .optional()?;
-    let Some(session) = found else {
-        return Ok(None);
-    };
-    if now - unix(session.seen) >= TOUCH_S {
-        db.prepare_cached("UPDATE web_sessions SET seen_unix_s = ?2 WHERE id = ?1")?
-            .execute(params![id, now])?;
-    }
-    Ok(Some(session))
+        .optional()
 }
 
+/// Whether it is time to write down that it was seen.
+pub(super) fn is_to_touch(session: &Session, now: i64) -> bool {
+    now - unix(session.seen) >= TOUCH_S
+}
+
+pub(super) fn touch(db: &Connection, now: i64, id: &Id) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE web_sessions SET seen_unix_s = max(seen_unix_s, ?2) WHERE id = ?1")?
+        .execute(params![id, now])
+        .map(drop)
+}
+
+/// Within a transaction.
 pub(super) fn start(
-    db: &mut Connection,
+    db: &Connection,
     limits: Limits,
     now: i64,
     row: &NewRow,
     old: Option<&Id>,
 ) -> rusqlite::Result<()> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Some(old) = old {
-        tx.execute("DELETE FROM web_sessions WHERE id = ?1", [old])?;
+        db.execute("DELETE FROM web_sessions WHERE id = ?1", [old])?;
     }
-    tx.execute(
+    db.execute(
         "DELETE FROM web_sessions WHERE seen_unix_s <= ?1",
         [over(limits, now).0],
     )?;
-    tx.execute(
+    db.execute(
         "DELETE FROM web_sessions WHERE id IN (SELECT id FROM web_sessions WHERE account = ?1
             ORDER BY seen_unix_s DESC, created_unix_s DESC LIMIT -1 OFFSET ?2)",
         params![row.account, limits.per_account.saturating_sub(1)],
     )?;
-    tx.execute(
+    db.execute(
         "DELETE FROM web_sessions WHERE id IN (SELECT id FROM web_sessions
             ORDER BY seen_unix_s DESC LIMIT -1 OFFSET ?1)",
         [limits.total.saturating_sub(1)],
     )?;
-    tx.execute(
+    db.execute(
         &format!(
             "INSERT INTO web_sessions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9)"
         ),
@@ -117,8 +119,8 @@ pub(super) fn start(
             row.data,
             row.flash.as_ref().map(text)
         ],
-    )?;
-    tx.commit()
+    )
+    .map(drop)
 }
 
 pub(super) fn list(
@@ -190,6 +192,8 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         source: source.and_then(|s| s.parse().ok()),
         user_agent: row.get(7)?,
         data: json(row, 8)?,
+        identity: None,
+        bearer: None,
         flash: flash.and_then(|f| serde_json::from_str(&f).ok()),
     })
 }
@@ -224,7 +228,19 @@ mod tests {
         db
     }
 
-    fn add(db: &mut Connection, at: i64, id: u8, account: &str, old: Option<u8>) {
+    /// As a request with its cookie does.
+    fn see(db: &Connection, at: i64, id: u8) -> bool {
+        let found = find(db, LIMITS, at, &[id; 32]).unwrap();
+        if found
+            .as_ref()
+            .is_some_and(|session| is_to_touch(session, at))
+        {
+            touch(db, at, &[id; 32]).unwrap();
+        }
+        found.is_some()
+    }
+
+    fn add(db: &Connection, at: i64, id: u8, account: &str, old: Option<u8>) {
         let row = NewRow {
             id: [id; 32],
             account: account.into(),
@@ -240,14 +256,13 @@ mod tests {
 
     fn there(db: &Connection, at: i64) -> Vec<u8> {
         let all = 0..=u8::MAX;
-        all.filter(|id| find(db, LIMITS, at, &[*id; 32]).unwrap().is_some())
-            .collect()
+        all.filter(|id| see(db, at, *id)).collect()
     }
 
     #[test]
     fn a_session_is_found_as_it_was_made() {
-        let mut db = db();
-        add(&mut db, T0, 1, "ann", None);
+        let db = db();
+        add(&db, T0, 1, "ann", None);
         let found = find(&db, LIMITS, T0, &[1; 32]).unwrap().unwrap();
         assert_eq!((found.account.as_str(), unix(found.created)), ("ann", T0));
         assert!(found.has_role("user") && !found.has_role("admin"));
@@ -256,12 +271,12 @@ mod tests {
 
     #[test]
     fn idle_and_old_sessions_are_over() {
-        let mut db = db();
-        add(&mut db, T0, 1, "ann", None);
+        let db = db();
+        add(&db, T0, 1, "ann", None);
         assert_eq!(there(&db, T0 + 599), [1], "just not idle too long");
         assert_eq!(there(&db, T0 + 599 + 600), [0; 0], "idle since then");
-        let mut db = self::db();
-        add(&mut db, T0, 2, "ann", None);
+        let db = self::db();
+        add(&db, T0, 2, "ann", None);
         for at in (T0..T0 + 3600).step_by(300) {
             assert_eq!(there(&db, at), [2], "busy at {}", at - T0);
         }
@@ -272,46 +287,46 @@ mod tests {
 
     #[test]
     fn being_seen_is_written_once_a_minute() {
-        let mut db = db();
-        add(&mut db, T0, 1, "ann", None);
+        let db = db();
+        add(&db, T0, 1, "ann", None);
         let writes = db.total_changes();
         for at in 0..180 {
-            find(&db, LIMITS, T0 + at, &[1; 32]).unwrap();
+            assert!(see(&db, T0 + at, 1));
         }
         assert_eq!(db.total_changes() - writes, 2);
     }
 
     #[test]
     fn too_many_end_those_that_were_idle_longest() {
-        let mut db = db();
+        let db = db();
         for id in 1..=4 {
-            add(&mut db, T0 + i64::from(id), id, "ann", None);
+            add(&db, T0 + i64::from(id), id, "ann", None);
         }
         assert_eq!(there(&db, T0 + 5), [2, 3, 4], "three of an account");
         for id in 5..=7 {
-            add(&mut db, T0 + i64::from(id), id, "bob", None);
+            add(&db, T0 + i64::from(id), id, "bob", None);
         }
         assert_eq!(there(&db, T0 + 8), [3, 4, 5, 6, 7], "five in all");
     }
 
     #[test]
     fn a_login_ends_the_session_that_it_replaces_and_sweeps() {
-        let mut db = db();
-        add(&mut db, T0, 1, "ann", None);
-        add(&mut db, T0, 2, "bob", None);
-        add(&mut db, T0 + 1, 3, "ann", Some(1));
+        let db = db();
+        add(&db, T0, 1, "ann", None);
+        add(&db, T0, 2, "bob", None);
+        add(&db, T0 + 1, 3, "ann", Some(1));
         assert_eq!(there(&db, T0 + 1), [2, 3]);
-        add(&mut db, T0 + 10_000, 4, "ann", None);
+        add(&db, T0 + 10_000, 4, "ann", None);
         let rows = db.query_row("SELECT count(*) FROM web_sessions", [], |r| r.get(0));
         assert_eq!(rows, Ok(1));
     }
 
     #[test]
     fn only_ones_own_sessions_are_ended() {
-        let mut db = db();
-        add(&mut db, T0, 1, "ann", None);
-        add(&mut db, T0, 2, "ann", None);
-        add(&mut db, T0, 3, "bob", None);
+        let db = db();
+        add(&db, T0, 1, "ann", None);
+        add(&db, T0, 2, "ann", None);
+        add(&db, T0, 3, "bob", None);
         assert!(!end(&db, "ann", &[3; 32]).unwrap(), "Bob's");
         assert_eq!(end_all(&db, "ann", Some(&[1; 32])).unwrap(), 1);
         assert_eq!(there(&db, T0), [1, 3]);

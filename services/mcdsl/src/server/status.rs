@@ -1,0 +1,37 @@
+//! What a method's implementation fails with, as callers are told: `?` in a method makes a status of it.
+
+use tonic::Status;
+
+use crate::{audit::AuditError, cli::chain, db::StoreError, policy::Refused};
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Busy) {
+            return Self::unavailable(error.to_string());
+        }
+        internal(&error)
+    }
+}
+
+impl From<AuditError> for Status {
+    fn from(error: AuditError) -> Self {
+        internal(&error)
+    }
+}
+
+/// Which rule it was is not told.
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let text = refused.to_string();
+        match refused {
+            // Whose names cannot be judged may do nothing.
+            Refused::Denied(_) | Refused::Subject(_) => Self::permission_denied(text),
+            Refused::Name(_) => Self::invalid_argument(text),
+        }
+    }
+}
+
+fn internal(error: &dyn std::error::Error) -> Status {
+    tracing::error!(error = chain(error), "a call failed");
+    Status::internal("an internal error; see the service's log")
+}

@@ -1,0 +1,260 @@
+//! The program of a service: its subcommands, its signals, its end.
+
+use std::{
+    error::Error,
+    io,
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum as _};
+use serde::de::DeserializeOwned;
+
+use super::{Base, Config, Service, start};
+use crate::{
+    archive::{self, ArchiveError},
+    auth::client::ClientError,
+    cli::{chain, write_out},
+    config::{ConfigError, GLOBAL, Root, variable},
+    db::{self, DbError},
+    server::{self, App, Handle},
+    shutdown::{Ended, Shutdown, Signals},
+    telemetry::{self, LogConfig, LogFormat, TelemetryError},
+    web::sso::SsoError,
+};
+
+/// For what is under way when the service stops.
+const GRACE: Duration = Duration::from_secs(15);
+/// For the server to answer who asks for the status.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Why a service does not start, or a subcommand fails.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// MCIAS.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Logging in by MCIAS.
+    #[error(transparent)]
+    Sso(#[from] SsoError),
+    /// The server.
+    #[error(transparent)]
+    Server(#[from] server::StartError),
+    /// The log.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// A snapshot.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A word that is no form of a log.
+    #[error("{variable} is {text:?}; it may be text or json")]
+    LogFormat {
+        /// The variable.
+        variable: String,
+        /// Its text.
+        text: String,
+    },
+    /// The process cannot be set up, or its output not be written.
+    #[error("the process cannot {what}")]
+    Io {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The service's own part.
+    #[error(transparent)]
+    Own(Box<dyn Error + Send + Sync>),
+}
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    root: Root,
+    /// The configuration [default: <root>/<service>.toml]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service
+    Server {
+        /// How the log is written [default: text]
+        #[arg(long, value_enum)]
+        log_format: Option<LogFormat>,
+    },
+    /// Writes a consistent copy of the database
+    Snapshot {
+        /// The directory [default: backups beside the database]
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+    /// Shows whether the configuration can be used, and the server answers
+    Status,
+    /// Prints the version
+    Version,
+}
+
+/// The whole program of a service; see [`start`] for `build`. `--config` and `--log-format` may also be said by `<SERVICE>_CONFIG` and
+/// `<SERVICE>_LOG_FORMAT`.
+pub fn main<T, E>(service: &Service, build: impl AsyncFnOnce(T, Base) -> Result<App, E>) -> ExitCode
+where
+    T: DeserializeOwned + Default,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    let command = Cli::command().name(service.name).version(service.version);
+    let cli = Cli::from_arg_matches(&command.get_matches());
+    match run(service, cli.unwrap_or_else(|error| error.exit()), build) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run<T, E>(
+    service: &Service,
+    cli: Cli,
+    build: impl AsyncFnOnce(T, Base) -> Result<App, E>,
+) -> Result<ExitCode, ServiceError>
+where
+    T: DeserializeOwned + Default,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    if let Command::Version = cli.command {
+        print(&format!("{} {}\n", service.name, service.version))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let said = |what| std::env::var(variable(service.name, what)).ok();
+    let file = cli.config.or_else(|| said("CONFIG").map(PathBuf::from));
+    let root = cli.root.of(service.name);
+    let config = Config::<T>::load(service.name, &root, file.as_deref(), std::env::vars())?;
+    match cli.command {
+        Command::Server { log_format } => {
+            let format = match (log_format, said("LOG_FORMAT")) {
+                (Some(format), _) => format,
+                (None, Some(text)) => LogFormat::from_str(&text, true).map_err(|_| {
+                    let variable = variable(service.name, "LOG_FORMAT");
+                    ServiceError::LogFormat { variable, text }
+                })?,
+                (None, None) => LogFormat::default(),
+            };
+            let log = config.log.clone();
+            serve(&log, format, async |shutdown| {
+                start(service, config, shutdown, build).await
+            })
+        }
+        Command::Snapshot { to } => {
+            let path = snapshot(service.name, &config.database.path, to.as_deref())?;
+            print(&format!("{}\n", path.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Status => status(&config),
+        Command::Version => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn print(text: &str) -> Result<(), ServiceError> {
+    write_out(text).map_err(io_error("write its output"))
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> ServiceError {
+    move |source| ServiceError::Io { what, source }
+}
+
+fn status<T>(config: &Config<T>) -> Result<ExitCode, ServiceError> {
+    let (database, listen) = (&config.database.path, config.server.listen);
+    let (there, answers) = (database.exists(), answers(listen));
+    print(&format!(
+        "database    {}{}\nMCIAS       {}\npages       {}\nserver      {listen} {}\n",
+        database.display(),
+        if there {
+            ""
+        } else {
+            " (is not there; the server makes it)"
+        },
+        config.mcias.server_url,
+        config.sso.public_url,
+        if answers {
+            "answers"
+        } else {
+            "does not answer"
+        },
+    ))?;
+    Ok(if there && answers {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Whether somebody takes connections at an address of this machine.
+#[must_use]
+pub fn answers(listen: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&listen, ANSWER).is_ok()
+}
+
+/// Archives a consistent copy of a service's database, running or not, in `to` or in `backups` beside it.
+///
+/// # Errors
+/// [`ServiceError::Db`] and [`ServiceError::Archive`].
+pub fn snapshot(
+    service: &str,
+    database: &Path,
+    to: Option<&Path>,
+) -> Result<PathBuf, ServiceError> {
+    let directory = to.map_or_else(|| archive::backups(database), Path::to_owned);
+    let database = db::open_as_it_is(database)?;
+    let now = SystemTime::now();
+    Ok(archive::snapshot(service, &database, &[], &directory, now)?)
+}
+
+/// Runs what `start` starts until SIGTERM or SIGINT, and lets it end; SIGHUP reads its certificate again.
+///
+/// # Errors
+/// If it does not start.
+pub fn serve<E: Into<Box<dyn Error + Send + Sync>>>(
+    log: &LogConfig,
+    format: LogFormat,
+    start: impl AsyncFnOnce(&Shutdown) -> Result<Arc<Handle>, E>,
+) -> Result<ExitCode, ServiceError> {
+    telemetry::init(log, format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(io_error("start its threads"))?;
+    runtime.block_on(async {
+        let mut signals = Signals::new().map_err(io_error("install signal handlers"))?;
+        let shutdown = Shutdown::new();
+        let handle = start(&shutdown).await;
+        let handle = handle.map_err(|error| ServiceError::Own(error.into()))?;
+        tracing::info!(https = %handle.address, grpc = %handle.grpc, "ready");
+        let reload = async || {
+            let handle = Arc::clone(&handle);
+            // It reads files. Fails only when the runtime ends.
+            let _ = tokio::task::spawn_blocking(move || handle.reload()).await;
+        };
+        shutdown.wait_for_signal(&mut signals, reload).await;
+        Ok(match shutdown.finish(GRACE).await {
+            Ended::Clean => ExitCode::SUCCESS,
+            ended => {
+                tracing::error!(?ended, "not everything ended as it should");
+                ExitCode::FAILURE
+            }
+        })
+    })
+}
