@@ -135,12 +135,6 @@ impl Running {
         }
     }
 
-    /// It is there no more.
-    pub(crate) async fn stop(&self) {
-        let grace = std::time::Duration::from_secs(20);
-        self.shutdown.finish(grace).await;
-    }
-
     /// The same, started anew.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;

@@ -132,6 +132,7 @@ impl World {
         Browser {
             http: Http::at(self.https, &self.mcias.ca.pem()),
             cookies: BTreeMap::new(),
+            agent: "Browser/1",
         }
     }
 
