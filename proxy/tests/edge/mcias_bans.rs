@@ -219,8 +219,8 @@ fn a_hundred_bad_logins_end_in_a_drop_there_and_nowhere_else_until_it_is_lifted(
 
     // What is lifted while nobody hears it is lifted when it is heard again; what the operator banned stays.
     guess(&world, &ca.pem(), "other")?;
-    world.run("firewall ban 10.9.1.99 --for 1h")?;
-    world.take_daemon().terminate()?;
+    world.run("firewall ban 10.9.1.99 --ttl 1h")?;
+    world.take_daemon().kill9()?;
     ensure!(world.probe()? == "drop", "the firewall outlives the daemon");
     lift(&world, &ca.pem(), &admin)?;
     world.start()?;

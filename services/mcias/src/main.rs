@@ -109,12 +109,15 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Server { log_format } => {
             let config = load()?;
             let log = config.log.clone();
+            // It holds the lock of the database until the service has ended.
+            let mut held = None;
             let start = async |shutdown: &Shutdown| {
-                mcias::start(config, shutdown)
-                    .await
-                    .map(|handle| handle.server())
+                let handle = held.insert(mcias::start(config, shutdown).await?);
+                Ok::<_, mcias::StartError>(handle.server())
             };
-            return Ok(service::serve(&log, *log_format, start)?);
+            let ended = service::serve(&log, *log_format, start)?;
+            drop(held);
+            return Ok(ended);
         }
         Command::Init { admin, json } => init(&load()?, admin, *json)?,
         Command::Snapshot { to } => {

@@ -271,8 +271,7 @@ fn close(db: Connection, file: &Path) -> Result<(), RestoreError> {
 
 /// Gives the database that is there a second name, and leaves it without a log.
 fn set_aside(database: &Path) -> Result<PathBuf, RestoreError> {
-    let end = format!(".before-restore-{}", unix(SystemTime::now()));
-    let kept = beside(database, &end);
+    let kept = free_name(database);
     match db::open_as_it_is(database).map_err(RestoreError::from) {
         Ok(db) => match close(db, database) {
             Ok(()) => {}
@@ -289,6 +288,14 @@ fn set_aside(database: &Path) -> Result<PathBuf, RestoreError> {
         .and_then(|()| sync_dir_of(database))
         .map_err(failed("keep", &kept))?;
     Ok(kept)
+}
+
+/// Of the second, or of one soon after, if there was another within it.
+fn free_name(database: &Path) -> PathBuf {
+    let now = unix(SystemTime::now());
+    let names = (now..).map(|second| beside(database, &format!(".before-restore-{second}")));
+    let mut free = names.filter(|name| !name.exists());
+    free.next().expect("there are more seconds than files")
 }
 
 fn move_logs(database: &Path, kept: &Path) -> Result<(), RestoreError> {
