@@ -50,8 +50,8 @@ fn workspace_tests() -> Result<Vec<String>> {
     } else {
         cargo(["test", "--workspace", "--all-targets", "--no-fail-fast"])
     };
-    // An error says what it is about; forty lines of runtime after it would hide that.
-    command.env("RUST_LIB_BACKTRACE", "0");
+    // A failure says where and what about; forty lines of runtime after it would hide that.
+    command.env("RUST_BACKTRACE", "0");
     run_picking(&mut command, is_closing)
 }
 

@@ -10,6 +10,7 @@ use mc_proto::mcias::v1::{
     NewRecoveryCodesRequest, PutRuleRequest, RemoveTotpRequest, Rule, SecondFactor,
     UpdateAccountRequest, WhoAmIRequest,
 };
+use mc_testkit::clock::FakeClock;
 use tonic::Code;
 
 use crate::running::{Clients, PASSWORD, Running};
@@ -239,7 +240,7 @@ async fn a_rule_can_ask_for_one() {
 
 #[tokio::test]
 async fn a_stolen_token_changes_nothing_without_the_password() {
-    let running = Running::start().await;
+    let running = Running::start_at(&FakeClock::new()).await;
     let mut admin = running.admin().await;
     admin.person("ada", "user").await;
     let token = running.log_in("ada", PASSWORD).await.unwrap().token;
