@@ -24,7 +24,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use mcdsl::{
-    cli::{self, EXIT_CODES_HELP, Exit, Failure, Output},
+    cli::{self, EXIT_CODES_HELP, Failure, Output},
     config::{GLOBAL, Root},
 };
 
@@ -103,22 +103,10 @@ impl Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = match cli::parse() {
-        Ok(cli) => cli,
-        Err(exit) => return exit,
-    };
-    let out = Output { json: cli.json };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::new(Exit::Failure, format_args!("cannot start: {e}")));
-    match runtime.and_then(|runtime| runtime.block_on(run(&cli, out))) {
-        Ok(()) => Exit::Ok.into(),
-        Err(failure) => out.fail(&failure),
-    }
+    cli::run(|cli: &Cli| cli.json, run)
 }
 
-async fn run(cli: &Cli, out: Output) -> Result {
+async fn run(cli: Cli, out: Output) -> Result {
     if let Command::Completions { shell } = cli.command {
         return Ok(cli::completions::<Cli>(shell)?);
     }

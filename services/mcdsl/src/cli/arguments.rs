@@ -10,7 +10,7 @@ use super::{Failure, Output, write_out};
 ///
 /// # Errors
 /// What the process is to exit with.
-pub fn parse<C: Parser>() -> Result<C, ExitCode> {
+pub(super) fn parse<C: Parser>() -> Result<C, ExitCode> {
     C::try_parse().map_err(|e| {
         // clap has parsed nothing, so that the flag is looked for by hand. Help and version are no errors.
         if e.use_stderr() && env::args_os().any(|a| a == "--json") {

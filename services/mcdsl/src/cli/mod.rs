@@ -23,12 +23,13 @@ mod tokens;
 use std::{
     fmt,
     io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
 };
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-pub use arguments::{completions, misused, parse};
+pub use arguments::{completions, misused};
 #[cfg(feature = "service")]
 pub use connect::{Bearer, ServerUrl, connect};
 #[cfg(feature = "service")]
@@ -68,7 +69,7 @@ Exit codes:
   4  the daemon cannot be reached, or is about to end: try again with the next one
   5  refused: permission, exists already, full, or an address that cannot be listened on";
 
-impl From<Exit> for std::process::ExitCode {
+impl From<Exit> for ExitCode {
     fn from(code: Exit) -> Self {
         Self::from(code as u8)
     }
@@ -131,6 +132,26 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     out
 }
 
+/// A tool's `main`: its arguments, the command by `run`, and how that ended. `json`: whether they say `--json`.
+pub fn run<C: clap::Parser, R: Future<Output = Result<(), Failure>>>(
+    json: impl FnOnce(&C) -> bool,
+    run: impl FnOnce(C, Output) -> R,
+) -> ExitCode {
+    let cli: C = match arguments::parse() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
+    let out = Output { json: json(&cli) };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Exit::Failure, format_args!("cannot start: {e}")));
+    match runtime.and_then(|runtime| runtime.block_on(run(cli, out))) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => out.fail(&failure),
+    }
+}
+
 /// Where results go.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
@@ -181,7 +202,7 @@ impl Output {
     }
 
     /// Prints an error to stderr ("error: …", then "hint: …"; or JSON) and gives its exit code.
-    pub fn fail(self, failure: &Failure) -> std::process::ExitCode {
+    pub fn fail(self, failure: &Failure) -> ExitCode {
         let text = if self.json {
             serde_json::json!({
                 "error": failure.message,
