@@ -41,6 +41,8 @@ use tonic::service::Routes;
 
 pub use access::{Caller, Source};
 pub use api::api;
+#[cfg(feature = "web")]
+pub(crate) use body::status as body_status;
 pub use local::Local;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
