@@ -15,11 +15,15 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod db;
+#[cfg(feature = "service")]
+mod dial;
 pub mod hostname;
 pub mod human;
 #[cfg(feature = "service")]
 pub mod policy;
 pub mod proxy_protocol;
+#[cfg(feature = "service")]
+mod secret_file;
 #[cfg(feature = "service")]
 pub mod server;
 #[cfg(feature = "web")]
