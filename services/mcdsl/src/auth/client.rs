@@ -117,6 +117,7 @@ impl Client {
         });
         let channel = server
             .endpoint()
+            .connect_timeout(TIMEOUT)
             .http2_keep_alive_interval(SILENCE)
             .connect_with_connector_lazy(connector);
         let own = SecretFile::open(&config.token_file, own).map_err(ClientError::Token)?;
