@@ -44,6 +44,7 @@ pub use api::api;
 #[cfg(feature = "web")]
 pub(crate) use body::status as body_status;
 pub use local::Local;
+pub use places::network;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use tls::{State as TlsState, TlsError};
