@@ -9,7 +9,7 @@ use mc_proto::mcias::v1::{
     auth_client::AuthClient,
 };
 use mc_testkit::{ca::Ca, wait_for};
-use mcdsl::shutdown::Shutdown;
+use mcdsl::{cli::PrivateFile, shutdown::Shutdown};
 use mcias::config::Config;
 use tokio::runtime::Runtime;
 use tonic::{
@@ -182,7 +182,7 @@ fn a_hundred_bad_logins_end_in_a_drop_there_and_nowhere_else_until_it_is_lifted(
         let admin = admin_token(&pem, &made.password).await?;
         Ok((node_token(&pem, &admin).await?, admin))
     })?;
-    fs::write(world.dir.path().join("node.token"), token)?;
+    PrivateFile::create(&world.dir.path().join("node.token"))?.write(token.as_bytes())?;
     let file = world.dir.path().join("mc-proxy.toml");
     let subscribed = format!(
         "{}[mcias]\nserver_url = 'https://[{BACKEND6}]:9443'\nca_cert = 'ca.pem'\ntoken_file = 'node.token'\n",

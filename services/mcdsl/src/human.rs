@@ -1,7 +1,10 @@
 //! Durations and sizes as people write and read them. Used by configuration files and CLIs alike, so that
 //! what one prints the other accepts.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// Text that is not a duration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -177,27 +180,14 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
-/// For `#[serde(with = "mcdsl::human::serde_duration")]`.
-pub mod serde_duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    /// Reads what [`super::parse_duration`] reads.
-    ///
-    /// # Errors
-    /// The deserializer's, or a text that is not a duration.
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        super::parse_duration(&String::deserialize(d)?).map_err(D::Error::custom)
-    }
-
-    /// Writes [`super::duration`].
-    ///
-    /// # Errors
-    /// The serializer's.
-    pub fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&super::duration(*value))
-    }
+/// Hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]
@@ -270,6 +260,11 @@ mod tests {
         let names = |n: usize| some(&vec!["a".to_owned(); n]);
         assert_eq!((names(1), names(3)), ("a".into(), "a, a, a".into()));
         assert_eq!(names(11), "a, a, a and 8 more");
+    }
+
+    #[test]
+    fn digits() {
+        assert_eq!(hex(&[0, 0x1f, 0xff]), "001fff");
     }
 
     #[test]

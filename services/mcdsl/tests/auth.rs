@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     future::Future,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -26,9 +27,10 @@ use mcdsl::{
     audit,
     auth::{
         AuthError, Authenticator, Identity,
-        client::{Client, Config},
+        client::{Client, ClientError, Config},
         token::{Claims, Keys, Signer, seconds},
     },
+    cli::PrivateFile,
     db::{Migration, Store},
     server::{self, App, Recorder},
     shutdown::Shutdown,
@@ -47,6 +49,10 @@ struct Mcias {
     /// No stream is given.
     mute: Mutex<bool>,
     checks: AtomicUsize,
+    /// Streams that were begun.
+    streams: AtomicUsize,
+    /// The service's own token.
+    own: Mutex<String>,
 }
 
 fn token_revoked(id: &str) -> api::RevocationEvent {
@@ -124,6 +130,7 @@ impl Auth for Service {
         if *self.0.mute.lock().unwrap() {
             return Err(Status::unavailable("not now"));
         }
+        self.0.streams.fetch_add(1, Relaxed);
         let live = BroadcastStream::new(self.0.events.subscribe());
         let mut before: Vec<_> = self
             .0
@@ -186,17 +193,19 @@ impl Auth for Service {
     }
 }
 
-/// Its own tokens: anybody's is a system account's.
-struct Anybody;
+/// Its own tokens: there is one, of a system account.
+struct Own(Arc<Mcias>);
 
-impl Authenticator for Anybody {
+impl Authenticator for Own {
     fn authenticate<'a>(
         &'a self,
-        _: &'a str,
+        token: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
         let mut claims = claims("any", "any");
         claims.account_type = AccountType::System;
-        Box::pin(async { Ok(claims.into()) })
+        let known = *self.0.own.lock().unwrap() == token;
+        let refused = AuthError::Invalid("another token");
+        Box::pin(async move { known.then(|| claims.into()).ok_or(refused) })
     }
 }
 
@@ -224,7 +233,15 @@ struct World {
     client: Arc<Client>,
     server: Shutdown,
     watcher: Shutdown,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+}
+
+/// Writes a token as `mciasctl token issue --to` does.
+fn write_token(directory: &Path, token: &str) -> PathBuf {
+    let path = directory.join("token");
+    let file = PrivateFile::create(&path).unwrap();
+    file.write(format!("{token}\n").as_bytes()).unwrap();
+    path
 }
 
 impl World {
@@ -242,6 +259,8 @@ impl World {
             events: broadcast::channel(16).0,
             mute: Mutex::default(),
             checks: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            own: Mutex::new("own".to_owned()),
         });
         let config = server::Config {
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -262,7 +281,7 @@ impl World {
             package: "metacircular.mcias.v1",
             grpc: Routes::new(AuthServer::new(Service(Arc::clone(&mcias)))),
             web: axum::Router::new(),
-            authenticator: Arc::new(Anybody),
+            authenticator: Arc::new(Own(Arc::clone(&mcias))),
             audit: Some(Arc::new(Recorder::new(store))),
             sealed: Box::new(|| false),
             metrics: Box::new(String::new),
@@ -270,12 +289,11 @@ impl World {
         let (server, watcher) = (Shutdown::new(), Shutdown::new());
         let handle = server::start(&config, app, &server).await.unwrap();
         std::fs::write(directory.path().join("ca.pem"), ca.pem()).unwrap();
-        std::fs::write(directory.path().join("token"), "own\n").unwrap();
         let config = Config {
             server_url: format!("https://localhost:{}", handle.grpc.port()),
             ca_cert: directory.path().join("ca.pem"),
             service_name: "notes".to_owned(),
-            token_file: directory.path().join("token"),
+            token_file: write_token(directory.path(), "own"),
         };
         let client = Client::new(&config).unwrap();
         let watching = Arc::clone(&client).watch(watcher.token().clone());
@@ -285,7 +303,7 @@ impl World {
             client,
             server,
             watcher,
-            _directory: directory,
+            directory,
         }
     }
 
@@ -422,4 +440,119 @@ async fn what_cannot_be_found_out_is_refused() {
         .then_some(())
     };
     wait_for_async("no MCIAS", refused).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_was_rotated_is_taken_without_a_restart() {
+    let world = World::new().await;
+    let signer = world.mcias.key("k1");
+    world.live(true).await;
+    "next".clone_into(&mut world.mcias.own.lock().unwrap());
+    write_token(world.directory.path(), "next");
+    // Ends the stream: more than a listener may be behind.
+    for event in 0..100 {
+        world.mcias.revoke(&format!("t{event}"));
+    }
+    let again = async || (world.mcias.streams.load(Relaxed) > 1).then_some(());
+    wait_for_async("another stream", again).await.unwrap();
+    world.live(true).await;
+    let token = signer.sign(&claims("ada", "good")).unwrap();
+    assert!(world.client.authenticate(&token).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_it_asks_with_and_whom_is_looked_at_first() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let token_file = write_token(directory.path(), "own");
+    let ca_cert = directory.path().join("ca.pem");
+    std::fs::write(&ca_cert, Ca::new().unwrap().pem()).unwrap();
+    for (description, server_url, mode, said) in [
+        ("all is well", "https://localhost:1", 0o600, None),
+        (
+            "the group may read the token",
+            "https://localhost:1",
+            0o640,
+            None,
+        ),
+        (
+            "others may read the token",
+            "https://localhost:1",
+            0o644,
+            Some("token_file: others have access"),
+        ),
+        (
+            "no TLS",
+            "http://localhost:1",
+            0o600,
+            Some("server_url: \"http://localhost:1\" is no server"),
+        ),
+        ("no port", "https://localhost", 0o600, Some("no port")),
+    ] {
+        std::fs::set_permissions(&token_file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let config = Config {
+            server_url: server_url.to_owned(),
+            ca_cert: ca_cert.clone(),
+            service_name: "notes".to_owned(),
+            token_file: token_file.clone(),
+        };
+        let error = Client::new(&config)
+            .err()
+            .map(|e: ClientError| e.to_string());
+        assert_eq!(error.is_some(), said.is_some(), "{description}: {error:?}");
+        let error = error.unwrap_or_default();
+        assert!(error.contains(said.unwrap_or_default()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn mcias_is_offered_tls_1_3_alone() {
+    use rustls::{
+        Error as Tls, PeerIncompatible, ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+        version::TLS12,
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Ca::new().unwrap();
+    let ca_cert = directory.path().join("ca.pem");
+    std::fs::write(&ca_cert, ca.pem()).unwrap();
+    let leaf = ca.issue(&["localhost"]).unwrap();
+    let chain = CertificateDer::pem_slice_iter(leaf.chain_pem.as_bytes());
+    let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes()).unwrap();
+    let mut tls = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = Config {
+        server_url: format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        ),
+        ca_cert,
+        service_name: "notes".to_owned(),
+        token_file: write_token(directory.path(), "own"),
+    };
+    let client = Client::new(&config).unwrap();
+    let watcher = Shutdown::new();
+    watcher.spawn("revocations", client.watch(watcher.token().clone()));
+    let (tcp, _) = listener.accept().await.unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let error = acceptor.accept(tcp).await.expect_err("TLS 1.2 was offered");
+    let error = error.get_ref().and_then(|e| e.downcast_ref::<Tls>());
+    assert!(
+        matches!(
+            error,
+            Some(Tls::PeerIncompatible(
+                PeerIncompatible::Tls12NotOfferedOrEnabled
+            ))
+        ),
+        "{error:?}"
+    );
+    watcher.token().cancel();
 }

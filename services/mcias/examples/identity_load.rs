@@ -29,6 +29,7 @@ use mcdsl::{
         Authenticator as _,
         client::{Client, Config as ClientConfig},
     },
+    cli::PrivateFile,
     shutdown::Shutdown,
 };
 use mcias::config::Config;
@@ -152,7 +153,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
 /// What a service does with each request's token, beside the bare verification of its signature.
 async fn verification(world: &World, root: &Path) -> Result<()> {
     let token = world.system("robot").await?;
-    fs::write(root.join("token"), &token)?;
+    PrivateFile::create(&root.join("token"))?.write(token.as_bytes())?;
     let config = ClientConfig {
         server_url: format!("https://localhost:{}", world.grpc),
         ca_cert: root.join("ca.pem"),

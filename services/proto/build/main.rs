@@ -4,6 +4,8 @@
 //! - the table of methods ([`mc_proto::METHODS`]): who may call them, and by which REST path;
 //! - an OpenAPI document for each package.
 //!
+//! The examples are left out without the feature `examples`.
+//!
 //! A method that does not say who may call it, or has no REST path though it does not stream, fails the build.
 
 mod descriptors;
@@ -19,9 +21,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Directories of definitions that no service of the platform has.
+const EXAMPLES: [&str; 2] = ["example", "guestbook"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let protos = protos(Path::new("proto/metacircular"))?;
+    let all = Path::new("proto/metacircular");
+    let mut protos = protos(all)?;
+    if env::var_os("CARGO_FEATURE_EXAMPLES").is_none() {
+        let of = |example| Path::new("metacircular").join(example);
+        protos.retain(|path| !EXAMPLES.iter().any(|example| path.starts_with(of(example))));
+    }
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
     let mut compiler = protox::Compiler::new(["proto"])?;

@@ -11,6 +11,7 @@ pub mod mcproxy {
 }
 
 /// A small service to test the foundation with.
+#[cfg(feature = "examples")]
 pub mod example {
     /// Version 1.
     #[allow(missing_docs, clippy::all, unreachable_pub)]
@@ -20,6 +21,7 @@ pub mod example {
 }
 
 /// The service to begin others with (`services/skeleton`).
+#[cfg(feature = "examples")]
 pub mod guestbook {
     /// Version 1.
     #[allow(missing_docs, clippy::all, unreachable_pub)]
@@ -37,7 +39,7 @@ pub mod mcias {
     }
 }
 
-/// The encoded `FileDescriptorSet` of all services, for REST.
+/// The encoded `FileDescriptorSet` of all services (the examples are among them with their feature), for REST.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// For each package that has services the encoded `FileDescriptorSet` of it and of what it imports, for gRPC reflection.

@@ -284,3 +284,18 @@ fn secrets_are_found_wherever_they_are() {
     let error = secrets::debug(&pool(&with_enum)).unwrap_err();
     assert!(error.contains("define Kind outside of it"), "{error}");
 }
+
+#[test]
+fn examples_are_there_with_their_feature_alone() {
+    for package in ["metacircular.example.v1", "metacircular.guestbook.v1"] {
+        let there = [
+            mc_proto::METHODS.iter().any(|m| m.package == package),
+            mc_proto::PACKAGES.iter().any(|(name, _)| *name == package),
+            mc_proto::OPENAPI.contains(package),
+            mc_proto::DESCRIPTORS
+                .windows(package.len())
+                .any(|bytes| bytes == package.as_bytes()),
+        ];
+        assert_eq!(there, [cfg!(feature = "examples"); 4], "{package}");
+    }
+}

@@ -13,7 +13,6 @@ mod tests;
 mod write;
 
 use std::{
-    fmt::Write as _,
     io,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -24,7 +23,10 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::db::{self, DbError};
+use crate::{
+    db::{self, DbError},
+    human::hex,
+};
 
 pub use self::{
     read::read,
@@ -227,15 +229,10 @@ impl<T> Hashing<T> {
     }
 
     fn listed(self, name: &str) -> Listed {
-        let mut sha256 = String::new();
-        for byte in self.context.finish().as_ref() {
-            // Writing to a string cannot fail.
-            let _ = write!(sha256, "{byte:02x}");
-        }
         Listed {
             name: name.to_owned(),
             size: self.length,
-            sha256,
+            sha256: hex(self.context.finish().as_ref()),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{
     ArchiveError, Hashing, Listed, MANIFEST, MAX_FILES, MAX_MANIFEST, MODE, Manifest, WINDOW_LOG,
     check_name, io_error,
 };
+use crate::files;
 
 /// What follows the last entry: tar fills up to 10 KiB with zeros.
 const MAX_END: u64 = 64 << 10;
@@ -35,7 +36,7 @@ pub fn read(from: &Path, into: &Path, limit: u64) -> Result<Manifest, ArchiveErr
     let unpacked = make_dir(&partial).and_then(|()| {
         let unpacked = unpack(archive, from, &partial, limit).and_then(|manifest| {
             // Onto a directory that is still empty, or not at all.
-            let moved = fs::rename(&partial, into).and_then(|()| sync(into.parent()));
+            let moved = fs::rename(&partial, into).and_then(|()| files::sync_entry(into));
             moved.map_err(io_error("move the files to", into))?;
             Ok(manifest)
         });
@@ -55,11 +56,6 @@ pub fn read(from: &Path, into: &Path, limit: u64) -> Result<Manifest, ArchiveErr
 fn make_dir(dir: &Path) -> Result<(), ArchiveError> {
     let made = DirBuilder::new().mode(0o700).create(dir);
     made.map_err(io_error("create the directory", dir))
-}
-
-fn sync(dir: Option<&Path>) -> io::Result<()> {
-    let dir = dir.filter(|dir| !dir.as_os_str().is_empty());
-    File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn unpack(archive: File, from: &Path, into: &Path, limit: u64) -> Result<Manifest, ArchiveError> {
@@ -105,7 +101,7 @@ fn unpack(archive: File, from: &Path, into: &Path, limit: u64) -> Result<Manifes
     compare(&manifest, &files)?;
     end(tar.into_inner(), from)?;
     for dir in &dirs {
-        sync(Some(dir)).map_err(io_error("write", dir))?;
+        files::sync_directory(dir).map_err(io_error("write", dir))?;
     }
     Ok(manifest)
 }

@@ -12,6 +12,7 @@ use super::{
     ArchiveError, Hashing, Listed, MANIFEST, MAX_DEPTH, MAX_FILES, MODE, Manifest, Source,
     check_name, io_error,
 };
+use crate::files;
 
 /// zstd's own choice: a database shrinks little more above it.
 const LEVEL: i32 = 3;
@@ -60,7 +61,7 @@ pub fn write(to: &Path, files: &[Source]) -> Result<Manifest, ArchiveError> {
         .open(to)
         .map_err(io_error("create", to))?;
     let written = fill(to, &file, files).and_then(|manifest| {
-        let synced = file.sync_all().and_then(|()| sync_dir(to));
+        let synced = file.sync_all().and_then(|()| files::sync_entry(to));
         synced.map_err(io_error("write", to))?;
         Ok(manifest)
     });
@@ -149,14 +150,6 @@ fn append<W: io::Write>(
     header.set_size(size);
     header.set_cksum();
     tar.append(&header, content)
-}
-
-/// The directory entry reaches the disk.
-fn sync_dir(of: &Path) -> io::Result<()> {
-    match of.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
 }
 
 /// Makes a directory for its owner only, unless it is there.

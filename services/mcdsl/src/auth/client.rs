@@ -6,13 +6,14 @@
 use std::{
     collections::HashMap,
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
+use hyper_util::rt::TokioIo;
 use mc_proto::mcias::v1::{
     CheckTokenRequest, GetKeysRequest, WatchRevocationsRequest, auth_client::AuthClient,
     revocation::What, revocation_event::Event,
@@ -22,13 +23,19 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Channel, Uri},
 };
 
 use super::{
     AuthError, Authenticator, Identity, Revocation, Revocations, Revoked,
     id_token::{Expected, IdClaims},
     token::Keys,
+};
+use crate::{
+    certificate::{self, CertificateError},
+    cli::{Failure, bearer, token_file},
+    dial::{ServerUrl, ServerUrlError},
+    secret_file::SecretFile,
 };
 
 /// How long an answer holds that was asked for.
@@ -47,50 +54,38 @@ const MAX_ANSWERS: usize = 10_000;
 /// `[mcias]`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Config {
-    /// MCIAS's gRPC address: `https://mcias.example:9443`.
+    /// MCIAS's gRPC address, with its port: `https://mcias.example:9443`.
     pub server_url: String,
     /// What its certificate leads to, PEM.
     pub ca_cert: PathBuf,
     /// This service, as it is registered with MCIAS: what tokens are for (`aud`).
     pub service_name: String,
-    /// Holds the token of this service's system account.
+    /// Holds the token of this service's system account, for its owner and group alone. It is read again when it changes.
     pub token_file: PathBuf,
 }
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// A file cannot be read.
-    #[error("[mcias] cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The address or the CA is none.
-    #[error("[mcias] server_url {url} cannot be used")]
-    Address {
-        /// The address.
-        url: String,
-        /// Why.
-        #[source]
-        source: tonic::transport::Error,
-    },
-    /// Tokens would go over it unencrypted.
-    #[error("[mcias] server_url {0} does not begin with https://")]
-    Plain(String),
-    /// Not what a token looks like.
-    #[error("[mcias] token_file {0} holds no token")]
-    Token(PathBuf),
+    /// Not an address.
+    #[error("[mcias] server_url: {0}")]
+    Address(#[from] ServerUrlError),
+    /// No CA.
+    #[error("[mcias] ca_cert cannot be used")]
+    Ca(#[from] CertificateError),
+    /// No TLS.
+    #[error("TLS with MCIAS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// No token, or others may read it.
+    #[error("[mcias] token_file: {0}")]
+    Token(Failure),
 }
 
 /// The client.
 pub struct Client {
     service: String,
     grpc: AuthClient<Channel>,
-    own: MetadataValue<Ascii>,
+    own: SecretFile<MetadataValue<Ascii>>,
     state: Mutex<State>,
     asking: tokio::sync::Mutex<()>,
 }
@@ -114,35 +109,18 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn new(config: &Config) -> Result<Arc<Self>, ClientError> {
-        if !config.server_url.starts_with("https://") {
-            return Err(ClientError::Plain(config.server_url.clone()));
-        }
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).map_err(|source| ClientError::Read {
-                path: path.clone(),
-                source,
-            })
-        };
-        let address = |source| ClientError::Address {
-            url: config.server_url.clone(),
-            source,
-        };
-        let tls =
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(&config.ca_cert)?));
-        let channel = Endpoint::from_shared(config.server_url.clone())
-            .and_then(|endpoint| {
-                endpoint
-                    .connect_timeout(TIMEOUT)
-                    .http2_keep_alive_interval(SILENCE)
-                    .tls_config(tls)
-            })
-            .map_err(address)?
-            .connect_lazy();
-        let token = format!("Bearer {}", read(&config.token_file)?.trim());
-        let mut own: MetadataValue<Ascii> = token
-            .parse()
-            .map_err(|_| ClientError::Token(config.token_file.clone()))?;
-        own.set_sensitive(true);
+        let server: ServerUrl = config.server_url.parse()?;
+        let dialer = Arc::new(server.dialer(certificate::anchors(&config.ca_cert)?)?);
+        let connector = tower::service_fn(move |_: Uri| {
+            let dialer = Arc::clone(&dialer);
+            async move { dialer.dial().await.map(TokioIo::new) }
+        });
+        let channel = server
+            .endpoint()
+            .connect_timeout(TIMEOUT)
+            .http2_keep_alive_interval(SILENCE)
+            .connect_with_connector_lazy(connector);
+        let own = SecretFile::open(&config.token_file, own).map_err(ClientError::Token)?;
         Ok(Arc::new(Self {
             service: config.service_name.clone(),
             grpc: AuthClient::new(channel),
@@ -284,7 +262,7 @@ impl Client {
         let mut request = Request::new(message);
         request
             .metadata_mut()
-            .insert("authorization", self.own.clone());
+            .insert("authorization", self.own.now());
         if let Some(timeout) = timeout {
             request.set_timeout(timeout);
         }
@@ -364,6 +342,10 @@ impl Authenticator for Client {
             Ok(identity)
         })
     }
+}
+
+fn own(path: &Path) -> Result<MetadataValue<Ascii>, Failure> {
+    bearer(&token_file(path)?)
 }
 
 fn revocation(sent: mc_proto::mcias::v1::Revocation) -> Option<Revocation> {

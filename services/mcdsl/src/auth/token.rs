@@ -139,12 +139,6 @@ impl Keys {
         Self(decoded.take(MAX_KEYS).collect())
     }
 
-    /// Whether a key is among them.
-    #[must_use]
-    pub fn has(&self, kid: &str) -> bool {
-        self.0.contains_key(kid)
-    }
-
     pub(super) fn get(&self, kid: &str) -> Option<&DecodingKey> {
         self.0.get(kid)
     }

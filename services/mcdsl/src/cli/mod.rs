@@ -29,9 +29,13 @@ use std::{
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+#[cfg(feature = "service")]
+pub use crate::dial::ServerUrl;
 pub use arguments::{completions, misused};
 #[cfg(feature = "service")]
-pub use connect::{Bearer, ServerUrl, connect};
+pub(crate) use connect::bearer;
+#[cfg(feature = "service")]
+pub use connect::{Bearer, connect};
 #[cfg(feature = "service")]
 pub use json::message_json;
 #[cfg(feature = "service")]

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use tempfile::NamedTempFile;
 
 use super::{Exit, Failure};
+use crate::files::{directory_of, sync_entry};
 
 /// Bits of a mode that let others than the owner in.
 const OTHERS: u32 = 0o077;
@@ -36,7 +37,7 @@ impl PrivateFile {
         }
         let temporary = tempfile::Builder::new()
             .prefix(".mc-")
-            .tempfile_in(directory(path))
+            .tempfile_in(directory_of(path))
             .map_err(|e| failed(path, &e))?;
         Ok(Self {
             temporary,
@@ -57,16 +58,7 @@ impl PrivateFile {
         self.temporary
             .persist(path)
             .map_err(|e| failed(path, &e.error))?;
-        File::open(directory(path))
-            .and_then(|directory| directory.sync_all())
-            .map_err(|e| failed(path, &e))
-    }
-}
-
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+        sync_entry(path).map_err(|e| failed(path, &e))
     }
 }
 

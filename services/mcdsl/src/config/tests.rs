@@ -25,10 +25,15 @@ struct Server {
     ratio: f64,
     #[serde(default)]
     tag: String,
-    #[serde(default, with = "crate::human::serde_duration")]
+    #[serde(default, deserialize_with = "duration")]
     grace: Duration,
     #[serde(default)]
     tls: Option<Tls>,
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(text)?;
+    crate::human::parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
 #[derive(Debug, PartialEq, Deserialize)]

@@ -10,6 +10,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{BUSY_TIMEOUT, DbError, MODE};
+use crate::files;
 
 /// Opens a database that exists, whatever its schema, and changes nothing of it: for a copy by a program that is newer, or
 /// older, than the one that runs on it.
@@ -70,10 +71,7 @@ pub fn snapshot(db: &Connection, to: &Path) -> Result<(), DbError> {
 /// The file's bytes and its directory entry reach the disk.
 fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+    files::sync_entry(path)
 }
 
 #[cfg(test)]

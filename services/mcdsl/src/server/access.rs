@@ -279,12 +279,10 @@ pub(super) async fn enforce(
     let run = async move |parts: Parts| {
         // The method may change neither.
         let token = bearer(&parts.headers).ok().flatten().map(str::to_owned);
-        let caller = parts.extensions.get::<Caller>();
-        let identity = caller.and_then(|caller| caller.identity.clone());
         let response = next.run(Request::from_parts(parts, body)).await;
-        match (token, identity) {
-            (Some(token), Some(identity)) if method.server_streams => {
-                streams::while_valid(response, token, &identity, authenticator)
+        match token {
+            Some(token) if method.server_streams => {
+                streams::while_valid(response, token, authenticator)
             }
             _ => response,
         }

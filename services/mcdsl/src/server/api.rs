@@ -104,7 +104,7 @@ fn set(response: &mut Response, rest: bool) {
 }
 
 /// gRPC, and beside it what else speaks HTTP: REST for the same methods, their OpenAPI document at `/openapi.json`, and `others`. What guards
-/// `grpc` guards REST too. `max_body`: bytes of a message of gRPC, or of a REST request.
+/// `grpc` guards REST too. `max_body`: bytes of a message of gRPC, or of any other request; but for streams of gRPC a body has two minutes.
 ///
 /// # Errors
 /// [`StartError::Definition`].
@@ -156,16 +156,13 @@ fn build(
         let (router, kind) = if is_grpc(&request) {
             let many = uploads.contains(path);
             let kind = if many { Kind::Messages } else { Kind::Message };
-            (&grpc, Some(kind))
+            (&grpc, kind)
         } else if path.starts_with("/v1/") || path == "/openapi.json" {
-            (&rest, Some(Kind::Plain))
+            (&rest, Kind::Plain)
         } else {
-            (&others, None)
+            (&others, Kind::Plain)
         };
-        let request = match kind {
-            Some(kind) => request.map(|all| body::bounded(all, kind, max_body)),
-            None => request,
-        };
+        let request = request.map(|all| body::bounded(all, kind, max_body));
         router.clone().oneshot(request)
     };
     Ok(Router::new().fallback(steer))
@@ -191,6 +188,37 @@ mod tests {
         ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
             Box::pin(async { Err(AuthError::Invalid("nobody is known here")) })
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_bodies_come_within_a_time() {
+        use axum::routing::post;
+        use tokio::{io::AsyncWriteExt as _, time::Instant};
+        let taken = async |body: axum::body::Body| {
+            let all = axum::body::to_bytes(body, usize::MAX).await;
+            all.map_err(|error| {
+                let code = body::status(&error).map(tonic::Status::code);
+                assert_eq!(code, Some(tonic::Code::DeadlineExceeded));
+                axum::http::StatusCode::REQUEST_TIMEOUT
+            })
+        };
+        let others = Router::new().route("/form", post(taken));
+        let router = api("metacircular.mcias.v1", Router::new(), others, MAX_BODY).unwrap();
+        let (mut to, from) = tokio::io::duplex(1);
+        // A byte from time to time, so that something always comes.
+        tokio::spawn(async move {
+            for _ in 0..30 {
+                let _ = to.write_all(b"a").await;
+                tokio::time::sleep(Duration::from_secs(29)).await;
+            }
+        });
+        let body = axum::body::Body::from_stream(tokio_util::io::ReaderStream::new(from));
+        let request = Request::post("/form").body(body).unwrap();
+        let begin = Instant::now();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 408);
+        // The clock is the test's.
+        assert_eq!(begin.elapsed().as_secs(), 120);
     }
 
     #[tokio::test]

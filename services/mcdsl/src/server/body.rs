@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tower_http::timeout::TimeoutError;
 
-/// For the whole of a body that is one message: what comes in drops would hold a place for as long as it likes.
+/// For the whole of a body but a stream's: what comes in drops would hold a place for as long as it likes.
 const TOTAL: Duration = Duration::from_secs(120);
 /// What gRPC puts before a message: a flag, and the length.
 const PREFIX: usize = 5;
@@ -78,8 +78,8 @@ impl Prefix {
     }
 }
 
-/// What a bounded body's error says.
-pub(super) fn status<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Status> {
+/// What a bounded body's error says; others say nothing.
+pub(crate) fn status<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Status> {
     cause(error)
 }
 

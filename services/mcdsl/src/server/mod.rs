@@ -1,5 +1,6 @@
 //! A service's server: TLS 1.3, gRPC and REST from one definition, pages, health, metrics; who may call what is decided here
-//! ([`access`]), and nothing is unbounded.
+//! ([`access`]), and what clients may hold is bounded in number and time: connections, streams, heads, bodies, and how long an answer
+//! waits to be taken.
 //!
 //! Both ports answer alike, and tell gRPC from the rest by its Content-Type: two are a convention of deployment, not of code. Connections are
 //! axum-server's. Rejected: tonic's own server, which knows neither other routes nor a certificate that changes.
@@ -40,7 +41,10 @@ use tonic::service::Routes;
 
 pub use access::{Caller, Source};
 pub use api::api;
+#[cfg(feature = "web")]
+pub(crate) use body::status as body_status;
 pub use local::Local;
+pub use places::network;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use tls::{State as TlsState, TlsError};

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 /// One source has at most the fourth part of all places.
 const SHARE: usize = 4;
 /// Between lines of the log that tell of refusals: whoever is refused could fill it.
@@ -23,7 +25,7 @@ pub(super) struct Places {
 struct State {
     held: usize,
     /// Invariant: no more entries than places that are held.
-    sources: HashMap<IpAddr, usize>,
+    sources: HashMap<IpNet, usize>,
     refused: [u64; Refusal::ALL.len()],
     logged: Option<Instant>,
 }
@@ -57,7 +59,7 @@ impl Refusal {
 /// A place that is held.
 pub(super) struct Place {
     places: Arc<Places>,
-    source: Option<IpAddr>,
+    source: Option<IpNet>,
 }
 
 impl Places {
@@ -118,7 +120,7 @@ impl Places {
 impl Place {
     /// Counts it as one of the source's, once that is known.
     pub(super) fn count(&mut self, source: IpAddr) -> Result<(), Refusal> {
-        let source = one(source);
+        let source = network(source);
         let mut state = self.places.state();
         let share = (self.places.max / SHARE).max(1);
         let held = state.sources.entry(source).or_default();
@@ -145,14 +147,12 @@ impl Drop for Place {
     }
 }
 
-/// What one client has: an address of IPv4, a /64 of IPv6.
-fn one(source: IpAddr) -> IpAddr {
+/// What one client has: an address of IPv4 (mapped ones are), or a /64 of IPv6.
+#[must_use]
+pub fn network(source: IpAddr) -> IpNet {
     match source.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = u128::from(address) >> 64 << 64;
-            IpAddr::V6(network.into())
-        }
-        v4 => v4,
+        IpAddr::V4(v4) => Ipv4Net::from(v4).into(),
+        IpAddr::V6(v6) => Ipv6Net::new_assert(v6, 64).trunc().into(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use axum::{
@@ -18,47 +18,37 @@ use tokio::time::{Instant, sleep};
 use tonic::Status;
 
 use super::access::refusal;
-use crate::auth::{AuthError, Authenticator, Identity};
+use crate::auth::{AuthError, Authenticator};
 
-/// Between looks at the token of a stream.
+/// Between looks at the token of a stream: whoever knows tokens also knows the time, so that an end is found by looking, too.
 const AGAIN: Duration = Duration::from_secs(5);
 /// For so long a stream goes on while its token cannot be checked: what an answer holds that was asked for.
 const UNCHECKED: Duration = Duration::from_secs(30);
 
 /// The response, which ends with a status once the token is no longer valid. What is held back by the client's window is not looked
-/// after until it takes something: until then nothing is sent either.
+/// after until it takes something: until then nothing is sent either, and a client that takes nothing loses its connection ([`super::idle`]).
 pub(super) fn while_valid(
     response: Response,
     token: String,
-    identity: &Identity,
     authenticator: Arc<dyn Authenticator>,
 ) -> Response {
-    let expires = identity.expires;
     response.map(|body| {
         Body::new(Stream {
-            going: Some((body, Box::pin(end(token, expires, authenticator)))),
+            going: Some((body, Box::pin(end(token, authenticator)))),
         })
     })
 }
 
 /// Waits until the token is not valid, and says why.
-async fn end(token: String, expires: SystemTime, authenticator: Arc<dyn Authenticator>) -> Status {
-    let left = expires.duration_since(SystemTime::now());
-    let expired = sleep(left.unwrap_or_default());
-    let looking = async {
-        let mut known = Instant::now();
-        loop {
-            sleep(AGAIN).await;
-            match authenticator.authenticate(&token).await {
-                Ok(_) => known = Instant::now(),
-                Err(AuthError::Unavailable(_)) if known.elapsed() < UNCHECKED => {}
-                Err(error) => return refusal(error),
-            }
+async fn end(token: String, authenticator: Arc<dyn Authenticator>) -> Status {
+    let mut known = Instant::now();
+    loop {
+        sleep(AGAIN).await;
+        match authenticator.authenticate(&token).await {
+            Ok(_) => known = Instant::now(),
+            Err(AuthError::Unavailable(_)) if known.elapsed() < UNCHECKED => {}
+            Err(error) => return refusal(error),
         }
-    };
-    tokio::select! {
-        () = expired => Status::unauthenticated("the token has expired"),
-        status = looking => status,
     }
 }
 
@@ -102,70 +92,58 @@ impl HttpBody for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::access::tests::identity;
-    use std::sync::Mutex;
+    use crate::{auth::Identity, server::access::tests::identity};
     use tonic::Code;
 
-    /// Says of a token what it is told to.
-    struct Says(Mutex<Result<(), AuthError>>);
+    /// Says of a token that it is good for some time, and then something else.
+    struct Says(Instant, AuthError);
 
     impl Authenticator for Says {
         fn authenticate<'a>(
             &'a self,
             _: &'a str,
         ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
-            let said = self.0.lock().unwrap().clone();
-            Box::pin(async { said.map(|()| identity()) })
+            let good = Instant::now() < self.0;
+            let said = if good {
+                Ok(identity())
+            } else {
+                Err(self.1.clone())
+            };
+            Box::pin(async { said })
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_with_its_token() {
-        let unavailable = || Err(AuthError::Unavailable("on purpose".to_owned()));
-        let hour = Duration::from_secs(3600);
-        for (description, left, said, code, after) in [
+        let unavailable = || AuthError::Unavailable("on purpose".to_owned());
+        for (description, good, said, code, after) in [
             (
-                "it expires",
-                Duration::from_secs(3),
-                Ok(()),
+                "it is revoked",
+                0,
+                AuthError::Invalid("revoked"),
                 Code::Unauthenticated,
-                3..=4,
+                5,
             ),
             (
                 "it expires later",
-                hour,
-                Ok(()),
+                3598,
+                AuthError::Invalid("expired"),
                 Code::Unauthenticated,
-                3599..=3600,
+                3600,
             ),
+            ("nobody can say", 0, unavailable(), Code::Unavailable, 30),
             (
-                "it is revoked",
-                hour,
-                Err(AuthError::Invalid("revoked")),
-                Code::Unauthenticated,
-                5..=5,
-            ),
-            (
-                "nobody can say",
-                hour,
+                "nobody can say any more",
+                58,
                 unavailable(),
                 Code::Unavailable,
-                30..=30,
+                85,
             ),
         ] {
-            let identity = Identity {
-                expires: SystemTime::now() + left,
-                ..identity()
-            };
-            let authenticator = Arc::new(Says(Mutex::new(said)));
-            let endless = Body::from_stream(tokio_stream::pending::<Result<Bytes, axum::Error>>());
             let begin = Instant::now();
-            let response = while_valid(
-                Response::new(endless),
-                "".to_owned(),
-                &identity,
-                authenticator,
-            );
+            let authenticator = Arc::new(Says(begin + Duration::from_secs(good), said));
+            let endless = Body::from_stream(tokio_stream::pending::<Result<Bytes, axum::Error>>());
+            let response = while_valid(Response::new(endless), "".to_owned(), authenticator);
             let mut body = response.into_body();
             let next = |cx: &mut Context<'_>| Pin::new(&mut body).poll_frame(cx);
             let frame = std::future::poll_fn(next).await.unwrap().unwrap();
@@ -173,8 +151,7 @@ mod tests {
             let status = Status::from_header_map(&trailers).unwrap();
             assert_eq!(status.code(), code, "{description}");
             // The clock is the test's.
-            let took = begin.elapsed().as_secs();
-            assert!(after.contains(&took), "{description}: after {took} s");
+            assert_eq!(begin.elapsed().as_secs(), after, "{description}");
             assert!(body.is_end_stream(), "{description}");
         }
     }

@@ -9,6 +9,8 @@ use axum::{
     routing::get,
 };
 
+use crate::human::hex;
+
 /// The path of the style sheet.
 pub(super) static STYLE: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new(
@@ -55,10 +57,7 @@ pub(super) struct Asset {
 impl Asset {
     fn new(name: &str, kind: &'static str, content: &'static [u8]) -> Self {
         let hash = digest::digest(&digest::SHA256, content);
-        let hash: String = hash.as_ref()[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = hex(&hash.as_ref()[..8]);
         Self {
             path: format!("/assets/{hash}/{name}"),
             kind,

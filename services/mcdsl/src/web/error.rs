@@ -95,6 +95,7 @@ fn advice(status: StatusCode) -> &'static str {
         StatusCode::FORBIDDEN => "You may not do that.",
         StatusCode::NOT_FOUND => "There is no such page. It may have been moved or removed.",
         StatusCode::METHOD_NOT_ALLOWED => "This page cannot be used that way.",
+        StatusCode::REQUEST_TIMEOUT => "The request did not come in time. Send it again.",
         StatusCode::PAYLOAD_TOO_LARGE => "That is more than this page takes.",
         StatusCode::TOO_MANY_REQUESTS => "Too many attempts. Wait a little and try again.",
         StatusCode::SERVICE_UNAVAILABLE => "The service cannot do that now. Try again later.",

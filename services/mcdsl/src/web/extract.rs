@@ -19,10 +19,6 @@ pub struct CurrentSession(pub Session);
 #[derive(Clone, Debug)]
 pub struct Person(pub Identity);
 
-/// Who is logged in, if anybody is.
-#[derive(Clone, Debug)]
-pub struct MaybeSession(pub Option<Session>);
-
 /// The request's page: there is one wherever [`super::wrap`] is around.
 fn page(parts: &Parts) -> Page {
     let page = parts.extensions.get::<Page>().cloned();
@@ -34,14 +30,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(page(parts))
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for MaybeSession {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(page(parts).session().cloned()))
     }
 }
 

@@ -6,8 +6,10 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
 };
 use serde::de::DeserializeOwned;
+use tonic::Code;
 
 use super::{ErrorPage, MAX_FORM};
+use crate::server::body_status;
 
 /// A form that was sent, at most [`MAX_FORM`] bytes. Fields that `T` does not have are passed over; repeated fields make a `Vec`
 /// (with `#[serde(default)]`, since browsers send nothing of boxes that are not ticked).
@@ -25,7 +27,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
             return Err(ErrorPage::of(StatusCode::METHOD_NOT_ALLOWED));
         }
         let body = to_bytes(request.into_body(), MAX_FORM).await;
-        let body = body.map_err(|_| too_large())?;
+        let body = body.map_err(|error| unread(&error))?;
         serde_html_form::from_bytes(&body).map(Self).map_err(|e| {
             // Names of fields and types: the form's author is asked, not who filled it in.
             tracing::debug!(error = %e, "a form does not fit");
@@ -35,8 +37,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
     }
 }
 
-pub(super) fn too_large() -> ErrorPage {
-    ErrorPage::of(StatusCode::PAYLOAD_TOO_LARGE)
+/// A body that did not come in time, or is too large.
+pub(super) fn unread(error: &axum::Error) -> ErrorPage {
+    let late = body_status(error).is_some_and(|s| s.code() == Code::DeadlineExceeded);
+    ErrorPage::of(if late {
+        StatusCode::REQUEST_TIMEOUT
+    } else {
+        StatusCode::PAYLOAD_TOO_LARGE
+    })
 }
 
 pub(super) fn is_form(headers: &HeaderMap) -> bool {
@@ -48,4 +56,36 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
             kind.trim()
                 .eq_ignore_ascii_case("application/x-www-form-urlencoded")
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{body::Body, response::IntoResponse as _};
+    use tonic::Status;
+
+    #[tokio::test]
+    async fn why_a_body_is_not_read_is_told() {
+        for (description, error, status) in [
+            (
+                "it does not come",
+                Some(Status::deadline_exceeded("late")),
+                408,
+            ),
+            (
+                "the server's bound",
+                Some(Status::resource_exhausted("")),
+                413,
+            ),
+            ("a form's bound", None, 413),
+        ] {
+            let body = match error {
+                Some(error) => Body::from_stream(tokio_stream::iter([Err::<&str, _>(error)])),
+                None => Body::from(vec![b'a'; MAX_FORM + 1]),
+            };
+            let error = to_bytes(body, MAX_FORM).await.unwrap_err();
+            let response = unread(&error).into_response();
+            assert_eq!(response.status(), status, "{description}");
+        }
+    }
 }

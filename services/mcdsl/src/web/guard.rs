@@ -13,7 +13,7 @@ use axum::{
 
 use super::{
     ErrorPage, MAX_FORM, error,
-    form::{is_form, too_large},
+    form::{is_form, unread},
     page::Page,
     visit::Visit,
 };
@@ -63,7 +63,8 @@ async fn check(page: &Page, mut request: Request) -> Result<Request, ErrorPage> 
         Some(token) => page.is_token(token),
         None if is_form(request.headers()) => {
             let body = mem::take(request.body_mut());
-            let body = to_bytes(body, MAX_FORM).await.map_err(|_| too_large())?;
+            let body = to_bytes(body, MAX_FORM).await;
+            let body = body.map_err(|error| unread(&error))?;
             let valid = form_urlencoded::parse(&body)
                 .find(|(name, _)| name == FIELD)
                 .is_some_and(|(_, token)| page.is_token(&token));

@@ -39,7 +39,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use error::ErrorPage;
-pub use extract::{CurrentSession, MaybeSession, Person};
+pub use extract::{CurrentSession, Person};
 pub use form::Form;
 pub use headers::OriginError;
 pub use page::{CsrfField, Page};

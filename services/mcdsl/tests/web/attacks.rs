@@ -9,7 +9,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_login_changes_the_cookie_whatever_was_there() {
-    let (_dir, sessions, router) = fresh();
+    let (_dir, _, router) = fresh();
     let mut client = Client::new(&router);
     // One that the attacker chose, one that is well-formed and unknown.
     for fixed in ["attacker".to_owned(), "A".repeat(43)] {
@@ -29,7 +29,6 @@ async fn a_login_changes_the_cookie_whatever_was_there() {
         StatusCode::SEE_OTHER,
         "ended by the login"
     );
-    assert!(sessions.list("id-of-mallory").await.unwrap().is_empty());
 }
 
 #[tokio::test]

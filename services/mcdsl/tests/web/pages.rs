@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use mcdsl::web::{Flash, Limits};
+use mc_testkit::clock::FakeClock;
+use mcdsl::{clock::Clock, web::Limits};
 
 use crate::{
     client::Client,
-    site::{fresh, sessions, site},
+    site::{fresh, sessions, sessions_by, site},
 };
 
 #[tokio::test]
@@ -71,30 +72,23 @@ async fn cookies_are_strict_and_hidden_from_scripts() {
 }
 
 #[tokio::test]
-async fn sessions_survive_a_restart_and_are_listed_and_ended() {
+async fn sessions_survive_a_restart() {
     let (dir, first, router) = fresh();
     let mut laptop = Client::new(&router);
     laptop.log_in("ann").await;
     let mut phone = Client::new(&router);
     phone.log_in("ann").await;
     drop((router, first));
-    let sessions = sessions(dir.path(), Limits::default());
-    let router = site(sessions.clone());
+    let router = site(sessions(dir.path(), Limits::default()));
     let (mut laptop, mut phone) = (laptop.moved(&router), phone.moved(&router));
-    assert_eq!(laptop.get("/").await.status, StatusCode::OK);
-
-    let all = sessions.list("id-of-ann").await.unwrap();
-    assert_eq!(all.len(), 2);
-    assert_eq!(all[0].source.unwrap().to_string(), "192.0.2.7");
-    assert_eq!(all[0].data["kept"], true);
-    assert!(!sessions.end("id-of-bob", all[0].id).await.unwrap());
-    let id = all[1].id.to_string().parse().unwrap();
-    assert_eq!(sessions.end_all("id-of-ann", Some(id)).await.unwrap(), 1);
-    let left = [laptop.get("/").await.status, phone.get("/").await.status];
-    assert!(left.contains(&StatusCode::OK) && left.contains(&StatusCode::SEE_OTHER));
-    assert!(sessions.end("id-of-ann", id).await.unwrap());
+    for client in [&mut laptop, &mut phone] {
+        let page = client.get("/who").await;
+        let kept = "ann Some(&#34;192.0.2.7&#34;) true";
+        assert!(page.body.contains(kept), "{}", page.body);
+    }
+    laptop.submit("/", "/logout", &[]).await;
     assert_eq!(laptop.get("/").await.status, StatusCode::SEE_OTHER);
-    assert_eq!(phone.get("/").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(phone.get("/").await.status, StatusCode::OK, "its own");
 }
 
 #[tokio::test]
@@ -112,7 +106,7 @@ async fn a_session_ends_with_its_time() {
 
 #[tokio::test]
 async fn a_message_is_shown_once() {
-    let (_dir, sessions, router) = fresh();
+    let (_dir, _, router) = fresh();
     let mut client = Client::new(&router);
     client.log_in("ann").await;
     let fields = [
@@ -130,8 +124,7 @@ async fn a_message_is_shown_once() {
     let message = "Made x with roles [&#34;a&#34;, &#34;b&#34;].";
     assert!(client.get("/").await.body.contains(message));
     assert!(!client.get("/").await.body.contains(message));
-    let id = sessions.list("id-of-ann").await.unwrap()[0].id;
-    sessions.flash(id, Flash::error("Failed.")).await.unwrap();
+    assert_eq!(client.get("/fail").await.status, StatusCode::SEE_OTHER);
     let page = client.get("/").await.body;
     assert!(
         page.contains(r#"<p class="message error" role="alert">Failed.</p>"#),
@@ -165,6 +158,29 @@ async fn a_login_elsewhere_comes_back() {
         StatusCode::BAD_REQUEST,
         "used up"
     );
+}
+
+#[tokio::test]
+async fn a_login_elsewhere_is_waited_for_by_the_sites_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    let time = FakeClock::new();
+    let sessions = sessions_by(
+        Clock::of(time.source()),
+        directory.path(),
+        Limits::default(),
+    );
+    let router = site(sessions);
+    for (minutes, status) in [(9, StatusCode::OK), (11, StatusCode::BAD_REQUEST)] {
+        let mut client = Client::new(&router);
+        client.get("/elsewhere").await;
+        time.advance(Duration::from_secs(60 * minutes));
+        let back = client.get("/callback").await;
+        assert_eq!(
+            back.status, status,
+            "after {minutes} minutes: {}",
+            back.body
+        );
+    }
 }
 
 #[tokio::test]

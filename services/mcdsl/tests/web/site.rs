@@ -9,11 +9,12 @@ use axum::{
     routing::{get, post},
 };
 use mcdsl::{
+    clock::Clock,
     db::{Migration, Store},
     server::Source,
     web::{
-        self, CsrfField, CurrentSession, ErrorPage, Flash, Form, Limits, LocalPath, MaybeSession,
-        NavItem, NewSession, Page, SESSIONS_SQL, Sessions, Site,
+        self, CsrfField, CurrentSession, ErrorPage, Flash, Form, Limits, LocalPath, NavItem,
+        NewSession, Page, SESSIONS_SQL, Sessions, Site,
     },
 };
 use serde::Deserialize;
@@ -109,14 +110,22 @@ async fn admin(page: Page, CurrentSession(session): CurrentSession) -> Answer {
     page.render("Administration", &Text { text: "secret" })
 }
 
+async fn fail(page: Page, _: CurrentSession) -> Answer {
+    let failed = Flash::error("Failed.");
+    page.redirect(&LocalPath::home(), Some(failed)).await
+}
+
 /// Whoever asks is an administrator by now.
 async fn promoted(page: Page, _: CurrentSession) -> Answer {
     page.has_roles(&["admin".to_owned()]);
     page.render("Promoted", &Text { text: "now" })
 }
 
-async fn who(page: Page, MaybeSession(session): MaybeSession) -> Answer {
-    let text = session.map_or("nobody".into(), |s| s.name);
+async fn who(page: Page) -> Answer {
+    let text = page.session().map_or("nobody".into(), |s| {
+        let source = s.source.map(|source| source.to_string());
+        format!("{} {source:?} {}", s.name, s.data["kept"])
+    });
     page.fragment(&Text { text: &text })
 }
 
@@ -144,13 +153,18 @@ async fn consent(page: Page) -> Answer {
 
 /// The sessions in a database of `directory`, as after a restart.
 pub(crate) fn sessions(directory: &Path, limits: Limits) -> Sessions {
+    sessions_by(Clock::default(), directory, limits)
+}
+
+/// The same, by a clock.
+pub(crate) fn sessions_by(clock: Clock, directory: &Path, limits: Limits) -> Sessions {
     let migration = Migration {
         version: 1,
         name: "sessions",
         sql: SESSIONS_SQL,
     };
     let store = Store::open(&directory.join("sample.db"), &[migration]).expect("a database");
-    Sessions::new(store, limits)
+    Sessions::by(clock, store, limits)
 }
 
 /// The service's pages.
@@ -183,6 +197,7 @@ pub(crate) fn site(sessions: Sessions) -> Router {
         .route("/admin", get(admin))
         .route("/promoted", get(promoted))
         .route("/who", get(who))
+        .route("/fail", get(fail))
         .route("/echo", post(async |body: String| body))
         .route("/elsewhere", get(elsewhere))
         .route("/callback", get(callback))

@@ -151,7 +151,8 @@ async fn a_revoked_token_is_refused_by_another_service_at_once() {
     let (own, _) = issue(&mut admin, "wiki", &[]).await;
     let (token, id) = issue(&mut admin, "robot", &["wiki"]).await;
     let token_file = running.root.path().join("wiki.token");
-    std::fs::write(&token_file, &own).unwrap();
+    let file = mcdsl::cli::PrivateFile::create(&token_file).unwrap();
+    file.write(own.as_bytes()).unwrap();
     let config = Config {
         server_url: format!("https://localhost:{}", running.handle.grpc().port()),
         ca_cert: running.root.path().join("ca.pem"),

@@ -165,6 +165,9 @@ fn a_secret_that_others_may_read_is_none() {
     for name in ["token", "secret"] {
         fs::write(at.join(name), "x").unwrap();
     }
+    let set = |name: &str, mode| {
+        fs::set_permissions(at.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
     let config = |issuer: &str, url: &str| {
         let text = format!(
             "[server]\nlisten = '127.0.0.1:0'\ngrpc_listen = '127.0.0.1:0'\ntls_cert = 'server.crt'\n\
@@ -174,24 +177,42 @@ fn a_secret_that_others_may_read_is_none() {
         );
         fs::write(at.join("guestbook.toml"), text).unwrap();
     };
-    for (description, mode, issuer, url, said) in [
+    for (description, token, secret, issuer, url, said) in [
         (
-            "readable",
+            "a readable secret",
+            0o600,
             0o640,
             "https://a",
             "https://b",
-            "others have access to",
+            "client_secret_file: others have access to",
+        ),
+        (
+            "a readable token",
+            0o644,
+            0o600,
+            "https://a",
+            "https://b",
+            "token_file: others have access to",
         ),
         (
             "no TLS",
+            0o600,
             0o600,
             "http://127.0.0.1",
             "https://b",
             "does not begin with https://",
         ),
-        ("a path", 0o600, "https://a/b", "https://b", "[sso] issuer"),
+        (
+            "a path",
+            0o600,
+            0o600,
+            "https://a/b",
+            "https://b",
+            "[sso] issuer",
+        ),
         (
             "no origin",
+            0o600,
             0o600,
             "https://a",
             "b.example",
@@ -199,7 +220,8 @@ fn a_secret_that_others_may_read_is_none() {
         ),
     ] {
         config(issuer, url);
-        fs::set_permissions(at.join("secret"), fs::Permissions::from_mode(mode)).unwrap();
+        set("token", token);
+        set("secret", secret);
         let ended = command(at).arg("server").output().unwrap();
         let err = String::from_utf8(ended.stderr).unwrap();
         assert!(!ended.status.success(), "{description}");

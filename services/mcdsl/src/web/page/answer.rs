@@ -1,7 +1,5 @@
 //! Where a page sends the browser: on, in, out, to log in elsewhere.
 
-use std::time::SystemTime;
-
 use askama::Template;
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -124,11 +122,9 @@ impl Page {
         };
         let url = HeaderValue::from_str(url).map_err(|_| failed("the URL is no header"))?;
         let name = &self.visit.state.cookies.login;
-        let sealed = self
-            .visit
-            .state
-            .login_states
-            .seal(name, state, SystemTime::now());
+        let site = &self.visit.state;
+        let now = site.site.sessions.clock().now();
+        let sealed = site.login_states.seal(name, state, now);
         let sealed = sealed.ok_or_else(|| failed("the state is too long"))?;
         let seconds = login_state::LIFETIME.as_secs();
         let cookie = cookie::set(name, &sealed, SameSite::Lax, Some(seconds));
@@ -157,11 +153,9 @@ impl Page {
     #[must_use]
     pub fn login_state<T: DeserializeOwned>(&self) -> Option<T> {
         let (name, value) = (&self.visit.state.cookies.login, &self.visit.login_cookie);
-        let value = value.as_deref()?;
-        self.visit
-            .state
-            .login_states
-            .open(name, value, SystemTime::now())
+        let (value, site) = (value.as_deref()?, &self.visit.state);
+        let now = site.site.sessions.clock().now();
+        site.login_states.open(name, value, now)
     }
 
     /// If a link of another site led here, so that the browser may have kept the session's cookie to itself: a page that loads this one

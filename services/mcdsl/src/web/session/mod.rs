@@ -21,6 +21,7 @@ use crate::{
     auth::Identity,
     clock::Clock,
     db::{Store, StoreError},
+    human::hex,
 };
 
 /// The table, for a [`crate::db::Migration`] of the service.
@@ -55,35 +56,19 @@ impl Default for Limits {
     }
 }
 
-/// Names a session, to show and to end it. It is no secret: no cookie can be made of it.
+/// Names a session. It is no secret: no cookie can be made of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub(super) [u8; 32]);
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::str::FromStr for SessionId {
-    type Err = SessionError;
-
-    fn from_str(text: &str) -> Result<Self, SessionError> {
-        let mut id = [0; 32];
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(SessionError::Id);
-        }
-        for (at, byte) in id.iter_mut().enumerate() {
-            *byte =
-                u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| SessionError::Id)?;
-        }
-        Ok(Self(id))
     }
 }
 
@@ -212,9 +197,6 @@ pub enum SessionError {
     /// Too much to keep.
     #[error("a session keeps at most {MAX_DATA} bytes of data, not {0}")]
     Data(usize),
-    /// Not a [`SessionId`].
-    #[error("a session's id has 64 hexadecimal digits")]
-    Id,
 }
 
 /// The sessions of a service. Clones share them.
@@ -248,20 +230,15 @@ impl Sessions {
         }
     }
 
+    /// The site's time.
+    pub(in crate::web) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Seconds since the epoch.
     fn now(&self) -> i64 {
         let since = self.clock.now().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(0, |s| s.as_secs().cast_signed())
-    }
-
-    /// What an account has, the last seen first.
-    ///
-    /// # Errors
-    /// [`SessionError`].
-    pub async fn list(&self, account: &str) -> Result<Vec<Session>, SessionError> {
-        let (account, limits, now) = (account.to_owned(), self.limits, self.now());
-        self.read("list", move |db| store::list(db, limits, now, &account))
-            .await
     }
 
     /// Ends one of an account's; `false` if it has no such one.
@@ -272,22 +249,6 @@ impl Sessions {
         let account = account.to_owned();
         self.write("end", move |db| store::end(db, &account, &id.0))
             .await
-    }
-
-    /// Ends all of an account's but one, and tells how many.
-    ///
-    /// # Errors
-    /// [`SessionError`].
-    pub async fn end_all(
-        &self,
-        account: &str,
-        except: Option<SessionId>,
-    ) -> Result<usize, SessionError> {
-        let account = account.to_owned();
-        self.write("end", move |db| {
-            store::end_all(db, &account, except.map(|id| id.0).as_ref())
-        })
-        .await
     }
 
     /// Keeps other data with a session.

@@ -1,6 +1,6 @@
 //! A client of one HTTPS server: TLS 1.3, one request a connection. Logins and refreshes are rare; a pool would be more than they need.
 
-use std::{path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{path::Path, pin::pin, time::Duration};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
@@ -8,12 +8,14 @@ use axum::{
 };
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName, version::TLS13};
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
+use rustls::pki_types::ServerName;
+use tokio::time::timeout;
 
 use super::SsoError;
-use crate::certificate;
+use crate::{
+    certificate,
+    dial::{Dialer, Protocol},
+};
 
 /// For a whole exchange: name, connection, handshake, answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,10 +24,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 
 /// The client.
 pub(super) struct Http {
-    tls: TlsConnector,
-    host: String,
-    port: u16,
-    name: ServerName<'static>,
+    dialer: Dialer,
     authority: String,
 }
 
@@ -33,25 +32,15 @@ impl Http {
     /// Of the server at `origin` (`https://host` or `https://host:port`), whose certificate leads to a CA in the file `ca`.
     pub(super) fn new(origin: &Uri, ca: &Path) -> Result<Self, SsoError> {
         let roots = certificate::anchors(ca)?;
-        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&TLS13])?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let host = origin.host().unwrap_or_default();
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        let name =
-            ServerName::try_from(host.clone()).map_err(|_| SsoError::Host(origin.to_string()))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|_| SsoError::Host(origin.to_string()))?;
+        let port = origin.port_u16().unwrap_or(443);
+        let authority = origin.authority();
         Ok(Self {
-            tls: TlsConnector::from(Arc::new(tls)),
-            port: origin.port_u16().unwrap_or(443),
-            authority: origin
-                .authority()
-                .map_or_else(String::new, ToString::to_string),
-            host,
-            name,
+            dialer: Dialer::new(name, port, roots, Protocol::Http1)?,
+            authority: authority.map_or_else(String::new, ToString::to_string),
         })
     }
 
@@ -74,10 +63,8 @@ impl Http {
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<(StatusCode, Bytes), String> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let tcp = tcp.map_err(|error| error.to_string())?;
-        let tls = self.tls.connect(self.name.clone(), tcp).await;
-        let tls = tls.map_err(|error| format!("no TLS with it: {error}"))?;
+        let tls = self.dialer.dial().await;
+        let tls = tls.map_err(|error| error.to_string())?;
         let made = http1::handshake(TokioIo::new(tls)).await;
         let (mut sender, connection) = made.map_err(|error| error.to_string())?;
         let answer = async {

@@ -49,7 +49,8 @@ use super::{
 use crate::{
     auth::client::{self, Client},
     certificate::CertificateError,
-    cli::read_private,
+    cli::{Exit, Failure, read_private},
+    secret_file::SecretFile,
     shutdown::Shutdown,
 };
 
@@ -70,7 +71,7 @@ pub struct Config {
     /// Where browsers reach this service's pages: `https://notes.example.org`. With [`CALLBACK`] it is a redirect URI of the service
     /// at MCIAS, and with the path of the logout a post-logout redirect URI.
     pub public_url: String,
-    /// Holds the client's secret (`mciasctl service put`); for its owner alone.
+    /// Holds the client's secret (`mciasctl service put`); for its owner alone. It is read again when it changes.
     pub client_secret_file: PathBuf,
 }
 
@@ -150,7 +151,8 @@ impl Sso {
         let issuer = origin("issuer", &config.issuer)?;
         origin("public_url", &config.public_url)?;
         let form_action = FormAction::of(&config.issuer).map_err(|e| SsoError::Url("issuer", e))?;
-        let secret = secret(&config.client_secret_file)?;
+        let secret = SecretFile::open(&config.client_secret_file, secret);
+        let secret = secret.map_err(|e| SsoError::Secret(e.to_string()))?;
         let http = Http::new(&issuer, &mcias.ca_cert)?;
         let (issuer, name) = (config.issuer.clone(), mcias.service_name.clone());
         Ok(Arc::new(Self {
@@ -183,13 +185,13 @@ fn origin(key: &'static str, url: &str) -> Result<Uri, SsoError> {
     uri.ok_or_else(|| SsoError::Url(key, OriginError(url.to_owned())))
 }
 
-fn secret(path: &Path) -> Result<SecretString, SsoError> {
-    let wrong = |why: String| SsoError::Secret(why);
-    let text = read_private(path, MAX_SECRET, 0o077).map_err(|e| wrong(e.to_string()))?;
-    let text = text.ok_or_else(|| wrong(format!("there is no file {}", path.display())))?;
+fn secret(path: &Path) -> Result<SecretString, Failure> {
+    let at = path.display();
+    let text = read_private(path, MAX_SECRET, 0o077)?
+        .ok_or_else(|| Failure::new(Exit::NotFound, format_args!("there is no file {at}")))?;
     let secret = text.expose_secret().trim();
     if secret.is_empty() {
-        return Err(wrong(format!("{} is empty", path.display())));
+        return Err(Failure::usage(format_args!("{at} is empty")));
     }
     Ok(secret.into())
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::http::Http;
+use crate::secret_file::SecretFile;
 
 /// How long an answer holds, one that there is none as well: whoever asks to log in costs MCIAS no more than a request in that time.
 const FRESH: Duration = Duration::from_secs(5);
@@ -21,7 +22,7 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 pub(super) struct Provider {
     pub(super) issuer: String,
     pub(super) client: String,
-    secret: SecretString,
+    secret: SecretFile<SecretString>,
     http: Http,
     known: Mutex<Option<(Instant, Result<Endpoints, Failed>)>>,
 }
@@ -74,7 +75,12 @@ struct Refusal {
 }
 
 impl Provider {
-    pub(super) fn new(issuer: String, client: String, secret: SecretString, http: Http) -> Self {
+    pub(super) fn new(
+        issuer: String,
+        client: String,
+        secret: SecretFile<SecretString>,
+        http: Http,
+    ) -> Self {
         Self {
             issuer,
             client,
@@ -151,7 +157,7 @@ impl Provider {
         let body = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(fields)
             .append_pair("client_id", &self.client)
-            .append_pair("client_secret", self.secret.expose_secret())
+            .append_pair("client_secret", self.secret.now().expose_secret())
             .finish();
         let request =
             Request::post(path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
