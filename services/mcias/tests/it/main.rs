@@ -3,6 +3,7 @@
 mod access;
 mod accounts;
 mod admin_access;
+mod admin_bans;
 mod admin_browser;
 mod admin_pages;
 mod admin_policy;
