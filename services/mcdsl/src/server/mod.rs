@@ -17,6 +17,7 @@ mod record;
 mod reflection;
 mod rest;
 mod status;
+mod strangers;
 mod streams;
 mod tls;
 
@@ -43,6 +44,7 @@ pub use api::api;
 pub use local::Local;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
+pub use strangers::Strangers;
 pub use tls::{State as TlsState, TlsError};
 
 use self::{api::Built, places::Places, tls::Files};

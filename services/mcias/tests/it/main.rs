@@ -22,6 +22,7 @@ mod offline;
 mod oidc;
 mod oidc_attacks;
 mod oidc_client;
+mod oidc_flood;
 mod oidc_logout;
 mod oidc_tokens;
 mod openid_client;
