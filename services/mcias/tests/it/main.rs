@@ -27,6 +27,7 @@ mod oidc_logout;
 mod oidc_tokens;
 mod openid_client;
 mod pages;
+mod passkey_guesses;
 mod passkeys;
 mod running;
 mod tokens;
