@@ -32,7 +32,10 @@ use axum::{
 use rusqlite::Transaction;
 
 use self::form::Form;
-pub(crate) use self::{authorize::leads_to, grant::hand_over};
+pub(crate) use self::{
+    authorize::leads_to,
+    grant::{hand_over, is_clients},
+};
 use crate::core::Mcias;
 
 /// Bytes of a request to an endpoint: an ID token and an access token fit.

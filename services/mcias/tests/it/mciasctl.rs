@@ -14,28 +14,28 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 use crate::running::{PASSWORD, Running};
 
 /// A person's home and what is in their environment.
-struct Home {
-    directory: tempfile::TempDir,
+pub(crate) struct Home {
+    pub(crate) directory: tempfile::TempDir,
     environment: Vec<(&'static str, String)>,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ended {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 }
 
 impl Home {
-    fn of(running: &Running) -> Self {
+    pub(crate) fn of(running: &Running) -> Self {
         let server = format!("https://localhost:{}", running.handle.grpc().port());
         let ca = running.root.path().join("ca.pem").display().to_string();
         Self {
@@ -45,7 +45,7 @@ impl Home {
     }
 
     /// Runs a command with `input` as its stdin.
-    async fn run(&self, line: &str, input: &str) -> Ended {
+    pub(crate) async fn run(&self, line: &str, input: &str) -> Ended {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mciasctl"))
             .args(line.split_whitespace())
             .current_dir(self.directory.path())
@@ -70,7 +70,7 @@ impl Home {
         }
     }
 
-    async fn log_in(&self, account: &str, password: &str) {
+    pub(crate) async fn log_in(&self, account: &str, password: &str) {
         let line = format!("login --account {account}");
         let ended = self.run(&line, &format!("{password}\n")).await;
         assert_eq!(ended.code, 0, "{ended:?}");
