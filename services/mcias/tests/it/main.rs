@@ -10,6 +10,7 @@ mod admin_policy;
 mod browser;
 mod clock;
 mod crash;
+mod device_api;
 mod devices;
 mod enrolment_pages;
 mod factor_browser;

@@ -7,6 +7,7 @@ mod account;
 mod audit;
 mod ban;
 mod client;
+mod device;
 mod login;
 mod operations;
 mod parse;
