@@ -12,6 +12,7 @@ mod entitlement;
 mod error;
 mod form;
 mod grant;
+mod hint;
 mod id_token;
 mod introspect;
 mod logout;
@@ -20,6 +21,7 @@ mod revoke;
 mod scope;
 mod token;
 mod userinfo;
+mod wanted;
 
 use std::{sync::Arc, time::SystemTime};
 

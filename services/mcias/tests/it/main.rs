@@ -25,6 +25,7 @@ mod oidc;
 mod oidc_attacks;
 mod oidc_client;
 mod oidc_flood;
+mod oidc_hint;
 mod oidc_logout;
 mod oidc_tokens;
 mod openid_client;

@@ -51,7 +51,7 @@ async fn devices_are_listed_acknowledged_and_forgotten() {
     for (description, line, code, said) in [
         ("as a table", "list".to_owned(), 0, "phone"),
         ("its own", format!("ack {id}"), 0, "is yours"),
-        ("twice", format!("acknowledge {id}"), 1, "answered already"),
+        ("twice", format!("acknowledge {id}"), 5, "answered already"),
         ("none", "acknowledge nothing".to_owned(), 3, "nothing"),
         ("without a question", format!("forget {id}"), 2, "--yes"),
         ("gone", format!("forget {id} --yes"), 0, "ended: 1"),

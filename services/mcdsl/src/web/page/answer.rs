@@ -171,7 +171,7 @@ impl Page {
         let visit = &self.visit;
         let held_back = visit.session.is_none() && visit.reads && visit.by_foreign_link;
         held_back.then(|| {
-            self.again(&visit.path())
+            self.again(&LocalPath::own(&visit.uri))
                 .unwrap_or_else(|error| error.into_response())
         })
     }
