@@ -136,7 +136,7 @@ impl Page {
         Ok((StatusCode::SEE_OTHER, head).into_response())
     }
 
-    /// Sends the browser to another site instead of to where `answer` leads.
+    /// Sends the browser elsewhere, also to another site, instead of to where `answer` leads.
     pub(in crate::web) fn lead_away(
         &self,
         mut answer: Response,
