@@ -19,6 +19,7 @@ mod factors;
 mod guessing;
 mod login;
 mod mciasctl;
+mod mciasctl_methods;
 mod mciasctl_own;
 mod offline;
 mod oidc;

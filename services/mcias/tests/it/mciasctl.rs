@@ -36,8 +36,13 @@ impl Ended {
 
 impl Home {
     pub(crate) fn of(running: &Running) -> Self {
-        let server = format!("https://localhost:{}", running.handle.grpc().port());
         let ca = running.root.path().join("ca.pem").display().to_string();
+        Self::at(running.handle.grpc().port(), ca)
+    }
+
+    /// With a server at this port of the machine, whose certificate leads to a CA in a file.
+    pub(crate) fn at(port: u16, ca: String) -> Self {
+        let server = format!("https://localhost:{port}");
         Self {
             directory: tempfile::tempdir().unwrap(),
             environment: vec![("MCIAS_SERVER", server), ("MCIAS_CA", ca)],
@@ -76,7 +81,7 @@ impl Home {
         assert_eq!(ended.code, 0, "{ended:?}");
     }
 
-    fn tokens(&self) -> PathBuf {
+    pub(crate) fn tokens(&self) -> PathBuf {
         let state = self.directory.path().join(".local/state");
         state.join("metacircular/tokens/mcias.json")
     }
@@ -101,7 +106,7 @@ impl Home {
     }
 
     /// A file with a token, to be named.
-    fn token_file(&self, token: &str) -> String {
+    pub(crate) fn token_file(&self, token: &str) -> String {
         let path = self.directory.path().join("token");
         fs::write(&path, token).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -380,6 +385,7 @@ async fn policy_and_audit() {
         ("audit list --since 1h", 0),
         ("audit verify", 0),
         ("snapshot", 0),
+        ("key list", 0),
         ("key rotate --yes", 0),
         ("status", 0),
     ] {
