@@ -14,6 +14,7 @@ use mc_proto::mcias::v1::{
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::{
+    by::By,
     core::{Change, Mcias},
     error::Error,
     hub::{Hub, Messages},
@@ -113,7 +114,7 @@ pub(crate) fn list(
 }
 
 /// The network that somebody means: as it is listed, or an address in it.
-pub(crate) fn parse(source: &str) -> Result<IpNet, Error> {
+fn parse(source: &str) -> Result<IpNet, Error> {
     let address = source.parse::<IpAddr>().map(network).ok();
     let network = address.or_else(|| source.parse::<IpNet>().ok());
     network.ok_or_else(|| {
@@ -123,7 +124,7 @@ pub(crate) fn parse(source: &str) -> Result<IpNet, Error> {
 
 impl Change<'_> {
     /// Lets a network in again; it begins anew.
-    pub(crate) fn lift(&mut self, network: IpNet) -> Result<(), Error> {
+    fn lift(&mut self, network: IpNet) -> Result<(), Error> {
         let ban = find(self.tx, network)?.filter(|ban| ban.until > self.now);
         let ban = ban.ok_or_else(|| Error::not_found("ban of", &network.to_string()))?;
         let sql = "DELETE FROM ban WHERE network = ?1";
@@ -135,6 +136,20 @@ impl Change<'_> {
 }
 
 impl Mcias {
+    /// Lets the network in again that somebody means.
+    ///
+    /// # Errors
+    /// If it is none, or not banned.
+    pub(crate) async fn lift_ban(self: &Arc<Self>, by: &By, source: &str) -> Result<IpNet, Error> {
+        let network = parse(source)?;
+        let write = move |change: &mut Change<'_>| {
+            change.resource = network.to_string();
+            change.lift(network)
+        };
+        self.write(by, write).await?;
+        Ok(network)
+    }
+
     /// Puts what is committed of these networks in force, and tells of it: whoever comes last here has read what was committed last.
     pub(crate) async fn bans_changed(self: &Arc<Self>, networks: Vec<IpNet>) -> Result<(), Error> {
         if networks.is_empty() {

@@ -13,6 +13,7 @@ use mcdsl::{
     auth::{AuthError, Identity, Revocation, Revoked},
     clock::Clock,
     db::Store,
+    server::Strangers,
     shutdown::Shutdown,
 };
 use rusqlite::Transaction;
@@ -32,7 +33,6 @@ use crate::{
     policy::LoginPolicy,
     revocation, seal,
     sources::{Ban, Sources, network},
-    time::unix,
 };
 
 /// How long a token of a login is valid.
@@ -56,32 +56,13 @@ pub(crate) struct Mcias {
     pub(crate) shutdown: Shutdown,
     pub(crate) started: SystemTime,
     pub(crate) server: OnceLock<Arc<mcdsl::server::Handle>>,
-    pub(crate) strangers: Budget,
+    /// What fails of nobody who is known, by whichever way.
+    pub(crate) strangers: Arc<Strangers>,
     pub(crate) logins: Logins,
     keys: RwLock<Arc<KeyRing>>,
     policy: RwLock<Arc<LoginPolicy>>,
     /// One at a time reads keys, policy and bans anew, so that what was committed last is in force last.
     pub(crate) reading: tokio::sync::Mutex<()>,
-}
-
-/// Rows of the audit log that strangers may cause in a minute, beside logins, which a password's hash bounds.
-const STRANGERS: u32 = 60;
-
-/// What was spent, and in which minute.
-#[derive(Default)]
-pub(crate) struct Budget(Mutex<(i64, u32)>);
-
-impl Budget {
-    /// Whether there is room for one more.
-    pub(crate) fn spend(&self, now: SystemTime) -> bool {
-        let minute = unix(now) / 60;
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spent.0 != minute {
-            *spent = (minute, 0);
-        }
-        spent.1 = spent.1.saturating_add(1);
-        spent.1 <= STRANGERS
-    }
 }
 
 /// What [`Mcias::new`] is made of.
@@ -93,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) passwords: Passwords,
     pub(crate) breached: Option<Arc<breached::List>>,
     pub(crate) never_ban: Vec<IpNet>,
+    pub(crate) strangers: Arc<Strangers>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -107,6 +89,8 @@ pub(crate) struct Change<'t> {
     pub(crate) detail: Detail,
     /// Who it turned out to be, for the log.
     pub(crate) actor: Option<(String, String, AccountType)>,
+    /// Anybody can ask for it: if it changes nothing, its row is one of [`Strangers`].
+    pub(crate) anybodys: bool,
     effects: Effects,
 }
 
@@ -130,6 +114,7 @@ impl<'t> Change<'t> {
             outcome: Code::Ok,
             detail: Detail::new(),
             actor: None,
+            anybodys: false,
             effects: Effects::default(),
         }
     }
@@ -219,6 +204,7 @@ impl Mcias {
             passwords,
             breached,
             never_ban,
+            strangers,
             shutdown,
         } = parts;
         let (now, steady) = (clock.now(), clock.steady());
@@ -239,7 +225,7 @@ impl Mcias {
             clock,
             rounds: tokio::sync::Mutex::new(Rounds::from(steady)),
             webauthn: passkey::relying_party(&issuer)?,
-            strangers: Budget::default(),
+            strangers,
             logins: Logins::default(),
             store,
             seal,
@@ -290,7 +276,8 @@ impl Mcias {
     {
         let by = by.into();
         let who = by.clone();
-        let clock = self.clock.clone();
+        let (clock, strangers) = (self.clock.clone(), Arc::clone(&self.strangers));
+        let untold = strangers.untold();
         let write = move |tx: &Transaction<'_>| {
             // What was revoked since it was asked changes nothing any more.
             if let Some(identity) = &who.identity
@@ -298,8 +285,14 @@ impl Mcias {
             {
                 return Err(Error::unauthenticated("the token is not valid"));
             }
+            let before = tx.total_changes();
             let mut made = Change::new(tx, clock.now());
             let value = change(&mut made)?;
+            let in_vain = made.anybodys && tx.total_changes() == before;
+            Strangers::tell(tx, untold, made.now)?;
+            if in_vain && !strangers.admit() {
+                return Ok((value, made.effects));
+            }
             let actor = match (&made.actor, &who.identity) {
                 (Some((id, name, account_type)), _) => Actor::Account {
                     id,
@@ -319,7 +312,11 @@ impl Mcias {
             audit::append(tx, &entry, made.now)?;
             Ok::<_, Error>((value, made.effects))
         };
-        let (value, effects) = self.store.write(write).await?;
+        let written = self.store.write(write).await;
+        if written.is_err() {
+            self.strangers.still_untold(untold);
+        }
+        let (value, effects) = written?;
         by.recorded();
         self.follow(effects).await?;
         Ok(value)
@@ -412,5 +409,12 @@ impl mcdsl::auth::Authenticator for Own {
         token: &'a str,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
         Box::pin(std::future::ready(self.0.identify(token, Some(SERVICE))))
+    }
+
+    fn authenticate_for_any<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
+        Box::pin(std::future::ready(self.0.identify(token, None)))
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     account::{json, to_json},
     core::Change,
     error::Error,
+    random::{self, hex},
     session::{Session, end_session, sessions_from},
     time::unix,
 };
@@ -24,7 +25,33 @@ const MAX_NEW: i64 = 16;
 /// How long its owner is told of a new one. Browsers that were updated are new devices, and he may have no other to answer from.
 const TOLD: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A device, and the first login from it.
+/// A device that the account was used from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) network: String,
+    pub(crate) device: String,
+    pub(crate) last: i64,
+    /// Of one that its owner has not answered for: when the first login from it was.
+    pub(crate) new: Option<i64>,
+    /// To which service that was, and how.
+    pub(crate) service: String,
+    pub(crate) methods: Vec<String>,
+}
+
+impl Device {
+    /// By which the account's owner names it.
+    pub(crate) fn id(&self, account: &str) -> String {
+        let hash = random::hash(&["device", account, &self.network, &self.device]);
+        hex(&hash[..16])
+    }
+
+    /// Whether a login is from there.
+    pub(crate) fn is_of(&self, login: &Session) -> bool {
+        self.network == login.source && self.device == login.device
+    }
+}
+
+/// A new device, and the first login from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NewDevice {
     pub(crate) network: String,
@@ -86,22 +113,47 @@ pub(crate) fn is_known(db: &Connection, account: &str, network: &str) -> rusqlit
     db.prepare_cached(sql)?.exists([account, network])
 }
 
-/// Those that its owner has not answered for, newest first.
-pub(crate) fn unanswered(db: &Connection, account: &str) -> rusqlite::Result<Vec<NewDevice>> {
-    let sql = "SELECT network, device, new_s, service, methods FROM known_device
-        WHERE account = ?1 AND new_s IS NOT NULL ORDER BY new_s DESC, network, device";
+/// Those of an account: new ones first, then by their last login. [`MAX_KNOWN`] and [`MAX_NEW`] bound them.
+pub(crate) fn devices(db: &Connection, account: &str) -> rusqlite::Result<Vec<Device>> {
+    let sql = "SELECT network, device, last_s, new_s, service, methods FROM known_device
+        WHERE account = ?1 ORDER BY new_s IS NULL, new_s DESC, last_s DESC, network, device";
     let device = |row: &Row<'_>| {
-        Ok(NewDevice {
+        Ok(Device {
             network: row.get(0)?,
             device: row.get(1)?,
-            since: row.get(2)?,
-            service: row.get(3)?,
-            methods: json(row, 4)?,
+            last: row.get(2)?,
+            new: row.get(3)?,
+            service: row.get(4)?,
+            methods: json(row, 5)?,
         })
     };
     db.prepare_cached(sql)?
         .query_map([account], device)?
         .collect()
+}
+
+/// One by its id.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn named(db: &Connection, account: &str, id: &str) -> Result<Device, Error> {
+    let mut all = devices(db, account)?.into_iter();
+    let found = all.find(|device| device.id(account) == id);
+    found.ok_or_else(|| Error::not_found("device", &id.chars().take(64).collect::<String>()))
+}
+
+/// Those that its owner has not answered for, newest first.
+pub(crate) fn unanswered(db: &Connection, account: &str) -> rusqlite::Result<Vec<NewDevice>> {
+    let new = |device: Device| {
+        Some(NewDevice {
+            since: device.new?,
+            network: device.network,
+            device: device.device,
+            service: device.service,
+            methods: device.methods,
+        })
+    };
+    Ok(devices(db, account)?.into_iter().filter_map(new).collect())
 }
 
 /// Whether a login may say of a new device that it is its owner's.
@@ -152,20 +204,48 @@ pub(crate) fn reject(
     network: &str,
     device: &str,
 ) -> Result<(), Error> {
-    if login.source == network && login.device == device {
+    let all = devices(change.tx, account)?;
+    let here = |of: &Device| of.network == network && of.device == device;
+    let found = all.into_iter().find(here);
+    // A known one is not asked about.
+    let asked = match found {
+        Some(known) if known.new.is_none() && !known.is_of(login) => None,
+        found => found,
+    };
+    let asked = asked.ok_or_else(|| Error::precondition("that is answered already"))?;
+    drop_device(change, account, login, &asked).map(drop)
+}
+
+/// Forgets a device, known or new: its logins end. How many they were.
+///
+/// # Errors
+/// If the login is from there itself, or may not forget one that is known.
+pub(crate) fn drop_device(
+    change: &mut Change<'_>,
+    account: &str,
+    login: &Session,
+    device: &Device,
+) -> Result<u32, Error> {
+    if device.is_of(login) {
         return Err(Error::precondition(
             "that is the device that this login is from; log out instead",
         ));
     }
-    let sql = "DELETE FROM known_device
-        WHERE account = ?1 AND network = ?2 AND device = ?3 AND new_s IS NOT NULL";
-    if change.tx.execute(sql, [account, network, device])? == 0 {
-        return Err(Error::precondition("that is answered already"));
+    // Who is new himself would make a new one of what could say so.
+    if device.new.is_none() && !may_answer(change.tx, account, login)? {
+        return Err(Error::denied(
+            "this login is from a new device itself; forget known ones from one that you have used before, or log in with a second factor",
+        ));
     }
-    for session in sessions_from(change.tx, account, network, device)? {
+    let sql = "DELETE FROM known_device WHERE account = ?1 AND network = ?2 AND device = ?3";
+    let values = [account, &device.network, &device.device];
+    change.tx.execute(sql, values)?;
+    let mut ended = 0;
+    for session in sessions_from(change.tx, account, &device.network, &device.device)? {
         end_session(change, &session)?;
+        ended += 1;
     }
-    Ok(())
+    Ok(ended)
 }
 
 /// Tells nobody any longer of what he was told for long enough.

@@ -27,6 +27,9 @@ const MAX_CODE: usize = 64;
 /// Characters of a device's name; the rest is cut.
 const MAX_DEVICE: usize = 100;
 
+/// In the log, whose login it was to be that names no account: what was typed there may be a password.
+pub(crate) const NOBODY: &str = "(unknown)";
+
 /// Why nobody is logged in, said alike for whatever was wrong.
 const WRONG: &str = "the account or the password is wrong";
 
@@ -391,8 +394,7 @@ fn right(
     checked: &Checked,
 ) -> Result<Option<Account>, Error> {
     let Some(before) = &gate.account else {
-        // What was typed there may be a password.
-        "(unknown)".clone_into(&mut change.resource);
+        NOBODY.clone_into(&mut change.resource);
         return Ok(None);
     };
     change.resource.clone_from(&before.name);

@@ -4,15 +4,16 @@
 //! the same for everybody, and tells nobody which accounts there are. What a ceremony needs between its halves is given to the client,
 //! sealed; nothing is kept for those that are never finished, so that nobody can fill anything. One that was finished is not again.
 
-use std::{sync::Arc, time::Duration};
+mod ceremony;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use std::sync::Arc;
+
 use mc_proto::mcias::v1::{
     BeginPasskeyLoginResponse, BeginPasskeyResponse, FinishPasskeyLoginRequest,
     FinishPasskeyRequest, LoginResponse, Passkey as Message,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 use uuid::Uuid;
 use webauthn_rs::prelude::{
@@ -20,43 +21,27 @@ use webauthn_rs::prelude::{
     PublicKeyCredential, RegisterPublicKeyCredential, Webauthn, WebauthnBuilder,
 };
 
+use self::ceremony::{Ceremony, LOGIN, REGISTRATION, finish_once};
 use crate::{
     account::{self, Account},
     by::By,
     core::{Change, Mcias},
     error::Error,
-    login::{Asked, Shown},
+    login::{Asked, NOBODY, Shown},
     random,
     session::{end_others, has_shown},
     time::{at, unix},
 };
 
-/// For the person to find the authenticator.
-const LIFETIME: Duration = Duration::from_secs(300);
 /// Passkeys of an account.
 const MAX_PASSKEYS: usize = 20;
 /// Characters of a passkey's name.
 const MAX_NAME: usize = 64;
 /// Bytes of an authenticator's answer.
 const MAX_CREDENTIAL: usize = 16 * 1024;
-/// Bytes of a sealed ceremony.
-const MAX_CEREMONY: usize = 32 * 1024;
-
-/// What a ceremony is sealed as: none is of use in another's place.
-const REGISTRATION: &str = "passkey-registration";
-const LOGIN: &str = "passkey-login";
 
 /// Why nobody is logged in, whatever was wrong.
 const WRONG: &str = "the passkey is not known here, or its answer is not valid; begin anew";
-
-/// Between the halves of a ceremony.
-#[derive(Serialize, Deserialize)]
-struct Ceremony<T> {
-    until: i64,
-    /// Whose; of a login nobody's yet.
-    account: String,
-    state: T,
-}
 
 /// The relying party: this service, at its issuer's address.
 ///
@@ -73,42 +58,6 @@ pub(crate) fn relying_party(issuer: &str) -> Result<Webauthn, Error> {
 }
 
 impl Mcias {
-    fn seal_ceremony<T: Serialize>(
-        &self,
-        what: &str,
-        account: &str,
-        state: T,
-    ) -> Result<String, Error> {
-        let until = unix(self.now() + LIFETIME);
-        let account = account.to_owned();
-        let ceremony = Ceremony {
-            until,
-            account,
-            state,
-        };
-        let text =
-            serde_json::to_vec(&ceremony).map_err(|_| Error::Internal("a ceremony is no JSON"))?;
-        Ok(BASE64.encode(self.seal.seal(what, &text)?))
-    }
-
-    fn open_ceremony<T: DeserializeOwned>(
-        &self,
-        what: &str,
-        sealed: &str,
-    ) -> Result<Ceremony<T>, Error> {
-        let none = || Error::invalid("ceremony: it is none of this service, or over; begin anew");
-        if sealed.len() > MAX_CEREMONY {
-            return Err(none());
-        }
-        let bytes = BASE64.decode(sealed).map_err(|_| none())?;
-        let text = self.seal.open(what, &bytes).map_err(|_| none())?;
-        let ceremony: Ceremony<T> = serde_json::from_slice(&text).map_err(|_| none())?;
-        if unix(self.now()) >= ceremony.until {
-            return Err(none());
-        }
-        Ok(ceremony)
-    }
-
     /// The first half of a registration.
     pub(crate) async fn begin_passkey(
         self: &Arc<Self>,
@@ -167,7 +116,9 @@ impl Mcias {
         let write = move |change: &mut Change<'_>| {
             change.resource.clone_from(&who.name);
             change.note(|detail| detail.text("passkey", &name));
-            finish_once(change, &asked.ceremony, ceremony.until)?;
+            if !finish_once(change, &asked.ceremony, ceremony.until)? {
+                return Err(Error::unauthenticated(WRONG));
+            }
             check_number(passkeys(change.tx, &who.account)?.len())?;
             let id = random::id()?;
             let taken = insert(change, &id, &who.account, &name, &passkey)?;
@@ -206,33 +157,42 @@ impl Mcias {
         request: FinishPasskeyLoginRequest,
     ) -> Result<LoginResponse, Error> {
         let source = self.enter_source(by).await?;
-        let ceremony: Ceremony<DiscoverableAuthentication> =
-            self.open_ceremony(LOGIN, &request.ceremony)?;
-        let credential: PublicKeyCredential = parse(&request.credential)?;
+        let opened = self.open_ceremony(LOGIN, &request.ceremony);
+        let opened = opened.and_then(|ceremony| Ok((ceremony, parse(&request.credential)?)));
         let asked = Asked::new(String::new(), request.service, &request.device);
         let this = Arc::clone(self);
         let decide = move |change: &mut Change<'_>| {
-            let Some((account, passkey, result)) =
-                this.verify_passkey(change, ceremony.state, &credential)?
-            else {
+            // Nothing was to be paid for it, unlike a check of a password.
+            change.anybodys = true;
+            NOBODY.clone_into(&mut change.resource);
+            let (ceremony, credential) = match opened {
+                Ok(opened) => opened,
+                Err(error) => return refuse(change, error),
+            };
+            let verified = this.verify_passkey(change, ceremony.state, &credential)?;
+            let verified = match verified {
+                Some(verified) if finish_once(change, &request.ceremony, ceremony.until)? => {
+                    Some(verified)
+                }
+                _ => None,
+            };
+            let Some((account, passkey, result)) = verified else {
                 if let Some(ban) = this.source_failed(source, change.now) {
+                    change.note(|detail| detail.flag("banned", true));
                     change.ban(ban)?;
                 }
-                change.outcome = tonic::Code::Unauthenticated;
-                change.note(|detail| detail.text("message", WRONG));
-                return Ok(Err(Error::unauthenticated(WRONG)));
+                return refuse(change, Error::unauthenticated(WRONG));
             };
-            finish_once(change, &request.ceremony, ceremony.until)?;
             used(change, &passkey, &result)?;
-            change.resource.clone_from(&account.name);
             this.admit(change, &account, &asked, &Shown::Passkey { source })
         };
         self.write(by, decide).await?
     }
 
+    /// Whose passkey it is that has answered, if it is one and its answer is right. Whose it should be is noted for the log.
     fn verify_passkey(
         &self,
-        change: &Change<'_>,
+        change: &mut Change<'_>,
         state: DiscoverableAuthentication,
         credential: &PublicKeyCredential,
     ) -> Result<Option<(Account, Passkey, AuthenticationResult)>, Error> {
@@ -246,15 +206,26 @@ impl Mcias {
         let Some(passkey) = find(change.tx, &user, id)? else {
             return Ok(None);
         };
+        let Some(account) = account::by_id(change.tx, &user)? else {
+            return Ok(None);
+        };
+        change.resource.clone_from(&account.name);
         let verified = self
             .webauthn
             .finish_discoverable_authentication_v2(credential, state, &passkey);
-        let Some(result) = verified.ok().filter(AuthenticationResult::user_verified) else {
-            return Ok(None);
-        };
-        let account = account::by_id(change.tx, &user)?;
-        Ok(account.map(|account| (account, passkey, result)))
+        let verified = verified.ok().filter(AuthenticationResult::user_verified);
+        Ok(verified.map(|result| (account, passkey, result)))
     }
+}
+
+/// What the log and the client are told of a login that is none. What fails here is not.
+fn refuse<T>(change: &mut Change<'_>, error: Error) -> Result<Result<T, Error>, Error> {
+    let Error::Client { code, message, .. } = &error else {
+        return Err(error);
+    };
+    change.outcome = *code;
+    change.note(|detail| detail.text("message", message));
+    Ok(Err(error))
 }
 
 /// What a passkey is called.
@@ -299,16 +270,6 @@ fn parse<T: DeserializeOwned>(credential: &str) -> Result<T, Error> {
             "credential: it is no answer of an authenticator: {e}"
         ))
     })
-}
-
-/// Takes a ceremony, which is then over.
-fn finish_once(change: &Change<'_>, sealed: &str, until: i64) -> Result<(), Error> {
-    let sql = "INSERT OR IGNORE INTO ceremony VALUES (?1, ?2)";
-    let values = params![random::hash(&["ceremony", sealed]), until];
-    match change.tx.execute(sql, values)? {
-        0 => Err(Error::unauthenticated(WRONG)),
-        _ => Ok(()),
-    }
 }
 
 fn insert(

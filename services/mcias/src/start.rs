@@ -159,6 +159,7 @@ pub async fn start_by(
     let cores = available_parallelism().map_or(1, NonZero::get);
     let mut never_ban = config.guessing.never_ban;
     never_ban.extend(&config.server.trusted_proxies);
+    let recorder = Recorder::by(clock.clone(), Arc::clone(&store));
     let mcias = Mcias::new(Parts {
         clock: clock.clone(),
         store: Arc::clone(&store),
@@ -167,17 +168,18 @@ pub async fn start_by(
         passwords: Passwords::new(cores).map_err(Error::from)?,
         breached,
         never_ban,
+        strangers: recorder.strangers(),
         shutdown: shutdown.clone(),
     })
     .await?;
     let metrics = Metrics::new(&mcias);
-    let sessions = Sessions::by(clock.clone(), Arc::clone(&store), Limits::default());
+    let sessions = Sessions::by(clock, store, Limits::default());
     let app = App {
         package: "metacircular.mcias.v1",
         grpc: api::routes(&mcias),
         web: web(&mcias, sessions),
         authenticator: Arc::new(Own(Arc::clone(&mcias))),
-        audit: Some(Arc::new(Recorder::by(clock, store))),
+        audit: Some(Arc::new(recorder)),
         sealed: Box::new(|| false),
         metrics: Box::new(move || metrics.render()),
     };

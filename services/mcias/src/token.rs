@@ -18,7 +18,7 @@ use crate::{
     core::{Change, LIFETIME, Mcias},
     error::Error,
     keys::KeyRing,
-    random, revocation, service,
+    oidc, random, revocation, service,
     session::{MARGIN, Session, end_oldest, find_session},
     time::{at, unix},
 };
@@ -184,6 +184,12 @@ impl Mcias {
     ) -> Result<LoginResponse, Error> {
         let session =
             find_session(change.tx, &identity.account, &identity.session)?.ok_or_else(over)?;
+        // An access token goes to whom the client calls; what renews its login is the client's, with its secret.
+        if oidc::is_clients(change.tx, &session.id)? {
+            return Err(Error::precondition(
+                "the login is a client's of OpenID Connect, which renews it by its refresh token",
+            ));
+        }
         // Of two that renew the same token one alone does.
         if session.token != identity.token {
             return Err(Error::unauthenticated("the token was renewed already"));

@@ -21,6 +21,7 @@ pub(crate) struct Access {
     pub(crate) callers: Vec<String>,
     pub(crate) needs_unsealed: bool,
     pub(crate) audited: bool,
+    pub(crate) other_audiences: bool,
 }
 
 impl Method {
@@ -139,11 +140,17 @@ fn access(pool: &DescriptorPool, descriptor: &MethodDescriptor) -> Result<Access
             .get_field_by_name(name)
             .is_some_and(|value| value.as_bool() == Some(true))
     };
+    let other_audiences = flag("other_audiences");
+    let streams = descriptor.is_client_streaming() || descriptor.is_server_streaming();
+    if other_audiences && (level != "AUTHENTICATED" || streams) {
+        return Err("takes tokens for other services, which no method does that is PUBLIC, for ADMIN or streams; remove `other_audiences`".to_owned());
+    }
     Ok(Access {
         level,
         callers,
         needs_unsealed: flag("needs_unsealed"),
         audited: flag("audited"),
+        other_audiences,
     })
 }
 
@@ -190,7 +197,7 @@ pub(crate) fn table(methods: &[Method]) -> String {
         let _ = writeln!(
             text,
             "    Method {{ path: {:?}, package: {:?}, input: {:?}, output: {:?}, streams: {}, client_streams: {}, server_streams: {}, rest: {rest}, \
-             access: Access {{ level: Level::{}, callers: &[{}], needs_unsealed: {}, audited: {} }} }},",
+             access: Access {{ level: Level::{}, callers: &[{}], needs_unsealed: {}, audited: {}, other_audiences: {} }} }},",
             method.path(),
             method.package(),
             method.descriptor.input().full_name(),
@@ -202,6 +209,7 @@ pub(crate) fn table(methods: &[Method]) -> String {
             callers.join(", "),
             method.access.needs_unsealed,
             method.access.audited,
+            method.access.other_audiences,
         );
     }
     text + "]\n"

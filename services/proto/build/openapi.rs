@@ -102,6 +102,7 @@ fn operation(method: &Method, schemas: &mut Schemas) -> Value {
             "level": method.access.level,
             "callers": method.access.callers,
             "needs_unsealed": method.access.needs_unsealed,
+            "other_audiences": method.access.other_audiences,
         },
     });
     if rest.body {

@@ -98,6 +98,8 @@ pub struct Access {
     pub needs_unsealed: bool,
     /// Every call is written to the audit log, refused ones too.
     pub audited: bool,
+    /// Tokens for other services are taken too.
+    pub other_audiences: bool,
 }
 
 /// What a caller must be.

@@ -94,6 +94,32 @@ fn a_definition_that_lacks_something_is_refused() {
             "remove `callers`",
         ),
         (
+            "tokens for other services",
+            format!(
+                "rpc M(Plain) returns (Out) {{ option (metacircular.options.v1.access) = {{level: AUTHENTICATED, other_audiences: true}}; {get} }}"
+            ),
+            "",
+        ),
+        (
+            "tokens for other services, where anybody may call",
+            format!(
+                "rpc M(Plain) returns (Out) {{ option (metacircular.options.v1.access) = {{level: PUBLIC, other_audiences: true}}; {get} }}"
+            ),
+            "remove `other_audiences`",
+        ),
+        (
+            "tokens for other services, of administrators",
+            format!(
+                "rpc M(Plain) returns (Out) {{ option (metacircular.options.v1.access) = {{level: ADMIN, other_audiences: true}}; {get} }}"
+            ),
+            "remove `other_audiences`",
+        ),
+        (
+            "a stream with tokens for other services",
+            "rpc M(Plain) returns (stream Out) { option (metacircular.options.v1.access) = {level: AUTHENTICATED, other_audiences: true}; }".to_owned(),
+            "remove `other_audiences`",
+        ),
+        (
             "no REST path",
             format!("rpc M(Plain) returns (Out) {{ {ADMIN} }}"),
             "no REST path",

@@ -70,4 +70,15 @@ pub trait Authenticator: Send + Sync {
         &'a self,
         token: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>>;
+
+    /// The same for a method whose definition takes tokens for other services (`other_audiences`). Who gives none to others takes none.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    fn authenticate_for_any<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
+        self.authenticate(token)
+    }
 }

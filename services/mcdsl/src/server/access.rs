@@ -187,12 +187,14 @@ impl Access {
         let token = bearer(headers)?;
         match (token, method.access.level) {
             // A bad one is told even where none is needed: its owner thinks that it counts.
-            (Some(token), _) => self
-                .authenticator
-                .authenticate(token)
-                .await
-                .map(Some)
-                .map_err(refusal),
+            (Some(token), _) => {
+                let known = if method.access.other_audiences {
+                    self.authenticator.authenticate_for_any(token)
+                } else {
+                    self.authenticator.authenticate(token)
+                };
+                known.await.map(Some).map_err(refusal)
+            }
             (None, Level::Public) => Ok(None),
             (None, _) => Err(Status::unauthenticated(
                 "a token is needed: Authorization: Bearer …",

@@ -18,6 +18,7 @@ mod record;
 mod reflection;
 mod rest;
 mod status;
+mod strangers;
 mod streams;
 mod tls;
 
@@ -47,6 +48,7 @@ pub use local::Local;
 pub use places::network;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
+pub use strangers::Strangers;
 pub use tls::{State as TlsState, TlsError};
 
 use self::{api::Built, places::Places, tls::Files};

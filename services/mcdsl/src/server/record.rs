@@ -1,28 +1,16 @@
 //! The audit log, where the server writes it.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use rusqlite::Transaction;
 use tonic::{Code, Status};
 
-use super::access::Caller;
+use super::{access::Caller, strangers::Strangers};
 use crate::{
-    audit::{self, Actor, AuditError, Detail, Entry},
+    audit::{self, AuditError, Detail, Entry},
     clock::Clock,
     db::{Store, StoreError},
 };
-
-/// Rows a [`WINDOW`] of failures of nobody who is known: the log is never pruned, and anybody can fail.
-const MAX_ANONYMOUS: u32 = 60;
-/// What [`MAX_ANONYMOUS`] is counted in.
-const WINDOW: Duration = Duration::from_secs(60);
-/// Says how many failures of a window have no row.
-const SUPPRESSED: &str = "audit.suppressed";
 
 /// The audit log, as far as the server writes it.
 pub trait Audit: Send + Sync {
@@ -38,12 +26,12 @@ pub trait Audit: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
 }
 
-/// The log of [`crate::audit`] in a service's database. Of calls that fail and whose callers have no identity at most 60 a minute get a row;
-/// the others are counted, and the first row after that minute is `audit.suppressed` with their number.
+/// The log of [`crate::audit`] in a service's database. Calls that fail and whose callers have no identity are bounded, as [`Strangers`]
+/// says.
 pub struct Recorder {
     store: Arc<Store>,
     clock: Clock,
-    anonymous: Mutex<Anonymous>,
+    strangers: Arc<Strangers>,
 }
 
 impl Recorder {
@@ -58,9 +46,15 @@ impl Recorder {
     pub fn by(clock: Clock, store: Arc<Store>) -> Self {
         Self {
             store,
+            strangers: Arc::new(Strangers::by(clock.clone())),
             clock,
-            anonymous: Mutex::default(),
         }
+    }
+
+    /// For other ways into the service by which nobody who is known may fail: one bound for all.
+    #[must_use]
+    pub fn strangers(&self) -> Arc<Strangers> {
+        Arc::clone(&self.strangers)
     }
 
     /// Makes a change and writes it down in one transaction: both are, or neither is. What fails is the
@@ -100,29 +94,18 @@ impl Recorder {
         caller: &Caller,
         outcome: Code,
         message: &str,
-        now: Instant,
     ) -> Result<(), RecordError> {
         let counted = caller.identity.is_none() && outcome != Code::Ok;
-        let (fits, suppressed) = self.anonymous().admit(counted, now);
-        if !fits && suppressed == 0 {
+        let fits = !counted || self.strangers.admit();
+        let untold = self.strangers.untold();
+        if !fits && untold == 0 {
             return Ok(());
         }
         let (caller, detail) = (caller.clone(), Detail::new().text("message", message));
         let clock = self.clock.clone();
         let write = move |tx: &Transaction<'_>| -> Result<(), RecordError> {
             let now = clock.now();
-            if suppressed > 0 {
-                let number = i64::try_from(suppressed).unwrap_or(i64::MAX);
-                let entry = Entry {
-                    actor: Actor::Anonymous,
-                    source: None,
-                    action: SUPPRESSED,
-                    resource: "",
-                    outcome: Code::ResourceExhausted,
-                    detail: Detail::new().number("calls", number),
-                };
-                audit::append(tx, &entry, now)?;
-            }
+            Strangers::tell(tx, untold, now)?;
             if fits {
                 let entry = Entry {
                     actor: caller.identity.as_ref().into(),
@@ -138,16 +121,9 @@ impl Recorder {
         };
         let written = self.store.write(write).await;
         if written.is_err() {
-            // They are still to be told.
-            self.anonymous().untold += suppressed;
+            self.strangers.still_untold(untold);
         }
         written
-    }
-
-    fn anonymous(&self) -> std::sync::MutexGuard<'_, Anonymous> {
-        self.anonymous
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,7 +135,7 @@ impl Audit for Recorder {
         message: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>> {
         Box::pin(async move {
-            let written = self.write(caller, outcome, message, Instant::now()).await;
+            let written = self.write(caller, outcome, message).await;
             written.map_err(|error| {
                 tracing::error!(
                     error = crate::cli::chain(&error),
@@ -193,43 +169,17 @@ impl From<RecordError> for Status {
     }
 }
 
-/// Failures of nobody who is known.
-#[derive(Default)]
-struct Anonymous {
-    /// When the window began; `None` before the first.
-    since: Option<Instant>,
-    /// Rows of the window.
-    rows: u32,
-    /// What has no row in the window.
-    suppressed: u64,
-    /// What had none in windows before, and no row says so yet.
-    untold: u64,
-}
-
-impl Anonymous {
-    /// Whether a call gets its row, and how many are to be told of before it. `counted`: it is a failure of nobody.
-    fn admit(&mut self, counted: bool, now: Instant) -> (bool, u64) {
-        if (self.since).is_some_and(|since| now.saturating_duration_since(since) >= WINDOW) {
-            self.untold += std::mem::take(&mut self.suppressed);
-            (self.since, self.rows) = (None, 0);
-        }
-        let fits = !counted || self.rows < MAX_ANONYMOUS;
-        if counted {
-            self.since.get_or_insert(now);
-            self.rows += u32::from(fits);
-            self.suppressed += u64::from(!fits);
-        }
-        (fits, std::mem::take(&mut self.untold))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use mc_testkit::clock::FakeClock;
+
     use super::*;
     use crate::{
         audit::{Filter, Record},
         db::Migration,
-        server::access::tests::caller,
+        server::{access::tests::caller, strangers::SUPPRESSED},
     };
 
     fn rows(records: &[Record], action: &str) -> usize {
@@ -246,20 +196,17 @@ mod tests {
             sql: audit::SCHEMA,
         };
         let store = Store::open(&directory.path().join("a.db"), &[migration]).unwrap();
-        let recorder = Recorder::new(Arc::clone(&store));
+        let clock = FakeClock::new();
+        let recorder = Recorder::by(Clock::of(clock.source()), Arc::clone(&store));
         let (nobody, somebody) = (caller("/s/Nobody", false), caller("/s/Somebody", true));
-        let begin = Instant::now();
-        let more = MAX_ANONYMOUS + 40;
-        for _ in 0..more {
-            let written = recorder.write(&nobody, Code::Unauthenticated, "no", begin);
+        for _ in 0..100 {
+            let written = recorder.write(&nobody, Code::Unauthenticated, "no");
             written.await.unwrap();
         }
         for code in [Code::Unauthenticated, Code::Ok] {
-            let written = recorder.write(&somebody, code, "", begin);
-            written.await.unwrap();
+            recorder.write(&somebody, code, "").await.unwrap();
         }
-        let written = recorder.write(&nobody, Code::Ok, "", begin);
-        written.await.unwrap();
+        recorder.write(&nobody, Code::Ok, "").await.unwrap();
         let read = async || {
             let all = |db: &rusqlite::Connection| -> Result<_, StoreError> {
                 Ok(audit::query(db, &Filter::default())?)
@@ -267,17 +214,32 @@ mod tests {
             store.read(all).await.unwrap()
         };
         let before = read().await;
-        assert_eq!(rows(&before, "/s/Nobody"), MAX_ANONYMOUS as usize + 1);
+        assert_eq!(rows(&before, "/s/Nobody"), 60 + 1);
         assert_eq!(rows(&before, "/s/Somebody"), 2);
         assert_eq!(rows(&before, SUPPRESSED), 0, "the minute is not over");
+        clock.advance(Duration::from_secs(60));
         for _ in 0..2 {
-            let written = recorder.write(&nobody, Code::Unauthenticated, "", begin + WINDOW);
+            let written = recorder.write(&nobody, Code::Unauthenticated, "");
             written.await.unwrap();
         }
         let after = read().await;
-        assert_eq!(rows(&after, "/s/Nobody"), MAX_ANONYMOUS as usize + 3);
+        assert_eq!(rows(&after, "/s/Nobody"), 60 + 3);
         let told = after.iter().filter(|record| record.action == SUPPRESSED);
         let told: Vec<_> = told.map(|record| record.detail.as_str()).collect();
         assert_eq!(told, [r#"{"calls":40}"#], "told once");
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_told_later() {
+        let clock = FakeClock::new();
+        let strangers = Strangers::by(Clock::of(clock.source()));
+        let admitted = (0..70).filter(|_| strangers.admit()).count();
+        assert_eq!((admitted, strangers.untold()), (60, 0));
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(strangers.untold(), 10);
+        assert_eq!(strangers.untold(), 0);
+        strangers.still_untold(10);
+        assert!(strangers.admit());
+        assert_eq!(strangers.untold(), 10);
     }
 }

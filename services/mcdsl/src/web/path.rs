@@ -4,6 +4,8 @@ use axum::http::{HeaderValue, Uri};
 
 /// Longer ones are not sent on.
 const MAX: usize = 2000;
+/// Of the page that somebody is at: the server takes no longer heads.
+const MAX_OWN: usize = 32 * 1024;
 /// The parameter of the login page.
 pub(super) const NEXT: &str = "next";
 
@@ -21,9 +23,20 @@ impl LocalPath {
     /// `None` if it is anything but a path of this site.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        Self::up_to(MAX, text)
+    }
+
+    /// Of a request, for the same page once more: as long as it came.
+    pub(super) fn own(uri: &Uri) -> Self {
+        let path = uri.path_and_query();
+        let own = path.and_then(|path| Self::up_to(MAX_OWN, path.as_str()));
+        own.unwrap_or_else(Self::home)
+    }
+
+    fn up_to(max: usize, text: &str) -> Option<Self> {
         let path = text.split(['?', '#']).next().unwrap_or_default();
         // Browsers read `\` as `/`, drop tabs and newlines, and take `//` for the begin of a host; segments of dots may leave one.
-        let local = text.len() <= MAX
+        let local = text.len() <= max
             && text.starts_with('/')
             && text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
             && !path.contains("//")

@@ -41,7 +41,8 @@ impl Visit {
         let mut known = Ok(());
         let mut found = None;
         if let Some(secret) = read(&state.cookies.session) {
-            match find(&state, &secret).await {
+            let leaves = !request.method.is_safe() && request.uri.path() == state.site.logout;
+            match find(&state, &secret, leaves).await {
                 Ok(session) => found = session.map(|session| (session, secret)),
                 Err(error) => known = Err(error),
             }
@@ -77,12 +78,12 @@ impl Visit {
     }
 }
 
-/// The session of a cookie, if its login goes on.
-async fn find(state: &State, secret: &Secret) -> Result<Option<Session>, ErrorPage> {
+/// The session of a cookie, if its login goes on. Who logs out may do so whether it does or not, or nobody can say.
+async fn find(state: &State, secret: &Secret, leaves: bool) -> Result<Option<Session>, ErrorPage> {
     let sessions = &state.site.sessions;
     let found = sessions.find(secret).await?;
     match (found, &state.site.sso) {
-        (Some(session), Some(sso)) => sso.admit(sessions, session, secret).await,
+        (Some(session), Some(sso)) if !leaves => sso.admit(sessions, session, secret).await,
         (found, _) => Ok(found),
     }
 }

@@ -154,13 +154,8 @@ impl Administration for Api {
         &self,
         request: Request<LiftBanRequest>,
     ) -> Result<Response<LiftBanResponse>, Status> {
-        let lift = |mcias: Arc<Mcias>, caller, asked: LiftBanRequest| async move {
-            let network = bans::parse(&asked.source)?;
-            let write = move |change: &mut Change<'_>| {
-                change.resource = network.to_string();
-                change.lift(network)
-            };
-            mcias.write(&caller, write).await?;
+        let lift = |mcias: Arc<Mcias>, caller: Caller, asked: LiftBanRequest| async move {
+            let network = mcias.lift_ban(&By::from(&caller), &asked.source).await?;
             Ok(LiftBanResponse {
                 source: network.to_string(),
             })

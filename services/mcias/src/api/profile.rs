@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use mc_proto::mcias::v1::{
-    BeginPasskeyRequest, BeginPasskeyResponse, BeginTotpRequest, BeginTotpResponse,
-    ChangePasswordRequest, ChangePasswordResponse, ConfirmTotpRequest, ConfirmTotpResponse,
-    EndSessionRequest, EndSessionResponse, FinishPasskeyRequest, GetFactorsRequest,
-    GetFactorsResponse, ListSessionsRequest, ListSessionsResponse, NewRecoveryCodesRequest,
-    NewRecoveryCodesResponse, Passkey, RemovePasskeyRequest, RemovePasskeyResponse,
-    RemoveTotpRequest, RemoveTotpResponse, Session as Message, profile_server::Profile,
+    AcknowledgeDeviceRequest, AcknowledgeDeviceResponse, BeginPasskeyRequest, BeginPasskeyResponse,
+    BeginTotpRequest, BeginTotpResponse, ChangePasswordRequest, ChangePasswordResponse,
+    ConfirmTotpRequest, ConfirmTotpResponse, Device as DeviceMessage, EndSessionRequest,
+    EndSessionResponse, FinishPasskeyRequest, ForgetDeviceRequest, ForgetDeviceResponse,
+    GetFactorsRequest, GetFactorsResponse, ListDevicesRequest, ListDevicesResponse,
+    ListSessionsRequest, ListSessionsResponse, NewRecoveryCodesRequest, NewRecoveryCodesResponse,
+    Passkey, RemovePasskeyRequest, RemovePasskeyResponse, RemoveTotpRequest, RemoveTotpResponse,
+    Session as Message, profile_server::Profile,
 };
-use mcdsl::server::Caller;
+use mcdsl::{auth::Identity, server::Caller};
 use rusqlite::Connection;
 use tonic::{Request, Response, Status};
 
@@ -18,6 +20,7 @@ use super::Api;
 use crate::{
     by::By,
     core::{Change, Mcias},
+    device::{self, Device},
     error::Error,
     factors,
     session::{Session, end_session, find_session, sessions},
@@ -161,6 +164,95 @@ impl Profile for Api {
             Ok(EndSessionResponse {})
         };
         self.answer(request, end).await
+    }
+
+    async fn list_devices(
+        &self,
+        request: Request<ListDevicesRequest>,
+    ) -> Result<Response<ListDevicesResponse>, Status> {
+        let list = |mcias: Arc<Mcias>, caller: Caller, _| async move {
+            let who = identity(&caller)?.clone();
+            let read = move |db: &Connection| {
+                let login = login(db, &who)?;
+                let may_acknowledge = device::may_answer(db, &who.account, &login)?;
+                let devices = device::devices(db, &who.account)?;
+                let message = |device| device_message(device, &who.account, &login);
+                Ok::<_, Error>(ListDevicesResponse {
+                    devices: devices.into_iter().map(message).collect(),
+                    may_acknowledge,
+                })
+            };
+            mcias.store.read(read).await
+        };
+        self.answer(request, list).await
+    }
+
+    async fn acknowledge_device(
+        &self,
+        request: Request<AcknowledgeDeviceRequest>,
+    ) -> Result<Response<AcknowledgeDeviceResponse>, Status> {
+        let acknowledge = |mcias, caller: Caller, asked: AcknowledgeDeviceRequest| async move {
+            about_device(mcias, caller, asked.id, true).await?;
+            Ok(AcknowledgeDeviceResponse {})
+        };
+        self.answer(request, acknowledge).await
+    }
+
+    async fn forget_device(
+        &self,
+        request: Request<ForgetDeviceRequest>,
+    ) -> Result<Response<ForgetDeviceResponse>, Status> {
+        let forget = |mcias, caller: Caller, asked: ForgetDeviceRequest| async move {
+            let ended = about_device(mcias, caller, asked.id, false).await?;
+            Ok(ForgetDeviceResponse { ended })
+        };
+        self.answer(request, forget).await
+    }
+}
+
+/// The login that somebody asks by.
+fn login(db: &Connection, who: &Identity) -> Result<Session, Error> {
+    let login = find_session(db, &who.account, &who.session)?;
+    login.ok_or_else(|| Error::unauthenticated("the login is over; log in again"))
+}
+
+/// What somebody says of a device: that it is his, or that it is not. How many logins that ended.
+async fn about_device(
+    mcias: Arc<Mcias>,
+    caller: Caller,
+    id: String,
+    mine: bool,
+) -> Result<u32, Error> {
+    let who = identity(&caller)?.clone();
+    let write = move |change: &mut Change<'_>| {
+        change.resource.clone_from(&who.name);
+        let login = login(change.tx, &who)?;
+        let found = device::named(change.tx, &who.account, &id)?;
+        change.note(|detail| {
+            let detail = detail.text("network", &found.network);
+            detail.text("device", &found.device).flag("mine", mine)
+        });
+        if mine {
+            let (network, device) = (&found.network, &found.device);
+            device::accept(change.tx, &who.account, &login, network, device)?;
+            return Ok(0);
+        }
+        device::drop_device(change, &who.account, &login, &found)
+    };
+    mcias.write(&caller, write).await
+}
+
+fn device_message(device: Device, account: &str, login: &Session) -> DeviceMessage {
+    let new = device.new.is_some();
+    DeviceMessage {
+        id: device.id(account),
+        current: device.is_of(login),
+        network: device.network,
+        name: device.device,
+        last_login: Some(at(device.last).into()),
+        new_since: device.new.map(|since| at(since).into()),
+        service: if new { device.service } else { String::new() },
+        methods: if new { device.methods } else { Vec::new() },
     }
 }
 

@@ -16,8 +16,9 @@ use super::{
     code::{self, Code},
     entitlement::{Lacking, lacking},
     error::plain,
+    hint::{self, Hinted},
     params::{Params, query},
-    scope,
+    wanted::Wanted,
 };
 use crate::{
     core::{Change, Mcias},
@@ -31,93 +32,14 @@ use crate::{
 const CLOCK: i64 = 10;
 /// Bytes of a request: it goes through the login page and back, as a path.
 const MAX: usize = 1500;
-/// Characters of an S256 challenge.
-const CHALLENGE: usize = 43;
-
+/// With an ID token, which does not.
+const MAX_HINTED: usize = 8 * 1024;
 /// Where an answer goes: known good.
 struct Target {
     client: Service,
     redirect_uri: String,
     state: Option<String>,
     issuer: String,
-}
-
-/// What is asked for.
-#[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    challenge: String,
-    nonce: Option<String>,
-    scopes: String,
-    /// Nobody is to be asked anything.
-    silent: bool,
-    /// Somebody is to log in, even if he is logged in.
-    anew: bool,
-    /// Seconds since the login, at most.
-    max_age: Option<i64>,
-}
-
-/// What is told at the redirect URI: the error (RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6) and why.
-type Told = (&'static str, String);
-
-impl Wanted {
-    fn of(params: &Params) -> Result<Self, Told> {
-        let invalid = |text: &str| ("invalid_request", text.to_owned());
-        if params.get("request").is_some() {
-            let text = "request objects are not taken".to_owned();
-            return Err(("request_not_supported", text));
-        }
-        if params.get("request_uri").is_some() {
-            let text = "request_uri is not taken".to_owned();
-            return Err(("request_uri_not_supported", text));
-        }
-        match params.get("response_type") {
-            Some("code") => {}
-            None => return Err(invalid("response_type is missing")),
-            Some(_) => {
-                let text = "response_type is not code".to_owned();
-                return Err(("unsupported_response_type", text));
-            }
-        }
-        if params
-            .get("response_mode")
-            .is_some_and(|mode| mode != "query")
-        {
-            return Err(invalid("response_mode is not query"));
-        }
-        // Without a method it would be plain (RFC 7636 §4.3).
-        if params.get("code_challenge_method") != Some("S256") {
-            return Err(invalid("code_challenge_method is not S256"));
-        }
-        let challenge = params.get("code_challenge").unwrap_or_default();
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if challenge.len() != CHALLENGE || !challenge.bytes().all(plain) {
-            return Err(invalid("code_challenge is none of S256"));
-        }
-        let scopes = scope::granted(params.get("scope").unwrap_or_default());
-        let scopes = scopes.ok_or(("invalid_scope", "scope has no openid".to_owned()))?;
-        let prompt: Vec<&str> = params
-            .get("prompt")
-            .unwrap_or_default()
-            .split(' ')
-            .collect();
-        let silent = prompt.contains(&"none");
-        if silent && prompt.len() > 1 {
-            return Err(invalid("prompt has none beside others"));
-        }
-        let max_age = params.get("max_age").map(str::parse::<u32>).transpose();
-        let max_age = max_age.map_err(|_| invalid("max_age is no number of seconds"))?;
-        let anew = ["login", "select_account"]
-            .iter()
-            .any(|p| prompt.contains(p));
-        Ok(Self {
-            challenge: challenge.to_owned(),
-            nonce: params.get("nonce").map(str::to_owned),
-            scopes,
-            silent,
-            anew: anew || max_age == Some(0),
-            max_age: max_age.map(i64::from).filter(|age| *age > 0),
-        })
-    }
 }
 
 impl Target {
@@ -170,10 +92,14 @@ pub(super) async fn authorize(
             "The service that sent you here made a mistake: {text}."
         ))
     };
-    if query.len() > MAX {
-        return Err(sense("its request is too long"));
+    let long = || sense("its request is too long");
+    if query.len() > MAX_HINTED {
+        return Err(long());
     }
     let params = Params::parse(query.as_bytes()).map_err(|error| sense(&error.to_string()))?;
+    if params.query_without(&[hint::HINT]).len() > MAX {
+        return Err(long());
+    }
     let target = target(&mcias, params.clone()).await.map_err(failed)?;
     let unknown =
         "it is not known here, or not at the address that it wants you to be sent back to";
@@ -182,7 +108,17 @@ pub(super) async fn authorize(
         Ok(wanted) => wanted,
         Err((error, text)) => return target.refuse(error, &text),
     };
-    let here = format!("{AUTHORIZE}?{query}");
+    let hinted = match Hinted::of(&mcias, &params, &target.client.name) {
+        Ok(hinted) => hinted,
+        Err((error, text)) => return target.refuse(error, &text),
+    };
+    // What goes on from the login page, or another one, to here again.
+    let on = |without: &[&str]| {
+        let without = [without, &hint::PARAMETERS].concat();
+        let query = params.query_without(&without);
+        let hinted = hinted.as_ref().map(Hinted::parameter).unwrap_or_default();
+        format!("{AUTHORIZE}?{query}{hinted}")
+    };
     let Some(person) = person else {
         if let Some(again) = page.once_more() {
             return Ok(again);
@@ -191,7 +127,7 @@ pub(super) async fn authorize(
             return target.refuse("login_required", "nobody is logged in");
         }
         // With the session of a login that is over, if there is one.
-        return page.log_out(&then(LOGIN, &here)).await;
+        return page.log_out(&then(LOGIN, &on(wanted.answered()))).await;
     };
     let age = unix(mcias.now()) - person.login.created;
     // A login of the future was before the clock went back: nobody knows how old it is.
@@ -200,13 +136,15 @@ pub(super) async fn authorize(
         if wanted.silent {
             return target.refuse("login_required", "the login is too old");
         }
-        // Without what asked for it, which would ask again.
-        let mut done = vec!["prompt"];
-        if wanted.max_age.is_none() {
-            done.push("max_age");
-        }
-        let next = format!("{AUTHORIZE}?{}", params.query_without(&done));
+        let next = on(wanted.answered());
         return page.redirect(&login_again(&next), None).await;
+    }
+    if let Some(hinted) = hinted.as_ref().filter(|h| h.sub != person.account.id) {
+        if wanted.silent || hinted.asked {
+            let text = "somebody else is logged in than the one of id_token_hint";
+            return target.refuse("login_required", text);
+        }
+        return page.redirect(&login_again(&on(&[])), None).await;
     }
     let lack = if person.enrol {
         Some(Lacking::Factor)
@@ -218,9 +156,9 @@ pub(super) async fn authorize(
         None => give(&mcias, &page, person, target, wanted).await,
         Some(Lacking::Leave) => deny(&mcias, &page, person, target).await,
         Some(lack) if wanted.silent => target.refuse("interaction_required", lack.text()),
-        Some(Lacking::Second) => page.redirect(&login_again(&here), None).await,
-        Some(Lacking::Password) => page.redirect(&then(PASSWORD, &here), None).await,
-        Some(Lacking::Factor) => page.redirect(&then(FACTORS, &here), None).await,
+        Some(Lacking::Second) => page.redirect(&login_again(&on(&[])), None).await,
+        Some(Lacking::Password) => page.redirect(&then(PASSWORD, &on(&[])), None).await,
+        Some(Lacking::Factor) => page.redirect(&then(FACTORS, &on(&[])), None).await,
     }
 }
 
@@ -288,97 +226,4 @@ pub(crate) async fn leads_to(
     };
     let target = target(mcias, params).await?;
     Ok(target.map(|target| target.redirect_uri))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_for_a_code_by_s256() {
-        let fine = "response_type=code&scope=openid&code_challenge_method=S256&\
-            code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-        let without = |name: &str| {
-            let kept = fine.split('&').filter(|pair| !pair.starts_with(name));
-            kept.collect::<Vec<_>>().join("&")
-        };
-        for (description, text, wanted) in [
-            ("fine", fine.to_owned(), ""),
-            ("with a nonce", format!("{fine}&nonce=x"), ""),
-            ("silent", format!("{fine}&prompt=none"), ""),
-            ("unknown prompts", format!("{fine}&prompt=consent+x"), ""),
-            (
-                "for fragments",
-                format!("{fine}&response_mode=fragment"),
-                "invalid_request",
-            ),
-            (
-                "silent and not",
-                format!("{fine}&prompt=none+login"),
-                "invalid_request",
-            ),
-            (
-                "an odd age",
-                format!("{fine}&max_age=-1"),
-                "invalid_request",
-            ),
-            ("no type", without("response_type"), "invalid_request"),
-            (
-                "implicit",
-                fine.replace("=code&", "=id_token&"),
-                "unsupported_response_type",
-            ),
-            (
-                "hybrid",
-                fine.replace("=code&", "=code+id_token&"),
-                "unsupported_response_type",
-            ),
-            ("no scope", without("scope"), "invalid_scope"),
-            (
-                "no challenge",
-                without("code_challenge="),
-                "invalid_request",
-            ),
-            (
-                "no method",
-                without("code_challenge_method"),
-                "invalid_request",
-            ),
-            ("plain", fine.replace("S256", "plain"), "invalid_request"),
-            (
-                "a short challenge",
-                fine.replace("-cM", ""),
-                "invalid_request",
-            ),
-            (
-                "an odd challenge",
-                fine.replace("-cM", "+cM"),
-                "invalid_request",
-            ),
-            (
-                "an object",
-                format!("{fine}&request=x"),
-                "request_not_supported",
-            ),
-            (
-                "an object elsewhere",
-                format!("{fine}&request_uri=x"),
-                "request_uri_not_supported",
-            ),
-        ] {
-            let params = Params::parse(text.as_bytes()).unwrap();
-            let got = Wanted::of(&params);
-            let error = got.as_ref().err().map_or("", |(error, _)| error);
-            assert_eq!(error, wanted, "{description}");
-        }
-        let of = |more: &str| {
-            let params = Params::parse(format!("{fine}&{more}").as_bytes()).unwrap();
-            Wanted::of(&params).unwrap()
-        };
-        assert!(of("prompt=login").anew && of("max_age=0").anew && !of("max_age=1").anew);
-        assert_eq!(
-            (of("max_age=1").max_age, of("max_age=0").max_age),
-            (Some(1), None)
-        );
-    }
 }

@@ -1,5 +1,7 @@
 //! Clients: who they say they are, and whether that is so.
 
+use std::sync::Arc;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -9,9 +11,11 @@ use url::form_urlencoded;
 use super::{
     error::{OAuthError, Refused},
     params::Params,
+    token::refused,
 };
 use crate::{
-    core::Mcias,
+    by::By,
+    core::{Change, Mcias},
     random,
     service::{self, Service},
 };
@@ -53,21 +57,31 @@ impl Credentials {
         self.id.chars().take(64).filter(|c| named(*c)).collect()
     }
 
-    /// Refuses who is no client, or not the one it says, unwritten if there are many of them.
+    /// Refuses who is no client, or not the one it says, and writes that down: before anything else, so that no stranger holds up who
+    /// writes.
     ///
     /// # Errors
     /// If so.
-    pub(super) async fn known(&self, mcias: &Mcias) -> Result<(), OAuthError> {
+    pub(super) async fn known(&self, mcias: &Arc<Mcias>, by: &By) -> Result<(), OAuthError> {
         let credentials = self.clone();
         let read = move |db: &Connection| match credentials.check(db) {
             Ok(_) => Ok(None),
             Err(Refused::Told(error)) => Ok(Some(error)),
             Err(Refused::Failed(error)) => Err(error),
         };
-        match mcias.store.read(read).await? {
-            Some(error) if !mcias.strangers.spend(mcias.now()) => Err(error),
-            _ => Ok(()),
+        let Some(error) = mcias.store.read(read).await? else {
+            return Ok(());
+        };
+        if mcias.strangers.admit() {
+            let (client, told) = (self.name(), error.clone());
+            let write = move |change: &mut Change<'_>| {
+                change.note(|detail| detail.text("client", &client));
+                refused(change, &told);
+                Ok(())
+            };
+            mcias.write(by, write).await?;
         }
+        Err(error)
     }
 
     /// The client, if it is the one.

@@ -129,6 +129,11 @@ pub(super) fn of_session(db: &Connection, session: &str) -> rusqlite::Result<Opt
         .optional()
 }
 
+/// Whether a login was given to a client.
+pub(crate) fn is_clients(db: &Connection, session: &str) -> rusqlite::Result<bool> {
+    Ok(of_session(db, session)?.is_some())
+}
+
 /// The next token in the place of this one; `None` if that is not the last one any more.
 pub(super) fn rotate(
     tx: &Transaction<'_>,

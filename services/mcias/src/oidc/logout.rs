@@ -13,8 +13,7 @@ use rusqlite::Connection;
 use serde::Deserialize;
 
 use super::{
-    CONFIRM, LOGOUT,
-    id_token::{self, Hint},
+    CONFIRM, LOGOUT, MAX_BODY, hint,
     params::{Params, query},
 };
 use crate::{
@@ -23,9 +22,6 @@ use crate::{
     pages::{Answer, MaybePerson, Person, by, end_login, failed},
     service,
 };
-
-/// Bytes of a request: an ID token fits.
-const MAX: usize = 8 * 1024;
 
 #[derive(Template)]
 #[template(path = "logout.html")]
@@ -64,23 +60,11 @@ pub(super) async fn show(
     uri: Uri,
 ) -> Answer {
     let sent = uri.query().unwrap_or_default();
-    if sent.len() > MAX {
+    if sent.len() > MAX_BODY {
         return Err(sense("its request is too long"));
     }
     let params = Params::parse(sent.as_bytes()).map_err(|error| sense(&error.to_string()))?;
-    let hint = match params.get("id_token_hint") {
-        None => None,
-        Some(token) => {
-            let hint = id_token::read(&mcias, token);
-            Some(hint.ok_or_else(|| sense("its id_token_hint is none of this service"))?)
-        }
-    };
-    let named = params.get("client_id");
-    if let (Some(named), Some(hint)) = (named, &hint)
-        && named != hint.aud
-    {
-        return Err(sense("its id_token_hint is another's"));
-    }
+    let hint = hint::of_logout(&mcias, &params).map_err(sense)?;
     let text = |name| params.get(name).unwrap_or_default().to_owned();
     let client = hint.as_ref().map(|hint| hint.aud.clone());
     let after = Afterwards {
@@ -94,16 +78,20 @@ pub(super) async fn show(
     {
         return Ok(again);
     }
-    // Who shows an ID token of the person has it from a login of the person: no other site can send him here with it.
+    let session = match &hint {
+        Some(hint) => hint::session(&mcias, hint).await.map_err(failed)?,
+        None => None,
+    };
+    // The client has what it ends; no other site can send somebody here with it.
+    if let (Some(hint), Some(session)) = (&hint, &session) {
+        let by = by(&page, LOGOUT, None)?;
+        let ended = end_login(&mcias, &by, hint.sub.clone(), session.id.clone());
+        ended.await.map_err(failed)?;
+    }
     let same = |person: &Person| hint.as_ref().is_some_and(|h| h.sub == person.account.id);
     match person {
-        Some(person) if !same(&person) => ask(page, &person, &after),
-        person => {
-            if let Some(hint) = hint {
-                end_clients(&mcias, &page, hint).await?;
-            }
-            log_out(&mcias, &page, person, &after).await
-        }
+        Some(person) if session.is_none() || !same(&person) => ask(page, &person, &after),
+        person => log_out(&mcias, &page, person, &after).await,
     }
 }
 
@@ -161,13 +149,6 @@ fn ask(page: Page, person: &Person, after: &Afterwards) -> Answer {
         uri => page.clone().with_form_action(uri).unwrap_or(page),
     };
     page.render("Log out?", &question)
-}
-
-/// Ends the login of the client that shows its ID token.
-async fn end_clients(mcias: &Arc<Mcias>, page: &Page, hint: Hint) -> Result<(), ErrorPage> {
-    let by = by(page, LOGOUT, None)?;
-    let ended = end_login(mcias, &by, hint.sub, hint.sid).await;
-    ended.map_err(failed)
 }
 
 async fn log_out(

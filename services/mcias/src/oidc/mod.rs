@@ -12,6 +12,7 @@ mod entitlement;
 mod error;
 mod form;
 mod grant;
+mod hint;
 mod id_token;
 mod introspect;
 mod logout;
@@ -20,6 +21,7 @@ mod revoke;
 mod scope;
 mod token;
 mod userinfo;
+mod wanted;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -32,7 +34,10 @@ use axum::{
 use rusqlite::Transaction;
 
 use self::form::Form;
-pub(crate) use self::{authorize::leads_to, grant::hand_over};
+pub(crate) use self::{
+    authorize::leads_to,
+    grant::{hand_over, is_clients},
+};
 use crate::core::Mcias;
 
 /// Bytes of a request to an endpoint: an ID token and an access token fit.

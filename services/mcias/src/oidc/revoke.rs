@@ -32,9 +32,9 @@ pub(super) async fn revoke(
     Form(params): Form,
 ) -> Result<Response, OAuthError> {
     let credentials = Credentials::of(&headers, &params)?;
-    credentials.known(&mcias).await?;
-    let token = params.need("token")?.to_owned();
     let by = By::path(REVOKE, source, None);
+    credentials.known(&mcias, &by).await?;
+    let token = params.need("token")?.to_owned();
     let this = Arc::clone(&mcias);
     let write = move |change: &mut Change<'_>| {
         let client = credentials.name();

@@ -55,8 +55,8 @@ pub(super) async fn token(
     Form(params): Form,
 ) -> Result<Response, OAuthError> {
     let credentials = Credentials::of(&headers, &params)?;
-    credentials.known(&mcias).await?;
     let by = By::path(TOKEN, source, None);
+    credentials.known(&mcias, &by).await?;
     let this = Arc::clone(&mcias);
     let write = move |change: &mut Change<'_>| {
         let client = credentials.name();
@@ -69,23 +69,30 @@ pub(super) async fn token(
     Ok((headers, Json(tokens)).into_response())
 }
 
-/// What is told is committed and in the log; what failed is not.
+/// What is told is committed and in the log; what failed is not. A code, a refresh token or the name of a client without a secret may be
+/// anybody's who made it up.
 pub(super) fn commit<T>(
     change: &mut Change<'_>,
     made: Result<T, Refused>,
 ) -> Result<Result<T, OAuthError>, Error> {
+    change.anybodys = true;
     match made {
         Ok(made) => Ok(Ok(made)),
         Err(Refused::Failed(error)) => Err(error),
         Err(Refused::Told(error)) => {
-            change.outcome = error.code();
-            change.note(|detail| {
-                let detail = detail.text("error", error.error);
-                detail.text("message", &error.description)
-            });
+            refused(change, &error);
             Ok(Err(error))
         }
     }
+}
+
+/// What the log says of a refusal.
+pub(super) fn refused(change: &mut Change<'_>, error: &OAuthError) {
+    change.outcome = error.code();
+    change.note(|detail| {
+        let detail = detail.text("error", error.error);
+        detail.text("message", &error.description)
+    });
 }
 
 fn grant_type(

@@ -12,6 +12,9 @@ use tonic::Code;
 
 use crate::running::{PASSWORD, Running, claims};
 
+/// Whose token is for another service.
+const ELSEWHERE: &str = "another service's token";
+
 /// Who asks, with which token, and what they are known to be: the type of account, and whether an administrator. A token is made for each
 /// call, since some end the login that it belongs to.
 type Somebody = (
@@ -47,7 +50,6 @@ async fn everybody(running: &Running) -> Vec<Somebody> {
     admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
     let expired = |claims: &mut Claims| (claims.iat, claims.nbf, claims.exp) = (1, 1, 2);
     let elsewhere = |claims: &mut Claims| claims.aud = vec!["another".to_owned()];
-    let person = |admin| Some((AccountType::Human, admin));
     vec![
         ("nobody", None, None),
         ("a guest", human("guest", |_| {}), person(false)),
@@ -59,7 +61,7 @@ async fn everybody(running: &Running) -> Vec<Somebody> {
             Some((AccountType::System, false)),
         ),
         ("an expired token", human("admin", expired), None),
-        ("another service's token", human("admin", elsewhere), None),
+        (ELSEWHERE, human("admin", elsewhere), None),
         (
             "a revoked token",
             Some(Box::new(move || revoked.clone())),
@@ -67,6 +69,19 @@ async fn everybody(running: &Running) -> Vec<Somebody> {
         ),
         ("an ID token", Some(Box::new(id_token)), None),
     ]
+}
+
+fn person(admin: bool) -> Option<(AccountType, bool)> {
+    Some((AccountType::Human, admin))
+}
+
+/// What a token does with its own login, and nothing else.
+#[test]
+fn two_methods_take_tokens_for_other_services() {
+    let taken = METHODS.iter().filter(|m| m.access.other_audiences);
+    let taken: Vec<_> = taken.map(|method| method.path).collect();
+    let auth = ["Renew", "Logout"].map(|name| format!("/metacircular.mcias.v1.Auth/{name}"));
+    assert_eq!(taken, auth);
 }
 
 /// As the definition says.
@@ -93,7 +108,9 @@ async fn every_method_lets_in_whom_its_definition_says() {
         .filter(|m| m.package == "metacircular.mcias.v1")
     {
         for (who, token, known) in &everybody {
-            let wanted = refused(method, token.is_some(), *known);
+            let taken = *who == ELSEWHERE && method.access.other_audiences;
+            let known = if taken { person(true) } else { *known };
+            let wanted = refused(method, token.is_some(), known);
             let got = {
                 let token = token.as_ref().map(|token| token());
                 grpc::code(&channel, method, token.as_deref()).await

@@ -140,6 +140,13 @@ async fn a_rule_and_a_client_are_made_and_explained() -> Result<()> {
     walk.judge("admin-service").await?;
     walk.open("/admin/services", "Services").await?;
     walk.judge("admin-services").await?;
+    let sql = "INSERT INTO ban VALUES ('192.0.2.1/32', unixepoch() + 3600, 1, ''),
+        ('2001:db8:1234:5678::/64', unixepoch() + 80000, 12, '')";
+    running.database().execute(sql, [])?;
+    walk.open("/admin/bans", "Bans").await?;
+    walk.judge("admin-bans").await?;
+    walk.press("main td button", "Bans").await?;
+    walk.judge("admin-ban-lifted").await?;
     walk.open("/admin/audit", "Audit log").await?;
     walk.judge("admin-audit").await?;
     walk.press("main .bar button", "The audit log verified")

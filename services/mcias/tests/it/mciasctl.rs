@@ -14,30 +14,35 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 use crate::running::{PASSWORD, Running};
 
 /// A person's home and what is in their environment.
-struct Home {
-    directory: tempfile::TempDir,
+pub(crate) struct Home {
+    pub(crate) directory: tempfile::TempDir,
     environment: Vec<(&'static str, String)>,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ended {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 }
 
 impl Home {
-    fn of(running: &Running) -> Self {
-        let server = format!("https://localhost:{}", running.handle.grpc().port());
+    pub(crate) fn of(running: &Running) -> Self {
         let ca = running.root.path().join("ca.pem").display().to_string();
+        Self::at(running.handle.grpc().port(), ca)
+    }
+
+    /// With a server at this port of the machine, whose certificate leads to a CA in a file.
+    pub(crate) fn at(port: u16, ca: String) -> Self {
+        let server = format!("https://localhost:{port}");
         Self {
             directory: tempfile::tempdir().unwrap(),
             environment: vec![("MCIAS_SERVER", server), ("MCIAS_CA", ca)],
@@ -45,7 +50,7 @@ impl Home {
     }
 
     /// Runs a command with `input` as its stdin.
-    async fn run(&self, line: &str, input: &str) -> Ended {
+    pub(crate) async fn run(&self, line: &str, input: &str) -> Ended {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mciasctl"))
             .args(line.split_whitespace())
             .current_dir(self.directory.path())
@@ -70,13 +75,13 @@ impl Home {
         }
     }
 
-    async fn log_in(&self, account: &str, password: &str) {
+    pub(crate) async fn log_in(&self, account: &str, password: &str) {
         let line = format!("login --account {account}");
         let ended = self.run(&line, &format!("{password}\n")).await;
         assert_eq!(ended.code, 0, "{ended:?}");
     }
 
-    fn tokens(&self) -> PathBuf {
+    pub(crate) fn tokens(&self) -> PathBuf {
         let state = self.directory.path().join(".local/state");
         state.join("metacircular/tokens/mcias.json")
     }
@@ -101,7 +106,7 @@ impl Home {
     }
 
     /// A file with a token, to be named.
-    fn token_file(&self, token: &str) -> String {
+    pub(crate) fn token_file(&self, token: &str) -> String {
         let path = self.directory.path().join("token");
         fs::write(&path, token).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -380,6 +385,7 @@ async fn policy_and_audit() {
         ("audit list --since 1h", 0),
         ("audit verify", 0),
         ("snapshot", 0),
+        ("key list", 0),
         ("key rotate --yes", 0),
         ("status", 0),
     ] {

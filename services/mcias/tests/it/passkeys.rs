@@ -203,5 +203,21 @@ async fn a_passkey_logs_in_by_itself_once_for_each_ceremony() -> Result<()> {
         .await
         .unwrap_err();
     assert_eq!(gone.code(), Code::Unauthenticated, "it was removed");
+    // Each of them is in the log, with whose passkey it was to be.
+    let sql = "SELECT resource || ' ' || outcome FROM audit WHERE action LIKE '%/FinishPasskeyLogin' ORDER BY seq";
+    let db = running.database();
+    let mut rows = db.prepare(sql)?;
+    let rows = rows.query_map([], |row| row.get::<_, String>(0))?;
+    assert_eq!(
+        rows.collect::<Result<Vec<_>, _>>()?,
+        [
+            "ada UNAUTHENTICATED",
+            "ada UNAUTHENTICATED",
+            "ada OK",
+            "ada UNAUTHENTICATED",
+            "(unknown) INVALID_ARGUMENT",
+            "(unknown) UNAUTHENTICATED",
+        ]
+    );
     Ok(())
 }

@@ -15,7 +15,7 @@ use mcdsl::auth::{
     client::{Client, Config},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::running::{Clients, PASSWORD, Running};
 
@@ -39,32 +39,25 @@ async fn is_known(running: &Running, token: &str) -> bool {
     clients.auth.who_am_i(WhoAmIRequest {}).await.is_ok()
 }
 
-/// Renews as soon as that may be: tokens count seconds.
-async fn renew(clients: &mut Clients) -> String {
-    wait_for_async("a second to pass", async || {
-        match clients.auth.renew(RenewRequest {}).await {
-            Ok(answer) => Some(answer.into_inner().token),
-            Err(status) => {
-                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-                None
-            }
-        }
-    })
-    .await
-    .unwrap()
+async fn renew(clients: &mut Clients) -> Result<String, Status> {
+    let renewed = clients.auth.renew(RenewRequest {}).await?;
+    Ok(renewed.into_inner().token)
 }
 
 #[tokio::test]
 async fn a_renewed_token_replaces_the_one_before() {
-    let running = Running::start().await;
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
     let mut admin = running.admin().await;
     admin.person("ada", "user").await;
     let old = running.log_in("ada", PASSWORD).await.unwrap().token;
     let mut ada = running.clients(Some(&old)).await;
-    let new = renew(&mut ada).await;
+    // Tokens count seconds.
+    clock.advance(Duration::from_secs(1));
+    let new = renew(&mut ada).await.unwrap();
     assert!(!is_known(&running, &old).await, "the old one");
     assert!(is_known(&running, &new).await, "the new one");
-    let again = ada.auth.renew(RenewRequest {}).await.unwrap_err();
+    let again = renew(&mut ada).await.unwrap_err();
     assert_eq!(again.code(), Code::Unauthenticated);
     let mut ada = running.clients(Some(&new)).await;
     let sessions = ada
@@ -350,23 +343,34 @@ async fn keys_change_and_overlap() {
     assert_eq!(keys(&mut admin).await.len(), 1);
 }
 
-/// A renewed token may be issued a second ahead of the clock; what revokes the account covers it.
+/// A renewed token may be issued a few seconds ahead of the clock; what revokes the account covers it.
 #[tokio::test]
 async fn no_renewal_outruns_a_revocation() {
-    let running = Running::start().await;
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
     let mut admin = running.admin().await;
     admin.person("ada", "user").await;
-    let old = running.log_in("ada", PASSWORD).await.unwrap().token;
-    let mut ada = running.clients(Some(&old)).await;
-    let mut token = renew(&mut ada).await;
-    // Once more within the same second, as far as that goes.
-    let mut ada = running.clients(Some(&token)).await;
-    if let Ok(answer) = ada.auth.renew(RenewRequest {}).await {
-        token = answer.into_inner().token;
+    let mut token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    // All in one second, as often as that goes.
+    let mut renewed = 0;
+    loop {
+        let mut ada = running.clients(Some(&token)).await;
+        match renew(&mut ada).await {
+            Ok(new) => token = new,
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                break;
+            }
+        }
+        renewed += 1;
     }
+    assert_eq!(renewed, 3);
+    assert!(is_known(&running, &token).await);
     let what = Some(revoke_request::What::Account("ada".to_owned()));
     admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
     assert!(!is_known(&running, &token).await);
+    clock.advance(Duration::from_secs(10));
+    assert!(!is_known(&running, &token).await, "nor later");
 }
 
 #[tokio::test]

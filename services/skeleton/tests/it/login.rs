@@ -115,3 +115,43 @@ async fn without_mcias_nobody_is_let_in_and_told_why() {
     world.log_in(&mut stranger, &mut there, "/").await;
     assert_eq!(stranger.get("/").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_mcias_whoever_logs_out_is_logged_out_here() {
+    let world = World::start().await;
+    let (mut at_once, mut later, mut there) =
+        (world.visitor(), world.visitor(), world.person("ada").await);
+    let mut tokens = Vec::new();
+    for here in [&mut at_once, &mut later] {
+        world.log_in(here, &mut there, "/").await;
+        tokens.push(here.get("/").await.field("csrf_token"));
+    }
+    world.mcias.stop().await;
+    let sessions = || -> i64 {
+        let db = rusqlite::Connection::open(world.root.path().join("guestbook.db")).unwrap();
+        let sql = "SELECT count(*) FROM web_sessions";
+        db.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    for (ended, (here, token)) in (0..).zip([&mut at_once, &mut later].into_iter().zip(tokens)) {
+        if ended > 0 {
+            // Nobody can say any more whether the login goes on.
+            let closed = wait_for_async("the page to be closed", async || {
+                (here.get("/").await.status == 503).then_some(())
+            });
+            closed.await.unwrap();
+        }
+        let mut copy = here.clone();
+        let forged = here.post("/logout", &[("csrf_token", "x")]).await;
+        assert_eq!((forged.status, sessions()), (403, 2 - ended));
+        let token = [("csrf_token", token.as_str())];
+        let out = here.post("/logout", &token).await;
+        assert_eq!(out.location(), "/logout?alone");
+        assert!(!here.cookies.contains_key(COOKIE));
+        assert_eq!(sessions(), 1 - ended);
+        let page = here.get(out.location()).await;
+        assert_eq!(page.status, 200);
+        assert!(page.body.contains("MCIAS does not answer"), "{}", page.body);
+        let copied = copy.get("/").await;
+        assert_eq!(copied.location(), "/login?next=%2F", "nor by a copy of it");
+    }
+}

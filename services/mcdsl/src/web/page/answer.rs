@@ -132,7 +132,7 @@ impl Page {
         Ok((StatusCode::SEE_OTHER, head).into_response())
     }
 
-    /// Sends the browser to another site instead of to where `answer` leads.
+    /// Sends the browser elsewhere, also to another site, instead of to where `answer` leads.
     pub(in crate::web) fn lead_away(
         &self,
         mut answer: Response,
@@ -165,7 +165,7 @@ impl Page {
         let visit = &self.visit;
         let held_back = visit.session.is_none() && visit.reads && visit.by_foreign_link;
         held_back.then(|| {
-            self.again(&visit.path())
+            self.again(&LocalPath::own(&visit.uri))
                 .unwrap_or_else(|error| error.into_response())
         })
     }

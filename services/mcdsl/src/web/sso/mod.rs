@@ -279,18 +279,18 @@ async fn callback(State(sso): State<Arc<Sso>>, page: Page, RawQuery(query): RawQ
         .await
 }
 
-/// Ends the session here, and sends the browser on to end the login there.
+/// Ends the session here, and sends the browser on to end the login there. The first comes first: whatever MCIAS does, it is over here.
 async fn log_out(State(sso): State<Arc<Sso>>, page: Page) -> Answer {
     let hint = page
         .session()
         .and_then(|session| session::id_token(session, page.secret()));
     let logout = page.logout_path();
+    let answer = page.log_out(&LocalPath::or_home(Some(logout))).await?;
     let Some(hint) = hint else {
-        return page.log_out(&LocalPath::or_home(Some(logout))).await;
+        return Ok(answer);
     };
-    let Ok(endpoints) = sso.provider.endpoints().await else {
-        let alone = format!("{logout}?{ALONE}");
-        return page.log_out(&LocalPath::or_home(Some(&alone))).await;
+    let Ok(endpoints) = sso.provider.endpoints_now().await else {
+        return page.lead_away(answer, &format!("{logout}?{ALONE}"));
     };
     let query = form_urlencoded::Serializer::new(String::new())
         .append_pair("client_id", &sso.provider.client)
@@ -300,7 +300,6 @@ async fn log_out(State(sso): State<Arc<Sso>>, page: Page) -> Answer {
             &format!("{}{logout}", sso.public_url),
         )
         .finish();
-    let answer = page.log_out(&LocalPath::home()).await?;
     page.lead_away(answer, &format!("{}?{query}", endpoints.end_session))
 }
 

@@ -8,7 +8,7 @@ use std::{
 use axum::http::{Request, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::http::Http;
 use crate::secret_file::SecretFile;
@@ -24,8 +24,11 @@ pub(super) struct Provider {
     pub(super) client: String,
     secret: SecretFile<SecretString>,
     http: Http,
-    known: Mutex<Option<(Instant, Result<Endpoints, Failed>)>>,
+    known: Mutex<Known>,
 }
+
+/// The last answer, and of when.
+type Known = Option<(Instant, Result<Endpoints, Failed>)>;
 
 /// URLs of the issuer.
 #[derive(Clone, Debug, Deserialize)]
@@ -92,12 +95,19 @@ impl Provider {
 
     /// Where the endpoints are, as it says now.
     pub(super) async fn endpoints(&self) -> Result<Endpoints, Failed> {
-        let mut known = self.known.lock().await;
-        if let Some((at, answer)) = &*known
-            && at.elapsed() < FRESH
-        {
-            return answer.clone();
+        let known = self.known.lock().await;
+        match &*known {
+            Some((at, answer)) if at.elapsed() < FRESH => answer.clone(),
+            _ => self.ask(known).await,
         }
+    }
+
+    /// The same, asked for now: for who is to be sent there whether it answers or not, and would see nothing but his browser's error.
+    pub(super) async fn endpoints_now(&self) -> Result<Endpoints, Failed> {
+        self.ask(self.known.lock().await).await
+    }
+
+    async fn ask(&self, mut known: MutexGuard<'_, Known>) -> Result<Endpoints, Failed> {
         let answer = self.discover().await.map_err(|why| {
             let why = format!("{} does not say how to log in: {why}", self.issuer);
             tracing::warn!("{why}");

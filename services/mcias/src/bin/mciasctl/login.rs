@@ -148,45 +148,53 @@ fn device() -> String {
     format!("mciasctl on {}", name.unwrap_or(NAMELESS))
 }
 
-/// `logout`.
-pub(crate) async fn logout(client: &mut Client, out: Output) -> Result {
-    if client.settings.token_file.is_some() {
-        return Err(
-            Failure::usage("--token-file and MC_TOKEN_FILE name a token that is no login")
-                .hint("`mciasctl token revoke` ends it"),
-        );
-    }
-    let store = TokenStore::of(MCIAS)?;
-    let server = client.settings.server.clone();
-    let Some(kept) = client.kept(&store)? else {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logout {
+    /// The service that the login is to
+    #[arg(long, value_name = "NAME", default_value = MCIAS)]
+    pub(crate) service: String,
+}
+
+impl Logout {
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        if client.settings.token_file.is_some() {
+            return Err(Failure::usage(
+                "--token-file and MC_TOKEN_FILE name a token that is no login",
+            )
+            .hint("`mciasctl token revoke` ends it"));
+        }
+        let store = TokenStore::of(&self.service)?;
+        let server = client.settings.server.clone();
+        let Some(kept) = client.kept(&store)? else {
+            out.done(
+                &format!("not logged in to {server}"),
+                &json!({ "logged_out": false }),
+            )?;
+            return Ok(());
+        };
+        let ended = match client.auth_of(&kept).await {
+            Ok(mut auth) => match auth.logout(pb::LogoutRequest {}).await {
+                Ok(_) => Ok(()),
+                // It had ended before.
+                Err(status) if status.code() == Code::Unauthenticated => Ok(()),
+                Err(status) => Err(status_failure(&status)),
+            },
+            Err(failure) => Err(failure),
+        };
+        store.lock()?.remove(&server, SystemTime::now())?;
+        ended.map_err(|failure| {
+            let expires = view::system_time(kept.expires);
+            failure.hint(format_args!(
+                "the token is forgotten here, but MCIAS was not told: until {expires} it would be good for whoever has a copy"
+            ))
+        })?;
+        let sentence = format!("{} is logged out of {server}", kept.account);
         out.done(
-            &format!("not logged in to {server}"),
-            &json!({ "logged_out": false }),
+            &sentence,
+            &json!({ "logged_out": true, "account": kept.account, "service": self.service }),
         )?;
-        return Ok(());
-    };
-    let ended = match client.auth_of(&kept).await {
-        Ok(mut auth) => match auth.logout(pb::LogoutRequest {}).await {
-            Ok(_) => Ok(()),
-            // It had ended before.
-            Err(status) if status.code() == Code::Unauthenticated => Ok(()),
-            Err(status) => Err(status_failure(&status)),
-        },
-        Err(failure) => Err(failure),
-    };
-    store.lock()?.remove(&server, SystemTime::now())?;
-    ended.map_err(|failure| {
-        let expires = view::system_time(kept.expires);
-        failure.hint(format_args!(
-            "the token is forgotten here, but MCIAS was not told: until {expires} it would be good for whoever has a copy"
-        ))
-    })?;
-    let sentence = format!("{} is logged out of {server}", kept.account);
-    out.done(
-        &sentence,
-        &json!({ "logged_out": true, "account": kept.account }),
-    )?;
-    Ok(())
+        Ok(())
+    }
 }
 
 /// `whoami`.

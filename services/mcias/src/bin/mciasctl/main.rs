@@ -7,6 +7,7 @@ mod account;
 mod audit;
 mod ban;
 mod client;
+mod device;
 mod login;
 mod operations;
 mod parse;
@@ -51,7 +52,7 @@ enum Command {
     /// Logs in; the token is kept for the commands that follow, and renewed by them
     Login(login::Login),
     /// Ends the login, here and at MCIAS
-    Logout,
+    Logout(login::Logout),
     /// Shows who is logged in
     Whoami,
     /// Accounts of people and of systems
@@ -102,7 +103,7 @@ async fn run(cli: Cli, out: Output) -> Result {
     let mut client = Client::new(cli.connection.settings()?);
     match &cli.command {
         Command::Login(c) => c.run(&mut client, out).await,
-        Command::Logout => login::logout(&mut client, out).await,
+        Command::Logout(c) => c.run(&mut client, out).await,
         Command::Whoami => login::whoami(&mut client, out).await,
         Command::Account(c) => c.run(&mut client, out).await,
         Command::Token(c) => c.run(&mut client, out).await,

@@ -1,5 +1,6 @@
 //! `status`, `snapshot` and `key`.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use clap::Subcommand;
 use mc_proto::mcias::v1 as pb;
 use mcdsl::cli::{Output, prompt, write_out};
@@ -12,6 +13,9 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
+    /// Shows the public keys that tokens are verified with, as /.well-known/jwks.json has them; anybody may ask
+    #[command(visible_alias = "ls")]
+    List,
     /// Signs with a new key from now on; the one before verifies until the last of its tokens has expired
     Rotate {
         /// The key before verifies nothing any more: all tokens are void at once. For a key that somebody else may have
@@ -25,7 +29,10 @@ pub(crate) enum Key {
 
 impl Key {
     pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
-        let Self::Rotate { drop_old, yes } = self;
+        let (drop_old, yes) = match self {
+            Self::List => return keys(client, out).await,
+            Self::Rotate { drop_old, yes } => (drop_old, yes),
+        };
         let what = match drop_old {
             true => "all tokens of everybody will be void at once, this login among them",
             false => "tokens will be signed with a new key",
@@ -39,6 +46,19 @@ impl Key {
         out.done(&sentence, &view::json("RotateKeyResponse", &answer)?)?;
         Ok(())
     }
+}
+
+async fn keys(client: &mut Client, out: Output) -> Result {
+    let request = pb::GetKeysRequest {};
+    let answer = call(client.anonymous().await?.get_keys(request)).await?;
+    let row = |key: &pb::PublicKey| vec![key.kid.clone(), BASE64.encode(&key.key)];
+    out.table(
+        &["KEY", "ED25519"],
+        answer.keys.iter().map(row).collect(),
+        "there is no key",
+        &view::json("GetKeysResponse", &answer)?,
+    )?;
+    Ok(())
 }
 
 pub(crate) async fn status(client: &mut Client, out: Output) -> Result {

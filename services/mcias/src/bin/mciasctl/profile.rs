@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     Result,
     client::{Client, call},
-    login, totp, view,
+    device, login, totp, view,
 };
 
 #[derive(Debug, Subcommand)]
@@ -30,6 +30,9 @@ pub(crate) enum Command {
     /// Passkeys; they are registered on MCIAS's pages, since a browser speaks with them
     #[command(subcommand)]
     Passkey(Passkey),
+    /// Devices that the account is used from; of new ones its owner says whether they are his
+    #[command(subcommand)]
+    Device(device::Command),
     /// Shows one's logins
     Sessions,
     /// Ends a login
@@ -68,6 +71,7 @@ impl Command {
             Self::Totp(c) => c.run(client, out).await,
             Self::RecoveryCodes { yes } => recovery_codes(client, out, *yes).await,
             Self::Passkey(c) => c.run(client, out).await,
+            Self::Device(c) => c.run(client, out).await,
             Self::Sessions => sessions(client, out).await,
             Self::EndSession { id } => {
                 let request = pb::EndSessionRequest { id: id.clone() };

@@ -8,6 +8,7 @@ mod account;
 mod accounts;
 mod ask;
 mod audit;
+mod bans;
 mod gate;
 mod rule;
 mod rules;
@@ -39,11 +40,12 @@ use crate::{by::By, core::Mcias, error::Error, time::unix};
 /// Where administration begins.
 pub(super) const HOME: &str = "/admin";
 /// The parts of it: path and name.
-const TABS: [(&str, &str); 5] = [
+const TABS: [(&str, &str); 6] = [
     (accounts::LIST, "Accounts"),
     (rules::LIST, "Login policy"),
     (rules::EXPLAIN, "Explain"),
     (services::LIST, "Services"),
+    (bans::LIST, "Bans"),
     (audit::LOG, "Audit log"),
 ];
 /// Rows of a page.
@@ -74,6 +76,8 @@ fn table() -> Vec<(&'static str, Handlers)> {
         (service::EDIT, get(service::edit).post(service::save)),
         (service::SECRET.path, post(service::new_secret)),
         (service::REMOVE.path, post(service::remove)),
+        (bans::LIST, get(bans::list)),
+        (bans::LIFT, post(bans::lift)),
         (audit::LOG, get(audit::log)),
         (audit::VERIFY, post(audit::verify)),
         (ask::ASK, get(ask::show)),

@@ -5,7 +5,8 @@ use prost_types::Timestamp;
 
 use super::command;
 use crate::{
-    Command, account, audit, ban, login, operations, policy, profile, service, token, totp, view,
+    Command, account, audit, ban, device, login, operations, policy, profile, service, token, totp,
+    view,
 };
 
 fn at(text: &str) -> Option<Timestamp> {
@@ -274,6 +275,7 @@ fn rows_have_a_cell_for_each_column() {
             profile::session_row(&pb::Session::default()).len(),
             7,
         ),
+        ("devices", device::row(&pb::Device::default()).len(), 5),
     ] {
         assert_eq!(got, want, "{what}");
     }

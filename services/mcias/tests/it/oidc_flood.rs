@@ -1,0 +1,115 @@
+//! What anybody makes up at the endpoints of OpenID Connect, over and over: the audit log stays readable, and says how much there was.
+
+use std::time::Duration;
+
+use mc_testkit::clock::FakeClock;
+
+use crate::{
+    oidc_client::{error, register, text},
+    running::{PASSWORD, Running},
+    web::Browser,
+};
+
+/// Of each kind: all together are far beyond the bound.
+const TIMES: usize = 20;
+
+fn rows(running: &Running, what: &str) -> usize {
+    let sql = format!("SELECT count(*) FROM audit WHERE action LIKE '/oauth/%' AND {what}");
+    let count: i64 = running
+        .database()
+        .query_row(&sql, [], |row| row.get(0))
+        .unwrap();
+    count.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn what_anybody_makes_up_fills_no_log() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let wiki = register(&running, &mut admin, "wiki", false).await;
+    let app = register(&running, &mut admin, "app", true).await;
+    let mut browser = Browser::new(&running);
+    browser.log_in("ada", PASSWORD).await;
+    let spent = app.code(&mut browser).await;
+    assert_eq!(app.exchange(&spent, &[]).await.status, 200);
+    assert_eq!(error(&app.exchange(&spent, &[]).await), "invalid_grant");
+    let mut liar = wiki.clone();
+    liar.secret = Some("a guess".to_owned());
+    let mut nobody = app.clone();
+    nobody.id = "nobody".to_owned();
+    let family = "a".repeat(43);
+    let refresh = format!("{family}.{family}");
+    let before = rows(&running, "true");
+    for n in 0..TIMES {
+        let junk = format!("made-up-{n}");
+        for (description, answer, wanted) in [
+            ("a code", app.exchange(&junk, &[]).await, "invalid_grant"),
+            (
+                "a code that a browser brought to a client with a secret",
+                wiki.exchange(&junk, &[]).await,
+                "invalid_grant",
+            ),
+            (
+                "a code that was used",
+                app.exchange(&spent, &[]).await,
+                "invalid_grant",
+            ),
+            ("no code", app.exchange("", &[]).await, "invalid_request"),
+            (
+                "without a verifier",
+                app.exchange(&junk, &[("code_verifier", "")]).await,
+                "invalid_request",
+            ),
+            (
+                "a refresh token",
+                app.refresh(&refresh).await,
+                "invalid_grant",
+            ),
+            (
+                "a secret",
+                liar.exchange(&junk, &[]).await,
+                "invalid_client",
+            ),
+            (
+                "a client",
+                nobody.exchange(&junk, &[]).await,
+                "invalid_client",
+            ),
+        ] {
+            assert_eq!(error(&answer), wanted, "{description}");
+        }
+        let revoked = app.ask("/oauth/revoke", &[("token", &refresh)]).await;
+        assert_eq!(revoked.status, 200);
+    }
+    assert_eq!(rows(&running, "true") - before, 60, "a minute's");
+
+    // What changes something has its row, however much else there is.
+    let code = wiki.code(&mut browser).await;
+    let tokens = wiki.exchange(&code, &[]).await.json();
+    let first = text(&tokens, "refresh_token");
+    clock.advance(Duration::from_secs(2));
+    assert_eq!(wiki.refresh(first).await.status, 200);
+    assert_eq!(error(&wiki.refresh(first).await), "invalid_grant");
+    let of_wiki = "action = '/oauth/token' AND detail LIKE '%\"client\":\"wiki\"%'";
+    let done = rows(&running, &format!("{of_wiki} AND outcome = 'OK'"));
+    assert_eq!(done, 2);
+    let stolen = rows(
+        &running,
+        &format!("{of_wiki} AND detail LIKE '%\"revoked\":true%'"),
+    );
+    assert_eq!(stolen, 1, "a refresh token that came twice");
+
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(error(&app.exchange("one more", &[]).await), "invalid_grant");
+    let told: Vec<String> = {
+        let db = running.database();
+        let sql = "SELECT detail FROM audit WHERE action = 'audit.suppressed'";
+        let mut rows = db.prepare(sql).unwrap();
+        let rows = rows.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    };
+    let left_out = TIMES * 9 - 60;
+    assert_eq!(told, [format!(r#"{{"calls":{left_out}}}"#)]);
+}
