@@ -20,10 +20,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use mcdsl::{
-    cli::chain,
-    web::{ErrorPage, LocalPath, NavItem, Page, Script, Sessions, Site},
-};
+use mcdsl::web::{ErrorPage, LocalPath, NavItem, Page, Script, Sessions, Site};
 use tonic::Code;
 
 pub(crate) use mcdsl::web::Answer;
@@ -39,7 +36,6 @@ use crate::{
     core::{Change, Mcias},
     error::Error,
     oidc,
-    password::PasswordError,
 };
 
 /// Where one logs in.
@@ -151,24 +147,8 @@ struct Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        let busy = Some(Duration::from_secs(2));
-        let (code, message, wait) = match error {
-            Error::Client {
-                code,
-                message,
-                retry_after,
-            } => (code, message, retry_after),
-            Error::Password(PasswordError::Busy) => {
-                let text = PasswordError::Busy.to_string();
-                (Code::ResourceExhausted, text, busy)
-            }
-            internal => {
-                tracing::error!(error = chain(&internal), "a page failed");
-                let text = "something went wrong here; it has been logged".to_owned();
-                (Code::Internal, text, None)
-            }
-        };
-        let status = match code {
+        let told = error.told();
+        let status = match told.code {
             Code::InvalidArgument => StatusCode::UNPROCESSABLE_ENTITY,
             Code::FailedPrecondition | Code::AlreadyExists => StatusCode::CONFLICT,
             Code::NotFound => StatusCode::NOT_FOUND,
@@ -180,8 +160,8 @@ impl From<Error> for Refusal {
         };
         Self {
             status,
-            text: sentence(&message, wait),
-            wait,
+            text: sentence(&told.message, told.wait),
+            wait: told.wait,
         }
     }
 }
@@ -191,9 +171,8 @@ impl Refusal {
     fn with(&self, mut response: Response) -> Response {
         *response.status_mut() = self.status;
         if let Some(wait) = self.wait {
-            let seconds = wait.as_secs().max(1);
             let headers = response.headers_mut();
-            headers.insert(axum::http::header::RETRY_AFTER, seconds.into());
+            headers.insert(axum::http::header::RETRY_AFTER, wait.as_secs().into());
         }
         response
     }
@@ -231,9 +210,10 @@ async fn record(
 /// A page that says what went wrong.
 pub(crate) fn failed(error: Error) -> ErrorPage {
     let refusal = Refusal::from(error);
-    match refusal.wait {
-        Some(wait) => ErrorPage::too_many(wait),
-        None => ErrorPage::new(refusal.status, refusal.text),
+    match (refusal.status, refusal.wait) {
+        (StatusCode::TOO_MANY_REQUESTS, Some(wait)) => ErrorPage::too_many(wait),
+        (StatusCode::SERVICE_UNAVAILABLE, _) => ErrorPage::unavailable(refusal.text),
+        (status, _) => ErrorPage::new(status, refusal.text),
     }
 }
 
@@ -243,7 +223,7 @@ fn sentence(message: &str, wait: Option<Duration>) -> String {
     let first = characters.next().map(|c| c.to_ascii_uppercase());
     let mut text: String = first.into_iter().chain(characters).collect();
     if let Some(wait) = wait {
-        let wait = mcdsl::human::duration_short(Duration::from_secs(wait.as_secs().max(1)));
+        let wait = mcdsl::human::duration_short(wait);
         text += &format!("; try again in {wait}");
     }
     text + "."
@@ -267,6 +247,20 @@ pub(crate) fn to_the_end(mcias: &Arc<Mcias>, routes: Router) -> Router {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_comes_at_a_bad_time_is_told_when_to_come_again() {
+        use mcdsl::db::StoreError;
+        for (description, error, status) in [
+            ("the database", Error::from(StoreError::Busy), 503),
+            ("a gate", Error::too_many("no", Duration::from_secs(9)), 429),
+        ] {
+            let response = failed(error).into_response();
+            assert_eq!(response.status().as_u16(), status, "{description}");
+            let header = axum::http::header::RETRY_AFTER;
+            assert!(response.headers().contains_key(header), "{description}");
+        }
+    }
 
     #[test]
     fn people_read_sentences() {
