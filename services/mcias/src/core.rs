@@ -48,6 +48,8 @@ pub(crate) struct Mcias {
     pub(crate) rounds: tokio::sync::Mutex<Rounds>,
     pub(crate) store: Arc<Store>,
     pub(crate) seal: seal::Key,
+    /// Of what is between two requests of a login or a registration.
+    pub(crate) passing: seal::Passing,
     pub(crate) issuer: String,
     pub(crate) passwords: Passwords,
     pub(crate) breached: Option<Arc<breached::List>>,
@@ -235,6 +237,7 @@ impl Mcias {
             logins: Logins::default(),
             store,
             seal,
+            passing: seal::Passing::new()?,
             issuer,
             passwords,
             breached,

@@ -92,13 +92,13 @@ struct Step {
 impl Step {
     fn seal(&self, mcias: &Mcias) -> Result<String, Error> {
         let text = serde_json::to_vec(self).map_err(|_| Error::Internal("a step is no JSON"))?;
-        let sealed = mcias.seal.seal(STEP, &Zeroizing::new(text))?;
+        let sealed = mcias.passing.seal(STEP, &Zeroizing::new(text))?;
         Ok(BASE64.encode(sealed))
     }
 
     fn open(mcias: &Mcias, sealed: &str) -> Option<Self> {
         let sealed = BASE64.decode(sealed).ok()?;
-        let text = mcias.seal.open(STEP, &sealed).ok()?;
+        let text = mcias.passing.open(STEP, &sealed).ok()?;
         let step: Self = serde_json::from_slice(&text).ok()?;
         (unix(mcias.now()) < step.until_s).then_some(step)
     }
