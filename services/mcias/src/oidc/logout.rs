@@ -18,10 +18,12 @@ use super::{
     params::{Params, query},
 };
 use crate::{
-    core::Mcias,
+    account,
+    core::{Change, Mcias},
     error::Error,
     pages::{Answer, MaybePerson, Person, by, end_login, failed},
     service,
+    session::end_with_its_login,
 };
 
 /// Bytes of a request: an ID token fits.
@@ -163,11 +165,16 @@ fn ask(page: Page, person: &Person, after: &Afterwards) -> Answer {
     page.render("Log out?", &question)
 }
 
-/// Ends the login of the client that shows its ID token.
+/// Ends the login of the client that shows its ID token, and the others that were given by the same login here, which may be over.
 async fn end_clients(mcias: &Arc<Mcias>, page: &Page, hint: Hint) -> Result<(), ErrorPage> {
     let by = by(page, LOGOUT, None)?;
-    let ended = end_login(mcias, &by, hint.sub, hint.sid).await;
-    ended.map_err(failed)
+    let end = move |change: &mut Change<'_>| {
+        if let Some(account) = account::by_id(change.tx, &hint.sub)? {
+            change.resource = account.name;
+        }
+        end_with_its_login(change, &hint.sub, &hint.sid)
+    };
+    mcias.write(&by, end).await.map_err(failed)
 }
 
 async fn log_out(

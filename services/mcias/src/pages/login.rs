@@ -26,7 +26,7 @@ use crate::{
     core::{Change, Mcias},
     error::Error,
     oidc,
-    session::{end_session, find_session},
+    session::end,
     time::unix,
 };
 
@@ -283,19 +283,16 @@ pub(super) async fn replace(
     login: String,
     new: Option<String>,
 ) -> Result<(), Error> {
-    let end = move |change: &mut Change<'_>| {
+    let write = move |change: &mut Change<'_>| {
         if let Some(new) = &new {
             oidc::hand_over(change.tx, &login, new)?;
         }
         if let Some(account) = crate::account::by_id(change.tx, &account)? {
             change.resource = account.name;
         }
-        match find_session(change.tx, &account, &login)? {
-            Some(session) => end_session(change, &session),
-            None => Ok(()),
-        }
+        end(change, &account, &login).map(drop)
     };
-    mcias.write(by, end).await
+    mcias.write(by, write).await
 }
 
 async fn password_form(
