@@ -22,14 +22,17 @@ use super::{
 use crate::{
     core::{Change, Mcias},
     error::Error,
-    pages::{Answer, FACTORS, LOGIN, MaybePerson, PASSWORD, Person, by, failed, login_again, then},
+    pages::{
+        Answer, FACTORS, LOGIN, MaybePerson, PASSWORD, Person, by, failed, leads_on_to,
+        login_again, then,
+    },
     service::{self, Service},
     time::unix,
 };
 
 /// Seconds by which a token may be issued ahead, and then some.
 const CLOCK: i64 = 10;
-/// Bytes of a request: it goes through the login page and back, as a path.
+/// Bytes of a request. It goes through the login page and back, where it has to fit as well.
 const MAX: usize = 1500;
 /// Characters of an S256 challenge.
 const CHALLENGE: usize = 43;
@@ -183,6 +186,12 @@ pub(super) async fn authorize(
         Err((error, text)) => return target.refuse(error, &text),
     };
     let here = format!("{AUTHORIZE}?{query}");
+    // As it came and as it is written anew: percent-encoded in another page's query it may be too long for that.
+    let written = format!("{AUTHORIZE}?{}", params.query());
+    if !(leads_on_to(&here) && leads_on_to(&written)) {
+        let text = "the request is too long to go through the login page";
+        return target.refuse("invalid_request", text);
+    }
     let Some(person) = person else {
         if let Some(again) = page.once_more() {
             return Ok(again);

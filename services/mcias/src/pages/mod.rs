@@ -103,16 +103,28 @@ pub(crate) fn by(
     Ok(By::path(action, source, identity))
 }
 
+/// Characters of the longest page that leads on, with what its query has beside `next`.
+const LONGEST_PAGE: usize = 64;
+
+fn leading_to(page: &str, next: &str, more: &str) -> String {
+    let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    format!("{page}?next={next}{more}")
+}
+
 /// `page`?next=`next`: there, and then on.
 pub(crate) fn then(page: &str, next: &str) -> LocalPath {
-    let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
-    LocalPath::or_home(Some(&format!("{page}?next={next}")))
+    LocalPath::or_home(Some(&leading_to(page, next, "")))
 }
 
 /// The login page for who is logged in, and then on.
 pub(crate) fn login_again(next: &str) -> LocalPath {
-    let path = then(LOGIN, next);
-    LocalPath::or_home(Some(&format!("{}&again=1", path.as_str())))
+    LocalPath::or_home(Some(&leading_to(LOGIN, next, "&again=1")))
+}
+
+/// Whether every page can lead on to `next`; one that cannot would lead home.
+pub(crate) fn leads_on_to(next: &str) -> bool {
+    let page = format!("/{}", "x".repeat(LONGEST_PAGE - 1));
+    LocalPath::parse(next).is_some() && LocalPath::parse(&leading_to(&page, next, "")).is_some()
 }
 
 /// Ends a login, with what clients were given by it.
@@ -276,6 +288,26 @@ mod tests {
             then("/login", "/a?b=c&d").as_str(),
             "/login?next=%2Fa%3Fb%3Dc%26d"
         );
-        assert_eq!(then("/login", &"x".repeat(3000)).as_str(), "/");
+        for next in [
+            format!("/{}", "x".repeat(3000)),
+            format!("/{}", "%".repeat(1000)),
+        ] {
+            assert_eq!(then("/login", &next).as_str(), "/");
+            assert_eq!(login_again(&next).as_str(), "/");
+            assert!(!leads_on_to(&next));
+        }
+    }
+
+    #[test]
+    fn what_leads_on_does_so_by_every_page() {
+        for character in ["x", "%"] {
+            let longest = (0..3000).map(|n| format!("/a?b={}", character.repeat(n)));
+            let longest = longest.take_while(|next| leads_on_to(next)).last().unwrap();
+            assert!(longest.len() > 600, "{}", longest.len());
+            assert_ne!(login_again(&longest).as_str(), "/");
+            for page in [LOGIN, PASSWORD, FACTORS, devices::DEVICES] {
+                assert_ne!(then(page, &longest).as_str(), "/", "{page}");
+            }
+        }
     }
 }
