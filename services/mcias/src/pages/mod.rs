@@ -20,7 +20,11 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use mcdsl::web::{ErrorPage, LocalPath, NavItem, Page, Script, Sessions, Site};
+use mcdsl::{
+    audit::{self, Actor, Detail, Entry},
+    web::{ErrorPage, LocalPath, NavItem, Page, Script, Sessions, Site},
+};
+use rusqlite::Transaction;
 use tonic::Code;
 
 pub(crate) use mcdsl::web::Answer;
@@ -30,13 +34,7 @@ pub(crate) use self::{
     factors::FACTORS,
     person::{MaybePerson, Person},
 };
-use crate::{
-    SERVICE,
-    by::By,
-    core::{Change, Mcias},
-    error::Error,
-    oidc,
-};
+use crate::{SERVICE, by::By, core::Mcias, error::Error, oidc};
 
 /// Where one logs in.
 pub(crate) const LOGIN: &str = "/login";
@@ -209,14 +207,35 @@ async fn record(
         return Ok(());
     }
     let name = by.who().map_err(failed)?.name.clone();
-    let message = message.to_owned();
-    let write = move |change: &mut Change<'_>| {
-        change.resource = name;
-        change.outcome = outcome;
-        change.note(|detail| detail.text("message", &message));
-        Ok(())
+    write_down(mcias, by, name, outcome, message)
+        .await
+        .map_err(failed)
+}
+
+/// Writes down what no change has written down: what was refused, also of who is nobody any more.
+async fn write_down(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    resource: String,
+    outcome: Code,
+    message: &str,
+) -> Result<(), Error> {
+    let (who, detail) = (by.clone(), Detail::new().text("message", message));
+    let now = mcias.now();
+    let write = move |tx: &Transaction<'_>| {
+        let entry = Entry {
+            actor: Actor::from(who.identity.as_ref()),
+            source: Some(who.source),
+            action: who.action,
+            resource: &resource,
+            outcome,
+            detail,
+        };
+        Ok::<_, Error>(audit::append(tx, &entry, now)?)
     };
-    mcias.write(by, write).await.map_err(failed)
+    mcias.store.write(write).await?;
+    by.recorded();
+    Ok(())
 }
 
 /// A page that says what went wrong.
