@@ -1,7 +1,8 @@
-//! The daemon, and what is done to its files without it.
+//! The program: its subcommands, and what they print.
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
+use crate::{Recovery, Restoration, SERVICE, StartError, config::Config, name::AccountName};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mcdsl::{
@@ -10,7 +11,6 @@ use mcdsl::{
     shutdown::Shutdown,
     telemetry::LogFormat,
 };
-use mcias::{Recovery, Restoration, SERVICE, config::Config, name::AccountName};
 
 /// Identity and access: accounts, logins, tokens
 #[derive(Debug, Parser)]
@@ -86,7 +86,9 @@ enum Command {
     Version,
 }
 
-fn main() -> ExitCode {
+/// The whole program.
+#[must_use]
+pub fn program() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
@@ -112,8 +114,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             // It holds the lock of the database until the service has ended.
             let mut held = None;
             let start = async |shutdown: &Shutdown| {
-                let handle = held.insert(mcias::start(config, shutdown).await?);
-                Ok::<_, mcias::StartError>(handle.server())
+                let handle = held.insert(crate::start(config, shutdown).await?);
+                Ok::<_, StartError>(handle.server())
             };
             let ended = service::serve(&log, *log_format, start)?;
             drop(held);
@@ -145,7 +147,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 replace: *replace,
                 keep_tokens: *keep_tokens,
             };
-            let restored = mcias::restore(&load()?, snapshot, how)?;
+            let restored = crate::restore(&load()?, snapshot, how)?;
             println!("database    {}", restored.database.display());
             println!(
                 "audit log   {} rows, all as they were written",
@@ -161,7 +163,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn init(config: &Config, admin: &AccountName, json: bool) -> anyhow::Result<()> {
-    let made = mcias::init(config, admin)?;
+    let made = crate::init(config, admin)?;
     let (database, key) = (made.database.display(), made.master_key.display());
     let text = if json {
         let made = serde_json::json!({
@@ -185,7 +187,7 @@ fn recover(
     recovery: Recovery,
     json: bool,
 ) -> anyhow::Result<()> {
-    let made = mcias::recover(config, account, recovery)?;
+    let made = crate::recover(config, account, recovery)?;
     let text = if json {
         let made = serde_json::json!({
             "account": made.account, "password": made.password, "has_factors": made.has_factors,
