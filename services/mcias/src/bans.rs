@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     core::{Change, Mcias},
     error::Error,
     hub::{Hub, Messages},
-    sources::{Ban, network},
+    sources::{Ban, Sources, network},
     time::{at, unix},
 };
 
@@ -34,6 +34,42 @@ pub(crate) enum Told {
     Ban(Ban),
     /// It is not any more.
     Lifted(IpNet),
+}
+
+/// A ban that this service keeps to already and that is not committed: unless it will be, it is taken back, and the next failure leads to it
+/// again. Or nobody else would hear of it before it is over.
+pub(crate) struct Pending {
+    ban: Ban,
+    sources: Option<Arc<Mutex<Sources>>>,
+}
+
+impl Pending {
+    /// Of these sources.
+    pub(crate) fn new(ban: Ban, sources: &Arc<Mutex<Sources>>) -> Self {
+        Self {
+            ban,
+            sources: Some(Arc::clone(sources)),
+        }
+    }
+
+    /// Which.
+    pub(crate) fn ban(&self) -> Ban {
+        self.ban
+    }
+
+    /// It stays.
+    pub(crate) fn committed(mut self) {
+        self.sources = None;
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(sources) = &self.sources {
+            let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources.take_back(self.ban);
+        }
+    }
 }
 
 /// Enters a change.
@@ -130,7 +166,7 @@ impl Change<'_> {
         let sql = "DELETE FROM ban WHERE network = ?1";
         self.tx.execute(sql, [network.to_string()])?;
         self.note(|detail| detail.number("bans", i64::from(ban.bans)));
-        self.banned(network);
+        self.lifted(network);
         Ok(())
     }
 }
@@ -150,26 +186,11 @@ impl Mcias {
         Ok(network)
     }
 
-    /// Puts what is committed of these networks in force, and tells of it: whoever comes last here has read what was committed last.
-    pub(crate) async fn bans_changed(self: &Arc<Self>, networks: Vec<IpNet>) -> Result<(), Error> {
-        if networks.is_empty() {
-            return Ok(());
+    /// Puts in force what is committed, and tells of it.
+    pub(crate) fn tell_of_bans(&self, told: Vec<Told>) {
+        if told.is_empty() {
+            return;
         }
-        let _one = self.reading.lock().await;
-        let read = move |db: &Connection| {
-            let found = |network| match find(db, network) {
-                Ok(Some(ban)) => Ok(Told::Ban(ban)),
-                Ok(None) => Ok(Told::Lifted(network)),
-                Err(error) => Err(error),
-            };
-            Ok::<_, Error>(
-                networks
-                    .into_iter()
-                    .map(found)
-                    .collect::<Result<Vec<_>, _>>()?,
-            )
-        };
-        let told = self.store.read(read).await?;
         {
             let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
             for told in &told {
@@ -179,7 +200,6 @@ impl Mcias {
             }
         }
         self.bans.publish(told, enter);
-        Ok(())
     }
 }
 

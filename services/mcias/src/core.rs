@@ -1,5 +1,9 @@
 //! What the service knows and does, behind its API: the database, the keys, who is told what.
 
+mod effects;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
@@ -20,19 +24,19 @@ use rusqlite::Transaction;
 use tonic::Code;
 use webauthn_rs::prelude::Webauthn;
 
+use self::effects::Effects;
+pub(crate) use self::effects::InForce;
 use crate::{
     SERVICE, bans, breached,
     by::By,
     error::Error,
     gate::Flights,
     house::Rounds,
-    keys::{self, KeyRing},
     logins::Logins,
     passkey,
     password::Passwords,
-    policy::LoginPolicy,
     revocation, seal,
-    sources::{Ban, Sources, network},
+    sources::{Sources, network},
 };
 
 /// How long a token of a login is valid.
@@ -44,10 +48,12 @@ pub(crate) struct Mcias {
     pub(crate) rounds: tokio::sync::Mutex<Rounds>,
     pub(crate) store: Arc<Store>,
     pub(crate) seal: seal::Key,
+    /// Of what is between two requests of a login or a registration.
+    pub(crate) passing: seal::Passing,
     pub(crate) issuer: String,
     pub(crate) passwords: Passwords,
     pub(crate) breached: Option<Arc<breached::List>>,
-    pub(crate) sources: Mutex<Sources>,
+    pub(crate) sources: Arc<Mutex<Sources>>,
     pub(crate) never_ban: Vec<IpNet>,
     pub(crate) webauthn: Webauthn,
     pub(crate) flights: Arc<Flights>,
@@ -59,10 +65,7 @@ pub(crate) struct Mcias {
     /// What fails of nobody who is known, by whichever way.
     pub(crate) strangers: Arc<Strangers>,
     pub(crate) logins: Logins,
-    keys: RwLock<Arc<KeyRing>>,
-    policy: RwLock<Arc<LoginPolicy>>,
-    /// One at a time reads keys, policy and bans anew, so that what was committed last is in force last.
-    pub(crate) reading: tokio::sync::Mutex<()>,
+    in_force: RwLock<InForce>,
 }
 
 /// What [`Mcias::new`] is made of.
@@ -92,15 +95,6 @@ pub(crate) struct Change<'t> {
     /// Anybody can ask for it: if it changes nothing, its row is one of [`Strangers`].
     pub(crate) anybodys: bool,
     effects: Effects,
-}
-
-/// What follows a change once it is committed.
-#[derive(Default)]
-struct Effects {
-    revoked: Vec<Revocation>,
-    /// Networks that were banned, or let in again.
-    bans: Vec<IpNet>,
-    read_again: bool,
 }
 
 impl<'t> Change<'t> {
@@ -168,15 +162,16 @@ impl Change<'_> {
     }
 
     /// Keeps a network away.
-    pub(crate) fn ban(&mut self, ban: Ban) -> Result<(), Error> {
-        bans::store(self.tx, &ban)?;
-        self.banned(ban.network);
+    pub(crate) fn ban(&mut self, ban: bans::Pending) -> Result<(), Error> {
+        bans::store(self.tx, &ban.ban())?;
+        self.effects.bans.push(bans::Told::Ban(ban.ban()));
+        self.effects.pending.push(ban);
         Ok(())
     }
 
-    /// Whether a network is banned has changed.
-    pub(crate) fn banned(&mut self, network: IpNet) {
-        self.effects.bans.push(network);
+    /// A network is not kept away any more.
+    pub(crate) fn lifted(&mut self, network: IpNet) {
+        self.effects.bans.push(bans::Told::Lifted(network));
     }
 
     /// Keys or rules have changed.
@@ -209,12 +204,11 @@ impl Mcias {
         } = parts;
         let (now, steady) = (clock.now(), clock.steady());
         let read = move |db: &rusqlite::Connection| {
-            let ring = keys::load(db, &seal)?;
-            let policy = LoginPolicy::load(db)?;
+            let in_force = InForce::load(db, &seal)?;
             let revocations = revocation::load(db)?;
-            Ok::<_, Error>((seal, ring, policy, revocations, bans::load(db)?))
+            Ok::<_, Error>((seal, in_force, revocations, bans::load(db)?))
         };
-        let (seal, ring, policy, revocations, banned) = store.read(read).await?;
+        let (seal, read, revocations, banned) = store.read(read).await?;
         let mut sources = Sources::default();
         let mut in_force = bans::State::default();
         for ban in banned {
@@ -229,20 +223,19 @@ impl Mcias {
             logins: Logins::default(),
             store,
             seal,
+            passing: seal::Passing::new()?,
             issuer,
             passwords,
             breached,
             never_ban,
             shutdown,
-            sources: Mutex::new(sources),
+            sources: Arc::new(Mutex::new(sources)),
             flights: Arc::default(),
             revocations: revocation::Watched::new(revocations),
             bans: bans::Watched::new(in_force),
             started: now,
             server: OnceLock::new(),
-            keys: RwLock::new(Arc::new(ring)),
-            policy: RwLock::new(Arc::new(policy)),
-            reading: tokio::sync::Mutex::default(),
+            in_force: RwLock::new(read),
         }))
     }
 
@@ -251,17 +244,8 @@ impl Mcias {
         self.clock.now()
     }
 
-    /// The keys in force.
-    pub(crate) fn keys(&self) -> Arc<KeyRing> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The login policy in force.
-    pub(crate) fn policy(&self) -> Arc<LoginPolicy> {
-        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Makes a change and writes it down, in one transaction; what follows from it follows when it is committed.
+    /// Makes a change and writes it down, in one transaction; what follows from it follows when it is committed, also if nobody waits for
+    /// the answer any more, and nothing is read for it that could fail then.
     ///
     /// # Errors
     /// Those of `change`; then nothing is changed, and the server writes the failure down.
@@ -275,9 +259,8 @@ impl Mcias {
         F: FnOnce(&mut Change<'_>) -> Result<T, Error> + Send + 'static,
     {
         let by = by.into();
-        let who = by.clone();
-        let (clock, strangers) = (self.clock.clone(), Arc::clone(&self.strangers));
-        let untold = strangers.untold();
+        let (who, this) = (by.clone(), Arc::clone(self));
+        let untold = self.strangers.untold();
         let write = move |tx: &Transaction<'_>| {
             // What was revoked since it was asked changes nothing any more.
             if let Some(identity) = &who.identity
@@ -286,12 +269,12 @@ impl Mcias {
                 return Err(Error::unauthenticated("the token is not valid"));
             }
             let before = tx.total_changes();
-            let mut made = Change::new(tx, clock.now());
+            let mut made = Change::new(tx, this.now());
             let value = change(&mut made)?;
             let in_vain = made.anybodys && tx.total_changes() == before;
             Strangers::tell(tx, untold, made.now)?;
-            if in_vain && !strangers.admit() {
-                return Ok((value, made.effects));
+            if in_vain && !this.strangers.admit() {
+                return Ok((value, made.effects, None));
             }
             let actor = match (&made.actor, &who.identity) {
                 (Some((id, name, account_type)), _) => Actor::Account {
@@ -310,62 +293,44 @@ impl Mcias {
                 detail: made.detail,
             };
             audit::append(tx, &entry, made.now)?;
-            Ok::<_, Error>((value, made.effects))
+            let read = match made.effects.read_again {
+                true => Some(InForce::load(tx, &this.seal)?),
+                false => None,
+            };
+            Ok::<_, Error>((value, made.effects, read))
         };
-        let written = self.store.write(write).await;
+        let this = Arc::clone(self);
+        let follow = move |(value, effects, read)| {
+            by.recorded();
+            this.follow(effects, read);
+            value
+        };
+        let written = self.store.write_then(write, follow).await;
         if written.is_err() {
             self.strangers.still_untold(untold);
         }
-        let (value, effects) = written?;
-        by.recorded();
-        self.follow(effects).await?;
-        Ok(value)
-    }
-
-    async fn follow(self: &Arc<Self>, effects: Effects) -> Result<(), Error> {
-        let Effects {
-            revoked,
-            bans,
-            read_again,
-        } = effects;
-        // First: whoever hears that everything is revoked asks for the keys.
-        if read_again {
-            self.read_again().await?;
-        }
-        let now = self.now();
-        self.revocations
-            .publish(revoked, |state, revocation| state.enter(revocation, now));
-        self.bans_changed(bans).await
-    }
-
-    pub(crate) async fn read_again(self: &Arc<Self>) -> Result<(), Error> {
-        let _one = self.reading.lock().await;
-        let this = Arc::clone(self);
-        let read = move |db: &rusqlite::Connection| {
-            Ok::<_, Error>((keys::load(db, &this.seal)?, LoginPolicy::load(db)?))
-        };
-        let (ring, policy) = self.store.read(read).await?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
-        Ok(())
+        written
     }
 
     /// Counts a failure of a source, and bans its network if it is one too many.
-    pub(crate) fn source_failed(&self, source: IpAddr, now: SystemTime) -> Option<Ban> {
+    pub(crate) fn source_failed(&self, source: IpAddr, now: SystemTime) -> Option<bans::Pending> {
         let of = network(source);
         // Neither it nor a neighbour in what would be banned.
         let never = |other: &IpNet| other.contains(&of) || of.contains(other);
         if self.never_ban.iter().any(never) {
             return None;
         }
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.failed(source, now)
+        let ban = {
+            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources.failed(source, now)
+        };
+        ban.map(|ban| bans::Pending::new(ban, &self.sources))
     }
 
     /// A ban that no login's transaction writes down.
-    pub(crate) async fn ban(self: &Arc<Self>, by: &By, ban: Ban) -> Result<(), Error> {
+    pub(crate) async fn ban(self: &Arc<Self>, by: &By, ban: bans::Pending) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
-            change.resource = ban.network.to_string();
+            change.resource = ban.ban().network.to_string();
             change.outcome = Code::ResourceExhausted;
             change.note(|detail| detail.flag("banned", true));
             change.ban(ban)

@@ -1,4 +1,4 @@
-//! What fails, and what of it clients are told: the one place that maps errors to statuses.
+//! What fails, and what of it clients are told: [`Error::told`] decides, and gRPC, pages and OpenID Connect put it in their own words.
 
 use std::time::Duration;
 
@@ -10,6 +10,18 @@ use mcdsl::{
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::{name::NameError, password::PasswordError, seal::SealError, totp::TotpError};
+
+/// Until it is worth another try when there was too much to do.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// What is told of an error.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    /// When it is worth another try, in whole seconds.
+    pub(crate) wait: Option<Duration>,
+}
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -108,11 +120,47 @@ impl Error {
 
     /// What the audit log says of it.
     pub(crate) fn code(&self) -> Code {
-        match self {
-            Self::Client { code, .. } => *code,
-            Self::Password(PasswordError::Busy) => Code::ResourceExhausted,
-            _ => Code::Internal,
-        }
+        self.known().map_or(Code::Internal, |told| told.code)
+    }
+
+    /// What is told of it. What is nobody's business is in the log from now on.
+    pub(crate) fn told(&self) -> Told {
+        self.known().unwrap_or_else(|| {
+            tracing::error!(error = chain(self), "a request failed");
+            Told {
+                code: Code::Internal,
+                message: "an internal error; see the service's log".to_owned(),
+                wait: None,
+            }
+        })
+    }
+
+    /// `None`: an internal error.
+    fn known(&self) -> Option<Told> {
+        let (code, message, wait) = match self {
+            Self::Client {
+                code,
+                message,
+                retry_after,
+            } => (*code, message.clone(), *retry_after),
+            Self::Password(PasswordError::Busy) => {
+                let text = PasswordError::Busy.to_string();
+                (Code::ResourceExhausted, text, Some(BUSY))
+            }
+            Self::Store(StoreError::Busy) => {
+                let text =
+                    "the service has too much to do at this moment; try again in a few seconds";
+                (Code::Unavailable, text.to_owned(), Some(BUSY))
+            }
+            _ => return None,
+        };
+        // Whole seconds, and never 0: "at once" is what was just refused.
+        let whole = |wait: Duration| (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+        Some(Told {
+            code,
+            message,
+            wait: wait.map(|wait| Duration::from_secs(whole(wait))),
+        })
     }
 }
 
@@ -124,33 +172,72 @@ impl From<NameError> for Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let (code, message, wait) = match error {
-            Error::Client {
-                code,
-                message,
-                retry_after,
-            } => (code, message, retry_after),
-            Error::Password(PasswordError::Busy) => {
-                let wait = Some(Duration::from_secs(2));
-                (
-                    Code::ResourceExhausted,
-                    PasswordError::Busy.to_string(),
-                    wait,
-                )
-            }
-            internal => {
-                tracing::error!(error = chain(&internal), "a call failed");
-                let message = "an internal error; see the service's log".to_owned();
-                (Code::Internal, message, None)
-            }
-        };
-        let mut status = Self::new(code, message);
-        if let Some(wait) = wait {
-            // Whole seconds, and never 0: "at once" is what was just refused.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let told = error.told();
+        let mut status = Self::new(told.code, told.message);
+        if let Some(wait) = told.wait {
             let metadata = status.metadata_mut();
-            metadata.insert("retry-after", MetadataValue::from(seconds.max(1)));
+            metadata.insert("retry-after", MetadataValue::from(wait.as_secs()));
         }
         status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_at_a_bad_time_is_told_so() {
+        let in_a_moment = Some(BUSY);
+        let half = Duration::from_millis(1500);
+        for (description, error, code, wait) in [
+            (
+                "passwords",
+                PasswordError::Busy.into(),
+                Code::ResourceExhausted,
+                in_a_moment,
+            ),
+            (
+                "the database",
+                StoreError::Busy.into(),
+                Code::Unavailable,
+                in_a_moment,
+            ),
+            (
+                "a gate, in whole seconds",
+                Error::too_many("no", half),
+                Code::ResourceExhausted,
+                Some(Duration::from_secs(2)),
+            ),
+            (
+                "a gate, never at once",
+                Error::too_many("no", Duration::ZERO),
+                Code::ResourceExhausted,
+                Some(Duration::from_secs(1)),
+            ),
+            ("wrong", Error::invalid("no"), Code::InvalidArgument, None),
+            (
+                "the database's thread",
+                StoreError::Thread.into(),
+                Code::Internal,
+                None,
+            ),
+            (
+                "what is nobody's business",
+                Error::Internal("secret"),
+                Code::Internal,
+                None,
+            ),
+        ] {
+            let told = error.told();
+            assert_eq!((told.code, told.wait), (code, wait), "{description}");
+            assert_eq!(error.code(), code, "{description}");
+            assert!(!told.message.contains("secret"), "{description}");
+            let status = Status::from(error);
+            let header = status.metadata().get("retry-after");
+            let header = header.map(|value| value.to_str().unwrap().to_owned());
+            let wanted = wait.map(|wait| wait.as_secs().to_string());
+            assert_eq!((status.code(), header), (code, wanted), "{description}");
+        }
     }
 }

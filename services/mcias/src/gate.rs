@@ -51,12 +51,14 @@ pub(crate) struct Gate {
 
 struct Flight {
     all: Arc<Flights>,
-    key: String,
+    /// What is guessed at, once that is known.
+    key: Option<String>,
     network: String,
 }
 
 impl Flights {
-    fn begin(self: &Arc<Self>, key: &str, network: &str) -> Result<Flight, Error> {
+    /// A place of a network's: before anything is read, so that who has none costs nothing.
+    fn begin(self: &Arc<Self>, network: &str) -> Result<Flight, Error> {
         let wait = Duration::from_secs(1);
         let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_network = under_way.networks.get(network).copied().unwrap_or(0);
@@ -64,23 +66,34 @@ impl Flights {
             let text = "too many logins from there are under way; try again in a second";
             return Err(Error::too_many(text, wait));
         }
-        if !under_way.keys.insert(key.to_owned()) {
-            let text = "another login of that account is under way; try again in a second";
-            return Err(Error::too_many(text, wait));
-        }
         *under_way.networks.entry(network.to_owned()).or_default() += 1;
         Ok(Flight {
             all: Arc::clone(self),
-            key: key.to_owned(),
+            key: None,
             network: network.to_owned(),
         })
+    }
+}
+
+impl Flight {
+    /// The one attempt at it.
+    fn at(&mut self, key: &str) -> Result<(), Error> {
+        let mut under_way = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !under_way.keys.insert(key.to_owned()) {
+            let text = "another login of that account is under way; try again in a second";
+            return Err(Error::too_many(text, Duration::from_secs(1)));
+        }
+        self.key = Some(key.to_owned());
+        Ok(())
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
         let mut under_way = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.keys.remove(&self.key);
+        if let Some(key) = &self.key {
+            under_way.keys.remove(key);
+        }
         if let Some(count) = under_way.networks.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
@@ -124,8 +137,8 @@ impl Mcias {
         let nobody = format!("?{}", hex(&random::hash(&["name", name])));
         // A text that is no name is nobody's; it takes as long, and is counted alike.
         let name = name.parse::<AccountName>().ok();
-        let flights = Arc::clone(&self.flights);
         let network = network(source).to_string();
+        let mut flight = self.flights.begin(&network)?;
         let read = move |db: &Connection| {
             let account = match name {
                 Some(name) => account::by_name(db, name.as_str())?,
@@ -138,7 +151,7 @@ impl Mcias {
                 }
                 Some(account) => account.name.clone(),
             };
-            let flight = flights.begin(&key, &network)?;
+            flight.at(&key)?;
             let guesses = find(db, &key)?;
             Ok::<_, Error>(Gate {
                 account,
@@ -211,4 +224,43 @@ fn store(tx: &Transaction<'_>, key: &str, guesses: Guesses) -> rusqlite::Result<
         params![key, guesses.failures, guesses.today, last],
     )
     .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::core::testing::{Busy, mcias};
+
+    fn by(last: u8) -> By {
+        By::path("/login", [192, 0, 2, last].into(), None)
+    }
+
+    #[tokio::test]
+    async fn a_network_waits_for_itself_and_reads_nothing_then() {
+        let (_directory, mcias) = mcias().await;
+        let mut under_way = Vec::new();
+        for n in 0..PER_NETWORK {
+            let name = format!("nobody{n}");
+            under_way.push(
+                mcias
+                    .enter(&by(1), &name)
+                    .await
+                    .unwrap_or_else(|e| panic!("{e}")),
+            );
+        }
+        let code = |entered: Result<Gate, Error>| entered.err().map(|error| error.code());
+        let same = mcias.enter(&by(2), "nobody0").await;
+        assert_eq!(code(same), Some(Code::ResourceExhausted), "the same name");
+        assert_eq!(code(mcias.enter(&by(2), "other").await), None);
+        let busy = Busy::reading(&mcias.store).await;
+        let one_more = mcias.enter(&by(1), "other").await;
+        assert_eq!(code(one_more), Some(Code::ResourceExhausted));
+        let elsewhere = mcias.enter(&by(2), "other").await;
+        assert_eq!(code(elsewhere), Some(Code::Unavailable));
+        busy.let_go().await;
+        under_way.pop();
+        assert_eq!(code(mcias.enter(&by(1), "other").await), None, "a place");
+    }
 }

@@ -15,7 +15,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::{
     bans,
-    core::{LIFETIME, Mcias},
+    core::{InForce, LIFETIME, Mcias},
     device,
     error::Error,
     keys, oidc, session,
@@ -73,13 +73,25 @@ impl Mcias {
         let mut rounds = self.rounds.lock().await;
         let (now, steady) = (self.now(), self.clock.steady());
         let passed = steady.saturating_duration_since(rounds.last);
+        let this = Arc::clone(self);
         let write = move |tx: &Transaction<'_>| {
             let time = forgotten_until(mark(tx)?, passed, now);
             let sql = "INSERT OR REPLACE INTO setting (name, value) VALUES ('forgotten_until', ?1)";
             tx.execute(sql, [unix(time).to_string()])?;
-            Ok::<_, Error>((time, forget(tx, time)?))
+            let read = match forget(tx, time)? {
+                true => Some(InForce::load(tx, &this.seal)?),
+                false => None,
+            };
+            Ok::<_, Error>((time, read))
         };
-        let (time, keys_gone) = self.store.write(write).await?;
+        let this = Arc::clone(self);
+        let then = move |(time, read): (SystemTime, Option<InForce>)| {
+            if let Some(read) = read {
+                this.put_in_force(read);
+            }
+            time
+        };
+        let time = self.store.write_then(write, then).await?;
         rounds.last = steady;
         let ahead = now.duration_since(time).unwrap_or_default();
         if ahead > AHEAD && !rounds.told {
@@ -92,9 +104,6 @@ impl Mcias {
         rounds.told = ahead > AHEAD;
         self.revocations.state().revocations.forget(time);
         bans::forget(&mut self.bans.state(), time);
-        if keys_gone {
-            self.read_again().await?;
-        }
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Wanted {
 pub(crate) struct Checked {
     /// The first row that is not as it was, and what is wrong.
     pub(crate) problem: Option<String>,
-    /// To be noted elsewhere.
+    /// To be noted elsewhere: the last row that was looked at, if all are as they were.
     pub(crate) head: Option<Head>,
 }
 
@@ -88,17 +88,18 @@ impl Mcias {
                 })?,
             }),
         };
-        let read = move |db: &Connection| {
-            let verified = audit::verify(db, known);
-            Ok::<_, Error>((verified, audit::head(db)?))
+        let read = move |db: &Connection| match audit::verify(db, known) {
+            Ok(verified) => Ok(Checked {
+                problem: None,
+                head: verified.head,
+            }),
+            Err(audit::VerifyError::Tampered(tampering)) => Ok(Checked {
+                problem: Some(tampering.to_string()),
+                head: None,
+            }),
+            Err(other) => Err(Error::from(other)),
         };
-        let (verified, head) = self.store.read(read).await?;
-        let problem = match verified {
-            Ok(_) => None,
-            Err(audit::VerifyError::Tampered(tampering)) => Some(tampering.to_string()),
-            Err(other) => return Err(other.into()),
-        };
-        Ok(Checked { problem, head })
+        self.store.read(read).await
     }
 }
 

@@ -10,11 +10,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey},
+    hkdf::{HKDF_SHA256, Salt},
+};
 use zeroize::Zeroizing;
 
 /// Bytes of the key.
 const KEY: usize = 32;
+/// Bytes that tell the key of a value of [`Passing`]: never twice the same.
+const SALT: usize = 32;
 
 /// The key.
 pub struct Key(LessSafeKey);
@@ -74,11 +79,13 @@ impl Key {
             .mode(0o600)
             .open(&new)
             .map_err(failed)?;
-        file.write_all(&*key)
+        let made = file
+            .write_all(&*key)
             .and_then(|()| file.sync_all())
-            .and_then(|()| fs::hard_link(&new, path))
-            .and_then(|()| fs::remove_file(&new))
-            .map_err(failed)?;
+            .and_then(|()| fs::hard_link(&new, path));
+        // Also if the key is not made: what is left beside one that is there would be taken for it.
+        let removed = fs::remove_file(&new);
+        made.and(removed).map_err(failed)?;
         let directory = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty());
@@ -159,6 +166,52 @@ impl Key {
     }
 }
 
+/// A secret of the process, for what others carry from one request to the next: whoever asks may have it seal as much as he likes, which the
+/// key of what is at rest is not for. Each value has a key of its own, derived from it, so that no number of them is too many for AES-GCM.
+pub(crate) struct Passing(Zeroizing<[u8; KEY]>);
+
+impl Passing {
+    /// A new one.
+    ///
+    /// # Errors
+    /// [`SealError::Random`].
+    pub(crate) fn new() -> Result<Self, SealError> {
+        let mut secret = Zeroizing::new([0; KEY]);
+        aws_lc_rs::rand::fill(&mut *secret).map_err(|_| SealError::Random)?;
+        Ok(Self(secret))
+    }
+
+    fn key(&self, salt: &[u8; SALT]) -> Result<Key, SealError> {
+        let secret = Salt::new(HKDF_SHA256, salt).extract(&*self.0);
+        let purpose: [&[u8]; 1] = [b"metacircular passing 1"];
+        let key = secret.expand(&purpose, &AES_256_GCM);
+        let key = key.map_err(|_| SealError::Random)?;
+        Ok(Key(LessSafeKey::new(UnboundKey::from(key))))
+    }
+
+    /// As [`Key::seal`].
+    ///
+    /// # Errors
+    /// [`SealError::Random`].
+    pub(crate) fn seal(&self, what: &str, secret: &[u8]) -> Result<Vec<u8>, SealError> {
+        let mut salt = [0; SALT];
+        aws_lc_rs::rand::fill(&mut salt).map_err(|_| SealError::Random)?;
+        let mut sealed = salt.to_vec();
+        sealed.extend(self.key(&salt)?.seal(what, secret)?);
+        Ok(sealed)
+    }
+
+    /// As [`Key::open`].
+    ///
+    /// # Errors
+    /// [`SealError::Opened`].
+    pub(crate) fn open(&self, what: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let wrong = || SealError::Opened(what.to_owned());
+        let (salt, sealed) = sealed.split_first_chunk().ok_or_else(wrong)?;
+        self.key(salt)?.open(what, sealed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
@@ -200,6 +253,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_carried_opens_as_itself_alone() {
+        let (passing, other) = (Passing::new().unwrap(), Passing::new().unwrap());
+        let sealed = passing.seal("step", b"secret").unwrap();
+        assert!(!sealed.windows(6).any(|w| w == b"secret"));
+        assert_eq!(**passing.open("step", &sealed).unwrap(), *b"secret");
+        assert!(passing.open("steps", &sealed).is_err(), "as something else");
+        assert!(other.open("step", &sealed).is_err(), "in another process");
+        let again = passing.seal("step", b"secret").unwrap();
+        assert_ne!(again[..SALT], sealed[..SALT], "a key of its own");
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(passing.open("step", &changed).is_err(), "byte {at} changed");
+            assert!(passing.open("step", &sealed[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
     fn a_key_that_is_none_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
@@ -216,6 +287,8 @@ mod tests {
             matches!(Key::create(&path), Err(SealError::File { .. })),
             "never overwritten"
         );
+        let files = fs::read_dir(directory.path()).unwrap();
+        assert_eq!(files.count(), 1, "and nothing is left beside it");
         for (description, content, mode) in [
             ("short", vec![0; 31], 0o600),
             ("long", vec![0; 33], 0o600),

@@ -123,6 +123,35 @@ pub(crate) fn end_session(change: &mut Change<'_>, ended: &Session) -> Result<()
     Ok(())
 }
 
+/// Ends a login of an account, if it has not ended yet, as [`end_session`] does; whether it had not.
+pub(crate) fn end(change: &mut Change<'_>, account: &str, id: &str) -> Result<bool, Error> {
+    match find_session(change.tx, account, id)? {
+        Some(session) => end_session(change, &session).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Ends a client's login, with all that was given by the same login at this service. That may be over: what it gave goes on for longer.
+pub(crate) fn end_with_its_login(
+    change: &mut Change<'_>,
+    account: &str,
+    id: &str,
+) -> Result<(), Error> {
+    let sql = format!(
+        "{SELECT} WHERE account = ?1 AND (id = ?2 OR EXISTS (SELECT 1 FROM oidc_grant own JOIN oidc_grant given USING (login)
+            WHERE own.session = ?2 AND session.id IN (given.session, given.login)))"
+    );
+    let all: Vec<Session> = change
+        .tx
+        .prepare_cached(&sql)?
+        .query_map([account, id], session)?
+        .collect::<Result<_, _>>()?;
+    for session in all {
+        end_session(change, &session)?;
+    }
+    Ok(())
+}
+
 /// Makes room for one more.
 pub(crate) fn end_oldest(
     change: &mut Change<'_>,

@@ -43,7 +43,7 @@ pub use private::{PrivateFile, read_private};
 #[cfg(feature = "service")]
 pub use status::status_failure;
 #[cfg(feature = "service")]
-pub use tokens::{StoredToken, TokenStore, token_file};
+pub use tokens::{Room, StoredToken, TokenStore, token_file};
 
 /// Exit codes, the same in every tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

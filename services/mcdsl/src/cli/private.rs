@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -45,6 +45,20 @@ impl PrivateFile {
         })
     }
 
+    /// Takes so many bytes of the disk for it: a disk that is full is found out while nothing is lost, too.
+    ///
+    /// # Errors
+    /// [`Exit::Failure`].
+    pub fn reserve(mut self, bytes: usize) -> Result<Self, Failure> {
+        let path = &self.path;
+        self.temporary
+            .write_all(&vec![0; bytes])
+            .and_then(|()| self.temporary.as_file().sync_all())
+            .and_then(|()| self.temporary.rewind())
+            .map_err(|e| failed(path, &e))?;
+        Ok(self)
+    }
+
     /// Writes it, to stay through a crash.
     ///
     /// # Errors
@@ -53,6 +67,7 @@ impl PrivateFile {
         let path = &self.path;
         self.temporary
             .write_all(contents)
+            .and_then(|()| self.temporary.as_file().set_len(contents.len() as u64))
             .and_then(|()| self.temporary.as_file().sync_all())
             .map_err(|e| failed(path, &e))?;
         self.temporary

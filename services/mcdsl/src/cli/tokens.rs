@@ -57,6 +57,10 @@ pub struct TokenStore {
     path: PathBuf,
 }
 
+/// Room for one more token: taken before the token is asked for, which may make the one before void.
+#[derive(Debug)]
+pub struct Room(PrivateFile);
+
 /// The lock, until it is dropped.
 #[derive(Debug)]
 pub struct Locked<'a> {
@@ -118,14 +122,29 @@ impl TokenStore {
         }))
     }
 
+    /// Makes sure that a token can be kept.
+    ///
+    /// # Errors
+    /// As [`Self::get`], and [`Exit::Failure`] if the file cannot be written.
+    pub fn room(&self, now: SystemTime) -> Result<Room, Failure> {
+        self.directory()?;
+        let now = text(&self.read(now)?)?.expose_secret().len();
+        let more = usize::try_from(MAX_TOKEN).unwrap_or(usize::MAX);
+        PrivateFile::create(&self.path)?
+            .reserve(now.saturating_add(more))
+            .map(Room)
+    }
+
+    fn directory(&self) -> Result<(), Failure> {
+        self.path.parent().map_or(Ok(()), private_directory)
+    }
+
     /// Waits until no other command changes the tokens.
     ///
     /// # Errors
     /// [`Exit::Failure`] if it cannot be had, or nobody lets go of it.
     pub fn lock(&self) -> Result<Locked<'_>, Failure> {
-        if let Some(directory) = self.path.parent() {
-            private_directory(directory)?;
-        }
+        self.directory()?;
         let path = self.path.with_extension("lock");
         let failed = |e: &dyn std::fmt::Display| {
             Failure::new(
@@ -179,12 +198,13 @@ impl TokenStore {
 }
 
 impl Locked<'_> {
-    /// Keeps a token, instead of the one before.
+    /// Keeps a token, instead of the one before, in the room that was taken for it.
     ///
     /// # Errors
     /// As [`TokenStore::get`], and [`Exit::Failure`] if the file cannot be written; then it is as it was.
     pub fn put(
         &self,
+        room: Room,
         server: &ServerUrl,
         token: &StoredToken,
         now: SystemTime,
@@ -197,24 +217,24 @@ impl Locked<'_> {
             expires_unix_s: ends.unwrap_or_default().as_secs(),
         };
         entries.insert(server.clone(), entry);
-        self.write(&entries)
+        room.0.write(text(&entries)?.expose_secret().as_bytes())
     }
 
     /// Forgets the token for a server, if there is one.
     ///
     /// # Errors
-    /// As [`Self::put`].
+    /// As [`TokenStore::get`], and [`Exit::Failure`] if the file cannot be written; then it is as it was.
     pub fn remove(&self, server: &ServerUrl, now: SystemTime) -> Result<(), Failure> {
         let mut entries = self.store.read(now)?;
         entries.remove(server);
-        self.write(&entries)
-    }
-
-    fn write(&self, entries: &Entries) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(entries).map_err(std::io::Error::other)?;
-        let text = SecretString::from(text);
+        let text = text(&entries)?;
         PrivateFile::create(&self.store.path)?.write(text.expose_secret().as_bytes())
     }
+}
+
+fn text(entries: &Entries) -> Result<SecretString, Failure> {
+    let text = serde_json::to_string_pretty(entries).map_err(std::io::Error::other)?;
+    Ok(text.into())
 }
 
 fn end(entry: &Entry) -> SystemTime {

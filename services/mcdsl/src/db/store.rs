@@ -164,6 +164,21 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
+        self.write_then(write, std::convert::identity).await
+    }
+
+    /// As [`Self::write`]; `then` puts in force what was committed. It is called before anybody else writes, so in the order of the
+    /// commits, and whether or not whoever asked still waits. It must not wait for the database.
+    ///
+    /// # Errors
+    /// Those of `write`, and [`StoreError`]; then nothing was written, and `then` is not called.
+    pub async fn write_then<T, U, E, F, G>(self: &Arc<Self>, write: F, then: G) -> Result<U, E>
+    where
+        U: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        G: FnOnce(T) -> U + Send + 'static,
+    {
         let (store, turn) = (Arc::clone(self), self.writing.next().await?);
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -174,7 +189,7 @@ impl Store {
                 .map_err(StoreError::from)?;
             let value = write(&transaction)?;
             transaction.commit().map_err(StoreError::from)?;
-            Ok(value)
+            Ok(then(value))
         });
         done.await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))

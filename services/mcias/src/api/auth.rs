@@ -26,7 +26,7 @@ use crate::{
     core::Mcias,
     error::Error,
     revocation,
-    session::{MARGIN, end_session, find_session},
+    session::{self, MARGIN},
     token::identity,
 };
 
@@ -168,9 +168,9 @@ async fn log_out(mcias: Arc<Mcias>, caller: Caller) -> Result<LogoutResponse, Er
                 change.tx.execute(sql, [&identity.token])?;
                 return change.revoke(Revoked::Token(identity.token.clone()), until, until);
             }
-            match find_session(change.tx, &identity.account, &identity.session)? {
-                Some(session) => end_session(change, &session),
-                None => change.revoke(Revoked::Session(identity.session.clone()), until, until),
+            match session::end(change, &identity.account, &identity.session)? {
+                true => Ok(()),
+                false => change.revoke(Revoked::Session(identity.session.clone()), until, until),
             }
         })
         .await?;

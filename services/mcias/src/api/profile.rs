@@ -23,7 +23,7 @@ use crate::{
     device::{self, Device},
     error::Error,
     factors,
-    session::{Session, end_session, find_session, sessions},
+    session::{self, Session, sessions},
     time::at,
     token::identity,
 };
@@ -156,9 +156,10 @@ impl Profile for Api {
             let write = move |change: &mut Change<'_>| {
                 change.resource.clone_from(&who.name);
                 let id: String = asked.id.chars().take(64).collect();
-                let session = find_session(change.tx, &who.account, &id)?;
-                let session = session.ok_or_else(|| Error::not_found("login", &id))?;
-                end_session(change, &session)
+                match session::end(change, &who.account, &id)? {
+                    true => Ok(()),
+                    false => Err(Error::not_found("login", &id)),
+                }
             };
             mcias.write(&caller, write).await?;
             Ok(EndSessionResponse {})

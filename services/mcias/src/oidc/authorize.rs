@@ -23,17 +23,21 @@ use super::{
 use crate::{
     core::{Change, Mcias},
     error::Error,
-    pages::{Answer, FACTORS, LOGIN, MaybePerson, PASSWORD, Person, by, failed, login_again, then},
+    pages::{
+        Answer, FACTORS, LOGIN, MaybePerson, PASSWORD, Person, by, failed, leads_on_to,
+        login_again, then,
+    },
     service::{self, Service},
     time::unix,
 };
 
 /// Seconds by which a token may be issued ahead, and then some.
 const CLOCK: i64 = 10;
-/// Bytes of a request: it goes through the login page and back, as a path.
+/// Bytes of a request. It goes through the login page and back, where it has to fit as well.
 const MAX: usize = 1500;
 /// With an ID token, which does not.
 const MAX_HINTED: usize = 8 * 1024;
+
 /// Where an answer goes: known good.
 struct Target {
     client: Service,
@@ -119,6 +123,10 @@ pub(super) async fn authorize(
         let hinted = hinted.as_ref().map(Hinted::parameter).unwrap_or_default();
         format!("{AUTHORIZE}?{query}{hinted}")
     };
+    if !leads_on_to(&on(&[])) {
+        let text = "the request is too long to go through the login page";
+        return target.refuse("invalid_request", text);
+    }
     let Some(person) = person else {
         if let Some(again) = page.once_more() {
             return Ok(again);

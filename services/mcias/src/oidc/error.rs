@@ -7,7 +7,6 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use mcdsl::cli::chain;
 use serde_json::json;
 use tonic::Code;
 
@@ -97,21 +96,20 @@ impl OAuthError {
 
 impl From<Error> for OAuthError {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Client {
-                code: Code::ResourceExhausted | Code::Unavailable,
-                message,
-                retry_after,
-            } => Self {
-                wait: retry_after,
-                ..Self::unavailable(message)
-            },
-            Error::Client { message, .. } => Self::invalid_grant(message),
-            internal => {
-                tracing::error!(error = chain(&internal), "a request of a client failed");
-                let text = "an internal error; see the service's log";
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", text)
+        let told = error.told();
+        match told.code {
+            Code::ResourceExhausted | Code::Unavailable => {
+                let unavailable = Self::unavailable(told.message);
+                Self {
+                    wait: told.wait.or(unavailable.wait),
+                    ..unavailable
+                }
             }
+            Code::Internal => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Self::new(status, "server_error", told.message)
+            }
+            _ => Self::invalid_grant(told.message),
         }
     }
 }
@@ -137,7 +135,7 @@ impl IntoResponse for OAuthError {
             headers.insert(header::WWW_AUTHENTICATE, value);
         }
         if let Some(wait) = self.wait {
-            headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+            headers.insert(header::RETRY_AFTER, wait.as_secs().into());
         }
         response
     }
@@ -159,14 +157,10 @@ impl From<OAuthError> for Refused {
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        match error {
+        match error.code() {
             // Worth another try, which needs what this one would have used up.
-            Error::Client {
-                code: Code::Unavailable | Code::ResourceExhausted,
-                ..
-            } => Self::Failed(error),
-            Error::Client { .. } => Self::Told(error.into()),
-            failed => Self::Failed(failed),
+            Code::Unavailable | Code::ResourceExhausted | Code::Internal => Self::Failed(error),
+            _ => Self::Told(error.into()),
         }
     }
 }
@@ -174,5 +168,43 @@ impl From<Error> for Refused {
 impl From<rusqlite::Error> for Refused {
     fn from(error: rusqlite::Error) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcdsl::db::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn what_is_worth_another_try_is_told_so_and_not_committed() {
+        for (description, error, status, commits) in [
+            ("the database", Error::from(StoreError::Busy), 503, false),
+            (
+                "too often",
+                Error::too_many("no", Duration::from_secs(9)),
+                503,
+                false,
+            ),
+            ("not now", Error::unavailable("no"), 503, false),
+            ("it fails", Error::Internal("it"), 500, false),
+            ("no", Error::denied("no"), 400, true),
+        ] {
+            let refused = Refused::from(error);
+            assert_eq!(
+                matches!(refused, Refused::Told(_)),
+                commits,
+                "{description}"
+            );
+            let told = match refused {
+                Refused::Told(told) => told,
+                Refused::Failed(error) => error.into(),
+            };
+            let response = told.into_response();
+            assert_eq!(response.status().as_u16(), status, "{description}");
+            let again = response.headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(again, status == 503, "{description}");
+        }
     }
 }

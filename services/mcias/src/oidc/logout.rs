@@ -14,13 +14,16 @@ use serde::Deserialize;
 
 use super::{
     CONFIRM, LOGOUT, MAX_BODY, hint,
+    id_token::Hint,
     params::{Params, query},
 };
 use crate::{
-    core::Mcias,
+    account,
+    core::{Change, Mcias},
     error::Error,
     pages::{Answer, MaybePerson, Person, by, end_login, failed},
     service,
+    session::end_with_its_login,
 };
 
 #[derive(Template)]
@@ -82,15 +85,15 @@ pub(super) async fn show(
         Some(hint) => hint::session(&mcias, hint).await.map_err(failed)?,
         None => None,
     };
+    let of = hint.as_ref().map(|hint| hint.sub.clone());
+    let goes_on = session.is_some();
     // The client has what it ends; no other site can send somebody here with it.
-    if let (Some(hint), Some(session)) = (&hint, &session) {
-        let by = by(&page, LOGOUT, None)?;
-        let ended = end_login(&mcias, &by, hint.sub.clone(), session.id.clone());
-        ended.await.map_err(failed)?;
+    if let Some(hint) = hint.filter(|_| goes_on) {
+        end_clients(&mcias, &page, hint).await?;
     }
-    let same = |person: &Person| hint.as_ref().is_some_and(|h| h.sub == person.account.id);
+    let same = |person: &Person| of.as_ref() == Some(&person.account.id);
     match person {
-        Some(person) if session.is_none() || !same(&person) => ask(page, &person, &after),
+        Some(person) if !goes_on || !same(&person) => ask(page, &person, &after),
         person => log_out(&mcias, &page, person, &after).await,
     }
 }
@@ -149,6 +152,18 @@ fn ask(page: Page, person: &Person, after: &Afterwards) -> Answer {
         uri => page.clone().with_form_action(uri).unwrap_or(page),
     };
     page.render("Log out?", &question)
+}
+
+/// Ends the login of the client that shows its ID token, and the others that were given by the same login here, which may be over.
+async fn end_clients(mcias: &Arc<Mcias>, page: &Page, hint: Hint) -> Result<(), ErrorPage> {
+    let by = by(page, LOGOUT, None)?;
+    let end = move |change: &mut Change<'_>| {
+        if let Some(account) = account::by_id(change.tx, &hint.sub)? {
+            change.resource = account.name;
+        }
+        end_with_its_login(change, &hint.sub, &hint.sid)
+    };
+    mcias.write(&by, end).await.map_err(failed)
 }
 
 async fn log_out(

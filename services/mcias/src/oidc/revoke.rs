@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse as _, Response},
 };
-use mcdsl::server::Source;
+use mcdsl::{auth::AuthError, server::Source};
 
 use super::{
     REVOKE,
@@ -22,6 +22,7 @@ use crate::{
     account,
     by::By,
     core::{Change, Mcias},
+    error::Error,
     session::{end_session, find_session},
 };
 
@@ -59,10 +60,12 @@ fn end(
             let found = grant::find(change.tx, &refresh)?;
             found.map(|(grant, _)| (grant.account, grant.session))
         }
-        None => {
-            let identity = mcias.identify(token, Some(&client.name)).ok();
-            identity.map(|identity| (identity.account, identity.session))
-        }
+        None => match mcias.identify(token, Some(&client.name)) {
+            Ok(identity) => Some((identity.account, identity.session)),
+            Err(AuthError::Invalid(_)) => None,
+            // It may be good, and the client is to try again (RFC 7009 §2.2.1).
+            Err(AuthError::Unavailable(why)) => return Err(Error::unavailable(why).into()),
+        },
     };
     let Some((account, session)) = whose else {
         return Ok(());
@@ -77,4 +80,60 @@ fn end(
     end_session(change, &session)?;
     change.note(|detail| detail.flag("revoked", true));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use mcdsl::auth::token::Claims;
+    use rusqlite::Transaction;
+
+    use super::*;
+    use crate::{core::testing::mcias, oidc::params::Params, time::unix};
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_checked_is_not_said_to_be_revoked() {
+        let (_directory, mcias) = mcias().await;
+        let insert = |tx: &Transaction<'_>| {
+            let sql = r#"INSERT INTO service VALUES ('app', '[]', '["https://app.example/"]', '[]', 1, NULL, '')"#;
+            Ok::<_, Error>(tx.execute(sql, [])?)
+        };
+        mcias.store.write(insert).await.unwrap();
+        let now = unix(mcias.now()).cast_unsigned();
+        let claims = Claims {
+            iss: mcias.issuer.clone(),
+            sub: "ada".to_owned(),
+            aud: vec!["app".to_owned()],
+            iat: now,
+            nbf: now,
+            exp: now + 3600,
+            jti: "token".to_owned(),
+            sid: "login".to_owned(),
+            name: "ada".to_owned(),
+            account_type: mc_proto::AccountType::Human,
+            roles: Vec::new(),
+            tags: Vec::new(),
+            amr: Vec::new(),
+        };
+        let valid = mcias.keys().signer.sign(&claims).unwrap();
+        for (description, token, incomplete, wanted) in [
+            ("nobody's", "nonsense", false, StatusCode::OK),
+            ("of a login that is over", &*valid, false, StatusCode::OK),
+            ("nobody's, at a bad time", "nonsense", true, StatusCode::OK),
+            (
+                "nobody can say",
+                &*valid,
+                true,
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
+        ] {
+            mcias.revocations.state().incomplete = incomplete;
+            let params = Params::parse(format!("client_id=app&token={token}").as_bytes());
+            let source = Extension(Source([192, 0, 2, 1].into()));
+            let mcias = State(Arc::clone(&mcias));
+            let answer = revoke(mcias, source, HeaderMap::new(), Form(params.unwrap())).await;
+            let status = answer.map_or_else(|told| told.status, |answer| answer.status());
+            assert_eq!(status, wanted, "{description}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::{
     core::{Change, Mcias},
     error::Error,
     oidc,
-    session::{end_session, find_session},
+    session::end,
     time::unix,
 };
 
@@ -92,13 +92,13 @@ struct Step {
 impl Step {
     fn seal(&self, mcias: &Mcias) -> Result<String, Error> {
         let text = serde_json::to_vec(self).map_err(|_| Error::Internal("a step is no JSON"))?;
-        let sealed = mcias.seal.seal(STEP, &Zeroizing::new(text))?;
+        let sealed = mcias.passing.seal(STEP, &Zeroizing::new(text))?;
         Ok(BASE64.encode(sealed))
     }
 
     fn open(mcias: &Mcias, sealed: &str) -> Option<Self> {
         let sealed = BASE64.decode(sealed).ok()?;
-        let text = mcias.seal.open(STEP, &sealed).ok()?;
+        let text = mcias.passing.open(STEP, &sealed).ok()?;
         let step: Self = serde_json::from_slice(&text).ok()?;
         (unix(mcias.now()) < step.until_s).then_some(step)
     }
@@ -283,19 +283,16 @@ pub(super) async fn replace(
     login: String,
     new: Option<String>,
 ) -> Result<(), Error> {
-    let end = move |change: &mut Change<'_>| {
+    let write = move |change: &mut Change<'_>| {
         if let Some(new) = &new {
             oidc::hand_over(change.tx, &login, new)?;
         }
         if let Some(account) = crate::account::by_id(change.tx, &account)? {
             change.resource = account.name;
         }
-        match find_session(change.tx, &account, &login)? {
-            Some(session) => end_session(change, &session),
-            None => Ok(()),
-        }
+        end(change, &account, &login).map(drop)
     };
-    mcias.write(by, end).await
+    mcias.write(by, write).await
 }
 
 async fn password_form(

@@ -21,9 +21,10 @@ use axum::{
     routing::{get, post},
 };
 use mcdsl::{
-    cli::chain,
+    audit::{self, Actor, Detail, Entry},
     web::{ErrorPage, LocalPath, NavItem, Page, Script, Sessions, Site},
 };
+use rusqlite::Transaction;
 use tonic::Code;
 
 pub(crate) use mcdsl::web::Answer;
@@ -33,14 +34,7 @@ pub(crate) use self::{
     factors::FACTORS,
     person::{MaybePerson, Person},
 };
-use crate::{
-    SERVICE,
-    by::By,
-    core::{Change, Mcias},
-    error::Error,
-    oidc,
-    password::PasswordError,
-};
+use crate::{SERVICE, by::By, core::Mcias, error::Error, oidc};
 
 /// Where one logs in.
 pub(crate) const LOGIN: &str = "/login";
@@ -107,16 +101,28 @@ pub(crate) fn by(
     Ok(By::path(action, source, identity))
 }
 
+/// Characters of the longest page that leads on, with what its query has beside `next`.
+const LONGEST_PAGE: usize = 64;
+
+fn leading_to(page: &str, next: &str, more: &str) -> String {
+    let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    format!("{page}?next={next}{more}")
+}
+
 /// `page`?next=`next`: there, and then on.
 pub(crate) fn then(page: &str, next: &str) -> LocalPath {
-    let next: String = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
-    LocalPath::or_home(Some(&format!("{page}?next={next}")))
+    LocalPath::or_home(Some(&leading_to(page, next, "")))
 }
 
 /// The login page for who is logged in, and then on.
 pub(crate) fn login_again(next: &str) -> LocalPath {
-    let path = then(LOGIN, next);
-    LocalPath::or_home(Some(&format!("{}&again=1", path.as_str())))
+    LocalPath::or_home(Some(&leading_to(LOGIN, next, "&again=1")))
+}
+
+/// Whether every page can lead on to `next`; one that cannot would lead home.
+pub(crate) fn leads_on_to(next: &str) -> bool {
+    let page = format!("/{}", "x".repeat(LONGEST_PAGE - 1));
+    LocalPath::parse(next).is_some() && LocalPath::parse(&leading_to(&page, next, "")).is_some()
 }
 
 /// Ends a login, with what clients were given by it.
@@ -151,24 +157,8 @@ struct Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        let busy = Some(Duration::from_secs(2));
-        let (code, message, wait) = match error {
-            Error::Client {
-                code,
-                message,
-                retry_after,
-            } => (code, message, retry_after),
-            Error::Password(PasswordError::Busy) => {
-                let text = PasswordError::Busy.to_string();
-                (Code::ResourceExhausted, text, busy)
-            }
-            internal => {
-                tracing::error!(error = chain(&internal), "a page failed");
-                let text = "something went wrong here; it has been logged".to_owned();
-                (Code::Internal, text, None)
-            }
-        };
-        let status = match code {
+        let told = error.told();
+        let status = match told.code {
             Code::InvalidArgument => StatusCode::UNPROCESSABLE_ENTITY,
             Code::FailedPrecondition | Code::AlreadyExists => StatusCode::CONFLICT,
             Code::NotFound => StatusCode::NOT_FOUND,
@@ -180,8 +170,8 @@ impl From<Error> for Refusal {
         };
         Self {
             status,
-            text: sentence(&message, wait),
-            wait,
+            text: sentence(&told.message, told.wait),
+            wait: told.wait,
         }
     }
 }
@@ -191,9 +181,8 @@ impl Refusal {
     fn with(&self, mut response: Response) -> Response {
         *response.status_mut() = self.status;
         if let Some(wait) = self.wait {
-            let seconds = wait.as_secs().max(1);
             let headers = response.headers_mut();
-            headers.insert(axum::http::header::RETRY_AFTER, seconds.into());
+            headers.insert(axum::http::header::RETRY_AFTER, wait.as_secs().into());
         }
         response
     }
@@ -218,22 +207,44 @@ async fn record(
         return Ok(());
     }
     let name = by.who().map_err(failed)?.name.clone();
-    let message = message.to_owned();
-    let write = move |change: &mut Change<'_>| {
-        change.resource = name;
-        change.outcome = outcome;
-        change.note(|detail| detail.text("message", &message));
-        Ok(())
+    write_down(mcias, by, name, outcome, message)
+        .await
+        .map_err(failed)
+}
+
+/// Writes down what no change has written down: what was refused, also of who is nobody any more.
+async fn write_down(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    resource: String,
+    outcome: Code,
+    message: &str,
+) -> Result<(), Error> {
+    let (who, detail) = (by.clone(), Detail::new().text("message", message));
+    let now = mcias.now();
+    let write = move |tx: &Transaction<'_>| {
+        let entry = Entry {
+            actor: Actor::from(who.identity.as_ref()),
+            source: Some(who.source),
+            action: who.action,
+            resource: &resource,
+            outcome,
+            detail,
+        };
+        Ok::<_, Error>(audit::append(tx, &entry, now)?)
     };
-    mcias.write(by, write).await.map_err(failed)
+    mcias.store.write(write).await?;
+    by.recorded();
+    Ok(())
 }
 
 /// A page that says what went wrong.
 pub(crate) fn failed(error: Error) -> ErrorPage {
     let refusal = Refusal::from(error);
-    match refusal.wait {
-        Some(wait) => ErrorPage::too_many(wait),
-        None => ErrorPage::new(refusal.status, refusal.text),
+    match (refusal.status, refusal.wait) {
+        (StatusCode::TOO_MANY_REQUESTS, Some(wait)) => ErrorPage::too_many(wait),
+        (StatusCode::SERVICE_UNAVAILABLE, _) => ErrorPage::unavailable(refusal.text),
+        (status, _) => ErrorPage::new(status, refusal.text),
     }
 }
 
@@ -243,7 +254,7 @@ fn sentence(message: &str, wait: Option<Duration>) -> String {
     let first = characters.next().map(|c| c.to_ascii_uppercase());
     let mut text: String = first.into_iter().chain(characters).collect();
     if let Some(wait) = wait {
-        let wait = mcdsl::human::duration_short(Duration::from_secs(wait.as_secs().max(1)));
+        let wait = mcdsl::human::duration_short(wait);
         text += &format!("; try again in {wait}");
     }
     text + "."
@@ -269,6 +280,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_comes_at_a_bad_time_is_told_when_to_come_again() {
+        use mcdsl::db::StoreError;
+        for (description, error, status) in [
+            ("the database", Error::from(StoreError::Busy), 503),
+            ("a gate", Error::too_many("no", Duration::from_secs(9)), 429),
+        ] {
+            let response = failed(error).into_response();
+            assert_eq!(response.status().as_u16(), status, "{description}");
+            let header = axum::http::header::RETRY_AFTER;
+            assert!(response.headers().contains_key(header), "{description}");
+        }
+    }
+
+    #[test]
     fn people_read_sentences() {
         let wait = Some(Duration::from_secs(61));
         assert_eq!(sentence("no", None), "No.");
@@ -282,6 +307,26 @@ mod tests {
             then("/login", "/a?b=c&d").as_str(),
             "/login?next=%2Fa%3Fb%3Dc%26d"
         );
-        assert_eq!(then("/login", &"x".repeat(3000)).as_str(), "/");
+        for next in [
+            format!("/{}", "x".repeat(3000)),
+            format!("/{}", "%".repeat(1000)),
+        ] {
+            assert_eq!(then("/login", &next).as_str(), "/");
+            assert_eq!(login_again(&next).as_str(), "/");
+            assert!(!leads_on_to(&next));
+        }
+    }
+
+    #[test]
+    fn what_leads_on_does_so_by_every_page() {
+        for character in ["x", "%"] {
+            let longest = (0..3000).map(|n| format!("/a?b={}", character.repeat(n)));
+            let longest = longest.take_while(|next| leads_on_to(next)).last().unwrap();
+            assert!(longest.len() > 600, "{}", longest.len());
+            assert_ne!(login_again(&longest).as_str(), "/");
+            for page in [LOGIN, PASSWORD, FACTORS, devices::DEVICES] {
+                assert_ne!(then(page, &longest).as_str(), "/", "{page}");
+            }
+        }
     }
 }

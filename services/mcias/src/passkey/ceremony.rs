@@ -47,7 +47,7 @@ impl Mcias {
         };
         let text =
             serde_json::to_vec(&ceremony).map_err(|_| Error::Internal("a ceremony is no JSON"))?;
-        Ok(BASE64.encode(self.seal.seal(what, &text)?))
+        Ok(BASE64.encode(self.passing.seal(what, &text)?))
     }
 
     pub(super) fn open_ceremony<T: DeserializeOwned>(
@@ -60,7 +60,7 @@ impl Mcias {
             return Err(none());
         }
         let bytes = BASE64.decode(sealed).map_err(|_| none())?;
-        let text = self.seal.open(what, &bytes).map_err(|_| none())?;
+        let text = self.passing.open(what, &bytes).map_err(|_| none())?;
         let ceremony: Ceremony<T> = serde_json::from_slice(&text).map_err(|_| none())?;
         if unix(self.now()) >= ceremony.until {
             return Err(none());

@@ -271,6 +271,11 @@ async fn the_log_is_whole_and_tells_if_it_is_not() {
         found.problem.contains(&format!("row {}", created.number)),
         "{found:?}"
     );
+    assert_eq!(
+        (found.rows, found.head_hash.as_str()),
+        (0, ""),
+        "to be noted"
+    );
 }
 
 async fn audit(admin: &mut Clients, action: &str) -> Vec<AuditEntry> {

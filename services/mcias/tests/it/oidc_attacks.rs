@@ -166,6 +166,18 @@ async fn nobody_is_sent_to_where_the_client_is_not() {
     assert_eq!(browser.get(&twice).await.status, 400);
     let long = request("wiki", &[("state", &"x".repeat(2000))]);
     assert_eq!(browser.get(&long).await.status, 400);
+    // What would be too long within the login page's address is refused before, or the way back would be lost there.
+    for (description, character) in [("as it came", "%"), ("written anew", "!")] {
+        let state = character.repeat(350);
+        let encoded = encoded(&[("state", &state)]).replace("%21", "!");
+        let long = format!("{}&{encoded}", request("wiki", &[("state", "")]));
+        for who in [&mut browser, &mut nobody.clone()] {
+            let refused = who.get(&long).await;
+            assert!(refused.location().starts_with(REDIRECT), "{description}");
+            assert_eq!(refused.parameter("error").unwrap(), "invalid_request");
+            assert_eq!(refused.parameter("state").unwrap(), state, "{description}");
+        }
+    }
     // The login page takes no address for good that the client has not.
     let evil = request("wiki", &[("redirect_uri", "https://evil.example/")]);
     let login = format!("/login?{}", encoded(&[("next", &evil)]));

@@ -1,9 +1,13 @@
 //! Logging out by OpenID Connect.
 
+use std::time::Duration;
+
+use mc_testkit::clock::FakeClock;
+
 use crate::{
     oidc_client::{AFTERWARDS, begun, error, register, text},
-    running::PASSWORD,
-    web::encoded,
+    running::{PASSWORD, Running},
+    web::{Browser, encoded},
 };
 
 #[tokio::test]
@@ -52,4 +56,39 @@ async fn a_logout_ends_what_the_login_gave() {
     let done = browser.submit(&path, "/oauth/logout/confirm", &asked).await;
     assert_eq!(done.location(), AFTERWARDS);
     assert_eq!(browser.get("/").await.status, 303);
+}
+
+/// A login here lasts for an hour after the last page; what it gave goes on for as long as clients use it.
+#[tokio::test]
+async fn a_logout_ends_what_a_login_gave_that_is_over() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let wiki = register(&running, &mut admin, "wiki", false).await;
+    let app = register(&running, &mut admin, "app", true).await;
+    let (mut browser, mut other) = (Browser::new(&running), Browser::new(&running));
+    browser.log_in("ada", PASSWORD).await;
+    other.log_in("ada", PASSWORD).await;
+    let of_wiki = wiki.tokens(&mut browser).await;
+    let of_app = app.tokens(&mut browser).await;
+    let elsewhere = app.tokens(&mut other).await;
+    clock.advance(Duration::from_secs(2 * 3600));
+    assert_eq!(browser.get("/").await.status, 303, "the login here is over");
+    let of_app = app.refresh(text(&of_app, "refresh_token")).await;
+    assert_eq!(of_app.status, 200, "what it gave is not: {}", of_app.body);
+    let of_app = of_app.json();
+    let path = format!(
+        "/oauth/logout?{}",
+        encoded(&[("id_token_hint", text(&of_wiki, "id_token"))])
+    );
+    let out = browser.get(&path).await;
+    assert_eq!(out.location(), "/");
+    assert!(!app.knows(text(&of_app, "access_token")).await);
+    for (client, tokens) in [(&wiki, &of_wiki), (&app, &of_app)] {
+        let refused = client.refresh(text(tokens, "refresh_token")).await;
+        assert_eq!(error(&refused), "invalid_grant");
+    }
+    let other = app.refresh(text(&elsewhere, "refresh_token")).await;
+    assert_eq!(other.status, 200, "of another login: {}", other.body);
 }

@@ -26,6 +26,12 @@ fn store(directory: &tempfile::TempDir) -> TokenStore {
     TokenStore::within(&directory.path().join("metacircular/tokens"), "mcias").unwrap()
 }
 
+fn put(store: &TokenStore, port: u16, token: &StoredToken) {
+    let room = store.room(at(0)).unwrap();
+    let locked = store.lock().unwrap();
+    locked.put(room, &server(port), token, at(0)).unwrap();
+}
+
 fn kept(store: &TokenStore, port: u16, now: u64) -> Option<String> {
     let token = store.get(&server(port), at(now)).unwrap()?;
     Some(token.token.expose_secret().to_owned())
@@ -36,10 +42,9 @@ fn a_token_is_its_servers_until_it_expires() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(&directory);
     assert_eq!(kept(&store, 1, 0), None, "no file");
-    let put = |port, token| store.lock().unwrap().put(&server(port), &token, at(0));
-    put(1, token("one", 100)).unwrap();
-    put(2, token("two", 50)).unwrap();
-    put(1, token("three", 100)).unwrap();
+    put(&store, 1, &token("one", 100));
+    put(&store, 2, &token("two", 50));
+    put(&store, 1, &token("three", 100));
     for (description, port, now, want) in [
         ("the later one", 1, 0, Some("three")),
         ("another server's", 2, 49, Some("two")),
@@ -57,11 +62,7 @@ fn a_token_is_its_servers_until_it_expires() {
 fn it_is_for_its_owner_alone() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(&directory);
-    store
-        .lock()
-        .unwrap()
-        .put(&server(1), &token("one", 100), at(0))
-        .unwrap();
+    put(&store, 1, &token("one", 100));
     let tokens = store.path().parent().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(tokens), mode(store.path())), (0o700, 0o600));
@@ -78,15 +79,34 @@ fn it_is_for_its_owner_alone() {
 }
 
 #[test]
+fn room_is_taken_before_a_token_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory);
+    put(&store, 1, &token("one", 100));
+    let first = store.room(at(0)).unwrap();
+    let second = store.room(at(0)).unwrap();
+    let taken = |text: &str| fs::read_to_string(store.path()).unwrap().contains(text);
+    store
+        .lock()
+        .unwrap()
+        .put(second, &server(2), &token("two", 100), at(0))
+        .unwrap();
+    assert!(taken("one") && taken("two") && !taken("\0"));
+    drop(first);
+    let files = fs::read_dir(store.path().parent().unwrap()).unwrap();
+    assert_eq!(files.count(), 2, "the tokens and their lock");
+    // Where a file cannot be made it is found out before.
+    fs::remove_file(store.path()).unwrap();
+    fs::create_dir(store.path()).unwrap();
+    assert!(store.room(at(0)).is_err());
+}
+
+#[test]
 fn nothing_of_it_is_shown() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(&directory);
     assert!(!format!("{:?}", token("hush", 100)).contains("hush"));
-    store
-        .lock()
-        .unwrap()
-        .put(&server(1), &token("hush", 100), at(0))
-        .unwrap();
+    put(&store, 1, &token("hush", 100));
     let text = fs::read_to_string(store.path()).unwrap();
     for damaged in [
         text.replace('}', ""),
@@ -111,10 +131,7 @@ fn of_many_at_once_none_is_lost() {
             let (store, together) = (&store, &together);
             scope.spawn(move || {
                 together.wait();
-                let locked = store.lock().unwrap();
-                locked
-                    .put(&server(port), &token(&port.to_string(), 100), at(0))
-                    .unwrap();
+                put(store, port, &token(&port.to_string(), 100));
             });
         }
     });

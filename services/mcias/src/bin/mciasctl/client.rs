@@ -135,10 +135,12 @@ impl Client {
             return Ok(kept);
         }
         let mut auth = AuthClient::with_interceptor(channel, Bearer::new(&kept.token)?);
+        // Before: with the answer the token that is kept is void.
+        let room = store.room(SystemTime::now())?;
         match auth.renew(RenewRequest {}).await {
             Ok(answer) => {
                 let token = stored(&kept.account, answer.into_inner())?;
-                locked.put(&self.settings.server, &token, SystemTime::now())?;
+                locked.put(room, &self.settings.server, &token, SystemTime::now())?;
                 Ok(token)
             }
             Err(status) if status.code() == Code::Unauthenticated => {

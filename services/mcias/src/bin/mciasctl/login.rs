@@ -41,6 +41,7 @@ impl Login {
         // Before the password is asked for: is it the right server?
         let mut auth = client.anonymous().await?;
         let password = prompt::secret("Password")?;
+        let room = store.room(SystemTime::now())?;
         let mut request = pb::LoginRequest {
             account: account.clone(),
             password: password.expose_secret().to_owned(),
@@ -64,7 +65,7 @@ impl Login {
             .hint("is its time right?"));
         }
         let server = client.settings.server.clone();
-        store.lock()?.put(&server, &token, now)?;
+        store.lock()?.put(room, &server, &token, now)?;
         let saved = self.save.then(|| client.settings.save()).transpose()?;
         let expires = view::system_time(token.expires);
         let mut sentence = format!("logged in to {server} as {account}, until {expires}");

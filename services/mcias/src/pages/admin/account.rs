@@ -165,8 +165,8 @@ pub(super) async fn render(
     let row = |login: Session| Login {
         current: login.id == admin.login(),
         methods: methods(&login.methods),
-        created: when(at(login.created)),
-        used: when(at(login.used)),
+        created: when(at(login.created), now),
+        used: when(at(login.used), now),
         service: login.service,
         source: login.source,
         device: login.device,

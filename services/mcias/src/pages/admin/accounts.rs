@@ -1,6 +1,6 @@
 //! The list of accounts, and new ones.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use askama::Template;
 use axum::extract::State;
@@ -84,17 +84,22 @@ pub(super) async fn list(
         here: LIST,
         next: last.map(|account| to(&account.name)),
         first: Some(to("")).filter(|_| !search.after.is_empty()),
-        accounts: accounts.into_iter().map(Row::new).collect(),
+        accounts: accounts
+            .into_iter()
+            .map(|account| Row::new(account, mcias.now()))
+            .collect(),
         search,
     };
     page.render("Accounts", &list)
 }
 
 impl Row {
-    fn new(account: Account) -> Self {
+    fn new(account: Account, now: SystemTime) -> Self {
         Self {
             page: link(PAGE, &[("name", &account.name)]),
-            last_login: account.last_login.map_or("never".to_owned(), when),
+            last_login: account
+                .last_login
+                .map_or("never".to_owned(), |time| when(time, now)),
             account,
         }
     }

@@ -9,15 +9,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use mcdsl::{
-    audit::{self, Actor, Detail, Entry},
     cli::chain,
     web::{ErrorPage, Page},
 };
-use rusqlite::Transaction;
 use tonic::Code;
 
 use super::{HOME, by};
-use crate::{by::By, core::Mcias, error::Error, pages::Person};
+use crate::{by::By, core::Mcias, pages::Person};
 
 /// Who may do what only administrators may: the gate alone makes one.
 #[derive(Clone)]
@@ -74,22 +72,10 @@ pub(super) async fn gate(
     next.run(Request::from_parts(parts, body)).await
 }
 
-/// Writes down what was refused. Nothing was changed, so that there is no transaction for it to be in.
+/// Writes down what was refused. If that fails, it stays refused.
 pub(super) async fn write_down(mcias: &Arc<Mcias>, by: &By, outcome: Code, text: &str) {
-    let (by, detail) = (by.clone(), Detail::new().text("message", text));
-    let now = mcias.now();
-    let write = move |tx: &Transaction<'_>| {
-        let entry = Entry {
-            actor: Actor::from(by.identity.as_ref()),
-            source: Some(by.source),
-            action: by.action,
-            resource: "",
-            outcome,
-            detail,
-        };
-        Ok::<_, Error>(audit::append(tx, &entry, now)?)
-    };
-    if let Err(error) = mcias.store.write(write).await {
+    let written = crate::pages::write_down(mcias, by, String::new(), outcome, text);
+    if let Err(error) = written.await {
         tracing::error!(error = chain(&error), "a refusal is not in the audit log");
     }
 }

@@ -182,13 +182,13 @@ fn moment(time: SystemTime) -> String {
 }
 
 /// How far it is from now.
-fn when(time: SystemTime) -> String {
-    match time.duration_since(SystemTime::now()) {
+fn when(time: SystemTime, now: SystemTime) -> String {
+    match time.duration_since(now) {
         Ok(left) => {
             let minutes = Duration::from_secs(left.as_secs() / 60 * 60);
             format!("in {}", human::duration_short(minutes))
         }
-        Err(_) => super::sessions::ago(unix(time), SystemTime::now()),
+        Err(_) => super::sessions::ago(unix(time), now),
     }
 }
 
@@ -204,6 +204,15 @@ mod tests {
             ("blanks and empty lines", " a \n\n\t\n b", &["a", "b"]),
         ] {
             assert_eq!(lines(typed), list, "{description}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_from_the_services_now() {
+        let now = crate::time::at(1_000_000);
+        for (passed, text) in [(3600, "in 1h"), (0, "in 0s"), (-120, "2m ago")] {
+            let time = crate::time::at(1_000_000 + passed);
+            assert_eq!(when(time, now), text);
         }
     }
 

@@ -105,7 +105,7 @@ pub(super) fn token_rows(account: &str, issued: Vec<Token>, now: SystemTime) -> 
             acts: (state == "valid").then(acts),
             services: token.services.join(", "),
             issued: moment(token.issued),
-            expires: when(token.expires),
+            expires: when(token.expires, now),
             comment: token.comment,
             id: token.id,
             state,
