@@ -29,6 +29,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "new devices",
         sql: NEW_DEVICES,
     },
+    Migration {
+        version: 6,
+        name: "enrolments of their login",
+        sql: ENROLMENTS,
+    },
 ];
 
 const IDENTITY: &str = "
@@ -178,6 +183,11 @@ const NEW_DEVICES: &str = "
 ALTER TABLE known_device ADD COLUMN new_s INTEGER;
 ALTER TABLE known_device ADD COLUMN service TEXT NOT NULL DEFAULT '';
 ALTER TABLE known_device ADD COLUMN methods TEXT NOT NULL DEFAULT '[]';
+";
+
+const ENROLMENTS: &str = "
+-- session: the login that began it, and alone may confirm it.
+ALTER TABLE totp ADD COLUMN session TEXT NOT NULL DEFAULT '';
 ";
 
 /// Of what is secret there are hashes alone.
