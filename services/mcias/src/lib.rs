@@ -36,6 +36,7 @@ pub mod seal;
 mod service;
 mod session;
 pub mod sources;
+mod standing;
 mod start;
 mod time;
 mod token;

@@ -208,7 +208,7 @@ pub(super) async fn authorize(
         let next = format!("{AUTHORIZE}?{}", params.query_without(&done));
         return page.redirect(&login_again(&next), None).await;
     }
-    let lack = if person.enrol {
+    let lack = if person.standing.enrol {
         Some(Lacking::Factor)
     } else {
         let lack = lacking(&mcias, &person.account, &person.login, &target.client);

@@ -66,8 +66,8 @@ pub(super) async fn change(
         Ok(_) => {
             let text = "The password is changed. Everywhere else you are logged out.";
             let mut person = person;
-            person.account.password_expired = false;
-            let to = if person.enrol {
+            person.standing.expired = false;
+            let to = if person.standing.enrol {
                 then(FACTORS, next.as_str())
             } else {
                 next
