@@ -34,7 +34,7 @@ pub(crate) use self::{
     person::{MaybePerson, Person},
 };
 use crate::{
-    SERVICE,
+    SERVICE, account,
     by::By,
     core::{Change, Mcias},
     error::Error,
@@ -204,6 +204,31 @@ async fn refused(mcias: &Arc<Mcias>, by: &By, error: Error) -> Result<Refusal, E
     let code = error.code();
     let refusal = Refusal::from(error);
     record(mcias, by, code, &refusal.text).await?;
+    Ok(refusal)
+}
+
+/// What somebody is told who is not logged in and was refused. It is written down as long as strangers are, with the account that was
+/// tried if there is one: what else was typed there may be a password.
+async fn refused_login(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    error: Error,
+    tried: &str,
+) -> Result<Refusal, ErrorPage> {
+    let code = error.code();
+    let refusal = Refusal::from(error);
+    if by.is_recorded() || !mcias.strangers.spend(mcias.now()) {
+        return Ok(refusal);
+    }
+    let (tried, message) = (tried.to_owned(), refusal.text.clone());
+    let write = move |change: &mut Change<'_>| {
+        let account = account::by_name(change.tx, &tried)?;
+        change.resource = account.map_or_else(|| "(unknown)".to_owned(), |account| account.name);
+        change.outcome = code;
+        change.note(|detail| detail.text("message", &message));
+        Ok(())
+    };
+    mcias.write(by, write).await.map_err(failed)?;
     Ok(refusal)
 }
 
