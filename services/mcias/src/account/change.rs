@@ -1,6 +1,6 @@
 //! What administrators do to accounts, by whichever way they ask for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::AccountType;
 use rusqlite::params;
@@ -196,14 +196,41 @@ impl Mcias {
         self.write(by, write).await
     }
 
-    /// Ends all logins of an account and revokes all its tokens.
+    /// Ends all logins of an account and revokes all its tokens; those of until an instant, if one is given.
     ///
     /// # Errors
-    /// If there is none.
-    pub(crate) async fn end_logins(self: &Arc<Self>, by: &By, name: String) -> Result<(), Error> {
+    /// If there is none, or the instant is in the future.
+    pub(crate) async fn end_logins(
+        self: &Arc<Self>,
+        by: &By,
+        name: String,
+        until: Option<SystemTime>,
+    ) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
             let account = about(change, &name)?;
-            change.revoke_account(&account.id)
+            match until {
+                None => change.revoke_account(&account.id),
+                Some(until) => change.revoke_until(Some(&account.id), until),
+            }
+        };
+        self.write(by, write).await
+    }
+
+    /// The same of all accounts.
+    ///
+    /// # Errors
+    /// If the instant is in the future.
+    pub(crate) async fn revoke_all(
+        self: &Arc<Self>,
+        by: &By,
+        until: Option<SystemTime>,
+    ) -> Result<(), Error> {
+        let write = move |change: &mut Change<'_>| {
+            "everything".clone_into(&mut change.resource);
+            match until {
+                None => change.revoke_everything(),
+                Some(until) => change.revoke_until(None, until),
+            }
         };
         self.write(by, write).await
     }

@@ -26,6 +26,7 @@ mod oidc_tokens;
 mod openid_client;
 mod pages;
 mod passkeys;
+mod revoking;
 mod running;
 mod tokens;
 mod web;

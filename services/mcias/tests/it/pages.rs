@@ -162,6 +162,7 @@ async fn whatever_ends_a_login_ends_its_pages() {
     // An administrator ends all.
     let revoke = RevokeRequest {
         what: Some(What::Account("ada".to_owned())),
+        ..RevokeRequest::default()
     };
     admin.accounts.revoke(revoke).await.unwrap();
     assert_eq!(

@@ -301,7 +301,7 @@ pub(super) async fn end_logins(
     Form(about): Form<About>,
 ) -> Answer {
     let by = admin.by(&page, END.path)?;
-    let ending = mcias.end_logins(&by, about.name.clone());
+    let ending = mcias.end_logins(&by, about.name.clone(), None);
     match attempt(&mcias, &by, ending).await {
         Ok(()) => {
             let to = link(PAGE, &[("name", &about.name)]);

@@ -144,9 +144,23 @@ fn tokens() {
         ("revoke --everything --yes", What::Everything(true)),
     ] {
         match command(line) {
-            Command::Revoke(revoke) => assert_eq!(revoke.request().what, Some(want), "{line}"),
+            Command::Revoke(revoke) => {
+                let request = revoke.request();
+                assert_eq!(
+                    (request.what, request.issued_until),
+                    (Some(want), None),
+                    "{line}"
+                );
+            }
             other => panic!("{other:?}"),
         }
+    }
+    match command("revoke --everything --issued-until 2026-01-31T12:00:00Z") {
+        Command::Revoke(revoke) => {
+            let until = "2026-01-31T12:00:00Z".parse().unwrap();
+            assert_eq!(revoke.request().issued_until, Some(until));
+        }
+        other => panic!("{other:?}"),
     }
 }
 
