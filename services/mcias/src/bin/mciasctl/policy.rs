@@ -51,17 +51,17 @@ pub(crate) struct Put {
     /// human or system; repeatable
     #[arg(long, value_name = "TYPE", value_parser = ["human", "system"])]
     account_type: Vec<String>,
-    /// These accounts; repeatable
+    /// One of these accounts; repeatable
     #[arg(long, value_name = "NAME", value_parser = parse::account)]
     account: Vec<String>,
-    /// Accounts with one of these tags; repeatable
+    /// Accounts with all of these tags; repeatable
     #[arg(long, value_parser = parse::tag)]
     tag: Vec<String>,
     /// Services by a pattern of their names; repeatable
     #[arg(long, value_name = "PATTERN")]
     service: Vec<String>,
-    /// Services by a pattern of their tags; repeatable
-    #[arg(long, value_name = "PATTERN")]
+    /// Services with all of these tags; repeatable
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     service_tag: Vec<String>,
     /// The login needs a second factor
     #[arg(long, conflicts_with = "deny")]
