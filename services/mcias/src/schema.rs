@@ -34,6 +34,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "enrolments of their login",
         sql: ENROLMENTS,
     },
+    Migration {
+        version: 7,
+        name: "audit log by name",
+        sql: audit::BY_NAME,
+    },
 ];
 
 const IDENTITY: &str = "
