@@ -9,6 +9,7 @@ use mc_testkit::clock::FakeClock;
 use tonic::Code;
 
 use crate::{
+    admin_pages::chief,
     running::{PASSWORD, Running},
     tokens::{is_known, issue},
 };
@@ -136,4 +137,36 @@ async fn what_was_before_an_instant_is_revoked_and_nothing_after_it() {
         Code::InvalidArgument,
         "a token has one instant"
     );
+}
+
+/// A program does not log in again: a change that costs it its tokens is asked again.
+#[tokio::test]
+async fn a_page_asks_before_a_change_costs_a_program_its_tokens() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.system("robot").await;
+    let mut browser = chief(&running).await;
+    let (page, path) = ("/admin/account?name=robot", "/admin/account/change");
+    let tagged = |tags: &'static str| {
+        [
+            ("name", "robot"),
+            ("status", "active"),
+            ("tags", tags),
+            ("sure", "yes"),
+        ]
+    };
+    let without = browser.submit(page, path, &tagged("a:b")[..3]).await;
+    assert_eq!(without.location(), page, "it has no token");
+    let (token, _) = issue(&mut admin, "robot", &[]).await;
+    let same = browser.submit(page, path, &tagged("a:b")[..3]).await;
+    assert_eq!(same.location(), page, "nothing is changed");
+    let asked = browser.submit(page, path, &tagged("c:d")[..3]).await;
+    assert_eq!(asked.status, 409);
+    for text in ["may become void", "c:d", "name=\"sure\""] {
+        assert!(asked.body.contains(text), "{text}: {}", asked.body);
+    }
+    assert!(is_known(&running, &token).await);
+    let done = browser.submit(page, path, &tagged("c:d")).await;
+    assert_eq!(done.location(), page);
+    assert!(!is_known(&running, &token).await);
 }

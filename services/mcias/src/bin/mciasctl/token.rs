@@ -239,10 +239,18 @@ fn issued(
     to.deliver(file, &answer.token, &notes, "token", value, out)
 }
 
+fn has_expired(token: &pb::Token) -> bool {
+    let now = Timestamp::from(std::time::SystemTime::now()).seconds;
+    token.expires.as_ref().is_some_and(|at| at.seconds <= now)
+}
+
+/// Whether it lets anybody in.
+pub(crate) fn is_valid(token: &pb::Token) -> bool {
+    !token.revoked && !has_expired(token)
+}
+
 pub(crate) fn row(token: &pb::Token) -> Vec<String> {
-    let now = prost_types::Timestamp::from(std::time::SystemTime::now()).seconds;
-    let expired = token.expires.as_ref().is_some_and(|at| at.seconds <= now);
-    let state = match (token.revoked, expired) {
+    let state = match (token.revoked, has_expired(token)) {
         (true, _) => "revoked",
         (false, true) => "expired",
         (false, false) => "valid",

@@ -3,7 +3,7 @@
 use mc_proto::mcias::v1::{self as pb, revoke_request::What};
 
 use super::{cli, command};
-use crate::{Command, account, audit, policy, profile, service, token};
+use crate::{Command, account, audit, policy, profile, service, token, update::revokes};
 
 fn create(line: &str) -> pb::CreateAccountRequest {
     match command(&format!("account create {line}")) {
@@ -129,6 +129,31 @@ fn pages_end_at_the_limit() {
     let request = entries.request(40, 7);
     assert_eq!((request.limit, request.before), (60, 7));
     assert_eq!(request.since.map(|at| at.seconds), Some(1_767_323_045));
+}
+
+#[test]
+fn what_costs_an_account_its_tokens() {
+    let now = pb::Account {
+        status: pb::AccountStatus::Active.into(),
+        roles: strings(&["guest", "user"]),
+        tags: strings(&["a", "b"]),
+        ..pb::Account::default()
+    };
+    for (line, wanted) in [
+        ("--status active", false),
+        ("--status disabled", true),
+        ("--add-role admin", false),
+        ("--remove-role user", true),
+        ("--role user --role guest", false),
+        ("--tag b --tag a", false),
+        ("--add-tag c", true),
+        ("--remove-tag a", true),
+        ("--second-factor optional", false),
+        ("--second-factor required", true),
+    ] {
+        let request = update(&format!("ada {line}"), &now);
+        assert_eq!(revokes(&now, &request), wanted, "{line}");
+    }
 }
 
 #[test]
