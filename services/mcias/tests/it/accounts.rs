@@ -330,6 +330,32 @@ async fn a_service_has_its_secret_once() {
     }
 }
 
+#[tokio::test]
+async fn a_service_is_removed_by_its_whole_name() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    let name = "a".repeat(64);
+    let put = PutServiceRequest {
+        service: Some(Service {
+            name: name.clone(),
+            ..Service::default()
+        }),
+        ..PutServiceRequest::default()
+    };
+    admin.admin.put_service(put).await.unwrap();
+    for (name, code) in [
+        (format!("{name}a"), Code::NotFound),
+        ("b".repeat(100_000), Code::NotFound),
+        (name, Code::Ok),
+    ] {
+        let removed = admin.admin.delete_service(DeleteServiceRequest { name });
+        let got = removed
+            .await
+            .map_or_else(|refused| refused.code(), |_| Code::Ok);
+        assert_eq!(got, code);
+    }
+}
+
 /// What an account did that is gone is found by its name, also beside another that has that name now.
 #[tokio::test]
 async fn the_log_is_found_by_the_name_of_an_account_that_is_gone() {
