@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mc_proto::mcias::v1::{
     BeginTotpResponse, ChangePasswordRequest, ChangePasswordResponse, GetFactorsResponse,
 };
+use mcdsl::auth::Identity;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 const RECOVERY_CODES: usize = 10;
 /// What apps show beside the account's name.
 const ISSUER: &str = "Metacircular";
+/// Why an app is not in force.
+const WRONG_CODE: &str = "code: it is not the one that the app shows now; are both clocks right?";
 
 /// Changes the password of whoever asks, and ends his other logins.
 ///
@@ -84,6 +87,7 @@ pub(crate) async fn begin_totp(
     password: String,
 ) -> Result<BeginTotpResponse, Error> {
     let account = mcias.confirm(by, password).await?;
+    let session = by.who()?.session.clone();
     let shared = Shared::generate()?;
     let uri = shared.uri(ISSUER, &account.name)?;
     let secret = shared.base32();
@@ -98,8 +102,8 @@ pub(crate) async fn begin_totp(
             ));
         }
         change.tx.execute(
-            "INSERT OR REPLACE INTO totp (account, secret, confirmed, last_step, created_s) VALUES (?1, ?2, 0, 0, ?3)",
-            params![account.id, sealed, unix(change.now)],
+            "INSERT OR REPLACE INTO totp (account, secret, confirmed, last_step, created_s, session) VALUES (?1, ?2, 0, 0, ?3, ?4)",
+            params![account.id, sealed, unix(change.now), session],
         )?;
         Ok(())
     };
@@ -111,37 +115,62 @@ pub(crate) async fn begin_totp(
     })
 }
 
-/// Puts the secret in force by a code of the app, and ends all other logins.
+/// Puts the secret in force by a code of the app, and ends all other logins. Only the login that gave the password for it may, and codes
+/// are guessed no faster than passwords: whoever has a stolen token alone would make a login of it that has shown both factors.
 ///
 /// # Errors
 /// What he is told.
 pub(crate) async fn confirm_totp(mcias: &Arc<Mcias>, by: &By, code: String) -> Result<(), Error> {
     let who = by.who()?.clone();
-    let this = Arc::clone(mcias);
+    let gate = Arc::new(mcias.enter(by, &who.name).await?);
+    let (this, attempt) = (Arc::clone(mcias), Arc::clone(&gate));
     let write = move |change: &mut Change<'_>| {
+        let gate = attempt;
         change.resource.clone_from(&who.name);
-        let sql = "SELECT secret, last_step FROM totp WHERE account = ?1 AND NOT confirmed";
-        let found: Option<(Vec<u8>, i64)> = change
-            .tx
-            .query_row(sql, [&who.account], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let (sealed, last) =
-            found.ok_or_else(|| Error::precondition("there is nothing to confirm; begin first"))?;
-        let secret = this.seal.open(&totp_name(&who.account), &sealed)?;
-        let last = u64::try_from(last).unwrap_or(0);
-        let step = Shared::from_bytes(secret).check(&code, last, change.now)?;
-        let step = step.ok_or_else(|| {
-            Error::invalid("code: it is not the one that the app shows now; are both clocks right?")
-        })?;
-        let step = i64::try_from(step).map_err(|_| Error::Internal("a step beyond all"))?;
+        let Some(step) = pending_step(&this, change, &who, &code)? else {
+            gate.failed(&this, change)?;
+            change.outcome = tonic::Code::InvalidArgument;
+            change.note(|detail| detail.text("message", WRONG_CODE));
+            return Ok(Err(Error::invalid(WRONG_CODE)));
+        };
         let sql =
             "UPDATE totp SET confirmed = 1, last_step = ?2 WHERE account = ?1 AND NOT confirmed";
         change.tx.execute(sql, params![who.account, step])?;
+        gate.succeeded(change.tx)?;
         // Who else is logged in has shown less.
         end_others(change, &who.account, &who.session)?;
-        has_shown(change, &who.account, &who.session, "otp")
+        has_shown(change, &who.account, &who.session, "otp")?;
+        Ok(Ok(()))
     };
-    mcias.write(by, write).await
+    // Ours is kept until it is committed: the next attempt is to see what this one counted.
+    let done = mcias.write(by, write).await;
+    drop(gate);
+    done?
+}
+
+/// The step that a code is of, by the secret that the same login has begun with.
+fn pending_step(
+    mcias: &Mcias,
+    change: &Change<'_>,
+    who: &Identity,
+    code: &str,
+) -> Result<Option<i64>, Error> {
+    let sql =
+        "SELECT secret, last_step FROM totp WHERE account = ?1 AND session = ?2 AND NOT confirmed";
+    let found: Option<(Vec<u8>, i64)> = change
+        .tx
+        .query_row(sql, [&who.account, &who.session], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let (sealed, last) = found.ok_or_else(|| {
+        Error::precondition("this login has begun nothing that could be confirmed; begin first")
+    })?;
+    let secret = mcias.seal.open(&totp_name(&who.account), &sealed)?;
+    let last = u64::try_from(last).unwrap_or(0);
+    let step = Shared::from_bytes(secret).check(code, last, change.now)?;
+    let step = step.map(i64::try_from).transpose();
+    step.map_err(|_| Error::Internal("a step beyond all"))
 }
 
 /// Takes the authenticator app away, and ends all other logins.

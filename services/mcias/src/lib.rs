@@ -37,6 +37,7 @@ pub mod seal;
 mod service;
 mod session;
 pub mod sources;
+mod standing;
 mod start;
 mod time;
 mod token;

@@ -5,12 +5,12 @@ use std::{cmp::Reverse, sync::Arc, time::SystemTime};
 use mcdsl::audit::{self, Filter, Head, Record};
 use rusqlite::Connection;
 
-use crate::{account, core::Mcias, error::Error};
+use crate::{core::Mcias, error::Error};
 
 /// What of the log is looked for; all that is said must hold.
 #[derive(Default)]
 pub(crate) struct Wanted {
-    /// By name, or by the id of one that is gone; empty: all.
+    /// By id, or by name: then also of others that had it before; empty: all.
     pub(crate) account: String,
     /// The action begins so.
     pub(crate) action: String,
@@ -38,34 +38,42 @@ impl Mcias {
     /// If the database fails.
     pub(crate) async fn audit(self: &Arc<Self>, wanted: Wanted) -> Result<Vec<Record>, Error> {
         let read = move |db: &Connection| {
-            let id = match wanted.account.as_str() {
-                "" => None,
-                name => Some(
-                    account::by_name(db, name)?
-                        .map_or_else(|| name.to_owned(), |account| account.id),
-                ),
-            };
-            let of_somebody = id.is_some();
-            let mut filter = Filter {
-                account: id,
-                anonymous_on: None,
+            let all = Filter {
                 action: Some(wanted.action).filter(|action| !action.is_empty()),
                 outcome: wanted.outcome,
                 since: wanted.since,
                 until: wanted.until,
                 before_seq: Some(wanted.before).filter(|before| *before > 0),
                 limit: Some(wanted.limit),
+                ..Filter::default()
             };
-            let mut records = audit::query(db, &filter)?;
-            if of_somebody {
-                // Whose login failed is nobody; it was at that account.
-                filter.account = None;
-                filter.anonymous_on = Some(wanted.account);
-                records.extend(audit::query(db, &filter)?);
-                records.sort_by_key(|record| Reverse(record.seq));
-                records.truncate(wanted.limit);
+            if wanted.account.is_empty() {
+                return Ok::<_, Error>(audit::query(db, &all)?);
             }
-            Ok::<_, Error>(records)
+            let whose = Some(wanted.account);
+            let mut records = Vec::new();
+            for filter in [
+                Filter {
+                    account: whose.clone(),
+                    ..all.clone()
+                },
+                // Accounts keep their names, and one may have that of one that is gone.
+                Filter {
+                    name: whose.clone(),
+                    ..all.clone()
+                },
+                // Whose login failed is nobody; it was at that account.
+                Filter {
+                    anonymous_on: whose,
+                    ..all
+                },
+            ] {
+                records.extend(audit::query(db, &filter)?);
+            }
+            records.sort_by_key(|record| Reverse(record.seq));
+            records.dedup_by_key(|record| record.seq);
+            records.truncate(wanted.limit);
+            Ok(records)
         };
         self.store.read(read).await
     }

@@ -18,6 +18,7 @@ use crate::{
     random, service,
     session::find_session,
     sources::network,
+    standing::Standing,
     token::NewSession,
     totp::Shared,
 };
@@ -74,14 +75,12 @@ pub(crate) enum Shown<'s> {
 
 /// How a login stands with second factors.
 enum Factor {
-    /// None is needed, or one was shown: by which methods (RFC 8176).
+    /// There is none, or one was shown: by which methods (RFC 8176).
     Done(Vec<&'static str>),
-    /// One is needed and none came.
+    /// There is one and none came.
     Needed,
     /// What came is wrong.
     Wrong,
-    /// One is needed, and there is none: it has to be enrolled.
-    Missing,
 }
 
 impl Mcias {
@@ -183,7 +182,7 @@ impl Mcias {
                 (Factor::Done(methods), network(*source).to_string())
             }
             Shown::Password { gate, .. } => {
-                let factor = self.second_factor(change, account, &verdict, &asked.code)?;
+                let factor = self.second_factor(change, account, &asked.code)?;
                 (factor, gate.network.clone())
             }
         };
@@ -200,11 +199,10 @@ impl Mcias {
                 let text = "the code is wrong, or was used already";
                 return Ok(Err(Error::unauthenticated(text)));
             }
-            Factor::Missing => vec!["pwd"],
         };
-        let enrol = verdict.asks(account) && !account.has_second_factor();
-        if (enrol || account.password_expired) && service.name != SERVICE {
-            let what = if enrol {
+        let standing = Standing::of(account, &verdict, methods.contains(&"mfa"));
+        if standing.is_restricted() && service.name != SERVICE {
+            let what = if standing.enrol {
                 "enrol a second factor"
             } else {
                 "change the password"
@@ -233,7 +231,7 @@ impl Mcias {
             network: &network,
             device: &asked.device,
             methods: &methods,
-            restricted: enrol || account.password_expired,
+            restricted: standing.is_restricted(),
         };
         let issued = self.open_session(change, &session)?;
         let (id, name) = (account.id.clone(), account.name.clone());
@@ -247,8 +245,8 @@ impl Mcias {
             expires: Some(issued.expires.into()),
             needed: Vec::new(),
             new_device,
-            password_expired: account.password_expired,
-            enrol_second_factor: enrol,
+            password_expired: standing.expired,
+            enrol_second_factor: standing.enrol,
         }))
     }
 
@@ -256,16 +254,10 @@ impl Mcias {
         &self,
         change: &Change<'_>,
         account: &Account,
-        verdict: &Verdict,
         code: &str,
     ) -> Result<Factor, Error> {
         if !account.has_second_factor() {
-            let missing = verdict.asks(account);
-            return Ok(if missing {
-                Factor::Missing
-            } else {
-                Factor::Done(vec!["pwd"])
-            });
+            return Ok(Factor::Done(vec!["pwd"]));
         }
         if code.trim().is_empty() {
             return Ok(Factor::Needed);

@@ -1,10 +1,11 @@
-//! The login policy: which accounts may log in to which services, by the engine that all services share.
+//! The login policy: which people may log in to which services, by the engine that all services share. System accounts do not log in:
+//! an administrator gives each of their tokens by hand, for services that he names.
 
 pub(crate) mod change;
 
 use std::collections::HashSet;
 
-use mc_proto::mcias::v1::Rule as Message;
+use mc_proto::{AccountType, mcias::v1::Rule as Message};
 use mcdsl::{
     auth::token::type_name,
     policy::{
@@ -214,6 +215,11 @@ pub(crate) fn parse(message: Message) -> Result<Stored, Error> {
             "second_factor: a rule that denies asks for nothing; leave one of the two out",
         ));
     }
+    if account_types.iter().any(|name| name == type_name(AccountType::System)) {
+        return Err(Error::invalid(
+            "account_types: system accounts do not log in; an administrator issues their tokens, and no rule is asked",
+        ));
+    }
     let anyone = [&roles, &account_types, &accounts, &tags]
         .iter()
         .all(|list| list.is_empty());
@@ -284,7 +290,7 @@ pub(crate) fn first() -> Vec<Stored> {
         effect: Effect::Allow,
         subjects: Subjects {
             roles: vec!["admin".to_owned(), "user".to_owned()],
-            account_types: vec![type_name(mc_proto::AccountType::Human).to_owned()],
+            account_types: vec![type_name(AccountType::Human).to_owned()],
             ..Subjects::default()
         },
         actions: vec![ACTION.to_owned()],

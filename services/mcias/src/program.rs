@@ -5,6 +5,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use crate::{Recovery, Restoration, SERVICE, StartError, config::Config, name::AccountName};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use ipnet::IpNet;
 use mcdsl::{
     config::{GLOBAL, Root},
     service,
@@ -62,6 +63,9 @@ enum Command {
         /// Replaces the rules of the login policy by those of a new installation: they let nobody in any more
         #[arg(long)]
         reset_policy: bool,
+        /// Lets all networks in again that are kept away for failed logins, such as the one that you log in from
+        #[arg(long)]
+        lift_bans: bool,
         /// Writes what was made as JSON
         #[arg(long)]
         json: bool,
@@ -130,11 +134,13 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             account,
             remove_factors,
             reset_policy,
+            lift_bans,
             json,
         } => {
             let recovery = Recovery {
                 remove_factors: *remove_factors,
                 reset_policy: *reset_policy,
+                lift_bans: *lift_bans,
             };
             recover(&load()?, account, recovery, *json)?;
         }
@@ -191,6 +197,7 @@ fn recover(
     let text = if json {
         let made = serde_json::json!({
             "account": made.account, "password": made.password, "has_factors": made.has_factors,
+            "banned": made.banned,
         });
         format!("{made}\n")
     } else {
@@ -199,11 +206,29 @@ fn recover(
             false => "none",
         };
         format!(
-            "account     {}\npassword    {} (shown this once, to be changed at the first login)\nfactors     {factors}\n",
-            made.account, made.password
+            "account     {}\npassword    {} (shown this once, to be changed at the first login)\nfactors     {factors}\nbans        {}\n",
+            made.account,
+            made.password,
+            bans(&made.banned)
         )
     };
     print_password(&text, &made.account)
+}
+
+/// From where nobody logs in.
+fn bans(networks: &[IpNet]) -> String {
+    /// What fits a line or two.
+    const SHOWN: usize = 8;
+    if networks.is_empty() {
+        return "none".to_owned();
+    }
+    let mut shown: Vec<_> = networks.iter().take(SHOWN).map(IpNet::to_string).collect();
+    let more = networks.len() - shown.len();
+    if more > 0 {
+        shown.push(format!("{more} more"));
+    }
+    let shown = shown.join(", ");
+    format!("{shown}; nobody logs in from there; with --lift-bans they go")
 }
 
 /// It is committed: one that nobody saw is lost, and another can be had.

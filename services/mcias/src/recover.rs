@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, time::SystemTime};
 
+use ipnet::IpNet;
 use mcdsl::{
     audit::{self, Actor, AuditError, Detail, Entry},
     db::{self, DbError},
@@ -12,6 +13,7 @@ use tonic::Code;
 
 use crate::{
     account::{self, Account},
+    bans,
     config::Config,
     core::Change,
     error::Error,
@@ -30,6 +32,8 @@ pub struct Recovery {
     pub remove_factors: bool,
     /// Replaces all rules of the login policy by those of a new installation.
     pub reset_policy: bool,
+    /// Lets all networks in again that are kept away for failed logins: the operator's own may be among them.
+    pub lift_bans: bool,
 }
 
 /// An administrator who can log in again.
@@ -40,6 +44,8 @@ pub struct Recovered {
     pub password: String,
     /// It has second factors still, which a login asks for.
     pub has_factors: bool,
+    /// Networks that are kept away: nobody logs in from there.
+    pub banned: Vec<IpNet>,
 }
 
 /// Why nothing was changed.
@@ -117,15 +123,20 @@ pub fn recover(
         detail: Detail::new()
             .flag("remove_factors", recovery.remove_factors)
             .flag("reset_policy", recovery.reset_policy)
+            .flag("lift_bans", recovery.lift_bans)
             .text("status_before", before.status.as_str())
             .list("roles_before", before.roles.iter().map(String::as_str)),
     };
     audit::append(&tx, &entry, now)?;
+    let banned = bans::load(&tx)?.into_iter();
+    let banned = banned.filter(|ban| ban.until > now).map(|ban| ban.network);
+    let banned = banned.collect();
     tx.commit()?;
     Ok(Recovered {
         account: account.name.clone(),
         password,
         has_factors: account.has_second_factor(),
+        banned,
     })
 }
 
@@ -161,6 +172,9 @@ fn change(
         for rule in policy::first() {
             policy::insert(tx, &rule)?;
         }
+    }
+    if recovery.lift_bans {
+        tx.execute("DELETE FROM ban", [])?;
     }
     if recovery.remove_factors {
         account::remove_factors(tx, &account.id)?;

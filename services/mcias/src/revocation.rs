@@ -10,8 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tracing::error;
 
 use crate::{
+    core::{Change, LIFETIME},
     error::Error,
     hub::{Hub, Messages},
+    session::{self, end_session},
     time::{at, unix},
 };
 
@@ -60,6 +62,53 @@ pub(crate) fn store(tx: &Transaction<'_>, revocation: &Revocation) -> rusqlite::
         unix(revocation.forget)
     ])
     .map(drop)
+}
+
+/// Logins that are ended one by one, each by a revocation of its own: more are a reason to revoke everything until now, which is one.
+const MAX_RENEWED: usize = 10_000;
+
+impl Change<'_> {
+    /// Revokes the tokens of an account, or (`None`) of all, that were issued until an instant, and ends the logins that began until then:
+    /// one that was renewed since may go on by what was stolen before.
+    ///
+    /// # Errors
+    /// If the instant is in the future, or too many logins were renewed since.
+    pub(crate) fn revoke_until(
+        &mut self,
+        account: Option<&str>,
+        until: SystemTime,
+    ) -> Result<(), Error> {
+        if until > self.now {
+            return Err(Error::invalid(
+                "issued_until: it is in the future; without it all until now is revoked",
+            ));
+        }
+        let (tx, seconds) = (self.tx, unix(until));
+        let renewed = session::renewed_since(tx, account, until, MAX_RENEWED + 1)?;
+        if renewed.len() > MAX_RENEWED {
+            return Err(Error::precondition(format!(
+                "issued_until: more than {MAX_RENEWED} logins were renewed since; leave it out, and all until now is revoked"
+            )));
+        }
+        for session in &renewed {
+            end_session(self, session)?;
+        }
+        let sql = "SELECT max(expires) FROM (
+            SELECT expires_s AS expires FROM session WHERE used_s <= ?2 AND (?1 IS NULL OR account = ?1)
+            UNION ALL SELECT expires_s FROM token WHERE issued_s <= ?2 AND NOT revoked AND (?1 IS NULL OR account = ?1))";
+        let expires: Option<i64> =
+            tx.query_row(sql, params![account, seconds], |row| row.get(0))?;
+        for sql in [
+            "DELETE FROM session WHERE used_s <= ?2 AND (?1 IS NULL OR account = ?1)",
+            "UPDATE token SET revoked = 1 WHERE issued_s <= ?2 AND (?1 IS NULL OR account = ?1)",
+        ] {
+            tx.execute(sql, params![account, seconds])?;
+        }
+        self.note(|detail| detail.number("issued_until", seconds));
+        let what = account.map_or(Revoked::Everything, |id| Revoked::Account(id.to_owned()));
+        let forget = expires.map_or(self.now, at).max(self.now) + 2 * LIFETIME;
+        self.revoke(what, at(seconds), forget)
+    }
 }
 
 /// All that are not forgotten: a clock that is wrong at a start is right later.

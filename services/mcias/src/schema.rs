@@ -29,6 +29,16 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "new devices",
         sql: NEW_DEVICES,
     },
+    Migration {
+        version: 6,
+        name: "enrolments of their login",
+        sql: ENROLMENTS,
+    },
+    Migration {
+        version: 7,
+        name: "audit log by name",
+        sql: audit::BY_NAME,
+    },
 ];
 
 const IDENTITY: &str = "
@@ -178,6 +188,11 @@ const NEW_DEVICES: &str = "
 ALTER TABLE known_device ADD COLUMN new_s INTEGER;
 ALTER TABLE known_device ADD COLUMN service TEXT NOT NULL DEFAULT '';
 ALTER TABLE known_device ADD COLUMN methods TEXT NOT NULL DEFAULT '[]';
+";
+
+const ENROLMENTS: &str = "
+-- session: the login that began it, and alone may confirm it.
+ALTER TABLE totp ADD COLUMN session TEXT NOT NULL DEFAULT '';
 ";
 
 /// Of what is secret there are hashes alone.

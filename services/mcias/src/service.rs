@@ -142,7 +142,7 @@ pub(crate) fn delete(tx: &Transaction<'_>, name: &str) -> Result<(), Error> {
         )));
     }
     match tx.execute("DELETE FROM service WHERE name = ?1", [name])? {
-        0 => Err(Error::not_found("service", name)),
+        0 => named(tx, name).map(drop),
         _ => Ok(()),
     }
 }

@@ -93,6 +93,31 @@ pub(crate) fn find_session(
         .optional()
 }
 
+/// The login of this id, or whose token now is of this id, whosever it is.
+pub(crate) fn of_token(db: &Connection, id: &str) -> rusqlite::Result<Option<Session>> {
+    let sql = format!("{SELECT} WHERE id = ?1 OR token = ?1");
+    db.prepare_cached(&sql)?.query_row([id], session).optional()
+}
+
+/// Logins of an account, or (`None`) of all, that go on by a token from after an instant although they began until then, or were given by
+/// one that did: so many at most.
+pub(crate) fn renewed_since(
+    db: &Connection,
+    account: Option<&str>,
+    until: SystemTime,
+    limit: usize,
+) -> rusqlite::Result<Vec<Session>> {
+    let sql = format!(
+        "{SELECT} WHERE (?1 IS NULL OR account = ?1) AND used_s > ?2 AND (created_s <= ?2 OR id IN (
+            SELECT given.session FROM oidc_grant given JOIN session login ON login.id = given.login WHERE login.created_s <= ?2))
+            LIMIT ?3"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached(&sql)?
+        .query_map(params![account, unix(until), limit], session)?
+        .collect()
+}
+
 /// The logins of an account from a device, to all services.
 pub(crate) fn sessions_from(
     db: &Connection,

@@ -20,6 +20,7 @@ use crate::{
     keys::KeyRing,
     oidc, random, revocation, service,
     session::{MARGIN, Session, end_oldest, find_session},
+    standing::Standing,
     time::{at, unix},
 };
 
@@ -223,14 +224,13 @@ impl Mcias {
                 service.name
             )));
         }
-        let second = session.has_shown_both();
-        let missing = (verdict.asks(&account) || account.has_second_factor()) && !second;
-        if missing && account.has_second_factor() {
+        let standing = Standing::of(&account, &verdict, session.has_shown_both());
+        if standing.unshown {
             return Err(Error::unauthenticated(
                 "a second factor is needed; log in again",
             ));
         }
-        let restricted = missing || account.password_expired;
+        let restricted = standing.is_restricted();
         if restricted && service.name != SERVICE {
             return Err(over());
         }
@@ -273,7 +273,7 @@ impl Mcias {
         Ok(Renewed {
             issued,
             account,
-            enrol: missing,
+            enrol: standing.enrol,
         })
     }
 

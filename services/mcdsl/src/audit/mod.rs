@@ -63,6 +63,9 @@ CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit log is only appended to'); END;
 ";
 
+/// What a service adds that finds rows by [`Filter::name`].
+pub const BY_NAME: &str = "CREATE INDEX audit_name ON audit (name);";
+
 /// The step of a service's schema that makes the table.
 #[must_use]
 pub const fn migration(version: u32) -> Migration {

@@ -25,6 +25,8 @@ const MAX_ACTIONS: usize = 512;
 pub struct Filter {
     /// Of the account of this id.
     pub account: Option<String>,
+    /// Of accounts that had this name at that time, also of those that are gone. The table has [`super::BY_NAME`].
+    pub name: Option<String>,
     /// On this resource, by nobody who is known: a login that failed is on the account that it named.
     pub anonymous_on: Option<String>,
     /// Of actions that begin so: a method, a service (`/mcias.v1.Accounts/`), a kind of events (`login.`).
@@ -159,6 +161,9 @@ fn statement(filter: &Filter, action: Option<String>) -> (String, Vec<Value>) {
     if let Some(account) = &filter.account {
         and("account = ?", Value::from(account.clone()));
     }
+    if let Some(name) = &filter.name {
+        and("name = ?", Value::from(name.clone()));
+    }
     if let Some(resource) = &filter.anonymous_on {
         and(
             "account IS NULL AND resource = ?",
@@ -227,6 +232,7 @@ mod tests {
     fn no_page_is_sorted() {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(SCHEMA).unwrap();
+        db.execute_batch(super::super::BY_NAME).unwrap();
         let page = || Filter {
             before_seq: Some(7),
             limit: Some(100),
@@ -239,6 +245,14 @@ mod tests {
                 "an account",
                 Filter {
                     account: Some("0001".to_owned()),
+                    ..page()
+                },
+                None,
+            ),
+            (
+                "a name",
+                Filter {
+                    name: Some("ada".to_owned()),
                     ..page()
                 },
                 None,

@@ -1,6 +1,6 @@
 //! What administrators do to accounts, by whichever way they ask for it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use mc_proto::AccountType;
 use rusqlite::params;
@@ -38,6 +38,23 @@ pub(crate) struct Update {
     pub(crate) roles: Option<Vec<String>>,
     pub(crate) tags: Option<Vec<String>>,
     pub(crate) second_factor_required: Option<bool>,
+}
+
+impl Update {
+    /// Whether it revokes the tokens of the account as it is now: they say what it was, and one that says too much is valid no more. Tags may
+    /// deny, so that any change of them counts.
+    pub(crate) fn revokes(&self, now: &Account) -> bool {
+        let inactive = self.status.unwrap_or(now.status) != Status::Active;
+        let lost = |roles: &Vec<String>| now.roles.iter().any(|role| !roles.contains(role));
+        let other = |tags: &Vec<String>| {
+            let sets = [tags, &now.tags].map(|tags| tags.iter().collect::<BTreeSet<_>>());
+            sets[0] != sets[1]
+        };
+        inactive
+            || self.roles.as_ref().is_some_and(lost)
+            || self.tags.as_ref().is_some_and(other)
+            || (self.second_factor_required == Some(true) && !now.second_factor_required)
+    }
 }
 
 impl Mcias {
@@ -127,10 +144,7 @@ impl Mcias {
             }
             policy::check_admin_left(tx)?;
             let after = by_id(tx, id)?.ok_or(Error::Internal("an account is gone"))?;
-            // A token says what its account was: one that says too much is valid no more. Tags may deny, so that any change of them counts.
-            let lost = before.roles.iter().any(|role| !after.roles.contains(role));
-            let asks_more = after.second_factor_required && !before.second_factor_required;
-            if after.status != Status::Active || lost || asks_more || before.tags != after.tags {
+            if asked.revokes(&before) {
                 change.revoke_account(&before.id)?;
             }
             Ok(after)
@@ -196,14 +210,41 @@ impl Mcias {
         self.write(by, write).await
     }
 
-    /// Ends all logins of an account and revokes all its tokens.
+    /// Ends all logins of an account and revokes all its tokens; those of until an instant, if one is given.
     ///
     /// # Errors
-    /// If there is none.
-    pub(crate) async fn end_logins(self: &Arc<Self>, by: &By, name: String) -> Result<(), Error> {
+    /// If there is none, or the instant is in the future.
+    pub(crate) async fn end_logins(
+        self: &Arc<Self>,
+        by: &By,
+        name: String,
+        until: Option<SystemTime>,
+    ) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
             let account = about(change, &name)?;
-            change.revoke_account(&account.id)
+            match until {
+                None => change.revoke_account(&account.id),
+                Some(until) => change.revoke_until(Some(&account.id), until),
+            }
+        };
+        self.write(by, write).await
+    }
+
+    /// The same of all accounts.
+    ///
+    /// # Errors
+    /// If the instant is in the future.
+    pub(crate) async fn revoke_all(
+        self: &Arc<Self>,
+        by: &By,
+        until: Option<SystemTime>,
+    ) -> Result<(), Error> {
+        let write = move |change: &mut Change<'_>| {
+            "everything".clone_into(&mut change.resource);
+            match until {
+                None => change.revoke_everything(),
+                Some(until) => change.revoke_until(None, until),
+            }
         };
         self.write(by, write).await
     }

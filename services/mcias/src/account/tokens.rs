@@ -15,6 +15,7 @@ use crate::{
     core::{Change, LIFETIME, Mcias},
     error::Error,
     service::{self, MAX_COMMENT},
+    session::{self, end_session},
     time::{at, unix},
     token::Issued,
 };
@@ -156,10 +157,10 @@ impl Mcias {
         self.write(by, write).await
     }
 
-    /// Revokes a token of a system account.
+    /// Revokes a token of a system account, or ends the login of a person that a token or a login's id is of.
     ///
     /// # Errors
-    /// If it is none, or has expired.
+    /// If it is neither, or has expired.
     pub(crate) async fn revoke_token(self: &Arc<Self>, by: &By, id: String) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
             change.resource = id.chars().take(64).collect();
@@ -169,10 +170,14 @@ impl Mcias {
                 .tx
                 .query_row(sql, values, |row| row.get(0))
                 .optional()?;
-            let account = account.ok_or_else(|| {
-                Error::not_found("valid token of a system account", &change.resource)
-            })?;
-            revoke(change, &account, &id)
+            if let Some(account) = account {
+                return revoke(change, &account, &id);
+            }
+            let login = session::of_token(change.tx, &id)?;
+            let login =
+                login.ok_or_else(|| Error::not_found("valid token or login", &change.resource))?;
+            change.note(|detail| detail.text("login", &login.id));
+            end_session(change, &login)
         };
         self.write(by, write).await
     }

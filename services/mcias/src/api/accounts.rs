@@ -1,6 +1,6 @@
 //! Accounts, and what only administrators do to them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::{
     AccountType,
@@ -25,7 +25,7 @@ use crate::{
         tokens::{self, NewToken, Token},
     },
     by::By,
-    core::{Change, Mcias},
+    core::Mcias,
     error::Error,
     token::Issued,
 };
@@ -232,17 +232,18 @@ async fn revoke(
     let what = asked
         .what
         .ok_or_else(|| Error::invalid("what: token, account or everything has to be said"))?;
+    let until = asked.issued_until.map(SystemTime::try_from).transpose();
+    let until = until.map_err(|_| Error::invalid("issued_until: it is no time"))?;
     let by = By::from(&caller);
     match what {
-        What::Token(id) => mcias.revoke_token(&by, id).await?,
-        What::Account(name) => mcias.end_logins(&by, name).await?,
-        What::Everything(true) => {
-            let write = |change: &mut Change<'_>| {
-                "everything".clone_into(&mut change.resource);
-                change.revoke_everything()
-            };
-            mcias.write(&by, write).await?;
+        What::Token(_) if until.is_some() => {
+            return Err(Error::invalid(
+                "issued_until: of an account or everything; a token is revoked as a whole",
+            ));
         }
+        What::Token(id) => mcias.revoke_token(&by, id).await?,
+        What::Account(name) => mcias.end_logins(&by, name, until).await?,
+        What::Everything(true) => mcias.revoke_all(&by, until).await?,
         What::Everything(false) => {
             return Err(Error::invalid("everything: true, or something else"));
         }

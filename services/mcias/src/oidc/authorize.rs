@@ -154,7 +154,7 @@ pub(super) async fn authorize(
         }
         return page.redirect(&login_again(&on(&[])), None).await;
     }
-    let lack = if person.enrol {
+    let lack = if person.standing.enrol {
         Some(Lacking::Factor)
     } else {
         let lack = lacking(&mcias, &person.account, &person.login, &target.client);

@@ -1,6 +1,9 @@
 //! Whether a login at this service is good enough for a client's.
 
-use crate::{account::Account, core::Mcias, error::Error, service::Service, session::Session};
+use crate::{
+    account::Account, core::Mcias, error::Error, service::Service, session::Session,
+    standing::Standing,
+};
 
 /// What a login lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +44,12 @@ pub(super) fn lacking(
     if !verdict.allowed {
         return Ok(Some(Lacking::Leave));
     }
-    if account.password_expired {
-        return Ok(Some(Lacking::Password));
-    }
-    let shown = login.methods.iter().any(|method| method == "mfa");
-    let needed = verdict.asks(account) || account.has_second_factor();
-    Ok(match (needed && !shown, account.has_second_factor()) {
-        (false, _) => None,
-        (true, true) => Some(Lacking::Second),
-        (true, false) => Some(Lacking::Factor),
-    })
+    let standing = Standing::of(account, &verdict, login.has_shown_both());
+    let lacks = [
+        (standing.expired, Lacking::Password),
+        (standing.enrol, Lacking::Factor),
+        (standing.unshown, Lacking::Second),
+    ];
+    let first = lacks.into_iter().find(|(lacks, _)| *lacks);
+    Ok(first.map(|(_, lacking)| lacking))
 }

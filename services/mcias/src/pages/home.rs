@@ -19,7 +19,7 @@ struct Home<'a> {
 }
 
 pub(super) async fn show(State(mcias): State<Arc<Mcias>>, page: Page, person: Person) -> Answer {
-    let first = match (person.account.password_expired, person.enrol) {
+    let first = match (person.standing.expired, person.standing.enrol) {
         (true, _) => Some(PASSWORD),
         (false, true) => Some(FACTORS),
         (false, false) => None,

@@ -16,9 +16,9 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, FACTORS, PASSWORD, Person, Refusal, by, devices, failed, leading_on,
+    Answer, FACTORS, PASSWORD, Person, by, devices, failed, leading_on,
     person::{LOGIN_ID, MaybePerson},
-    then,
+    refused_login, then,
 };
 use crate::{
     SERVICE,
@@ -170,7 +170,7 @@ pub(super) async fn log_in(
         }
         Ok(response) => enter(&mcias, &page, &by, response, &next).await,
         Err(error) => {
-            let refusal = Refusal::from(error);
+            let refusal = refused_login(&mcias, &by, error, &account).await?;
             let page = page.with(Flash::error(refusal.text.clone()));
             let form = match step {
                 Some(step) => code_form(&mcias, page, &next, &step, &asked.step).await?,
@@ -199,7 +199,7 @@ pub(super) async fn log_in_by_passkey(
     match mcias.finish_passkey_login(&by, request).await {
         Ok(response) => enter(&mcias, &page, &by, response, &next).await,
         Err(error) => {
-            let refusal = Refusal::from(error);
+            let refusal = refused_login(&mcias, &by, error, "").await?;
             let page = page.with(Flash::error(refusal.text.clone()));
             Ok(refusal.with(password_form(&mcias, page, &next, "").await?))
         }

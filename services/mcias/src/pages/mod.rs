@@ -34,7 +34,13 @@ pub(crate) use self::{
     factors::FACTORS,
     person::{MaybePerson, Person},
 };
-use crate::{SERVICE, by::By, core::Mcias, error::Error, oidc};
+use crate::{
+    SERVICE, account,
+    by::By,
+    core::{Change, Mcias},
+    error::Error,
+    oidc,
+};
 
 /// Where one logs in.
 pub(crate) const LOGIN: &str = "/login";
@@ -193,6 +199,32 @@ async fn refused(mcias: &Arc<Mcias>, by: &By, error: Error) -> Result<Refusal, E
     let code = error.code();
     let refusal = Refusal::from(error);
     record(mcias, by, code, &refusal.text).await?;
+    Ok(refusal)
+}
+
+/// What somebody is told who is not logged in and was refused. It is written down as long as strangers are, with the account that was
+/// tried if there is one: what else was typed there may be a password.
+async fn refused_login(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    error: Error,
+    tried: &str,
+) -> Result<Refusal, ErrorPage> {
+    let code = error.code();
+    let refusal = Refusal::from(error);
+    if by.is_recorded() {
+        return Ok(refusal);
+    }
+    let (tried, message) = (tried.to_owned(), refusal.text.clone());
+    let write = move |change: &mut Change<'_>| {
+        let account = account::by_name(change.tx, &tried)?;
+        change.resource = account.map_or_else(|| "(unknown)".to_owned(), |account| account.name);
+        change.outcome = code;
+        change.anybodys = true;
+        change.note(|detail| detail.text("message", &message));
+        Ok(())
+    };
+    mcias.write(by, write).await.map_err(failed)?;
     Ok(refusal)
 }
 

@@ -8,7 +8,7 @@ use mc_proto::mcias::v1::ChangePasswordRequest;
 use mcdsl::web::{CsrfField, Flash, Form, LocalPath, Page};
 use serde::Deserialize;
 
-use super::{Answer, FACTORS, PASSWORD, Person, Refusal, by, leading_on, login, then};
+use super::{Answer, FACTORS, PASSWORD, Person, by, leading_on, login, refused, then};
 use crate::{core::Mcias, factors::change_password};
 
 #[derive(Template)]
@@ -66,8 +66,8 @@ pub(super) async fn change(
         Ok(_) => {
             let text = "The password is changed. Everywhere else you are logged out.";
             let mut person = person;
-            person.account.password_expired = false;
-            let to = if person.enrol {
+            person.standing.expired = false;
+            let to = if person.standing.enrol {
                 then(FACTORS, next.as_str())
             } else {
                 next
@@ -76,7 +76,7 @@ pub(super) async fn change(
             login::anew(&page, &person, &to, Flash::success(text)).await
         }
         Err(error) => {
-            let refusal = Refusal::from(error);
+            let refusal = refused(&mcias, &by, error).await?;
             let page = page.with(Flash::error(refusal.text.clone()));
             Ok(refusal.with(form(&mcias, page, &person, &next).await?))
         }

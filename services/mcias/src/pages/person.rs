@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     service,
     session::{self, Session, find_session},
+    standing::Standing,
     time::{at, unix},
 };
 
@@ -34,10 +35,8 @@ pub(super) const LOGIN_ID: &str = "login";
 pub(crate) struct Person {
     pub(crate) account: Account,
     pub(crate) login: Session,
-    /// He has to enrol a second factor before anything else.
-    pub(crate) enrol: bool,
-    /// The login has not shown the second factor that it would be asked for now.
-    pub(crate) lacks: bool,
+    /// What the login lacks now.
+    pub(crate) standing: Standing,
 }
 
 impl Person {
@@ -75,14 +74,11 @@ impl Person {
             if !verdict.allowed {
                 return Ok(None);
             }
-            let enrol = verdict.asks(&account) && !account.has_second_factor();
-            let asked = verdict.asks(&account) || account.has_second_factor();
-            let lacks = asked && !login.has_shown_both();
+            let standing = Standing::of(&account, &verdict, login.has_shown_both());
             Ok::<_, Error>(Some(Self {
                 account,
                 login,
-                enrol,
-                lacks,
+                standing,
             }))
         };
         let person = mcias.store.read(read).await?;
@@ -100,7 +96,7 @@ impl Person {
     /// As methods of the API know him.
     pub(crate) fn identity(&self) -> Identity {
         let (account, login) = (&self.account, &self.login);
-        let restricted = self.enrol || self.lacks || account.password_expired;
+        let restricted = self.standing.is_restricted();
         let unless_restricted = |names: &[String]| {
             if restricted {
                 Vec::new()

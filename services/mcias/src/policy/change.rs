@@ -91,10 +91,10 @@ impl Mcias {
         self.write(by, write).await
     }
 
-    /// Whether an account could log in to a service, which has these tags instead of its own if any are given.
+    /// Whether a person could log in to a service, which has these tags instead of its own if any are given.
     ///
     /// # Errors
-    /// If there is no such account or service.
+    /// If there is no such account or service, or it is a system account.
     pub(crate) async fn explain(
         self: &Arc<Self>,
         account: String,
@@ -107,6 +107,12 @@ impl Mcias {
         let policy = self.policy();
         let read = move |db: &Connection| {
             let account = account::named(db, &account)?;
+            if !account.is_human() {
+                let name = account.name;
+                return Err(Error::precondition(format!(
+                    "{name} is a system account: it does not log in, and no rule is asked; its tokens say which services they are for"
+                )));
+            }
             let mut service = service::named(db, &service)?;
             if !tags.is_empty() {
                 service.tags = tags;

@@ -79,7 +79,7 @@ impl Mcias {
     ) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
             change.resource = name.chars().take(64).collect();
-            delete(change.tx, &change.resource)?;
+            delete(change.tx, &name)?;
             for session in sessions_of(change.tx, &name)? {
                 end_session(change, &session)?;
             }

@@ -47,7 +47,14 @@ async fn everybody(running: &Running) -> Vec<Somebody> {
     admin.person("revoked", "admin").await;
     let revoked = running.log_in("revoked", PASSWORD).await.unwrap().token;
     let what = Some(What::Account("revoked".to_owned()));
-    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    admin
+        .accounts
+        .revoke(RevokeRequest {
+            what,
+            ..RevokeRequest::default()
+        })
+        .await
+        .unwrap();
     let expired = |claims: &mut Claims| (claims.iat, claims.nbf, claims.exp) = (1, 1, 2);
     let elsewhere = |claims: &mut Claims| claims.aud = vec!["another".to_owned()];
     vec![

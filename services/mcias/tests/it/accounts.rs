@@ -2,13 +2,13 @@
 
 use mc_proto::mcias::v1::{
     AccountKind, AccountStatus, ChangePasswordRequest, CreateAccountRequest, DeleteAccountRequest,
-    DeleteServiceRequest, GetAccountRequest, ListAccountsRequest, ListServicesRequest, Names,
-    PutRuleRequest, PutServiceRequest, ResetPasswordRequest, Rule, Service, UpdateAccountRequest,
-    WhoAmIRequest,
+    DeleteServiceRequest, GetAccountRequest, ListAccountsRequest, ListAuditRequest,
+    ListServicesRequest, Names, PutRuleRequest, PutServiceRequest, ResetPasswordRequest, Rule,
+    Service, UpdateAccountRequest, WhoAmIRequest,
 };
 use tonic::Code;
 
-use crate::running::{PASSWORD, Running};
+use crate::running::{Clients, PASSWORD, Running};
 
 fn names(names: &[&str]) -> Option<Names> {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
@@ -328,4 +328,65 @@ async fn a_service_has_its_secret_once() {
         let answer = admin.admin.delete_service(delete).await;
         assert_eq!(answer.err().map(|e| e.code()), code, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_service_is_removed_by_its_whole_name() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    let name = "a".repeat(64);
+    let put = PutServiceRequest {
+        service: Some(Service {
+            name: name.clone(),
+            ..Service::default()
+        }),
+        ..PutServiceRequest::default()
+    };
+    admin.admin.put_service(put).await.unwrap();
+    for (name, code) in [
+        (format!("{name}a"), Code::NotFound),
+        ("b".repeat(100_000), Code::NotFound),
+        (name, Code::Ok),
+    ] {
+        let removed = admin.admin.delete_service(DeleteServiceRequest { name });
+        let got = removed
+            .await
+            .map_or_else(|refused| refused.code(), |_| Code::Ok);
+        assert_eq!(got, code);
+    }
+}
+
+/// What an account did that is gone is found by its name, also beside another that has that name now.
+#[tokio::test]
+async fn the_log_is_found_by_the_name_of_an_account_that_is_gone() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("bob", "user").await;
+    running.log_in("bob", PASSWORD).await.unwrap();
+    let by = async |admin: &mut Clients, account: &str| {
+        let request = ListAuditRequest {
+            account: account.to_owned(),
+            ..ListAuditRequest::default()
+        };
+        let log = admin.admin.list_audit(request).await.unwrap().into_inner();
+        let numbers: Vec<u64> = log.entries.iter().map(|row| row.number).collect();
+        assert!(numbers.is_sorted_by(|a, b| a > b), "each once: {numbers:?}");
+        log.entries.into_iter().map(|row| row.account_id)
+    };
+    let mut first = None;
+    for logins in [1, 2] {
+        admin.person("ada", "user").await;
+        running.log_in("ada", PASSWORD).await.unwrap();
+        let ids: Vec<String> = by(&mut admin, "ada").await.collect();
+        assert_eq!(ids.len(), logins, "{ids:?}");
+        let delete = DeleteAccountRequest {
+            name: "ada".to_owned(),
+        };
+        admin.accounts.delete_account(delete).await.unwrap();
+        assert_eq!(by(&mut admin, "ada").await.count(), logins, "it is gone");
+        first.get_or_insert_with(|| ids[0].clone());
+    }
+    let first = first.unwrap();
+    let of_first: Vec<String> = by(&mut admin, &first).await.collect();
+    assert_eq!(of_first, [first], "by its id");
 }

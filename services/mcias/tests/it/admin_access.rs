@@ -53,7 +53,13 @@ async fn every_page_lets_in_administrators_alone() {
     let (guest, guest_token) = somebody(&running, "gil", PASSWORD).await;
     let (gone, gone_token) = somebody(&running, "gone", PASSWORD).await;
     let what = Some(What::Account("gone".to_owned()));
-    api.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    api.accounts
+        .revoke(RevokeRequest {
+            what,
+            ..RevokeRequest::default()
+        })
+        .await
+        .unwrap();
     let (mut admin, token) = somebody(&running, "admin", &running.password).await;
     let to_login = (303, "/login".to_owned());
     let mut told = None;

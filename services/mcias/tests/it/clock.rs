@@ -39,7 +39,14 @@ async fn issue(admin: &mut Clients, name: &str, days: u32) -> (String, String) {
 
 async fn revoke(admin: &mut Clients, what: revoke_request::What) {
     let what = Some(what);
-    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    admin
+        .accounts
+        .revoke(RevokeRequest {
+            what,
+            ..RevokeRequest::default()
+        })
+        .await
+        .unwrap();
 }
 
 async fn keys(running: &Running) -> usize {

@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use mc_proto::mcias::v1::{BeginPasskeyRequest, ListAuditRequest};
+use mc_testkit::wait_for_async;
 
 use crate::{
     factors::code,
@@ -33,17 +34,17 @@ fn secret(page: &Answer) -> String {
     code.split("</code>").next().unwrap().replace(' ', "")
 }
 
-/// Confirms with the code of the step before now; twice, if a step ends in between.
+/// Confirms with the code of the step before now; again, if a step ends in between: who failed waits a little.
 pub(crate) async fn confirm(browser: &mut Browser, page: &Answer, path: &str) -> Answer {
     let (token, secret) = (page.field("csrf_token"), secret(page));
-    loop {
+    wait_for_async("a code that is taken", async || {
         let code = code(&secret, -1);
         let fields = [("csrf_token", &*token), ("code", &code)];
         let answer = browser.post(path, &fields).await;
-        if answer.status != 422 {
-            return answer;
-        }
-    }
+        (!matches!(answer.status, 422 | 429)).then_some(answer)
+    })
+    .await
+    .unwrap()
 }
 
 /// How the pages' actions ended, as the audit log has it, oldest first.
@@ -100,6 +101,7 @@ async fn an_authenticator_app_is_set_up_and_removed() {
         !refused.body.contains("otpauth"),
         "the secret is shown for the password alone"
     );
+    forgive(&running);
     let mut copy = browser.clone();
     let done = confirm(&mut browser, &shown, "/factors/totp/confirm").await;
     assert_eq!(done.location(), "/factors");

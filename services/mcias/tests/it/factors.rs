@@ -7,10 +7,10 @@ use std::{
 
 use mc_proto::mcias::v1::{
     BeginTotpRequest, ClearSecondFactorsRequest, ConfirmTotpRequest, GetFactorsRequest,
-    NewRecoveryCodesRequest, PutRuleRequest, RemoveTotpRequest, Rule, SecondFactor,
-    UpdateAccountRequest, WhoAmIRequest,
+    ListAuditRequest, NewRecoveryCodesRequest, PutRuleRequest, RemoveTotpRequest, Rule,
+    SecondFactor, UpdateAccountRequest, WhoAmIRequest,
 };
-use mc_testkit::clock::FakeClock;
+use mc_testkit::{clock::FakeClock, wait_for_async};
 use tonic::Code;
 
 use crate::running::{Clients, PASSWORD, Running};
@@ -44,21 +44,23 @@ pub(crate) async fn enrol(clients: &mut Clients) -> String {
         .unwrap()
         .into_inner();
     assert!(begun.uri.starts_with("otpauth://totp/") && begun.qr.contains("<svg"));
-    let wrong = ConfirmTotpRequest {
-        code: code(&begun.secret, 100),
-    };
-    let refused = clients.profile.confirm_totp(wrong).await.unwrap_err();
-    assert_eq!(refused.code(), Code::InvalidArgument);
-    // Twice, if a step ends in between.
-    let mut confirm = async || {
+    // Again, if a step ends in between; who failed waits a little.
+    wait_for_async("a code that is taken", async || {
         let request = ConfirmTotpRequest {
             code: code(&begun.secret, -1),
         };
-        clients.profile.confirm_totp(request).await
-    };
-    if confirm().await.is_err() {
-        confirm().await.unwrap();
-    }
+        match clients.profile.confirm_totp(request).await {
+            Ok(_) => Some(()),
+            Err(refused) => {
+                let code = refused.code();
+                let later = matches!(code, Code::InvalidArgument | Code::ResourceExhausted);
+                assert!(later, "{refused:?}");
+                None
+            }
+        }
+    })
+    .await
+    .unwrap();
     begun.secret
 }
 
@@ -269,6 +271,78 @@ async fn a_stolen_token_changes_nothing_without_the_password() {
         .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     admin.accounts.clear_second_factors(clear).await.unwrap();
+}
+
+/// A stolen token would become one that has shown both factors by a code that is guessed.
+#[tokio::test]
+async fn a_code_that_puts_an_app_in_force_is_not_guessed() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&token)).await;
+    let begin = BeginTotpRequest {
+        password: PASSWORD.to_owned(),
+    };
+    let begun = ada.profile.begin_totp(begin).await.unwrap().into_inner();
+    let confirm = |time| ConfirmTotpRequest {
+        code: code_at(&begun.secret, time),
+    };
+    let wrong = confirm(clock.now() + Duration::from_secs(3600));
+    let mut thief = running.clients_from("127.0.0.2", Some(&token)).await;
+    let refused = thief.profile.confirm_totp(wrong.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    // Not even the right one is looked at.
+    for tried in [wrong, confirm(clock.now())] {
+        let refused = thief.profile.confirm_totp(tried).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+        assert!(refused.metadata().get("retry-after").is_some());
+    }
+    let log = admin.admin.list_audit(ListAuditRequest::default()).await;
+    let log = log.unwrap().into_inner().entries;
+    let tries = log.iter().filter(|e| e.action.ends_with("/ConfirmTotp"));
+    let outcomes: Vec<_> = tries.map(|e| e.outcome.as_str()).collect();
+    assert_eq!(
+        outcomes,
+        [
+            "RESOURCE_EXHAUSTED",
+            "RESOURCE_EXHAUSTED",
+            "INVALID_ARGUMENT"
+        ]
+    );
+    // Where its owner is nobody failed.
+    ada.profile
+        .confirm_totp(confirm(clock.now()))
+        .await
+        .unwrap();
+}
+
+/// Another login may be a thief's: it has not given the password for what it would confirm.
+#[tokio::test]
+async fn an_app_is_put_in_force_by_the_login_that_began() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let mut begins = running
+        .clients(Some(&running.log_in("ada", PASSWORD).await.unwrap().token))
+        .await;
+    let mut other = running
+        .clients(Some(&running.log_in("ada", PASSWORD).await.unwrap().token))
+        .await;
+    let begin = BeginTotpRequest {
+        password: PASSWORD.to_owned(),
+    };
+    let begun = begins.profile.begin_totp(begin).await.unwrap().into_inner();
+    let confirm = ConfirmTotpRequest {
+        code: code_at(&begun.secret, clock.now()),
+    };
+    let refused = other.profile.confirm_totp(confirm.clone()).await;
+    assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
+    begins.profile.confirm_totp(confirm).await.unwrap();
+    let over = other.auth.who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    assert_eq!(over.code(), Code::Unauthenticated);
 }
 
 /// Whoever knows the password alone was logged in before the owner enrolled: that login is over, and could do nothing.

@@ -9,7 +9,10 @@ use mc_proto::mcias::v1::{
 use mc_testkit::clock::FakeClock;
 use tonic::Code;
 
-use crate::running::{PASSWORD, Running};
+use crate::{
+    offline::{json, succeeds},
+    running::{PASSWORD, Running},
+};
 
 #[tokio::test]
 async fn a_stranger_who_guesses_does_not_keep_the_owner_out() {
@@ -362,4 +365,28 @@ async fn a_storm_is_answered() {
         "{wrong} were looked at, {busy} were not"
     );
     assert!(running.log_in("ada", PASSWORD).await.is_ok(), "it is over");
+}
+
+/// An operator who mistyped the password until his network was banned.
+#[tokio::test]
+async fn who_is_banned_is_told_and_let_in_again() {
+    let mut running = Running::start().await;
+    running.stop().await;
+    let root = running.root.path().to_owned();
+    let sql = "INSERT INTO ban VALUES ('127.0.0.1/32', unixepoch() + 3600, 1, ''), ('192.0.2.1/32', unixepoch() - 1, 1, '')";
+    running.database().execute(sql, []).unwrap();
+    let told = json(&succeeds(&root, &["recover", "--json"]));
+    assert_eq!(told["banned"], serde_json::json!(["127.0.0.1/32"]));
+    let text = succeeds(&root, &["recover"]);
+    assert!(text.contains("127.0.0.1/32; nobody logs in"), "{text}");
+    running.begin().await;
+    let password = told["password"].as_str().unwrap();
+    let refused = running.log_in("admin", password).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    running.stop().await;
+    let lifted = json(&succeeds(&root, &["recover", "--lift-bans", "--json"]));
+    assert_eq!(lifted["banned"], serde_json::json!([]));
+    running.begin().await;
+    let password = lifted["password"].as_str().unwrap();
+    running.log_in("admin", password).await.unwrap();
 }

@@ -184,6 +184,30 @@ async fn the_policy_decides_and_explains() {
     }
 }
 
+/// An administrator issues its tokens by hand: neither a rule nor an explanation says otherwise.
+#[tokio::test]
+async fn the_policy_is_about_people() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.system("robot").await;
+    let rule = Rule {
+        name: "robots".to_owned(),
+        account_types: vec!["system".to_owned()],
+        ..Rule::default()
+    };
+    let rule = PutRuleRequest { rule: Some(rule) };
+    let refused = admin.admin.put_rule(rule).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    let request = ExplainRequest {
+        account: "robot".to_owned(),
+        service: "mcias".to_owned(),
+        tags: Vec::new(),
+    };
+    let refused = admin.admin.explain(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("system account"), "{refused:?}");
+}
+
 #[tokio::test]
 async fn rules_that_are_none_or_lock_everybody_out_are_refused() {
     let running = Running::start().await;

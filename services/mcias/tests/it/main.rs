@@ -34,6 +34,7 @@ mod other_services;
 mod pages;
 mod passkey_guesses;
 mod passkeys;
+mod revoking;
 mod running;
 mod tokens;
 mod web;

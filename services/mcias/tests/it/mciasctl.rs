@@ -298,9 +298,20 @@ async fn accounts_and_their_tokens() {
             .code,
         5
     );
-    assert_eq!(home.run("--token-file rotated whoami", "").await.code, 0);
+    for (line, code, valid) in [
+        ("account update mcr --add-role user", 0, true),
+        // Its tokens say its tags.
+        ("account update mcr --add-tag x", 2, true),
+        ("account update mcr --add-tag x --yes", 0, false),
+    ] {
+        assert_eq!(home.run(line, "").await.code, code, "{line}");
+        let known = home.run("--token-file rotated whoami", "").await;
+        assert_eq!(known.code == 0, valid, "{line}");
+    }
+    let again = home.run("token issue mcr --service mcias --to again", "");
+    assert_eq!(again.await.code, 0);
     assert_eq!(home.run("revoke --account mcr --yes", "").await.code, 0);
-    assert_eq!(home.run("--token-file rotated whoami", "").await.code, 5);
+    assert_eq!(home.run("--token-file again whoami", "").await.code, 5);
 }
 
 #[tokio::test]

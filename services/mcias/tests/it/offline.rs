@@ -30,7 +30,7 @@ fn run(root: &Path, arguments: &[&str]) -> Output {
     mcias(root, arguments).output().unwrap()
 }
 
-fn succeeds(root: &Path, arguments: &[&str]) -> String {
+pub(crate) fn succeeds(root: &Path, arguments: &[&str]) -> String {
     let output = run(root, arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -44,7 +44,7 @@ fn fails(root: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn json(text: &str) -> serde_json::Value {
+pub(crate) fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
 

@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 
 use crate::running::{Clients, PASSWORD, Running};
 
-async fn issue(admin: &mut Clients, name: &str, services: &[&str]) -> (String, String) {
+pub(crate) async fn issue(admin: &mut Clients, name: &str, services: &[&str]) -> (String, String) {
     let request = IssueTokenRequest {
         name: name.to_owned(),
         services: services.iter().map(|s| (*s).to_owned()).collect(),
@@ -34,7 +34,7 @@ async fn issue(admin: &mut Clients, name: &str, services: &[&str]) -> (String, S
     (issued.token, issued.id)
 }
 
-async fn is_known(running: &Running, token: &str) -> bool {
+pub(crate) async fn is_known(running: &Running, token: &str) -> bool {
     let mut clients = running.clients(Some(token)).await;
     clients.auth.who_am_i(WhoAmIRequest {}).await.is_ok()
 }
@@ -165,7 +165,14 @@ async fn a_revoked_token_is_refused_by_another_service_at_once() {
         "for another service"
     );
     let what = Some(revoke_request::What::Token(id));
-    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    admin
+        .accounts
+        .revoke(RevokeRequest {
+            what,
+            ..RevokeRequest::default()
+        })
+        .await
+        .unwrap();
     wait_for_async("the revocation", async || {
         client.authenticate(&token).await.is_err().then_some(())
     })
@@ -187,6 +194,7 @@ async fn watchers_hear_what_is_in_force_and_what_happens() {
     let (watcher, _) = issue(&mut admin, "watcher", &[]).await;
     let revoke = |id: &str| RevokeRequest {
         what: Some(revoke_request::What::Token(id.to_owned())),
+        ..RevokeRequest::default()
     };
     admin.accounts.revoke(revoke(&first_id)).await.unwrap();
     // Revocations outlive the process.
@@ -294,7 +302,14 @@ async fn everything_is_revoked_and_whoever_logs_in_after_it_is_not() {
     admin.system("robot").await;
     let (robot, _) = issue(&mut admin, "robot", &[]).await;
     let what = Some(revoke_request::What::Everything(true));
-    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    admin
+        .accounts
+        .revoke(RevokeRequest {
+            what,
+            ..RevokeRequest::default()
+        })
+        .await
+        .unwrap();
     assert!(!is_known(&running, &robot).await);
     let over = admin.auth.who_am_i(WhoAmIRequest {}).await.unwrap_err();
     assert_eq!(over.code(), Code::Unauthenticated, "the one who did it too");
@@ -367,7 +382,14 @@ async fn no_renewal_outruns_a_revocation() {
     assert_eq!(renewed, 3);
     assert!(is_known(&running, &token).await);
     let what = Some(revoke_request::What::Account("ada".to_owned()));
-    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    admin
+        .accounts
+        .revoke(RevokeRequest {
+            what,
+            ..RevokeRequest::default()
+        })
+        .await
+        .unwrap();
     assert!(!is_known(&running, &token).await);
     clock.advance(Duration::from_secs(10));
     assert!(!is_known(&running, &token).await, "nor later");
@@ -427,6 +449,13 @@ async fn a_service_goes_with_its_logins_and_after_its_tokens() {
         .unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     let what = Some(revoke_request::What::Token(id));
-    admin.accounts.revoke(RevokeRequest { what }).await.unwrap();
+    admin
+        .accounts
+        .revoke(RevokeRequest {
+            what,
+            ..RevokeRequest::default()
+        })
+        .await
+        .unwrap();
     admin.admin.delete_service(delete).await.unwrap();
 }

@@ -60,7 +60,14 @@ async fn a_person_logs_in_signs_and_is_logged_out() -> Result<()> {
 
     // An administrator ends it: the next click asks who it is.
     let what = Some(What::Account("ada".to_owned()));
-    world.admin.accounts.revoke(RevokeRequest { what }).await?;
+    world
+        .admin
+        .accounts
+        .revoke(RevokeRequest {
+            what,
+            ..RevokeRequest::default()
+        })
+        .await?;
     wait_for_async("the login page", async || {
         driver.goto(&home).await.ok()?;
         let url = driver.current_url().await.ok()?;

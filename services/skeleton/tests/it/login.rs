@@ -64,7 +64,10 @@ async fn whatever_ends_the_login_ends_the_page() {
         let mut there = world.person("ada").await;
         world.log_in(&mut here, &mut there, "/").await;
         assert_eq!(here.get("/").await.status, 200);
-        let request = RevokeRequest { what: Some(what) };
+        let request = RevokeRequest {
+            what: Some(what),
+            ..RevokeRequest::default()
+        };
         world.admin.accounts.revoke(request).await.unwrap();
         logged_out(&mut here).await;
         world.admin = world.mcias.admin().await;

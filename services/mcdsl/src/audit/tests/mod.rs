@@ -269,6 +269,13 @@ fn pages() {
         }),
         all().filter(|n| n % 3 == 1).collect::<Vec<_>>()
     );
+    assert_eq!(
+        numbers(Filter {
+            name: account("alice"),
+            ..filter()
+        }),
+        all().filter(|n| n % 3 == 1).collect::<Vec<_>>()
+    );
     for (prefix, wanted) in [
         ("/mcias.v1.Accounts/", &[0, 1][..]),
         ("/mcias.v1.Accounts/Create", &[0]),

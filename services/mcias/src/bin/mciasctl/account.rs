@@ -1,6 +1,6 @@
 //! `mciasctl account`.
 
-use clap::{ArgGroup, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use mc_proto::mcias::v1 as pb;
 use mcdsl::cli::{Output, prompt, write_out};
 use secrecy::ExposeSecret as _;
@@ -9,7 +9,9 @@ use serde_json::json;
 use crate::{
     Result,
     client::{Client, call},
-    parse, view,
+    parse,
+    update::Update,
+    view,
 };
 
 /// Accounts asked for at once.
@@ -28,7 +30,8 @@ pub(crate) enum Command {
     },
     /// Makes an account; a person's gets a password, shown once, to be changed at the first login
     Create(Create),
-    /// Changes status, roles, tags, or whether a second factor is required. Losing a role makes the account's tokens void
+    /// Changes status, roles, tags, or whether a second factor is required. Losing a role, another tag, a second factor that is
+    /// required from now on, and a status other than active end the account's logins and make all its tokens void
     Update(Update),
     /// Deletes an account and makes its tokens void
     #[command(visible_alias = "rm")]
@@ -75,7 +78,7 @@ pub(crate) enum SecondFactor {
 }
 
 impl SecondFactor {
-    fn required(self) -> bool {
+    pub(crate) fn required(self) -> bool {
         self == Self::Required
     }
 }
@@ -120,82 +123,6 @@ impl Create {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("change").required(true).multiple(true)
-    .args(["status", "role", "add_role", "remove_role", "tag", "add_tag", "remove_tag", "second_factor"]))]
-pub(crate) struct Update {
-    /// The account
-    #[arg(value_parser = parse::account)]
-    name: String,
-    /// Whether it can be used
-    #[arg(long)]
-    status: Option<Status>,
-    /// Its roles, instead of those that it has; repeatable
-    #[arg(long, value_parser = parse::role, conflicts_with_all = ["add_role", "remove_role"])]
-    role: Vec<String>,
-    /// One more role; repeatable
-    #[arg(long, value_name = "ROLE", value_parser = parse::role)]
-    add_role: Vec<String>,
-    /// One role less; repeatable
-    #[arg(long, value_name = "ROLE", value_parser = parse::role)]
-    remove_role: Vec<String>,
-    /// Its tags, instead of those that it has; repeatable
-    #[arg(long, value_parser = parse::tag, conflicts_with_all = ["add_tag", "remove_tag"])]
-    tag: Vec<String>,
-    /// One more tag; repeatable
-    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
-    add_tag: Vec<String>,
-    /// One tag less; repeatable
-    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
-    remove_tag: Vec<String>,
-    /// Whether each login needs a second factor
-    #[arg(long, value_name = "WHEN")]
-    second_factor: Option<SecondFactor>,
-}
-
-impl Update {
-    /// Whether what is asked for depends on what there is.
-    pub(crate) fn is_relative(&self) -> bool {
-        let lists = [
-            &self.add_role,
-            &self.remove_role,
-            &self.add_tag,
-            &self.remove_tag,
-        ];
-        lists.iter().any(|list| !list.is_empty())
-    }
-
-    /// What is sent for an account as it is now.
-    pub(crate) fn request(&self, now: &pb::Account) -> pb::UpdateAccountRequest {
-        let status = match self.status {
-            None => pb::AccountStatus::Unspecified,
-            Some(Status::Active) => pb::AccountStatus::Active,
-            Some(Status::Disabled) => pb::AccountStatus::Disabled,
-            Some(Status::Locked) => pb::AccountStatus::Locked,
-        };
-        pb::UpdateAccountRequest {
-            name: self.name.clone(),
-            status: status.into(),
-            roles: changed(&self.role, &self.add_role, &self.remove_role, &now.roles),
-            tags: changed(&self.tag, &self.add_tag, &self.remove_tag, &now.tags),
-            second_factor_required: self.second_factor.map(SecondFactor::required),
-        }
-    }
-}
-
-/// A list as it is to be; `None` if nothing is asked for.
-fn changed(set: &[String], add: &[String], remove: &[String], now: &[String]) -> Option<pb::Names> {
-    if set.is_empty() && add.is_empty() && remove.is_empty() {
-        return None;
-    }
-    let mut names = if set.is_empty() { now } else { set }.to_vec();
-    names.retain(|name| !remove.contains(name));
-    names.extend(add.iter().cloned());
-    names.sort();
-    names.dedup();
-    Some(pb::Names { names })
-}
-
-#[derive(Debug, clap::Args)]
 pub(crate) struct Named {
     /// The account
     #[arg(value_parser = parse::account)]
@@ -221,7 +148,7 @@ impl Command {
     }
 }
 
-async fn get(client: &mut Client, name: &str) -> Result<pb::Account> {
+pub(crate) async fn get(client: &mut Client, name: &str) -> Result<pb::Account> {
     let request = pb::GetAccountRequest {
         name: name.to_owned(),
     };
@@ -318,7 +245,7 @@ async fn show(client: &mut Client, out: Output, name: &str) -> Result {
     print(&account, out)
 }
 
-fn print(account: &pb::Account, out: Output) -> Result {
+pub(crate) fn print(account: &pb::Account, out: Output) -> Result {
     if out.json {
         return Ok(out.json(&view::json("Account", account)?)?);
     }
@@ -363,18 +290,6 @@ fn once(name: &str, password: &str) -> String {
     format!(
         "\nthe password of {name}, shown only now, to be changed at the next login:\n{password}"
     )
-}
-
-impl Update {
-    async fn run(&self, client: &mut Client, out: Output) -> Result {
-        let now = match self.is_relative() {
-            true => get(client, &self.name).await?,
-            false => pb::Account::default(),
-        };
-        let request = self.request(&now);
-        let account = call(client.accounts().await?.update_account(request)).await?;
-        print(&account, out)
-    }
 }
 
 async fn delete(client: &mut Client, out: Output, name: &str, yes: bool) -> Result {

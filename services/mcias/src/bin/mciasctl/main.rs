@@ -19,6 +19,7 @@ mod settings;
 mod tests;
 mod token;
 mod totp;
+mod update;
 mod view;
 
 use std::process::ExitCode;

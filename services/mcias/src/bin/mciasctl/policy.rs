@@ -27,7 +27,7 @@ pub(crate) enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// Whether an account could log in to a service, by which rule, and why not by the others; nobody is logged in
+    /// Whether a person could log in to a service, by which rule, and why not by the others; nobody is logged in
     Explain(Explain),
 }
 
@@ -48,20 +48,20 @@ pub(crate) struct Put {
     /// Accounts with one of these roles; repeatable
     #[arg(long, value_parser = parse::role)]
     role: Vec<String>,
-    /// human or system; repeatable
-    #[arg(long, value_name = "TYPE", value_parser = ["human", "system"])]
+    /// human: system accounts do not log in, and no rule is asked for their tokens
+    #[arg(long, value_name = "TYPE", value_parser = ["human"])]
     account_type: Vec<String>,
-    /// These accounts; repeatable
+    /// One of these accounts; repeatable
     #[arg(long, value_name = "NAME", value_parser = parse::account)]
     account: Vec<String>,
-    /// Accounts with one of these tags; repeatable
+    /// Accounts with all of these tags; repeatable
     #[arg(long, value_parser = parse::tag)]
     tag: Vec<String>,
     /// Services by a pattern of their names; repeatable
     #[arg(long, value_name = "PATTERN")]
     service: Vec<String>,
-    /// Services by a pattern of their tags; repeatable
-    #[arg(long, value_name = "PATTERN")]
+    /// Services with all of these tags; repeatable
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     service_tag: Vec<String>,
     /// The login needs a second factor
     #[arg(long, conflicts_with = "deny")]

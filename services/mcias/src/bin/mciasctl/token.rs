@@ -8,6 +8,7 @@ use std::{
 use clap::{ArgGroup, Subcommand};
 use mc_proto::mcias::v1::{self as pb, revoke_request::What};
 use mcdsl::cli::{Exit, Failure, Output, PrivateFile, prompt, write_out};
+use prost_types::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,9 +30,9 @@ pub(crate) enum Command {
     },
     /// Makes a new token in the place of one, which is void at once
     Rotate(Rotate),
-    /// Makes one token void
+    /// Makes one token void, or ends the login of a person that it is of
     Revoke {
-        /// As `token list` shows it
+        /// As `token list` shows it; of a person's the `jti`, or the `sid` of its login
         id: String,
         /// Does not ask
         #[arg(long)]
@@ -134,6 +135,9 @@ pub(crate) struct Revoke {
     /// All tokens of all accounts: everybody has to log in again, and every system account needs a new token
     #[arg(long)]
     everything: bool,
+    /// Only tokens that were issued until then, and logins that began until then: a time, or how long ago (2h, 7d)
+    #[arg(long, value_name = "TIME", value_parser = parse::moment)]
+    issued_until: Option<Timestamp>,
     /// Does not ask
     #[arg(long)]
     yes: bool,
@@ -145,13 +149,18 @@ impl Revoke {
             Some(account) => What::Account(account.clone()),
             None => What::Everything(self.everything),
         };
-        pb::RevokeRequest { what: Some(what) }
+        pb::RevokeRequest {
+            what: Some(what),
+            issued_until: self.issued_until,
+        }
     }
 
     pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
-        let whose = match &self.account {
-            Some(account) => format!("all tokens of {account}"),
-            None => "all tokens of everybody, this login among them,".to_owned(),
+        let whose = match (&self.account, &self.issued_until) {
+            (Some(account), None) => format!("all tokens of {account}"),
+            (Some(account), Some(until)) => format!("tokens of {account} from until {until}"),
+            (None, None) => "all tokens of everybody, this login among them,".to_owned(),
+            (None, Some(until)) => format!("tokens of everybody from until {until}"),
         };
         revoke(client, out, self.request(), &whose, self.yes).await
     }
@@ -209,6 +218,7 @@ impl Command {
             Self::Revoke { id, yes } => {
                 let request = pb::RevokeRequest {
                     what: Some(What::Token(id.clone())),
+                    issued_until: None,
                 };
                 revoke(client, out, request, &format!("the token {id}"), *yes).await
             }
@@ -229,10 +239,18 @@ fn issued(
     to.deliver(file, &answer.token, &notes, "token", value, out)
 }
 
+fn has_expired(token: &pb::Token) -> bool {
+    let now = Timestamp::from(std::time::SystemTime::now()).seconds;
+    token.expires.as_ref().is_some_and(|at| at.seconds <= now)
+}
+
+/// Whether it lets anybody in.
+pub(crate) fn is_valid(token: &pb::Token) -> bool {
+    !token.revoked && !has_expired(token)
+}
+
 pub(crate) fn row(token: &pb::Token) -> Vec<String> {
-    let now = prost_types::Timestamp::from(std::time::SystemTime::now()).seconds;
-    let expired = token.expires.as_ref().is_some_and(|at| at.seconds <= now);
-    let state = match (token.revoked, expired) {
+    let state = match (token.revoked, has_expired(token)) {
         (true, _) => "revoked",
         (false, true) => "expired",
         (false, false) => "valid",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::State;
+use axum::{extract::State, http::StatusCode};
 use mcdsl::web::{CsrfField, Flash, Form, Page, Query};
 use rusqlite::Connection;
 use serde::Deserialize;
@@ -79,6 +79,11 @@ pub(super) struct Changed {
     roles: Vec<String>,
     tags: String,
     second_factor_required: Option<String>,
+    /// The tokens of a system account may go.
+    sure: Option<String>,
+    /// It has to be said that they may.
+    #[serde(skip)]
+    ask: bool,
 }
 
 impl Changed {
@@ -89,6 +94,7 @@ impl Changed {
             roles: account.roles.clone(),
             tags: account.tags.join("\n"),
             second_factor_required: account.second_factor_required.then(String::new),
+            ..Self::default()
         }
     }
 
@@ -202,6 +208,18 @@ pub(super) async fn change(
     Form(form): Form<Changed>,
 ) -> Answer {
     let by = admin.by(&page, CHANGE)?;
+    if costs_tokens(&mcias, &form).await.map_err(failed)? {
+        let text = "Nothing is changed yet: all tokens of this account would be void.";
+        let filled = Filled {
+            change: Some(Changed { ask: true, ..form }),
+            ..Filled::default()
+        };
+        let page = page.with(Flash::error(text));
+        let name = filled.change.as_ref().map(|form| form.name.clone());
+        let mut answer = render(&mcias, &page, &admin, name.unwrap_or_default(), filled).await?;
+        *answer.status_mut() = StatusCode::CONFLICT;
+        return Ok(answer);
+    }
     let changing = async {
         let name = form.name.clone();
         let read = move |db: &Connection| account::named(db, &name);
@@ -221,6 +239,28 @@ pub(super) async fn change(
             refused(&mcias, page, &admin, name, filled, &refusal).await
         }
     }
+}
+
+/// Whether a change would cost a system account tokens, and nobody said that it may: people log in again, programs do not.
+async fn costs_tokens(mcias: &Arc<Mcias>, form: &Changed) -> Result<bool, Error> {
+    if form.sure.is_some() {
+        return Ok(false);
+    }
+    let (name, now) = (form.name.clone(), mcias.now());
+    let read = move |db: &Connection| {
+        let Some(account) = account::by_name(db, &name)?.filter(|account| !account.is_human())
+        else {
+            return Ok(None);
+        };
+        let mut tokens = tokens::list(db, &account.id)?.into_iter();
+        let valid = tokens.any(|token| !token.revoked && token.expires > now);
+        Ok::<_, Error>(valid.then_some(account))
+    };
+    let Some(account) = mcias.store.read(read).await? else {
+        return Ok(false);
+    };
+    // What is wrong in it is told when it is done.
+    Ok(form.asked(false).is_ok_and(|asked| asked.revokes(&account)))
 }
 
 /// The account's page again, with what was typed and why it was refused.
@@ -301,7 +341,7 @@ pub(super) async fn end_logins(
     Form(about): Form<About>,
 ) -> Answer {
     let by = admin.by(&page, END.path)?;
-    let ending = mcias.end_logins(&by, about.name.clone());
+    let ending = mcias.end_logins(&by, about.name.clone(), None);
     match attempt(&mcias, &by, ending).await {
         Ok(()) => {
             let to = link(PAGE, &[("name", &about.name)]);

@@ -115,7 +115,7 @@ async fn show(State(mcias): State<Arc<Mcias>>, page: Page, person: Person) -> An
     let has_factor = person.account.has_second_factor();
     let content = Factors {
         person: &person,
-        shown_less: has_factor && !person.login.has_shown_both(),
+        shown_less: person.standing.unshown,
         wanted: !has_factor && page.next() != LocalPath::home(),
         has_factor,
         totp: factors.totp,
@@ -176,9 +176,7 @@ async fn put_again(
 
 /// On from an enrolment. Under a new cookie: a copy of the one before was never shown the second factor.
 async fn enrolled(page: &Page, person: &Person, text: &str) -> Answer {
-    let person = Person {
-        enrol: false,
-        ..person.clone()
-    };
+    let mut person = person.clone();
+    (person.standing.enrol, person.standing.unshown) = (false, false);
     login::anew(page, &person, &onward(page), Flash::success(text)).await
 }

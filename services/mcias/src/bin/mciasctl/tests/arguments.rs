@@ -3,7 +3,7 @@
 use mc_proto::mcias::v1::{self as pb, revoke_request::What};
 
 use super::{cli, command};
-use crate::{Command, account, audit, policy, profile, service, token};
+use crate::{Command, account, audit, policy, profile, service, token, update::revokes};
 
 fn create(line: &str) -> pb::CreateAccountRequest {
     match command(&format!("account create {line}")) {
@@ -132,6 +132,31 @@ fn pages_end_at_the_limit() {
 }
 
 #[test]
+fn what_costs_an_account_its_tokens() {
+    let now = pb::Account {
+        status: pb::AccountStatus::Active.into(),
+        roles: strings(&["guest", "user"]),
+        tags: strings(&["a", "b"]),
+        ..pb::Account::default()
+    };
+    for (line, wanted) in [
+        ("--status active", false),
+        ("--status disabled", true),
+        ("--add-role admin", false),
+        ("--remove-role user", true),
+        ("--role user --role guest", false),
+        ("--tag b --tag a", false),
+        ("--add-tag c", true),
+        ("--remove-tag a", true),
+        ("--second-factor optional", false),
+        ("--second-factor required", true),
+    ] {
+        let request = update(&format!("ada {line}"), &now);
+        assert_eq!(revokes(&now, &request), wanted, "{line}");
+    }
+}
+
+#[test]
 fn tokens() {
     let issue = match command("token issue mcr --service metacrypt --service mcns --days 30") {
         Command::Token(token::Command::Issue(issue)) => issue.request(),
@@ -144,9 +169,23 @@ fn tokens() {
         ("revoke --everything --yes", What::Everything(true)),
     ] {
         match command(line) {
-            Command::Revoke(revoke) => assert_eq!(revoke.request().what, Some(want), "{line}"),
+            Command::Revoke(revoke) => {
+                let request = revoke.request();
+                assert_eq!(
+                    (request.what, request.issued_until),
+                    (Some(want), None),
+                    "{line}"
+                );
+            }
             other => panic!("{other:?}"),
         }
+    }
+    match command("revoke --everything --issued-until 2026-01-31T12:00:00Z") {
+        Command::Revoke(revoke) => {
+            let until = "2026-01-31T12:00:00Z".parse().unwrap();
+            assert_eq!(revoke.request().issued_until, Some(until));
+        }
+        other => panic!("{other:?}"),
     }
 }
 

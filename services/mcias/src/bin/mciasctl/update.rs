@@ -1,0 +1,132 @@
+//! `mciasctl account update`.
+
+use std::collections::BTreeSet;
+
+use clap::ArgGroup;
+use mc_proto::mcias::v1 as pb;
+use mcdsl::cli::{Output, prompt};
+
+use crate::{
+    Result,
+    account::{SecondFactor, Status, get, print},
+    client::{Client, call},
+    parse,
+    token::is_valid,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true)
+    .args(["status", "role", "add_role", "remove_role", "tag", "add_tag", "remove_tag", "second_factor"]))]
+pub(crate) struct Update {
+    /// The account
+    #[arg(value_parser = parse::account)]
+    name: String,
+    /// Whether it can be used
+    #[arg(long)]
+    status: Option<Status>,
+    /// Its roles, instead of those that it has; repeatable
+    #[arg(long, value_parser = parse::role, conflicts_with_all = ["add_role", "remove_role"])]
+    role: Vec<String>,
+    /// One more role; repeatable
+    #[arg(long, value_name = "ROLE", value_parser = parse::role)]
+    add_role: Vec<String>,
+    /// One role less; repeatable
+    #[arg(long, value_name = "ROLE", value_parser = parse::role)]
+    remove_role: Vec<String>,
+    /// Its tags, instead of those that it has; repeatable
+    #[arg(long, value_parser = parse::tag, conflicts_with_all = ["add_tag", "remove_tag"])]
+    tag: Vec<String>,
+    /// One more tag; repeatable
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
+    add_tag: Vec<String>,
+    /// One tag less; repeatable
+    #[arg(long, value_name = "TAG", value_parser = parse::tag)]
+    remove_tag: Vec<String>,
+    /// Whether each login needs a second factor
+    #[arg(long, value_name = "WHEN")]
+    second_factor: Option<SecondFactor>,
+    /// Does not ask before the tokens of a system account become void
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Update {
+    /// What is sent for an account as it is now.
+    pub(crate) fn request(&self, now: &pb::Account) -> pb::UpdateAccountRequest {
+        let status = match self.status {
+            None => pb::AccountStatus::Unspecified,
+            Some(Status::Active) => pb::AccountStatus::Active,
+            Some(Status::Disabled) => pb::AccountStatus::Disabled,
+            Some(Status::Locked) => pb::AccountStatus::Locked,
+        };
+        pb::UpdateAccountRequest {
+            name: self.name.clone(),
+            status: status.into(),
+            roles: changed(&self.role, &self.add_role, &self.remove_role, &now.roles),
+            tags: changed(&self.tag, &self.add_tag, &self.remove_tag, &now.tags),
+            second_factor_required: self.second_factor.map(SecondFactor::required),
+        }
+    }
+
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let now = get(client, &self.name).await?;
+        let request = self.request(&now);
+        if revokes(&now, &request) {
+            self.ask(client, &now).await?;
+        }
+        let account = call(client.accounts().await?.update_account(request)).await?;
+        print(&account, out)
+    }
+
+    /// People log in again; whatever uses a system account's token has to be given a new one.
+    async fn ask(&self, client: &mut Client, now: &pb::Account) -> Result {
+        if now.kind() != pb::AccountKind::System {
+            return Ok(());
+        }
+        let request = pb::ListTokensRequest {
+            name: self.name.clone(),
+        };
+        let list = call(client.accounts().await?.list_tokens(request)).await?;
+        let valid = list.tokens.iter().filter(|token| is_valid(token)).count();
+        if valid == 0 {
+            return Ok(());
+        }
+        let tokens = mcdsl::human::count(u64::try_from(valid).unwrap_or(u64::MAX), "token");
+        let what = format!(
+            "{tokens} of {} will be void, and new ones needed",
+            self.name
+        );
+        Ok(prompt::confirm(&what, self.yes)?)
+    }
+}
+
+/// Whether the account's tokens become void by it: they say what it was.
+pub(crate) fn revokes(now: &pb::Account, request: &pb::UpdateAccountRequest) -> bool {
+    let inactive = match request.status() {
+        pb::AccountStatus::Unspecified => now.status() != pb::AccountStatus::Active,
+        status => status != pb::AccountStatus::Active,
+    };
+    let lost = |to: &pb::Names| now.roles.iter().any(|role| !to.names.contains(role));
+    let other = |to: &pb::Names| {
+        let sets = [&to.names, &now.tags].map(|tags| tags.iter().collect::<BTreeSet<_>>());
+        sets[0] != sets[1]
+    };
+    let asks_more = request.second_factor_required == Some(true) && !now.second_factor_required;
+    inactive
+        || asks_more
+        || request.roles.as_ref().is_some_and(lost)
+        || request.tags.as_ref().is_some_and(other)
+}
+
+/// A list as it is to be; `None` if nothing is asked for.
+fn changed(set: &[String], add: &[String], remove: &[String], now: &[String]) -> Option<pb::Names> {
+    if set.is_empty() && add.is_empty() && remove.is_empty() {
+        return None;
+    }
+    let mut names = if set.is_empty() { now } else { set }.to_vec();
+    names.retain(|name| !remove.contains(name));
+    names.extend(add.iter().cloned());
+    names.sort();
+    names.dedup();
+    Some(pb::Names { names })
+}
