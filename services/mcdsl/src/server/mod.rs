@@ -13,6 +13,7 @@ mod idle;
 mod linger;
 mod local;
 mod places;
+mod prefix;
 mod record;
 mod reflection;
 mod rest;
