@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -14,21 +14,21 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 use crate::running::{PASSWORD, Running};
 
 /// A person's home and what is in their environment.
-struct Home {
-    directory: tempfile::TempDir,
+pub(crate) struct Home {
+    pub(crate) directory: tempfile::TempDir,
     environment: Vec<(&'static str, String)>,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ended {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
@@ -36,8 +36,13 @@ impl Ended {
 
 impl Home {
     fn of(running: &Running) -> Self {
-        let server = format!("https://localhost:{}", running.handle.grpc().port());
-        let ca = running.root.path().join("ca.pem").display().to_string();
+        Self::at(running.handle.grpc().port(), running.root.path())
+    }
+
+    /// For the service whose gRPC is at that port and whose files are there.
+    pub(crate) fn at(port: u16, root: &Path) -> Self {
+        let server = format!("https://localhost:{port}");
+        let ca = root.join("ca.pem").display().to_string();
         Self {
             directory: tempfile::tempdir().unwrap(),
             environment: vec![("MCIAS_SERVER", server), ("MCIAS_CA", ca)],
@@ -45,7 +50,7 @@ impl Home {
     }
 
     /// Runs a command with `input` as its stdin.
-    async fn run(&self, line: &str, input: &str) -> Ended {
+    pub(crate) async fn run(&self, line: &str, input: &str) -> Ended {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mciasctl"))
             .args(line.split_whitespace())
             .current_dir(self.directory.path())
