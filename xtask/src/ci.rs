@@ -13,7 +13,11 @@ use crate::{
 };
 
 /// Built by another compiler, or with other flags.
-const OWN_WORKSPACES: [&str; 2] = ["ebpf/programs/Cargo.toml", "proxy/fuzz/Cargo.toml"];
+const OWN_WORKSPACES: [&str; 3] = [
+    "ebpf/programs/Cargo.toml",
+    "proxy/fuzz/Cargo.toml",
+    "services/fuzz/Cargo.toml",
+];
 
 pub(crate) fn ci() -> Result<()> {
     setup::ensure(&[Need::Build, Need::Run, Need::Test, Need::Fuzz])?;

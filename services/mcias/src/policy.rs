@@ -215,7 +215,10 @@ pub(crate) fn parse(message: Message) -> Result<Stored, Error> {
             "second_factor: a rule that denies asks for nothing; leave one of the two out",
         ));
     }
-    if account_types.iter().any(|name| name == type_name(AccountType::System)) {
+    if account_types
+        .iter()
+        .any(|name| name == type_name(AccountType::System))
+    {
         return Err(Error::invalid(
             "account_types: system accounts do not log in; an administrator issues their tokens, and no rule is asked",
         ));

@@ -5,12 +5,9 @@ use aws_lc_rs::{
     rand,
 };
 
-use crate::error::Error;
+use crate::{error::Error, readable};
 
-/// Crockford's Base32: nothing in it is mistaken for something else, by people either.
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Characters of a group.
-const GROUP: usize = 5;
+pub(crate) use crate::readable::normalised;
 
 /// Random bytes.
 pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], Error> {
@@ -25,23 +22,9 @@ pub(crate) fn id() -> Result<String, Error> {
     Ok(id.simple().to_string())
 }
 
-/// A secret that people read and type: 5 bits a character, in groups.
+/// A secret that people read and type: 5 bits a character.
 pub(crate) fn readable<const N: usize>() -> Result<String, Error> {
-    let characters = bytes::<N>()?.map(|byte| char::from(ALPHABET[usize::from(byte & 31)]));
-    let groups = characters.chunks(GROUP).map(|group| group.iter().collect());
-    Ok(groups.collect::<Vec<String>>().join("-"))
-}
-
-/// What people typed of such a secret, as it was made: letters are small, and those that Crockford's alphabet has not are what they
-/// look like.
-pub(crate) fn normalised(text: &str) -> String {
-    let kept = text.chars().filter(|c| !c.is_whitespace() && *c != '-');
-    let lower = kept.map(|c| match c.to_ascii_lowercase() {
-        'o' => '0',
-        'i' | 'l' => '1',
-        other => other,
-    });
-    lower.collect()
+    Ok(readable::written(&bytes::<N>()?))
 }
 
 /// Hexadecimal digits.

@@ -10,7 +10,7 @@ use std::{
 
 use tar::EntryType;
 
-use super::{
+use super::form::{
     ArchiveError, Hashing, Listed, MANIFEST, MAX_FILES, MAX_MANIFEST, MODE, Manifest, WINDOW_LOG,
     check_name, io_error,
 };

@@ -1,7 +1,7 @@
 //! What is written is read, and what is not ours is refused.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::{PermissionsExt as _, symlink},
     time::{Duration, UNIX_EPOCH},
 };
@@ -9,7 +9,7 @@ use std::{
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
-use super::*;
+use super::{form::*, *};
 use crate::db::{Migration, open};
 
 const LIMIT: u64 = 1 << 20;

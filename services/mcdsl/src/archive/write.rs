@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
-use super::{
+use super::form::{
     ArchiveError, Hashing, Listed, MANIFEST, MAX_DEPTH, MAX_FILES, MODE, Manifest, Source,
     check_name, io_error,
 };
@@ -150,10 +150,4 @@ fn append<W: io::Write>(
     header.set_size(size);
     header.set_cksum();
     tar.append(&header, content)
-}
-
-/// Makes a directory for its owner only, unless it is there.
-pub(super) fn private_dir(dir: &Path) -> Result<(), ArchiveError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(io_error("create the directory", dir))
 }

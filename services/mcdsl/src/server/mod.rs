@@ -14,6 +14,7 @@ mod idle;
 mod linger;
 mod local;
 mod places;
+mod prefix;
 mod record;
 mod reflection;
 mod rest;

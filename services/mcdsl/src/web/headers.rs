@@ -38,7 +38,9 @@ impl FormAction {
         let wrong = || OriginError(url.to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+        let port = host.rsplit_once(':').filter(|(_, port)| digits(port));
+        let name = port.map_or(host, |(name, _)| name);
         let loopback = matches!(name, "127.0.0.1" | "[::1]" | "localhost");
         // Nothing that ends a source, a directive or the header, and no `*`.
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b);
@@ -97,6 +99,7 @@ mod tests {
                 Some("http://127.0.0.1:51004"),
             ),
             ("IPv6", "http://[::1]:5/", Some("http://[::1]:5")),
+            ("IPv6 without a port", "http://[::1]/", Some("http://[::1]")),
             ("no TLS", "http://a.example/", None),
             ("a directive", "https://a.example; script-src *", None),
             (

@@ -23,7 +23,7 @@ use crate::{
     device::{self, Device},
     error::Error,
     factors,
-    session::{self, Session, sessions},
+    session::{self, Session, find_session, sessions},
     time::at,
     token::identity,
 };

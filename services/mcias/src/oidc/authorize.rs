@@ -27,6 +27,7 @@ use crate::{
         Answer, FACTORS, LOGIN, MaybePerson, PASSWORD, Person, by, failed, leads_on_to,
         login_again, then,
     },
+    redirect,
     service::{self, Service},
     time::unix,
 };
@@ -68,12 +69,7 @@ impl Target {
         let state = self.state.as_deref().map(|state| ("state", state));
         let more = state.into_iter().chain([("iss", &*self.issuer)]);
         let query = query(answer.iter().copied().chain(more));
-        let between = if self.redirect_uri.contains('?') {
-            '&'
-        } else {
-            '?'
-        };
-        let to = format!("{}{between}{query}", self.redirect_uri);
+        let to = redirect::with_answer(&self.redirect_uri, &query);
         let to = HeaderValue::from_str(&to).map_err(|_| ErrorPage::internal())?;
         Ok((StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response())
     }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use axum::http::{HeaderMap, header};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use axum::http::HeaderMap;
 use rusqlite::Connection;
-use url::form_urlencoded;
 
 use super::{
+    basic::{NotBasic, basic},
     error::{OAuthError, Refused},
     params::Params,
     token::refused,
@@ -19,6 +18,12 @@ use crate::{
     random,
     service::{self, Service},
 };
+
+impl From<NotBasic> for OAuthError {
+    fn from(error: NotBasic) -> Self {
+        Self::invalid_client(error.to_string())
+    }
+}
 
 /// What a client shows.
 #[derive(Clone)]
@@ -110,38 +115,9 @@ impl Credentials {
     }
 }
 
-/// Name and secret of the `Authorization` field, both form-encoded (RFC 6749 §2.3.1).
-fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, OAuthError> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = all.next() else {
-        return Ok(None);
-    };
-    let wrong = || OAuthError::invalid_client("the Authorization field is not one of Basic");
-    let value = value.to_str().map_err(|_| wrong())?;
-    let (scheme, encoded) = value.split_once(' ').ok_or_else(wrong)?;
-    if all.next().is_some() || !scheme.eq_ignore_ascii_case("basic") {
-        return Err(wrong());
-    }
-    let decoded = STANDARD.decode(encoded.trim()).map_err(|_| wrong())?;
-    let text = String::from_utf8(decoded).map_err(|_| wrong())?;
-    let (id, secret) = text.split_once(':').ok_or_else(wrong)?;
-    let plain = |text: &str| {
-        // As the name of a parameter without a value; `&` and `=` are encoded in what is one.
-        let mut pairs = form_urlencoded::parse(text.as_bytes());
-        match (pairs.next(), pairs.next()) {
-            (Some((name, value)), None) if value.is_empty() => Some(name.into_owned()),
-            _ => None,
-        }
-    };
-    match (plain(id), plain(secret)) {
-        (Some(id), Some(secret)) => Ok(Some((id, secret))),
-        _ => Err(wrong()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::http::{HeaderValue, header};
 
     use super::*;
 
@@ -175,6 +151,12 @@ mod tests {
             ("twice", &[wiki, wiki], "", None),
             ("a token", &["Bearer x"], "client_id=wiki", None),
             ("no Base64", &["Basic !"], "", None),
+            (
+                "a second spelling: wiki=",
+                &["Basic d2lraT06c2VjcmV0"],
+                "",
+                None,
+            ),
             ("no colon", &["Basic d2lraQ=="], "", None),
             ("no secret", &["Basic d2lraTo="], "", None),
         ] {

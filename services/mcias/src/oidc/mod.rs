@@ -5,6 +5,7 @@
 //! database has hashes alone.
 
 mod authorize;
+mod basic;
 mod client;
 mod code;
 mod discovery;
@@ -17,6 +18,7 @@ mod id_token;
 mod introspect;
 mod logout;
 mod params;
+mod pkce;
 mod revoke;
 mod scope;
 mod token;

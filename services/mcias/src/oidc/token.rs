@@ -8,7 +8,6 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse as _, Response},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use mcdsl::server::Source;
 use serde::Serialize;
 
@@ -22,6 +21,7 @@ use super::{
     grant::{self, RefreshToken},
     id_token::{self, Login},
     params::Params,
+    pkce,
 };
 use crate::{
     account::{self, Account, Status},
@@ -33,9 +33,6 @@ use crate::{
     time::unix,
     token::{Issued, NewSession},
 };
-
-/// Characters of a code verifier (RFC 7636 §4.1).
-const VERIFIER: std::ops::RangeInclusive<usize> = 43..=128;
 
 /// RFC 6749 §5.1.
 #[derive(Serialize)]
@@ -145,7 +142,7 @@ fn exchange(
             "redirect_uri is not the one that the code was sent to",
         ));
     }
-    if !VERIFIER.contains(&verifier.len()) || challenge(verifier) != code.challenge {
+    if !pkce::verifies(verifier, &code.challenge) {
         return Err(refused("code_verifier is not the one of the code"));
     }
     let over = || refused("the login that the code is of is over");
@@ -272,25 +269,5 @@ fn answer(
         refresh_token: refresh.text(),
         id_token,
         scope,
-    }
-}
-
-/// S256 (RFC 7636 §4.2).
-fn challenge(verifier: &str) -> String {
-    use aws_lc_rs::digest::{SHA256, digest};
-    BASE64.encode(digest(&SHA256, verifier.as_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// RFC 7636, appendix B.
-    #[test]
-    fn the_challenge_is_the_rfcs() {
-        assert_eq!(
-            challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
-            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
-        );
     }
 }

@@ -1,9 +1,6 @@
-//! What a client asks for at the authorization endpoint.
+//! What a client asks for when it sends somebody to log in.
 
-use super::{params::Params, scope};
-
-/// Characters of an S256 challenge.
-const CHALLENGE: usize = 43;
+use super::{params::Params, pkce, scope};
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,8 +58,7 @@ impl Wanted {
             return Err(invalid("code_challenge_method is not S256"));
         }
         let challenge = params.get("code_challenge").unwrap_or_default();
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if challenge.len() != CHALLENGE || !challenge.bytes().all(plain) {
+        if !pkce::is_challenge(challenge) {
             return Err(invalid("code_challenge is none of S256"));
         }
         let scopes = scope::granted(params.get("scope").unwrap_or_default());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
 };
@@ -19,7 +20,7 @@ use tonic::{
 
 use crate::running::files;
 
-fn mcias(root: &std::path::Path, command: &str) -> Command {
+pub(crate) fn mcias(root: &std::path::Path, command: &str) -> Command {
     let mut mcias = Command::new(env!("CARGO_BIN_EXE_mcias"));
     mcias.env_clear().arg("--root").arg(root).arg(command);
     mcias
@@ -40,13 +41,20 @@ fn with<T>(token: &str, message: T) -> Request<T> {
     request
 }
 
-/// Where the service says that it listens for gRPC.
+/// Where the service says that it listens: for gRPC.
 fn port(process: &mut Process) -> u16 {
-    process.wait_for_output("ready").unwrap();
+    address(process, "grpc").port()
+}
+
+/// Likewise, `https` or `grpc`.
+pub(crate) fn address(process: &mut Process, which: &str) -> SocketAddr {
+    process.wait_for_output("ready https=").unwrap();
     let output = process.output();
-    let grpc = output.split("grpc=").nth(1).unwrap();
-    let address: String = grpc.chars().take_while(|c| !c.is_whitespace()).collect();
-    address.rsplit(':').next().unwrap().parse().unwrap()
+    let ready = output.split("ready https=").nth(1).unwrap();
+    let ready = format!("https={}", ready.lines().next().unwrap());
+    let address = ready.split(&format!("{which}=")).nth(1).unwrap();
+    let address: String = address.chars().take_while(|c| !c.is_whitespace()).collect();
+    address.parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

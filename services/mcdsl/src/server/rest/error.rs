@@ -7,6 +7,7 @@ use axum::{
 use serde_json::json;
 use tonic::{Code, Status};
 
+use super::input::Invalid;
 use crate::server::body;
 
 /// A gRPC status as HTTP and JSON. The response's extensions have the status.
@@ -55,6 +56,12 @@ impl Error {
     pub(super) fn from_status(http: StatusCode, message: impl Into<String>) -> Self {
         let status = Status::invalid_argument(message);
         Self { http, status }
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(Invalid(why): Invalid) -> Self {
+        Self::invalid(why)
     }
 }
 

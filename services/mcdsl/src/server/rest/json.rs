@@ -2,7 +2,6 @@
 
 use std::{collections::HashSet, fmt};
 
-use axum::http::{HeaderMap, StatusCode, header};
 use prost_reflect::{Kind, MessageDescriptor};
 use serde::{
     Deserialize, Deserializer,
@@ -10,36 +9,22 @@ use serde::{
 };
 use serde_json::{Map, Value, error::Category};
 
-use super::Error;
+use super::input::Invalid;
 
 /// The fields that a body says.
 ///
 /// # Errors
 /// If it is not one JSON object and says so; deeper ones than serde_json's 128 levels are none.
-pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Error> {
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Invalid> {
     if body.is_empty() {
         return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
         Ok(Once(Value::Object(fields))) => Ok(fields),
-        Ok(_) => Err(Error::invalid("the body is JSON, but not an object")),
-        Err(e) if e.classify() == Category::Data => Err(Error::invalid(format!("the body: {e}"))),
-        Err(e) => Err(Error::invalid(format!("the body is not JSON: {e}"))),
+        Ok(_) => Err(Invalid("the body is JSON, but not an object".to_owned())),
+        Err(e) if e.classify() == Category::Data => Err(Invalid(format!("the body: {e}"))),
+        Err(e) => Err(Invalid(format!("the body is not JSON: {e}"))),
     }
-}
-
-/// # Errors
-/// If it is not JSON. What a form of another site may send without asking is none.
-pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Error> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok());
-    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
-    if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
-        return Ok(());
-    }
-    let text = "the body's Content-Type must be application/json";
-    Err(Error::from_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
 }
 
 /// A field that two keys say: protobuf's JSON knows `a_field` and `aField`.

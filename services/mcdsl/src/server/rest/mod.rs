@@ -6,6 +6,7 @@
 
 mod codec;
 mod error;
+mod input;
 mod json;
 
 use std::{collections::HashMap, sync::Arc};
@@ -13,20 +14,16 @@ use std::{collections::HashMap, sync::Arc};
 use axum::{
     Router,
     extract::{FromRequestParts as _, RawPathParams, Request},
-    http::{HeaderMap, HeaderName, header, request::Parts, uri::PathAndQuery},
+    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts, uri::PathAndQuery},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
-use mc_proto::{Method, Rest};
-use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
-    SerializeOptions,
-};
-use serde_json::{Map, Value, json};
+use mc_proto::Method;
+use prost_reflect::{DescriptorPool, MessageDescriptor, SerializeOptions};
 use tonic::{Status, client::Grpc, metadata::MetadataMap};
 
 pub(crate) use self::error::{Error, code_name};
-use self::{codec::Dynamic, json::object};
+use self::{codec::Dynamic, input::Input, json::object};
 use super::{access::Access, linger::Unread};
 
 /// Fields of a request's head that mean the same to gRPC.
@@ -48,8 +45,10 @@ pub(super) fn router(
         let message = |name| pool.get_message_by_name(name).expect("made with it");
         let call = Arc::new(Call {
             method,
-            rest,
-            input: message(method.input),
+            input: Input {
+                rest,
+                message: message(method.input),
+            },
             output: message(method.output),
             grpc: grpc.clone(),
             access: access.cloned(),
@@ -77,8 +76,7 @@ pub(super) fn router(
 /// A method as REST has it.
 struct Call {
     method: &'static Method,
-    rest: Rest,
-    input: MessageDescriptor,
+    input: Input,
     output: MessageDescriptor,
     grpc: Router,
     access: Option<Arc<Access>>,
@@ -109,21 +107,14 @@ impl Call {
         let bound = RawPathParams::from_request_parts(&mut parts, &())
             .await
             .map_err(|e| Error::invalid(e.body_text()))?;
-        let mut fields = if self.rest.body {
-            json::check_type(&parts.headers)?;
+        let fields = if self.input.rest.body {
+            check_type(&parts.headers)?;
             let body = axum::body::to_bytes(body.take(), usize::MAX).await;
             object(&body.map_err(|e| Error::of_body(&e))?)?
         } else {
-            self.query(parts.uri.query().unwrap_or_default())?
+            self.input.query(parts.uri.query().unwrap_or_default())?
         };
-        for (name, text) in &bound {
-            self.set(&mut fields, name.trim_start_matches('*'), text)?;
-        }
-        if let Some(key) = json::twice(&fields, &self.input) {
-            let text = format!("{key} is said twice, under two names");
-            return Err(Error::invalid(text));
-        }
-        let message = self.message(fields)?;
+        let message = self.input.message(fields, &bound)?;
 
         let mut metadata = HeaderMap::new();
         for name in PASSED_ON {
@@ -155,65 +146,6 @@ impl Call {
             .map_err(|_| Status::internal("the answer cannot be written as JSON"))?;
         Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
     }
-
-    fn message(&self, fields: Map<String, Value>) -> Result<DynamicMessage, Error> {
-        let parse = |fields: Map<String, Value>| {
-            let options = DeserializeOptions::new().deny_unknown_fields(true);
-            DynamicMessage::deserialize_with_options(
-                self.input.clone(),
-                Value::Object(fields),
-                &options,
-            )
-        };
-        let all = match parse(fields.clone()) {
-            Ok(message) => return Ok(message),
-            Err(all) => all,
-        };
-        // Which it is, the error does not always say: the first that is wrong alone.
-        let alone = |(name, value): (String, Value)| {
-            let error = parse(Map::from_iter([(name.clone(), value)])).err()?;
-            Some(Error::invalid(format!("{name}: {error}")))
-        };
-        Err(fields
-            .into_iter()
-            .find_map(alone)
-            .unwrap_or_else(|| Error::invalid(all.to_string())))
-    }
-
-    fn query(&self, query: &str) -> Result<Map<String, Value>, Error> {
-        let mut fields = Map::new();
-        for (name, text) in form_urlencoded::parse(query.as_bytes()) {
-            if self.rest.bound.iter().any(|bound| *bound == name) {
-                return Err(Error::invalid(format!("{name} is in the path")));
-            }
-            self.set(&mut fields, &name, &text)?;
-        }
-        Ok(fields)
-    }
-
-    /// Enters what the path or the query says as JSON would say it.
-    fn set(&self, fields: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), Error> {
-        let unknown = || Error::invalid(format!("there is no {name:?} in the request"));
-        let (fields, name, field) = match name.split_once('.') {
-            None => (fields, name, self.input.get_field_by_name(name)),
-            Some((outer, inner)) => {
-                let outside = self.input.get_field_by_name(outer).ok_or_else(unknown)?;
-                let kind = outside.kind();
-                let field = kind.as_message().and_then(|m| m.get_field_by_name(inner));
-                let object = fields.entry(outer).or_insert_with(|| json!({}));
-                (object.as_object_mut().ok_or_else(unknown)?, inner, field)
-            }
-        };
-        let field = field.ok_or_else(unknown)?;
-        let value = value(&field, text);
-        if field.is_list() {
-            let list = fields.entry(name).or_insert_with(|| json!([]));
-            list.as_array_mut().ok_or_else(unknown)?.push(value);
-        } else if fields.insert(name.to_owned(), value).is_some() {
-            return Err(Error::invalid(format!("{name} is said twice")));
-        }
-        Ok(())
-    }
 }
 
 /// By what browsers say (Fetch metadata): pages of others have no business here. A person may type the address.
@@ -222,11 +154,16 @@ fn from_another_site(headers: &HeaderMap) -> bool {
     site.is_some_and(|site| site != "same-origin" && site != "none")
 }
 
-/// Protobuf's JSON takes a text for anything but these.
-fn value(field: &FieldDescriptor, text: &str) -> Value {
-    match (field.kind(), text) {
-        (Kind::Bool, "true") => Value::Bool(true),
-        (Kind::Bool, "false") => Value::Bool(false),
-        _ => Value::String(text.to_owned()),
+/// # Errors
+/// If it is not JSON. What a form of another site may send without asking is none.
+fn check_type(headers: &HeaderMap) -> Result<(), Error> {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+    if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
+        return Ok(());
     }
+    let text = "the body's Content-Type must be application/json";
+    Err(Error::from_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
 }

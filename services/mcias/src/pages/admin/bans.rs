@@ -60,7 +60,9 @@ async fn render(mcias: &Arc<Mcias>, page: Page, after: String) -> Answer {
     let list = List {
         csrf: page.csrf(),
         here: LIST,
-        bans: found.bans.into_iter().map(Row::new).collect(),
+        bans: (found.bans.into_iter())
+            .map(|ban| Row::new(ban, now))
+            .collect(),
         first,
         next: next.map(|next| link(LIST, &[("after", &next)])),
     };
@@ -68,11 +70,11 @@ async fn render(mcias: &Arc<Mcias>, page: Page, after: String) -> Answer {
 }
 
 impl Row {
-    fn new(ban: Ban) -> Self {
+    fn new(ban: Ban, now: SystemTime) -> Self {
         let until = ban.until.and_then(|until| SystemTime::try_from(until).ok());
         Self {
             until: until.map(moment).unwrap_or_default(),
-            left: until.map(when).unwrap_or_default(),
+            left: until.map(|until| when(until, now)).unwrap_or_default(),
             network: ban.source,
             bans: ban.bans,
             reason: ban.reason,

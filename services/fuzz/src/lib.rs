@@ -1,0 +1,53 @@
+//! What reads hostile bytes, without the services around it: the modules themselves, under the names that they know one another by, so that
+//! neither SQLite nor gRPC is built for it. A module whose functions are its service's own has its properties beside it here (`oidc`, `rest`,
+//! `typed`, `web`); those of the others are in their targets.
+
+extern crate self as mc_proto;
+extern crate self as mcdsl;
+
+pub mod oidc;
+pub mod rest;
+pub mod typed;
+pub mod web;
+
+#[path = "../../proto/src/method.rs"]
+mod method;
+pub use method::{Access, AccountType, Level, Method, Rest};
+
+/// Tokens; not the client that asks for keys and revocations.
+#[path = "../../mcdsl/src/auth"]
+pub mod auth {
+    pub mod id_token;
+    mod identity;
+    pub mod token;
+
+    pub(crate) use identity::EXPIRED;
+    pub use identity::{ADMIN, AuthError, Identity};
+}
+
+/// Archives; not the snapshot of a database.
+#[path = "../../mcdsl/src/archive"]
+pub mod archive {
+    mod form;
+    mod read;
+    mod write;
+
+    pub use self::{
+        form::{ArchiveError, Listed, MANIFEST, MAX_FILES, MAX_NAME, Manifest, Source},
+        read::read,
+        write::{files_of, write},
+    };
+}
+
+#[path = "../../mcias/src/breached.rs"]
+pub mod breached;
+#[path = "../../mcdsl/src/human.rs"]
+pub mod human;
+#[path = "../../mcias/src/name.rs"]
+pub mod name;
+#[path = "../../mcdsl/src/policy/mod.rs"]
+pub mod policy;
+#[path = "../../mcias/src/seal.rs"]
+pub mod seal;
+#[path = "../../mcias/src/totp.rs"]
+pub mod totp;
