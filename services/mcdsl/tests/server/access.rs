@@ -219,5 +219,4 @@ async fn a_stream_ends_with_its_token() {
     assert!(notes.message().await.unwrap().is_some());
     let ended = notes.message().await.unwrap_err();
     assert_eq!(ended.code(), Code::Unauthenticated, "{ended}");
-    assert!(ended.message().contains("expired"), "{ended}");
 }

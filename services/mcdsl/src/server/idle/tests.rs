@@ -116,8 +116,10 @@ async fn a_connection_that_takes_nothing_ends() {
         client.write_all(&sent).await.unwrap();
         let ended = tokio::time::timeout(4 * IDLE, serving).await;
         assert!(ended.is_ok(), "{description}: it goes on");
-        // The clock is the test's.
-        assert_eq!(begin.elapsed().as_secs(), seconds, "{description}");
+        // The clock is the test's; hyper may take one more piece when a connection is looked at, which is each minute.
+        let took = begin.elapsed().as_secs();
+        let within = seconds..=seconds + LOOK.as_secs();
+        assert!(within.contains(&took), "{description}: after {took} s");
     }
 }
 
