@@ -156,7 +156,8 @@ pub(crate) fn end(change: &mut Change<'_>, account: &str, id: &str) -> Result<bo
     }
 }
 
-/// Ends a client's login, with all that was given by the same login at this service. That may be over: what it gave goes on for longer.
+/// Ends a client's login, and the other clients' that were given by the same login at this service. That stays, if it is not over: what it
+/// gave goes on for longer, and whoever is logged in by it may have a change to make yet.
 pub(crate) fn end_with_its_login(
     change: &mut Change<'_>,
     account: &str,
@@ -164,7 +165,7 @@ pub(crate) fn end_with_its_login(
 ) -> Result<(), Error> {
     let sql = format!(
         "{SELECT} WHERE account = ?1 AND (id = ?2 OR EXISTS (SELECT 1 FROM oidc_grant own JOIN oidc_grant given USING (login)
-            WHERE own.session = ?2 AND session.id IN (given.session, given.login)))"
+            WHERE own.session = ?2 AND session.id = given.session))"
     );
     let all: Vec<Session> = change
         .tx
