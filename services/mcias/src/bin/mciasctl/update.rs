@@ -96,7 +96,7 @@ impl Update {
             "{tokens} of {} will be void, and new ones needed",
             self.name
         );
-        Ok(prompt::confirm(&what, self.yes)?)
+        prompt::confirm(&what, self.yes)
     }
 }
 
