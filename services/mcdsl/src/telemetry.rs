@@ -142,6 +142,8 @@ pub fn init(config: &LogConfig, format: LogFormat) -> Result<(), TelemetryError>
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // A disk that is full or a reader that is gone: it would say so on stderr, and panic since it cannot.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     // `try_init` also bridges the `log` crate.
     match format {

@@ -27,16 +27,19 @@ use webauthn_rs::prelude::Webauthn;
 use self::effects::Effects;
 pub(crate) use self::effects::InForce;
 use crate::{
-    SERVICE, bans, breached,
+    SERVICE, account, bans, breached,
     by::By,
     error::Error,
     gate::Flights,
     house::Rounds,
+    keys,
     logins::Logins,
     passkey,
     password::Passwords,
-    revocation, seal,
+    revocation, seal, session,
     sources::{Sources, network},
+    time::unix,
+    token::AHEAD,
 };
 
 /// How long a token of a login is valid.
@@ -67,6 +70,9 @@ pub(crate) struct Mcias {
     pub(crate) logins: Logins,
     in_force: RwLock<InForce>,
 }
+
+/// Logins of a time when the clock was ahead that are ended one by one.
+const MAX_FUTURE: usize = 10_000;
 
 /// What [`Mcias::new`] is made of.
 pub(crate) struct Parts {
@@ -143,7 +149,19 @@ impl Change<'_> {
     }
 
     fn revoke_until_now(&mut self, what: Revoked, account: Option<&str>) -> Result<(), Error> {
-        // Tokens may be issued a little ahead of the clock: the last one counts.
+        // Tokens may be issued a little ahead of the clock: the last one counts. Those of a clock that was ahead are revoked one by one,
+        // or nobody could log in before that time.
+        let ahead = unix(self.now) + AHEAD;
+        let future = session::issued_after(self.tx, account, ahead, MAX_FUTURE + 1)?;
+        if future.len() > MAX_FUTURE {
+            return Err(Error::precondition(format!(
+                "more than {MAX_FUTURE} logins are of a time when the clock was ahead; stop the service, and use `mcias recover --drop-keys`"
+            )));
+        }
+        for session in &future {
+            session::end_session(self, session)?;
+        }
+        account::tokens::revoke_issued_after(self, account, ahead)?;
         let sql = "SELECT max(issued), max(expires) FROM (
             SELECT used_s AS issued, expires_s AS expires FROM session WHERE ?1 IS NULL OR account = ?1
             UNION ALL SELECT issued_s, expires_s FROM token WHERE NOT revoked AND (?1 IS NULL OR account = ?1))";
@@ -159,6 +177,21 @@ impl Change<'_> {
         let now = self.now;
         let later = |time: Option<i64>| time.map_or(now, crate::time::at).max(now);
         self.revoke(what, later(issued), later(expires) + 2 * LIFETIME)
+    }
+
+    /// Makes all tokens void with the keys that signed them, whenever they were issued, so that no revocation is needed any more: of a time
+    /// when the clock was ahead it would keep everybody out until then. For a database that no service has open; it makes a new key.
+    pub(crate) fn drop_keys(&mut self, seal: &seal::Key) -> Result<(), Error> {
+        for sql in [
+            "DELETE FROM signing_key",
+            "DELETE FROM session",
+            "UPDATE token SET revoked = 1",
+            "DELETE FROM revocation",
+        ] {
+            self.tx.execute(sql, [])?;
+        }
+        keys::create(self.tx, seal, self.now)?;
+        self.revoke_everything()
     }
 
     /// Keeps a network away.

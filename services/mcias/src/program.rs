@@ -66,6 +66,9 @@ enum Command {
         /// Lets all networks in again that are kept away for failed logins, such as the one that you log in from
         #[arg(long)]
         lift_bans: bool,
+        /// Makes all tokens of all accounts void: what was revoked while the clock was ahead keeps nobody out any more
+        #[arg(long)]
+        drop_keys: bool,
         /// Writes what was made as JSON
         #[arg(long)]
         json: bool,
@@ -135,12 +138,14 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             remove_factors,
             reset_policy,
             lift_bans,
+            drop_keys,
             json,
         } => {
             let recovery = Recovery {
                 remove_factors: *remove_factors,
                 reset_policy: *reset_policy,
                 lift_bans: *lift_bans,
+                drop_keys: *drop_keys,
             };
             recover(&load()?, account, recovery, *json)?;
         }

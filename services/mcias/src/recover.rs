@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use mcdsl::{
     audit::{self, Actor, AuditError, Detail, Entry},
     db::{self, DbError},
+    human,
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tonic::Code;
@@ -22,7 +23,9 @@ use crate::{
     name::{AccountName, Role},
     password::{self, new_password},
     policy::{self, LoginPolicy},
-    schema, service,
+    revocation, schema, seal, service,
+    time::unix,
+    token::AHEAD,
 };
 
 /// What is to be done besides.
@@ -34,6 +37,8 @@ pub struct Recovery {
     pub reset_policy: bool,
     /// Lets all networks in again that are kept away for failed logins: the operator's own may be among them.
     pub lift_bans: bool,
+    /// Makes all tokens of all accounts void, with the keys that signed them: what was revoked while the clock was ahead keeps nobody out.
+    pub drop_keys: bool,
 }
 
 /// An administrator who can log in again.
@@ -71,6 +76,16 @@ pub enum RecoverError {
         name: String,
         /// Which rule.
         why: String,
+    },
+    /// What was revoked while the clock was ahead keeps it out.
+    #[error(
+        "all tokens of {name:?} are revoked until {until}, for the clock was ahead when that was done; with --drop-keys all tokens of all accounts become void, and logins begin anew"
+    )]
+    Clock {
+        /// The account.
+        name: String,
+        /// UTC.
+        until: String,
     },
     /// The service runs.
     #[error(transparent)]
@@ -112,8 +127,13 @@ pub fn recover(
     let hash = password::hash(&password).map_err(Error::from)?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let now = SystemTime::now();
+    if recovery.drop_keys {
+        let seal = seal::Key::read(&config.database.master_key).map_err(Error::from)?;
+        Change::new(&tx, now).drop_keys(&seal)?;
+    }
     let account = change(&tx, &before, &hash, recovery, now)?;
     check_policy(&tx, &account)?;
+    check_clock(&tx, &account, now)?;
     let entry = Entry {
         actor: Actor::Anonymous,
         source: None,
@@ -124,6 +144,7 @@ pub fn recover(
             .flag("remove_factors", recovery.remove_factors)
             .flag("reset_policy", recovery.reset_policy)
             .flag("lift_bans", recovery.lift_bans)
+            .flag("drop_keys", recovery.drop_keys)
             .text("status_before", before.status.as_str())
             .list("roles_before", before.roles.iter().map(String::as_str)),
     };
@@ -204,4 +225,19 @@ fn check_policy(tx: &Transaction<'_>, account: &Account) -> Result<(), RecoverEr
         return Ok(());
     }
     Err(refused(verdict.explanation.decision.reason.to_string()))
+}
+
+fn check_clock(
+    tx: &Transaction<'_>,
+    account: &Account,
+    now: SystemTime,
+) -> Result<(), RecoverError> {
+    let until = revocation::issued_until(tx, &account.id)?;
+    if until <= unix(now) + AHEAD {
+        return Ok(());
+    }
+    Err(RecoverError::Clock {
+        name: account.name.clone(),
+        until: human::utc(until.saturating_mul(1000)),
+    })
 }

@@ -5,6 +5,8 @@ use url::Url;
 /// Bytes of one.
 pub(crate) const MAX: usize = 512;
 
+const SCHEME: &str = "is neither https:// nor http:// of 127.0.0.1 or [::1]";
+
 /// An absolute `https` address without a fragment (RFC 6749 §3.1.2), or one of this machine (RFC 8252 §7.3).
 pub(crate) fn check(uri: &str) -> Result<(), &'static str> {
     if uri.len() > MAX {
@@ -19,6 +21,9 @@ pub(crate) fn check(uri: &str) -> Result<(), &'static str> {
     }
     if !parsed.username().is_empty() || parsed.password().is_some() {
         return Err("has a user in it");
+    }
+    if !matches!(parsed.scheme(), "https" | "http") {
+        return Err(SCHEME);
     }
     // What parsers of addresses mend (`https:a`, backslashes), a redirect from here leads elsewhere; and other hosts no page's policy can name.
     let written = uri.strip_prefix(parsed.scheme());
@@ -36,7 +41,7 @@ pub(crate) fn check(uri: &str) -> Result<(), &'static str> {
     let name = port.map_or(host, |(name, _)| name);
     match (parsed.scheme(), name) {
         ("https", _) | ("http", "127.0.0.1" | "[::1]") => Ok(()),
-        _ => Err("is neither https:// nor http:// of 127.0.0.1 or [::1]"),
+        _ => Err(SCHEME),
     }
 }
 

@@ -189,9 +189,7 @@ fn take(
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !how.keep_tokens {
         // Tokens that were issued since are not in the table: no revocation would be kept for as long as they might be valid.
-        tx.execute("DELETE FROM signing_key", [])?;
-        Change::new(&tx, now).revoke_everything()?;
-        keys::create(&tx, &seal, now)?;
+        Change::new(&tx, now).drop_keys(&seal)?;
     }
     let entry = Entry {
         actor: Actor::Anonymous,

@@ -118,6 +118,20 @@ pub(crate) fn renewed_since(
         .collect()
 }
 
+/// Logins of an account, or (`None`) of all, whose token is from after an instant: so many at most.
+pub(crate) fn issued_after(
+    db: &Connection,
+    account: Option<&str>,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Session>> {
+    let sql = format!("{SELECT} WHERE (?1 IS NULL OR account = ?1) AND used_s > ?2 LIMIT ?3");
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached(&sql)?
+        .query_map(params![account, after, limit], session)?
+        .collect()
+}
+
 /// The logins of an account from a device, to all services.
 pub(crate) fn sessions_from(
     db: &Connection,

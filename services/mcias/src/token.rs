@@ -27,7 +27,7 @@ use crate::{
 /// A login is not renewed for longer.
 const SESSION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Seconds by which a token may be issued in the future: verifiers allow that clocks differ by more.
-const AHEAD: i64 = 3;
+pub(crate) const AHEAD: i64 = 3;
 
 /// A token that was made.
 pub(crate) struct Issued {

@@ -17,7 +17,7 @@ use std::{
     fs::DirBuilder,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rusqlite::Connection;
@@ -46,6 +46,7 @@ pub fn snapshot(
     now: SystemTime,
 ) -> Result<PathBuf, ArchiveError> {
     private_dir(dir)?;
+    remove_leftovers(service, dir, now);
     let archive = dir.join(format!("{service}-{}.tar.zst", stamp(now)));
     let copy = dir.join(format!(".{service}-{}.db", stamp(now)));
     db::snapshot(database, &copy).map_err(|e| ArchiveError::Database(e.into()))?;
@@ -74,6 +75,27 @@ fn stamp(time: SystemTime) -> String {
     let (hour, minute, second) = clock.as_hms();
     let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+/// What snapshots left behind that were killed: copies of the database, and archives that are not whole. Of the last day nobody knows whether
+/// they are being made.
+fn remove_leftovers(service: &str, dir: &Path, now: SystemTime) {
+    const OLD: Duration = Duration::from_secs(24 * 3600);
+    let hidden = format!(".{service}-");
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours =
+            name.starts_with(&hidden) && (name.ends_with(".db") || name.ends_with(".partial"));
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified
+            .ok()
+            .and_then(|modified| now.duration_since(modified).ok());
+        if ours && age.is_some_and(|age| age > OLD) {
+            // If it stays it is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Makes a directory for its owner only, unless it is there.

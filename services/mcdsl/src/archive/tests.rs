@@ -363,3 +363,45 @@ fn snapshots() {
     assert_eq!(x, 7);
     assert!(into.join("certs/key.pem").exists());
 }
+
+#[test]
+fn what_killed_snapshots_left_is_removed_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir.path().join("s.db"), &[]).unwrap();
+    let backups = dir.path().join("backups");
+    fs::create_dir(&backups).unwrap();
+    let now = SystemTime::now();
+    let names = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (name, days) in [
+        (".s-20260101T000000Z.db", 2),
+        (".s-20260101T000000Z.tar.zst.partial", 2),
+        (".s-20260102T000000Z.db", 0),
+        ("s-20260101T000000Z.tar.zst", 2),
+        (".t-20260101T000000Z.db", 2),
+        (".s-notes", 2),
+    ] {
+        let file = fs::File::create(backups.join(name)).unwrap();
+        file.set_modified(now - Duration::from_secs(days * 86_400))
+            .unwrap();
+    }
+    let archive = snapshot("s", &db, &[], &backups, now).unwrap();
+    let mut left: Vec<_> = fs::read_dir(&backups)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|path| *path != archive)
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    left.sort();
+    let wanted = [
+        ".s-20260102T000000Z.db",
+        ".s-notes",
+        ".t-20260101T000000Z.db",
+        "s-20260101T000000Z.tar.zst",
+    ];
+    assert_eq!(left, names(&wanted));
+}

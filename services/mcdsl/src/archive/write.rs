@@ -48,26 +48,36 @@ pub fn files_of(dir: &Path) -> Result<Vec<Source>, ArchiveError> {
     Ok(files)
 }
 
-/// Writes an archive of these files into a new file that only its owner can read.
+/// Writes an archive of these files into a new file that only its owner can read. It has its name once it is whole.
 ///
 /// # Errors
 /// [`ArchiveError`] if the file exists, or a file cannot be read; no partial file is left behind.
 pub fn write(to: &Path, files: &[Source]) -> Result<Manifest, ArchiveError> {
     check(files)?;
+    let exists = || io_error("create", to)(io::ErrorKind::AlreadyExists.into());
+    if to.exists() {
+        return Err(exists());
+    }
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let partial = to.with_file_name(format!(".{name}.partial"));
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(MODE)
-        .open(to)
-        .map_err(io_error("create", to))?;
+        .open(&partial)
+        .map_err(io_error("create", &partial))?;
     let written = fill(to, &file, files).and_then(|manifest| {
-        let synced = file.sync_all().and_then(|()| files::sync_entry(to));
-        synced.map_err(io_error("write", to))?;
+        file.sync_all().map_err(io_error("write", to))?;
+        if to.exists() {
+            return Err(exists());
+        }
+        let named = fs::rename(&partial, to).and_then(|()| files::sync_entry(to));
+        named.map_err(io_error("write", to))?;
         Ok(manifest)
     });
     if written.is_err() {
         // The first error is the one to tell.
-        let _ = fs::remove_file(to);
+        let _ = fs::remove_file(&partial);
     }
     written
 }

@@ -183,6 +183,26 @@ impl Mcias {
     }
 }
 
+/// Revokes the tokens of an account, or (`None`) of all system accounts, that were issued after an instant.
+pub(crate) fn revoke_issued_after(
+    change: &mut Change<'_>,
+    account: Option<&str>,
+    after: i64,
+) -> Result<(), Error> {
+    let sql = "SELECT account, id FROM token WHERE NOT revoked AND issued_s > ?2 AND (?1 IS NULL OR account = ?1)";
+    let all: Vec<(String, String)> = change
+        .tx
+        .prepare_cached(sql)?
+        .query_map(params![account, after], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    for (account, id) in all {
+        revoke(change, &account, &id)?;
+    }
+    Ok(())
+}
+
 fn revoke(change: &mut Change<'_>, account: &str, id: &str) -> Result<(), Error> {
     let sql = "UPDATE token SET revoked = 1 WHERE id = ?1 AND account = ?2 RETURNING expires_s";
     let expires = change.tx.query_row(sql, [id, account], |row| row.get(0));

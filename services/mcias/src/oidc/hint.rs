@@ -76,8 +76,7 @@ pub(super) fn of_logout(mcias: &Mcias, params: &Params) -> Result<Option<Hint>, 
     Ok(Some(hint))
 }
 
-/// The login of the client that an ID token is of, if it goes on. What a token says of one that is over may have been said long ago, and
-/// be known to others by now (RP-Initiated Logout §2).
+/// The login of the client that an ID token is of, if it goes on.
 ///
 /// # Errors
 /// If the database fails.

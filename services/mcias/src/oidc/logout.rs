@@ -86,14 +86,13 @@ pub(super) async fn show(
         None => None,
     };
     let of = hint.as_ref().map(|hint| hint.sub.clone());
-    let goes_on = session.is_some();
     // The client has what it ends; no other site can send somebody here with it.
-    if let Some(hint) = hint.filter(|_| goes_on) {
+    if let Some(hint) = hint.filter(|_| session.is_some()) {
         end_clients(&mcias, &page, hint).await?;
     }
     let same = |person: &Person| of.as_ref() == Some(&person.account.id);
     match person {
-        Some(person) if !goes_on || !same(&person) => ask(page, &person, &after),
+        Some(person) if !same(&person) => ask(page, &person, &after),
         person => log_out(&mcias, &page, person, &after).await,
     }
 }

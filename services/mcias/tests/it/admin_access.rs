@@ -156,7 +156,7 @@ async fn an_administrator_is_one_by_now() {
         ),
         (
             "the login has not shown the second factor that there is",
-            "INSERT INTO totp SELECT id, x'00', 1, 0, 0 FROM account WHERE name = 'ada'",
+            "INSERT INTO totp SELECT id, x'00', 1, 0, 0, '' FROM account WHERE name = 'ada'",
             "DELETE FROM totp",
         ),
     ] {

@@ -327,3 +327,41 @@ async fn a_clock_that_is_set_back_gives_nothing_back() {
     );
     assert!(running.log_in("bob", PASSWORD).await.is_ok());
 }
+
+/// While the clock is ahead somebody logs in, a program is given a token, and a page is looked at. Once it is right again all are revoked.
+#[tokio::test]
+async fn what_was_issued_while_the_clock_was_ahead_keeps_nobody_out() {
+    for drop_old in [false, true] {
+        let clock = FakeClock::new();
+        let mut running = Running::start_at(&clock).await;
+        let mut admin = running.admin().await;
+        for name in ["ada", "bob"] {
+            admin.person(name, "user").await;
+        }
+        admin.system("robot").await;
+        clock.set_ahead(365 * DAY);
+        let ada = running.log_in("ada", PASSWORD).await.unwrap().token;
+        let mut late = running.admin().await;
+        let (robot, _) = issue(&mut late, "robot", 365).await;
+        clock.set_back(365 * DAY);
+        let mut admin = running.admin().await;
+        if drop_old {
+            let rotate = RotateKeyRequest { drop_old };
+            admin.admin.rotate_key(rotate).await.unwrap();
+        } else {
+            revoke(&mut admin, revoke_request::What::Everything(true)).await;
+        }
+        for restarted in [false, true] {
+            if restarted {
+                running.restart().await;
+            }
+            let bob = running.log_in("bob", PASSWORD).await.unwrap().token;
+            assert!(is_known(&running, &bob).await, "{drop_old} {restarted}");
+            running.admin().await;
+        }
+        clock.advance(365 * DAY + Duration::from_secs(60));
+        for (whose, token) in [("ada", &ada), ("robot", &robot)] {
+            assert!(!is_known(&running, token).await, "{whose} {drop_old}");
+        }
+    }
+}

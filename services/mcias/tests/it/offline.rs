@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -10,7 +11,7 @@ use mc_proto::mcias::v1::{
     AccountStatus, ChangePasswordRequest, CreateAccountRequest, ListAuditRequest,
     UpdateAccountRequest, VerifyAuditRequest, WhoAmIRequest,
 };
-use mc_testkit::process::Process;
+use mc_testkit::{process::Process, wait_for_async};
 use mcdsl::audit;
 use rusqlite::Connection;
 use tonic::Code;
@@ -427,4 +428,50 @@ fn an_init_that_cannot_print_says_what_to_do() {
         assert!(error.contains("in use"), "{arguments:?}: {error}");
     }
     process.terminate().unwrap();
+}
+
+/// Somebody revoked everything while the clock was ahead: until that time no login could be told from what was revoked.
+#[tokio::test]
+async fn what_was_revoked_while_the_clock_was_ahead_is_begun_anew() {
+    let mut running = Running::start().await;
+    running.admin().await.person("ada", "user").await;
+    let stolen = running.log_in("ada", PASSWORD).await.unwrap().token;
+    running.stop().await;
+    let sql = "INSERT INTO revocation SELECT 'everything', '', unixepoch() + 8640000, unixepoch() + 8650000";
+    running.database().execute(sql, []).unwrap();
+    running.move_away().await;
+    let root = running.root.path().to_owned();
+    let refused = fails(&root, &["recover", "admin"]);
+    assert!(refused.contains("--drop-keys"), "{refused}");
+    let made = json(&succeeds(&root, &["recover", "--drop-keys", "--json"]));
+    running.password = made["password"].as_str().unwrap().to_owned();
+    running.begin().await;
+    let mut stolen = running.clients(Some(&stolen)).await;
+    assert!(stolen.auth.who_am_i(WhoAmIRequest {}).await.is_err());
+    let login = running.log_in("admin", &running.password).await.unwrap();
+    let mut admin = running.clients(Some(&login.token)).await;
+    assert!(admin.auth.who_am_i(WhoAmIRequest {}).await.is_ok());
+    assert!(running.log_in("ada", PASSWORD).await.is_ok());
+}
+
+/// A disk that is full, say: what is not written is lost, and nothing else.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let mut running = Running::start().await;
+    running.move_away().await;
+    let root = running.root.path();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let config = root.join("mcias.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replacen("127.0.0.1:0", &address.to_string(), 1);
+    fs::write(&config, text + "[log]\nlevel = 'trace'\n").unwrap();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut server = mcias(root, &["server"]).stderr(full).spawn().unwrap();
+    let up = wait_for_async("the service", async || TcpStream::connect(address).ok());
+    up.await.unwrap();
+    let end = Command::new("kill").arg(server.id().to_string()).status();
+    assert!(end.unwrap().success());
+    assert!(server.wait().unwrap().success());
 }
