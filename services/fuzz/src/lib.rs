@@ -41,6 +41,8 @@ pub mod archive {
 
 #[path = "../../mcias/src/breached.rs"]
 pub mod breached;
+#[path = "../../mcdsl/src/files.rs"]
+pub mod files;
 #[path = "../../mcdsl/src/human.rs"]
 pub mod human;
 #[path = "../../mcias/src/name.rs"]
