@@ -317,7 +317,7 @@ async fn no_secret_is_written_anywhere() {
     // What is no secret is found, so that the search finds what there is.
     for (place, known) in [
         (&daemon.process.output(), "127.0.0.1"),
-        (&daemon.written, " TRACE "),
+        (&daemon.written, " TRACE rustls::"),
         (&daemon.written, "/metacircular.mcias.v1.Auth/Login"),
         (&daemon.written, "\"robot\""),
     ] {
