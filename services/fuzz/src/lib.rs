@@ -2,6 +2,8 @@
 //! neither SQLite nor gRPC is built for it. A module whose functions are its service's own has its properties beside it here (`oidc`, `rest`,
 //! `typed`, `web`); those of the others are in their targets.
 
+#![expect(dead_code, reason = "of the modules no target uses all")]
+
 extern crate self as mc_proto;
 extern crate self as mcdsl;
 

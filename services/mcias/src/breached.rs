@@ -34,7 +34,7 @@ pub enum ListError {
         #[source]
         source: io::Error,
     },
-    /// Its first line is no hash.
+    /// A line is no hash.
     #[error(
         "{path} is no list of breached passwords: each line is a SHA-1 in hexadecimal, sorted, perhaps with `:count`"
     )]
@@ -53,28 +53,41 @@ impl List {
         let list = Self {
             path: path.to_owned(),
         };
-        let read = |source| ListError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let first = list
-            .line_at(&mut File::open(path).map_err(read)?, 0)
-            .map_err(read)?;
-        if first.is_some_and(|(_, hash)| {
-            hash.len() == DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit())
-        }) {
-            Ok(list)
-        } else {
-            Err(ListError::Form {
-                path: path.to_owned(),
-            })
+        if list.is_empty()? {
+            return Err(list.form());
+        }
+        // Both ends: a line that is none is most often a heading, or a blank one at the end.
+        for hash in ["0", "G"] {
+            list.find(hash).map_err(|error| list.error(error))?;
+        }
+        Ok(list)
+    }
+
+    fn is_empty(&self) -> Result<bool, ListError> {
+        let length = std::fs::metadata(&self.path).map(|metadata| metadata.len());
+        Ok(length.map_err(|error| self.error(error))? == 0)
+    }
+
+    fn form(&self) -> ListError {
+        ListError::Form {
+            path: self.path.clone(),
+        }
+    }
+
+    fn error(&self, source: io::Error) -> ListError {
+        match source.kind() {
+            io::ErrorKind::InvalidData => self.form(),
+            _ => ListError::Read {
+                path: self.path.clone(),
+                source,
+            },
         }
     }
 
     /// Whether a password is in it.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// If the file cannot be read, or a line that was looked at is no hash: what is behind it nobody would find.
     pub fn has(&self, password: &str) -> Result<bool, ListError> {
         let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
         let wanted: String = hash
@@ -82,10 +95,7 @@ impl List {
             .iter()
             .map(|byte| format!("{byte:02X}"))
             .collect();
-        self.find(&wanted).map_err(|source| ListError::Read {
-            path: self.path.clone(),
-            source,
-        })
+        self.find(&wanted).map_err(|error| self.error(error))
     }
 
     fn find(&self, wanted: &str) -> io::Result<bool> {
@@ -118,14 +128,14 @@ impl List {
             start = from + skip_line(&mut reader)?;
         }
         let mut line = String::new();
-        io::Read::take(&mut reader, MAX_LINE).read_line(&mut line)?;
-        let hash = line
-            .trim_end()
-            .split(':')
-            .next()
-            .unwrap_or_default()
-            .to_ascii_uppercase();
-        Ok((!hash.is_empty()).then_some((start, hash)))
+        if io::Read::take(&mut reader, MAX_LINE).read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let hash = line.trim_end().split(':').next().unwrap_or_default();
+        if hash.len() != DIGITS || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Some((start, hash.to_ascii_uppercase())))
     }
 }
 
@@ -179,9 +189,38 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_line_hides_nothing_behind_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("list");
+        let mut hashes: Vec<_> = (0..500).map(|n| sha1(&format!("password {n}"))).collect();
+        hashes.sort();
+        let long = "0".repeat(300);
+        for (description, line) in [("blank", ""), ("words", "more:"), ("long", &long)] {
+            for at in [1, 37, 250, 499] {
+                let mut lines = hashes.clone();
+                lines.insert(at, line.to_owned());
+                fs::write(&path, lines.join("\n") + "\n").unwrap();
+                let Ok(list) = List::open(&path) else {
+                    continue;
+                };
+                for n in 0..500 {
+                    let has = list.has(&format!("password {n}"));
+                    assert!(has.is_err() || has.unwrap(), "{description} at {at}: {n}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_list_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        for (description, content) in [("empty", ""), ("words", "123456\npassword\n")] {
+        let (low, high) = ("0".repeat(DIGITS), "F".repeat(DIGITS));
+        for (description, content) in [
+            ("empty", String::new()),
+            ("words", "123456\npassword\n".to_owned()),
+            ("a heading", format!("SHA-1\n{low}\n{high}\n")),
+            ("a blank line at the end", format!("{low}\n{high}\n\n")),
+        ] {
             let path = directory.path().join("list");
             fs::write(&path, content).unwrap();
             assert!(
