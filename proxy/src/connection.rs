@@ -6,6 +6,7 @@
 mod backend;
 mod log;
 mod preface;
+mod terminating;
 
 use std::{
     fmt,
@@ -24,6 +25,8 @@ pub(crate) use backend::connect_to;
 use backend::{connect, connect_timeout, send_preface};
 pub use log::Sampled;
 use preface::{identify, read_preface};
+use terminating::Hello;
+pub use terminating::{Terminating, moved};
 
 use crate::{
     firewall::Firewall,
@@ -123,12 +126,7 @@ enum Routed {
     /// Bytes are relayed.
     Relay(Established),
     /// TLS ends here.
-    Http {
-        route: Arc<LiveRoute>,
-        hello: Vec<u8>,
-        route_gauge: Active<RouteGauge>,
-        counted: Counted,
-    },
+    Http(Hello),
 }
 
 /// A connection that has its backend and whose first bytes are on their way.
@@ -225,38 +223,39 @@ impl Context {
     }
 }
 
-/// Serves one accepted connection to its end.
+/// Serves one accepted connection to its end, or until it is found to be HTTP: where that is served is up to the caller.
 pub async fn serve(
     context: Arc<Context>,
     listener: Arc<ListenerContext>,
     mut client: TcpStream,
     peer: SocketAddr,
-) {
-    let _active = Active::new(context.active.clone());
-    let _listener_active = Active::new(listener.active.clone());
+) -> Option<Terminating> {
+    let active = Active::new(context.active.clone());
+    let listener_active = Active::new(listener.active.clone());
     // Boxed, so that its buffers and states are gone while the relay runs.
     let mut source = peer;
     if let Some(to) = listener.redirect {
         Box::pin(redirect(context, &listener, client, source, to)).await;
-        return;
+        return None;
     }
     let established = Box::pin(establish(&context, &listener, &mut client, &mut source)).await;
     match established {
         Ok(Routed::Relay(established)) => relay(&context, client, established).await,
-        Ok(Routed::Http {
-            route,
-            hello,
-            route_gauge,
-            counted,
-        }) => {
-            terminate(&context, client, source, route, hello).await;
-            drop((route_gauge, counted));
+        Ok(Routed::Http(hello)) => {
+            return Some(Terminating {
+                context,
+                client,
+                source,
+                hello,
+                active: [active, listener_active],
+            });
         }
         Err(denied) => {
             context.count_denied(source, listener.port, &denied);
             reset(client);
         }
     }
+    None
 }
 
 /// Sends a client of plain HTTP to https.
@@ -283,35 +282,6 @@ async fn redirect(
             context.count_denied(source, listener.port, &denied);
             reset(client);
         }
-    }
-}
-
-/// Serves HTTP to the connection's end.
-async fn terminate(
-    context: &Context,
-    client: TcpStream,
-    source: SocketAddr,
-    route: Arc<LiveRoute>,
-    hello: Vec<u8>,
-) {
-    let limits = http::Limits {
-        connect: connect_timeout(context, &route),
-        idle: route.route.idle_timeout.unwrap_or(context.timeouts.idle),
-        max_age: route.route.max_age.or(context.timeouts.max_age),
-    };
-    let job = http::Job {
-        client,
-        hello,
-        source,
-        route: Arc::clone(&route),
-        limits,
-        backends: Arc::clone(&context.backends),
-        drain: context.drain.clone(),
-        abort: context.abort.clone(),
-        failure_log: Arc::clone(&context.failure_log),
-    };
-    if let Err(failure) = Box::pin(http::serve(job)).await {
-        context.count_failure(source, &route, &failure);
     }
 }
 
@@ -386,12 +356,12 @@ async fn establish(
     route.stats.connections.fetch_add(1, Relaxed);
     route.stats.client_hello.observe(accepted.elapsed());
     if route.tls.is_some() {
-        return Ok(Routed::Http {
+        return Ok(Routed::Http(Hello {
             route,
-            hello: preface.bytes,
+            bytes: preface.bytes,
             route_gauge,
             counted,
-        });
+        }));
     }
     let (mut backend, backend_gauge) = connect(context, &route).await.map_err(denied)?;
     let patience = connect_timeout(context, &route);

@@ -2,8 +2,9 @@
 //!
 //! A connection stays on one thread, so that its two sockets, its task and its timers never cross
 //! cores and no wake-up costs a futex. All threads accept from one listening socket: whoever is free takes the next
-//! connection, and hands it on at once if it serves far more than another does ([`Worker::relief`]): two busy connections
-//! on one core would leave the other idle for as long as they last. Rejected: tokio's work-stealing runtime (fewer connections and requests per second on this path, see
+//! connection, and hands it on at once if it serves far more than another does ([`place`]): two busy connections
+//! on one core would leave the other idle for as long as they last. One that turns out to be HTTP is placed once more, evenly: of 32
+//! clients one core had up to 19, and its requests waited for each other (p99). Rejected: tokio's work-stealing runtime (fewer connections and requests per second on this path, see
 //! `bench edge`); a socket per thread with SO_REUSEPORT (a connection waits for a busy thread while another idles, and
 //! a second daemon could share the port unnoticed).
 
@@ -54,14 +55,32 @@ impl Worker {
     fn load(&self) -> u64 {
         self.connections.0.load(Relaxed)
     }
+}
 
-    /// The worker of `all` that should serve a connection which `self` accepted, unless that is `self`: the one with the
-    /// fewest, if `self` has more than half as many again.
-    #[must_use]
-    pub fn relief<'a>(&self, all: &'a [Self]) -> Option<&'a Self> {
-        let idlest = all.iter().min_by_key(|w| w.load())?;
-        let fewest = idlest.load();
-        (self.load() > fewest + fewest / 2).then_some(idlest)
+/// How unlike the workers' loads may become before a connection is moved.
+#[derive(Clone, Copy, Debug)]
+pub enum Spread {
+    /// Half as many again: a move costs about as much as a short connection.
+    Rough,
+    /// One more: what a move costs is nothing beside a TLS handshake, and the requests of a connection share its core for as long as it lasts.
+    Even,
+}
+
+/// Which of `all` should serve a connection that is on the worker `here` and not yet in its load: the one with the fewest, if `here` has too many more.
+#[must_use]
+pub fn place(all: &[Worker], here: usize, spread: Spread) -> usize {
+    let loads = || all.iter().map(Worker::load).enumerate();
+    let Some((idlest, fewest)) = loads().min_by_key(|&(_, load)| load) else {
+        return here;
+    };
+    let most = match spread {
+        Spread::Rough => fewest + fewest / 2,
+        Spread::Even => fewest,
+    };
+    if all[here].load() > most {
+        idlest
+    } else {
+        here
     }
 }
 
@@ -125,6 +144,45 @@ impl Drop for Workers {
         for thread in self.threads.drain(..) {
             // Its panic was reported when it happened.
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workers(loads: &[u64]) -> (tokio::runtime::Runtime, Vec<Worker>) {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let worker = |&load: &u64| {
+            let connections = Gauge::default();
+            connections.0.store(load, Relaxed);
+            let runtime = runtime.handle().clone();
+            Worker {
+                runtime,
+                connections,
+            }
+        };
+        let all = loads.iter().map(worker).collect();
+        (runtime, all)
+    }
+
+    #[test]
+    fn a_connection_moves_to_the_idlest_if_it_would_have_too_much_company() {
+        for (what, loads, here, rough, even) in [
+            ("nobody else", &[9][..], 0, 0, 0),
+            ("nothing to do", &[0, 0], 1, 1, 1),
+            ("a second beside none", &[1, 0], 0, 1, 1),
+            ("as many", &[8, 8], 0, 0, 0),
+            ("one more", &[9, 8], 0, 0, 1),
+            ("half as many again", &[12, 8], 0, 0, 1),
+            ("more than that", &[13, 8], 0, 1, 1),
+            ("fewer", &[8, 13], 0, 0, 0),
+            ("the idlest of several", &[20, 9, 3, 8], 0, 2, 2),
+        ] {
+            let (_runtime, all) = workers(loads);
+            assert_eq!(place(&all, here, Spread::Rough), rough, "{what}, roughly");
+            assert_eq!(place(&all, here, Spread::Even), even, "{what}, evenly");
         }
     }
 }

@@ -9,9 +9,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    connection::{self, Context, ListenerContext},
+    connection::{self, Context, ListenerContext, Terminating},
     stats::Active,
-    workers::Worker,
+    workers::{self, Spread, Worker},
 };
 
 /// Pause after accept failed for want of descriptors or memory.
@@ -66,15 +66,12 @@ impl Acceptor {
 
     /// Begins to serve a connection, here or on a worker that has far fewer.
     fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: Option<OwnedSemaphorePermit>) {
-        let here = &self.workers[self.here];
-        let relief = here.relief(&self.workers);
-        let worker = relief.unwrap_or(here);
-        let stream = match relief {
-            None => Ok(stream),
-            Some(other) => {
-                let _guard = other.runtime.enter();
-                stream.into_std().and_then(TcpStream::from_std)
-            }
+        let at = workers::place(&self.workers, self.here, Spread::Rough);
+        let worker = &self.workers[at];
+        let stream = if at == self.here {
+            Ok(stream)
+        } else {
+            connection::moved(stream, &worker.runtime)
         };
         let stream = match stream {
             Ok(stream) => stream,
@@ -89,17 +86,49 @@ impl Acceptor {
         let load = Active::new(worker.connections.clone());
         let (context, listener) = (Arc::clone(&self.context), Arc::clone(&self.listener));
         let serving = connection::serve(context, listener, stream, peer);
+        let (workers, connections) = (Arc::clone(&self.workers), self.connections.clone());
         let served = async move {
-            let _load = load;
-            let _permit = match waits {
+            let permit = match waits {
                 Some(permits) => permits.acquire_owned().await.ok(),
                 None => permit,
             };
-            serving.await;
+            if let Some(http) = serving.await {
+                drop(load);
+                terminate(http, &workers, at, &connections, permit).await;
+            }
         };
-        match relief {
-            None => self.connections.spawn(served),
-            Some(other) => self.connections.spawn_on(served, &other.runtime),
-        };
+        if at == self.here {
+            self.connections.spawn(served);
+        } else {
+            self.connections.spawn_on(served, &worker.runtime);
+        }
+    }
+}
+
+/// Serves a connection that turned out to be HTTP, on the worker `here` or, if that has more than another, there.
+async fn terminate(
+    http: Terminating,
+    workers: &[Worker],
+    here: usize,
+    connections: &TaskTracker,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let at = workers::place(workers, here, Spread::Even);
+    let worker = &workers[at];
+    let load = Active::new(worker.connections.clone());
+    if at == here {
+        http.serve().await;
+        drop((load, permit));
+        return;
+    }
+    match http.moved(&worker.runtime) {
+        Ok(http) => {
+            let served = async move {
+                http.serve().await;
+                drop((load, permit));
+            };
+            connections.spawn_on(served, &worker.runtime);
+        }
+        Err(error) => tracing::warn!(%error, "cannot move a connection"),
     }
 }
