@@ -126,7 +126,7 @@ impl Plan {
                 routes: 1000,
                 repeat: 10_000,
                 l7_rounds: 1,
-                l7_window: ms(1000),
+                l7_window: ms(500),
             }
         } else {
             Self {
@@ -137,7 +137,7 @@ impl Plan {
                 routes: 10_000,
                 repeat: 1_000_000,
                 l7_rounds: 5,
-                l7_window: ms(3000),
+                l7_window: ms(1500),
             }
         }
     }

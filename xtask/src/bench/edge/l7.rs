@@ -28,9 +28,11 @@ use crate::bench::{Better, Row};
 const CLIENTS: usize = 32;
 /// Requests under way on each of them, where there are many.
 const STREAMS: usize = 16;
-/// Windows of a latency in a round, each of half the length: where in each other's 10 ms h2load's clients ask is another in each
-/// of them, and so is what else the machine does; a tail shows both.
+/// Windows of a latency in a round: where in each other's 10 ms h2load's clients ask is another in each of them, and so is what else
+/// the machine does; a tail shows both.
 const LATENCY_WINDOWS: usize = 12;
+/// Windows of a rate in a round: on a machine that others share, one differs from the next by a fifth.
+const RATE_WINDOWS: usize = 4;
 /// Bytes of a large body.
 const MEBIBYTE: f64 = 1_048_576.0;
 /// Bits of a Gbit.
@@ -96,7 +98,7 @@ pub(super) fn run(plan: Plan, only: &[String], measure: &[Measurement]) -> Resul
             eprintln!("round {round} of {}: {name} ({unit})", plan.l7_rounds);
             let windows = match measurement {
                 Measurement::H1P99 | Measurement::H2P99 => LATENCY_WINDOWS,
-                _ => 1,
+                _ => RATE_WINDOWS,
             };
             for _ in 0..windows {
                 bench.turn(measurement)?;
@@ -201,12 +203,7 @@ impl Bench<'_> {
                 rate
             }
         };
-        let window = self.plan.l7_window / 2;
-        let load = Load {
-            window,
-            ..self.load(subject, version)
-        };
-        load.p99(rate)
+        self.load(subject, version).p99(rate)
     }
 
     /// Half of what HAProxy can do, or whoever is first where it is left out.
