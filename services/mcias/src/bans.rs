@@ -177,6 +177,7 @@ impl Mcias {
     /// # Errors
     /// If it is none, or not banned.
     pub(crate) async fn lift_ban(self: &Arc<Self>, by: &By, source: &str) -> Result<IpNet, Error> {
+        by.about(source);
         let network = parse(source)?;
         let write = move |change: &mut Change<'_>| {
             change.resource = network.to_string();

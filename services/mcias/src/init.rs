@@ -19,7 +19,7 @@ use crate::{
     lock::{Lock, LockError},
     name::{AccountName, Role},
     password::{self, new_password},
-    policy, schema,
+    policy, recover, schema,
     seal::{self, SealError},
     service::{self, Service},
 };
@@ -40,8 +40,15 @@ pub struct Initialised {
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// Somebody has an account already.
-    #[error("{0} is initialised already; to begin anew, move it away with its master key")]
-    Done(PathBuf),
+    #[error(
+        "{database} is initialised already; if nobody saw the first password, `mcias recover {admin}` makes another; to begin anew, move the database away with its master key"
+    )]
+    Done {
+        /// The database.
+        database: PathBuf,
+        /// Who administers it.
+        admin: String,
+    },
     /// The issuer is none.
     #[error(
         "[token] issuer {0:?} is not https:// and the name that this service is reached at, without a path"
@@ -77,7 +84,11 @@ pub fn init(config: &Config, admin: &AccountName) -> Result<Initialised, InitErr
     let _lock = Lock::of(&config.database.path)?;
     let mut db = db::open(&config.database.path, schema::MIGRATIONS)?;
     if issuer(&db)?.is_some() {
-        return Err(InitError::Done(config.database.path.clone()));
+        let admins = recover::administrators(&db)?;
+        return Err(InitError::Done {
+            database: config.database.path.clone(),
+            admin: admins.into_iter().next().unwrap_or_default(),
+        });
     }
     let master_key = &config.database.master_key;
     // One that is there already is of a run that was killed, or was put there.

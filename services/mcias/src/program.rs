@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use crate::{Recovery, Restoration, SERVICE, StartError, config::Config, name::AccountName};
+use crate::{Recovered, Recovery, Restoration, SERVICE, StartError, config::Config, name::AccountName};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
@@ -51,12 +51,14 @@ enum Command {
     },
     /// Lets an administrator in again who lost the password or the second factors. The service must not run
     ///
-    /// The account is made active and an administrator's, its logins are ended, and a new password is printed once, which the first
-    /// login asks to be changed.
+    /// The account is made active, its logins are ended, and a new password is printed once, which the first login asks to be changed.
     Recover {
         /// The account of a person
         #[arg(default_value = "admin")]
         account: AccountName,
+        /// Makes it an administrator's if it is none
+        #[arg(long)]
+        make_admin: bool,
         /// Takes its authenticator app, passkeys and recovery codes away: they are lost
         #[arg(long)]
         remove_factors: bool,
@@ -135,6 +137,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Recover {
             account,
+            make_admin,
             remove_factors,
             reset_policy,
             lift_bans,
@@ -142,6 +145,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             json,
         } => {
             let recovery = Recovery {
+                make_admin: *make_admin,
                 remove_factors: *remove_factors,
                 reset_policy: *reset_policy,
                 lift_bans: *lift_bans,
@@ -201,8 +205,8 @@ fn recover(
     let made = crate::recover(config, account, recovery)?;
     let text = if json {
         let made = serde_json::json!({
-            "account": made.account, "password": made.password, "has_factors": made.has_factors,
-            "banned": made.banned,
+            "account": made.account, "password": made.password, "was": made.was,
+            "made_admin": made.made_admin, "has_factors": made.has_factors, "banned": made.banned,
         });
         format!("{made}\n")
     } else {
@@ -211,13 +215,26 @@ fn recover(
             false => "none",
         };
         format!(
-            "account     {}\npassword    {} (shown this once, to be changed at the first login)\nfactors     {factors}\nbans        {}\n",
+            "account     {}, {}\npassword    {} (shown this once, to be changed at the first login)\nlogins      ended\nfactors     {factors}\nbans        {}\n",
             made.account,
+            became(&made),
             made.password,
             bans(&made.banned)
         )
     };
     print_password(&text, &made.account)
+}
+
+/// What was made of the account.
+fn became(made: &Recovered) -> String {
+    let active = match made.was {
+        "active" => "active as before".to_owned(),
+        was => format!("active, was {was}"),
+    };
+    match made.made_admin {
+        true => format!("made an administrator; {active}"),
+        false => format!("an administrator as before; {active}"),
+    }
 }
 
 /// From where nobody logs in.
