@@ -102,7 +102,10 @@ mod tests {
     #[test]
     fn it_is_the_databases_by_whichever_way() {
         let directory = tempfile::tempdir().unwrap();
-        let (real, other) = (directory.path().join("real"), directory.path().join("other"));
+        let (real, other) = (
+            directory.path().join("real"),
+            directory.path().join("other"),
+        );
         fs::create_dir(&real).unwrap();
         symlink(&real, &other).unwrap();
         let database = real.join("a.db");

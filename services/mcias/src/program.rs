@@ -2,7 +2,9 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use crate::{Recovered, Recovery, Restoration, SERVICE, StartError, config::Config, name::AccountName};
+use crate::{
+    Recovered, Recovery, Restoration, SERVICE, StartError, config::Config, name::AccountName,
+};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
@@ -89,7 +91,8 @@ enum Command {
         #[arg(long)]
         keep_tokens: bool,
     },
-    /// Shows whether the configuration can be used, and the database is initialised
+    /// Shows whether the service could be started: configuration, files, database; and whether it answers
+    #[command(visible_alias = "check")]
     Status,
     /// Prints the version
     Version,
@@ -101,7 +104,13 @@ pub fn program() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", mcdsl::cli::chain(error.as_ref()));
+            let why = mcdsl::cli::chain(error.as_ref());
+            match mcdsl::db::is_disk_full(error.as_ref()) {
+                true => eprintln!(
+                    "error: the disk is full, and nothing was changed: make room and try again ({why})"
+                ),
+                false => eprintln!("error: {why}"),
+            }
             ExitCode::FAILURE
         }
     }
@@ -266,17 +275,16 @@ fn print_password(text: &str, account: &str) -> anyhow::Result<()> {
 }
 
 fn status(config: &Config) -> anyhow::Result<ExitCode> {
-    let initialised = config.database.path.exists();
+    let checked = crate::check(config);
     println!("database    {}", config.database.path.display());
+    println!("issuer      {}", config.token.issuer);
     println!(
-        "initialised {}",
-        if initialised {
-            "yes"
-        } else {
-            "no; run `mcias init`"
+        "start       {}",
+        match &checked {
+            Ok(()) => "nothing is in its way".to_owned(),
+            Err(error) => mcdsl::cli::chain(error),
         }
     );
-    println!("issuer      {}", config.token.issuer);
     let answers = service::answers(config.server.listen);
     println!(
         "server      {} {}",
@@ -287,7 +295,7 @@ fn status(config: &Config) -> anyhow::Result<ExitCode> {
             "does not answer"
         }
     );
-    Ok(if initialised && answers {
+    Ok(if checked.is_ok() && answers {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

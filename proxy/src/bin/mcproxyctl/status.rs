@@ -133,7 +133,10 @@ fn geoip(status: Option<&pb::GeoipStatus>) -> String {
 fn mcias(m: &pb::MciasStatus) -> String {
     let error = view::text(&m.error);
     let at = |unix_s: Option<i64>| human::utc(unix_s.unwrap_or_default().saturating_mul(1000));
-    let taken = format!("{} taken since the start", human::count(m.bans_taken, "ban"));
+    let taken = format!(
+        "{} taken since the start",
+        human::count(m.bans_taken, "ban")
+    );
     let how = match (m.connected_unix_s, error) {
         (Some(since), None) => format!("bans come since {}", at(Some(since))),
         (Some(since), Some(error)) => format!(

@@ -94,13 +94,7 @@ async fn an_administrator_who_is_locked_out_in_every_way_comes_back() {
     }
     let with_factors = json(&succeeds(
         &root,
-        &[
-            "recover",
-            "ada",
-            "--make-admin",
-            "--reset-policy",
-            "--json",
-        ],
+        &["recover", "ada", "--make-admin", "--reset-policy", "--json"],
     ));
     assert_eq!(with_factors["has_factors"], true);
     assert_eq!(with_factors["made_admin"], true);
