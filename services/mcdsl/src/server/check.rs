@@ -66,8 +66,9 @@ impl Config {
             "name the file of the CA that issued the certificate, PEM, or leave it out",
         );
         match error {
-            TlsError::Certificate(CertificateError::Key { .. })
-            | TlsError::Certificate(CertificateError::Mismatch { .. }) => key,
+            TlsError::Certificate(
+                CertificateError::Key { .. } | CertificateError::Mismatch { .. },
+            ) => key,
             TlsError::Certificate(CertificateError::Issuer { .. }) => ca,
             TlsError::Certificate(
                 CertificateError::Read { path, .. }
