@@ -128,6 +128,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Version => println!("mcias {}", env!("CARGO_PKG_VERSION")),
         Command::Server { log_format } => {
             let config = load()?;
+            // Before the log is begun, which would tell of its level alone.
+            config.check()?;
             let log = config.log.clone();
             // It holds the lock of the database until the service has ended.
             let mut held = None;
