@@ -4,6 +4,8 @@
 //! reached, what it said before stays until its time; once it is there again, what it does not say any more is lifted. The operator's own
 //! rules win: an allow rule over every ban, a ban of his that lasts longer over a shorter one, and his are never lifted by MCIAS's word.
 
+mod watched;
+
 use std::{
     collections::HashSet,
     sync::Arc,
@@ -15,6 +17,8 @@ use mc_proto::mcias::v1::{Ban, WatchBansRequest, ban_event::Event};
 use mcdsl::auth::client::{Client, ClientError, Config as ClientConfig};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+
+pub use watched::{State, Watched};
 
 use crate::{
     config::Mcias,
@@ -54,6 +58,7 @@ pub async fn subscribe(control: Arc<Control>, client: Arc<Client>, stop: Cancell
         let mut told = false;
         loop {
             let error = follow(&control, &client, &mut told).await;
+            control.bans.failed(SystemTime::now(), error.message());
             if !told {
                 tracing::warn!(
                     error = error.message(),
@@ -77,6 +82,7 @@ async fn follow(control: &Arc<Control>, client: &Client, told: &mut bool) -> Sta
         Err(status) => return status,
     };
     tracing::info!("bans come from MCIAS");
+    control.bans.connected(SystemTime::now());
     *told = false;
     // What it says until it has said all.
     let mut first = Some(HashSet::new());
@@ -128,6 +134,7 @@ fn enter(control: &Control, ban: &Ban) {
     };
     match add(control, &rule) {
         Ok(true) => {
+            control.bans.taken();
             tracing::info!(source = %rule.cidr, reason = ban.reason, "banned by MCIAS's word");
         }
         Ok(false) => {}

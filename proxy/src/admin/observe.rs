@@ -199,6 +199,20 @@ fn geoip(control: &Control) -> pb::GeoipStatus {
     }
 }
 
+/// `None`: none is configured.
+fn mcias(control: &Control) -> Option<pb::MciasStatus> {
+    let server = control.config.mcias.as_ref()?.server_url.clone();
+    let state = control.bans.state();
+    let (failed, error) = state.failed.unzip();
+    Some(pb::MciasStatus {
+        server,
+        connected_unix_s: state.since.map(unix_seconds),
+        error: error.unwrap_or_default(),
+        failed_unix_s: failed.map(unix_seconds),
+        bans_taken: state.taken,
+    })
+}
+
 pub(super) fn predecessor(daemon: Drains) -> pb::Predecessor {
     pb::Predecessor {
         pid: daemon.pid,
@@ -246,6 +260,7 @@ pub(super) fn status(control: &Control) -> Result<pb::Status, Status> {
             })
             .collect(),
         geoip: Some(geoip(control)),
+        mcias: mcias(control),
         maps: maps
             .into_iter()
             .map(|f| pb::MapFill {

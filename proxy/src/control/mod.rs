@@ -21,6 +21,7 @@ use std::{
 };
 
 use crate::{
+    bans::Watched,
     config::{self, Config},
     connection::Context,
     firewall::{Firewall, FirewallError},
@@ -121,6 +122,8 @@ pub struct Control {
     detached: AtomicBool,
     life: upgrade::Life,
     reload: Mutex<Option<Reload>>,
+    /// How the subscription to MCIAS's bans goes, if one is configured.
+    pub bans: Watched,
     /// When the daemon started.
     pub started: Instant,
     /// When it read its configuration.
@@ -158,6 +161,7 @@ impl Control {
             detached: AtomicBool::new(false),
             life: upgrade::Life::default(),
             reload: Mutex::default(),
+            bans: Watched::default(),
             started: Instant::now(),
             configured: SystemTime::now(),
             config,

@@ -254,6 +254,7 @@ impl Scrape {
             &Labels::new(),
             u64::from(self.0.geoip.status().table.is_some()),
         )?;
+        self.mcias(encoder)?;
         let mut m = gauge(encoder, "map_entries", "Entries of a kernel map in use")?;
         for fill in readings.fills.iter().flatten() {
             set(&mut m, &vec![("map", fill.map.as_str())], fill.used)?;
@@ -267,6 +268,22 @@ impl Scrape {
             set(&mut m, &vec![("map", fill.map.as_str())], fill.capacity)?;
         }
         Ok(())
+    }
+
+    /// Nothing if no MCIAS is configured.
+    fn mcias(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if self.0.config.mcias.is_none() {
+            return Ok(());
+        }
+        let state = self.0.bans.state();
+        let mut m = gauge(encoder, "mcias_connected", "1 = bans come from MCIAS")?;
+        set(&mut m, &Labels::new(), u64::from(state.since.is_some()))?;
+        let mut m = counter(
+            encoder,
+            "mcias_bans_taken",
+            "Bans of MCIAS that were put in force",
+        )?;
+        add(&mut m, &Labels::new(), state.taken)
     }
 
     fn firewall(&self, encoder: &mut DescriptorEncoder<'_>, readings: &Readings) -> fmt::Result {

@@ -139,21 +139,6 @@ pub struct Rule {
     pub created: SystemTime,
 }
 
-/// A prefix without host bits, and as IPv4 if it is an IPv4-mapped one: the sources that it means are IPv4, and it would
-/// match nothing.
-#[must_use]
-pub fn canonical(net: IpNet) -> IpNet {
-    let net = net.trunc();
-    match net {
-        IpNet::V6(v6) if v6.prefix_len() >= 96 => v6
-            .addr()
-            .to_ipv4_mapped()
-            .and_then(|v4| IpNet::new(v4.into(), v6.prefix_len() - 96).ok())
-            .unwrap_or(net),
-        _ => net,
-    }
-}
-
 /// Ids below are the built-in rules' ([`mc_edge_common`]).
 pub const FIRST_RULE_ID: u32 = 16;
 

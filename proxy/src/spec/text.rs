@@ -1,12 +1,7 @@
 //! Values as people write them, in the configuration and on command lines. An error says what would be right; which key or
 //! argument it was is the reader's to say.
 
-use std::{
-    fmt,
-    marker::PhantomData,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{fmt, marker::PhantomData, net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
 use serde::{
@@ -14,7 +9,7 @@ use serde::{
     de::{self, Visitor},
 };
 
-use super::canonical;
+pub use mcdsl::cidr::parse as network;
 
 /// A number of bytes, with a unit or without.
 ///
@@ -37,26 +32,6 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .ok()
         .and_then(|n| n.checked_mul(unit))
         .ok_or_else(|| "write a whole number of bytes, KiB, MiB or GiB, like 10MiB".to_owned())
-}
-
-/// An address, or a network without host bits, which are more often a mistake than meant.
-///
-/// # Errors
-/// What would be right.
-pub fn network(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(canonical(address.into()));
-    }
-    let net: IpNet = text.parse().map_err(
-        |_| "write an address or a network, like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32",
-    )?;
-    if net != net.trunc() {
-        return Err(format!(
-            "{net} has host bits; did you mean {}?",
-            net.trunc()
-        ));
-    }
-    Ok(canonical(net))
 }
 
 /// What is written as text.
@@ -179,24 +154,4 @@ pub(crate) fn de<'de, T: Text<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn networks() {
-        for (text, wanted) in [
-            ("192.0.2.7", "192.0.2.7/32"),
-            ("192.0.2.0/24", "192.0.2.0/24"),
-            ("2001:db8::7", "2001:db8::7/128"),
-            ("::ffff:192.0.2.7", "192.0.2.7/32"),
-            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
-        ] {
-            assert_eq!(network(text).unwrap().to_string(), wanted);
-        }
-        for (text, advice) in [
-            ("192.0.2.7/24", "did you mean 192.0.2.0/24?"),
-            ("example.org", "192.0.2.0/24"),
-        ] {
-            let error = network(text).unwrap_err();
-            assert!(error.contains(advice), "{error}");
-        }
-    }
 }

@@ -210,6 +210,11 @@ fn a_hundred_bad_logins_end_in_a_drop_there_and_nowhere_else_until_it_is_lifted(
         "{rules}"
     );
     ensure!(!rules.contains(NEIGHBOUR), "{rules}");
+    let status = world.ctl(&["status"])?;
+    ensure!(
+        status.contains("]:9443: bans come since") && status.contains("1 ban taken"),
+        "{status}"
+    );
     world.verified()?;
 
     lift(&world, &ca.pem(), &admin)?;

@@ -116,6 +116,11 @@ pub fn redirect(data: &[u8]) {
         }
         let here = Url::parse(HERE).expect("an address");
         let there = Url::parse(&uri).expect("it was checked");
+        assert!(redirect::is_own(&uri, &uri, false));
+        if redirect::is_own("http://127.0.0.1/cb", &uri, true) {
+            let local = (there.host_str(), there.path(), there.query());
+            assert_eq!(local, (Some("127.0.0.1"), "/cb", None), "{uri}");
+        }
         assert_eq!(here.join(&uri).as_ref(), Ok(&there), "of this site: {uri}");
         let named = form_action(&uri).and_then(|origin| Url::parse(&origin).ok());
         let named = named.map(|origin| origin.origin());

@@ -6,6 +6,7 @@
 
 mod copy;
 mod files;
+mod full;
 mod store;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 
 pub use copy::{open_as_it_is, snapshot};
 pub use files::Files;
+pub use full::is_disk_full;
 use rusqlite::{Connection, TransactionBehavior};
 pub use store::{Store, StoreError};
 
@@ -192,6 +194,28 @@ fn migrate(db: &mut Connection, path: &Path, migrations: &[Migration]) -> Result
             applied_unix_s INTEGER NOT NULL DEFAULT (unixepoch())) STRICT",
     )
     .map_err(sqlite)?;
+    let found = check(db, path, migrations)?;
+    for m in migrations.iter().filter(|m| m.version > found) {
+        apply(db, m).map_err(|source| DbError::Migration {
+            path: path.to_owned(),
+            version: m.version,
+            name: m.name,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether [`open`] could bring the schema of a database that was opened as it is up to date; the last migration that it has.
+///
+/// # Errors
+/// [`DbError::Newer`] and [`DbError::Changed`], or if it cannot be read.
+pub fn check(db: &Connection, path: &Path, migrations: &[Migration]) -> Result<u32, DbError> {
+    let sqlite = |source| DbError::Sqlite {
+        path: path.to_owned(),
+        what: "read which migrations it has",
+        source,
+    };
     let found: u32 = db
         .query_row("SELECT ifnull(max(version), 0) FROM migrations", [], |r| {
             r.get(0)
@@ -205,16 +229,7 @@ fn migrate(db: &mut Connection, path: &Path, migrations: &[Migration]) -> Result
             known,
         });
     }
-    for m in migrations {
-        if m.version > found {
-            apply(db, m).map_err(|source| DbError::Migration {
-                path: path.to_owned(),
-                version: m.version,
-                name: m.name,
-                source,
-            })?;
-            continue;
-        }
+    for m in migrations.iter().filter(|m| m.version <= found) {
         let applied: String = db
             .query_row(
                 "SELECT sql FROM migrations WHERE version = ?1",
@@ -230,7 +245,7 @@ fn migrate(db: &mut Connection, path: &Path, migrations: &[Migration]) -> Result
             });
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn apply(db: &mut Connection, m: &Migration) -> rusqlite::Result<()> {

@@ -12,6 +12,7 @@ pub mod audit;
 pub mod auth;
 #[cfg(feature = "service")]
 pub mod certificate;
+pub mod cidr;
 pub mod cli;
 pub mod clock;
 pub mod config;

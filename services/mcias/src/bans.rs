@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use mc_proto::mcias::v1::{
     Ban as Message, BanEvent, BanLifted, ListBansRequest, ListBansResponse, ban_event::Event,
 };
+use mcdsl::cidr;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::{
@@ -151,11 +152,10 @@ pub(crate) fn list(
 
 /// The network that somebody means: as it is listed, or an address in it.
 fn parse(source: &str) -> Result<IpNet, Error> {
-    let address = source.parse::<IpAddr>().map(network).ok();
-    let network = address.or_else(|| source.parse::<IpNet>().ok());
-    network.ok_or_else(|| {
-        Error::invalid("source: an address or a network, like 192.0.2.1 or 2001:db8::/64")
-    })
+    match source.parse::<IpAddr>() {
+        Ok(address) => Ok(network(address)),
+        Err(_) => cidr::parse(source).map_err(|why| Error::invalid(format!("source: {why}"))),
+    }
 }
 
 impl Change<'_> {
@@ -177,6 +177,7 @@ impl Mcias {
     /// # Errors
     /// If it is none, or not banned.
     pub(crate) async fn lift_ban(self: &Arc<Self>, by: &By, source: &str) -> Result<IpNet, Error> {
+        by.about(source);
         let network = parse(source)?;
         let write = move |change: &mut Change<'_>| {
             change.resource = network.to_string();

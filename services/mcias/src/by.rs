@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -11,6 +11,9 @@ use std::{
 use mcdsl::{auth::Identity, server::Caller};
 
 use crate::error::Error;
+
+/// Characters of what a request was about, in the log.
+const MAX: usize = 256;
 
 /// Who asks, as the gate and the audit log need it.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct By {
     call: Option<Caller>,
     /// The same for pages, which write what was refused themselves. Clones share it.
     recorded: Arc<AtomicBool>,
+    /// On what, for what is refused.
+    resource: Arc<OnceLock<String>>,
 }
 
 impl By {
@@ -34,6 +39,7 @@ impl By {
             action,
             call: None,
             recorded: Arc::default(),
+            resource: Arc::default(),
         }
     }
 
@@ -44,6 +50,23 @@ impl By {
     pub(crate) fn who(&self) -> Result<&Identity, Error> {
         let identity = self.identity.as_ref();
         identity.ok_or_else(|| Error::unauthenticated("a token is needed"))
+    }
+
+    /// On what it is, for the log if it is refused; what is said first counts.
+    pub(crate) fn about(&self, resource: &str) {
+        if resource.is_empty() {
+            return;
+        }
+        if let Some(call) = &self.call {
+            call.about(resource);
+        }
+        // It was said already.
+        let _ = self.resource.set(resource.chars().take(MAX).collect());
+    }
+
+    /// On what it is, if that was said.
+    pub(crate) fn resource(&self) -> Option<&str> {
+        self.resource.get().map(String::as_str)
     }
 
     /// What it did is in the log.
@@ -68,6 +91,7 @@ impl From<&Caller> for By {
             action: caller.method,
             call: Some(caller.clone()),
             recorded: Arc::default(),
+            resource: Arc::default(),
         }
     }
 }

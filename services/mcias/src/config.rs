@@ -3,8 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use mcdsl::{config::ConfigError, server, telemetry::LogConfig};
+use mcdsl::{
+    cidr,
+    cli::chain,
+    config::{ConfigError, SettingError},
+    server,
+    telemetry::LogConfig,
+};
 use serde::Deserialize;
+use url::Url;
+
+use crate::{breached, seal};
 
 /// The configuration. Paths are relative to the service's root.
 #[derive(Clone, Debug, Deserialize)]
@@ -66,6 +75,7 @@ pub struct Password {
 #[serde(default)]
 pub struct Guessing {
     /// Networks that are never banned, whatever comes from there: this machine, its proxies.
+    #[serde(deserialize_with = "cidr::list")]
     pub never_ban: Vec<IpNet>,
 }
 
@@ -79,6 +89,60 @@ impl Default for Guessing {
 }
 
 impl Config {
+    /// Whether a service can be made or started with it, as far as it is not the database's matter. The one judge for `init`, the start and
+    /// `status`.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, why, and what would be right.
+    pub fn check(&self) -> Result<(), SettingError> {
+        let filter = self.log.filter();
+        filter.map_err(|e| SettingError::new("log.level", chain(&e)))?;
+        self.check_issuer()?;
+        self.server.check()?;
+        self.breached().map(drop)
+    }
+
+    /// The list of breached passwords, if there is to be one.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub(crate) fn breached(&self) -> Result<Option<breached::List>, SettingError> {
+        let list = self.password.breached.as_deref().map(breached::List::open);
+        list.transpose().map_err(|e| {
+            let text = format!("{}; name such a list, or leave it out", chain(&e));
+            SettingError::new("password.breached", text)
+        })
+    }
+
+    /// The key that the database's secrets are sealed with.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn seal(&self) -> Result<seal::Key, SettingError> {
+        let key = seal::Key::read(&self.database.master_key);
+        key.map_err(|e| SettingError::new("database.master_key", chain(&e)))
+    }
+
+    /// Whether the issuer can be one.
+    ///
+    /// # Errors
+    /// If it is not this service's address.
+    pub(crate) fn check_issuer(&self) -> Result<(), SettingError> {
+        let issuer = &self.token.issuer;
+        let parsed = Url::parse(issuer).ok();
+        let fine = parsed.is_some_and(|url| {
+            // What a client builds from it has to be what it says, byte for byte (OpenID Connect Discovery §4.3).
+            url.scheme() == "https" && url.origin().ascii_serialization() == *issuer
+        });
+        if fine {
+            return Ok(());
+        }
+        let text = format!(
+            "{issuer:?} is not https:// and the name that this service is reached at, without a path; write it like https://auth.example.org"
+        );
+        Err(SettingError::new("token.issuer", text))
+    }
+
     /// From `<root>/mcias.toml` or another file, and the environment.
     ///
     /// # Errors

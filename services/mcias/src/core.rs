@@ -303,7 +303,11 @@ impl Mcias {
             }
             let before = tx.total_changes();
             let mut made = Change::new(tx, this.now());
-            let value = change(&mut made)?;
+            let changed = change(&mut made);
+            if changed.is_err() {
+                who.about(&made.resource);
+            }
+            let value = changed?;
             let in_vain = made.anybodys && tx.total_changes() == before;
             Strangers::tell(tx, untold, made.now)?;
             if in_vain && !this.strangers.admit() {

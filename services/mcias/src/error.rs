@@ -5,7 +5,8 @@ use std::time::Duration;
 use mcdsl::{
     audit::{AuditError, VerifyError},
     cli::chain,
-    db::StoreError,
+    db::{StoreError, is_disk_full},
+    server::UNWRITTEN,
 };
 use tonic::{Code, Status, metadata::MetadataValue};
 
@@ -152,6 +153,7 @@ impl Error {
                     "the service has too much to do at this moment; try again in a few seconds";
                 (Code::Unavailable, text.to_owned(), Some(BUSY))
             }
+            other if is_disk_full(other) => (Code::Unavailable, UNWRITTEN.to_owned(), None),
             _ => return None,
         };
         // Whole seconds, and never 0: "at once" is what was just refused.
@@ -216,6 +218,16 @@ mod tests {
                 Some(Duration::from_secs(1)),
             ),
             ("wrong", Error::invalid("no"), Code::InvalidArgument, None),
+            (
+                "a full disk",
+                rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),
+                    None,
+                )
+                .into(),
+                Code::Unavailable,
+                None,
+            ),
             (
                 "the database's thread",
                 StoreError::Thread.into(),

@@ -5,11 +5,11 @@ use std::{path::PathBuf, time::SystemTime};
 use mc_proto::AccountType;
 use mcdsl::{
     audit::{self, Actor, Detail, Entry},
+    config::SettingError,
     db::{self, DbError},
 };
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use tonic::Code;
-use url::Url;
 
 use crate::{
     account::{self, New},
@@ -19,7 +19,7 @@ use crate::{
     lock::{Lock, LockError},
     name::{AccountName, Role},
     password::{self, new_password},
-    policy, schema,
+    policy, recover, schema,
     seal::{self, SealError},
     service::{self, Service},
 };
@@ -40,13 +40,18 @@ pub struct Initialised {
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// Somebody has an account already.
-    #[error("{0} is initialised already; to begin anew, move it away with its master key")]
-    Done(PathBuf),
-    /// The issuer is none.
     #[error(
-        "[token] issuer {0:?} is not https:// and the name that this service is reached at, without a path"
+        "{database} is initialised already; if nobody saw the first password, `mcias recover {admin}` makes another; to begin anew, move the database away with its master key"
     )]
-    Issuer(String),
+    Done {
+        /// The database.
+        database: PathBuf,
+        /// Who administers it.
+        admin: String,
+    },
+    /// The configuration.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// Another process has the database.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -72,12 +77,16 @@ impl From<rusqlite::Error> for InitError {
 /// # Errors
 /// [`InitError`].
 pub fn init(config: &Config, admin: &AccountName) -> Result<Initialised, InitError> {
-    check_issuer(&config.token.issuer)?;
+    config.check_issuer()?;
     // Of two at once one makes it, and only its password is printed.
     let _lock = Lock::of(&config.database.path)?;
     let mut db = db::open(&config.database.path, schema::MIGRATIONS)?;
     if issuer(&db)?.is_some() {
-        return Err(InitError::Done(config.database.path.clone()));
+        let admins = recover::administrators(&db)?;
+        return Err(InitError::Done {
+            database: config.database.path.clone(),
+            admin: admins.into_iter().next().unwrap_or_default(),
+        });
     }
     let master_key = &config.database.master_key;
     // One that is there already is of a run that was killed, or was put there.
@@ -140,16 +149,4 @@ pub fn init(config: &Config, admin: &AccountName) -> Result<Initialised, InitErr
 pub(crate) fn issuer(db: &Connection) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT value FROM setting WHERE name = 'issuer'";
     db.query_row(sql, [], |row| row.get(0)).optional()
-}
-
-fn check_issuer(issuer: &str) -> Result<(), InitError> {
-    let parsed = Url::parse(issuer).ok();
-    let fine = parsed.is_some_and(|url| {
-        // What a client builds from it has to be what it says, byte for byte (OpenID Connect Discovery §4.3).
-        url.scheme() == "https" && url.origin().ascii_serialization() == issuer
-    });
-    if fine {
-        return Ok(());
-    }
-    Err(InitError::Issuer(issuer.to_owned()))
 }

@@ -51,7 +51,7 @@ pub use pages::admin_paths;
 pub use program::program;
 pub use recover::{RecoverError, Recovered, Recovery, recover};
 pub use restore::{Restoration, RestoreError, Restored, restore};
-pub use start::{Handle, StartError, start, start_by};
+pub use start::{Handle, StartError, check, start, start_by};
 
 /// This service as tokens, the login policy and snapshots name it.
 pub const SERVICE: &str = "mcias";

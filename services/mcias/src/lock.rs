@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mcdsl::files::directory_of;
+
 /// Held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -40,9 +42,10 @@ impl Lock {
     /// # Errors
     /// [`LockError`].
     pub fn of(database: &Path) -> Result<Self, LockError> {
-        let mut path = database.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+        let path = beside(database).map_err(|source| LockError::File {
+            path: database.to_owned(),
+            source,
+        })?;
         let failed = |source| LockError::File {
             path: path.clone(),
             source,
@@ -62,8 +65,25 @@ impl Lock {
     }
 }
 
+/// The file beside the database itself: whatever links lead there, all find the same one.
+fn beside(database: &Path) -> io::Result<PathBuf> {
+    let real = match database.canonicalize() {
+        // A link that leads nowhere would be one file now and another one later.
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !database.is_symlink() => {
+            let name = database.file_name().ok_or(e)?;
+            directory_of(database).canonicalize()?.join(name)
+        }
+        found => found?,
+    };
+    let mut path = real.into_os_string();
+    path.push(".lock");
+    Ok(path.into())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
     use super::*;
 
     #[test]
@@ -77,5 +97,39 @@ mod tests {
         assert!(Lock::of(&path).is_ok(), "let go");
         let nowhere = directory.path().join("none/a.db");
         assert!(matches!(Lock::of(&nowhere), Err(LockError::File { .. })));
+    }
+
+    #[test]
+    fn it_is_the_databases_by_whichever_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, other) = (
+            directory.path().join("real"),
+            directory.path().join("other"),
+        );
+        fs::create_dir(&real).unwrap();
+        symlink(&real, &other).unwrap();
+        let database = real.join("a.db");
+        let linked = directory.path().join("linked.db");
+        symlink(&database, &linked).unwrap();
+        assert!(
+            matches!(Lock::of(&linked), Err(LockError::File { .. })),
+            "a link that leads nowhere"
+        );
+        for there in [false, true] {
+            if there {
+                fs::write(&database, "").unwrap();
+            }
+            let held = Lock::of(&database).unwrap();
+            for (description, path, same) in [
+                ("a directory's other name", other.join("a.db"), true),
+                ("a detour", real.join("../other/./a.db"), true),
+                ("a link to the database", linked.clone(), there),
+                ("another database", real.join("b.db"), false),
+            ] {
+                let held = matches!(Lock::of(&path), Err(LockError::Held(_)));
+                assert_eq!(held, same, "{description}");
+            }
+            drop(held);
+        }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) struct Metrics {
     revocations: Gauge,
     bans: Gauge,
     watchers: Gauge,
+    ban_watchers: Gauge,
     keys: Gauge,
     sources: Gauge,
 }
@@ -35,6 +36,7 @@ impl Metrics {
             revocations: gauge("revocations", "Revocations in force"),
             bans: gauge("bans", "Networks that are banned"),
             watchers: gauge("watchers", "Services that watch revocations"),
+            ban_watchers: gauge("ban_watchers", "Nodes that watch bans"),
             keys: gauge("keys", "Keys that verify tokens"),
             sources: gauge(
                 "failing_sources",
@@ -57,6 +59,7 @@ impl Metrics {
         );
         set(&self.bans, mcias.bans.state().len());
         set(&self.watchers, mcias.revocations.watchers());
+        set(&self.ban_watchers, mcias.bans.watchers());
         set(&self.keys, mcias.keys().public.len());
         let sources = mcias.sources.lock().unwrap_or_else(PoisonError::into_inner);
         set(&self.sources, sources.len());

@@ -13,7 +13,7 @@ use mcdsl::{
         Subject, Subjects,
     },
 };
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::{
     account::{self, Account},
@@ -116,6 +116,63 @@ fn subject(account: &Account) -> Result<Subject, Error> {
     })
 }
 
+impl Stored {
+    /// For the audit log: what it says, a part each.
+    pub(crate) fn parts(&self) -> Vec<String> {
+        let Rule {
+            name: _,
+            description,
+            priority,
+            effect,
+            subjects,
+            actions: _,
+            resources,
+            resource_tags,
+        } = &self.rule;
+        let effect = match (effect, self.second_factor) {
+            (Effect::Deny, _) => "deny",
+            (Effect::Allow, false) => "allow",
+            (Effect::Allow, true) => "allow with a second factor",
+        };
+        let lists = [
+            ("roles", &subjects.roles),
+            ("account_types", &subjects.account_types),
+            ("accounts", &subjects.accounts),
+            ("tags", &subjects.tags),
+            ("services", resources),
+            ("service_tags", resource_tags),
+        ];
+        let said = lists.into_iter().filter(|(_, names)| !names.is_empty());
+        let mut parts = vec![effect.to_owned(), format!("priority: {priority}")];
+        parts.extend(said.map(|(what, names)| format!("{what}: {}", names.join(", "))));
+        if !description.is_empty() {
+            parts.push(format!("comment: {description}"));
+        }
+        parts
+    }
+}
+
+/// The rule of that name.
+///
+/// # Errors
+/// If it is not what was stored.
+pub(crate) fn find(db: &Connection, name: &str) -> Result<Option<Stored>, Error> {
+    let sql = "SELECT name, rule, second_factor FROM rule WHERE name = ?1";
+    let mut rule = db.prepare_cached(sql)?;
+    let mut rows = rule.query([name])?;
+    rows.next()?.map(stored).transpose()
+}
+
+fn stored(row: &Row<'_>) -> Result<Stored, Error> {
+    let name: String = row.get(0)?;
+    let text = row.get_ref(1)?;
+    let rule = Rule::from_json(&name, text.as_str().map_err(rusqlite::Error::from)?);
+    Ok(Stored {
+        rule: rule.map_err(|e| Error::precondition(mcdsl::cli::chain(&e)))?,
+        second_factor: row.get(2)?,
+    })
+}
+
 /// All rules, by name.
 ///
 /// # Errors
@@ -125,15 +182,7 @@ pub(crate) fn rules(db: &Connection) -> Result<Vec<Stored>, Error> {
     let mut rows = all.query([])?;
     let mut rules = Vec::new();
     while let Some(row) = rows.next()? {
-        let name: String = row.get(0)?;
-        let rule = Rule::from_json(
-            &name,
-            row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?,
-        );
-        rules.push(Stored {
-            rule: rule.map_err(|e| Error::precondition(mcdsl::cli::chain(&e)))?,
-            second_factor: row.get(2)?,
-        });
+        rules.push(stored(row)?);
     }
     Ok(rules)
 }

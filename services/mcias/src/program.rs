@@ -2,7 +2,9 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use crate::{Recovery, Restoration, SERVICE, StartError, config::Config, name::AccountName};
+use crate::{
+    Recovered, Recovery, Restoration, SERVICE, StartError, config::Config, name::AccountName,
+};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
@@ -51,12 +53,14 @@ enum Command {
     },
     /// Lets an administrator in again who lost the password or the second factors. The service must not run
     ///
-    /// The account is made active and an administrator's, its logins are ended, and a new password is printed once, which the first
-    /// login asks to be changed.
+    /// The account is made active, its logins are ended, and a new password is printed once, which the first login asks to be changed.
     Recover {
         /// The account of a person
         #[arg(default_value = "admin")]
         account: AccountName,
+        /// Makes it an administrator's if it is none
+        #[arg(long)]
+        make_admin: bool,
         /// Takes its authenticator app, passkeys and recovery codes away: they are lost
         #[arg(long)]
         remove_factors: bool,
@@ -87,7 +91,8 @@ enum Command {
         #[arg(long)]
         keep_tokens: bool,
     },
-    /// Shows whether the configuration can be used, and the database is initialised
+    /// Shows whether the service could be started: configuration, files, database; and whether it answers
+    #[command(visible_alias = "check")]
     Status,
     /// Prints the version
     Version,
@@ -99,7 +104,13 @@ pub fn program() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", mcdsl::cli::chain(error.as_ref()));
+            let why = mcdsl::cli::chain(error.as_ref());
+            match mcdsl::db::is_disk_full(error.as_ref()) {
+                true => eprintln!(
+                    "error: the disk is full, and nothing was changed: make room and try again ({why})"
+                ),
+                false => eprintln!("error: {why}"),
+            }
             ExitCode::FAILURE
         }
     }
@@ -117,6 +128,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Version => println!("mcias {}", env!("CARGO_PKG_VERSION")),
         Command::Server { log_format } => {
             let config = load()?;
+            // Before the log is begun, which would tell of its level alone.
+            config.check()?;
             let log = config.log.clone();
             // It holds the lock of the database until the service has ended.
             let mut held = None;
@@ -135,6 +148,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Recover {
             account,
+            make_admin,
             remove_factors,
             reset_policy,
             lift_bans,
@@ -142,6 +156,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             json,
         } => {
             let recovery = Recovery {
+                make_admin: *make_admin,
                 remove_factors: *remove_factors,
                 reset_policy: *reset_policy,
                 lift_bans: *lift_bans,
@@ -201,8 +216,8 @@ fn recover(
     let made = crate::recover(config, account, recovery)?;
     let text = if json {
         let made = serde_json::json!({
-            "account": made.account, "password": made.password, "has_factors": made.has_factors,
-            "banned": made.banned,
+            "account": made.account, "password": made.password, "was": made.was,
+            "made_admin": made.made_admin, "has_factors": made.has_factors, "banned": made.banned,
         });
         format!("{made}\n")
     } else {
@@ -211,13 +226,26 @@ fn recover(
             false => "none",
         };
         format!(
-            "account     {}\npassword    {} (shown this once, to be changed at the first login)\nfactors     {factors}\nbans        {}\n",
+            "account     {}, {}\npassword    {} (shown this once, to be changed at the first login)\nlogins      ended\nfactors     {factors}\nbans        {}\n",
             made.account,
+            became(&made),
             made.password,
             bans(&made.banned)
         )
     };
     print_password(&text, &made.account)
+}
+
+/// What was made of the account.
+fn became(made: &Recovered) -> String {
+    let active = match made.was {
+        "active" => "active as before".to_owned(),
+        was => format!("active, was {was}"),
+    };
+    match made.made_admin {
+        true => format!("made an administrator; {active}"),
+        false => format!("an administrator as before; {active}"),
+    }
 }
 
 /// From where nobody logs in.
@@ -249,17 +277,16 @@ fn print_password(text: &str, account: &str) -> anyhow::Result<()> {
 }
 
 fn status(config: &Config) -> anyhow::Result<ExitCode> {
-    let initialised = config.database.path.exists();
+    let checked = crate::check(config);
     println!("database    {}", config.database.path.display());
+    println!("issuer      {}", config.token.issuer);
     println!(
-        "initialised {}",
-        if initialised {
-            "yes"
-        } else {
-            "no; run `mcias init`"
+        "start       {}",
+        match &checked {
+            Ok(()) => "nothing is in its way".to_owned(),
+            Err(error) => mcdsl::cli::chain(error),
         }
     );
-    println!("issuer      {}", config.token.issuer);
     let answers = service::answers(config.server.listen);
     println!(
         "server      {} {}",
@@ -270,7 +297,7 @@ fn status(config: &Config) -> anyhow::Result<ExitCode> {
             "does not answer"
         }
     );
-    Ok(if initialised && answers {
+    Ok(if checked.is_ok() && answers {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -31,6 +31,8 @@ use crate::{
 /// What is to be done besides.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recovery {
+    /// Makes somebody an administrator who is none.
+    pub make_admin: bool,
     /// Takes its second factors and recovery codes away: they are lost.
     pub remove_factors: bool,
     /// Replaces all rules of the login policy by those of a new installation.
@@ -47,6 +49,10 @@ pub struct Recovered {
     pub account: String,
     /// Its password, which is nowhere else, and is to be changed at the first login.
     pub password: String,
+    /// What it was before: active, disabled or locked.
+    pub was: &'static str,
+    /// It was none, and has been made one.
+    pub made_admin: bool,
     /// It has second factors still, which a login asks for.
     pub has_factors: bool,
     /// Networks that are kept away: nobody logs in from there.
@@ -63,6 +69,16 @@ pub enum RecoverError {
     #[error("there is no account {name:?} of a person; people who are administrators: {admins}")]
     Nobody {
         /// Who was asked for.
+        name: String,
+        /// Who there is.
+        admins: String,
+    },
+    /// It administers nothing.
+    #[error(
+        "{name:?} is no administrator; with --make-admin it becomes one; people who are administrators: {admins}"
+    )]
+    NoAdmin {
+        /// The account.
         name: String,
         /// Who there is.
         admins: String,
@@ -123,6 +139,13 @@ pub fn recover(
     }
     let mut db = db::open(path, schema::MIGRATIONS)?;
     let before = person(&db, name)?;
+    let is_admin = (before.roles.iter()).any(|role| role == Role::Admin.as_str());
+    if !is_admin && !recovery.make_admin {
+        return Err(RecoverError::NoAdmin {
+            name: name.to_string(),
+            admins: listed(&administrators(&db)?),
+        });
+    }
     let password = new_password()?;
     let hash = password::hash(&password).map_err(Error::from)?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -141,6 +164,7 @@ pub fn recover(
         resource: name.as_str(),
         outcome: Code::Ok,
         detail: Detail::new()
+            .flag("make_admin", !is_admin)
             .flag("remove_factors", recovery.remove_factors)
             .flag("reset_policy", recovery.reset_policy)
             .flag("lift_bans", recovery.lift_bans)
@@ -156,6 +180,8 @@ pub fn recover(
     Ok(Recovered {
         account: account.name.clone(),
         password,
+        was: before.status.as_str(),
+        made_admin: !is_admin,
         has_factors: account.has_second_factor(),
         banned,
     })
@@ -166,19 +192,25 @@ fn person(db: &Connection, name: &AccountName) -> Result<Account, RecoverError> 
     if let Some(account) = found.filter(Account::is_human) {
         return Ok(account);
     }
-    let sql = "SELECT name FROM account JOIN account_role ON account = id WHERE role = 'admin' AND type = 'human' ORDER BY name LIMIT 20";
-    let mut admins = db.prepare(sql)?;
-    let admins: Vec<String> = admins
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
     Err(RecoverError::Nobody {
         name: name.to_string(),
-        admins: if admins.is_empty() {
-            "none".to_owned()
-        } else {
-            admins.join(", ")
-        },
+        admins: listed(&administrators(db)?),
     })
+}
+
+/// People who are administrators, by name, the first few.
+pub(crate) fn administrators(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT name FROM account JOIN account_role ON account = id WHERE role = 'admin' AND type = 'human' ORDER BY name LIMIT 20";
+    let mut admins = db.prepare(sql)?;
+    let names = admins.query_map([], |row| row.get(0))?;
+    names.collect()
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
 }
 
 fn change(

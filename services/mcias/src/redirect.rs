@@ -45,6 +45,34 @@ pub(crate) fn check(uri: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Whether `asked` is a client's `own` address: byte for byte, but for the port of a public client on this machine, which takes any that is
+/// free when it begins (RFC 8252 §7.3).
+pub(crate) fn is_own(own: &str, asked: &str, public: bool) -> bool {
+    own == asked || (public && local(own).is_some_and(|own| local(asked) == Some(own)))
+}
+
+/// An address of this machine by number, without its port: what is before that and behind. A name (`localhost`) may be another machine's.
+fn local(uri: &str) -> Option<(&'static str, &str)> {
+    let hosts = ["http://127.0.0.1", "http://[::1]"];
+    let after = |host| Some((host, uri.strip_prefix(host)?));
+    let (host, rest) = hosts.into_iter().find_map(after)?;
+    let rest = match rest.strip_prefix(':') {
+        None => rest,
+        Some(rest) => {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (port, rest) = rest.split_at(end);
+            let number: u16 = port.parse().ok()?;
+            // In its one spelling; nobody listens on 0.
+            if number == 0 || port != number.to_string() {
+                return None;
+            }
+            rest
+        }
+    };
+    // Anything else goes on with the host: 127.0.0.1.example, 127.0.0.1@example.
+    (rest.is_empty() || rest.starts_with(['/', '?'])).then_some((host, rest))
+}
+
 /// The address with an answer in its query, behind what it has of one.
 pub(crate) fn with_answer(uri: &str, answer: &str) -> String {
     let between = if uri.contains('?') { '&' } else { '?' };
@@ -54,6 +82,82 @@ pub(crate) fn with_answer(uri: &str, answer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_public_client_on_this_machine_has_any_port() {
+        let (v4, v6) = ("http://127.0.0.1/cb", "http://[::1]:7/cb?a=b");
+        for (description, own, asked, any_port) in [
+            ("another port", v4, "http://127.0.0.1:51004/cb", true),
+            ("the first one", v4, "http://127.0.0.1:1/cb", true),
+            ("the last one", v4, "http://127.0.0.1:65535/cb", true),
+            ("IPv6, another", v6, "http://[::1]:51004/cb?a=b", true),
+            ("IPv6, none", v6, "http://[::1]/cb?a=b", true),
+            ("port 0", v4, "http://127.0.0.1:0/cb", false),
+            ("a port too high", v4, "http://127.0.0.1:65536/cb", false),
+            ("far too high", v4, "http://127.0.0.1:99999/cb", false),
+            ("an empty port", v4, "http://127.0.0.1:/cb", false),
+            ("a zero before", v4, "http://127.0.0.1:080/cb", false),
+            ("a sign before", v4, "http://127.0.0.1:+80/cb", false),
+            ("another path", v4, "http://127.0.0.1:80/cb/", false),
+            ("a query more", v4, "http://127.0.0.1:80/cb?x", false),
+            ("a fragment", v4, "http://127.0.0.1:80/cb#x", false),
+            ("another query", v6, "http://[::1]:80/cb?a=c", false),
+            ("the other family", v4, "http://[::1]:80/cb", false),
+            ("by name", v4, "http://localhost:80/cb", false),
+            (
+                "registered by name",
+                "http://localhost/cb",
+                "http://localhost:80/cb",
+                false,
+            ),
+            (
+                "another address of this machine",
+                v4,
+                "http://127.0.0.2:80/cb",
+                false,
+            ),
+            ("another spelling", v4, "http://127.1:80/cb", false),
+            ("in capitals", v4, "HTTP://127.0.0.1:80/cb", false),
+            ("another scheme", v4, "https://127.0.0.1:80/cb", false),
+            (
+                "a name behind it",
+                v4,
+                "http://127.0.0.1.evil.example/cb",
+                false,
+            ),
+            ("a user", v4, "http://127.0.0.1@evil.example/cb", false),
+            (
+                "a user with a port",
+                v4,
+                "http://127.0.0.1:80@evil.example/cb",
+                false,
+            ),
+            (
+                "a user before it",
+                v4,
+                "http://evil.example@127.0.0.1/cb",
+                false,
+            ),
+            (
+                "a backslash",
+                v4,
+                "http://127.0.0.1:80\\@evil.example/cb",
+                false,
+            ),
+            (
+                "elsewhere",
+                "https://a.example/cb",
+                "https://a.example:80/cb",
+                false,
+            ),
+        ] {
+            assert_eq!(is_own(own, asked, true), any_port, "{description}");
+            assert!(!is_own(own, asked, false), "{description}: with a secret");
+            for public in [false, true] {
+                assert!(is_own(asked, asked, public), "{description}: itself");
+            }
+        }
+    }
 
     #[test]
     fn redirects_go_to_where_only_the_service_is() {

@@ -11,7 +11,8 @@ use std::{
 use axum::{Router, http::header, routing::get};
 use mcdsl::{
     clock::Clock,
-    db::{DbError, Store},
+    config::SettingError,
+    db::{self, DbError, Store},
     server::{self, App, Recorder},
     shutdown::Shutdown,
     web::{Limits, Sessions},
@@ -19,8 +20,7 @@ use mcdsl::{
 use serde_json::{Value, json};
 
 use crate::{
-    api, breached,
-    breached::ListError,
+    api,
     config::Config,
     core::{Mcias, Own, Parts},
     error::Error,
@@ -30,7 +30,6 @@ use crate::{
     oidc, pages,
     password::Passwords,
     schema,
-    seal::{self, SealError},
 };
 
 /// Why it does not start.
@@ -39,28 +38,15 @@ pub enum StartError {
     /// There is nothing yet.
     #[error("{0} is not initialised; run `mcias init`")]
     NotInitialised(PathBuf),
-    /// The issuer is fixed for ever.
-    #[error(
-        "[token] issuer is {configured:?}, but the database was made with {stored:?}; tokens and clients know that one: configure it"
-    )]
-    Issuer {
-        /// The configuration's.
-        configured: String,
-        /// The database's.
-        stored: String,
-    },
+    /// The configuration.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// Another process has the database.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// The master key.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// The list of breached passwords.
-    #[error(transparent)]
-    Breached(#[from] ListError),
     /// The server.
     #[error(transparent)]
     Server(#[from] server::StartError),
@@ -122,6 +108,40 @@ impl Handle {
     }
 }
 
+/// Whether a service can be started with the configuration, and the database that it names is there and made with it: what the start asks
+/// too. Nothing is changed.
+///
+/// # Errors
+/// [`StartError`].
+pub fn check(config: &Config) -> Result<(), StartError> {
+    config.check()?;
+    let path = &config.database.path;
+    if !path.exists() {
+        return Err(StartError::NotInitialised(path.clone()));
+    }
+    let db = db::open_as_it_is(path)?;
+    db::check(&db, path, schema::MIGRATIONS)?;
+    let issuer = init::issuer(&db).map_err(Error::from)?;
+    is_made_by(config, issuer.as_deref())?;
+    config.seal()?;
+    Ok(())
+}
+
+/// By the issuer that the database has; it is fixed for ever.
+fn is_made_by(config: &Config, stored: Option<&str>) -> Result<(), StartError> {
+    let configured = &config.token.issuer;
+    match stored {
+        None => Err(StartError::NotInitialised(config.database.path.clone())),
+        Some(stored) if stored == configured => Ok(()),
+        Some(stored) => {
+            let text = format!(
+                "it is {configured:?}, but the database was made with {stored:?}; tokens and clients know that one: configure it"
+            );
+            Err(SettingError::new("token.issuer", text).into())
+        }
+    }
+}
+
 /// Starts it; it stops with `shutdown`.
 ///
 /// # Errors
@@ -139,6 +159,7 @@ pub async fn start_by(
     config: Config,
     shutdown: &Shutdown,
 ) -> Result<Handle, StartError> {
+    config.check()?;
     let path = &config.database.path;
     if !path.exists() {
         return Err(StartError::NotInitialised(path.clone()));
@@ -146,16 +167,9 @@ pub async fn start_by(
     let lock = Lock::of(path)?;
     let store = Store::open(path, schema::MIGRATIONS)?;
     let read = |db: &rusqlite::Connection| Ok::<_, Error>(init::issuer(db)?);
-    let stored = store.read(read).await?;
-    let issuer = stored.ok_or_else(|| StartError::NotInitialised(path.clone()))?;
-    if issuer != config.token.issuer {
-        return Err(StartError::Issuer {
-            configured: config.token.issuer,
-            stored: issuer,
-        });
-    }
-    let list = config.password.breached.as_deref();
-    let breached = list.map(breached::List::open).transpose()?.map(Arc::new);
+    is_made_by(&config, store.read(read).await?.as_deref())?;
+    let seal = config.seal()?;
+    let breached = config.breached()?.map(Arc::new);
     let cores = available_parallelism().map_or(1, NonZero::get);
     let mut never_ban = config.guessing.never_ban;
     never_ban.extend(&config.server.trusted_proxies);
@@ -163,8 +177,8 @@ pub async fn start_by(
     let mcias = Mcias::new(Parts {
         clock: clock.clone(),
         store: Arc::clone(&store),
-        seal: seal::Key::read(&config.database.master_key)?,
-        issuer,
+        seal,
+        issuer: config.token.issuer,
         passwords: Passwords::new(cores).map_err(Error::from)?,
         breached,
         never_ban,
@@ -173,7 +187,7 @@ pub async fn start_by(
     })
     .await?;
     let metrics = Metrics::new(&mcias);
-    let sessions = Sessions::by(clock, store, Limits::default());
+    let sessions = Sessions::by(clock, Arc::clone(&store), Limits::default());
     let app = App {
         package: "metacircular.mcias.v1",
         grpc: api::routes(&mcias),
@@ -184,6 +198,7 @@ pub async fn start_by(
         metrics: Box::new(move || metrics.render()),
     };
     let server = Arc::new(server::start(&config.server, app, shutdown).await?);
+    server.follow_disk(&store, shutdown);
     // Set once: it is new.
     let _ = mcias.server.set(Arc::clone(&server));
     let (token, house) = (shutdown.token().clone(), Arc::clone(&mcias));

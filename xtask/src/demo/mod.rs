@@ -4,6 +4,7 @@
 //! what is shown to people cannot rot. SIGINT and SIGTERM only set a flag, looked at between steps: whatever happens, what was
 //! made is removed.
 
+mod mcias;
 mod show;
 mod state;
 mod steps;
@@ -149,6 +150,11 @@ fn hints(show: &Show) {
             "ctl",
             "explain 198.51.100.10 --sni alpha.example.org",
             "what would happen, and why",
+        ),
+        (
+            "mciasctl",
+            "whoami",
+            "on the demo's MCIAS, as its administrator (password: admin.json beside it)",
         ),
         ("metrics", "", "Prometheus's view"),
     ];

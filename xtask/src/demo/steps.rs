@@ -7,11 +7,12 @@ use mc_testkit::wait_for;
 
 use super::{
     check_interrupted,
+    mcias::{LOGIN, MCIAS},
     show::{
         Expect::{Dropped, Refused, Reset, Says},
         Show,
     },
-    world::{MCIAS, World},
+    world::World,
 };
 use crate::command::output;
 
@@ -29,6 +30,7 @@ type Step = fn(&mut World, &mut Show) -> Result<()>;
 /// Shows all steps.
 pub(super) fn all(world: &mut World, show: &mut Show) -> Result<()> {
     const STEPS: &[Step] = &[
+        accounts,
         start,
         routing,
         unknown_names,
@@ -46,6 +48,21 @@ pub(super) fn all(world: &mut World, show: &mut Show) -> Result<()> {
         step(world, show)?;
     }
     Ok(())
+}
+
+fn accounts(world: &mut World, show: &mut Show) -> Result<()> {
+    show.step("MCIAS: the administrator of `mcias init` logs in, and makes an account and a token for the node");
+    println!("$ mcias init; mcias server …");
+    world.start_mcias()?;
+    println!("$ {} login --account admin", show.shown("mciasctl"));
+    world.log_in()?;
+    show.run("mciasctl", "whoami", Says("admin"))?;
+    show.run("mciasctl", "account create node --system", Says("node"))?;
+    let issue = format!(
+        "token issue node --service mcias --to {}",
+        world.node_token()
+    );
+    show.run("mciasctl", &issue, Says("node.token"))
 }
 
 fn start(world: &mut World, show: &mut Show) -> Result<()> {
@@ -139,8 +156,6 @@ fn redirect(_: &mut World, show: &mut Show) -> Result<()> {
 
 fn identity(world: &mut World, show: &mut Show) -> Result<()> {
     show.step("MCIAS behind a route: it learns who asks from the PROXY header, and TLS is its own");
-    println!("$ mcias init; mcias server …");
-    world.start_mcias()?;
     show.ctl(&format!(
         "route add {AUTH} --port 443 --backend {MCIAS} --send-proxy"
     ))?;
@@ -150,13 +165,13 @@ fn identity(world: &mut World, show: &mut Show) -> Result<()> {
     let login = format!("https://{AUTH}/v1/auth/login");
     show.run(
         "us",
-        &format!("{json} -d {{\"account\":\"nobody\",\"password\":\"guess\"}} {login}"),
+        &format!("{json} -m {LOGIN} -d {{\"account\":\"nobody\",\"password\":\"guess\"}} {login}"),
         Says("the account or the password is wrong"),
     )?;
     let out = format!("-o {directory}/login.json -w %{{http_code}}");
     show.run(
         "de",
-        &format!("{json} {out} -d @{directory}/admin.json {login}"),
+        &format!("{json} {out} -m {LOGIN} -d @{directory}/admin.json {login}"),
         Says("200"),
     )?;
     world.keep_token()?;
@@ -170,7 +185,17 @@ fn identity(world: &mut World, show: &mut Show) -> Result<()> {
         "de",
         &format!("-H @{directory}/token.header https://{AUTH}/v1/audit?limit=2"),
         Says("192.0.2.10"),
-    )
+    )?;
+    show.step("The node takes bans from MCIAS: whoever guesses too often is dropped in the kernel");
+    let mut ctl = Command::new(world.directory.join("ctl"));
+    ctl.arg("status");
+    // What the step shows is judged; this only gives the daemon its time.
+    let _ = wait_for("the bans", || {
+        output(&mut ctl).ok()?.contains("bans come").then_some(())
+    });
+    show.run("ctl", "status", Says("bans come since"))?;
+    show.run("mciasctl", "status", Says("bans watched by"))?;
+    show.run("mciasctl", "ban list", Says("no network is banned"))
 }
 
 fn country(_: &mut World, show: &mut Show) -> Result<()> {

@@ -26,7 +26,10 @@ use mc_testkit::{
 };
 use nix::sys::signal::Signal;
 
-use super::state::{PATH, State};
+use super::{
+    mcias::MCIAS_GRPC,
+    state::{PATH, State},
+};
 use crate::command::{output, remove};
 
 /// Where the demo pins, apart from an installed daemon's pins.
@@ -34,21 +37,21 @@ const PINS: &str = "/sys/fs/bpf/mc-demo";
 /// Where the daemon serves its metrics, inside the node.
 const METRICS: &str = "127.0.0.1:9901";
 const DAEMON: &str = "mc-proxy";
-const NODE: &str = "mc-demo-node";
-/// Where MCIAS listens, in the namespace of the first backend.
-pub(super) const MCIAS: &str = "10.77.1.2:9543";
+pub(super) const NODE: &str = "mc-demo-node";
+/// Whose word MCIAS takes for who asks.
+pub(super) const MCIAS_NODE: &str = "10.77.1.1/32";
 const BACKENDS: &[Backend] = &[
     Backend {
         name: "alpha",
         link: "b0",
-        node: "10.77.1.1/24",
-        address: "10.77.1.2/24",
+        node: ["10.77.1.1/24", "fd77:1::1/64"],
+        address: ["10.77.1.2/24", "fd77:1::2/64"],
     },
     Backend {
         name: "beta",
         link: "b1",
-        node: "10.77.2.1/24",
-        address: "10.77.2.2/24",
+        node: ["10.77.2.1/24", "fd77:2::1/64"],
+        address: ["10.77.2.2/24", "fd77:2::2/64"],
     },
 ];
 pub(super) const CLIENTS: &[Client] = &[
@@ -84,11 +87,12 @@ pub(super) struct Client {
     networks: [&'static str; 2],
 }
 
+/// A backend's machine. Pairs are IPv4 and IPv6.
 struct Backend {
     name: &'static str,
     link: &'static str,
-    node: &'static str,
-    address: &'static str,
+    node: [&'static str; 2],
+    address: [&'static str; 2],
 }
 
 /// The demo's files, and what runs.
@@ -133,9 +137,11 @@ impl World {
         }
         let ca = Ca::new()?;
         world.write("ca.crt", &ca.pem())?;
-        for name in ["web", "auth"] {
-            ca.issue(&[&format!("{name}.example.org")])?
-                .write(&world.directory, name)?;
+        // By its address it is asked by the node itself.
+        for (name, more) in [("web", None), ("auth", Some("fd77:1::2"))] {
+            let name_there = format!("{name}.example.org");
+            let names: Vec<_> = [name_there.as_str()].into_iter().chain(more).collect();
+            ca.issue(&names)?.write(&world.directory, name)?;
         }
         for backend in BACKENDS {
             world.backend(&node, &ca, backend)?;
@@ -153,12 +159,12 @@ impl World {
             End {
                 namespace: node,
                 interface: backend.link,
-                addresses: &[backend.node],
+                addresses: &backend.node,
             },
             End {
                 namespace: &namespace,
                 interface: "eth0",
-                addresses: &[backend.address],
+                addresses: &backend.address,
             },
         )?;
         let hostname = format!("{name}.example.org");
@@ -182,13 +188,13 @@ impl World {
         let log = self.directory.join(format!("{name}.log"));
         let mut command = namespace.command("nginx");
         command.arg("-e").arg(&log).arg("-c").arg(config);
-        let address = format!("{}:8443", bare(backend.address));
+        let address = format!("{}:8443", bare(backend.address[0]));
         let answers = || node.run(|| TcpStream::connect(&address)).ok()?.ok();
         self.start(&format!("nginx ({name})"), &mut command, &log, answers)
     }
 
     /// Starts a process that outlives us, records it and waits until it `answers`.
-    fn start<T>(
+    pub(super) fn start<T>(
         &mut self,
         what: &str,
         command: &mut Command,
@@ -213,8 +219,11 @@ impl World {
         let interfaces: Vec<&str> = CLIENTS.iter().map(|client| client.link).collect();
         let config = format!(
             "[server]\nadmin_socket = {:?}\n\n[firewall]\ninterfaces = {interfaces:?}\npin_path = {PINS:?}\n\n[geoip]\ndatabase = \
-             {database:?}\n\n[metrics]\nlisten = {METRICS:?}\n\n[log]\nlevel = \"info\"\n",
+             {database:?}\n\n[metrics]\nlisten = {METRICS:?}\n\n[mcias]\nserver_url = \"https://{MCIAS_GRPC}\"\nca_cert = \
+             {:?}\ntoken_file = {:?}\n\n[log]\nlevel = \"info\"\n",
             self.socket(),
+            self.directory.join("ca.crt"),
+            self.node_token(),
         );
         self.write("mc-proxy.toml", &config).map(drop)
     }
@@ -226,6 +235,7 @@ impl World {
             "ctl",
             &format!("{:?} --socket {:?} \"$@\"", ctl, self.socket()),
         )?;
+        self.mciasctl_script()?;
         self.script(
             "metrics",
             &format!("ip netns exec {NODE} curl -sS http://{METRICS}/metrics"),
@@ -258,52 +268,6 @@ impl World {
         self.start(DAEMON, &mut command, &log, answers)
     }
 
-    /// Makes an MCIAS and starts it beside the first backend, and waits until it answers. Its administrator's login is in `admin.json`.
-    pub(super) fn start_mcias(&mut self) -> Result<()> {
-        let root = self.directory.join("mcias");
-        fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
-        let node = bare(BACKENDS[0].node);
-        let directory = self.directory.display();
-        let config = format!(
-            "[server]\nlisten = {MCIAS:?}\ngrpc_listen = \"10.77.1.2:9643\"\ntls_cert = \"{directory}/auth.crt\"\ntls_key = \
-             \"{directory}/auth.key\"\ntls_ca = \"{directory}/ca.crt\"\ntrusted_proxies = [\"{node}/32\"]\n\n[token]\nissuer = \
-             \"https://auth.example.org\"\n"
-        );
-        self.write("mcias/mcias.toml", &config)?;
-        let backend = Namespace::existing(&format!("mc-demo-{}", BACKENDS[0].name))?;
-        let program = || {
-            let mut mcias = backend.command(crate::binary("mcias"));
-            mcias.arg("--root").arg(&root);
-            mcias
-        };
-        let made: serde_json::Value =
-            serde_json::from_str(&output(program().args(["init", "--json"]))?)
-                .context("what `mcias init --json` printed")?;
-        let login = serde_json::json!({ "account": made["admin"], "password": made["password"] });
-        self.private("admin.json", &login.to_string())?;
-        let log = self.directory.join("mcias.log");
-        let answers = || backend.run(|| TcpStream::connect(MCIAS)).ok()?.ok();
-        self.start("mcias", program().arg("server"), &log, answers)
-    }
-
-    /// Keeps the token of the answer to a login, as a header for curl.
-    pub(super) fn keep_token(&self) -> Result<()> {
-        let path = self.directory.join("login.json");
-        let text = fs::read_to_string(&path);
-        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-        let answer: serde_json::Value = serde_json::from_str(&text).context("a login's answer")?;
-        let token = answer["token"].as_str().context("a token")?;
-        self.private("token.header", &format!("Authorization: Bearer {token}"))
-    }
-
-    /// Writes a file that its owner alone reads.
-    fn private(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.write(name, "")?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-            .with_context(|| format!("cannot keep {} private", path.display()))?;
-        self.write(name, text).map(drop)
-    }
-
     /// Kills the daemon without notice.
     pub(super) fn kill_daemon(&self) -> Result<()> {
         self.state
@@ -328,13 +292,13 @@ impl World {
         self.directory.join("admin.sock")
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
         let path = self.directory.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 
-    fn script(&self, name: &str, line: &str) -> Result<()> {
+    pub(super) fn script(&self, name: &str, line: &str) -> Result<()> {
         let path = self.write(name, &format!("#!/bin/sh\nexec {line}\n"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
             .with_context(|| format!("cannot make {} executable", path.display()))
@@ -402,6 +366,11 @@ pub(super) fn tear_down() -> Result<()> {
 
 pub(super) fn directory() -> PathBuf {
     crate::target_dir().join("demo")
+}
+
+/// The namespace of the first one.
+pub(super) fn first_backend() -> String {
+    format!("mc-demo-{}", BACKENDS[0].name)
 }
 
 fn with_prefix(address: &str) -> String {

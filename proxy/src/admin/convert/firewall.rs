@@ -1,9 +1,6 @@
 //! Rules, country policy, rate limits.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::{IpNet, Ipv6Net};
 use mc_proto::mcproxy::v1 as pb;
@@ -12,18 +9,12 @@ use tonic::Status;
 use super::{invalid, missing};
 use crate::{
     control::CountedRule,
-    spec::{Action, CountryCode, CountryPolicy, RateLimit, RateLimits, Rule, RuleKind, canonical},
+    spec::{Action, CountryCode, CountryPolicy, RateLimit, RateLimits, Rule, RuleKind, text},
 };
 
-/// A prefix, or a bare address as its host prefix. Host bits are cleared.
+/// A prefix without host bits, or a bare address as its host prefix.
 pub(in crate::admin) fn cidr_in(field: &str, text: &str) -> Result<IpNet, Status> {
-    let net = text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    net.map(canonical).map_err(|_| {
-        let reason = format!("{text:?} is neither an address nor a prefix such as 192.0.2.0/24");
-        invalid(field, reason)
-    })
+    text::network(text).map_err(|why| invalid(field, format!("{text:?}: {why}")))
 }
 
 pub(in crate::admin) fn rule_kind_in(kind: pb::RuleKind) -> Option<RuleKind> {
@@ -225,7 +216,6 @@ mod tests {
         for (description, text, wanted) in [
             ("an IPv4 address", "192.0.2.1", "192.0.2.1/32"),
             ("an IPv6 address", "2001:db8::1", "2001:db8::1/128"),
-            ("host bits go", "192.0.2.1/24", "192.0.2.0/24"),
             (
                 "a mapped address is IPv4",
                 "::ffff:192.0.2.1",
@@ -243,8 +233,15 @@ mod tests {
                 "{description}"
             );
         }
-        for text in ["", "example.org", "192.0.2.0/33", "1.2.3"] {
-            assert!(cidr_in("cidr", text).is_err(), "{text:?}");
+        for (text, advice) in [
+            ("", "like 192.0.2.7"),
+            ("example.org", "like 192.0.2.7"),
+            ("192.0.2.0/33", "like 192.0.2.7"),
+            ("1.2.3", "like 192.0.2.7"),
+            ("192.0.2.1/24", "did you mean 192.0.2.0/24?"),
+        ] {
+            let refused = cidr_in("cidr", text).unwrap_err();
+            assert!(refused.message().contains(advice), "{text:?}: {refused}");
         }
     }
 

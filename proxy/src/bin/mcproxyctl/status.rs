@@ -78,6 +78,7 @@ pub(crate) fn lines(status: &pb::Status) -> Vec<[String; 2]> {
         ("geoip", geoip(status.geoip.as_ref())),
         ("reload", reloaded(status.reload.as_ref())),
     ]);
+    rows.extend(status.mcias.as_ref().map(|m| ("mcias", mcias(m))));
     for i in &status.interfaces {
         let detail = view::text(&i.detail).map(|d| format!(" ({d})"));
         let text = format!("{}: {}{}", i.name, i.mode, detail.unwrap_or_default());
@@ -126,6 +127,27 @@ fn geoip(status: Option<&pb::GeoipStatus>) -> String {
         ),
         None => format!("{state}: ok"),
     }
+}
+
+/// Whether bans come from there.
+fn mcias(m: &pb::MciasStatus) -> String {
+    let error = view::text(&m.error);
+    let at = |unix_s: Option<i64>| human::utc(unix_s.unwrap_or_default().saturating_mul(1000));
+    let taken = format!(
+        "{} taken since the start",
+        human::count(m.bans_taken, "ban")
+    );
+    let how = match (m.connected_unix_s, error) {
+        (Some(since), None) => format!("bans come since {}", at(Some(since))),
+        (Some(since), Some(error)) => format!(
+            "bans come since {}; not at {}: {error}",
+            at(Some(since)),
+            at(m.failed_unix_s)
+        ),
+        (None, Some(error)) => format!("no bans come; tried at {}: {error}", at(m.failed_unix_s)),
+        (None, None) => "no bans come yet".to_owned(),
+    };
+    format!("{}: {how}; {taken}", m.server)
 }
 
 fn reloaded(reload: Option<&pb::Reload>) -> String {

@@ -291,6 +291,13 @@ pub(crate) fn status(s: &pb::Status) -> Value {
             "tried_unix_s": g.tried_unix_s,
             "error": text(&g.error),
         })),
+        "mcias": s.mcias.as_ref().map(|m| json!({
+            "server": m.server,
+            "connected_unix_s": m.connected_unix_s,
+            "error": text(&m.error),
+            "failed_unix_s": m.failed_unix_s,
+            "bans_taken": m.bans_taken,
+        })),
         "configured_unix_s": s.configured_unix_s,
         "reload": s.reload.as_ref().map(|r| json!({
             "at_unix_s": r.at_unix_s, "problems": r.problems,

@@ -22,6 +22,8 @@ const OTHERS: u32 = 0o077;
 pub struct PrivateFile {
     temporary: NamedTempFile,
     path: PathBuf,
+    /// What is there meanwhile stays.
+    new: bool,
 }
 
 impl PrivateFile {
@@ -35,6 +37,21 @@ impl PrivateFile {
             let what = format!("{} is no file to be replaced", path.display());
             return Err(Failure::usage(what));
         }
+        Self::temporary(path, false)
+    }
+
+    /// The same, of a file that there is not yet.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] if something is there; [`Exit::Failure`] if its directory cannot be written.
+    pub fn create_new(path: &Path) -> Result<Self, Failure> {
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(exists(path));
+        }
+        Self::temporary(path, true)
+    }
+
+    fn temporary(path: &Path, new: bool) -> Result<Self, Failure> {
         let temporary = tempfile::Builder::new()
             .prefix(".mc-")
             .tempfile_in(directory_of(path))
@@ -42,6 +59,7 @@ impl PrivateFile {
         Ok(Self {
             temporary,
             path: path.to_owned(),
+            new,
         })
     }
 
@@ -62,7 +80,8 @@ impl PrivateFile {
     /// Writes it, to stay through a crash.
     ///
     /// # Errors
-    /// [`Exit::Failure`]; then what was at the path before is still there.
+    /// [`Exit::Failure`], or [`Exit::Usage`] if something is there by now that must not be replaced; what was at the path before is still
+    /// there.
     pub fn write(mut self, contents: &[u8]) -> Result<(), Failure> {
         let path = &self.path;
         self.temporary
@@ -70,11 +89,21 @@ impl PrivateFile {
             .and_then(|()| self.temporary.as_file().set_len(contents.len() as u64))
             .and_then(|()| self.temporary.as_file().sync_all())
             .map_err(|e| failed(path, &e))?;
-        self.temporary
-            .persist(path)
-            .map_err(|e| failed(path, &e.error))?;
+        let persisted = match self.new {
+            true => self.temporary.persist_noclobber(path),
+            false => self.temporary.persist(path),
+        };
+        persisted.map_err(|e| match e.error.kind() {
+            io::ErrorKind::AlreadyExists => exists(path),
+            _ => failed(path, &e.error),
+        })?;
         sync_entry(path).map_err(|e| failed(path, &e))
     }
+}
+
+fn exists(path: &Path) -> Failure {
+    let what = format!("{} exists, and is not overwritten", path.display());
+    Failure::usage(what).hint("name a file that there is not yet, or remove that one first")
 }
 
 fn failed(path: &Path, e: &io::Error) -> Failure {
@@ -175,6 +204,34 @@ mod tests {
             1,
             "one that was not written leaves nothing: {left:?}"
         );
+    }
+
+    #[test]
+    fn a_new_file_replaces_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let (first, late) = (
+            PrivateFile::create_new(&path).unwrap(),
+            PrivateFile::create_new(&path).unwrap(),
+        );
+        first.write(b"first").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let dangling = directory.path().join("dangling");
+        symlink("nowhere", &dangling).unwrap();
+        for (description, refused) in [
+            ("meanwhile", late.write(b"late").unwrap_err()),
+            ("before", PrivateFile::create_new(&path).unwrap_err()),
+            ("a link", PrivateFile::create_new(&dangling).unwrap_err()),
+            (
+                "a directory",
+                PrivateFile::create_new(directory.path()).unwrap_err(),
+            ),
+        ] {
+            assert_eq!(refused.exit, Exit::Usage, "{description}");
+            let said = refused.message.contains("is not overwritten");
+            assert!(said, "{description}: {refused:?}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"first");
     }
 
     #[test]

@@ -53,8 +53,12 @@ pub(super) fn deserialize<T: DeserializeOwned>(
     })
 }
 
-/// What serde says of numbers, for people who do not write Rust.
+/// What serde says of numbers and addresses, for people who do not write Rust.
 fn in_words(message: String) -> String {
+    // Of std's SocketAddr, which does not say what one is.
+    if message == "invalid socket address syntax" {
+        return format!("{message}; write an IP address and a port, like 127.0.0.1:8443");
+    }
     let types = [
         ("u8", u64::from(u8::MAX)),
         ("u16", u64::from(u16::MAX)),

@@ -86,6 +86,24 @@ pub enum ConfigError {
     },
 }
 
+/// A setting that was read and cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct SettingError {
+    /// Which, as `section.key`.
+    pub key: &'static str,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
+}
+
+impl SettingError {
+    /// Of a key.
+    pub fn new(key: &'static str, problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        Self { key, problem }
+    }
+}
+
 /// Loads a service's configuration. Without a path only the environment and the type's defaults speak; a path
 /// must exist (a caller whose file is optional passes `path.exists().then_some(path)`).
 ///

@@ -3,14 +3,16 @@
 //! SQLite has one writer at a time in any case; readers see the last commit and wait for nobody (WAL).
 
 use std::{
+    error::Error,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
 use rusqlite::{Connection, OpenFlags, Params, Row, Transaction, TransactionBehavior};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{DbError, Files, Migration, open};
+use super::{DbError, Files, Migration, is_disk_full, open};
+use crate::cli::chain;
 
 /// Connections that read at once; more readers wait for a turn, in order of arrival, without holding a thread.
 const READERS: usize = 4;
@@ -26,6 +28,7 @@ pub struct Store {
     readers: Vec<Mutex<Connection>>,
     reading: Turns,
     writing: Turns,
+    full: watch::Sender<bool>,
 }
 
 /// So many at once; the others wait in order of arrival, and not too many of them.
@@ -102,6 +105,7 @@ impl Store {
             readers,
             reading: Turns::new(READERS),
             writing: Turns::new(1),
+            full: watch::Sender::new(false),
         }))
     }
 
@@ -109,6 +113,24 @@ impl Store {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the last write failed since there is no room on the disk, as it changes.
+    #[must_use]
+    pub fn full(&self) -> watch::Receiver<bool> {
+        self.full.subscribe()
+    }
+
+    /// Writes without changing anything, to find out whether there is room again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn probe(self: &Arc<Self>) -> Result<(), StoreError> {
+        let same = |tx: &Transaction<'_>| {
+            tx.execute("UPDATE migrations SET name = name", [])?;
+            Ok(())
+        };
+        self.write(same).await
     }
 
     /// Reads, on a thread for that.
@@ -161,7 +183,7 @@ impl Store {
     pub async fn write<T, E, F>(self: &Arc<Self>, write: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
         self.write_then(write, std::convert::identity).await
@@ -175,24 +197,63 @@ impl Store {
     pub async fn write_then<T, U, E, F, G>(self: &Arc<Self>, write: F, then: G) -> Result<U, E>
     where
         U: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
         G: FnOnce(T) -> U + Send + 'static,
     {
         let (store, turn) = (Arc::clone(self), self.writing.next().await?);
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let mut db = store.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            store.files.check().map_err(StoreError::from)?;
-            let transaction = db
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(StoreError::from)?;
-            let value = write(&transaction)?;
-            transaction.commit().map_err(StoreError::from)?;
-            Ok(then(value))
+            let written = store.commit(write);
+            match &written {
+                // One that had nothing to write says nothing of the disk.
+                Ok((_, false)) => {}
+                Ok((_, true)) => store.note(None),
+                Err(error) => store.note(Some(error)),
+            }
+            written.map(|(value, _)| then(value))
         });
         done.await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))
+    }
+
+    /// What it gives, and whether anything was written.
+    fn commit<T, E, F>(&self, write: F) -> Result<(T, bool), E>
+    where
+        E: From<StoreError>,
+        F: FnOnce(&Transaction<'_>) -> Result<T, E>,
+    {
+        let mut db = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.files.check().map_err(StoreError::from)?;
+        let transaction = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(StoreError::from)?;
+        let before = transaction.total_changes();
+        let value = write(&transaction)?;
+        let changed = transaction.total_changes() != before;
+        transaction.commit().map_err(StoreError::from)?;
+        Ok((value, changed))
+    }
+
+    /// Whether there is room, by how a write ended; one that failed for another reason says nothing of that.
+    fn note(&self, error: Option<&(dyn Error + 'static)>) {
+        let full = match error {
+            None => false,
+            Some(error) if is_disk_full(error) => true,
+            Some(_) => return,
+        };
+        let changed = self
+            .full
+            .send_if_modified(|was| std::mem::replace(was, full) != full);
+        let database = self.path.display();
+        match (changed, full) {
+            (true, true) => {
+                let error = error.map(chain).unwrap_or_default();
+                tracing::error!(%database, error, "the disk is full: nothing is written until there is room");
+            }
+            (true, false) => tracing::info!(%database, "the disk has room again"),
+            (false, _) => {}
+        }
     }
 
     /// Invariant: who has a turn finds one that is free.

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -45,7 +45,11 @@ pub struct Caller {
     /// gRPC's path of what is called.
     pub method: &'static str,
     recorded: Arc<AtomicBool>,
+    resource: Arc<OnceLock<String>>,
 }
+
+/// Characters of what a call was about, in the audit log.
+const MAX_RESOURCE: usize = 256;
 
 impl Caller {
     /// Of this request.
@@ -65,6 +69,18 @@ impl Caller {
         self.identity
             .as_ref()
             .ok_or_else(|| Status::unauthenticated("a token is needed"))
+    }
+
+    /// On what it is, for the row that the server writes if the call is refused; what is said first counts.
+    pub fn about(&self, resource: &str) {
+        let resource = resource.chars().take(MAX_RESOURCE).collect();
+        // It was said already.
+        let _ = self.resource.set(resource);
+    }
+
+    /// On what it is, if that was said.
+    pub(super) fn resource(&self) -> &str {
+        self.resource.get().map_or("", String::as_str)
     }
 
     /// The method has written the audit log itself, in the transaction of the change.
@@ -141,6 +157,7 @@ impl Access {
             source,
             method: method.path,
             recorded: Arc::default(),
+            resource: Arc::default(),
         };
         let allowed = self.identify(method, &request.headers).await;
         let allowed = allowed.and_then(|identity| {
@@ -320,6 +337,7 @@ pub(super) mod tests {
             source: Ipv4Addr::LOCALHOST.into(),
             method,
             recorded: Arc::default(),
+            resource: Arc::default(),
         }
     }
 }

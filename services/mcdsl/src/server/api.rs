@@ -6,12 +6,13 @@ use axum::{
     Router,
     body::Bytes,
     extract::Request,
-    http::{HeaderName, HeaderValue, Uri, header},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware,
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use prost_reflect::DescriptorPool;
+use tokio::sync::watch;
 use tower::{ServiceExt as _, util::MapResponseLayer};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
@@ -50,7 +51,11 @@ pub(super) struct Built {
     pub(super) access: Arc<Access>,
 }
 
-pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError> {
+pub(super) fn router(
+    app: App,
+    shutdown: &Shutdown,
+    serving: watch::Receiver<bool>,
+) -> Result<Built, StartError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
     let reflection = reflection::of(app.package).map_err(|e| definition(&e))?;
@@ -75,7 +80,11 @@ pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError>
         .prepare()
         .into_axum_router()
         .layer(enforce);
-    let web = app.web.route("/healthz", get(async || "ok\n"));
+    let ready = async move || match *serving.borrow() {
+        true => (StatusCode::OK, "ok\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    };
+    let web = app.web.route("/healthz", get(ready));
     let router = build(app.package, grpc.clone(), web, MAX_BODY, Some(&access))?
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(CatchPanicLayer::custom(|_| {
@@ -141,7 +150,7 @@ fn build(
             "/openapi.json",
             get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
         )
-        .method_not_allowed_fallback(async || rest::Error::method_not_allowed())
+        .method_not_allowed_fallback(async || rest::Error::method_not_allowed(&["GET"]))
         .fallback(async |uri: Uri| rest::Error::not_found(uri.path()));
     let rest = mark(rest, true);
     let uploads: HashSet<&str> = mc_proto::METHODS
@@ -236,7 +245,9 @@ mod tests {
                 sealed: Box::new(|| false),
                 metrics: Box::new(String::new),
             };
-            let error = router(app, &Shutdown::new()).map(drop).err();
+            let error = router(app, &Shutdown::new(), watch::channel(true).1)
+                .map(drop)
+                .err();
             assert_eq!(error.is_none(), starts, "{package}");
             let said = error.map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(said.contains(package), !starts, "{package}: {said}");

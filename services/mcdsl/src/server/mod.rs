@@ -9,6 +9,8 @@ mod accept;
 mod access;
 mod api;
 mod body;
+mod check;
+mod disk;
 mod health;
 mod idle;
 mod linger;
@@ -49,13 +51,15 @@ pub use local::Local;
 pub use places::network;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
+pub use status::UNWRITTEN;
 pub use strangers::Strangers;
 pub use tls::{State as TlsState, TlsError};
 
-use self::{api::Built, places::Places, tls::Files};
+use self::{api::Built, places::Places};
 use crate::{
     auth::Authenticator,
-    config::{ConfigError, with_port},
+    cidr,
+    config::{ConfigError, SettingError, with_port},
     shutdown::Shutdown,
     telemetry::{self, TelemetryError},
 };
@@ -91,7 +95,7 @@ pub struct Config {
     /// Prometheus' endpoint; loopback only.
     pub metrics_listen: Option<SocketAddr>,
     /// Networks of proxies that tell the client's address (PROXY protocol, version 1 or 2), which they must.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "cidr::list")]
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -136,9 +140,9 @@ pub struct App {
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No TLS.
-    #[error("the server's certificate cannot be used")]
-    Tls(#[from] TlsError),
+    /// The configuration; see [`Config::check`].
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -203,24 +207,21 @@ impl Handle {
 /// # Errors
 /// [`StartError`].
 pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Handle, StartError> {
-    let tls = Arc::new(tls::Tls::load(Files {
-        certificate: config.tls_cert.clone(),
-        key: config.tls_key.clone(),
-        ca: config.tls_ca.clone(),
-    })?);
+    config.check()?;
+    let tls = Arc::new(config.tls()?);
     let metrics = match config.metrics_listen {
         Some(address) => Some(telemetry::bind_metrics(address, false).await?),
         None => None,
     };
+    let (serving, changes) = watch::channel(true);
     let Built {
         router,
         grpc: grpc_router,
         metrics: render,
         mut health,
         access,
-    } = api::router(app, shutdown)?;
+    } = api::router(app, shutdown, changes.clone())?;
     health.say(!(access.sealed)()).await;
-    let (serving, changes) = watch::channel(true);
     let draining = CancellationToken::new();
     let places = Places::new(most_connections());
     let acceptor = accept::Acceptor {

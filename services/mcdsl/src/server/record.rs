@@ -5,11 +5,11 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use rusqlite::Transaction;
 use tonic::{Code, Status};
 
-use super::{access::Caller, strangers::Strangers};
+use super::{access::Caller, status::UNWRITTEN, strangers::Strangers};
 use crate::{
     audit::{self, AuditError, Detail, Entry},
     clock::Clock,
-    db::{Store, StoreError},
+    db::{Store, StoreError, is_disk_full},
 };
 
 /// The audit log, as far as the server writes it.
@@ -111,7 +111,7 @@ impl Recorder {
                     actor: caller.identity.as_ref().into(),
                     source: Some(caller.source),
                     action: caller.method,
-                    resource: "",
+                    resource: caller.resource(),
                     outcome,
                     detail,
                 };
@@ -137,6 +137,9 @@ impl Audit for Recorder {
         Box::pin(async move {
             let written = self.write(caller, outcome, message).await;
             written.map_err(|error| {
+                if is_disk_full(&error) {
+                    return Status::unavailable(UNWRITTEN);
+                }
                 tracing::error!(
                     error = crate::cli::chain(&error),
                     "a call is not in the audit log"

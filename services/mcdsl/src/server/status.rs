@@ -2,20 +2,25 @@
 
 use tonic::Status;
 
-use crate::{audit::AuditError, cli::chain, db::StoreError, policy::Refused};
+use crate::{
+    audit::AuditError,
+    cli::chain,
+    db::{StoreError, is_disk_full},
+    policy::Refused,
+};
 
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         if matches!(error, StoreError::Busy) {
             return Self::unavailable(error.to_string());
         }
-        internal(&error)
+        failed(&error)
     }
 }
 
 impl From<AuditError> for Status {
     fn from(error: AuditError) -> Self {
-        internal(&error)
+        failed(&error)
     }
 }
 
@@ -31,7 +36,13 @@ impl From<Refused> for Status {
     }
 }
 
-fn internal(error: &dyn std::error::Error) -> Status {
+/// What is told while nothing can be written: why is the operator's business, whom the log and health tell.
+pub const UNWRITTEN: &str = "the service cannot write anything at this moment; try again later";
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> Status {
+    if is_disk_full(error) {
+        return Status::unavailable(UNWRITTEN);
+    }
     tracing::error!(error = chain(error), "a call failed");
     Status::internal("an internal error; see the service's log")
 }

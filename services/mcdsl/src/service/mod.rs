@@ -133,7 +133,7 @@ pub async fn start<T, E: Into<Box<dyn Error + Send + Sync>>>(
         service: *service,
         root: config.root,
         audit: Arc::new(Recorder::new(Arc::clone(&store))),
-        store,
+        store: Arc::clone(&store),
         sso: Sso::new(&config.sso, &config.mcias, Arc::clone(&mcias), shutdown)?,
         mcias: Arc::clone(&mcias),
         api: Local::default(),
@@ -142,8 +142,9 @@ pub async fn start<T, E: Into<Box<dyn Error + Send + Sync>>>(
     let api = base.api.clone();
     let app = build(config.service, base).await;
     let app = app.map_err(|error| ServiceError::Own(error.into()))?;
-    let handle = server::start(&config.server, app, shutdown).await?;
+    let handle = Arc::new(server::start(&config.server, app, shutdown).await?);
     handle.answer(&api);
+    handle.follow_disk(&store, shutdown);
     shutdown.spawn("mcias", mcias.watch(shutdown.token().clone()));
-    Ok(Arc::new(handle))
+    Ok(handle)
 }

@@ -177,6 +177,8 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> ServiceError {
 }
 
 fn status<T>(config: &Config<T>) -> Result<ExitCode, ServiceError> {
+    config.log.filter()?;
+    config.server.check().map_err(server::StartError::from)?;
     let (database, listen) = (&config.database.path, config.server.listen);
     let (there, answers) = (database.exists(), answers(listen));
     print(&format!(

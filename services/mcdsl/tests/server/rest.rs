@@ -234,8 +234,29 @@ async fn what_is_wrong_is_said_and_refused() {
     }
     let (status, error) = client.send(&[], "/v1/nothing").await;
     assert_eq!(status, 404, "{error}");
-    let (status, error) = client.send(&["-X", "POST"], "/v1/notes").await;
-    assert_eq!(status, 405, "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let client = Client::start().await;
+    let file = client.running.directory.path().join("head");
+    let head = file.display().to_string();
+    for (description, verb, path, allowed) in [
+        ("a list", "POST", "/v1/notes", "GET, HEAD"),
+        ("a thing", "PATCH", "/v1/notes/a", "DELETE, GET, HEAD, PUT"),
+        ("no method at all", "NONE", "/v1/notes", "GET, HEAD"),
+        ("the document", "DELETE", "/openapi.json", "GET, HEAD"),
+    ] {
+        let (status, error) = client.send(&["-X", verb, "-D", &head], path).await;
+        assert_eq!(status, 405, "{description}: {error}");
+        assert_eq!(error["code"], json!(405), "{description}: {error}");
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.ends_with(allowed), "{description}: {error}");
+        let head = std::fs::read_to_string(&file).unwrap();
+        let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+        let allow = fields.find(|(name, _)| name.eq_ignore_ascii_case("allow"));
+        assert_eq!(allow.map(|(_, v)| v.trim()), Some(allowed), "{description}");
+    }
 }
 
 #[tokio::test]

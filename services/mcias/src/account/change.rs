@@ -67,6 +67,7 @@ impl Mcias {
         by: &By,
         asked: NewAccount,
     ) -> Result<(Account, Option<String>), Error> {
+        by.about(&asked.name);
         let name: AccountName = asked.name.parse()?;
         let roles = roles(&asked.roles)?;
         let tags = tags(&asked.tags)?;
@@ -114,6 +115,7 @@ impl Mcias {
         by: &By,
         asked: Update,
     ) -> Result<Account, Error> {
+        by.about(&asked.name);
         let new_roles = asked.roles.as_deref().map(roles).transpose()?;
         let new_tags = asked.tags.as_deref().map(tags).transpose()?;
         let write = move |change: &mut Change<'_>| {
@@ -252,9 +254,8 @@ impl Mcias {
 
 /// The account that a change is about.
 pub(super) fn about(change: &mut Change<'_>, name: &str) -> Result<Account, Error> {
-    let account = named(change.tx, name)?;
-    change.resource.clone_from(&account.name);
-    Ok(account)
+    change.resource = name.chars().take(64).collect();
+    named(change.tx, name)
 }
 
 fn person(account: Account) -> Result<Account, Error> {

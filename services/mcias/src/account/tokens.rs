@@ -82,6 +82,7 @@ impl Mcias {
         by: &By,
         asked: NewToken,
     ) -> Result<Issued, Error> {
+        by.about(&asked.name);
         let days = if asked.days == 0 { DAYS } else { asked.days };
         if days > MAX_DAYS {
             return Err(Error::invalid(format!("days: more than {MAX_DAYS}")));

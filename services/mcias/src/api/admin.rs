@@ -38,7 +38,7 @@ impl Administration for Api {
         let list = |mcias: Arc<Mcias>, _, _| async move {
             let rules = mcias
                 .store
-                .read(|db: &Connection| policy::rules(db))
+                .read(|db: &Connection| policy::change::in_order(db))
                 .await?;
             let rules = rules.into_iter().map(policy::message).collect();
             Ok(ListRulesResponse { rules })
@@ -97,8 +97,9 @@ impl Administration for Api {
             let message = asked
                 .service
                 .ok_or_else(|| Error::invalid("service: it is missing"))?;
-            let service = service::parse(message)?;
             let by = By::from(&caller);
+            by.about(&message.name);
+            let service = service::parse(message)?;
             let made = mcias.set_service(&by, service, false, asked.new_secret);
             let (service, secret) = made.await?;
             Ok(PutServiceResponse {
@@ -301,6 +302,7 @@ async fn status(mcias: Arc<Mcias>) -> Result<StatusMessage, Error> {
         accounts: u64::try_from(accounts).unwrap_or(0),
         sessions: u64::try_from(sessions).unwrap_or(0),
         services_watching: mcias.revocations.watchers() as u64,
+        bans_watching: mcias.bans.watchers() as u64,
         signing_key: keys.kid.clone(),
         signing_key_created: Some(keys.created.into()),
     })

@@ -48,14 +48,17 @@ struct Target {
 }
 
 impl Target {
-    /// Of the client's own redirect URIs, byte for byte; `None` if it is none of them.
+    /// Of the client's own redirect URIs; `None` if it is none of them.
     fn of(db: &Connection, params: &Params, issuer: &str) -> Result<Option<Self>, Error> {
         let (Some(client), Some(uri)) = (params.get("client_id"), params.get("redirect_uri"))
         else {
             return Ok(None);
         };
         let client = service::find(db, client)?;
-        let client = client.filter(|client| client.redirect_uris.iter().any(|own| own == uri));
+        let client = client.filter(|client| {
+            let mut own = client.redirect_uris.iter();
+            own.any(|own| redirect::is_own(own, uri, client.public_client))
+        });
         Ok(client.map(|client| Self {
             client,
             redirect_uri: uri.to_owned(),

@@ -238,8 +238,9 @@ async fn record(
     if by.is_recorded() {
         return Ok(());
     }
-    let name = by.who().map_err(failed)?.name.clone();
-    write_down(mcias, by, name, outcome, message)
+    let who = by.who().map_err(failed)?;
+    let resource = by.resource().unwrap_or(&who.name).to_owned();
+    write_down(mcias, by, resource, outcome, message)
         .await
         .map_err(failed)
 }

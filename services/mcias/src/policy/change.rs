@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use mc_proto::mcias::v1::Rule as Message;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 
-use super::{LoginPolicy, Stored, Verdict, delete, parse, put, rules};
+use super::{LoginPolicy, Stored, Verdict, delete, find, parse, put, rules};
 use crate::{
     account::{self, Account, MAX_TAGS, Status},
     by::By,
@@ -50,6 +50,13 @@ pub(crate) fn in_order(db: &Connection) -> Result<Vec<Stored>, Error> {
     Ok(all)
 }
 
+/// Has the log say what a rule was, or is from now on.
+fn note(change: &mut Change<'_>, when: &'static str, rule: Option<&Stored>) {
+    if let Some(rule) = rule {
+        change.note(|detail| detail.list(when, rule.parts().iter().map(String::as_str)));
+    }
+}
+
 impl Mcias {
     /// Adds a rule, or replaces the one of its name unless it has to be `new`.
     ///
@@ -61,15 +68,17 @@ impl Mcias {
         rule: Message,
         new: bool,
     ) -> Result<Stored, Error> {
+        by.about(&rule.name);
         let stored = parse(rule)?;
         let write = move |change: &mut Change<'_>| {
             let name = &stored.rule.name;
             change.resource.clone_from(name);
-            let sql = "SELECT 1 FROM rule WHERE name = ?1";
-            let there = change.tx.query_row(sql, [name], |_| Ok(())).optional()?;
-            if new && there.is_some() {
+            let before = find(change.tx, name)?;
+            if new && before.is_some() {
                 return Err(Error::exists(format!("there is a rule {name:?} already")));
             }
+            note(change, "before", before.as_ref());
+            note(change, "after", Some(&stored));
             put(change.tx, &stored)?;
             change.read_again();
             Ok(stored)
@@ -84,6 +93,8 @@ impl Mcias {
     pub(crate) async fn delete_rule(self: &Arc<Self>, by: &By, name: String) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
             change.resource = name.chars().take(256).collect();
+            let before = find(change.tx, &name)?;
+            note(change, "before", before.as_ref());
             delete(change.tx, &name)?;
             change.read_again();
             Ok(())

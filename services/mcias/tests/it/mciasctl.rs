@@ -310,6 +310,13 @@ async fn accounts_and_their_tokens() {
     }
     let again = home.run("token issue mcr --service mcias --to again", "");
     assert_eq!(again.await.code, 0);
+    let kept = fs::read(home.directory.path().join("again")).unwrap();
+    let over = home.run("token issue mcr --service mcias --to again", "");
+    let over = over.await;
+    assert_eq!(over.code, 2, "{over:?}");
+    assert!(over.err.contains("is not overwritten"), "{over:?}");
+    let left = fs::read(home.directory.path().join("again")).unwrap();
+    assert_eq!(left, kept);
     assert_eq!(home.run("revoke --account mcr --yes", "").await.code, 0);
     assert_eq!(home.run("--token-file again whoami", "").await.code, 5);
 }

@@ -82,16 +82,28 @@ async fn an_administrator_who_is_locked_out_in_every_way_comes_back() {
             "no account \"eve\"",
         ),
         ("a program", &["recover", "robot"], "no account \"robot\""),
-        ("the policy", &["recover", "ada"], "--reset-policy"),
+        ("no administrator", &["recover", "ada"], "--make-admin"),
+        (
+            "the policy",
+            &["recover", "ada", "--make-admin"],
+            "--reset-policy",
+        ),
     ] {
         let error = fails(&root, arguments);
         assert!(error.contains(said), "{description}: {error}");
     }
     let with_factors = json(&succeeds(
         &root,
-        &["recover", "ada", "--reset-policy", "--json"],
+        &["recover", "ada", "--make-admin", "--reset-policy", "--json"],
     ));
     assert_eq!(with_factors["has_factors"], true);
+    assert_eq!(with_factors["made_admin"], true);
+    assert_eq!(with_factors["was"], "disabled");
+    let told = succeeds(&root, &["recover", "ada", "--make-admin"]);
+    assert!(
+        told.contains("ada, an administrator as before; active as before"),
+        "{told}"
+    );
     let made = json(&succeeds(
         &root,
         &["recover", "ada", "--remove-factors", "--json"],
@@ -129,8 +141,10 @@ async fn an_administrator_who_is_locked_out_in_every_way_comes_back() {
         ..ListAuditRequest::default()
     };
     let log = ada.admin.list_audit(log).await.unwrap().into_inner();
-    assert_eq!(log.entries.len(), 2);
+    assert_eq!(log.entries.len(), 3);
+    assert!(log.entries[2].detail.contains("\"make_admin\":true"));
     assert_eq!(log.entries[0].resource, "ada");
+    assert!(log.entries[0].detail.contains("\"make_admin\":false"));
     assert!(log.entries[0].detail.contains("\"remove_factors\":true"));
     assert!(!log.entries[0].detail.contains(password));
     let verified = ada.admin.verify_audit(VerifyAuditRequest::default());
@@ -418,6 +432,9 @@ fn an_init_that_cannot_print_says_what_to_do() {
     assert!(!output.status.success(), "{output:?}");
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("mcias recover admin"), "{error}");
+    // As one that was killed before it could say so.
+    let again = fails(root.path(), &["init"]);
+    assert!(again.contains("`mcias recover admin`"), "{again}");
     let made = json(&succeeds(root.path(), &["recover", "--json"]));
     assert_eq!(made["account"], "admin");
     // The service that runs keeps all of them away.

@@ -109,6 +109,61 @@ fn the_status_tells_the_outcome_of_every_load() {
 }
 
 #[test]
+fn the_status_tells_whether_bans_come_from_mcias() {
+    let (then, later) = (Some(951_782_400), Some(951_782_430));
+    let begins = "https://auth.example:443: ";
+    for (description, connected, failed, error, taken, wanted) in [
+        (
+            "just started",
+            None,
+            None,
+            "",
+            0,
+            "no bans come yet; 0 bans taken since the start",
+        ),
+        (
+            "connected",
+            then,
+            None,
+            "",
+            1,
+            "bans come since 2000-02-29T00:00:00Z; 1 ban taken since the start",
+        ),
+        (
+            "gone",
+            None,
+            then,
+            "nobody there",
+            2,
+            "no bans come; tried at 2000-02-29T00:00:00Z: nobody there; 2 bans taken since the start",
+        ),
+        (
+            "back again",
+            later,
+            then,
+            "nobody there",
+            2,
+            "bans come since 2000-02-29T00:00:30Z; not at 2000-02-29T00:00:00Z: nobody there; 2 bans taken since the start",
+        ),
+    ] {
+        let status = pb::Status {
+            mcias: Some(pb::MciasStatus {
+                server: "https://auth.example:443".into(),
+                connected_unix_s: connected,
+                error: error.into(),
+                failed_unix_s: failed,
+                bans_taken: taken,
+            }),
+            ..Default::default()
+        };
+        let told = line(&status, "mcias");
+        assert_eq!(told, format!("{begins}{wanted}"), "{description}");
+    }
+    let lines = status::lines(&pb::Status::default());
+    assert!(lines.iter().all(|[name, _]| name != "mcias"), "{lines:?}");
+}
+
+#[test]
 fn certificates_tell_their_last_load() {
     let row = |loaded: Option<i64>, error: &str| {
         status::certificate_row(&pb::Certificate {

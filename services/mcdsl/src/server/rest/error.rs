@@ -26,12 +26,20 @@ impl Error {
         Status::not_found(format!("there is nothing at {path}")).into()
     }
 
-    /// The path is for other methods.
-    pub(in crate::server) fn method_not_allowed() -> Self {
-        Self {
-            http: StatusCode::METHOD_NOT_ALLOWED,
-            status: Status::unimplemented("the path is not for this method"),
+    /// The path is for these methods (RFC 9110 §15.5.6); HEAD is where GET is.
+    pub(in crate::server) fn method_not_allowed(verbs: &[&str]) -> Response {
+        let mut verbs = verbs.to_vec();
+        if verbs.contains(&"GET") {
+            verbs.push("HEAD");
         }
+        verbs.sort_unstable();
+        let verbs = verbs.join(", ");
+        let text = format!("the path is not for this method; it takes {verbs}");
+        let error = Self {
+            http: StatusCode::METHOD_NOT_ALLOWED,
+            status: Status::unimplemented(text),
+        };
+        ([(header::ALLOW, verbs)], error).into_response()
     }
 
     /// A panic.

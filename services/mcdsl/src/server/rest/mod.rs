@@ -39,7 +39,7 @@ pub(super) fn router(
     grpc: &Router,
     access: Option<&Arc<Access>>,
 ) -> Router {
-    let mut paths: HashMap<&str, MethodRouter> = HashMap::new();
+    let mut paths: HashMap<&str, (MethodRouter, Vec<&str>)> = HashMap::new();
     for method in mc_proto::METHODS.iter().filter(|m| m.package == package) {
         let Some(rest) = method.rest else { continue };
         let message = |name| pool.get_message_by_name(name).expect("made with it");
@@ -63,12 +63,14 @@ pub(super) fn router(
         let handler = on(filter, move |request: Request| {
             Arc::clone(&call).answer(request)
         });
-        let path = paths.entry(rest.path).or_default();
+        let (path, verbs) = paths.entry(rest.path).or_default();
         *path = std::mem::take(path).merge(handler);
+        verbs.push(rest.verb);
     }
     let mut router = Router::new();
-    for (path, handlers) in paths {
-        router = router.route(path, handlers);
+    for (path, (handlers, verbs)) in paths {
+        let others = async move || Error::method_not_allowed(&verbs);
+        router = router.route(path, handlers.fallback(others));
     }
     router
 }

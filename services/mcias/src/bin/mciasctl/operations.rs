@@ -77,6 +77,7 @@ pub(crate) fn status_lines(status: &pb::Status) -> Vec<(&'static str, String)> {
         ("accounts", status.accounts.to_string()),
         ("sessions", status.sessions.to_string()),
         ("services watching", status.services_watching.to_string()),
+        ("bans watched by", status.bans_watching.to_string()),
         ("signing key", status.signing_key.clone()),
         ("key made", view::time(status.signing_key_created.as_ref())),
         (

@@ -55,11 +55,7 @@ fn ago_from(now: SystemTime, ago: Duration) -> Parsed<Timestamp> {
 
 /// A network, or an address in it.
 pub(crate) fn source(text: &str) -> Parsed<String> {
-    let address = text.parse::<std::net::IpAddr>().is_ok();
-    match address || text.parse::<ipnet::IpNet>().is_ok() {
-        true => Ok(text.to_owned()),
-        false => Err("write an address or a network, like 192.0.2.1 or 2001:db8::/64".to_owned()),
-    }
+    mcdsl::cidr::parse(text).map(|_| text.to_owned())
 }
 
 /// `NUMBER:HASH` of an entry of the audit log.
@@ -74,7 +70,7 @@ pub(crate) fn known(text: &str) -> Parsed<(u64, String)> {
     }
 }
 
-/// Where browsers are sent back to; compared byte for byte, so that it is taken as it is.
+/// Where browsers are sent back to; compared byte for byte (but for a port of this machine), so that it is taken as it is.
 pub(crate) fn redirect_uri(text: &str) -> Parsed<String> {
     let uri: Result<tonic::transport::Uri, _> = text.parse();
     let is_uri = uri.is_ok_and(|uri| uri.scheme().is_some() && uri.authority().is_some());

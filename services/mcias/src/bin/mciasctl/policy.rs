@@ -14,6 +14,9 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Shows the rules, in the order in which they are asked
+    ///
+    /// The highest priority comes first, at the same one deny before allow, then they go by name. The first that fits decides; if none fits,
+    /// nobody logs in.
     #[command(visible_alias = "ls")]
     List,
     /// Adds a rule, or replaces the one of that name

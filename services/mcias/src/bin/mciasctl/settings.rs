@@ -62,19 +62,37 @@ impl Connection {
             }
             None => Kept::default(),
         };
-        let missing = |what: &str, flag: &str, variable: &str| {
-            Failure::usage(format_args!("{what} is not known")).hint(format_args!(
-                "say it with {flag} or {variable}; `mciasctl login --save` remembers it"
-            ))
-        };
         let server = self.server.clone().or(kept.server);
         let ca = self.ca.clone().or(kept.ca);
-        Ok(Settings {
-            server: server.ok_or_else(|| missing("MCIAS's address", "--server", "MCIAS_SERVER"))?,
-            ca: ca.ok_or_else(|| missing("MCIAS's CA", "--ca", "MCIAS_CA"))?,
+        let settings = |(server, ca)| Settings {
+            server,
+            ca,
             token_file: self.token_file.clone(),
-        })
+        };
+        let missing = (server.is_none(), ca.is_none());
+        server
+            .zip(ca)
+            .map(settings)
+            .ok_or_else(|| unset(missing, path))
     }
+}
+
+/// Tells all that has to be set at once, and where.
+fn unset(missing: (bool, bool), path: Option<&Path>) -> Failure {
+    const SERVER: &str = "MCIAS's address (--server https://HOST:PORT, MCIAS_SERVER or `server`)";
+    const CA: &str = "the CA that its certificate leads to (--ca FILE, MCIAS_CA or `ca`)";
+    let what = match missing {
+        (true, true) => format!("{SERVER} and {CA} are not set"),
+        (true, false) => format!("{SERVER} is not set"),
+        _ => format!("{CA} is not set"),
+    };
+    let file = path.map_or_else(
+        || "a file in HOME or XDG_CONFIG_HOME".into(),
+        Path::to_string_lossy,
+    );
+    Failure::usage(what).hint(format_args!(
+        "the keys are those of {file}, which `mciasctl login --save` writes with both flags"
+    ))
 }
 
 impl Settings {

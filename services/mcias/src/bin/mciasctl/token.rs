@@ -83,7 +83,7 @@ pub(crate) struct Rotate {
 /// Where a secret goes that is answered once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct To {
-    /// Writes it there, mode 0600, and not to stdout
+    /// Writes it to a new file, mode 0600, and not to stdout; a file that there is is not overwritten
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
 }
@@ -91,7 +91,7 @@ pub(crate) struct To {
 impl To {
     /// Before the secret is made: a file that cannot be written must not cost it.
     pub(crate) fn open(&self) -> Result<Option<PrivateFile>> {
-        self.to.as_deref().map(PrivateFile::create).transpose()
+        self.to.as_deref().map(PrivateFile::create_new).transpose()
     }
 
     /// Hands a secret on. On stdout it is alone, so that a script can take it; `notes` go to stderr then. With `--json`, `field` of `value` has

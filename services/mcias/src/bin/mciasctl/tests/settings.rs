@@ -40,17 +40,33 @@ fn flags_win_over_the_file() {
 fn what_is_missing_or_wrong_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mciasctl.toml");
+    let both: &[&str] = &[
+        "--server",
+        "MCIAS_SERVER",
+        "--ca",
+        "MCIAS_CA",
+        "are not set",
+    ];
     for (description, text, want) in [
-        ("no file", None, "address"),
-        ("an empty one", Some(""), "address"),
-        ("no CA", Some("server = \"https://a.example:1\""), "CA"),
-        ("another key", Some("sever = \"x\""), "server"),
+        ("no file", None, both),
+        ("an empty one", Some(""), both),
+        (
+            "no CA",
+            Some("server = \"https://a.example:1\""),
+            &["the CA", "--ca FILE", "MCIAS_CA", "is not set"],
+        ),
+        (
+            "no server",
+            Some("ca = \"a.pem\""),
+            &["address", "--server", "MCIAS_SERVER", "is not set"],
+        ),
+        ("another key", Some("sever = \"x\""), &["server"]),
         (
             "http",
             Some("server = \"http://a.example:1\""),
-            "unencrypted",
+            &["unencrypted"],
         ),
-        ("no TOML", Some("server ="), "not TOML"),
+        ("no TOML", Some("server ="), &["not TOML"]),
     ] {
         if let Some(text) = text {
             fs::write(&path, text).unwrap();
@@ -58,7 +74,13 @@ fn what_is_missing_or_wrong_is_said() {
         let connection = cli("whoami").unwrap().connection;
         let failure = connection.settings_with(Some(&path)).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage, "{description}");
-        assert!(failure.message.contains(want), "{description}: {failure}");
+        for want in want {
+            assert!(failure.message.contains(want), "{description}: {failure}");
+        }
+        if failure.message.contains("not set") {
+            let hint = failure.hint.as_deref().unwrap_or_default();
+            assert!(hint.contains("mciasctl.toml"), "{description}: {hint}");
+        }
     }
 }
 

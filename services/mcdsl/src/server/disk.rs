@@ -1,0 +1,35 @@
+//! A service whose disk is full is not ready: it says so itself, and looks whether there is room again.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Handle;
+use crate::{db::Store, shutdown::Shutdown};
+
+/// Between two attempts to write.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Handle {
+    /// Has health say that the service takes no calls from a write that failed for want of room on the disk until one succeeds.
+    pub fn follow_disk(self: &Arc<Self>, store: &Arc<Store>, shutdown: &Shutdown) {
+        let (handle, store) = (Arc::clone(self), Arc::clone(store));
+        let stop = shutdown.token().clone();
+        shutdown.spawn("disk", async move {
+            stop.run_until_cancelled(follow(&handle, &store)).await;
+        });
+    }
+}
+
+async fn follow(handle: &Handle, store: &Arc<Store>) {
+    let mut full = store.full();
+    loop {
+        // It is closed with the store, which is held here.
+        let _ = full.wait_for(|full| *full).await;
+        handle.set_serving(false);
+        while *full.borrow() {
+            tokio::time::sleep(LOOK).await;
+            // Why it fails is known.
+            let _ = store.probe().await;
+        }
+        handle.set_serving(true);
+    }
+}

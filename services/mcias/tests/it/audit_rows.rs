@@ -1,0 +1,164 @@
+//! What a row of the audit log says: what was changed into what, and on what somebody was refused.
+
+use mc_proto::mcias::v1::{
+    AuditEntry, CreateAccountRequest, DeleteAccountRequest, DeleteRuleRequest, IssueTokenRequest,
+    LiftBanRequest, ListAuditRequest, ListRulesRequest, PutRuleRequest, PutServiceRequest, Rule,
+    Service,
+};
+use serde_json::{Value, json};
+
+use crate::running::{Clients, Running};
+
+/// The newest rows first.
+async fn rows(admin: &mut Clients, limit: u32) -> Vec<AuditEntry> {
+    let asked = ListAuditRequest {
+        limit,
+        ..ListAuditRequest::default()
+    };
+    let listed = admin.admin.list_audit(asked).await.unwrap();
+    listed.into_inner().entries
+}
+
+async fn last_detail(admin: &mut Clients) -> Value {
+    let rows = rows(admin, 1).await;
+    serde_json::from_str(&rows[0].detail).unwrap()
+}
+
+fn rule(name: &str, priority: i32, deny: bool) -> Rule {
+    Rule {
+        name: name.to_owned(),
+        priority,
+        deny,
+        accounts: vec!["nobody".to_owned()],
+        ..Rule::default()
+    }
+}
+
+fn put(rule: Rule) -> PutRuleRequest {
+    PutRuleRequest { rule: Some(rule) }
+}
+
+#[tokio::test]
+async fn a_changed_rule_is_there_before_and_after() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin
+        .admin
+        .put_rule(put(rule("lab", 1, true)))
+        .await
+        .unwrap();
+    let denies = json!(["deny", "priority: 1", "accounts: nobody", "services: **"]);
+    let detail = last_detail(&mut admin).await;
+    assert_eq!(detail, json!({ "after": denies }));
+    let other = Rule {
+        second_factor: true,
+        services: vec!["lab".to_owned()],
+        comment: "why".to_owned(),
+        ..rule("lab", 2, false)
+    };
+    admin.admin.put_rule(put(other)).await.unwrap();
+    let allows = json!([
+        "allow with a second factor",
+        "priority: 2",
+        "accounts: nobody",
+        "services: lab",
+        "comment: why"
+    ]);
+    let detail = last_detail(&mut admin).await;
+    assert_eq!(detail, json!({ "before": denies, "after": allows }));
+    let delete = DeleteRuleRequest {
+        name: "lab".to_owned(),
+    };
+    admin.admin.delete_rule(delete).await.unwrap();
+    assert_eq!(last_detail(&mut admin).await, json!({ "before": allows }));
+}
+
+#[tokio::test]
+async fn what_is_refused_names_what_was_asked_for() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    let none = || "nothing".to_owned();
+    let account = CreateAccountRequest {
+        name: "No Name".to_owned(),
+        kind: 1,
+        ..CreateAccountRequest::default()
+    };
+    let issue = IssueTokenRequest {
+        name: none(),
+        ..IssueTokenRequest::default()
+    };
+    let odd = Rule {
+        second_factor: true,
+        ..rule("odd", 0, true)
+    };
+    let service = Service {
+        name: "Odd".to_owned(),
+        ..Service::default()
+    };
+    let service = PutServiceRequest {
+        service: Some(service),
+        new_secret: false,
+    };
+    let lift = LiftBanRequest {
+        source: "10.0.0.1/8".to_owned(),
+    };
+    let Clients {
+        accounts, admin: a, ..
+    } = &mut admin;
+    let refused = [
+        (accounts.create_account(account).await.err(), "No Name"),
+        (
+            accounts
+                .delete_account(DeleteAccountRequest { name: none() })
+                .await
+                .err(),
+            "nothing",
+        ),
+        (accounts.issue_token(issue).await.err(), "nothing"),
+        (a.put_rule(put(odd)).await.err(), "odd"),
+        (
+            a.delete_rule(DeleteRuleRequest { name: none() })
+                .await
+                .err(),
+            "nothing",
+        ),
+        (a.put_service(service).await.err(), "Odd"),
+        (a.lift_ban(lift).await.err(), "10.0.0.1/8"),
+    ];
+    let many = u32::try_from(refused.len()).unwrap();
+    let mut rows = rows(&mut admin, many).await;
+    rows.reverse();
+    for ((status, resource), row) in refused.into_iter().zip(rows) {
+        let status = status.unwrap();
+        assert_eq!(row.resource, resource, "{row:?}: {status}");
+        assert_ne!(row.outcome, "OK", "{row:?}");
+        if resource == "10.0.0.1/8" {
+            assert!(status.message().contains("10.0.0.0/8"), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rules_are_listed_as_they_are_asked() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    for (name, priority, deny) in [
+        ("a-low", -1, true),
+        ("b-allow", 5, false),
+        ("a-allow", 5, false),
+        ("z-deny", 5, true),
+        ("high", 9, false),
+    ] {
+        let put = put(rule(name, priority, deny));
+        admin.admin.put_rule(put).await.unwrap();
+    }
+    let listed = admin.admin.list_rules(ListRulesRequest {}).await.unwrap();
+    let names: Vec<_> = listed
+        .into_inner()
+        .rules
+        .into_iter()
+        .map(|r| r.name)
+        .collect();
+    let wanted = ["high", "z-deny", "a-allow", "b-allow", "users", "a-low"];
+    assert_eq!(names, wanted);
+}
