@@ -8,13 +8,16 @@
 mod accept;
 mod access;
 mod api;
+mod bearer;
 mod body;
 mod health;
+mod host;
 mod idle;
 mod linger;
 mod local;
 mod places;
 mod prefix;
+mod public_streams;
 mod record;
 mod reflection;
 mod rest;
@@ -203,6 +206,16 @@ impl Handle {
 /// # Errors
 /// [`StartError`].
 pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Handle, StartError> {
+    start_with(config, app, shutdown, most_connections()).await
+}
+
+/// With so many connections at once.
+async fn start_with(
+    config: &Config,
+    app: App,
+    shutdown: &Shutdown,
+    connections: usize,
+) -> Result<Handle, StartError> {
     let tls = Arc::new(tls::Tls::load(Files {
         certificate: config.tls_cert.clone(),
         key: config.tls_key.clone(),
@@ -222,7 +235,7 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
     health.say(!(access.sealed)()).await;
     let (serving, changes) = watch::channel(true);
     let draining = CancellationToken::new();
-    let places = Places::new(most_connections());
+    let places = Places::new(connections);
     let acceptor = accept::Acceptor {
         places: Arc::clone(&places),
         proxies: config.trusted_proxies.clone().into(),
@@ -350,3 +363,6 @@ fn serve(
         }
     });
 }
+
+#[cfg(test)]
+mod tests;
