@@ -20,6 +20,15 @@ pub fn sync_entry(of: &Path) -> io::Result<()> {
     sync_directory(directory_of(of))
 }
 
+/// A file's bytes reach the disk, and its entry in its directory ([`sync_entry`]).
+///
+/// # Errors
+/// If the file or its directory cannot be opened, or the disk fails.
+pub fn sync(file: &Path) -> io::Result<()> {
+    File::open(file)?.sync_all()?;
+    sync_entry(file)
+}
+
 /// What is in a directory, by name, reaches the disk.
 ///
 /// # Errors

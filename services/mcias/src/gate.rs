@@ -20,6 +20,7 @@ use crate::{
     error::Error,
     guesses::Guesses,
     name::AccountName,
+    password::Origin,
     random::{self, hex},
     sources::network,
     time::{at, unix},
@@ -43,6 +44,8 @@ pub(crate) struct Gate {
     /// The account, if there is one of that name.
     pub(crate) account: Option<Account>,
     pub(crate) network: String,
+    /// Whether the account is used from there.
+    pub(crate) origin: Origin,
     key: String,
     guesses: Guesses,
     source: IpAddr,
@@ -144,18 +147,19 @@ impl Mcias {
                 Some(name) => account::by_name(db, name.as_str())?,
                 None => None,
             };
-            let key = match &account {
-                None => nobody,
+            let (key, origin) = match &account {
+                None => (nobody, Origin::Stranger),
                 Some(account) if is_known(db, &account.id, &network)? => {
-                    format!("{} {network}", account.name)
+                    (format!("{} {network}", account.name), Origin::Known)
                 }
-                Some(account) => account.name.clone(),
+                Some(account) => (account.name.clone(), Origin::Stranger),
             };
             flight.at(&key)?;
             let guesses = find(db, &key)?;
             Ok::<_, Error>(Gate {
                 account,
                 network,
+                origin,
                 key,
                 guesses,
                 source,

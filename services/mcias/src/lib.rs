@@ -19,7 +19,7 @@ mod keys;
 pub mod lock;
 mod log;
 mod login;
-mod logins;
+mod login_limit;
 mod metrics;
 pub mod name;
 mod oidc;

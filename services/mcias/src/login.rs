@@ -1,10 +1,14 @@
 //! Logging in: what was shown, what the policy says, and the token that follows.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+mod codes;
+
+use std::{net::IpAddr, sync::Arc};
 
 use mc_proto::mcias::v1::{LoginRequest, LoginResponse, SecondFactor};
-use rusqlite::{Connection, OptionalExtension as _, Transaction};
+use rusqlite::{Connection, Transaction};
 
+use self::codes::Factor;
+pub(crate) use self::codes::{recovery_hash, totp_name};
 use crate::{
     SERVICE,
     account::{self, Account, Status},
@@ -13,14 +17,14 @@ use crate::{
     device::{Used, remember},
     error::Error,
     gate::Gate,
+    oidc,
     password::{self, Checked},
     policy::Verdict,
-    random, service,
+    service,
     session::find_session,
     sources::network,
     standing::Standing,
     token::NewSession,
-    totp::Shared,
 };
 
 /// Bytes of a code: more than any has, with what people type between.
@@ -73,16 +77,6 @@ pub(crate) enum Shown<'s> {
     },
 }
 
-/// How a login stands with second factors.
-enum Factor {
-    /// There is none, or one was shown: by which methods (RFC 8176).
-    Done(Vec<&'static str>),
-    /// There is one and none came.
-    Needed,
-    /// What came is wrong.
-    Wrong,
-}
-
 impl Mcias {
     /// Logs in by password.
     ///
@@ -113,7 +107,7 @@ impl Mcias {
         let asked = Asked::new(code, service, &device);
         let gate = self.enter(&by, &account).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
-        let checked = self.passwords.check(password, stored).await?;
+        let checked = self.passwords.check(password, stored, gate.origin).await?;
         let (this, gate) = (Arc::clone(self), Arc::new(gate));
         // Ours is kept until it is committed: the next attempt is to see what this one counted.
         let attempt = Arc::clone(&gate);
@@ -234,6 +228,9 @@ impl Mcias {
             restricted: standing.is_restricted(),
         };
         let issued = self.open_session(change, &session)?;
+        if session.service == SERVICE {
+            oidc::follow(change.tx, &session, &issued.session, change.now)?;
+        }
         let (id, name) = (account.id.clone(), account.name.clone());
         change.actor = Some((id, name, account.account_type));
         change.note(|detail| {
@@ -248,52 +245,6 @@ impl Mcias {
             password_expired: standing.expired,
             enrol_second_factor: standing.enrol,
         }))
-    }
-
-    fn second_factor(
-        &self,
-        change: &Change<'_>,
-        account: &Account,
-        code: &str,
-    ) -> Result<Factor, Error> {
-        if !account.has_second_factor() {
-            return Ok(Factor::Done(vec!["pwd"]));
-        }
-        if code.trim().is_empty() {
-            return Ok(Factor::Needed);
-        }
-        let shown = self.burn_totp(change.tx, account, code, change.now)?
-            || burn_recovery_code(change.tx, &account.id, code)?;
-        Ok(if shown {
-            Factor::Done(vec!["pwd", "otp", "mfa"])
-        } else {
-            Factor::Wrong
-        })
-    }
-
-    /// Takes a code of an authenticator app, which is then used.
-    pub(crate) fn burn_totp(
-        &self,
-        tx: &Transaction<'_>,
-        account: &Account,
-        code: &str,
-        now: SystemTime,
-    ) -> Result<bool, Error> {
-        let sql = "SELECT secret, last_step FROM totp WHERE account = ?1 AND confirmed";
-        let found: Option<(Vec<u8>, i64)> = tx
-            .query_row(sql, [&account.id], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let Some((sealed, last)) = found else {
-            return Ok(false);
-        };
-        let secret = self.seal.open(&totp_name(&account.id), &sealed)?;
-        let last_step = u64::try_from(last).unwrap_or(0);
-        let Some(step) = Shared::from_bytes(secret).check(code, last_step, now)? else {
-            return Ok(false);
-        };
-        let step = i64::try_from(step).map_err(|_| Error::Internal("a step beyond all"))?;
-        let sql = "UPDATE totp SET last_step = ?2 WHERE account = ?1 AND last_step < ?2";
-        Ok(tx.execute(sql, rusqlite::params![account.id, step])? == 1)
     }
 
     /// Whether the login of whoever asks has shown two factors; one that enrolled its second has.
@@ -321,7 +272,7 @@ impl Mcias {
         let name = by.who()?.name.clone();
         let gate = self.enter(&by, &name).await?;
         let stored = gate.account.as_ref().and_then(|a| a.password.clone());
-        let checked = self.passwords.check(password, stored).await?;
+        let checked = self.passwords.check(password, stored, gate.origin).await?;
         if checked.right
             && let Some(account) = gate.account.clone()
         {
@@ -358,11 +309,6 @@ impl Verdict {
     pub(crate) fn asks(&self, account: &Account) -> bool {
         self.second_factor || account.second_factor_required
     }
-}
-
-/// What a TOTP secret is sealed as.
-pub(crate) fn totp_name(account: &str) -> String {
-    format!("totp/{account}")
 }
 
 /// Refuses what can be nobody's password before it costs anything.
@@ -424,16 +370,4 @@ fn needed(account: &Account) -> LoginResponse {
         needed: needed.map(|(_, factor)| factor.into()).collect(),
         ..LoginResponse::default()
     }
-}
-
-/// Takes a recovery code, which is then used.
-fn burn_recovery_code(tx: &Transaction<'_>, account: &str, code: &str) -> rusqlite::Result<bool> {
-    let hash = recovery_hash(account, code);
-    let sql = "DELETE FROM recovery_code WHERE account = ?1 AND hash = ?2";
-    Ok(tx.execute(sql, rusqlite::params![account, hash])? == 1)
-}
-
-/// What of a recovery code is kept.
-pub(crate) fn recovery_hash(account: &str, code: &str) -> [u8; 32] {
-    random::hash(&["recovery", account, &random::normalised(code)])
 }

@@ -24,6 +24,8 @@ const LANES: u32 = 4;
 const LENGTH: usize = 32;
 /// Those that may wait for a core, for each core: about a second.
 const WAITING: usize = 8;
+/// Of those, for logins from where an account is used from: strangers from many networks leave them free.
+const KEPT: usize = 4;
 /// Characters of a password.
 pub const MAX_LENGTH: usize = 128;
 /// Least score of zxcvbn, of 4: guessable neither online nor, slowly hashed, offline.
@@ -45,10 +47,21 @@ pub enum PasswordError {
 pub struct Passwords {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    /// Places of `waiting` that a stranger may have.
+    strangers: Arc<Semaphore>,
     /// Those that were made: each has cost a hash, whomever it was about.
     pub(crate) checks: Counter,
     /// Of no password: names that do not exist are checked against it.
     nobody: Arc<str>,
+}
+
+/// Where an attempt comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A network that the account is used from.
+    Known,
+    /// Any other.
+    Stranger,
 }
 
 /// What became of a check.
@@ -75,6 +88,7 @@ impl Passwords {
         Ok(Self {
             running: Arc::new(Semaphore::new(cores)),
             waiting: Arc::new(Semaphore::new(cores * (1 + WAITING))),
+            strangers: Arc::new(Semaphore::new(cores * (1 + WAITING - KEPT))),
             checks: Counter::default(),
             nobody: nobody.into(),
         })
@@ -85,10 +99,10 @@ impl Passwords {
     /// # Errors
     /// [`PasswordError`].
     pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
-        self.run(move || hash(&password)).await
+        self.run(Origin::Known, move || hash(&password)).await
     }
 
-    /// Whether `password` is the one that was hashed; `None`: of an account that does not exist or has none, which takes as long.
+    /// Whether `password`, which came `from` there, is the one that was hashed; `None`: of an account that does not exist or has none, which takes as long.
     ///
     /// # Errors
     /// [`PasswordError`].
@@ -96,11 +110,12 @@ impl Passwords {
         &self,
         password: String,
         stored: Option<String>,
+        from: Origin,
     ) -> Result<Checked, PasswordError> {
         let exists = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.nobody.to_string());
         let checks = self.checks.clone();
-        self.run(move || {
+        self.run(from, move || {
             checks.inc();
             let parsed = PasswordHash::new(&stored).map_err(|_| PasswordError::Internal)?;
             // With the parameters that the hash has.
@@ -117,19 +132,26 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(
         &self,
+        from: Origin,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let waiting = Arc::clone(&self.waiting)
-            .try_acquire_owned()
-            .map_err(|e| match e {
+        let place = |of: &Arc<Semaphore>| {
+            let place = Arc::clone(of).try_acquire_owned();
+            place.map_err(|e| match e {
                 TryAcquireError::NoPermits => PasswordError::Busy,
                 TryAcquireError::Closed => PasswordError::Internal,
-            })?;
+            })
+        };
+        let stranger = match from {
+            Origin::Known => None,
+            Origin::Stranger => Some(place(&self.strangers)?),
+        };
+        let waiting = place(&self.waiting)?;
         let running = Arc::clone(&self.running).acquire_owned().await;
         let running = running.map_err(|_| PasswordError::Internal)?;
         // Held to the end of the work, whether anybody still waits for it or not: so the memory is bounded.
         let done = tokio::task::spawn_blocking(move || {
-            let _held = (waiting, running);
+            let _held = (stranger, waiting, running);
             work()
         });
         done.await.map_err(|_| PasswordError::Internal)?
@@ -239,7 +261,9 @@ mod tests {
             ("none", "", Some(stored.clone()), false),
             ("of nobody", "korrekt horse", None, false),
         ] {
-            let checked = passwords.check(password.to_owned(), stored).await;
+            let checked = passwords
+                .check(password.to_owned(), stored, Origin::Known)
+                .await;
             let wanted = Checked {
                 right,
                 rehashed: None,
@@ -258,16 +282,22 @@ mod tests {
         let stored = old.hash_password(b"korrekt horse").unwrap().to_string();
         let passwords = Passwords::new(1).unwrap();
         let checked = passwords
-            .check("korrekt horse".to_owned(), Some(stored.clone()))
+            .check(
+                "korrekt horse".to_owned(),
+                Some(stored.clone()),
+                Origin::Known,
+            )
             .await
             .unwrap();
         let rehashed = checked.rehashed.expect("other parameters");
         let again = passwords
-            .check("korrekt horse".to_owned(), Some(rehashed))
+            .check("korrekt horse".to_owned(), Some(rehashed), Origin::Known)
             .await
             .unwrap();
         assert!(checked.right && again.right && again.rehashed.is_none());
-        let wrong = passwords.check("wrong".to_owned(), Some(stored)).await;
+        let wrong = passwords
+            .check("wrong".to_owned(), Some(stored), Origin::Known)
+            .await;
         assert_eq!(
             wrong.unwrap().rehashed,
             None,
@@ -280,7 +310,7 @@ mod tests {
         let passwords = Passwords::new(1).unwrap();
         let attempt = |_| {
             let passwords = passwords.clone();
-            tokio::spawn(async move { passwords.check("x".to_owned(), None).await })
+            tokio::spawn(async move { passwords.check("x".to_owned(), None, Origin::Known).await })
         };
         let attempts: Vec<_> = (0..10 * (1 + WAITING)).map(attempt).collect();
         let (mut busy, mut answered) = (0, 0);
@@ -292,9 +322,34 @@ mod tests {
         }
         assert_eq!((answered, busy), (1 + WAITING, 9 * (1 + WAITING)));
         assert!(
-            passwords.check("x".to_owned(), None).await.is_ok(),
+            passwords
+                .check("x".to_owned(), None, Origin::Known)
+                .await
+                .is_ok(),
             "it is over"
         );
+    }
+
+    /// Each network may have a few attempts under way; a handful of them would have all places.
+    #[tokio::test]
+    async fn strangers_keep_nobody_out_who_comes_from_where_he_does() {
+        let passwords = Passwords::new(1).unwrap();
+        let attempt = |from| {
+            let passwords = passwords.clone();
+            tokio::spawn(async move { passwords.check("x".to_owned(), None, from).await })
+        };
+        let strangers: Vec<_> = (0..100).map(|_| attempt(Origin::Stranger)).collect();
+        let known: Vec<_> = (0..KEPT).map(|_| attempt(Origin::Known)).collect();
+        let answered = async |attempts: Vec<tokio::task::JoinHandle<_>>| {
+            let mut answered = 0;
+            for attempt in attempts {
+                let attempt: Result<Checked, PasswordError> = attempt.await.unwrap();
+                answered += usize::from(attempt.is_ok());
+            }
+            answered
+        };
+        assert_eq!(answered(known).await, KEPT);
+        assert_eq!(answered(strangers).await, 1 + WAITING - KEPT);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 use mcdsl::{
+    cli::Progress,
     config::{GLOBAL, Root},
     service,
     shutdown::Shutdown,
@@ -173,7 +174,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 replace: *replace,
                 keep_tokens: *keep_tokens,
             };
-            let restored = crate::restore(&load()?, snapshot, how)?;
+            let config = load()?;
+            let progress = Progress::begin("restoring");
+            let restored = crate::restore(&config, snapshot, how);
+            drop(progress);
+            let restored = restored?;
             println!("database    {}", restored.database.display());
             println!(
                 "audit log   {} rows, all as they were written",

@@ -4,10 +4,12 @@ use aws_lc_rs::{
     digest::{SHA256, digest},
     rand,
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
-use crate::{error::Error, readable};
+pub(crate) use mcdsl::human::hex;
 
 pub(crate) use crate::readable::normalised;
+use crate::{error::Error, readable};
 
 /// Random bytes.
 pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], Error> {
@@ -27,9 +29,9 @@ pub(crate) fn readable<const N: usize>() -> Result<String, Error> {
     Ok(readable::written(&bytes::<N>()?))
 }
 
-/// Hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// A secret that programs keep: 256 bits, in 43 characters of Base64.
+pub(crate) fn secret() -> Result<String, Error> {
+    Ok(BASE64.encode(bytes::<32>()?))
 }
 
 /// SHA-256, for secrets of so many bits that it takes nothing slower.

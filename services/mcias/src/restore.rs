@@ -8,8 +8,7 @@
 //! dropped with all tokens, unless the operator knows better.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -19,6 +18,7 @@ use mcdsl::{
     audit::{self, Actor, AuditError, Detail, Entry, VerifyError},
     cli::chain,
     db::{self, DbError},
+    files,
 };
 use rusqlite::{Connection, TransactionBehavior};
 use tonic::Code;
@@ -152,7 +152,7 @@ pub fn restore(
     let taken = take(config, snapshot, how, &staging).and_then(|(file, audit_rows)| {
         let before = exists.then(|| set_aside(database)).transpose()?;
         fs::rename(&file, database)
-            .and_then(|()| sync_dir_of(database))
+            .and_then(|()| files::sync_entry(database))
             .map_err(failed("replace", database))?;
         Ok(Restored {
             database: database.clone(),
@@ -261,10 +261,7 @@ fn close(db: Connection, file: &Path) -> Result<(), RestoreError> {
             _ => {}
         }
     }
-    File::open(file)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| sync_dir_of(file))
-        .map_err(failed("write", file))
+    files::sync(file).map_err(failed("write", file))
 }
 
 /// Gives the database that is there a second name, and leaves it without a log.
@@ -283,7 +280,7 @@ fn set_aside(database: &Path) -> Result<PathBuf, RestoreError> {
         Err(_) => move_logs(database, &kept)?,
     }
     fs::hard_link(database, &kept)
-        .and_then(|()| sync_dir_of(database))
+        .and_then(|()| files::sync_entry(database))
         .map_err(failed("keep", &kept))?;
     Ok(kept)
 }
@@ -303,7 +300,7 @@ fn move_logs(database: &Path, kept: &Path) -> Result<(), RestoreError> {
             fs::rename(&log, beside(kept, end)).map_err(failed("move", &log))?;
         }
     }
-    sync_dir_of(database).map_err(failed("move the log of", database))
+    files::sync_entry(database).map_err(failed("move the log of", database))
 }
 
 fn beside(path: &Path, end: &str) -> PathBuf {
@@ -317,11 +314,6 @@ fn remove_dir(path: &Path) -> Result<(), RestoreError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),
     }
-}
-
-fn sync_dir_of(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|d| !d.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RestoreError {

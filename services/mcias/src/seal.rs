@@ -14,6 +14,7 @@ use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey},
     hkdf::{HKDF_SHA256, Salt},
 };
+use mcdsl::files::sync_entry;
 use zeroize::Zeroizing;
 
 /// Bytes of the key.
@@ -86,12 +87,7 @@ impl Key {
         // Also if the key is not made: what is left beside one that is there would be taken for it.
         let removed = fs::remove_file(&new);
         made.and(removed).map_err(failed)?;
-        let directory = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))
-            .and_then(|directory| directory.sync_all())
-            .map_err(failed)?;
+        sync_entry(path).map_err(failed)?;
         Self::new(&*key, path)
     }
 

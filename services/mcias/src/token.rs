@@ -128,7 +128,7 @@ impl Mcias {
         new: &NewSession<'_>,
     ) -> Result<Issued, Error> {
         let account = &new.account.id;
-        self.logins.begin(account, change.now)?;
+        self.login_limit.begin(account, change.now)?;
         end_oldest(change, account, new.service)?;
         let (id, token) = (random::id()?, random::id()?);
         let issued = issue_at(change, account, 0)?;

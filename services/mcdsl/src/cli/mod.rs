@@ -13,6 +13,7 @@ mod connect;
 mod json;
 #[cfg(feature = "service")]
 mod private;
+mod progress;
 #[cfg(feature = "service")]
 pub mod prompt;
 #[cfg(feature = "service")]
@@ -40,6 +41,7 @@ pub use connect::{Bearer, connect};
 pub use json::message_json;
 #[cfg(feature = "service")]
 pub use private::{PrivateFile, read_private};
+pub use progress::Progress;
 #[cfg(feature = "service")]
 pub use status::status_failure;
 #[cfg(feature = "service")]

@@ -1,11 +1,6 @@
 //! Copies of a database that is in use.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -60,18 +55,12 @@ pub fn snapshot(db: &Connection, to: &Path) -> Result<(), DbError> {
             what: "copy the database into it",
             source,
         })
-        .and_then(|_| sync(to).map_err(create));
+        .and_then(|_| files::sync(to).map_err(create));
     if copied.is_err() {
         // The first error is the one to tell.
         let _ = std::fs::remove_file(to);
     }
     copied
-}
-
-/// The file's bytes and its directory entry reach the disk.
-fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()?;
-    files::sync_entry(path)
 }
 
 #[cfg(test)]

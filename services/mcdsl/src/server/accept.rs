@@ -43,38 +43,54 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
     type Service = Told<S>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
-    fn accept(&self, mut stream: TcpStream, service: S) -> Self::Future {
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let acceptor = self.clone();
         Box::pin(async move {
-            let (place, source) = acceptor.place(&mut stream).await?;
-            let (stream, service) = acceptor.tls.accept(stream, service).await?;
-            let activity = Activity::new();
-            let service = AddExtensionLayer::new(Source(source)).layer(service);
-            let service = AddExtensionLayer::new(Arc::clone(&activity)).layer(service);
-            let service = AddExtensionLayer::new(Arc::new(place)).layer(service);
-            Ok((Timed::new(stream, activity), service))
+            let peer = stream.peer_addr()?.ip().to_canonical();
+            let place = acceptor.places.take();
+            let place = place.map_err(|why| acceptor.refuse(why, peer))?;
+            let activity = Arc::clone(&place.activity);
+            let taken = activity.unless_ended(acceptor.take_in(stream, service, place, peer));
+            let room = || Err(io::Error::other("it made room for another"));
+            taken.await.unwrap_or_else(room)
         })
     }
 }
 
 impl Acceptor {
-    async fn place(&self, stream: &mut TcpStream) -> io::Result<(Place, IpAddr)> {
-        let peer = stream.peer_addr()?.ip().to_canonical();
-        let refuse = |why| {
-            self.places.refused(why, peer);
-            io::Error::other(why)
-        };
-        let mut place = self.places.take().map_err(refuse)?;
+    async fn take_in<S: Send + 'static>(
+        &self,
+        mut stream: TcpStream,
+        service: S,
+        place: Place,
+        peer: IpAddr,
+    ) -> io::Result<(Timed<TlsStream<TcpStream>>, Told<S>)> {
         stream.set_nodelay(true)?;
-        let mut source = peer;
-        if self.proxies.iter().any(|trusted| trusted.contains(&peer)) {
-            let header = timeout(PROXY_TIMEOUT, read_header(stream)).await;
-            let header = header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-            let told = header.map_err(|_| refuse(Refusal::Header))?;
-            source = told.unwrap_or(peer);
+        let source = self.source(&mut stream, peer).await?;
+        let counted = place.count(source);
+        counted.map_err(|why| self.refuse(why, peer))?;
+        let (stream, service) = self.tls.accept(stream, service).await?;
+        let activity = Arc::clone(&place.activity);
+        let service = AddExtensionLayer::new(Source(source)).layer(service);
+        let service = AddExtensionLayer::new(Arc::clone(&activity)).layer(service);
+        let service = AddExtensionLayer::new(Arc::new(place)).layer(service);
+        Ok((Timed::new(stream, activity), service))
+    }
+
+    /// Who it is, if need be by the proxy's word.
+    async fn source(&self, stream: &mut TcpStream, peer: IpAddr) -> io::Result<IpAddr> {
+        if !self.proxies.iter().any(|trusted| trusted.contains(&peer)) {
+            return Ok(peer);
         }
-        place.count(source).map_err(refuse)?;
-        Ok((place, source))
+        let header = timeout(PROXY_TIMEOUT, read_header(stream)).await;
+        let header = header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let told = header.map_err(|_| self.refuse(Refusal::Header, peer))?;
+        Ok(told.unwrap_or(peer))
+    }
+
+    fn refuse(&self, why: Refusal, peer: IpAddr) -> io::Error {
+        self.places.refused(why, peer);
+        io::Error::other(why)
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{Extensions, HeaderMap, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -20,16 +20,21 @@ use mc_proto::{AccountType, Level, Method};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
-use super::{record::Audit, streams};
+use super::{
+    bearer::bearer, idle::Activity, public_streams::PublicStreams, record::Audit, streams,
+};
 use crate::auth::{AuthError, Authenticator, Identity};
 
-/// A token is not longer; what is, is refused unread.
-const MAX_TOKEN: usize = 8 * 1024;
 /// Services that are not ours and answer anybody: they tell no more than the OpenAPI document.
 const OPEN: [&str; 2] = [
     "/grpc.health.v1.Health/",
     "/grpc.reflection.v1.ServerReflection/",
 ];
+
+/// Of these what stays for as long as its client likes.
+const OPEN_STREAMS: [&str; 2] = ["/grpc.health.v1.Health/Watch", REFLECTION];
+/// Its client streams, and is not ours.
+pub(super) const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// Where a connection comes from; the client itself, if a trusted proxy told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +102,7 @@ pub(super) struct Access {
     pub(super) sealed: Box<dyn Fn() -> bool + Send + Sync>,
     /// Calls that go on without their clients.
     pub(super) tasks: TaskTracker,
+    pub(super) public_streams: Arc<PublicStreams>,
 }
 
 impl Access {
@@ -148,10 +154,7 @@ impl Access {
         method: &'static Method,
         request: &Parts,
     ) -> Result<(Caller, Result<(), Status>), Status> {
-        let source = request.extensions.get::<Source>();
-        let source = source
-            .ok_or_else(|| Status::internal("nobody knows where the request came from"))?
-            .0;
+        let source = source(&request.extensions)?;
         let mut caller = Caller {
             identity: None,
             source,
@@ -161,6 +164,11 @@ impl Access {
         };
         let allowed = self.identify(method, &request.headers).await;
         let allowed = allowed.and_then(|identity| {
+            if let (Some(_), Some(connection)) =
+                (&identity, request.extensions.get::<Arc<Activity>>())
+            {
+                connection.known();
+            }
             caller.identity = identity;
             allow(method, caller.identity.as_ref())?;
             if method.access.needs_unsealed && (self.sealed)() {
@@ -196,12 +204,21 @@ impl Access {
         }
     }
 
+    /// A stream that needs no token.
+    async fn public_stream(&self, request: Request, next: Next) -> Response {
+        match source(request.extensions()) {
+            Ok(source) => self.public_streams.answer(source, request, next).await,
+            Err(status) => status.into_http(),
+        }
+    }
+
     async fn identify(
         &self,
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Option<Identity>, Status> {
-        let token = bearer(headers)?;
+        let wrong = "the Authorization field is not one Bearer token";
+        let token = bearer(headers).map_err(|_| Status::unauthenticated(wrong))?;
         match (token, method.access.level) {
             // A bad one is told even where none is needed: its owner thinks that it counts.
             (Some(token), _) => {
@@ -220,25 +237,9 @@ impl Access {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = all.next() else {
-        return Ok(None);
-    };
-    let wrong = || Status::unauthenticated("the Authorization field is not one Bearer token");
-    if all.next().is_some() || value.len() > MAX_TOKEN {
-        return Err(wrong());
-    }
-    let (scheme, token) = value
-        .to_str()
-        .ok()
-        .and_then(|v| v.split_once(' '))
-        .ok_or_else(wrong)?;
-    let token = token.trim();
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-        return Err(wrong());
-    }
-    Ok(Some(token))
+fn source(request: &Extensions) -> Result<IpAddr, Status> {
+    let source = request.get::<Source>().map(|source| source.0);
+    source.ok_or_else(|| Status::internal("nobody knows where the request came from"))
 }
 
 pub(super) fn refusal(error: AuthError) -> Status {
@@ -279,13 +280,13 @@ pub(super) async fn enforce(
     request: Request,
     next: Next,
 ) -> Response {
-    if OPEN
-        .iter()
-        .any(|service| request.uri().path().starts_with(service))
-    {
+    let path = request.uri().path();
+    if OPEN_STREAMS.contains(&path) {
+        return access.public_stream(request, next).await;
+    }
+    if OPEN.iter().any(|service| path.starts_with(service)) {
         return next.run(request).await;
     }
-    let path = request.uri().path();
     // REST has asked already. Nobody but the server itself writes a request's extensions.
     if (request.extensions().get::<Caller>()).is_some_and(|caller| caller.method == path) {
         return next.run(request).await;
@@ -295,15 +296,15 @@ pub(super) async fn enforce(
     };
     let (parts, body) = request.into_parts();
     let authenticator = Arc::clone(&access.authenticator);
+    let streaming = Arc::clone(&access);
     let run = async move |parts: Parts| {
         // The method may change neither.
         let token = bearer(&parts.headers).ok().flatten().map(str::to_owned);
-        let response = next.run(Request::from_parts(parts, body)).await;
+        let request = Request::from_parts(parts, body);
         match token {
-            Some(token) if method.server_streams => {
-                streams::while_valid(response, token, authenticator)
-            }
-            _ => response,
+            _ if !method.server_streams => next.run(request).await,
+            Some(token) => streams::while_valid(next.run(request).await, token, authenticator),
+            None => streaming.public_stream(request, next).await,
         }
     };
     access.guard(method, parts, Status::into_http, run).await

@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::Request,
     http::{HeaderName, HeaderValue, StatusCode, Uri, header},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -18,10 +18,10 @@ use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer}
 
 use super::{
     App, StartError,
-    access::{self, Access},
+    access::{self, Access, REFLECTION},
     body::{self, Kind},
     health::Health,
-    idle, reflection, rest,
+    host, idle, reflection, rest,
 };
 use crate::shutdown::Shutdown;
 
@@ -29,9 +29,6 @@ use crate::shutdown::Shutdown;
 const MAX_BODY: usize = 1 << 20;
 /// For the next bytes of a body to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Its client streams, and is not ours.
-const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// What of an answer is to be kept (nothing: it is somebody's), and taken for what (what it says it is).
 const EVERY: [(HeaderName, &str); 2] = [
@@ -71,6 +68,7 @@ pub(super) fn router(
         audit: app.audit,
         sealed: app.sealed,
         tasks: shutdown.tracker().clone(),
+        public_streams: Arc::default(),
     });
     let enforce = middleware::from_fn_with_state(Arc::clone(&access), access::enforce);
     let grpc = app
@@ -93,6 +91,7 @@ pub(super) fn router(
             set(&mut response, true);
             response
         }))
+        .layer(middleware::from_fn(check_host))
         .layer(middleware::from_fn(idle::count));
     Ok(Built {
         router,
@@ -101,6 +100,17 @@ pub(super) fn router(
         health: Health::new(app.package, reporter),
         access,
     })
+}
+
+/// Around all requests: refuses those that do not say in one way whom they are for.
+async fn check_host(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let Some(flaw) = host::flaw(&parts) else {
+        return next.run(Request::from_parts(parts, body)).await;
+    };
+    let mut response = rest::Error::invalid(flaw).into_response();
+    set(&mut response, true);
+    response
 }
 
 /// What browsers and caches are told.
@@ -183,12 +193,13 @@ fn is_grpc(request: &Request) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::auth::{AuthError, Authenticator, Identity};
     use std::pin::Pin;
 
-    struct Nobody;
+    /// Knows no token.
+    pub(in crate::server) struct Nobody;
 
     impl Authenticator for Nobody {
         fn authenticate<'a>(

@@ -3,6 +3,9 @@
 //! comes from.
 //!
 //! A body that is not asked for more cannot reset its own stream (hyper asks it for nothing before there is room), so the connection ends.
+//!
+//! What a connection does also says which can be done without when others need its place ([`super::places`]): those of strangers before those
+//! that showed a token, and none that works for somebody.
 
 use std::{
     collections::HashMap,
@@ -16,15 +19,17 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::Request,
+    extract,
+    http::{Extensions, StatusCode},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use http_body::{Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// For the bytes to come that tell the version of HTTP.
 const OPENING: Duration = Duration::from_secs(10);
@@ -38,39 +43,111 @@ const LOOK: Duration = Duration::from_secs(60);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The requests of a connection, up to the ends of their responses.
-pub(super) struct Activity(Mutex<State>);
+pub(super) struct Activity {
+    state: Mutex<State>,
+    /// Cancelled: it is to end, for others need its place.
+    ended: CancellationToken,
+}
 
 struct State {
-    /// Since when each waits for its client to take more of its response; `None`: the client waits for us. As many as there are streams.
-    requests: HashMap<u64, Option<Instant>>,
+    /// As many as there are streams.
+    requests: HashMap<u64, Request>,
     /// How many there were.
     begun: u64,
-    /// When there were none any more.
+    /// When the last one ended.
     since: Instant,
+    /// Somebody showed a token.
+    known: bool,
+}
+
+struct Request {
+    begun: Instant,
+    /// Since when it waits for its client to take more of its response; `None`: the client waits for us.
+    untaken: Option<Instant>,
+    /// A stream that anybody may have for as long as he likes: it is no work.
+    public_stream: bool,
+}
+
+/// Why a connection can be done without, the first before the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Dispensable {
+    /// Nobody who is known, and no request but public streams.
+    Stranger,
+    /// A request of nobody who is known. Who asks to be let in is done before those that only hold a place.
+    Asking,
+    /// Somebody who is known, and no request but public streams.
+    Known,
 }
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State {
-            requests: HashMap::new(),
-            begun: 0,
-            since: Instant::now(),
-        })))
+        Arc::new(Self {
+            state: Mutex::new(State {
+                requests: HashMap::new(),
+                begun: 0,
+                since: Instant::now(),
+                known: false,
+            }),
+            ended: CancellationToken::new(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(self: &Arc<Self>) -> Busy {
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
         let mut state = self.state();
         state.begun += 1;
         let id = state.begun;
-        state.requests.insert(id, None);
+        let request = Request {
+            begun: Instant::now(),
+            untaken: None,
+            public_stream: false,
+        };
+        state.requests.insert(id, request);
         Busy {
             activity: Arc::clone(self),
             id,
         }
+    }
+
+    pub(super) fn is_public_stream(&self, request: u64) {
+        if let Some(request) = self.state().requests.get_mut(&request) {
+            request.public_stream = true;
+        }
+    }
+
+    /// Somebody showed a token that is good.
+    pub(super) fn known(&self) {
+        self.state().known = true;
+    }
+
+    /// Whether it can be done without, and since when that is so.
+    pub(super) fn dispensable(&self) -> Option<(Dispensable, Instant)> {
+        let state = self.state();
+        let work = state.requests.values().filter(|r| !r.public_stream);
+        match (state.known, work.map(|r| r.begun).min()) {
+            (false, None) => Some((Dispensable::Stranger, state.since)),
+            (false, Some(begun)) => Some((Dispensable::Asking, begun)),
+            (true, None) => Some((Dispensable::Known, state.since)),
+            (true, Some(_)) => None,
+        }
+    }
+
+    /// Ends the connection, with all its requests.
+    pub(super) fn end(&self) {
+        self.ended.cancel();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Does it, unless the connection ends first.
+    pub(super) async fn unless_ended<F: Future>(&self, work: F) -> Option<F::Output> {
+        self.ended.run_until_cancelled(work).await
     }
 
     /// Until when it may go on like this.
@@ -80,22 +157,23 @@ impl Activity {
             return state.since + IDLE;
         }
         let look = Instant::now() + LOOK;
-        let untaken = state.requests.values().flatten().min();
-        untaken.map_or(look, |since| look.min(*since + UNTAKEN))
+        let untaken = state.requests.values().filter_map(|r| r.untaken).min();
+        untaken.map_or(look, |since| look.min(since + UNTAKEN))
     }
 }
 
 /// A request is not over.
-struct Busy {
+pub(super) struct Busy {
     activity: Arc<Activity>,
-    id: u64,
+    pub(super) id: u64,
 }
 
 impl Busy {
     /// Who is waited for: the client, to take more of the response, or this side.
     fn waits_for_client(&self, client: bool) {
-        let since = client.then(Instant::now);
-        self.activity.state().requests.insert(self.id, since);
+        if let Some(request) = self.activity.state().requests.get_mut(&self.id) {
+            request.untaken = client.then(Instant::now);
+        }
     }
 }
 
@@ -107,21 +185,43 @@ impl Drop for Busy {
     }
 }
 
-/// Around all requests: tells the connection of them.
-pub(super) async fn count(request: Request, next: Next) -> Response {
-    let activity = request.extensions().get::<Arc<Activity>>();
-    let busy = activity.map(Activity::begin);
-    let response = next.run(request).await;
-    if let Some(busy) = &busy {
-        busy.waits_for_client(true);
+/// Which of its connection's a request is.
+#[derive(Clone, Copy)]
+struct Number(u64);
+
+/// The request is for a stream that anybody may have for as long as he likes.
+pub(super) fn is_public_stream(request: &Extensions) {
+    let (activity, number) = (request.get::<Arc<Activity>>(), request.get::<Number>());
+    if let (Some(activity), Some(Number(number))) = (activity, number) {
+        activity.is_public_stream(*number);
     }
-    response.map(|inner| Body::new(Held { inner, busy }))
+}
+
+/// Around all requests: tells the connection of them, and ends them with it.
+pub(super) async fn count(mut request: extract::Request, next: Next) -> Response {
+    let Some(activity) = request.extensions().get::<Arc<Activity>>().cloned() else {
+        return next.run(request).await;
+    };
+    let busy = activity.begin();
+    request.extensions_mut().insert(Number(busy.id));
+    // Nobody reads the answer of what has ended.
+    let response = activity.unless_ended(next.run(request)).await;
+    let response = response.unwrap_or_else(|| StatusCode::SERVICE_UNAVAILABLE.into_response());
+    busy.waits_for_client(true);
+    response.map(|inner| {
+        Body::new(Held {
+            inner,
+            ended: Box::pin(activity.ended.clone().cancelled_owned()),
+            busy,
+        })
+    })
 }
 
 /// A response's body, and that it is not at its end.
 struct Held {
     inner: Body,
-    busy: Option<Busy>,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    busy: Busy,
 }
 
 impl HttpBody for Held {
@@ -133,8 +233,10 @@ impl HttpBody for Held {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Some(busy) = &self.busy {
-            busy.waits_for_client(polled.is_ready());
+        self.busy.waits_for_client(polled.is_ready());
+        if polled.is_pending() && self.ended.as_mut().poll(cx).is_ready() {
+            let ended = io::Error::other("its connection made room for another");
+            return Poll::Ready(Some(Err(axum::Error::new(ended))));
         }
         polled
     }
@@ -148,9 +250,10 @@ impl HttpBody for Held {
     }
 }
 
-/// A connection that ends, as if its client had ended it, when it does nothing or takes nothing.
+/// A connection that ends, as if its client had ended it, when it does nothing or takes nothing, or others need its place.
 pub(super) struct Timed<S> {
     inner: S,
+    made_room: Pin<Box<WaitForCancellationFutureOwned>>,
     activity: Arc<Activity>,
     /// How much of [`PREFACE`] has come; `None`: the version is known.
     opening: Option<usize>,
@@ -162,6 +265,7 @@ impl<S> Timed<S> {
     pub(super) fn new(inner: S, activity: Arc<Activity>) -> Self {
         Self {
             inner,
+            made_room: Box::pin(activity.ended.clone().cancelled_owned()),
             activity,
             opening: Some(0),
             timer: Box::pin(sleep(OPENING)),
@@ -180,9 +284,10 @@ impl<S> Timed<S> {
         }
     }
 
-    /// Whether it has done nothing for too long.
+    /// Whether it has done nothing for too long, or made room.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.ended {
+        if self.ended || self.made_room.as_mut().poll(cx).is_ready() {
+            self.ended = true;
             return Poll::Ready(());
         }
         while self.timer.as_mut().poll(cx).is_ready() {
@@ -203,7 +308,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ended {
+        if self.ended || self.activity.ended.is_cancelled() {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

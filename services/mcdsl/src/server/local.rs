@@ -31,7 +31,8 @@ impl Local {
         let _ = self.grpc.set(grpc);
     }
 
-    /// For whose token `bearer` (`Bearer …`) is, and who is at `source`.
+    /// For pages: for whose token `bearer` (`Bearer …`) is, and who is at `source`.
+    #[cfg(feature = "web")]
     pub(crate) fn with(&self, bearer: HeaderValue, source: Source) -> Self {
         Self {
             grpc: Arc::clone(&self.grpc),

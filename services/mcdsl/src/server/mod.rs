@@ -8,15 +8,18 @@
 mod accept;
 mod access;
 mod api;
+mod bearer;
 mod body;
 mod check;
 mod disk;
 mod health;
+mod host;
 mod idle;
 mod linger;
 mod local;
 mod places;
 mod prefix;
+mod public_streams;
 mod record;
 mod reflection;
 mod rest;
@@ -207,6 +210,16 @@ impl Handle {
 /// # Errors
 /// [`StartError`].
 pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Handle, StartError> {
+    start_with(config, app, shutdown, most_connections()).await
+}
+
+/// With so many connections at once.
+async fn start_with(
+    config: &Config,
+    app: App,
+    shutdown: &Shutdown,
+    connections: usize,
+) -> Result<Handle, StartError> {
     config.check()?;
     let tls = Arc::new(config.tls()?);
     let metrics = match config.metrics_listen {
@@ -223,7 +236,7 @@ pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Han
     } = api::router(app, shutdown, changes.clone())?;
     health.say(!(access.sealed)()).await;
     let draining = CancellationToken::new();
-    let places = Places::new(most_connections());
+    let places = Places::new(connections);
     let acceptor = accept::Acceptor {
         places: Arc::clone(&places),
         proxies: config.trusted_proxies.clone().into(),
@@ -351,3 +364,6 @@ fn serve(
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,6 @@
-//! Places for connections: so many in all, and no source has most of them.
+//! Places for connections: so many in all, and no source has most of them. Nobody keeps them by doing nothing: once there are no more, in all
+//! or for a source, the connection ends that can be done without and has been so for the longest ([`Activity::dispensable`]), and the new
+//! one has its place. It is refused only where all others work.
 
 use std::{
     collections::HashMap,
@@ -9,6 +11,8 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::idle::Activity;
 
 /// One source has at most the fourth part of all places.
 const SHARE: usize = 4;
@@ -23,20 +27,65 @@ pub(super) struct Places {
 
 #[derive(Default)]
 struct State {
-    held: usize,
+    /// Invariant: at most as many as there are places.
+    held: HashMap<u64, Held>,
+    /// How many there were.
+    begun: u64,
+    /// How many each has.
     /// Invariant: no more entries than places that are held.
     sources: HashMap<IpNet, usize>,
     refused: [u64; Refusal::ALL.len()],
+    /// Connections that were ended for others.
+    displaced: u64,
     logged: Option<Instant>,
+}
+
+/// A connection that has a place.
+struct Held {
+    activity: Arc<Activity>,
+    /// `None`: it is not known yet.
+    source: Option<IpNet>,
+}
+
+impl State {
+    /// Ends a connection that can be done without, of that source if one is given. Whether there is one.
+    fn displace(&mut self, source: Option<IpNet>) -> bool {
+        let ours = |held: &Held| source.is_none() || held.source == source;
+        let found = (self.held.iter())
+            .filter(|(_, held)| ours(held))
+            .filter_map(|(id, held)| Some((held.activity.dispensable()?, *id)))
+            .min();
+        let Some((_, id)) = found else { return false };
+        if let Some(held) = self.held.get(&id) {
+            held.activity.end();
+        }
+        self.leave(id);
+        self.displaced += 1;
+        true
+    }
+
+    /// Frees a place, if it was not freed before.
+    fn leave(&mut self, id: u64) {
+        let left = self.held.remove(&id);
+        let Some(source) = left.and_then(|held| held.source) else {
+            return;
+        };
+        if let Some(held) = self.sources.get_mut(&source) {
+            *held -= 1;
+            if *held == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
 }
 
 /// Why a connection is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    /// All places are held.
+    /// All places are held, and no connection can be done without.
     #[error("too many connections")]
     Full,
-    /// The source holds its share.
+    /// The source holds its share, alike.
     #[error("too many connections of one source")]
     Source,
     /// A trusted proxy did not say for whom it comes.
@@ -59,7 +108,8 @@ impl Refusal {
 /// A place that is held.
 pub(super) struct Place {
     places: Arc<Places>,
-    source: Option<IpNet>,
+    id: u64,
+    pub(super) activity: Arc<Activity>,
 }
 
 impl Places {
@@ -77,13 +127,20 @@ impl Places {
     /// Beyond the bound nobody is kept waiting: the client sees at once that it cannot be.
     pub(super) fn take(self: &Arc<Self>) -> Result<Place, Refusal> {
         let mut state = self.state();
-        if state.held == self.max {
+        if state.held.len() >= self.max && !state.displace(None) {
             return Err(Refusal::Full);
         }
-        state.held += 1;
+        state.begun += 1;
+        let (id, activity) = (state.begun, Activity::new());
+        let held = Held {
+            activity: Arc::clone(&activity),
+            source: None,
+        };
+        state.held.insert(id, held);
         Ok(Place {
             places: Arc::clone(self),
-            source: None,
+            id,
+            activity,
         })
     }
 
@@ -99,12 +156,14 @@ impl Places {
         }
     }
 
-    /// Prometheus' text of the refusals, without an end.
+    /// Prometheus' text of the refusals and of what made room, without an end.
     pub(super) fn metrics(&self) -> String {
         let mut text = "# HELP connections_refused Connections that were not taken in.\n\
                         # TYPE connections_refused counter\n"
             .to_owned();
-        let refused = self.state().refused;
+        let state = self.state();
+        let (refused, displaced) = (state.refused, state.displaced);
+        drop(state);
         for why in Refusal::ALL {
             let (label, count) = (why.label(), refused[why as usize]);
             // Writing to a String cannot fail.
@@ -113,37 +172,38 @@ impl Places {
                 "connections_refused_total{{reason=\"{label}\"}} {count}"
             );
         }
+        let _ = write!(
+            text,
+            "# HELP connections_displaced Connections that did nothing and ended for others.\n\
+             # TYPE connections_displaced counter\n\
+             connections_displaced_total {displaced}\n"
+        );
         text
     }
 }
 
 impl Place {
     /// Counts it as one of the source's, once that is known.
-    pub(super) fn count(&mut self, source: IpAddr) -> Result<(), Refusal> {
+    pub(super) fn count(&self, source: IpAddr) -> Result<(), Refusal> {
         let source = network(source);
-        let mut state = self.places.state();
+        let mut guard = self.places.state();
+        let state = &mut *guard;
         let share = (self.places.max / SHARE).max(1);
-        let held = state.sources.entry(source).or_default();
-        if *held >= share {
+        let has = state.sources.get(&source).copied().unwrap_or_default();
+        if has >= share && !state.displace(Some(source)) {
             return Err(Refusal::Source);
         }
-        *held += 1;
-        self.source = Some(source);
+        // It may have made room for others meanwhile.
+        let held = state.held.get_mut(&self.id).ok_or(Refusal::Full)?;
+        held.source = Some(source);
+        *state.sources.entry(source).or_default() += 1;
         Ok(())
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.places.state();
-        state.held -= 1;
-        let Some(source) = self.source else { return };
-        if let Some(held) = state.sources.get_mut(&source) {
-            *held -= 1;
-            if *held == 0 {
-                state.sources.remove(&source);
-            }
-        }
+        self.places.state().leave(self.id);
     }
 }
 
@@ -157,50 +217,4 @@ pub fn network(source: IpAddr) -> IpNet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_bounded_in_all_and_for_each_source() {
-        let places = Places::new(8);
-        let take = |source: &str| {
-            let mut place = places.take()?;
-            place.count(source.parse().unwrap())?;
-            Ok(place)
-        };
-        let mut held = Vec::new();
-        for (description, source, wanted) in [
-            ("the first", "192.0.2.1", None),
-            ("the second, mapped", "::ffff:192.0.2.1", None),
-            ("one too many of it", "192.0.2.1", Some(Refusal::Source)),
-            ("its neighbour", "192.0.2.2", None),
-            ("IPv6", "2001:db8::1", None),
-            ("of the same /64", "2001:db8::2", None),
-            ("and again", "2001:db8::3", Some(Refusal::Source)),
-            ("another /64", "2001:db8:0:1::1", None),
-            ("the seventh", "192.0.2.3", None),
-            ("the eighth", "192.0.2.4", None),
-            ("one too many", "192.0.2.5", Some(Refusal::Full)),
-        ] {
-            let got = take(source);
-            assert_eq!(got.as_ref().err().copied(), wanted, "{description}");
-            held.extend(got.ok());
-        }
-        drop(held);
-        let state = places.state();
-        assert_eq!((state.held, state.sources.len()), (0, 0));
-    }
-
-    #[test]
-    fn refusals_are_counted() {
-        let places = Places::new(1);
-        let peer = IpAddr::from([192, 0, 2, 1]);
-        for why in [Refusal::Full, Refusal::Header, Refusal::Full] {
-            places.refused(why, peer);
-        }
-        let text = places.metrics();
-        for line in ["full\"} 2", "source\"} 0", "proxy_header\"} 1"] {
-            assert!(text.contains(line), "{text}");
-        }
-    }
-}
+mod tests;

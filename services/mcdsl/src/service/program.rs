@@ -17,7 +17,7 @@ use super::{Base, Config, Service, start};
 use crate::{
     archive::{self, ArchiveError},
     auth::client::ClientError,
-    cli::{chain, write_out},
+    cli::{Progress, chain, write_out},
     config::{ConfigError, GLOBAL, Root, variable},
     db::{self, DbError},
     server::{self, App, Handle},
@@ -210,7 +210,7 @@ pub fn answers(listen: SocketAddr) -> bool {
     TcpStream::connect_timeout(&listen, ANSWER).is_ok()
 }
 
-/// Archives a consistent copy of a service's database, running or not, in `to` or in `backups` beside it.
+/// Archives a consistent copy of a service's database, running or not, in `to` or in `backups` beside it; a terminal sees that it goes on.
 ///
 /// # Errors
 /// [`ServiceError::Db`] and [`ServiceError::Archive`].
@@ -222,6 +222,7 @@ pub fn snapshot(
     let directory = to.map_or_else(|| archive::backups(database), Path::to_owned);
     let database = db::open_as_it_is(database)?;
     let now = SystemTime::now();
+    let _progress = Progress::begin("copying the database");
     Ok(archive::snapshot(service, &database, &[], &directory, now)?)
 }
 

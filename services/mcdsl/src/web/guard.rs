@@ -6,7 +6,7 @@ use std::{mem, sync::Arc};
 use axum::{
     body::{Body, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, header},
+    http::{HeaderMap, HeaderName},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -14,6 +14,7 @@ use axum::{
 use super::{
     ErrorPage, MAX_FORM, error,
     form::{is_form, unread},
+    origin::began_here,
     page::Page,
     visit::Visit,
 };
@@ -52,7 +53,7 @@ async fn check(page: &Page, mut request: Request) -> Result<Request, ErrorPage> 
     if request.method().is_safe() {
         return Ok(request);
     }
-    if !began_here(&request) {
+    if !began_here(request.uri(), request.headers()) {
         tracing::info!(
             path = request.uri().path(),
             "a request of another site was refused"
@@ -88,99 +89,4 @@ async fn check(page: &Page, mut request: Request) -> Result<Request, ErrorPage> 
 fn token_in_header(headers: &HeaderMap) -> Option<&str> {
     // What is no text is no token either.
     headers.get(HEADER).map(|v| v.to_str().unwrap_or_default())
-}
-
-/// By what the browser says of it. Browsers that say nothing send the token alone.
-fn began_here(request: &Request) -> bool {
-    let headers = request.headers();
-    if let Some(site) = headers.get("sec-fetch-site") {
-        // `none`: the person began it, by restoring a tab.
-        return site == "same-origin" || site == "none";
-    }
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return true;
-    };
-    let authority = request.uri().authority().map(|a| a.as_str());
-    let host = authority.or_else(|| headers.get(header::HOST)?.to_str().ok());
-    let origin = origin
-        .to_str()
-        .ok()
-        .and_then(|o| o.strip_prefix("https://"));
-    matches!((origin, host), (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_begin_here() {
-        for (what, uri, headers, here) in [
-            ("a program", "/", &[][..], true),
-            ("a page", "/", &[("sec-fetch-site", "same-origin")], true),
-            ("a restored tab", "/", &[("sec-fetch-site", "none")], true),
-            (
-                "another site",
-                "/",
-                &[("sec-fetch-site", "cross-site")],
-                false,
-            ),
-            (
-                "another host of the domain",
-                "/",
-                &[("sec-fetch-site", "same-site")],
-                false,
-            ),
-            (
-                "a word of the future",
-                "/",
-                &[("sec-fetch-site", "x")],
-                false,
-            ),
-            (
-                "an old browser",
-                "/",
-                &[("host", "a.example"), ("origin", "https://a.example")],
-                true,
-            ),
-            (
-                "HTTP/2",
-                "https://a.example:8443/",
-                &[("origin", "https://A.example:8443")],
-                true,
-            ),
-            (
-                "another origin",
-                "/",
-                &[("host", "a.example"), ("origin", "https://b.example")],
-                false,
-            ),
-            (
-                "another port",
-                "/",
-                &[("host", "a.example"), ("origin", "https://a.example:1")],
-                false,
-            ),
-            (
-                "no TLS",
-                "/",
-                &[("host", "a.example"), ("origin", "http://a.example")],
-                false,
-            ),
-            (
-                "a sandbox",
-                "/",
-                &[("host", "a.example"), ("origin", "null")],
-                false,
-            ),
-            ("no host", "/", &[("origin", "https://a.example")], false),
-        ] {
-            let mut request = Request::builder().uri(uri);
-            for (name, value) in headers {
-                request = request.header(*name, *value);
-            }
-            let request = request.body(Body::empty()).unwrap();
-            assert_eq!(began_here(&request), here, "{what}");
-        }
-    }
 }

@@ -102,3 +102,107 @@ async fn a_trusted_proxy_tells_the_client_and_nobody_else_does() {
         "a header of anybody"
     );
 }
+
+/// What the server says to bytes.
+async fn said_to(running: &Running, bytes: &[u8]) -> Vec<u8> {
+    let stream = tokio::net::TcpStream::connect(running.handle.address)
+        .await
+        .unwrap();
+    let config = running.ca.client_config(KeyExchange::Classic).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(config);
+    let name = "localhost".try_into().unwrap();
+    let mut tls = connector.connect(name, stream).await.unwrap();
+    tls.write_all(bytes).await.unwrap();
+    let mut said = vec![0; 4096];
+    let mut length = 0;
+    // All of the first answer's head: of HTTP/2 the frame after the settings.
+    while !said[..length].windows(4).any(|w| w == b"\r\n\r\n") && status(&said[..length]).is_none()
+    {
+        match tls.read(&mut said[length..]).await.unwrap_or(0) {
+            0 => break,
+            more => length += more,
+        }
+    }
+    said.truncate(length);
+    said
+}
+
+/// The first status in frames of HTTP/2, of those that have one byte (RFC 7541, appendix A).
+fn status(mut frames: &[u8]) -> Option<u16> {
+    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
+        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        let frame = rest.get(..length)?;
+        if *kind == 1 {
+            return match frame.first()? {
+                0x88 => Some(200),
+                0x8c => Some(400),
+                _ => None,
+            };
+        }
+        frames = &rest[length..];
+    }
+    None
+}
+
+#[tokio::test]
+async fn a_request_says_once_whom_it_is_for() {
+    let running = Running::start(|_| {}).await;
+    for (description, hosts, wanted) in [
+        ("one", "Host: localhost\r\n", 200),
+        ("none", "", 400),
+        ("two", "Host: localhost\r\nHost: other\r\n", 400),
+        (
+            "twice the same",
+            "Host: localhost\r\nhost: localhost\r\n",
+            400,
+        ),
+    ] {
+        for path in ["/v1/ping", "/healthz", "/openapi.json"] {
+            let request = format!("GET {path} HTTP/1.1\r\n{hosts}\r\n");
+            let said = said_to(&running, request.as_bytes()).await;
+            let text = String::from_utf8_lossy(&said);
+            let start = format!("HTTP/1.1 {wanted} ");
+            assert!(text.starts_with(&start), "{description}, {path}: {text}");
+        }
+    }
+    let field = |name: u8, value: &str| {
+        // Literal, its name in the static table, not indexed (RFC 7541 §6.2.2).
+        let mut field = if name < 15 {
+            vec![name]
+        } else {
+            vec![15, name - 15]
+        };
+        field.push(u8::try_from(value.len()).unwrap());
+        field.extend_from_slice(value.as_bytes());
+        field
+    };
+    let (authority, host) = (|value| field(1, value), |value| field(38, value));
+    for (description, said, wanted) in [
+        (":authority", authority("localhost"), 200),
+        ("Host alone", host("localhost"), 200),
+        (
+            "both",
+            [authority("localhost"), host("localhost")].concat(),
+            200,
+        ),
+        (
+            "different ones",
+            [authority("localhost"), host("other")].concat(),
+            400,
+        ),
+        ("neither", Vec::new(), 400),
+    ] {
+        // GET, https.
+        let block = [vec![0x82, 0x87], field(4, "/healthz"), said].concat();
+        let length = u8::try_from(block.len()).unwrap();
+        let bytes = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+            &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+            &[0, 0, length, 1, 5, 0, 0, 0, 1],
+            &block,
+        ]
+        .concat();
+        let answer = said_to(&running, &bytes).await;
+        assert_eq!(status(&answer), Some(wanted), "{description}: {answer:?}");
+    }
+}

@@ -165,3 +165,27 @@ async fn refused_connections_are_in_the_metrics() {
     let line = "connections_refused_total{reason=\"proxy_header\"} 1\n";
     assert!(text.contains(line) && text.ends_with("# EOF\n"), "{text}");
 }
+
+#[tokio::test]
+async fn streams_that_anybody_may_have_are_bounded_for_each_source() {
+    const MOST: usize = 16;
+    let running = Running::start(|_| {}).await;
+    let mut client = HealthClient::new(running.channel().await);
+    let mut held = Vec::new();
+    for n in 0..MOST {
+        let mut watch = client.watch(of("")).await.unwrap().into_inner();
+        let first = watch.message().await.unwrap().unwrap();
+        assert_eq!(first.status(), ServingStatus::Serving, "{n}");
+        held.push(watch);
+    }
+    let more = client.watch(of("")).await.map(drop).unwrap_err();
+    assert_eq!(more.code(), Code::ResourceExhausted, "{more}");
+    let services = MessageRequest::ListServices(String::new());
+    let reflection = reflected(&running, services).await.unwrap_err();
+    assert_eq!(reflection.code(), Code::ResourceExhausted, "{reflection}");
+    let asked = client.check(of("")).await;
+    assert!(asked.is_ok(), "what is no stream is answered");
+    held.pop();
+    let again = async || client.clone().watch(of("")).await.ok();
+    wait_for_async("its place", again).await.unwrap();
+}

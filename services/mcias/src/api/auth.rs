@@ -128,23 +128,25 @@ impl Auth for Api {
 
     async fn watch_revocations(
         &self,
-        _: Request<WatchRevocationsRequest>,
+        request: Request<WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let mcias = &self.0;
+        let (mcias, caller) = (&self.0, Caller::of(&request)?);
+        let account = &caller.identity()?.account;
         let all = |state: &revocation::State| state.revocations.iter().collect();
         let stop = mcias.shutdown.token().child_token();
         let tasks = mcias.shutdown.tracker();
         let stream = mcias
             .revocations
-            .watch(all, revocation::messages(), tasks, stop)?;
+            .watch(account, all, revocation::messages(), tasks, stop)?;
         Ok(Response::new(stream))
     }
 
     async fn watch_bans(
         &self,
-        _: Request<WatchBansRequest>,
+        request: Request<WatchBansRequest>,
     ) -> Result<Response<Self::WatchBansStream>, Status> {
-        let mcias = &self.0;
+        let (mcias, caller) = (&self.0, Caller::of(&request)?);
+        let account = &caller.identity()?.account;
         let now = mcias.now();
         let all = |state: &bans::State| {
             let bans = state.values().filter(|ban| ban.until > now);
@@ -152,7 +154,9 @@ impl Auth for Api {
         };
         let stop = mcias.shutdown.token().child_token();
         let tasks = mcias.shutdown.tracker();
-        let stream = mcias.bans.watch(all, bans::messages(), tasks, stop)?;
+        let stream = mcias
+            .bans
+            .watch(account, all, bans::messages(), tasks, stop)?;
         Ok(Response::new(stream))
     }
 }

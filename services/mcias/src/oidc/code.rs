@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::{error::Error, random, time::unix};
@@ -40,7 +39,7 @@ fn hash(code: &str) -> [u8; 32] {
 
 /// Makes one.
 pub(super) fn issue(tx: &Transaction<'_>, code: &Code, now: SystemTime) -> Result<String, Error> {
-    let new = BASE64.encode(random::bytes::<32>()?);
+    let new = random::secret()?;
     tx.execute(
         "DELETE FROM oidc_code WHERE hash IN
             (SELECT hash FROM oidc_code WHERE account = ?1 ORDER BY expires_s DESC LIMIT -1 OFFSET ?2)",

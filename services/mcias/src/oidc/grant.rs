@@ -3,10 +3,11 @@
 //! A refresh token is two secrets: one that all tokens of a grant have in common, and one of its own. So a single row knows every token
 //! that it ever gave: the last one is good, any other was used before (RFC 9700 §4.14.2).
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use std::time::SystemTime;
+
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
-use crate::{error::Error, random};
+use crate::{error::Error, random, time::unix, token::NewSession};
 
 /// Characters of a secret: 256 bits.
 const SECRET: usize = 43;
@@ -40,10 +41,6 @@ fn grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
 pub(super) struct RefreshToken {
     family: String,
     own: String,
-}
-
-fn secret() -> Result<String, Error> {
-    Ok(BASE64.encode(random::bytes::<32>()?))
 }
 
 impl RefreshToken {
@@ -86,8 +83,8 @@ pub(super) struct New<'n> {
 /// Grants.
 pub(super) fn open(tx: &Transaction<'_>, new: &New<'_>) -> Result<RefreshToken, Error> {
     let token = RefreshToken {
-        family: secret()?,
-        own: secret()?,
+        family: random::secret()?,
+        own: random::secret()?,
     };
     tx.execute(
         "INSERT INTO oidc_grant (session, login, account, scopes, auth_s, family, latest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -141,7 +138,7 @@ pub(super) fn rotate(
 ) -> Result<Option<RefreshToken>, Error> {
     let next = RefreshToken {
         family: token.family.clone(),
-        own: secret()?,
+        own: random::secret()?,
     };
     let sql = "UPDATE oidc_grant SET latest = ?3 WHERE family = ?1 AND latest = ?2";
     let values = params![token.family_hash(), token.hash(), next.hash()];
@@ -154,6 +151,21 @@ pub(crate) fn hand_over(tx: &Transaction<'_>, login: &str, new: &str) -> rusqlit
     tx.execute(sql, [login, new])
 }
 
+/// What logins from a device gave that are over is the next login's from there: whoever ends that one, or logs out by what it gave, ends
+/// all that the device has.
+pub(crate) fn follow(
+    tx: &Transaction<'_>,
+    new: &NewSession<'_>,
+    login: &str,
+    now: SystemTime,
+) -> rusqlite::Result<usize> {
+    let sql = "UPDATE oidc_grant SET login = ?1 WHERE account = ?2
+        AND session IN (SELECT id FROM session WHERE account = ?2 AND source = ?3 AND device = ?4)
+        AND login NOT IN (SELECT id FROM session WHERE account = ?2 AND expires_s > ?5)";
+    let values = params![login, new.account.id, new.network, new.device, unix(now)];
+    tx.execute(sql, values)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,8 +173,8 @@ mod tests {
     #[test]
     fn only_tokens_of_their_form_are_looked_for() {
         let token = RefreshToken {
-            family: secret().unwrap(),
-            own: secret().unwrap(),
+            family: random::secret().unwrap(),
+            own: random::secret().unwrap(),
         };
         let text = token.text();
         assert_eq!(RefreshToken::parse(&text).unwrap().hash(), token.hash());

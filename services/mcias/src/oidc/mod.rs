@@ -38,7 +38,7 @@ use rusqlite::Transaction;
 use self::form::Form;
 pub(crate) use self::{
     authorize::leads_to,
-    grant::{hand_over, is_clients},
+    grant::{follow, hand_over, is_clients},
 };
 use crate::core::Mcias;
 

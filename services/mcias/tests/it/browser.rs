@@ -8,6 +8,7 @@ use mc_proto::mcias::v1::{PutServiceRequest, ResetPasswordRequest, Service};
 use mc_testkit::{browser::Browser, wait_for_async};
 use thirtyfour::By;
 use tokio::net::TcpListener;
+use url::Url;
 
 use crate::{
     factors::{code, enrol},
@@ -96,6 +97,32 @@ pub(crate) async fn type_in(browser: &Browser, id: &str, text: &str) -> Result<(
     Ok(field.send_keys(text).await?)
 }
 
+/// Waits until the client has the browser again, and has it exchange the code. Where the browser is.
+pub(crate) async fn back_at_the_client(
+    running: &Running,
+    browser: &Browser,
+    redirect: &str,
+) -> Result<Url> {
+    let back = wait_for_async("the client", async || {
+        let url = browser.driver().current_url().await.ok()?;
+        url.as_str().starts_with(redirect).then_some(url)
+    })
+    .await?;
+    let given = back.query_pairs().find(|(name, _)| name == "code");
+    let given = given.map(|(_, code)| code.into_owned()).unwrap_or_default();
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("client_id", "app"),
+        ("code", &given),
+        ("redirect_uri", redirect),
+        ("code_verifier", crate::oidc_client::VERIFIER),
+    ];
+    let tokens = Http::new(running).post("/oauth/token", &[], &fields).await;
+    ensure!(tokens.status == 200, "{}", tokens.body);
+    ensure!(!text(&tokens.json(), "id_token").is_empty());
+    Ok(back)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_is_sent_to_log_in_and_back() -> Result<()> {
     let running = Running::start().await;
@@ -122,23 +149,7 @@ async fn a_person_is_sent_to_log_in_and_back() -> Result<()> {
     heading(&browser, "Second factor").await?;
     judge(&browser, "second-factor", &pictures).await?;
     type_in(&browser, "code", &format!("{}\u{e007}", code(&secret, 0))).await?;
-    let back = wait_for_async("the client", async || {
-        let url = driver.current_url().await.ok()?;
-        url.as_str().starts_with(&redirect).then_some(url)
-    })
-    .await?;
-    let given = back.query_pairs().find(|(name, _)| name == "code");
-    let given = given.map(|(_, code)| code.into_owned()).unwrap_or_default();
-    let fields = [
-        ("grant_type", "authorization_code"),
-        ("client_id", "app"),
-        ("code", &given),
-        ("redirect_uri", &redirect),
-        ("code_verifier", crate::oidc_client::VERIFIER),
-    ];
-    let tokens = Http::new(&running).post("/oauth/token", &[], &fields).await;
-    ensure!(tokens.status == 200, "{}", tokens.body);
-    ensure!(!text(&tokens.json(), "id_token").is_empty());
+    let back = back_at_the_client(&running, &browser, &redirect).await?;
 
     // Once more, from there: without a question.
     driver.goto(&format!("{home}/?to={to}")).await?;

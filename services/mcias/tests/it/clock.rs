@@ -3,51 +3,24 @@
 use std::time::{Duration, SystemTime};
 
 use mc_proto::mcias::v1::{
-    BeginPasskeyLoginRequest, FinishPasskeyLoginRequest, GetKeysRequest, IssueTokenRequest,
-    ListTokensRequest, RenewRequest, RevokeRequest, RotateKeyRequest, VerifyAuditRequest,
-    WatchRevocationsRequest, WhoAmIRequest, auth_client::AuthClient, revocation::What,
-    revocation_event::Event, revoke_request,
+    BeginPasskeyLoginRequest, FinishPasskeyLoginRequest, GetKeysRequest, ListTokensRequest,
+    RenewRequest, RotateKeyRequest, VerifyAuditRequest, WatchRevocationsRequest,
+    auth_client::AuthClient, revocation::What, revocation_event::Event,
+    revoke_request::What as Revoked,
 };
 use mc_testkit::clock::FakeClock;
 use tonic::Code;
 
 use crate::{
     factors::{code_at, enrol},
+    issuing::{is_known, issue_for, revoke},
     oidc_client::{error, register, text},
-    running::{Bearer, Clients, PASSWORD, Running},
+    running::{Bearer, PASSWORD, Running},
     web::Browser,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-async fn is_known(running: &Running, token: &str) -> bool {
-    let mut clients = running.clients(Some(token)).await;
-    clients.auth.who_am_i(WhoAmIRequest {}).await.is_ok()
-}
-
-async fn issue(admin: &mut Clients, name: &str, days: u32) -> (String, String) {
-    let request = IssueTokenRequest {
-        name: name.to_owned(),
-        days,
-        ..IssueTokenRequest::default()
-    };
-    let issued = admin.accounts.issue_token(request).await.unwrap();
-    let issued = issued.into_inner();
-    (issued.token, issued.id)
-}
-
-async fn revoke(admin: &mut Clients, what: revoke_request::What) {
-    let what = Some(what);
-    admin
-        .accounts
-        .revoke(RevokeRequest {
-            what,
-            ..RevokeRequest::default()
-        })
-        .await
-        .unwrap();
-}
 
 async fn keys(running: &Running) -> usize {
     let mut clients = running.clients(None).await;
@@ -143,7 +116,7 @@ async fn a_key_is_forgotten_with_its_last_token() {
     let running = Running::start_at(&clock).await;
     let mut admin = running.admin().await;
     admin.system("robot").await;
-    let (robot, _) = issue(&mut admin, "robot", 90).await;
+    let (robot, _) = issue_for(&mut admin, "robot", 90).await;
     let rotate = RotateKeyRequest::default();
     admin.admin.rotate_key(rotate).await.unwrap();
     for (description, passed, wanted) in [
@@ -237,10 +210,10 @@ async fn a_clock_that_is_ahead_for_a_while_destroys_nothing() {
         admin.system(name).await;
     }
     admin.person("ada", "user").await;
-    let (stolen, stolen_id) = issue(&mut admin, "robot", 365).await;
-    let (robot, _) = issue(&mut admin, "robot", 365).await;
-    let (watcher, _) = issue(&mut admin, "watcher", 365).await;
-    revoke(&mut admin, revoke_request::What::Token(stolen_id.clone())).await;
+    let (stolen, stolen_id) = issue_for(&mut admin, "robot", 365).await;
+    let (robot, _) = issue_for(&mut admin, "robot", 365).await;
+    let (watcher, _) = issue_for(&mut admin, "watcher", 365).await;
+    revoke(&mut admin, Revoked::Token(stolen_id.clone())).await;
     admin
         .admin
         .rotate_key(RotateKeyRequest::default())
@@ -289,9 +262,9 @@ async fn a_clock_that_is_set_back_gives_nothing_back() {
     admin.system("robot").await;
     admin.person("ada", "user").await;
     admin.person("bob", "user").await;
-    let (stolen, id) = issue(&mut admin, "robot", 365).await;
-    revoke(&mut admin, revoke_request::What::Token(id)).await;
-    revoke(&mut admin, revoke_request::What::Account("bob".to_owned())).await;
+    let (stolen, id) = issue_for(&mut admin, "robot", 365).await;
+    revoke(&mut admin, Revoked::Token(id)).await;
+    revoke(&mut admin, Revoked::Account("bob".to_owned())).await;
     let before = running.log_in("ada", PASSWORD).await.unwrap().token;
     let mut ada = running.clients(Some(&before)).await;
     let secret = enrol(&mut ada).await;
@@ -342,14 +315,14 @@ async fn what_was_issued_while_the_clock_was_ahead_keeps_nobody_out() {
         clock.set_ahead(365 * DAY);
         let ada = running.log_in("ada", PASSWORD).await.unwrap().token;
         let mut late = running.admin().await;
-        let (robot, _) = issue(&mut late, "robot", 365).await;
+        let (robot, _) = issue_for(&mut late, "robot", 365).await;
         clock.set_back(365 * DAY);
         let mut admin = running.admin().await;
         if drop_old {
             let rotate = RotateKeyRequest { drop_old };
             admin.admin.rotate_key(rotate).await.unwrap();
         } else {
-            revoke(&mut admin, revoke_request::What::Everything(true)).await;
+            revoke(&mut admin, Revoked::Everything(true)).await;
         }
         for restarted in [false, true] {
             if restarted {

@@ -9,11 +9,10 @@ use serde_json::json;
 use thirtyfour::By;
 
 use crate::{
-    browser::{Pictures, client, heading, judge, type_in},
+    browser::{Pictures, back_at_the_client, client, heading, judge, type_in},
     factors::code,
-    oidc_client::{request, text},
+    oidc_client::request,
     running::{PASSWORD, Running},
-    web::Http,
 };
 
 async fn click(browser: &Browser, selector: &str) -> Result<()> {
@@ -140,23 +139,7 @@ async fn a_passkey_is_added_and_logs_in_to_a_client() -> Result<()> {
     says(&browser, "No passkey was used").await?;
     verifies(true).await?;
     click(&browser, "form[data-passkey] button").await?;
-    let back = wait_for_async("the client", async || {
-        let url = driver.current_url().await.ok()?;
-        url.as_str().starts_with(&redirect).then_some(url)
-    })
-    .await?;
-    let given = back.query_pairs().find(|(name, _)| name == "code");
-    let given = given.map(|(_, code)| code.into_owned()).unwrap_or_default();
-    let fields = [
-        ("grant_type", "authorization_code"),
-        ("client_id", "app"),
-        ("code", &given),
-        ("redirect_uri", &redirect),
-        ("code_verifier", crate::oidc_client::VERIFIER),
-    ];
-    let tokens = Http::new(&running).post("/oauth/token", &[], &fields).await;
-    ensure!(tokens.status == 200, "{}", tokens.body);
-    ensure!(!text(&tokens.json(), "id_token").is_empty());
+    back_at_the_client(&running, &browser, &redirect).await?;
 
     // A program with her password logs in, from nowhere that she has been.
     let mut thief = running.clients_from("127.0.0.2", None).await;

@@ -92,3 +92,54 @@ async fn a_logout_ends_what_a_login_gave_that_is_over() {
     let other = app.refresh(text(&elsewhere, "refresh_token")).await;
     assert_eq!(other.status, 200, "of another login: {}", other.body);
 }
+
+/// The login here of somebody who works in a client is over after an hour; who logs in again at the same device goes on with what it has.
+#[tokio::test]
+async fn the_next_login_of_a_device_ends_what_the_one_before_gave() {
+    type Ends =
+        for<'b> fn(&'b mut Browser, &'b str) -> std::pin::Pin<Box<dyn Future<Output = ()> + 'b>>;
+    let by_page: Ends = |browser, _| {
+        Box::pin(async move {
+            let out = browser.submit("/", "/logout", &[]).await;
+            assert_eq!(out.status, 303, "{}", out.body);
+        })
+    };
+    let by_client: Ends = |browser, hint| {
+        Box::pin(async move {
+            let path = format!("/oauth/logout?{}", encoded(&[("id_token_hint", hint)]));
+            assert_eq!(browser.get(&path).await.location(), "/");
+        })
+    };
+    for (description, end) in [("by its page", by_page), ("by a client", by_client)] {
+        let clock = FakeClock::new();
+        let running = Running::start_at(&clock).await;
+        let mut admin = running.admin().await;
+        admin.person("ada", "user").await;
+        let wiki = register(&running, &mut admin, "wiki", false).await;
+        let app = register(&running, &mut admin, "app", true).await;
+        let (mut browser, mut phone) = (Browser::new(&running), Browser::new(&running));
+        phone.agent = "Phone/1";
+        for browser in [&mut browser, &mut phone] {
+            browser.log_in("ada", PASSWORD).await;
+        }
+        let before = wiki.tokens(&mut browser).await;
+        let elsewhere = wiki.tokens(&mut phone).await;
+        clock.advance(Duration::from_secs(2 * 3600));
+        let before = wiki.refresh(text(&before, "refresh_token")).await.json();
+        let elsewhere = wiki.refresh(text(&elsewhere, "refresh_token")).await.json();
+        assert_eq!(browser.get("/").await.status, 303, "the login is over");
+        browser.log_in("ada", PASSWORD).await;
+        let now = app.tokens(&mut browser).await;
+        end(&mut browser, text(&now, "id_token")).await;
+        for (client, tokens) in [(&app, &now), (&wiki, &before)] {
+            let refused = client.refresh(text(tokens, "refresh_token")).await;
+            assert_eq!(error(&refused), "invalid_grant", "{description}");
+        }
+        let phone = wiki.refresh(text(&elsewhere, "refresh_token")).await;
+        assert_eq!(
+            phone.status, 200,
+            "{description}: the other device: {}",
+            phone.body
+        );
+    }
+}

@@ -10,8 +10,8 @@ use tonic::Code;
 
 use crate::{
     admin_pages::chief,
+    issuing::{is_known, issue},
     running::{PASSWORD, Running},
-    tokens::{is_known, issue},
 };
 
 fn of(what: What) -> RevokeRequest {

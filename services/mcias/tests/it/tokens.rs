@@ -5,9 +5,9 @@ use std::time::Duration;
 use mc_proto::mcias::v1::{
     AccountStatus, CheckTokenRequest, DeleteServiceRequest, EndSessionRequest, GetKeysRequest,
     IssueTokenRequest, ListSessionsRequest, ListTokensRequest, LogoutRequest, PutServiceRequest,
-    RenewRequest, RevokeRequest, RotateKeyRequest, RotateTokenRequest, Service,
-    UpdateAccountRequest, WatchRevocationsRequest, WhoAmIRequest, revocation::What,
-    revocation_event::Event, revoke_request,
+    RenewRequest, RotateKeyRequest, RotateTokenRequest, Service, UpdateAccountRequest,
+    WatchRevocationsRequest, WhoAmIRequest, revocation::What, revocation_event::Event,
+    revoke_request::What as Revoked,
 };
 use mc_testkit::{clock::FakeClock, wait_for_async};
 use mcdsl::auth::{
@@ -17,27 +17,10 @@ use mcdsl::auth::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::running::{Clients, PASSWORD, Running};
-
-pub(crate) async fn issue(admin: &mut Clients, name: &str, services: &[&str]) -> (String, String) {
-    let request = IssueTokenRequest {
-        name: name.to_owned(),
-        services: services.iter().map(|s| (*s).to_owned()).collect(),
-        ..IssueTokenRequest::default()
-    };
-    let issued = admin
-        .accounts
-        .issue_token(request)
-        .await
-        .unwrap()
-        .into_inner();
-    (issued.token, issued.id)
-}
-
-pub(crate) async fn is_known(running: &Running, token: &str) -> bool {
-    let mut clients = running.clients(Some(token)).await;
-    clients.auth.who_am_i(WhoAmIRequest {}).await.is_ok()
-}
+use crate::{
+    issuing::{is_known, issue, revoke},
+    running::{Clients, PASSWORD, Running},
+};
 
 async fn renew(clients: &mut Clients) -> Result<String, Status> {
     let renewed = clients.auth.renew(RenewRequest {}).await?;
@@ -164,15 +147,7 @@ async fn a_revoked_token_is_refused_by_another_service_at_once() {
         client.authenticate(&own).await.is_err(),
         "for another service"
     );
-    let what = Some(revoke_request::What::Token(id));
-    admin
-        .accounts
-        .revoke(RevokeRequest {
-            what,
-            ..RevokeRequest::default()
-        })
-        .await
-        .unwrap();
+    revoke(&mut admin, Revoked::Token(id)).await;
     wait_for_async("the revocation", async || {
         client.authenticate(&token).await.is_err().then_some(())
     })
@@ -192,11 +167,7 @@ async fn watchers_hear_what_is_in_force_and_what_happens() {
     let (first, first_id) = issue(&mut admin, "robot", &[]).await;
     let (second, second_id) = issue(&mut admin, "robot", &[]).await;
     let (watcher, _) = issue(&mut admin, "watcher", &[]).await;
-    let revoke = |id: &str| RevokeRequest {
-        what: Some(revoke_request::What::Token(id.to_owned())),
-        ..RevokeRequest::default()
-    };
-    admin.accounts.revoke(revoke(&first_id)).await.unwrap();
+    revoke(&mut admin, Revoked::Token(first_id.clone())).await;
     // Revocations outlive the process.
     running.restart().await;
     let mut admin = running.admin().await;
@@ -213,7 +184,7 @@ async fn watchers_hear_what_is_in_force_and_what_happens() {
     };
     assert_eq!(before.what, Some(What::Token(first_id)));
     assert_eq!(next().await, Event::Synced(true));
-    admin.accounts.revoke(revoke(&second_id)).await.unwrap();
+    revoke(&mut admin, Revoked::Token(second_id.clone())).await;
     loop {
         match next().await {
             Event::Heartbeat(_) => {}
@@ -301,15 +272,7 @@ async fn everything_is_revoked_and_whoever_logs_in_after_it_is_not() {
     let mut admin = running.admin().await;
     admin.system("robot").await;
     let (robot, _) = issue(&mut admin, "robot", &[]).await;
-    let what = Some(revoke_request::What::Everything(true));
-    admin
-        .accounts
-        .revoke(RevokeRequest {
-            what,
-            ..RevokeRequest::default()
-        })
-        .await
-        .unwrap();
+    revoke(&mut admin, Revoked::Everything(true)).await;
     assert!(!is_known(&running, &robot).await);
     let over = admin.auth.who_am_i(WhoAmIRequest {}).await.unwrap_err();
     assert_eq!(over.code(), Code::Unauthenticated, "the one who did it too");
@@ -381,15 +344,7 @@ async fn no_renewal_outruns_a_revocation() {
     }
     assert_eq!(renewed, 3);
     assert!(is_known(&running, &token).await);
-    let what = Some(revoke_request::What::Account("ada".to_owned()));
-    admin
-        .accounts
-        .revoke(RevokeRequest {
-            what,
-            ..RevokeRequest::default()
-        })
-        .await
-        .unwrap();
+    revoke(&mut admin, Revoked::Account("ada".to_owned())).await;
     assert!(!is_known(&running, &token).await);
     clock.advance(Duration::from_secs(10));
     assert!(!is_known(&running, &token).await, "nor later");
@@ -448,14 +403,6 @@ async fn a_service_goes_with_its_logins_and_after_its_tokens() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    let what = Some(revoke_request::What::Token(id));
-    admin
-        .accounts
-        .revoke(RevokeRequest {
-            what,
-            ..RevokeRequest::default()
-        })
-        .await
-        .unwrap();
+    revoke(&mut admin, Revoked::Token(id)).await;
     admin.admin.delete_service(delete).await.unwrap();
 }

@@ -17,7 +17,7 @@ pub(crate) struct Error {
 }
 
 impl Error {
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
+    pub(in crate::server) fn invalid(message: impl Into<String>) -> Self {
         Status::invalid_argument(message).into()
     }
 

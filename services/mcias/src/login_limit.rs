@@ -16,9 +16,9 @@ const IN_AN_HOUR: u32 = 3600;
 
 /// Those of this hour, by account. There are no more entries than accounts.
 #[derive(Default)]
-pub(crate) struct Logins(Mutex<(i64, HashMap<String, u32>)>);
+pub(crate) struct LoginLimit(Mutex<(i64, HashMap<String, u32>)>);
 
-impl Logins {
+impl LoginLimit {
     /// Counts one.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn an_account_begins_so_many_logins_in_an_hour() {
-        let (logins, start) = (Logins::default(), 500_000 * 3600);
+        let (logins, start) = (LoginLimit::default(), 500_000 * 3600);
         for n in 0..IN_AN_HOUR {
             let now = at(start + i64::from(n) % 3600);
             assert!(logins.begin("ada", now).is_ok(), "{n}");

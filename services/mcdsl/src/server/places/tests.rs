@@ -1,0 +1,154 @@
+use super::{super::idle::Busy, *};
+
+/// A connection that works for somebody.
+fn working(places: &Arc<Places>, source: &str) -> Result<(Place, Busy), Refusal> {
+    let place = places.take()?;
+    place.count(source.parse().unwrap())?;
+    place.activity.known();
+    let busy = place.activity.begin();
+    Ok((place, busy))
+}
+
+#[test]
+fn places_are_bounded_in_all_and_for_each_source() {
+    let places = Places::new(8);
+    let mut held = Vec::new();
+    for (description, source, wanted) in [
+        ("the first", "192.0.2.1", None),
+        ("the second, mapped", "::ffff:192.0.2.1", None),
+        ("one too many of it", "192.0.2.1", Some(Refusal::Source)),
+        ("its neighbour", "192.0.2.2", None),
+        ("IPv6", "2001:db8::1", None),
+        ("of the same /64", "2001:db8::2", None),
+        ("and again", "2001:db8::3", Some(Refusal::Source)),
+        ("another /64", "2001:db8:0:1::1", None),
+        ("the seventh", "192.0.2.3", None),
+        ("the eighth", "192.0.2.4", None),
+        ("one too many", "192.0.2.5", Some(Refusal::Full)),
+    ] {
+        let got = working(&places, source);
+        assert_eq!(got.as_ref().err().copied(), wanted, "{description}");
+        held.extend(got.ok());
+    }
+    drop(held);
+    let state = places.state();
+    assert_eq!((state.held.len(), state.sources.len()), (0, 0));
+}
+
+/// What a connection does.
+enum Does {
+    Nothing,
+    PublicStream,
+    Work,
+    LongWork,
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_nothing_makes_room() {
+    use Does::{LongWork, Nothing, PublicStream, Work};
+    for (description, others, last) in [
+        (
+            "the one that has done nothing for the longest",
+            [(false, Nothing), (false, Nothing), (false, Nothing)],
+            Some(0),
+        ),
+        (
+            "a public stream is nothing",
+            [(false, PublicStream), (false, Nothing), (false, Nothing)],
+            Some(0),
+        ),
+        (
+            "a stranger rather than somebody",
+            [(true, Nothing), (true, PublicStream), (false, Nothing)],
+            Some(2),
+        ),
+        (
+            "who does nothing rather than who asks",
+            [(false, LongWork), (false, Work), (false, PublicStream)],
+            Some(2),
+        ),
+        (
+            "of strangers who ask the one who has for the longest",
+            [(true, Nothing), (false, LongWork), (false, Work)],
+            Some(1),
+        ),
+        (
+            "somebody who does nothing",
+            [(true, LongWork), (true, PublicStream), (true, Work)],
+            Some(1),
+        ),
+        (
+            "nobody who works",
+            [(true, LongWork), (true, Work), (true, Work)],
+            None,
+        ),
+    ] {
+        // Of the same source, and of many: in both cases there is no room for a fourth.
+        for (max, alone) in [(3, false), (12, true)] {
+            let places = Places::new(max);
+            let mut held = Vec::new();
+            for (n, (known, does)) in others.iter().enumerate() {
+                let place = places.take().unwrap();
+                let last = if alone { 1 } else { u8::try_from(n).unwrap() };
+                place.count(IpAddr::from([192, 0, 2, last])).unwrap();
+                if *known {
+                    place.activity.known();
+                }
+                let busy = (!matches!(does, Nothing)).then(|| place.activity.begin());
+                if let (PublicStream, Some(busy)) = (does, &busy) {
+                    place.activity.is_public_stream(busy.id);
+                }
+                // The clock is the test's.
+                if matches!(does, LongWork) {
+                    tokio::time::advance(Duration::from_secs(20)).await;
+                }
+                tokio::time::advance(Duration::from_secs(1)).await;
+                held.push((place, busy));
+            }
+            let (new, source) = (places.take(), if alone { 1 } else { 9 });
+            let came = new.and_then(|new| {
+                new.count(IpAddr::from([192, 0, 2, source]))?;
+                Ok(new)
+            });
+            let ended = held.iter().position(|(place, _)| place.activity.is_ended());
+            assert_eq!(ended, last, "{description}, of one source: {alone}");
+            assert_eq!(came.is_ok(), last.is_some(), "{description}: {alone}");
+            drop((held, came));
+            let state = places.state();
+            assert_eq!((state.held.len(), state.sources.len()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn what_made_room_before_its_source_was_known_is_refused() {
+    let places = Places::new(1);
+    let first = places.take().unwrap();
+    let second = places.take().unwrap();
+    assert!(first.activity.is_ended());
+    let source = IpAddr::from([192, 0, 2, 1]);
+    assert_eq!(first.count(source), Err(Refusal::Full));
+    assert_eq!(second.count(source), Ok(()));
+    drop(first);
+    assert_eq!(places.state().held.len(), 1, "the second's");
+}
+
+#[test]
+fn refusals_are_counted() {
+    let places = Places::new(1);
+    let peer = IpAddr::from([192, 0, 2, 1]);
+    for why in [Refusal::Full, Refusal::Header, Refusal::Full] {
+        places.refused(why, peer);
+    }
+    let _idle = places.take();
+    let _new = places.take();
+    let text = places.metrics();
+    for line in [
+        "full\"} 2",
+        "source\"} 0",
+        "proxy_header\"} 1",
+        "displaced_total 1",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
