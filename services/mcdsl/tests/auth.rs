@@ -22,15 +22,16 @@ use mc_proto::{
         revocation_event::Event,
     },
 };
-use mc_testkit::{ca::Ca, wait_for_async};
+use mc_testkit::{ca::Ca, clock::FakeClock, wait_for_async};
 use mcdsl::{
     audit,
     auth::{
-        AuthError, Authenticator, Identity,
+        AuthError, Authenticator, EXPIRED, Identity,
         client::{Client, ClientError, Config},
         token::{Claims, Keys, Signer, seconds},
     },
     cli::PrivateFile,
+    clock::Clock,
     db::{Migration, Store},
     server::{self, App, Recorder},
     shutdown::Shutdown,
@@ -246,6 +247,11 @@ fn write_token(directory: &Path, token: &str) -> PathBuf {
 
 impl World {
     async fn new() -> Self {
+        Self::by(Clock::default()).await
+    }
+
+    /// The service goes by this clock.
+    async fn by(clock: Clock) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ca = Ca::new().unwrap();
         let (tls_cert, tls_key) = ca
@@ -295,7 +301,7 @@ impl World {
             service_name: "notes".to_owned(),
             token_file: write_token(directory.path(), "own"),
         };
-        let client = Client::new(&config).unwrap();
+        let client = Client::new(&config, clock).unwrap();
         let watching = Arc::clone(&client).watch(watcher.token().clone());
         watcher.spawn("revocations", watching);
         Self {
@@ -343,6 +349,36 @@ async fn a_revoked_token_is_refused_as_it_happens_and_nobody_is_asked() {
         world.mcias.checks.load(Relaxed),
         0,
         "no token was asked for"
+    );
+}
+
+#[tokio::test]
+async fn tokens_and_silence_are_judged_by_the_services_clock() {
+    let clock = FakeClock::new();
+    let world = World::by(Clock::of(clock.source())).await;
+    let signer = world.mcias.key("k1");
+    let token = signer.sign(&claims("ada", "t1")).unwrap();
+    world.live(true).await;
+    assert!(world.client.authenticate(&token).await.is_ok());
+    assert_eq!(world.mcias.checks.load(Relaxed), 0);
+    // The stream says nothing for so long.
+    clock.advance(Duration::from_secs(26));
+    assert!(world.client.authenticate(&token).await.is_ok());
+    assert_eq!(world.mcias.checks.load(Relaxed), 1, "it is asked for");
+    for (description, token, by) in [
+        ("over", &token, 2 * 3600),
+        ("of yesterday", &token, 24 * 3600),
+    ] {
+        clock.set_ahead(Duration::from_secs(by));
+        let refused = world.client.authenticate(token).await;
+        assert_eq!(refused, Err(AuthError::Invalid(EXPIRED)), "{description}");
+        clock.set_back(Duration::from_secs(by));
+    }
+    clock.set_back(Duration::from_secs(60));
+    assert_eq!(
+        world.client.authenticate(&token).await,
+        Err(AuthError::Invalid("not valid yet")),
+        "of the future"
     );
 }
 
@@ -496,7 +532,7 @@ async fn what_it_asks_with_and_whom_is_looked_at_first() {
             service_name: "notes".to_owned(),
             token_file: token_file.clone(),
         };
-        let error = Client::new(&config)
+        let error = Client::new(&config, Clock::default())
             .err()
             .map(|e: ClientError| e.to_string());
         assert_eq!(error.is_some(), said.is_some(), "{description}: {error:?}");
@@ -538,7 +574,7 @@ async fn mcias_is_offered_tls_1_3_alone() {
         service_name: "notes".to_owned(),
         token_file: write_token(directory.path(), "own"),
     };
-    let client = Client::new(&config).unwrap();
+    let client = Client::new(&config, Clock::default()).unwrap();
     let watcher = Shutdown::new();
     watcher.spawn("revocations", client.watch(watcher.token().clone()));
     let (tcp, _) = listener.accept().await.unwrap();
