@@ -154,7 +154,7 @@ fn parse(source: &str) -> Result<IpNet, Error> {
     let address = source.parse::<IpAddr>().map(network).ok();
     let network = address.or_else(|| source.parse::<IpNet>().ok());
     network.ok_or_else(|| {
-        Error::invalid("source: an address or a network, like 192.0.2.1 or 2001:db8::/64")
+        Error::invalid("source: it is no address or network, like 192.0.2.1 or 2001:db8::/64")
     })
 }
 

@@ -33,13 +33,13 @@ async fn rules_are_made_in_order_explained_and_removed() {
             "no priority",
             new("allow", "high", &[]),
             422,
-            "Priority: a whole number",
+            "The priority was not accepted: it is no whole number.",
         ),
         (
             "no effect",
             new("maybe", "1", &[]),
             422,
-            "Effect: allow or deny",
+            "neither allow nor deny",
         ),
         (
             "no pattern",
