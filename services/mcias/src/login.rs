@@ -17,6 +17,7 @@ use crate::{
     policy::Verdict,
     random, service,
     session::find_session,
+    shown,
     sources::network,
     standing::Standing,
     token::NewSession,
@@ -25,8 +26,6 @@ use crate::{
 
 /// Bytes of a code: more than any has, with what people type between.
 const MAX_CODE: usize = 64;
-/// Characters of a device's name; the rest is cut.
-const MAX_DEVICE: usize = 100;
 
 /// In the log, whose login it was to be that names no account: what was typed there may be a password.
 pub(crate) const NOBODY: &str = "(unknown)";
@@ -48,11 +47,7 @@ impl Asked {
         Self {
             code,
             service: if own { SERVICE.to_owned() } else { service },
-            device: device
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(MAX_DEVICE)
-                .collect(),
+            device: shown::visible(device),
         }
     }
 }
