@@ -65,7 +65,10 @@ impl Walk {
         let browser = &self.browser;
         let status = async |wanted: &str| {
             wait_for_async(wanted, async || {
-                let status = browser.driver().find(By::Css(".actions [role=status]")).await;
+                let status = browser
+                    .driver()
+                    .find(By::Css(".actions [role=status]"))
+                    .await;
                 let text = status.ok()?.text().await.ok()?;
                 text.contains(wanted).then_some(())
             })

@@ -102,7 +102,7 @@ async fn rules_are_made_in_order_explained_and_removed() {
     let said = admin.get(&explain("ada", "")).await;
     for text in [
         "May not log in",
-        "the account is active; rule office",
+        "The account is active; rule office",
         "<strong>decides</strong>",
         "matches, but a rule before it decides",
     ] {
