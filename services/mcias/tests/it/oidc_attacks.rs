@@ -84,7 +84,7 @@ async fn a_request_for_another_login_that_was_changed_says_how_old_the_login_is(
     let (running, _admin, wiki, mut browser) = begun().await;
     let aged = "UPDATE session SET created_s = created_s - 600 WHERE service = 'mcias'";
     running.database().execute(aged, []).unwrap();
-    let sql = "SELECT created_s FROM session JOIN account ON account.id = session.account
+    let sql = "SELECT session.created_s FROM session JOIN account ON account.id = session.account
         WHERE service = 'mcias' AND name = 'ada'";
     let db = running.database();
     let old: i64 = db.query_row(sql, [], |row| row.get(0)).unwrap();
