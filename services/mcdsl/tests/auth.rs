@@ -3,16 +3,20 @@
 #[path = "auth/world.rs"]
 mod world;
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
-use mc_testkit::{ca::Ca, wait_for_async};
+use mc_testkit::{ca::Ca, clock::FakeClock, wait_for_async};
 use mcdsl::{
     auth::{
-        AuthError, Authenticator as _,
+        AuthError, Authenticator as _, EXPIRED,
         client::{Client, ClientError, Config},
         token::Signer,
     },
+    clock::Clock,
     shutdown::Shutdown,
 };
 
@@ -41,6 +45,36 @@ async fn a_revoked_token_is_refused_as_it_happens_and_nobody_is_asked() {
         world.mcias.checks.load(Relaxed),
         0,
         "no token was asked for"
+    );
+}
+
+#[tokio::test]
+async fn tokens_and_silence_are_judged_by_the_services_clock() {
+    let clock = FakeClock::new();
+    let world = World::by(Clock::of(clock.source())).await;
+    let signer = world.mcias.key("k1");
+    let token = signer.sign(&claims("ada", "t1")).unwrap();
+    world.live(true).await;
+    assert!(world.client.authenticate(&token).await.is_ok());
+    assert_eq!(world.mcias.checks.load(Relaxed), 0);
+    // The stream says nothing for so long.
+    clock.advance(Duration::from_secs(26));
+    assert!(world.client.authenticate(&token).await.is_ok());
+    assert_eq!(world.mcias.checks.load(Relaxed), 1, "it is asked for");
+    for (description, token, by) in [
+        ("over", &token, 2 * 3600),
+        ("of yesterday", &token, 24 * 3600),
+    ] {
+        clock.set_ahead(Duration::from_secs(by));
+        let refused = world.client.authenticate(token).await;
+        assert_eq!(refused, Err(AuthError::Invalid(EXPIRED)), "{description}");
+        clock.set_back(Duration::from_secs(by));
+    }
+    clock.set_back(Duration::from_secs(60));
+    assert_eq!(
+        world.client.authenticate(&token).await,
+        Err(AuthError::Invalid("not valid yet")),
+        "of the future"
     );
 }
 
@@ -194,7 +228,7 @@ async fn what_it_asks_with_and_whom_is_looked_at_first() {
             service_name: "notes".to_owned(),
             token_file: token_file.clone(),
         };
-        let error = Client::new(&config)
+        let error = Client::new(&config, Clock::default())
             .err()
             .map(|e: ClientError| e.to_string());
         assert_eq!(error.is_some(), said.is_some(), "{description}: {error:?}");
@@ -236,7 +270,7 @@ async fn mcias_is_offered_tls_1_3_alone() {
         service_name: "notes".to_owned(),
         token_file: write_token(directory.path(), "own"),
     };
-    let client = Client::new(&config).unwrap();
+    let client = Client::new(&config, Clock::default()).unwrap();
     let watcher = Shutdown::new();
     watcher.spawn("revocations", client.watch(watcher.token().clone()));
     let (tcp, _) = listener.accept().await.unwrap();

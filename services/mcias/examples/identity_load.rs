@@ -160,7 +160,7 @@ async fn verification(world: &World, root: &Path) -> Result<()> {
         service_name: "mcias".to_owned(),
         token_file: root.join("token"),
     };
-    let client = Client::new(&config)?;
+    let client = Client::new(&config, mcdsl::clock::Clock::default())?;
     let cancel = CancellationToken::new();
     let watching = tokio::spawn(Arc::clone(&client).watch(cancel.clone()));
     while !client.is_live() {

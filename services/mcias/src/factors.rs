@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use mc_proto::mcias::v1::{
     BeginTotpResponse, ChangePasswordRequest, ChangePasswordResponse, GetFactorsResponse,
 };
@@ -15,7 +16,8 @@ use crate::{
     core::{Change, Mcias},
     error::Error,
     login::{check_length, recovery_hash, totp_name},
-    passkey, policy, random,
+    passkey, policy,
+    random::{self, hex},
     session::{end_others, has_shown},
     time::unix,
     totp::Shared,
@@ -115,6 +117,54 @@ pub(crate) async fn begin_totp(
     })
 }
 
+/// What shows that somebody was told a secret, and tells nobody of it.
+pub(crate) fn totp_proof(secret: &str) -> String {
+    hex(&random::hash(&["totp shown", secret]))
+}
+
+/// The secret that whoever asks has begun with by this login, told again to who shows that he was told it: a stolen cookie does not.
+///
+/// # Errors
+/// If the database fails, or the secret cannot be opened.
+pub(crate) async fn begun_totp(
+    mcias: &Arc<Mcias>,
+    by: &By,
+    proof: String,
+) -> Result<Option<BeginTotpResponse>, Error> {
+    let who = by.who()?.clone();
+    let (account, session) = (who.account.clone(), who.session);
+    let read = move |db: &Connection| Ok::<_, Error>(pending(db, &account, &session)?);
+    let Some((sealed, _)) = mcias.store.read(read).await? else {
+        return Ok(None);
+    };
+    let shared = Shared::from_bytes(mcias.seal.open(&totp_name(&who.account), &sealed)?);
+    let secret = shared.base32();
+    let right = totp_proof(&secret);
+    if verify_slices_are_equal(right.as_bytes(), proof.as_bytes()).is_err() {
+        return Ok(None);
+    }
+    let uri = shared.uri(ISSUER, &who.name)?;
+    Ok(Some(BeginTotpResponse {
+        secret,
+        qr: qr(&uri)?,
+        uri,
+    }))
+}
+
+/// What a login has begun with and not confirmed: the sealed secret, and the last step.
+fn pending(
+    db: &Connection,
+    account: &str,
+    session: &str,
+) -> rusqlite::Result<Option<(Vec<u8>, i64)>> {
+    let sql =
+        "SELECT secret, last_step FROM totp WHERE account = ?1 AND session = ?2 AND NOT confirmed";
+    let found = db.query_row(sql, [account, session], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    });
+    found.optional()
+}
+
 /// Puts the secret in force by a code of the app, and ends all other logins. Only the login that gave the password for it may, and codes
 /// are guessed no faster than passwords: whoever has a stolen token alone would make a login of it that has shown both factors.
 ///
@@ -155,14 +205,7 @@ fn pending_step(
     who: &Identity,
     code: &str,
 ) -> Result<Option<i64>, Error> {
-    let sql =
-        "SELECT secret, last_step FROM totp WHERE account = ?1 AND session = ?2 AND NOT confirmed";
-    let found: Option<(Vec<u8>, i64)> = change
-        .tx
-        .query_row(sql, [&who.account, &who.session], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .optional()?;
+    let found = pending(change.tx, &who.account, &who.session)?;
     let (sealed, last) = found.ok_or_else(|| {
         Error::precondition("this login has begun nothing that could be confirmed; begin first")
     })?;

@@ -38,6 +38,7 @@ mod schema;
 pub mod seal;
 mod service;
 mod session;
+mod shown;
 pub mod sources;
 mod standing;
 mod start;

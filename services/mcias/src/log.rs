@@ -2,6 +2,7 @@
 
 use std::{cmp::Reverse, sync::Arc, time::SystemTime};
 
+use mc_proto::METHODS;
 use mcdsl::audit::{self, Filter, Head, Record};
 use rusqlite::Connection;
 
@@ -12,7 +13,7 @@ use crate::{core::Mcias, error::Error};
 pub(crate) struct Wanted {
     /// By id, or by name: then also of others that had it before; empty: all.
     pub(crate) account: String,
-    /// The action begins so.
+    /// The action begins so, [as people write it](actions); empty: all.
     pub(crate) action: String,
     pub(crate) outcome: Option<tonic::Code>,
     pub(crate) since: Option<SystemTime>,
@@ -31,6 +32,39 @@ pub(crate) struct Checked {
     pub(crate) head: Option<Head>,
 }
 
+/// What all methods' paths begin with.
+const METHOD: &str = "/metacircular.mcias.v1.";
+
+/// An action as people read it: `Auth/Login` of a method, of what else there is the whole.
+pub(crate) fn short(action: &str) -> &str {
+    action.strip_prefix(METHOD).unwrap_or(action)
+}
+
+/// What actions begin with that somebody means by `Login`, `Auth`, `Auth/Login`, a path (of a method or a page) or another action's
+/// beginning: a method without its service, in small letters too, and the page of that name.
+fn actions(meant: &str) -> Vec<String> {
+    if meant.is_empty() {
+        return Vec::new();
+    }
+    if meant.starts_with('/') {
+        return vec![meant.to_owned()];
+    }
+    let mut all = vec![meant.to_owned(), format!("{METHOD}{meant}")];
+    if !meant.contains('/') {
+        let small = meant.to_ascii_lowercase();
+        let methods = METHODS.iter().map(|method| method.path);
+        let named = methods.filter(|path| {
+            let name = path
+                .strip_prefix(METHOD)
+                .and_then(|rest| rest.split_once('/'));
+            name.is_some_and(|(_, name)| name.to_ascii_lowercase().starts_with(&small))
+        });
+        all.extend(named.map(str::to_owned));
+        all.push(format!("/{small}"));
+    }
+    all
+}
+
 impl Mcias {
     /// Rows of the log, the newest first.
     ///
@@ -39,7 +73,7 @@ impl Mcias {
     pub(crate) async fn audit(self: &Arc<Self>, wanted: Wanted) -> Result<Vec<Record>, Error> {
         let read = move |db: &Connection| {
             let all = Filter {
-                action: Some(wanted.action).filter(|action| !action.is_empty()),
+                actions: actions(&wanted.action),
                 outcome: wanted.outcome,
                 since: wanted.since,
                 until: wanted.until,
@@ -92,7 +126,9 @@ impl Mcias {
             (seq, hash) => Some(Head {
                 seq,
                 hash: unhex(hash).ok_or_else(|| {
-                    Error::invalid("known_hash: 64 hexadecimal digits, with known_number")
+                    Error::invalid(
+                        "known_hash: it is not 64 hexadecimal digits beside a known_number",
+                    )
                 })?,
             }),
         };
@@ -120,4 +156,36 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_is_named_as_people_read_it() {
+        let login = "/metacircular.mcias.v1.Auth/Login";
+        let create = "/metacircular.mcias.v1.Accounts/CreateAccount";
+        for (description, meant, action, found) in [
+            ("a method", "Login", login, true),
+            ("with its service", "Auth/Login", login, true),
+            ("whole", login, login, true),
+            ("a service", "Auth", login, true),
+            ("a beginning", "Create", create, true),
+            ("in small letters", "login", login, true),
+            ("the page of that name", "Login", "/login", true),
+            ("a page", "/factors/totp", "/factors/totp/confirm", true),
+            ("an event", "audit.", "audit.suppressed", true),
+            ("another method", "Logout", login, false),
+            ("another service's", "Accounts/Login", login, false),
+            ("everything of a slash", "/login", login, false),
+        ] {
+            let begins = actions(meant)
+                .iter()
+                .any(|prefix| action.starts_with(prefix));
+            assert_eq!(begins, found, "{description}");
+        }
+        assert!(actions("").is_empty(), "all");
+        assert_eq!((short(login), short("/login")), ("Auth/Login", "/login"));
+    }
 }

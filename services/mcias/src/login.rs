@@ -22,6 +22,7 @@ use crate::{
     policy::Verdict,
     service,
     session::find_session,
+    shown,
     sources::network,
     standing::Standing,
     token::NewSession,
@@ -29,8 +30,6 @@ use crate::{
 
 /// Bytes of a code: more than any has, with what people type between.
 const MAX_CODE: usize = 64;
-/// Characters of a device's name; the rest is cut.
-const MAX_DEVICE: usize = 100;
 
 /// In the log, whose login it was to be that names no account: what was typed there may be a password.
 pub(crate) const NOBODY: &str = "(unknown)";
@@ -52,11 +51,7 @@ impl Asked {
         Self {
             code,
             service: if own { SERVICE.to_owned() } else { service },
-            device: device
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(MAX_DEVICE)
-                .collect(),
+            device: shown::visible(device),
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     login::{Asked, NOBODY, Shown},
     random,
     session::{end_others, has_shown},
+    shown,
     time::{at, unix},
 };
 
@@ -233,12 +234,12 @@ fn refuse<T>(change: &mut Change<'_>, error: Error) -> Result<Result<T, Error>, 
 /// # Errors
 /// If nobody could read it.
 pub(crate) fn named(name: &str) -> Result<String, Error> {
-    let name = name.trim();
-    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-        let text = format!("name: 1 to {MAX_NAME} visible characters");
+    let seen = shown::visible(name);
+    if seen.is_empty() || name.trim().chars().count() > MAX_NAME {
+        let text = format!("name: it is not 1 to {MAX_NAME} visible characters");
         return Err(Error::invalid(text));
     }
-    Ok(name.to_owned())
+    Ok(seen)
 }
 
 fn check_number(passkeys: usize) -> Result<(), Error> {

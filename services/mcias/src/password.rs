@@ -229,9 +229,9 @@ pub fn check_strength(
             let warning = feedback.warning().map(|warning| warning.to_string());
             warning.or_else(|| feedback.suggestions().first().map(ToString::to_string))
         });
-        return Err(Weak::Guessable(
-            why.unwrap_or_else(|| "make it longer".to_owned()),
-        ));
+        let why = why.unwrap_or_else(|| "make it longer".to_owned());
+        // It goes on from a colon.
+        return Err(Weak::Guessable(why.trim_end_matches('.').to_owned()));
     }
     match breached.map(|list| list.has(password)).transpose() {
         Ok(Some(true)) => Err(Weak::Breached),

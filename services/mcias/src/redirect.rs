@@ -25,6 +25,9 @@ pub(crate) fn check(uri: &str) -> Result<(), &'static str> {
     if !matches!(parsed.scheme(), "https" | "http") {
         return Err(SCHEME);
     }
+    if uri.contains('*') {
+        return Err("has a `*`, which stands for itself alone: each address is registered whole");
+    }
     // What parsers of addresses mend (`https:a`, backslashes), a redirect from here leads elsewhere; and other hosts no page's policy can name.
     let written = uri.strip_prefix(parsed.scheme());
     let rest = written.and_then(|rest| rest.strip_prefix("://"));
@@ -204,6 +207,8 @@ mod tests {
             ("a directive in the host", "https://a;b.example/cb", false),
             ("an encoded host", "https://a%2eexample/cb", false),
             ("no path", "https://a.example?x", true),
+            ("any host", "https://*.example/cb", false),
+            ("any path", "https://a.example/*", false),
             ("too long", long.as_str(), false),
         ] {
             assert_eq!(check(uri).is_ok(), fine, "{description}");

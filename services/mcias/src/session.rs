@@ -15,6 +15,9 @@ use crate::{
 /// How long an entry outlives the token that it is about: clocks differ.
 pub(crate) const MARGIN: Duration = Duration::from_secs(60);
 
+/// Seconds by which a login may have been used ahead of the clock: tokens are issued ahead, and clocks are put right by a little.
+pub(crate) const SKEW: i64 = 10;
+
 /// A login.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
@@ -219,6 +222,13 @@ pub(crate) fn touch(tx: &Transaction<'_>, id: &str, now: SystemTime) -> rusqlite
 }
 
 impl Session {
+    /// Whether it is over at `now`. One that was used in what is the future again, for a clock was ahead then, is: nobody knows how old it
+    /// is, and it would last for longer than a login does.
+    pub(crate) fn is_over(&self, now: SystemTime) -> bool {
+        let now = unix(now);
+        self.expires <= now || self.used > now + SKEW
+    }
+
     /// Two factors (RFC 8176's `mfa`).
     pub(crate) fn has_shown_both(&self) -> bool {
         self.methods.iter().any(|method| method == "mfa")

@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Reverse,
+    collections::BTreeSet,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,7 +18,7 @@ use crate::server::code_name;
 
 /// Most rows of a page, whatever was asked for.
 pub const MAX_PAGE: usize = 1000;
-/// Most actions that one prefix finds: methods and events, of which no service has so many.
+/// Most actions that are looked for at once: methods and events, of which no service has so many.
 const MAX_ACTIONS: usize = 512;
 
 /// Which rows; all that is given must hold.
@@ -29,8 +30,8 @@ pub struct Filter {
     pub name: Option<String>,
     /// On this resource, by nobody who is known: a login that failed is on the account that it named.
     pub anonymous_on: Option<String>,
-    /// Of actions that begin so: a method, a service (`/mcias.v1.Accounts/`), a kind of events (`login.`).
-    pub action: Option<String>,
+    /// Of actions that begin with one of these: a method, a service (`/mcias.v1.Accounts/`), a kind of events (`login.`). None: of all.
+    pub actions: Vec<String>,
     /// Ended so.
     pub outcome: Option<Code>,
     /// Not before.
@@ -106,11 +107,16 @@ pub fn outcomes() -> impl Iterator<Item = (&'static str, Code)> {
 /// # Errors
 /// SQLite's.
 pub fn query(db: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
-    let Some(prefix) = filter.action.as_ref().filter(|p| !p.is_empty()) else {
+    if filter.actions.is_empty() {
         return page(db, filter, None);
-    };
+    }
+    let mut found = BTreeSet::new();
+    for prefix in &filter.actions {
+        let room = MAX_ACTIONS.saturating_sub(found.len());
+        found.extend(actions(db, prefix, room)?);
+    }
     let mut all = Vec::new();
-    for action in actions(db, prefix)? {
+    for action in found {
         all.extend(page(db, filter, Some(action))?);
         all.sort_by_key(|record| Reverse(record.seq));
         all.truncate(limit(filter));
@@ -122,14 +128,14 @@ fn limit(filter: &Filter) -> usize {
     filter.limit.unwrap_or(MAX_PAGE).min(MAX_PAGE)
 }
 
-/// Actions that begin so: one look into the index for each.
-fn actions(db: &Connection, prefix: &str) -> rusqlite::Result<Vec<String>> {
+/// Actions that begin so, `most` of them: one look into the index for each.
+fn actions(db: &Connection, prefix: &str, most: usize) -> rusqlite::Result<Vec<String>> {
     // A range and not LIKE or GLOB, which would read a grammar into it. Actions are visible ASCII, all before DEL.
     let end = format!("{prefix}\u{7f}");
     let first = "SELECT min(action) FROM audit WHERE action >= ?1 AND action < ?2";
     let next = "SELECT min(action) FROM audit WHERE action > ?1 AND action < ?2";
     let mut found: Vec<String> = Vec::new();
-    while found.len() < MAX_ACTIONS {
+    while found.len() < most {
         let (sql, after) = found.last().map_or((first, prefix), |last| (next, last));
         let action = db
             .prepare_cached(sql)?

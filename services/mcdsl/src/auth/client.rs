@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -34,6 +34,7 @@ use super::{
 use crate::{
     certificate::{self, CertificateError},
     cli::{Failure, bearer, token_file},
+    clock::Clock,
     dial::{ServerUrl, ServerUrlError},
     secret_file::SecretFile,
 };
@@ -86,6 +87,7 @@ pub struct Client {
     service: String,
     grpc: AuthClient<Channel>,
     own: SecretFile<MetadataValue<Ascii>>,
+    clock: Clock,
     state: Mutex<State>,
     asking: tokio::sync::Mutex<()>,
 }
@@ -104,11 +106,11 @@ struct State {
 }
 
 impl Client {
-    /// Connects when it is needed; see [`Self::watch`].
+    /// Connects when it is needed; see [`Self::watch`]. Tokens are valid by `clock`.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn new(config: &Config) -> Result<Arc<Self>, ClientError> {
+    pub fn new(config: &Config, clock: Clock) -> Result<Arc<Self>, ClientError> {
         let server: ServerUrl = config.server_url.parse()?;
         let dialer = Arc::new(server.dialer(certificate::anchors(&config.ca_cert)?)?);
         let connector = tower::service_fn(move |_: Uri| {
@@ -125,6 +127,7 @@ impl Client {
             service: config.service_name.clone(),
             grpc: AuthClient::new(channel),
             own,
+            clock,
             state: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         }))
@@ -133,9 +136,17 @@ impl Client {
     /// Whether every revocation is known as it happens.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.state()
-            .heard
-            .is_some_and(|heard| heard.elapsed() < SILENCE)
+        let heard = self.state().heard;
+        heard.is_some_and(|heard| self.since(heard) < SILENCE)
+    }
+
+    /// By which tokens are valid.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn since(&self, then: Instant) -> Duration {
+        self.clock.steady().saturating_duration_since(then)
     }
 
     /// Keeps the revocations up to date until it is cancelled.
@@ -197,7 +208,7 @@ impl Client {
                 keys = revocation.what == Revoked::Everything;
                 state.answers.clear();
                 let into = if *synced { &mut state.revocations } else { all };
-                into.add(revocation, SystemTime::now())
+                into.add(revocation, self.clock.now())
                     .map_err(|e| Status::resource_exhausted(e.to_string()))?;
             }
             Some(Event::Synced(_)) => {
@@ -213,7 +224,7 @@ impl Client {
             None => return Err(Status::internal("an event of an unknown kind")),
         }
         if *synced {
-            state.heard = Some(Instant::now());
+            state.heard = Some(self.clock.steady());
         }
         Ok(keys)
     }
@@ -223,12 +234,12 @@ impl Client {
         let asked = self.state().asked_keys;
         if let Some((at, came)) = asked
             && !always
-            && at.elapsed() < KEYS
+            && self.since(at) < KEYS
         {
             let unknown = || Status::unavailable("its keys are not known");
             return came.then_some(()).ok_or_else(unknown);
         }
-        self.state().asked_keys = Some((Instant::now(), false));
+        self.state().asked_keys = Some((self.clock.steady(), false));
         let answer = self
             .grpc
             .clone()
@@ -238,7 +249,7 @@ impl Client {
         let keys = Keys::new(answer.keys.iter().map(|key| (key.kid.as_str(), &*key.key)));
         let mut state = self.state();
         (state.keys, state.issuer) = (Arc::new(keys), answer.issuer.into());
-        state.asked_keys = Some((Instant::now(), true));
+        state.asked_keys = Some((self.clock.steady(), true));
         Ok(())
     }
 
@@ -248,7 +259,7 @@ impl Client {
     /// [`AuthError::Invalid`].
     pub fn verify_id(&self, token: &str, expected: Expected<'_>) -> Result<IdClaims, AuthError> {
         let keys = Arc::clone(&self.state().keys);
-        keys.verify_id(token, expected, SystemTime::now())
+        keys.verify_id(token, expected, self.clock.now())
     }
 
     /// MCIAS's methods, for [requests](Self::request) of this service's own.
@@ -278,7 +289,7 @@ impl Client {
             let state = self.state();
             (Arc::clone(&state.keys), Arc::clone(&state.issuer))
         };
-        let claims = keys.verify(token, &issuer, Some(&self.service), SystemTime::now())?;
+        let claims = keys.verify(token, &issuer, Some(&self.service), self.clock.now())?;
         Ok(claims.into())
     }
 
@@ -289,7 +300,7 @@ impl Client {
             .as_ref()
             .try_into()
             .map_err(|_| AuthError::Invalid("its hash"))?;
-        let now = Instant::now();
+        let now = self.clock.steady();
         if let Some((until, valid)) = self.state().answers.get(&hash)
             && now < *until
         {

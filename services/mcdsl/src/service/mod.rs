@@ -19,6 +19,7 @@ pub use self::{
 use crate::{
     audit::Detail,
     auth::client::Client,
+    clock::Clock,
     db::{Migration, Store},
     policy::Authorized,
     server::{self, App, Caller, Local, Recorder},
@@ -72,7 +73,7 @@ impl Base {
             account: Vec::new(),
             login: "/login",
             logout: "/logout",
-            script: None,
+            scripts: Vec::new(),
             sessions: Sessions::new(Arc::clone(&self.store), Limits::default()),
             sso: Some(Arc::clone(&self.sso)),
         };
@@ -128,7 +129,7 @@ pub async fn start<T, E: Into<Box<dyn Error + Send + Sync>>>(
     build: impl AsyncFnOnce(T, Base) -> Result<App, E>,
 ) -> Result<Arc<server::Handle>, ServiceError> {
     let store = Store::open(&config.database.path, service.migrations)?;
-    let mcias = Client::new(&config.mcias)?;
+    let mcias = Client::new(&config.mcias, Clock::default())?;
     let base = Base {
         service: *service,
         root: config.root,

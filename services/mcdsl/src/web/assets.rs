@@ -66,10 +66,10 @@ impl Asset {
     }
 }
 
-pub(super) fn router(script: Option<&Asset>) -> Router {
+pub(super) fn router(scripts: &[Asset]) -> Router {
     let mut router = Router::new();
     let own: [&Asset; 3] = [&STYLE, &HTMX, &ICON];
-    for asset in own.into_iter().chain(script) {
+    for asset in own.into_iter().chain(scripts) {
         let content = asset.content;
         let head = [
             (header::CONTENT_TYPE, HeaderValue::from_static(asset.kind)),

@@ -89,6 +89,24 @@ impl ErrorPage {
     }
 }
 
+/// What failed, for the headline; the message says why.
+pub(super) fn headline(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "You are not logged in",
+        StatusCode::FORBIDDEN => "You may not do that",
+        StatusCode::NOT_FOUND => "That was not found",
+        StatusCode::METHOD_NOT_ALLOWED => "This page cannot be used that way",
+        StatusCode::REQUEST_TIMEOUT => "It took too long",
+        StatusCode::CONFLICT => "That cannot be done now",
+        StatusCode::PAYLOAD_TOO_LARGE => "That is too much",
+        StatusCode::TOO_MANY_REQUESTS => "Too many attempts",
+        StatusCode::BAD_GATEWAY => "Another service's answer is not valid",
+        StatusCode::SERVICE_UNAVAILABLE => "The service cannot do that now",
+        s if s.is_client_error() => "That was not accepted",
+        _ => "Something went wrong here",
+    }
+}
+
 fn advice(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "Log in first.",

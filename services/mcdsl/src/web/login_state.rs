@@ -61,7 +61,8 @@ impl Key {
         let aad = Aad::from(name.as_bytes());
         let text = self.0.open_in_place(nonce, aad, text).ok()?;
         let opened: Sealed<T> = serde_json::from_slice(text).ok()?;
-        (now < opened.until).then_some(opened.state)
+        // What lasts for longer was sealed while the clock was ahead.
+        (now < opened.until && opened.until <= now + LIFETIME).then_some(opened.state)
     }
 }
 
@@ -80,6 +81,8 @@ mod tests {
         };
         assert_eq!(open(&key, "a", &value, now), Some(7));
         assert_eq!(open(&key, "a", &value, now + LIFETIME), None, "late");
+        let before = now - Duration::from_secs(1);
+        assert_eq!(open(&key, "a", &value, before), None, "of the future");
         assert_eq!(open(&key, "b", &value, now), None, "another cookie's");
         assert_eq!(
             open(&Key::random(), "a", &value, now),

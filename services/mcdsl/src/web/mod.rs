@@ -104,8 +104,8 @@ pub struct Site {
     pub login: &'static str,
     /// The path that is posted to to log out; it answers [`Page::log_out`].
     pub logout: &'static str,
-    /// What it adds to htmx.
-    pub script: Option<Script>,
+    /// What it adds to htmx, in this order.
+    pub scripts: Vec<Script>,
     /// Who is logged in.
     pub sessions: Sessions,
     /// Logs in and out by MCIAS: then the pages `login` and `logout` are there already. `None` at MCIAS itself.
@@ -127,7 +127,7 @@ impl Local {
 
 struct State {
     site: Site,
-    script: Option<assets::Asset>,
+    scripts: Vec<assets::Asset>,
     cookies: Cookies,
     login_states: login_state::Key,
 }
@@ -146,15 +146,15 @@ pub fn wrap(site: Site, routes: Router) -> Router {
         form: format!("__Host-{}-form", site.service),
         login: format!("__Host-{}-login", site.service),
     };
-    let script = site.script.as_ref().map(assets::script);
-    let assets = assets::router(script.as_ref());
+    let scripts: Vec<_> = site.scripts.iter().map(assets::script).collect();
+    let assets = assets::router(&scripts);
     let routes = match &site.sso {
         Some(sso) => routes.merge(sso::routes(sso, &site)),
         None => routes,
     };
     let state = Arc::new(State {
         site,
-        script,
+        scripts,
         cookies,
         login_states: login_state::Key::random(),
     });

@@ -13,7 +13,7 @@ use axum::{
 use super::{
     ErrorPage, Flash, LocalPath, NavItem, OriginError, Session, Tone, assets,
     cookie::{self, SameSite},
-    error::Wants,
+    error::{Wants, headline},
     guard,
     headers::FormAction,
     secret::Secret,
@@ -66,7 +66,7 @@ struct Layout<'a> {
     style: &'a str,
     icon: &'a str,
     htmx: &'a str,
-    script: Option<&'a str>,
+    scripts: Vec<&'a str>,
 }
 
 struct Link {
@@ -200,7 +200,12 @@ impl Page {
             style: &assets::STYLE.path,
             icon: &assets::ICON.path,
             htmx: &assets::HTMX.path,
-            script: visit.state.script.as_ref().map(|script| &*script.path),
+            scripts: visit
+                .state
+                .scripts
+                .iter()
+                .map(|script| &*script.path)
+                .collect(),
         };
         let flash = flash.is_some();
         Ok(self.response(html(&layout)?, Rendered { flash }))
@@ -232,7 +237,12 @@ impl Page {
     }
 
     pub(super) fn error(&self, status: StatusCode, message: &str) -> Result<Response, ErrorPage> {
-        let title = status.canonical_reason().unwrap_or("Error");
+        let title = headline(status);
+        // Not twice, where there is no more to say.
+        let rest = message
+            .strip_prefix(title)
+            .map(|rest| rest.trim_start_matches(['.', ' ']));
+        let message = rest.unwrap_or(message);
         let status = status.as_u16();
         self.render(title, &ErrorContent { status, message })
     }

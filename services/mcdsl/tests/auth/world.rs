@@ -31,6 +31,7 @@ use mcdsl::{
         token::{Claims, Keys, Signer, seconds},
     },
     cli::PrivateFile,
+    clock::Clock,
     db::{Migration, Store},
     server::{self, App, Recorder},
     shutdown::Shutdown,
@@ -245,6 +246,11 @@ pub(crate) fn write_token(directory: &Path, token: &str) -> PathBuf {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::by(Clock::default()).await
+    }
+
+    /// The service goes by this clock.
+    pub(crate) async fn by(clock: Clock) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ca = Ca::new().unwrap();
         let (tls_cert, tls_key) = ca
@@ -294,7 +300,7 @@ impl World {
             service_name: "notes".to_owned(),
             token_file: write_token(directory.path(), "own"),
         };
-        let client = Client::new(&config).unwrap();
+        let client = Client::new(&config, clock).unwrap();
         let watching = Arc::clone(&client).watch(watcher.token().clone());
         watcher.spawn("revocations", watching);
         Self {

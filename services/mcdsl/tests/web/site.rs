@@ -182,10 +182,10 @@ pub(crate) fn site(sessions: Sessions) -> Router {
         account: vec![nav("Your sessions", "/who", None)],
         login: "/login",
         logout: "/logout",
-        script: Some(web::Script {
+        scripts: vec![web::Script {
             name: "sample.js",
             content: "document.body.dataset.script = 'ran';",
-        }),
+        }],
         sessions,
         sso: None,
     };

@@ -32,8 +32,6 @@ use crate::{
     time::unix,
 };
 
-/// Seconds by which a token may be issued ahead, and then some.
-const CLOCK: i64 = 10;
 /// Bytes of a request. It goes through the login page and back, where it has to fit as well.
 const MAX: usize = 1500;
 /// With an ID token, which does not.
@@ -137,9 +135,7 @@ pub(super) async fn authorize(
         return page.log_out(&then(LOGIN, &on(wanted.answered()))).await;
     };
     let age = unix(mcias.now()) - person.login.created;
-    // A login of the future was before the clock went back: nobody knows how old it is.
-    let old = |most| age > most || age < -CLOCK;
-    if wanted.anew || wanted.max_age.is_some_and(old) {
+    if wanted.anew || wanted.max_age.is_some_and(|most| age > most) {
         if wanted.silent {
             return target.refuse("login_required", "the login is too old");
         }

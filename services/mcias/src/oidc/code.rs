@@ -33,6 +33,13 @@ pub(super) struct Shown {
     pub(super) used: Option<String>,
 }
 
+impl Shown {
+    /// Whether it is of the last minute; one of the future was given while the clock was ahead.
+    pub(super) fn is_fresh(&self, now: SystemTime) -> bool {
+        unix(now) < self.expires && self.expires <= unix(now + LIFETIME)
+    }
+}
+
 fn hash(code: &str) -> [u8; 32] {
     random::hash(&["code", code])
 }

@@ -28,6 +28,7 @@ use crate::{
     by::By,
     core::{Change, Mcias},
     error::Error,
+    redirect,
     service::Service,
     session::{end_session, find_session},
     time::unix,
@@ -120,22 +121,29 @@ fn exchange(
     let refused = |text: &str| Refused::from(OAuthError::invalid_grant(text));
     let found = code::find(change.tx, shown)?.filter(|found| found.code.client == client.name);
     let found = found.ok_or_else(|| refused("the code is none of this client's"))?;
-    let code = found.code;
+    let code = &found.code;
     let account = account::by_id(change.tx, &code.account)?;
     if let Some(account) = &account {
         change.resource.clone_from(&account.name);
     }
-    if let Some(session) = found.used {
+    if let Some(session) = &found.used {
         // Somebody else has it too, and nobody knows who came first (RFC 6749 §4.1.2).
-        if let Some(given) = find_session(change.tx, &code.account, &session)? {
+        if let Some(given) = find_session(change.tx, &code.account, session)? {
             end_session(change, &given)?;
             change.note(|detail| detail.flag("revoked", true));
         }
         return Err(refused("the code was used already"));
     }
     code::use_up(change.tx, shown, "")?;
-    if unix(change.now) >= found.expires {
+    if !found.is_fresh(change.now) {
         return Err(refused("the code has expired"));
+    }
+    // Whoever registers the client may have taken it back since, for it is another's now.
+    let mut own = client.redirect_uris.iter();
+    if !own.any(|own| redirect::is_own(own, &code.redirect_uri, client.public_client)) {
+        return Err(refused(
+            "the redirect_uri that the code was sent to is not registered any more",
+        ));
     }
     if redirect_uri != code.redirect_uri {
         return Err(refused(
@@ -149,7 +157,7 @@ fn exchange(
     let account = account.filter(|account| account.status == Status::Active);
     let account = account.ok_or_else(over)?;
     let login = find_session(change.tx, &account.id, &code.login)?;
-    let login = login.filter(|login| login.expires > unix(change.now));
+    let login = login.filter(|login| !login.is_over(change.now));
     let login = login.ok_or_else(over)?;
     if let Some(lacking) = lacking(mcias, &account, &login, client)? {
         return Err(refused(lacking.text()));
@@ -190,7 +198,7 @@ fn exchange(
         issued,
         id_token,
         &refresh,
-        code.scopes,
+        code.scopes.clone(),
     ))
 }
 

@@ -17,6 +17,7 @@ use crate::{
     device::{self, NewDevice},
     error::Error,
     session::find_session,
+    shown,
 };
 
 /// Where they are shown after a login.
@@ -40,7 +41,10 @@ pub(super) struct News {
 
 pub(super) struct Row {
     pub(super) network: String,
+    /// As the client said it: by this the answer names it.
     pub(super) device: String,
+    /// As people are shown it.
+    pub(super) shown: String,
     pub(super) when: String,
     pub(super) methods: String,
     pub(super) service: String,
@@ -69,6 +73,7 @@ impl News {
             when: ago(new.since, now),
             methods: methods(&new.methods),
             current: new.network == login.source && new.device == login.device,
+            shown: shown::device(&new.device),
             network: new.network,
             device: new.device,
             service: new.service,

@@ -10,14 +10,15 @@ mod home;
 mod login;
 mod password;
 mod person;
+mod refusal;
 mod sessions;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
     http::StatusCode,
-    response::{IntoResponse as _, Response},
+    response::IntoResponse as _,
     routing::{get, post},
 };
 use mcdsl::{
@@ -30,9 +31,11 @@ use tonic::Code;
 pub(crate) use mcdsl::web::Answer;
 
 pub use self::admin::paths as admin_paths;
+use self::refusal::Refusal;
 pub(crate) use self::{
     factors::FACTORS,
     person::{MaybePerson, Person},
+    refusal::failed,
 };
 use crate::{
     SERVICE, account,
@@ -70,10 +73,16 @@ pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
         account: vec![nav("Change password", PASSWORD)],
         login: LOGIN,
         logout: "/logout",
-        script: Some(Script {
-            name: "passkeys.js",
-            content: include_str!("../../assets/passkeys.js"),
-        }),
+        scripts: vec![
+            Script {
+                name: "passkeys.js",
+                content: include_str!("../../assets/passkeys.js"),
+            },
+            Script {
+                name: "copy.js",
+                content: include_str!("../../assets/copy.js"),
+            },
+        ],
         sessions,
         sso: None,
     };
@@ -154,46 +163,6 @@ async fn leading_on(mcias: &Arc<Mcias>, page: Page, next: &LocalPath) -> Result<
     })
 }
 
-/// What went wrong, as a person is told: status, text, and when to try again.
-struct Refusal {
-    status: StatusCode,
-    text: String,
-    wait: Option<Duration>,
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        let told = error.told();
-        let status = match told.code {
-            Code::InvalidArgument => StatusCode::UNPROCESSABLE_ENTITY,
-            Code::FailedPrecondition | Code::AlreadyExists => StatusCode::CONFLICT,
-            Code::NotFound => StatusCode::NOT_FOUND,
-            Code::PermissionDenied => StatusCode::FORBIDDEN,
-            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self {
-            status,
-            text: sentence(&told.message, told.wait),
-            wait: told.wait,
-        }
-    }
-}
-
-impl Refusal {
-    /// On a page that was rendered with the text.
-    fn with(&self, mut response: Response) -> Response {
-        *response.status_mut() = self.status;
-        if let Some(wait) = self.wait {
-            let headers = response.headers_mut();
-            headers.insert(axum::http::header::RETRY_AFTER, wait.as_secs().into());
-        }
-        response
-    }
-}
-
 /// What somebody is told who was refused. It is written down, if what he asked for has not done so.
 async fn refused(mcias: &Arc<Mcias>, by: &By, error: Error) -> Result<Refusal, ErrorPage> {
     let code = error.code();
@@ -271,28 +240,6 @@ async fn write_down(
     Ok(())
 }
 
-/// A page that says what went wrong.
-pub(crate) fn failed(error: Error) -> ErrorPage {
-    let refusal = Refusal::from(error);
-    match (refusal.status, refusal.wait) {
-        (StatusCode::TOO_MANY_REQUESTS, Some(wait)) => ErrorPage::too_many(wait),
-        (StatusCode::SERVICE_UNAVAILABLE, _) => ErrorPage::unavailable(refusal.text),
-        (status, _) => ErrorPage::new(status, refusal.text),
-    }
-}
-
-/// With a capital and a full stop.
-fn sentence(message: &str, wait: Option<Duration>) -> String {
-    let mut characters = message.chars();
-    let first = characters.next().map(|c| c.to_ascii_uppercase());
-    let mut text: String = first.into_iter().chain(characters).collect();
-    if let Some(wait) = wait {
-        let wait = mcdsl::human::duration_short(wait);
-        text += &format!("; try again in {wait}");
-    }
-    text + "."
-}
-
 /// To its end, whether the browser still waits or not: what is committed has to be in force and told.
 pub(crate) fn to_the_end(mcias: &Arc<Mcias>, routes: Router) -> Router {
     let tasks = mcias.shutdown.tracker().clone();
@@ -311,28 +258,6 @@ pub(crate) fn to_the_end(mcias: &Arc<Mcias>, routes: Router) -> Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_comes_at_a_bad_time_is_told_when_to_come_again() {
-        use mcdsl::db::StoreError;
-        for (description, error, status) in [
-            ("the database", Error::from(StoreError::Busy), 503),
-            ("a gate", Error::too_many("no", Duration::from_secs(9)), 429),
-        ] {
-            let response = failed(error).into_response();
-            assert_eq!(response.status().as_u16(), status, "{description}");
-            let header = axum::http::header::RETRY_AFTER;
-            assert!(response.headers().contains_key(header), "{description}");
-        }
-    }
-
-    #[test]
-    fn people_read_sentences() {
-        let wait = Some(Duration::from_secs(61));
-        assert_eq!(sentence("no", None), "No.");
-        assert_eq!(sentence("too many", wait), "Too many; try again in 1m1s.");
-        assert_eq!(sentence("", None), ".");
-    }
 
     #[test]
     fn a_path_that_leads_nowhere_leads_home() {

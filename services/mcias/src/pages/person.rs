@@ -22,7 +22,7 @@ use crate::{
     service,
     session::{self, Session, find_session},
     standing::Standing,
-    time::{at, unix},
+    time::at,
 };
 
 /// Between two writes of when a login was used: not one for each page.
@@ -62,7 +62,7 @@ impl Person {
         let now = mcias.now();
         let read = move |db: &Connection| {
             let login = find_session(db, &id, &login)?;
-            let login = login.filter(|l| l.service == SERVICE && l.expires > unix(now));
+            let login = login.filter(|l| l.service == SERVICE && !l.is_over(now));
             let account = account::by_id(db, &id)?;
             let account = account.filter(|account| account.status == Status::Active);
             let (Some(login), Some(account)) = (login, account) else {

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use serde::Deserialize;
 
 use super::{Person, by, end_login, failed, home::methods};
-use crate::{core::Mcias, error::Error, session::sessions, time::at};
+use crate::{core::Mcias, error::Error, session::sessions, shown, time::at};
 
 #[derive(Template)]
 #[template(path = "sessions.html")]
@@ -55,7 +55,7 @@ pub(super) async fn show(
         new_device: session.new_device,
         id: session.id,
         service: session.service,
-        device: session.device,
+        device: shown::device(&session.device),
         source: session.source,
     };
     let list = List {

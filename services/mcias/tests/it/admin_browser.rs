@@ -1,7 +1,8 @@
 //! Administration as people see it, in Chromium: an account is made, a rule, a client; and what was asked of the policy and the log.
 
-use anyhow::Result;
-use mc_testkit::browser::Browser;
+use anyhow::{Result, ensure};
+use mc_testkit::{browser::Browser, wait_for_async};
+use serde_json::json;
 use thirtyfour::By;
 
 use crate::{
@@ -59,6 +60,41 @@ impl Walk {
         Ok(())
     }
 
+    /// The button beside what is shown once copies it, and says so; and where the browser refuses, that it is selected.
+    async fn copies(&self, shown: &str) -> Result<()> {
+        let browser = &self.browser;
+        let status = async |wanted: &str| {
+            wait_for_async(wanted, async || {
+                let status = browser
+                    .driver()
+                    .find(By::Css(".actions [role=status]"))
+                    .await;
+                let text = status.ok()?.text().await.ok()?;
+                text.contains(wanted).then_some(())
+            })
+            .await
+        };
+        let text = format!("return document.querySelector('{shown}').textContent.trim()");
+        let wanted = browser.script(&text).await?;
+        let allowed = json!({ "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+        browser.cdp("Browser.grantPermissions", allowed).await?;
+        self.tick("button[data-copy]").await?;
+        status("Copied.").await?;
+        let copied = browser
+            .script("return navigator.clipboard.readText()")
+            .await?;
+        ensure!(copied == wanted, "{copied} is not {wanted}");
+        let refuse = "navigator.clipboard.writeText = async () => { throw new Error('no'); }";
+        browser.script(refuse).await?;
+        self.tick("button[data-copy]").await?;
+        status("The text is selected").await?;
+        let selected = browser
+            .script("return String(getSelection()).trim()")
+            .await?;
+        ensure!(selected == wanted, "{selected} is not {wanted}");
+        Ok(())
+    }
+
     async fn judge(&self, what: &str) -> Result<()> {
         judge(&self.browser, what, &self.pictures).await
     }
@@ -97,6 +133,7 @@ async fn an_account_is_made_and_has_tokens() -> Result<()> {
     walk.press("main form[action$=issue] button", "The token is issued")
         .await?;
     walk.judge("admin-token").await?;
+    walk.copies("#secret").await?;
     walk.press("main a.button", name).await?;
     walk.judge("admin-system-account").await?;
     walk.open("/admin/accounts", "Accounts").await?;

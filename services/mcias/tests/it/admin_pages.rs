@@ -231,8 +231,8 @@ async fn tokens_are_issued_replaced_and_revoked() {
         ]
     };
     for (description, services, days, status, text) in [
-        ("no number", "mcias", "a year", 422, "Days: a number"),
-        ("too long", "mcias", "4000", 422, "Days: a number"),
+        ("no number", "mcias", "a year", 422, "no number from 1 to"),
+        ("too long", "mcias", "4000", 422, "no number from 1 to"),
         (
             "a service that there is not",
             "nothing",
@@ -320,6 +320,9 @@ async fn the_log_is_read_and_verified() {
             "action=/metacircular.mcias.v1.Accounts/Create",
             true,
         ),
+        ("by a method", "action=CreateAccount", true),
+        ("with its service", "action=Accounts/CreateAccount", true),
+        ("by another method", "action=Login", false),
         ("by another action", "action=/login", false),
         ("by outcome", "outcome=OK&account=admin", true),
         ("by another outcome", "outcome=UNAUTHENTICATED", false),
@@ -333,7 +336,7 @@ async fn the_log_is_read_and_verified() {
     with_text(
         &admin.get("/admin/audit?since=then").await,
         422,
-        "Since: a time",
+        "is no time: write it",
     );
     let verify = "/admin/audit/verify";
     let sound = admin.submit("/admin/audit", verify, &[]).await;

@@ -33,13 +33,13 @@ async fn rules_are_made_in_order_explained_and_removed() {
             "no priority",
             new("allow", "high", &[]),
             422,
-            "Priority: a whole number",
+            "The priority was not accepted: it is no whole number.",
         ),
         (
             "no effect",
             new("maybe", "1", &[]),
             422,
-            "Effect: allow or deny",
+            "neither allow nor deny",
         ),
         (
             "no pattern",
@@ -102,7 +102,7 @@ async fn rules_are_made_in_order_explained_and_removed() {
     let said = admin.get(&explain("ada", "")).await;
     for text in [
         "May not log in",
-        "the account is active; rule office",
+        "The account is active; rule office",
         "<strong>decides</strong>",
         "matches, but a rule before it decides",
     ] {

@@ -200,6 +200,69 @@ async fn a_page_session_ends() {
     }
 }
 
+/// A login lasts for 12 hours on pages, a code for a minute, a step for five; not for those of a clock that is right again.
+#[tokio::test]
+async fn what_pages_gave_while_the_clock_was_ahead_is_over_when_it_is_right() {
+    const AHEAD: Duration = Duration::from_secs(365 * 24 * 3600);
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let wiki = register(&running, &mut admin, "wiki", false).await;
+    for (description, ahead) in [("a year", AHEAD), ("an hour", HOUR)] {
+        clock.set_ahead(ahead);
+        let mut browser = Browser::new(&running);
+        browser.log_in("ada", PASSWORD).await;
+        let mut copy = browser.clone();
+        let code = wiki.code(&mut browser).await;
+        assert_eq!(browser.get("/").await.status, 200, "{description}");
+        clock.set_back(ahead);
+        let away = browser.get("/").await;
+        assert_eq!(away.location(), "/login?next=%2F", "{description}");
+        let refused = wiki.exchange(&code, &[]).await;
+        assert_eq!(error(&refused), "invalid_grant", "{description}");
+        // Whoever logs in next, it does not come back with that time.
+        Browser::new(&running).log_in("ada", PASSWORD).await;
+        clock.advance(ahead);
+        assert_eq!(copy.get("/").await.status, 303, "{description}");
+    }
+    // A login whose page session is of now: the login alone is of the future.
+    let mut browser = Browser::new(&running);
+    browser.log_in("ada", PASSWORD).await;
+    let sql = "UPDATE session SET used_s = used_s + ?1, created_s = created_s + ?1, expires_s = expires_s + ?1";
+    running.database().execute(sql, [365 * 24 * 3600]).unwrap();
+    assert_eq!(browser.get("/").await.location(), "/login?next=%2F");
+}
+
+/// The first step of a login is in the form of the second.
+#[tokio::test]
+async fn a_step_of_a_login_is_of_use_for_five_minutes_of_the_right_clock() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    running.admin().await.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let secret = enrol(&mut running.clients(Some(&token)).await).await;
+    for (description, ahead, passed, wanted) in [
+        ("at once", 0, 60, 303),
+        ("after five minutes", 0, 300, 200),
+        ("of an hour ahead", 3600, 60, 200),
+    ] {
+        let mut browser = Browser::new(&running);
+        clock.set_ahead(Duration::from_secs(ahead));
+        let form = browser.log_in("ada", PASSWORD).await;
+        let (token, step) = (form.field("csrf_token"), form.field("step"));
+        clock.set_back(Duration::from_secs(ahead));
+        clock.advance(Duration::from_secs(passed));
+        let code = code_at(&secret, clock.now());
+        let fields = [("csrf_token", &*token), ("step", &*step), ("code", &*code)];
+        let answer = browser.post("/login", &fields).await;
+        assert_eq!(answer.status, wanted, "{description}: {}", answer.body);
+        if wanted == 200 {
+            assert!(answer.body.contains("took too long"), "{description}");
+        }
+    }
+}
+
 /// What a clock forgets that is two years ahead for an hour was to be forgotten soon anyway.
 #[tokio::test]
 async fn a_clock_that_is_ahead_for_a_while_destroys_nothing() {

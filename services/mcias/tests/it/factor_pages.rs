@@ -96,12 +96,28 @@ async fn an_authenticator_app_is_set_up_and_removed() {
     let wrong = [("csrf_token", &*token), ("code", &*code(&secret, 100))];
     let refused = browser.post("/factors/totp/confirm", &wrong).await;
     assert_eq!(refused.status, 422);
-    assert!(refused.body.contains("are both clocks right"));
+    assert!(
+        refused.body.contains("The code was not accepted: ")
+            && refused.body.contains("are both clocks right?<")
+    );
     assert!(
         !refused.body.contains("otpauth"),
         "the secret is shown for the password alone"
     );
     forgive(&running);
+    // The page that it was shown on has it still: the app has no other.
+    let proof = shown.field("shown");
+    assert!(!proof.contains(&secret));
+    for (description, proof, again) in [("the page's", &*proof, true), ("a guess", "00", false)] {
+        let fields = [wrong[0], wrong[1], ("shown", proof)];
+        let refused = browser.post("/factors/totp/confirm", &fields).await;
+        assert_eq!(refused.status, 422, "{description}");
+        assert_eq!(refused.body.contains("otpauth"), again, "{description}");
+        if again {
+            assert_eq!(self::secret(&refused), secret, "{description}");
+        }
+        forgive(&running);
+    }
     let mut copy = browser.clone();
     let done = confirm(&mut browser, &shown, "/factors/totp/confirm").await;
     assert_eq!(done.location(), "/factors");

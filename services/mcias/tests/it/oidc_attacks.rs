@@ -3,8 +3,10 @@
 use mc_proto::mcias::v1::{PutServiceRequest, Service};
 
 use crate::{
+    oidc::claims,
     oidc_client::{
-        AFTERWARDS, CHALLENGE, Party, REDIRECT, VERIFIER, begun, error, register, request, text,
+        AFTERWARDS, CHALLENGE, PLAIN, Party, REDIRECT, VERIFIER, begun, error, register, request,
+        text,
     },
     web::{Browser, Http, encoded},
 };
@@ -137,6 +139,64 @@ async fn a_code_is_good_once_for_a_minute_for_its_client_and_verifier() {
         "late"
     );
     assert_eq!(error(&wiki.exchange("x", &[]).await), "invalid_grant");
+}
+
+/// Whoever changes the address in his browser, before the login or during it, is given a code of the login that he has.
+#[tokio::test]
+async fn a_request_for_another_login_that_was_changed_says_how_old_the_login_is() {
+    let (running, _admin, wiki, mut browser) = begun().await;
+    let aged = "UPDATE session SET created_s = created_s - 600 WHERE service = 'mcias'";
+    running.database().execute(aged, []).unwrap();
+    let sql = "SELECT session.created_s FROM session JOIN account ON account.id = session.account
+        WHERE service = 'mcias' AND name = 'ada'";
+    let db = running.database();
+    let old: i64 = db.query_row(sql, [], |row| row.get(0)).unwrap();
+    for (description, asked) in [
+        ("a login", ("prompt", "login")),
+        ("no age", ("max_age", "0")),
+        ("an age", ("max_age", "60")),
+    ] {
+        let led = browser.get(&request("wiki", &[asked])).await;
+        assert!(led.location().ends_with("&again=1"), "{description}");
+        // Where the login page goes on to, without the login; and a request that never said it.
+        let on = led.parameter("next").unwrap();
+        let name = format!("{}=", asked.0);
+        let kept: Vec<&str> = on.split('&').filter(|p| !p.starts_with(&name)).collect();
+        for (what, path) in [("on", kept.join("&")), ("never said", request("wiki", &[]))] {
+            let code = browser.get(&path).await.parameter("code").unwrap();
+            let tokens = wiki.exchange(&code, &[]).await.json();
+            let said = claims(text(&tokens, "id_token"))["auth_time"].as_i64();
+            assert_eq!(said, Some(old), "{description}, {what}");
+        }
+    }
+    // One that is left as it is: an age is asked for when the code is given, whatever login there is.
+    let path = request("wiki", &[("max_age", "60")]);
+    let on = browser.get(&path).await.parameter("next").unwrap();
+    let again = browser.get(&on).await;
+    assert!(
+        again.location().starts_with("/login?"),
+        "{}",
+        again.location()
+    );
+}
+
+#[tokio::test]
+async fn a_code_goes_with_the_address_that_it_was_sent_to() {
+    let (_running, mut admin, wiki, mut browser) = begun().await;
+    let code = wiki.code(&mut browser).await;
+    let service = Service {
+        name: "wiki".to_owned(),
+        redirect_uris: vec![PLAIN.to_owned()],
+        ..Service::default()
+    };
+    let put = PutServiceRequest {
+        service: Some(service),
+        new_secret: false,
+    };
+    admin.admin.put_service(put).await.unwrap();
+    let refused = wiki.exchange(&code, &[]).await;
+    assert_eq!(error(&refused), "invalid_grant");
+    assert!(refused.body.contains("not registered any more"));
 }
 
 #[tokio::test]

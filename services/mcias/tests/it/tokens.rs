@@ -135,7 +135,7 @@ async fn a_revoked_token_is_refused_by_another_service_at_once() {
         service_name: "wiki".to_owned(),
         token_file,
     };
-    let client = Client::new(&config).unwrap();
+    let client = Client::new(&config, mcdsl::clock::Clock::default()).unwrap();
     let cancel = CancellationToken::new();
     let watching = tokio::spawn(std::sync::Arc::clone(&client).watch(cancel.clone()));
     wait_for_async("the stream", async || client.is_live().then_some(()))

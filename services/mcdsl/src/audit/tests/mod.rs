@@ -237,7 +237,7 @@ fn pages() {
             .collect()
     };
     let all = || (1..=30).rev();
-    let (action, account) = (|a: &str| Some(a.to_owned()), |a: &str| Some(a.to_owned()));
+    let (action, account) = (|a: &str| vec![a.to_owned()], |a: &str| Some(a.to_owned()));
     let filter = Filter::default;
     assert_eq!(numbers(filter()), all().collect::<Vec<_>>());
     assert_eq!(
@@ -288,13 +288,22 @@ fn pages() {
         let wanted: Vec<_> = all().filter(|n| wanted.contains(&(n / 3 % 3))).collect();
         assert_eq!(
             numbers(Filter {
-                action: action(prefix),
+                actions: action(prefix),
                 ..filter()
             }),
             wanted,
             "{prefix:?}"
         );
     }
+    let several = ["login.", "/mcias.v1.Accounts/Create", "/mcias.v1.Accounts/"];
+    assert_eq!(
+        numbers(Filter {
+            actions: several.map(str::to_owned).into(),
+            ..filter()
+        }),
+        all().collect::<Vec<_>>(),
+        "each once"
+    );
     assert_eq!(
         numbers(Filter {
             outcome: Some(Code::PermissionDenied),
@@ -314,7 +323,7 @@ fn pages() {
     assert_eq!(
         numbers(Filter {
             account: account("0002"),
-            action: action("login"),
+            actions: action("login"),
             outcome: Some(Code::Ok),
             since: Some(at(1010)),
             ..filter()

@@ -9,6 +9,9 @@ use super::{Flash, Limits, Session, SessionId};
 /// Between two writes of when a session was seen: not one for each request.
 const TOUCH_S: i64 = 60;
 
+/// Clocks are put right by a little: by so much a session may have been seen ahead.
+const SKEW_S: i64 = 10;
+
 pub(super) const SQL: &str = "
     CREATE TABLE web_sessions (
         id BLOB PRIMARY KEY CHECK (length(id) = 32),
@@ -61,10 +64,11 @@ pub(super) fn find(
 ) -> rusqlite::Result<Option<Session>> {
     let (idle, old) = over(limits, now);
     let sql = format!(
-        "SELECT {COLUMNS} FROM web_sessions WHERE id = ?1 AND seen_unix_s > ?2 AND created_unix_s > ?3"
+        "SELECT {COLUMNS} FROM web_sessions WHERE id = ?1 AND seen_unix_s BETWEEN ?2 + 1 AND ?4 AND created_unix_s > ?3"
     );
+    // What was seen in what is the future, for a clock was ahead then, would be over too late; none is seen before it is made.
     db.prepare_cached(&sql)?
-        .query_row(params![id, idle, old], session)
+        .query_row(params![id, idle, old, now.saturating_add(SKEW_S)], session)
         .optional()
 }
 
@@ -91,8 +95,8 @@ pub(super) fn start(
         db.execute("DELETE FROM web_sessions WHERE id = ?1", [old])?;
     }
     db.execute(
-        "DELETE FROM web_sessions WHERE seen_unix_s <= ?1",
-        [over(limits, now).0],
+        "DELETE FROM web_sessions WHERE seen_unix_s <= ?1 OR seen_unix_s > ?2",
+        [over(limits, now).0, now.saturating_add(SKEW_S)],
     )?;
     db.execute(
         "DELETE FROM web_sessions WHERE id IN (SELECT id FROM web_sessions WHERE account = ?1
@@ -257,6 +261,21 @@ mod tests {
         }
         assert_eq!(there(&db, T0 + 3599), [2]);
         assert_eq!(there(&db, T0 + 3600), [0; 0], "busy, and too old");
+    }
+
+    #[test]
+    fn a_session_of_the_future_is_over() {
+        let db = db();
+        add(&db, T0, 1, "ann", None);
+        assert_eq!(
+            there(&db, T0 - SKEW_S),
+            [1],
+            "the clock was put right by a little"
+        );
+        assert_eq!(there(&db, T0 - SKEW_S - 1), [0; 0], "it was set back");
+        add(&db, T0, 2, "ann", None);
+        assert_eq!(there(&db, T0 + 500), [1, 2]);
+        assert_eq!(there(&db, T0 + 100), [0; 0], "nor one that was seen then");
     }
 
     #[test]

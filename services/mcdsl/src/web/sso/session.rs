@@ -3,7 +3,7 @@
 use std::{
     collections::hash_map::Entry,
     sync::{Arc, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use axum::http::HeaderValue;
@@ -125,7 +125,8 @@ impl Sso {
         let Some(tokens) = tokens(session, secret) else {
             return Ok(Standing::Over);
         };
-        let left = |identity: &Identity| identity.expires.duration_since(SystemTime::now());
+        let now = self.mcias.clock().now();
+        let left = |identity: &Identity| identity.expires.duration_since(now);
         match self.mcias.authenticate(&tokens.access).await {
             Ok(identity) if identity.account != session.account => Ok(Standing::Over),
             Ok(identity) if left(&identity).unwrap_or_default() > EARLY => {

@@ -32,7 +32,7 @@ pub(crate) struct List {
     /// Of this account, also one that was deleted
     #[arg(long, value_name = "NAME", default_value = "")]
     account: String,
-    /// Whose action begins so
+    /// Whose action begins so: a method (Login, Auth/Login) or a page (/login)
     #[arg(long, default_value = "")]
     action: String,
     /// From then on: a time, or how long ago (2h, 7d)
@@ -98,6 +98,7 @@ pub(crate) fn row(entry: &pb::AuditEntry) -> Vec<String> {
         "{}" => "-".to_owned(),
         detail => view::text(detail),
     };
+    let method = entry.action.strip_prefix("/metacircular.mcias.v1.");
     vec![
         entry.number.to_string(),
         entry.time.as_ref().map_or_else(
@@ -106,7 +107,7 @@ pub(crate) fn row(entry: &pb::AuditEntry) -> Vec<String> {
         ),
         view::text(&entry.account),
         view::text(&entry.source),
-        entry.action.clone(),
+        method.unwrap_or(&entry.action).to_owned(),
         view::text(&entry.resource),
         entry.outcome.clone(),
         detail,

@@ -22,6 +22,7 @@ use crate::{
     error::Error,
     pages::{failed, home::methods},
     session::{self, Session},
+    shown,
     time::at,
 };
 
@@ -104,7 +105,8 @@ impl Changed {
 
     fn asked(&self, human: bool) -> Result<Update, Error> {
         let status = Status::ALL.into_iter().find(|s| s.as_str() == self.status);
-        let status = status.ok_or_else(|| Error::invalid("status: active, disabled or locked"))?;
+        let status = status
+            .ok_or_else(|| Error::invalid("status: it is none of active, disabled and locked"))?;
         Ok(Update {
             name: self.name.clone(),
             status: Some(status),
@@ -175,7 +177,7 @@ pub(super) async fn render(
         used: when(at(login.used), now),
         service: login.service,
         source: login.source,
-        device: login.device,
+        device: shown::device(&login.device),
     };
     let title = account.name.clone();
     let one = One {

@@ -14,9 +14,10 @@ use super::{Answer, ROWS, link, moment};
 use crate::{
     core::Mcias,
     error::Error,
-    log::Wanted,
+    log::{Wanted, short},
     pages::{Refusal, failed},
     random::hex,
+    shown::escaped,
 };
 
 /// Where it is.
@@ -71,7 +72,11 @@ fn time(field: &str, text: &str) -> Result<Option<SystemTime>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wrong = || Error::invalid(format!("{field}: a time in UTC like 2026-01-31T12:00"));
+    let wrong = || {
+        Error::invalid(format!(
+            "{field:?} is no time: write it in UTC, like 2026-01-31T12:00"
+        ))
+    };
     let seconds = match text.len() {
         16 => ":00Z",
         _ => "Z",
@@ -104,10 +109,9 @@ struct Row {
 
 impl Row {
     fn new(record: Record) -> Self {
-        let action = record.action.strip_prefix("/metacircular.mcias.v1.");
         Self {
             time: moment(record.at()),
-            action: action.unwrap_or(&record.action).to_owned(),
+            action: short(&record.action).to_owned(),
             ok: record.outcome == "OK",
             detail: detail(&record.detail),
             record,
@@ -119,7 +123,7 @@ impl Row {
 fn detail(text: &str) -> Vec<(String, String)> {
     use serde_json::Value;
     let Ok(Value::Object(object)) = serde_json::from_str(text) else {
-        return vec![("detail".to_owned(), text.to_owned())];
+        return vec![("detail".to_owned(), escaped(text))];
     };
     let shown = |value: Value| match value {
         Value::String(text) => text,
@@ -133,7 +137,7 @@ fn detail(text: &str) -> Vec<(String, String)> {
     };
     object
         .into_iter()
-        .map(|(key, value)| (key, shown(value)))
+        .map(|(key, value)| (key, escaped(&shown(value))))
         .collect()
 }
 
@@ -202,7 +206,7 @@ pub(super) async fn verify(
         "" => Ok(0),
         text => text
             .parse()
-            .map_err(|_| Error::invalid("number: a whole number")),
+            .map_err(|_| Error::invalid("number: it is no whole number")),
     };
     let checked = match number {
         Ok(number) => mcias.verify_audit(number, known.hash.trim()).await,
@@ -269,5 +273,7 @@ mod tests {
         let pair = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
         assert_eq!(detail(r#"{"roles":["a","b"]}"#), pair("roles", "a, b"));
         assert_eq!(detail("<b>"), pair("detail", "<b>"));
+        let turned = detail("{\"device\":\"\u{202e}a\"}");
+        assert_eq!(turned, pair("device", "\\u{202e}a"), "and all of it seen");
     }
 }

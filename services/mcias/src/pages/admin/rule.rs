@@ -92,11 +92,11 @@ impl Typed {
         let priority = self.priority.trim().parse();
         Ok(Message {
             name: self.name.trim().to_owned(),
-            priority: priority.map_err(|_| Error::invalid("priority: a whole number"))?,
+            priority: priority.map_err(|_| Error::invalid("priority: it is no whole number"))?,
             deny: match self.effect.as_str() {
                 "allow" => false,
                 "deny" => true,
-                _ => return Err(Error::invalid("effect: allow or deny")),
+                _ => return Err(Error::invalid("effect: it is neither allow nor deny")),
             },
             roles: self.roles.clone(),
             account_types: self.account_types.clone(),

@@ -16,7 +16,7 @@ use super::{Answer, lines, link, rule::EDIT};
 use crate::{
     core::Mcias,
     error::Error,
-    pages::{Refusal, failed},
+    pages::{Refusal, failed, refusal::sentence},
     policy::{self, change::Explained},
     service,
 };
@@ -147,7 +147,7 @@ impl From<Explained> for Said {
         };
         Self {
             allowed: explained.allowed(),
-            reason: explained.reason(),
+            reason: sentence(&explained.reason(), None),
             second_factor: explained.verdict.asks(&explained.account),
             rules: explained
                 .verdict

@@ -69,7 +69,9 @@ impl NewToken {
         Ok(tokens::NewToken {
             name: self.name.clone(),
             services: lines(&self.services),
-            days: days.ok_or_else(|| Error::invalid(format!("days: a number, 1 to {MAX_DAYS}")))?,
+            days: days.ok_or_else(|| {
+                Error::invalid(format!("days: they are no number from 1 to {MAX_DAYS}"))
+            })?,
             comment: self.comment.trim().to_owned(),
         })
     }

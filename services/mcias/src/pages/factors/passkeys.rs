@@ -75,13 +75,13 @@ pub(super) async fn begin(
 ) -> Answer {
     let by = by(&page, ADD, Some(&person))?;
     let begun = match passkey::named(&asked.name) {
-        Ok(_) => mcias.begin_passkey(&by, asked.password).await,
+        Ok(name) => (mcias.begin_passkey(&by, asked.password).await).map(|begun| (begun, name)),
         Err(error) => Err(error),
     };
     match begun {
-        Ok(begun) => {
+        Ok((begun, name)) => {
             record(&mcias, &by, Code::Ok, "").await?;
-            create(&mcias, page, &begun, &asked.name).await
+            create(&mcias, page, &begun, &name).await
         }
         Err(error) => {
             let question = question(asked.name);

@@ -10,8 +10,8 @@ use mcdsl::web::{CsrfField, Flash, Form, Page};
 use serde::Deserialize;
 
 use super::{
-    Answer, Confirmed, Person, Question, all, by, enrolled, leading_on, put, put_again, query,
-    refused,
+    Answer, Confirmed, Person, Question, all, by, enrolled, failed, leading_on, put, put_again,
+    query, refused,
 };
 use crate::{core::Mcias, factors};
 
@@ -28,7 +28,7 @@ const GROUP: usize = 4;
 struct SetUp {
     csrf: CsrfField,
     query: String,
-    /// Shown once: whoever has the cookie alone is not told it by a wrong code.
+    /// Whoever has the cookie alone is not told it by a wrong code.
     shared: Option<Shared>,
 }
 
@@ -38,12 +38,16 @@ struct Shared {
     uri: String,
     /// In groups.
     secret: String,
+    /// By which the page is told it again after a wrong code.
+    proof: String,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Typed {
     #[serde(default)]
     code: String,
+    #[serde(default)]
+    shown: String,
 }
 
 fn question() -> Question {
@@ -104,7 +108,8 @@ pub(super) async fn confirm(
         Err(error) => {
             let refusal = refused(&mcias, &by, error).await?;
             let page = page.with(Flash::error(refusal.text.clone()));
-            Ok(refusal.with(set_up(&mcias, page, None).await?))
+            let begun = factors::begun_totp(&mcias, &by, typed.shown).await;
+            Ok(refusal.with(set_up(&mcias, page, begun.map_err(failed)?).await?))
         }
     }
 }
@@ -115,6 +120,7 @@ async fn set_up(mcias: &Arc<Mcias>, page: Page, begun: Option<BeginTotpResponse>
     let shared = begun.map(|begun| Shared {
         picture: format!("data:image/svg+xml;base64,{}", BASE64.encode(&begun.qr)),
         secret: grouped(&begun.secret),
+        proof: factors::totp_proof(&begun.secret),
         uri: begun.uri,
     });
     let content = SetUp {
