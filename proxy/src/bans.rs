@@ -14,7 +14,10 @@ use std::{
 
 use ipnet::IpNet;
 use mc_proto::mcias::v1::{Ban, WatchBansRequest, ban_event::Event};
-use mcdsl::auth::client::{Client, ClientError, Config as ClientConfig};
+use mcdsl::{
+    auth::client::{Client, ClientError, Config as ClientConfig},
+    clock::Clock,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -43,12 +46,13 @@ const COMMENT: &str = "MCIAS: ";
 /// # Errors
 /// If its address, its CA or the token cannot be used.
 pub fn client(config: &Mcias) -> Result<Arc<Client>, ClientError> {
-    Client::new(&ClientConfig {
+    let config = ClientConfig {
         server_url: config.server_url.clone(),
         ca_cert: config.ca_cert.clone(),
         service_name: "mc-proxy".to_owned(),
         token_file: config.token_file.clone(),
-    })
+    };
+    Client::new(&config, Clock::default())
 }
 
 /// Keeps MCIAS's bans in force until `stop`.

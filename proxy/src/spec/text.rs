@@ -150,8 +150,3 @@ pub(crate) fn size<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Er
 pub(crate) fn de<'de, T: Text<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
     T::text(d)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-}
