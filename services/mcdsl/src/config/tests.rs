@@ -199,7 +199,7 @@ fn errors_say_where_and_what_was_meant() {
             "wrong value",
             "[server]\nlisten='nonsense'",
             &[],
-            "FILE: server.listen: invalid socket address syntax",
+            "FILE: server.listen: invalid socket address syntax; write an IP address and a port, like 127.0.0.1:8443",
         ),
         (
             "missing key",

@@ -42,8 +42,13 @@ async fn an_administrator_lets_a_network_in_by_a_button() {
     }
     assert!(!shown.body.contains("192.0.2.1"), "that is over");
     for (description, network, status, text) in [
-        ("nothing", "", 422, "no address or network"),
-        ("no network", "everybody", 422, "no address or network"),
+        ("nothing", "", 422, "write an address or a network"),
+        (
+            "no network",
+            "everybody",
+            422,
+            "write an address or a network",
+        ),
         ("one that is not banned", "192.0.2.7", 404, "no ban of"),
         ("a larger one", "127.0.0.0/8", 404, "no ban of"),
     ] {
