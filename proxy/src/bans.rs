@@ -62,7 +62,9 @@ pub async fn subscribe(control: Arc<Control>, client: Arc<Client>, stop: Cancell
         let mut told = false;
         loop {
             let error = follow(&control, &client, &mut told).await;
-            control.bans.failed(SystemTime::now(), error.message());
+            control
+                .bans_watched
+                .failed(SystemTime::now(), error.message());
             if !told {
                 tracing::warn!(
                     error = error.message(),
@@ -86,7 +88,6 @@ async fn follow(control: &Arc<Control>, client: &Client, told: &mut bool) -> Sta
         Err(status) => return status,
     };
     tracing::info!("bans come from MCIAS");
-    control.bans.connected(SystemTime::now());
     *told = false;
     // What it says until it has said all.
     let mut first = Some(HashSet::new());
@@ -113,12 +114,13 @@ async fn follow(control: &Arc<Control>, client: &Client, told: &mut bool) -> Sta
                         let of = lifted.source.parse::<IpNet>();
                         lift(&control, |network| Ok(network) == of);
                     }),
-                    Some(Event::Synced(_)) => match first.take() {
-                        Some(first) => tokio::task::spawn_blocking(move || {
+                    Some(Event::Synced(_)) => {
+                        control.bans_watched.connected(SystemTime::now());
+                        let Some(first) = first.take() else { continue };
+                        tokio::task::spawn_blocking(move || {
                             lift(&control, |network| !first.contains(&network));
-                        }),
-                        None => continue,
-                    },
+                        })
+                    }
                     Some(Event::Heartbeat(_)) | None => continue,
                 };
                 let _ = done.await;
@@ -138,7 +140,7 @@ fn enter(control: &Control, ban: &Ban) {
     };
     match add(control, &rule) {
         Ok(true) => {
-            control.bans.taken();
+            control.bans_watched.taken();
             tracing::info!(source = %rule.cidr, reason = ban.reason, "banned by MCIAS's word");
         }
         Ok(false) => {}

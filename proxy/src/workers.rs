@@ -1,6 +1,6 @@
 //! Threads that serve connections: one per core, each with a single-threaded runtime of its own.
 //!
-//! A connection stays on one thread, so that its two sockets, its task and its timers never cross
+//! A connection stays on one thread (one of HTTP from its TLS on), so that its two sockets, its task and its timers never cross
 //! cores and no wake-up costs a futex. All threads accept from one listening socket: whoever is free takes the next
 //! connection, and hands it on at once if it serves far more than another does ([`place`]): two busy connections
 //! on one core would leave the other idle for as long as they last. One that turns out to be HTTP is placed once more, evenly: of 32

@@ -202,7 +202,7 @@ fn geoip(control: &Control) -> pb::GeoipStatus {
 /// `None`: none is configured.
 fn mcias(control: &Control) -> Option<pb::MciasStatus> {
     let server = control.config.mcias.as_ref()?.server_url.clone();
-    let state = control.bans.state();
+    let state = control.bans_watched.state();
     let (failed, error) = state.failed.unzip();
     Some(pb::MciasStatus {
         server,

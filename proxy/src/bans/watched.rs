@@ -27,7 +27,7 @@ impl Watched {
         self.lock().clone()
     }
 
-    /// The stream is there.
+    /// The stream is there, and has told all bans in force.
     pub(super) fn connected(&self, now: SystemTime) {
         self.lock().since = Some(now);
     }

@@ -30,13 +30,21 @@ pub struct Terminating {
 }
 
 impl Terminating {
-    /// The same, to be served on another worker.
-    ///
-    /// # Errors
-    /// [`moved`]'s.
-    pub fn moved(mut self, runtime: &Handle) -> io::Result<Self> {
-        self.client = moved(self.client, runtime)?;
-        Ok(self)
+    /// The same, to be served on another worker. `None`: that does not take it, which is counted.
+    pub fn moved(self, runtime: &Handle) -> Option<Self> {
+        let Self { client, .. } = self;
+        match moved(client, runtime) {
+            Ok(client) => Some(Self { client, ..self }),
+            Err(error) => {
+                let failure = http::Failure {
+                    reason: "move_failed",
+                    denied: Some(error.to_string().into()),
+                };
+                self.context
+                    .count_failure(self.source, &self.hello.route, &failure);
+                None
+            }
+        }
     }
 
     /// Serves HTTP to the connection's end.

@@ -123,7 +123,7 @@ pub struct Control {
     life: upgrade::Life,
     reload: Mutex<Option<Reload>>,
     /// How the subscription to MCIAS's bans goes, if one is configured.
-    pub bans: Watched,
+    pub bans_watched: Watched,
     /// When the daemon started.
     pub started: Instant,
     /// When it read its configuration.

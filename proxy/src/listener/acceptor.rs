@@ -121,14 +121,11 @@ async fn terminate(
         drop((load, permit));
         return;
     }
-    match http.moved(&worker.runtime) {
-        Ok(http) => {
-            let served = async move {
-                http.serve().await;
-                drop((load, permit));
-            };
-            connections.spawn_on(served, &worker.runtime);
-        }
-        Err(error) => tracing::warn!(%error, "cannot move a connection"),
+    if let Some(http) = http.moved(&worker.runtime) {
+        let served = async move {
+            http.serve().await;
+            drop((load, permit));
+        };
+        connections.spawn_on(served, &worker.runtime);
     }
 }

@@ -275,7 +275,7 @@ impl Scrape {
         if self.0.config.mcias.is_none() {
             return Ok(());
         }
-        let state = self.0.bans.state();
+        let state = self.0.bans_watched.state();
         let mut m = gauge(encoder, "mcias_connected", "1 = bans come from MCIAS")?;
         set(&mut m, &Labels::new(), u64::from(state.since.is_some()))?;
         let mut m = counter(

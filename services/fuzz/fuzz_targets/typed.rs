@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use libfuzzer_sys::fuzz_target;
 use mc_services_fuzz::{
+    cidr,
     human::{duration, parse_duration},
     name::{AccountName, Role, Tag},
     policy::{Name, ResourceName},
@@ -18,7 +19,9 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
+    typed::name(text);
     names(text);
+    networks(text);
     totp(text);
     if let Ok(parsed) = parse_duration(text) {
         assert_eq!(parse_duration(&duration(parsed)), Ok(parsed));
@@ -41,6 +44,13 @@ fn names(text: &str) {
     }
     if let Ok(role) = text.parse::<Role>() {
         assert_eq!(role.as_str(), text);
+    }
+}
+
+fn networks(text: &str) {
+    if let Ok(net) = cidr::parse(text) {
+        assert_eq!(net, net.trunc());
+        assert_eq!(cidr::parse(&net.to_string()), Ok(net));
     }
 }
 

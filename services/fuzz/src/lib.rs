@@ -44,6 +44,8 @@ pub mod archive {
 
 #[path = "../../mcias/src/breached.rs"]
 pub mod breached;
+#[path = "../../mcdsl/src/cidr.rs"]
+pub mod cidr;
 #[path = "../../mcdsl/src/files.rs"]
 pub mod files;
 #[path = "../../mcdsl/src/human.rs"]

@@ -1,7 +1,9 @@
-//! What people type: recovery codes.
+//! What people type: recovery codes; and what clients call themselves.
 
 #[path = "../../mcias/src/readable.rs"]
 mod readable;
+#[path = "../../mcias/src/shown.rs"]
+mod shown;
 
 use readable::{normalised, written};
 
@@ -30,4 +32,18 @@ pub fn code(made: &[u8], typing: &[u8]) {
         let other = [rest, &[last ^ 1]].concat();
         assert_ne!(normalised(&written(&other)), plain);
     }
+}
+
+/// However a client calls itself, people are shown something short, of which all is seen.
+pub fn name(text: &str) {
+    let seen = shown::visible(text);
+    assert_eq!(shown::visible(&seen), seen);
+    let named = shown::device(text);
+    assert_eq!(shown::visible(&named), named.trim());
+    for shown in [&seen, &named] {
+        assert!(shown.chars().count() <= shown::MAX, "{shown:?}");
+    }
+    let escaped = shown::escaped(text);
+    assert_eq!(shown::escaped(&seen).replace("\\\\", "\\"), seen);
+    assert!(!escaped.chars().any(char::is_control), "{escaped:?}");
 }

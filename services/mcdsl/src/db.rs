@@ -19,7 +19,7 @@ use std::{
 
 pub use copy::{open_as_it_is, snapshot};
 pub use files::Files;
-pub use full::is_disk_full;
+pub use full::is_unwritable;
 use rusqlite::{Connection, TransactionBehavior};
 pub use store::{Store, StoreError};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mcdsl::{
     audit::{AuditError, VerifyError},
     cli::chain,
-    db::{StoreError, is_disk_full},
+    db::{StoreError, is_unwritable},
     server::UNWRITTEN,
 };
 use tonic::{Code, Status, metadata::MetadataValue};
@@ -153,7 +153,7 @@ impl Error {
                     "the service has too much to do at this moment; try again in a few seconds";
                 (Code::Unavailable, text.to_owned(), Some(BUSY))
             }
-            other if is_disk_full(other) => (Code::Unavailable, UNWRITTEN.to_owned(), None),
+            other if is_unwritable(other) => (Code::Unavailable, UNWRITTEN.to_owned(), None),
             _ => return None,
         };
         // Whole seconds, and never 0: "at once" is what was just refused.

@@ -106,9 +106,9 @@ pub fn program() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let why = mcdsl::cli::chain(error.as_ref());
-            match mcdsl::db::is_disk_full(error.as_ref()) {
+            match mcdsl::db::is_unwritable(error.as_ref()) {
                 true => eprintln!(
-                    "error: the disk is full, and nothing was changed: make room and try again ({why})"
+                    "error: the disk is full, or does not take what is written: make room and try again ({why})"
                 ),
                 false => eprintln!("error: {why}"),
             }

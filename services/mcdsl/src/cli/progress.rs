@@ -1,5 +1,5 @@
 //! What a person sees while something takes long. Rejected: indicatif, whose bars are for what has a known end; of a database that SQLite
-//! copies, or of a service that looks through its log, nobody knows how much is left.
+//! copies nobody knows how much is left.
 
 use std::{
     io::{self, IsTerminal as _, Write},

@@ -1,4 +1,4 @@
-//! A disk without room: whether that is why something failed, whichever error it is in.
+//! A disk that is full or takes nothing: whether that is why something failed, whichever error it is in.
 
 use std::{error::Error, io};
 
@@ -7,7 +7,7 @@ use rusqlite::{
     ffi::{SQLITE_IOERR_FSYNC, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE},
 };
 
-/// What SQLite says instead of SQLITE_FULL when it is its log, or the index of that, for which there is no room.
+/// What SQLite says of a write that failed for another reason than want of room, and when there is none for the index of its log.
 const WRITING: [i32; 4] = [
     SQLITE_IOERR_WRITE,
     SQLITE_IOERR_FSYNC,
@@ -15,9 +15,9 @@ const WRITING: [i32; 4] = [
     SQLITE_IOERR_SHMSIZE,
 ];
 
-/// Whether an error, or what it came of, is that there is no room on the disk, or that it does not take what is written.
+/// Whether an error, or what it came of, is that there is no room on the disk, or that it does not take what is written (EIO).
 #[must_use]
-pub fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+pub fn is_unwritable(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {
         if cause.downcast_ref().is_some_and(sqlite) || cause.downcast_ref().is_some_and(io) {
@@ -89,7 +89,7 @@ mod tests {
             ),
         ];
         for (description, error, wanted) in rows {
-            assert_eq!(is_disk_full(&*error), wanted, "{description}");
+            assert_eq!(is_unwritable(&*error), wanted, "{description}");
         }
     }
 }

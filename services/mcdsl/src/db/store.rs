@@ -11,7 +11,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, Params, Row, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{DbError, Files, Migration, is_disk_full, open};
+use super::{DbError, Files, Migration, is_unwritable, open};
 use crate::cli::chain;
 
 /// Connections that read at once; more readers wait for a turn, in order of arrival, without holding a thread.
@@ -115,7 +115,7 @@ impl Store {
         &self.path
     }
 
-    /// Whether the last write failed since there is no room on the disk, as it changes.
+    /// Whether the last write failed since the disk is full or takes nothing, as it changes.
     #[must_use]
     pub fn full(&self) -> watch::Receiver<bool> {
         self.full.subscribe()
@@ -235,11 +235,11 @@ impl Store {
         Ok((value, changed))
     }
 
-    /// Whether there is room, by how a write ended; one that failed for another reason says nothing of that.
+    /// Whether the disk takes what is written, by how a write ended; one that failed for another reason says nothing of that.
     fn note(&self, error: Option<&(dyn Error + 'static)>) {
         let full = match error {
             None => false,
-            Some(error) if is_disk_full(error) => true,
+            Some(error) if is_unwritable(error) => true,
             Some(_) => return,
         };
         let changed = self
@@ -249,9 +249,9 @@ impl Store {
         match (changed, full) {
             (true, true) => {
                 let error = error.map(chain).unwrap_or_default();
-                tracing::error!(%database, error, "the disk is full: nothing is written until there is room");
+                tracing::error!(%database, error, "the disk is full, or does not take what is written: nothing is, until it does");
             }
-            (true, false) => tracing::info!(%database, "the disk has room again"),
+            (true, false) => tracing::info!(%database, "the disk takes what is written again"),
             (false, _) => {}
         }
     }

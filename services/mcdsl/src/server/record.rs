@@ -9,7 +9,7 @@ use super::{access::Caller, status::UNWRITTEN, strangers::Strangers};
 use crate::{
     audit::{self, AuditError, Detail, Entry},
     clock::Clock,
-    db::{Store, StoreError, is_disk_full},
+    db::{Store, StoreError, is_unwritable},
 };
 
 /// The audit log, as far as the server writes it.
@@ -137,7 +137,7 @@ impl Audit for Recorder {
         Box::pin(async move {
             let written = self.write(caller, outcome, message).await;
             written.map_err(|error| {
-                if is_disk_full(&error) {
+                if is_unwritable(&error) {
                     return Status::unavailable(UNWRITTEN);
                 }
                 tracing::error!(

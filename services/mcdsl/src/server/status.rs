@@ -5,7 +5,7 @@ use tonic::Status;
 use crate::{
     audit::AuditError,
     cli::chain,
-    db::{StoreError, is_disk_full},
+    db::{StoreError, is_unwritable},
     policy::Refused,
 };
 
@@ -40,7 +40,7 @@ impl From<Refused> for Status {
 pub const UNWRITTEN: &str = "the service cannot write anything at this moment; try again later";
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> Status {
-    if is_disk_full(error) {
+    if is_unwritable(error) {
         return Status::unavailable(UNWRITTEN);
     }
     tracing::error!(error = chain(error), "a call failed");

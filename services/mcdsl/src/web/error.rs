@@ -14,7 +14,10 @@ use super::{
     Flash, SessionError,
     page::{Page, render_message},
 };
-use crate::db::StoreError;
+use crate::{
+    db::{StoreError, is_unwritable},
+    server::UNWRITTEN,
+};
 
 /// A handler's failure. The guard makes a page of it for browsers, a message for htmx, and a line of text for others.
 #[derive(Clone, Debug)]
@@ -124,6 +127,10 @@ fn advice(status: StatusCode) -> &'static str {
 
 impl From<SessionError> for ErrorPage {
     fn from(error: SessionError) -> Self {
+        if is_unwritable(&error) {
+            // The store has told it once.
+            return Self::unavailable(UNWRITTEN);
+        }
         let why = std::error::Error::source(&error).map(ToString::to_string);
         tracing::error!(%error, why, "a page failed");
         match error {

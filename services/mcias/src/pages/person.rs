@@ -9,6 +9,7 @@ use axum::{
 };
 use mcdsl::{
     auth::Identity,
+    db::is_unwritable,
     web::{self, CurrentSession, Page},
 };
 use rusqlite::Connection;
@@ -88,7 +89,11 @@ impl Person {
             let id = person.login.id.clone();
             let touch =
                 move |tx: &rusqlite::Transaction<'_>| Ok::<_, Error>(session::touch(tx, &id, now)?);
-            mcias.store.write(touch).await?;
+            match mcias.store.write(touch).await {
+                // Who only reads is not kept from it: it is noted once there is room.
+                Err(error) if is_unwritable(&error) => {}
+                touched => touched?,
+            }
         }
         Ok(person)
     }

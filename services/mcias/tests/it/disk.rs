@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{
     crash::{address, mcias},
     running::files,
-    web::{Answer, Http},
+    web::{Answer, Browser, Http},
 };
 
 /// A small disk.
@@ -79,11 +79,21 @@ async fn a_full_disk_is_told_and_gets_over() {
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
     let password = made["password"].as_str().unwrap();
     let mut process = Process::start(&mut mcias(disk.path(), "server")).unwrap();
-    let http = Http::at(address(&mut process, "https"), &ca.pem());
+    let address = address(&mut process, "https");
+    let http = Http::at(address, &ca.pem());
     assert_eq!(log_in(&http, password).await.status, 200);
     wait_until_ready(&http, true).await;
+    let browser = || Browser::of(Http::at(address, &ca.pem()));
+    let (mut person, mut newcomer) = (browser(), browser());
+    let logged_in = person.log_in("admin", password).await;
+    assert_eq!(logged_in.status, 303, "{}", logged_in.body);
 
     disk.fill();
+    let page = person.get(logged_in.location()).await;
+    assert!(page.status < 400, "who reads: {}", page.body);
+    let page = newcomer.log_in("admin", password).await;
+    assert_eq!(page.status, 503, "{}", page.body);
+    assert!(!page.body.contains("disk"), "{}", page.body);
     let refused = log_in(&http, password).await;
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert_eq!(refused.json()["status"], "UNAVAILABLE");

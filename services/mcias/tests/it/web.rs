@@ -146,8 +146,12 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) fn new(running: &Running) -> Self {
+        Self::of(Http::new(running))
+    }
+
+    pub(crate) fn of(http: Http) -> Self {
         Self {
-            http: Http::new(running),
+            http,
             agent: "Browser/1",
             cookies: BTreeMap::new(),
         }

@@ -20,7 +20,7 @@ use super::{ErrorPage, secret::Secret};
 use crate::{
     auth::Identity,
     clock::Clock,
-    db::{Store, StoreError},
+    db::{Store, StoreError, is_unwritable},
     human::hex,
 };
 
@@ -289,8 +289,12 @@ impl Sessions {
         let find = move |db: &Connection| store::find(db, limits, now, &hash);
         let found = self.read("look up", find).await?;
         if found.as_ref().is_some_and(|s| store::is_to_touch(s, now)) {
-            self.write("touch", move |db| store::touch(db, now, &hash))
-                .await?;
+            let touch = move |db: &Connection| store::touch(db, now, &hash);
+            match self.write("touch", touch).await {
+                // Who only reads is not kept from it: it is noted once there is room.
+                Err(error) if is_unwritable(&error) => {}
+                touched => touched?,
+            }
         }
         Ok(found)
     }
