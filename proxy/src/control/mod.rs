@@ -161,7 +161,7 @@ impl Control {
             detached: AtomicBool::new(false),
             life: upgrade::Life::default(),
             reload: Mutex::default(),
-            bans: Watched::default(),
+            bans_watched: Watched::default(),
             started: Instant::now(),
             configured: SystemTime::now(),
             config,

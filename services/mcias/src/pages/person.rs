@@ -92,7 +92,9 @@ impl Person {
             match mcias.store.write(touch).await {
                 // Who only reads is not kept from it: it is noted once there is room.
                 Err(error) if is_unwritable(&error) => {}
-                touched => touched?,
+                touched => {
+                    touched?;
+                }
             }
         }
         Ok(person)
