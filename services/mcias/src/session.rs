@@ -103,7 +103,7 @@ pub(crate) fn of_token(db: &Connection, id: &str) -> rusqlite::Result<Option<Ses
 }
 
 /// Logins of an account, or (`None`) of all, that go on by a token from after an instant although they began until then, or were given by
-/// one that did: so many at most.
+/// one that did, whichever login has them now: so many at most.
 pub(crate) fn renewed_since(
     db: &Connection,
     account: Option<&str>,
@@ -112,8 +112,7 @@ pub(crate) fn renewed_since(
 ) -> rusqlite::Result<Vec<Session>> {
     let sql = format!(
         "{SELECT} WHERE (?1 IS NULL OR account = ?1) AND used_s > ?2 AND (created_s <= ?2 OR id IN (
-            SELECT given.session FROM oidc_grant given JOIN session login ON login.id = given.login WHERE login.created_s <= ?2))
-            LIMIT ?3"
+            SELECT session FROM oidc_grant WHERE auth_s <= ?2)) LIMIT ?3"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     db.prepare_cached(&sql)?

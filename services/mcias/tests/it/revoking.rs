@@ -11,7 +11,9 @@ use tonic::Code;
 use crate::{
     admin_pages::chief,
     issuing::{is_known, issue},
+    oidc_client::{error, register, text},
     running::{PASSWORD, Running},
+    web::Browser,
 };
 
 fn of(what: What) -> RevokeRequest {
@@ -137,6 +139,37 @@ async fn what_was_before_an_instant_is_revoked_and_nothing_after_it() {
         Code::InvalidArgument,
         "a token has one instant"
     );
+}
+
+/// It goes by when that login began, not by which has it now: the one that gave it may be forgotten.
+#[tokio::test]
+async fn what_a_login_of_before_an_instant_gave_after_it_is_revoked_too() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let wiki = register(&running, &mut admin, "wiki", false).await;
+    for (description, over, again) in [
+        ("its login goes on", 100, false),
+        ("the device's next login has it", 2 * 3600, true),
+    ] {
+        let mut browser = Browser::new(&running);
+        browser.log_in("ada", PASSWORD).await;
+        clock.advance(Duration::from_secs(100));
+        let instant = clock.now();
+        clock.advance(Duration::from_secs(100));
+        let given = wiki.tokens(&mut browser).await;
+        clock.advance(Duration::from_secs(over));
+        let given = wiki.refresh(text(&given, "refresh_token")).await.json();
+        if again {
+            browser.log_in("ada", PASSWORD).await;
+        }
+        let mut admin = running.admin().await;
+        let revoke = until(What::Account("ada".to_owned()), instant);
+        admin.accounts.revoke(revoke).await.unwrap();
+        let refused = wiki.refresh(text(&given, "refresh_token")).await;
+        assert_eq!(error(&refused), "invalid_grant", "{description}");
+    }
 }
 
 /// A program does not log in again: a change that costs it its tokens is asked again.
