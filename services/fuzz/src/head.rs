@@ -76,6 +76,9 @@ pub fn hosts(data: &[u8]) {
                     .map(|u| u.origin())
             };
             let named = named.first().map(|host| host.to_str().expect("text"));
+            let target = request.uri.authority().map(|target| target.as_str());
+            let someone = |host: &str| host.contains('@');
+            assert!(!named.into_iter().chain(target).any(someone), "{request:?}");
             match (named, request.uri.authority()) {
                 (Some(named), Some(target)) => assert_eq!(origin(named), origin(target.as_str())),
                 (None, None) => assert_eq!(version, Version::HTTP_10),

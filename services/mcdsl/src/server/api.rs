@@ -13,6 +13,7 @@ use axum::{
 };
 use prost_reflect::DescriptorPool;
 use tokio::sync::watch;
+use tonic::Status;
 use tower::{ServiceExt as _, util::MapResponseLayer};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
@@ -102,14 +103,19 @@ pub(super) fn router(
     })
 }
 
-/// Around all requests: refuses those that do not say in one way whom they are for.
+/// Around all requests: refuses those that do not say in one way whom they are for, in the way of the client that asks.
 async fn check_host(request: Request, next: Next) -> Response {
+    let grpc = is_grpc(&request);
     let (parts, body) = request.into_parts();
     let Some(flaw) = host::flaw(&parts) else {
         return next.run(Request::from_parts(parts, body)).await;
     };
-    let mut response = rest::Error::invalid(flaw).into_response();
-    set(&mut response, true);
+    let mut response = if grpc {
+        Status::invalid_argument(flaw).into_http()
+    } else {
+        rest::Error::invalid(flaw).into_response()
+    };
+    set(&mut response, !grpc);
     response
 }
 
