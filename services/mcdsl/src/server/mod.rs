@@ -51,6 +51,8 @@ pub use api::api;
 #[cfg(feature = "web")]
 pub(crate) use body::status as body_status;
 pub use local::Local;
+#[cfg(feature = "web")]
+pub(crate) use places::known;
 pub use places::network;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
