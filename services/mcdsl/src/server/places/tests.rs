@@ -237,3 +237,69 @@ fn refusals_are_counted() {
         assert!(text.contains(line), "{text}");
     }
 }
+
+/// Who is logged in on a page shows no token.
+#[cfg(feature = "web")]
+#[tokio::test]
+async fn who_is_logged_in_on_a_page_is_known() {
+    use axum::{Router, body::Body, http::Request, http::header, routing::get};
+    use tower::ServiceExt as _;
+
+    use crate::{
+        db::Store,
+        web::{self, Limits, LocalPath, NewSession, Page, Sessions, Site},
+    };
+
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db"), &[web::migration(1)]).unwrap();
+    let site = Site {
+        service: "sample",
+        title: "Sample",
+        nav: Vec::new(),
+        account: Vec::new(),
+        login: "/login",
+        logout: "/logout",
+        scripts: Vec::new(),
+        sessions: Sessions::new(store, Limits::default()),
+        sso: None,
+    };
+    let log_in = async |page: Page| {
+        let new = NewSession {
+            account: "ann".to_owned(),
+            name: "Ann".to_owned(),
+            roles: Vec::new(),
+            data: serde_json::Value::Null,
+            flash: None,
+        };
+        page.log_in(new, &LocalPath::home()).await
+    };
+    let routes = Router::new()
+        .route("/", get(async || "ok"))
+        .route("/login", get(log_in));
+    let router = web::wrap(site, routes);
+    let places = Places::new(8);
+    let ask = async |path: &str, cookie: &str| {
+        let place = Arc::new(places.take().unwrap());
+        let request = Request::get(path)
+            .header(header::COOKIE, cookie)
+            .extension(Arc::clone(&place))
+            .body(Body::empty())
+            .unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        (answer, place.activity.standing().0)
+    };
+    let (answer, standing) = ask("/login", "").await;
+    assert_eq!(standing, Dispensable::Stranger, "not logged in yet");
+    let cookies = answer.headers().get_all(header::SET_COOKIE).iter();
+    let mut cookies = cookies.map(|cookie| cookie.to_str().unwrap());
+    let session = cookies.find(|cookie| cookie.starts_with("__Host-sample="));
+    let (session, _) = session.unwrap().split_once(';').unwrap();
+    for (description, cookie, wanted) in [
+        ("nobody", "", Dispensable::Stranger),
+        ("another's cookie", "__Host-sample=a", Dispensable::Stranger),
+        ("somebody", session, Dispensable::Known),
+    ] {
+        let (_, standing) = ask("/", cookie).await;
+        assert_eq!(standing, wanted, "{description}");
+    }
+}
