@@ -7,7 +7,9 @@ mod host;
 #[path = "../../mcdsl/src/web/origin.rs"]
 mod origin;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header, request::Parts};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Version, header, request::Parts, uri::Authority,
+};
 use url::Url;
 
 /// The values of fields of one name, as far as they can be values.
@@ -76,7 +78,7 @@ pub fn hosts(data: &[u8]) {
                     .map(|u| u.origin())
             };
             let named = named.first().map(|host| host.to_str().expect("text"));
-            let target = request.uri.authority().map(|target| target.as_str());
+            let target = request.uri.authority().map(Authority::as_str);
             let someone = |host: &str| host.contains('@');
             assert!(!named.into_iter().chain(target).any(someone), "{request:?}");
             match (named, request.uri.authority()) {
