@@ -7,7 +7,9 @@ mod host;
 #[path = "../../mcdsl/src/web/origin.rs"]
 mod origin;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header, request::Parts};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Version, header, request::Parts, uri::Authority,
+};
 use url::Url;
 
 /// The values of fields of one name, as far as they can be values.
@@ -76,6 +78,9 @@ pub fn hosts(data: &[u8]) {
                     .map(|u| u.origin())
             };
             let named = named.first().map(|host| host.to_str().expect("text"));
+            let target = request.uri.authority().map(Authority::as_str);
+            let someone = |host: &str| host.contains('@');
+            assert!(!named.into_iter().chain(target).any(someone), "{request:?}");
             match (named, request.uri.authority()) {
                 (Some(named), Some(target)) => assert_eq!(origin(named), origin(target.as_str())),
                 (None, None) => assert_eq!(version, Version::HTTP_10),

@@ -6,8 +6,12 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
+
+/// Clocks are put right by a little: what was made by one that was ahead by no more holds. What seems made later is of a clock that was wrong,
+/// and would be over too late.
+pub const SKEW: Duration = Duration::from_secs(10);
 
 type Read = dyn Fn() -> (SystemTime, Instant) + Send + Sync;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use mcdsl::auth::Revoked;
+use mcdsl::{auth::Revoked, clock::SKEW};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::{
@@ -14,9 +14,6 @@ use crate::{
 
 /// How long an entry outlives the token that it is about: clocks differ.
 pub(crate) const MARGIN: Duration = Duration::from_secs(60);
-
-/// Seconds by which a login may have been used ahead of the clock: tokens are issued ahead, and clocks are put right by a little.
-pub(crate) const SKEW: i64 = 10;
 
 /// A login.
 #[derive(Clone, Debug)]
@@ -224,8 +221,7 @@ impl Session {
     /// Whether it is over at `now`. One that was used in what is the future again, for a clock was ahead then, is: nobody knows how old it
     /// is, and it would last for longer than a login does.
     pub(crate) fn is_over(&self, now: SystemTime) -> bool {
-        let now = unix(now);
-        self.expires <= now || self.used > now + SKEW
+        self.expires <= unix(now) || self.used > unix(now + SKEW)
     }
 
     /// Two factors (RFC 8176's `mfa`).

@@ -20,9 +20,7 @@ use mc_proto::{AccountType, Level, Method};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
-use super::{
-    bearer::bearer, idle::Activity, public_streams::PublicStreams, record::Audit, streams,
-};
+use super::{bearer::bearer, places, public_streams::PublicStreams, record::Audit, streams};
 use crate::auth::{AuthError, Authenticator, Identity};
 
 /// Services that are not ours and answer anybody: they tell no more than the OpenAPI document.
@@ -164,10 +162,8 @@ impl Access {
         };
         let allowed = self.identify(method, &request.headers).await;
         let allowed = allowed.and_then(|identity| {
-            if let (Some(_), Some(connection)) =
-                (&identity, request.extensions.get::<Arc<Activity>>())
-            {
-                connection.known();
+            if let Some(identity) = &identity {
+                places::known(&request.extensions, &identity.account);
             }
             caller.identity = identity;
             allow(method, caller.identity.as_ref())?;

@@ -12,7 +12,7 @@ use axum::{
     routing::get,
 };
 use prost_reflect::DescriptorPool;
-use tokio::sync::watch;
+use tonic::Status;
 use tower::{ServiceExt as _, util::MapResponseLayer};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
@@ -48,12 +48,9 @@ pub(super) struct Built {
     pub(super) access: Arc<Access>,
 }
 
-pub(super) fn router(
-    app: App,
-    shutdown: &Shutdown,
-    serving: watch::Receiver<bool>,
-) -> Result<Built, StartError> {
-    let (reporter, health) = tonic_health::server::health_reporter();
+pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError> {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    let (health, is_ready) = Health::new(app.package, reporter);
     let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
     let reflection = reflection::of(app.package).map_err(|e| definition(&e))?;
     let methods = mc_proto::METHODS
@@ -73,12 +70,12 @@ pub(super) fn router(
     let enforce = middleware::from_fn_with_state(Arc::clone(&access), access::enforce);
     let grpc = app
         .grpc
-        .add_service(health)
+        .add_service(service)
         .add_service(reflection)
         .prepare()
         .into_axum_router()
         .layer(enforce);
-    let ready = async move || match *serving.borrow() {
+    let ready = async move || match *is_ready.borrow() {
         true => (StatusCode::OK, "ok\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     };
@@ -97,19 +94,24 @@ pub(super) fn router(
         router,
         grpc,
         metrics: app.metrics,
-        health: Health::new(app.package, reporter),
+        health,
         access,
     })
 }
 
-/// Around all requests: refuses those that do not say in one way whom they are for.
+/// Around all requests: refuses those that do not say in one way whom they are for, in the way of the client that asks.
 async fn check_host(request: Request, next: Next) -> Response {
+    let grpc = is_grpc(&request);
     let (parts, body) = request.into_parts();
     let Some(flaw) = host::flaw(&parts) else {
         return next.run(Request::from_parts(parts, body)).await;
     };
-    let mut response = rest::Error::invalid(flaw).into_response();
-    set(&mut response, true);
+    let mut response = if grpc {
+        Status::invalid_argument(flaw).into_http()
+    } else {
+        rest::Error::invalid(flaw).into_response()
+    };
+    set(&mut response, !grpc);
     response
 }
 
@@ -256,9 +258,7 @@ pub(super) mod tests {
                 sealed: Box::new(|| false),
                 metrics: Box::new(String::new),
             };
-            let error = router(app, &Shutdown::new(), watch::channel(true).1)
-                .map(drop)
-                .err();
+            let error = router(app, &Shutdown::new()).map(drop).err();
             assert_eq!(error.is_none(), starts, "{package}");
             let said = error.map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(said.contains(package), !starts, "{package}: {said}");

@@ -1,4 +1,4 @@
-//! A service whose disk is full is not ready: it says so itself, and looks whether there is room again.
+//! A service whose disk is full is not ready, whatever it says of itself: this looks whether there is room again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,12 +24,12 @@ async fn follow(handle: &Handle, store: &Arc<Store>) {
     loop {
         // It is closed with the store, which is held here.
         let _ = full.wait_for(|full| *full).await;
-        handle.set_serving(false);
+        handle.room.send_replace(false);
         while *full.borrow() {
             tokio::time::sleep(LOOK).await;
             // Why it fails is known.
             let _ = store.probe().await;
         }
-        handle.set_serving(true);
+        handle.room.send_replace(true);
     }
 }

@@ -11,7 +11,13 @@ pub(super) fn flaw(request: &Parts) -> Option<&'static str> {
         return Some("the request has more than one Host field");
     }
     // HTTP/2's `:authority`; in HTTP/1.1 only of a request that names all of its target (RFC 9112 §3.2.2).
-    let target = request.uri.authority();
+    let target = match request.uri.authority() {
+        None => None,
+        Some(target) => match named(target.as_str().as_bytes()) {
+            None => return Some("the request's target is no host"),
+            target => target,
+        },
+    };
     let Some(host) = first else {
         // HTTP/1.0 knows no Host, and in HTTP/2 `:authority` is in its place.
         let needless = request.version < Version::HTTP_11
@@ -21,12 +27,15 @@ pub(super) fn flaw(request: &Parts) -> Option<&'static str> {
     let Some(host) = named(host.as_bytes()) else {
         return Some("the Host field is no host");
     };
-    let differ = target.is_some_and(|target| !same(target, &host));
+    let differ = target.is_some_and(|target| !same(&target, &host));
     differ.then_some("the Host field and the request's target are of different hosts")
 }
 
-/// A host with its port, if it has one (RFC 9110 §7.2).
+/// A host with its port, if it has one (RFC 9110 §7.2); nobody is at it, which [`Authority`] would take.
 fn named(field: &[u8]) -> Option<Authority> {
+    if field.contains(&b'@') {
+        return None;
+    }
     let host = Authority::try_from(field).ok()?;
     let port = host.as_str().strip_prefix(host.host())?;
     let plain = port.is_empty() || host.port_u16().is_some();
@@ -68,6 +77,20 @@ mod tests {
             ("no host's letters", v11, "/", &["a example"], false),
             ("an URL", v11, "/", &["https://a.example"], false),
             ("somebody at it", v11, "/", &["somebody@a.example"], false),
+            (
+                "somebody at it who begins like it",
+                v11,
+                "/",
+                &["a.example.evil@a.example:443"],
+                false,
+            ),
+            (
+                "somebody at the target",
+                v11,
+                "https://somebody@a.example/",
+                &["a.example"],
+                false,
+            ),
             ("a port that is none", v11, "/", &["a.example:https"], false),
             ("a port beyond all", v11, "/", &["a.example:65536"], false),
             (
@@ -116,6 +139,13 @@ mod tests {
             ),
             ("HTTP/2 by Host", v2, "/", &["a.example"], true),
             ("HTTP/2 without", v2, "/", &[], false),
+            (
+                "HTTP/2 of somebody at it",
+                v2,
+                "https://somebody@a.example/",
+                &[],
+                false,
+            ),
         ] {
             let mut request = Request::builder().version(version).uri(uri);
             for host in hosts {

@@ -5,10 +5,10 @@
 //! A body that is not asked for more cannot reset its own stream (hyper asks it for nothing before there is room), so the connection ends.
 //!
 //! What a connection does also says which can be done without when others need its place ([`super::places`]): those of strangers before those
-//! that showed a token, and none that works for somebody.
+//! of somebody who is known, by a token or a page's session, and one that works for him only for others of his own.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::Future,
     io,
     pin::Pin,
@@ -50,14 +50,32 @@ pub(super) struct Activity {
 }
 
 struct State {
-    /// As many as there are streams.
-    requests: HashMap<u64, Request>,
+    /// As many as there are streams; the oldest first.
+    requests: BTreeMap<u64, Request>,
     /// How many there were.
     begun: u64,
     /// When the last one ended.
     since: Instant,
-    /// Somebody showed a token.
+    /// Somebody showed who he is.
     known: bool,
+    /// What follows from all this: many are compared at once.
+    standing: Standing,
+}
+
+/// How well a connection can be done without, and since when that is so: the least first.
+pub(super) type Standing = (Dispensable, Instant);
+
+impl State {
+    /// After each change of what it follows from.
+    fn settle(&mut self) {
+        let work = self.requests.values().find(|r| !r.public_stream);
+        self.standing = match (self.known, work.map(|r| r.begun)) {
+            (false, None) => (Dispensable::Stranger, self.since),
+            (false, Some(begun)) => (Dispensable::Asking, begun),
+            (true, None) => (Dispensable::Known, self.since),
+            (true, Some(begun)) => (Dispensable::Working, begun),
+        };
+    }
 }
 
 struct Request {
@@ -77,16 +95,20 @@ pub(super) enum Dispensable {
     Asking,
     /// Somebody who is known, and no request but public streams.
     Known,
+    /// A request of somebody who is known: it makes room for nobody but himself.
+    Working,
 }
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
+        let since = Instant::now();
         Arc::new(Self {
             state: Mutex::new(State {
-                requests: HashMap::new(),
+                requests: BTreeMap::new(),
                 begun: 0,
-                since: Instant::now(),
+                since,
                 known: false,
+                standing: (Dispensable::Stranger, since),
             }),
             ended: CancellationToken::new(),
         })
@@ -106,6 +128,7 @@ impl Activity {
             public_stream: false,
         };
         state.requests.insert(id, request);
+        state.settle();
         Busy {
             activity: Arc::clone(self),
             id,
@@ -113,26 +136,24 @@ impl Activity {
     }
 
     pub(super) fn is_public_stream(&self, request: u64) {
-        if let Some(request) = self.state().requests.get_mut(&request) {
+        let mut state = self.state();
+        if let Some(request) = state.requests.get_mut(&request) {
             request.public_stream = true;
         }
+        state.settle();
     }
 
-    /// Somebody showed a token that is good.
-    pub(super) fn known(&self) {
-        self.state().known = true;
+    /// Somebody showed who he is; whether nobody had before.
+    pub(super) fn known(&self) -> bool {
+        let mut state = self.state();
+        let first = !state.known;
+        state.known = true;
+        state.settle();
+        first
     }
 
-    /// Whether it can be done without, and since when that is so.
-    pub(super) fn dispensable(&self) -> Option<(Dispensable, Instant)> {
-        let state = self.state();
-        let work = state.requests.values().filter(|r| !r.public_stream);
-        match (state.known, work.map(|r| r.begun).min()) {
-            (false, None) => Some((Dispensable::Stranger, state.since)),
-            (false, Some(begun)) => Some((Dispensable::Asking, begun)),
-            (true, None) => Some((Dispensable::Known, state.since)),
-            (true, Some(_)) => None,
-        }
+    pub(super) fn standing(&self) -> Standing {
+        self.state().standing
     }
 
     /// Ends the connection, with all its requests.
@@ -182,6 +203,7 @@ impl Drop for Busy {
         let mut state = self.activity.state();
         state.requests.remove(&self.id);
         state.since = Instant::now();
+        state.settle();
     }
 }
 

@@ -51,6 +51,8 @@ pub use api::api;
 #[cfg(feature = "web")]
 pub(crate) use body::status as body_status;
 pub use local::Local;
+#[cfg(feature = "web")]
+pub(crate) use places::known;
 pub use places::network;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
@@ -58,7 +60,7 @@ pub use status::UNWRITTEN;
 pub use strangers::Strangers;
 pub use tls::{State as TlsState, TlsError};
 
-use self::{api::Built, places::Places};
+use self::{api::Built, health::Causes, places::Places};
 use crate::{
     auth::Authenticator,
     cidr,
@@ -178,6 +180,8 @@ pub struct Handle {
     pub metrics: Option<SocketAddr>,
     tls: Arc<tls::Tls>,
     serving: watch::Sender<bool>,
+    /// Whether there is room on the disk.
+    room: watch::Sender<bool>,
     grpc_router: Router,
 }
 
@@ -187,8 +191,8 @@ impl Handle {
         local.set(self.grpc_router.clone());
     }
 
-    /// Whether the service takes calls, as far as it knows itself; from the start it does. Health says so while it is neither sealed nor
-    /// stopping.
+    /// Whether the service takes calls, as far as it knows itself; from the start it does. Health and `/healthz` say so while it is neither
+    /// sealed nor stopping, and its disk ([`Self::follow_disk`]) has room.
     pub fn set_serving(&self, serving: bool) {
         self.serving.send_replace(serving);
     }
@@ -226,14 +230,15 @@ async fn start_with(
         Some(address) => Some(telemetry::bind_metrics(address, false).await?),
         None => None,
     };
-    let (serving, changes) = watch::channel(true);
+    let (serving, serves) = watch::channel(true);
+    let (room, has_room) = watch::channel(true);
     let Built {
         router,
         grpc: grpc_router,
         metrics: render,
         mut health,
         access,
-    } = api::router(app, shutdown, changes.clone())?;
+    } = api::router(app, shutdown)?;
     health.say(!(access.sealed)()).await;
     let draining = CancellationToken::new();
     let places = Places::new(connections);
@@ -265,10 +270,15 @@ async fn start_with(
         metrics: metrics.as_ref().and_then(|m| m.local_addr().ok()),
         tls: Arc::clone(&tls),
         serving,
+        room,
         grpc_router,
     };
     let (stop, sealed) = (shutdown.token().clone(), move || (access.sealed)());
-    shutdown.spawn("health", health.watch(changes, sealed, stop, draining));
+    let causes = Causes {
+        serving: serves,
+        room: has_room,
+    };
+    shutdown.spawn("health", health.watch(causes, sealed, stop, draining));
     if let Some(listener) = metrics {
         let token = shutdown.token().clone();
         shutdown.spawn("metrics", async move {

@@ -1,20 +1,23 @@
-//! Places for connections: so many in all, and no source has most of them. Nobody keeps them by doing nothing: once there are no more, in all
-//! or for a source, the connection ends that can be done without and has been so for the longest ([`Activity::dispensable`]), and the new
-//! one has its place. It is refused only where all others work.
+//! Places for connections: so many in all, and neither a source nor an account has most of them. Nobody keeps them by doing nothing: once there
+//! are no more, in all or for a source, the connection ends that can best be done without ([`Activity::standing`]), and the new one has its
+//! place. That may be a stranger's with a request under way; it is refused only where all others work for somebody who is known. An account
+//! that has its share makes room itself, if need be by its oldest that works: it could hold all places from a few addresses otherwise.
 
 use std::{
     collections::HashMap,
     fmt::Write as _,
+    hash::Hash,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use axum::http::Extensions;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::idle::Activity;
+use super::idle::{Activity, Dispensable};
 
-/// One source has at most the fourth part of all places.
+/// One source has at most the fourth part of all places, and one account.
 const SHARE: usize = 4;
 /// Between lines of the log that tell of refusals: whoever is refused could fill it.
 const LOG: Duration = Duration::from_secs(1);
@@ -34,6 +37,8 @@ struct State {
     /// How many each has.
     /// Invariant: no more entries than places that are held.
     sources: HashMap<IpNet, usize>,
+    /// And each account, alike.
+    accounts: HashMap<Arc<str>, usize>,
     refused: [u64; Refusal::ALL.len()],
     /// Connections that were ended for others.
     displaced: u64,
@@ -45,15 +50,36 @@ struct Held {
     activity: Arc<Activity>,
     /// `None`: it is not known yet.
     source: Option<IpNet>,
+    /// Who showed first who he is.
+    account: Option<Arc<str>>,
+}
+
+/// For whom there is to be room.
+#[derive(Clone, Copy)]
+enum Room<'a> {
+    Anybody,
+    Source(IpNet),
+    Account(&'a str),
+}
+
+impl Room<'_> {
+    /// Whether that connection may be ended for it.
+    fn may_end(self, held: &Held, how: Dispensable) -> bool {
+        match self {
+            Self::Anybody => how < Dispensable::Working,
+            Self::Source(source) => how < Dispensable::Working && held.source == Some(source),
+            Self::Account(account) => held.account.as_deref() == Some(account),
+        }
+    }
 }
 
 impl State {
-    /// Ends a connection that can be done without, of that source if one is given. Whether there is one.
-    fn displace(&mut self, source: Option<IpNet>) -> bool {
-        let ours = |held: &Held| source.is_none() || held.source == source;
+    /// Ends the connection that can best be done without. Whether there is one.
+    fn displace(&mut self, room: Room<'_>) -> bool {
         let found = (self.held.iter())
-            .filter(|(_, held)| ours(held))
-            .filter_map(|(id, held)| Some((held.activity.dispensable()?, *id)))
+            .map(|(id, held)| (held.activity.standing(), *id, held))
+            .filter(|((how, _), _, held)| room.may_end(held, *how))
+            .map(|(standing, id, _)| (standing, id))
             .min();
         let Some((_, id)) = found else { return false };
         if let Some(held) = self.held.get(&id) {
@@ -66,15 +92,24 @@ impl State {
 
     /// Frees a place, if it was not freed before.
     fn leave(&mut self, id: u64) {
-        let left = self.held.remove(&id);
-        let Some(source) = left.and_then(|held| held.source) else {
+        let Some(left) = self.held.remove(&id) else {
             return;
         };
-        if let Some(held) = self.sources.get_mut(&source) {
-            *held -= 1;
-            if *held == 0 {
-                self.sources.remove(&source);
-            }
+        if let Some(source) = left.source {
+            less(&mut self.sources, &source);
+        }
+        if let Some(account) = left.account {
+            less(&mut self.accounts, &account);
+        }
+    }
+}
+
+/// One fewer.
+fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(held) = counts.get_mut(key) {
+        *held -= 1;
+        if *held == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -82,7 +117,7 @@ impl State {
 /// Why a connection is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    /// All places are held, and no connection can be done without.
+    /// All places are held, and all connections work for somebody who is known.
     #[error("too many connections")]
     Full,
     /// The source holds its share, alike.
@@ -120,6 +155,11 @@ impl Places {
         })
     }
 
+    /// Of one source, or one account.
+    fn share(&self) -> usize {
+        (self.max / SHARE).max(1)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,7 +167,7 @@ impl Places {
     /// Beyond the bound nobody is kept waiting: the client sees at once that it cannot be.
     pub(super) fn take(self: &Arc<Self>) -> Result<Place, Refusal> {
         let mut state = self.state();
-        if state.held.len() >= self.max && !state.displace(None) {
+        if state.held.len() >= self.max && !state.displace(Room::Anybody) {
             return Err(Refusal::Full);
         }
         state.begun += 1;
@@ -135,6 +175,7 @@ impl Places {
         let held = Held {
             activity: Arc::clone(&activity),
             source: None,
+            account: None,
         };
         state.held.insert(id, held);
         Ok(Place {
@@ -174,7 +215,7 @@ impl Places {
         }
         let _ = write!(
             text,
-            "# HELP connections_displaced Connections that did nothing and ended for others.\n\
+            "# HELP connections_displaced Connections that ended to make room for others.\n\
              # TYPE connections_displaced counter\n\
              connections_displaced_total {displaced}\n"
         );
@@ -188,9 +229,9 @@ impl Place {
         let source = network(source);
         let mut guard = self.places.state();
         let state = &mut *guard;
-        let share = (self.places.max / SHARE).max(1);
+        let share = self.places.share();
         let has = state.sources.get(&source).copied().unwrap_or_default();
-        if has >= share && !state.displace(Some(source)) {
+        if has >= share && !state.displace(Room::Source(source)) {
             return Err(Refusal::Source);
         }
         // It may have made room for others meanwhile.
@@ -198,6 +239,35 @@ impl Place {
         held.source = Some(source);
         *state.sources.entry(source).or_default() += 1;
         Ok(())
+    }
+
+    /// Somebody showed who he is: by a token that is good, or by a page's session. Counts it as one of the account's, who makes room for
+    /// it if he has his share already.
+    pub(super) fn known(&self, account: &str) {
+        // Of one connection for several the first is the one.
+        if !self.activity.known() {
+            return;
+        }
+        let mut guard = self.places.state();
+        let state = &mut *guard;
+        let has = state.accounts.get(account).copied().unwrap_or_default();
+        if has >= self.places.share() {
+            state.displace(Room::Account(account));
+        }
+        // It may have made room for others meanwhile.
+        let Some(held) = state.held.get_mut(&self.id) else {
+            return;
+        };
+        let account: Arc<str> = account.into();
+        held.account = Some(Arc::clone(&account));
+        *state.accounts.entry(account).or_default() += 1;
+    }
+}
+
+/// The request is of that account; its connection is told, if it has one.
+pub(crate) fn known(request: &Extensions, account: &str) {
+    if let Some(place) = request.get::<Arc<Place>>() {
+        place.known(account);
     }
 }
 

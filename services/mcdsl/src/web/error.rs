@@ -23,7 +23,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ErrorPage {
     status: StatusCode,
-    message: String,
+    /// `None`: there is no more to say than of its status.
+    message: Option<String>,
     retry_after: Option<Duration>,
 }
 
@@ -32,9 +33,8 @@ impl ErrorPage {
     #[must_use]
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
-            status,
-            message: message.into(),
-            retry_after: None,
+            message: Some(message.into()),
+            ..Self::of(status)
         }
     }
 
@@ -87,13 +87,28 @@ impl ErrorPage {
     }
 
     /// With what there is to say of a status alone.
-    pub(super) fn of(status: StatusCode) -> Self {
-        Self::new(status, advice(status))
+    #[must_use]
+    pub fn of(status: StatusCode) -> Self {
+        Self {
+            status,
+            message: None,
+            retry_after: None,
+        }
+    }
+
+    /// Where there is no headline.
+    fn text(&self) -> String {
+        let (headline, advice) = (headline(self.status), advice(self.status));
+        match &self.message {
+            Some(message) => message.clone(),
+            None if advice.is_empty() => format!("{headline}."),
+            None => format!("{headline}. {advice}"),
+        }
     }
 }
 
-/// What failed, for the headline; the message says why.
-pub(super) fn headline(status: StatusCode) -> &'static str {
+/// What failed, for the headline; the message says why. Without an end.
+fn headline(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "You are not logged in",
         StatusCode::FORBIDDEN => "You may not do that",
@@ -110,18 +125,18 @@ pub(super) fn headline(status: StatusCode) -> &'static str {
     }
 }
 
+/// What follows the headline where nothing else is known; empty where that says all.
 fn advice(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "Log in first.",
-        StatusCode::FORBIDDEN => "You may not do that.",
+        StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED => "",
         StatusCode::NOT_FOUND => "There is no such page. It may have been moved or removed.",
-        StatusCode::METHOD_NOT_ALLOWED => "This page cannot be used that way.",
         StatusCode::REQUEST_TIMEOUT => "The request did not come in time. Send it again.",
         StatusCode::PAYLOAD_TOO_LARGE => "That is more than this page takes.",
-        StatusCode::TOO_MANY_REQUESTS => "Too many attempts. Wait a little and try again.",
-        StatusCode::SERVICE_UNAVAILABLE => "The service cannot do that now. Try again later.",
+        StatusCode::TOO_MANY_REQUESTS => "Wait a little and try again.",
+        StatusCode::SERVICE_UNAVAILABLE => "Try again later.",
         s if s.is_client_error() => "The request makes no sense to this page.",
-        _ => "Something went wrong here. It has been logged.",
+        _ => "It has been logged.",
     }
 }
 
@@ -168,7 +183,7 @@ impl From<Status> for ErrorPage {
 
 impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
-        let mut response = (self.status, format!("{}\n", self.message)).into_response();
+        let mut response = (self.status, format!("{}\n", self.text())).into_response();
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs().max(1);
             response
@@ -240,8 +255,11 @@ pub(super) fn present(page: &Page, response: Response) -> Response {
     };
     let content = match page.wants() {
         Wants::Text => return response,
-        Wants::Page => page.error(status, &error.message),
-        Wants::Fragment => render_message(page, &Flash::error(error.message)),
+        Wants::Page => {
+            let message = error.message.as_deref().unwrap_or(advice(status));
+            page.error(status, headline(status), message)
+        }
+        Wants::Fragment => render_message(page, &Flash::error(error.text())),
     };
     let Ok(rendered) = content else {
         return response;

@@ -8,6 +8,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::secret::random;
+use crate::clock::SKEW;
 
 /// For somebody to log in elsewhere, with a second factor.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
@@ -62,7 +63,7 @@ impl Key {
         let text = self.0.open_in_place(nonce, aad, text).ok()?;
         let opened: Sealed<T> = serde_json::from_slice(text).ok()?;
         // What lasts for longer was sealed while the clock was ahead.
-        (now < opened.until && opened.until <= now + LIFETIME).then_some(opened.state)
+        (now < opened.until && opened.until <= now + LIFETIME + SKEW).then_some(opened.state)
     }
 }
 
@@ -81,7 +82,9 @@ mod tests {
         };
         assert_eq!(open(&key, "a", &value, now), Some(7));
         assert_eq!(open(&key, "a", &value, now + LIFETIME), None, "late");
-        let before = now - Duration::from_secs(1);
+        let right = now - SKEW;
+        assert_eq!(open(&key, "a", &value, right), Some(7), "put right");
+        let before = right - Duration::from_secs(1);
         assert_eq!(open(&key, "a", &value, before), None, "of the future");
         assert_eq!(open(&key, "b", &value, now), None, "another cookie's");
         assert_eq!(

@@ -13,7 +13,7 @@ use axum::{
 use super::{
     ErrorPage, Flash, LocalPath, NavItem, OriginError, Session, Tone, assets,
     cookie::{self, SameSite},
-    error::{Wants, headline},
+    error::Wants,
     guard,
     headers::FormAction,
     secret::Secret,
@@ -236,13 +236,12 @@ impl Page {
         self.visit.secret.is_token(token)
     }
 
-    pub(super) fn error(&self, status: StatusCode, message: &str) -> Result<Response, ErrorPage> {
-        let title = headline(status);
-        // Not twice, where there is no more to say.
-        let rest = message
-            .strip_prefix(title)
-            .map(|rest| rest.trim_start_matches(['.', ' ']));
-        let message = rest.unwrap_or(message);
+    pub(super) fn error(
+        &self,
+        status: StatusCode,
+        title: &str,
+        message: &str,
+    ) -> Result<Response, ErrorPage> {
         let status = status.as_u16();
         self.render(title, &ErrorContent { status, message })
     }

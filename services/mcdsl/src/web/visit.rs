@@ -8,7 +8,7 @@ use std::{
 use axum::http::{HeaderMap, Uri, request::Parts};
 
 use super::{ErrorPage, LocalPath, Session, State, cookie, error::Wants, secret::Secret};
-use crate::server::Source;
+use crate::server::{self, Source};
 
 /// What is known of a request before its handler runs.
 pub(super) struct Visit {
@@ -46,6 +46,9 @@ impl Visit {
                 Ok(session) => found = session.map(|session| (session, secret)),
                 Err(error) => known = Err(error),
             }
+        }
+        if let Some((session, _)) = &found {
+            server::known(&request.extensions, &session.account);
         }
         let form_secret = read(&state.cookies.form);
         let secret_is_new = found.is_none() && form_secret.is_none();

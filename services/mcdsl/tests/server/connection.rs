@@ -165,6 +165,18 @@ async fn a_request_says_once_whom_it_is_for() {
             assert!(text.starts_with(&start), "{description}, {path}: {text}");
         }
     }
+    // gRPC's clients read a status, not JSON.
+    let request = "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n";
+    let said = said_to(&running, request.as_bytes()).await;
+    let text = String::from_utf8_lossy(&said);
+    for part in [
+        "HTTP/1.1 200 ",
+        "content-type: application/grpc\r\n",
+        "grpc-status: 3\r\n",
+        "grpc-message: the%20request%20has%20no%20Host%20field\r\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     let field = |name: u8, value: &str| {
         // Literal, its name in the static table, not indexed (RFC 7541 §6.2.2).
         let mut field = if name < 15 {

@@ -211,13 +211,38 @@ async fn failures_are_pages_for_browsers_messages_for_htmx_and_text_for_others()
     let (_dir, _, router) = fresh();
     let mut client = Client::new(&router);
     client.log_in("ann").await;
-    for (path, status, says) in [
-        ("/nowhere", 404, "There is no such page"),
-        ("/admin", 403, "The role “admin” is needed."),
-        ("/busy", 429, "Too many attempts"),
-        ("/panic", 500, "It has been logged"),
-        ("/logout", 405, "cannot be used that way"),
-        ("/callback", 400, "not begun here"),
+    for (path, status, says, in_one) in [
+        (
+            "/nowhere",
+            404,
+            "<p>There is no such page. It",
+            "That was not found. There is no such page. It may have been moved or removed.",
+        ),
+        (
+            "/admin",
+            403,
+            "<p>The role “admin” is needed.</p>",
+            "The role “admin” is needed.",
+        ),
+        (
+            "/busy",
+            429,
+            "<p>Wait a little and try again.</p>",
+            "Too many attempts. Wait a little and try again.",
+        ),
+        (
+            "/panic",
+            500,
+            "<p>It has been logged.</p>",
+            "Something went wrong here. It has been logged.",
+        ),
+        (
+            "/logout",
+            405,
+            "cannot be used that way",
+            "This page cannot be used that way.",
+        ),
+        ("/callback", 400, "not begun here", "not begun here"),
     ] {
         let page = client.get(path).await;
         assert_eq!(page.status, status, "{path}");
@@ -240,8 +265,12 @@ async fn failures_are_pages_for_browsers_messages_for_htmx_and_text_for_others()
             "{path}: {}",
             part.body
         );
+        assert!(part.body.contains(in_one), "{path}: {}", part.body);
         let text = client.send("GET", path, &[("accept", "*/*")], "").await;
         assert_eq!(text.status, status, "{path}");
+        // A path that has not the method is axum's to tell programs.
+        let told = text.body.contains(in_one) || status == 405;
+        assert!(told, "{path}: {}", text.body);
         assert!(!text.body.contains('<'), "{path}: {}", text.body);
     }
     assert_eq!(client.get("/busy").await.header("retry-after"), "7");

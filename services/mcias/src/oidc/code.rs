@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use mcdsl::clock::SKEW;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::{error::Error, random, time::unix};
@@ -36,7 +37,7 @@ pub(super) struct Shown {
 impl Shown {
     /// Whether it is of the last minute; one of the future was given while the clock was ahead.
     pub(super) fn is_fresh(&self, now: SystemTime) -> bool {
-        unix(now) < self.expires && self.expires <= unix(now + LIFETIME)
+        unix(now) < self.expires && self.expires <= unix(now + LIFETIME + SKEW)
     }
 }
 
@@ -102,4 +103,41 @@ pub(super) fn use_up(tx: &Transaction<'_>, code: &str, session: &str) -> rusqlit
 pub(super) fn forget(tx: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<usize> {
     let sql = "DELETE FROM oidc_code WHERE expires_s < ?1";
     tx.execute(sql, [unix(now) - REMEMBERED])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_fresh_for_a_minute() {
+        let given = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let shown = Shown {
+            code: Code {
+                client: String::new(),
+                redirect_uri: String::new(),
+                challenge: String::new(),
+                nonce: None,
+                scopes: String::new(),
+                account: String::new(),
+                login: String::new(),
+            },
+            expires: unix(given + LIFETIME),
+            used: None,
+        };
+        let second = Duration::from_secs(1);
+        for (description, now, fresh) in [
+            ("at once", given, true),
+            ("just", given + LIFETIME - second, true),
+            ("after a minute", given + LIFETIME, false),
+            (
+                "by a clock that was put right by a little",
+                given - SKEW,
+                true,
+            ),
+            ("by one that was set back", given - SKEW - second, false),
+        ] {
+            assert_eq!(shown.is_fresh(now), fresh, "{description}");
+        }
+    }
 }

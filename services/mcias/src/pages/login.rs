@@ -10,7 +10,10 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use mc_proto::mcias::v1::{FinishPasskeyLoginRequest, LoginRequest, LoginResponse, SecondFactor};
-use mcdsl::web::{CsrfField, ErrorPage, Flash, Form, LocalPath, NewSession, Page};
+use mcdsl::{
+    clock::SKEW,
+    web::{CsrfField, ErrorPage, Flash, Form, LocalPath, NewSession, Page},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -101,8 +104,8 @@ impl Step {
         let text = mcias.passing.open(STEP, &sealed).ok()?;
         let step: Self = serde_json::from_slice(&text).ok()?;
         // What lasts for longer than a step was made while the clock was ahead.
-        let left = step.until_s - unix(mcias.now());
-        (1..=STEP_S).contains(&left).then_some(step)
+        let (now, latest) = (unix(mcias.now()), unix(mcias.now() + SKEW) + STEP_S);
+        (now < step.until_s && step.until_s <= latest).then_some(step)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use mcdsl::clock::SKEW;
 use rusqlite::params;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -64,7 +65,7 @@ impl Mcias {
         let ceremony: Ceremony<T> = serde_json::from_slice(&text).map_err(|_| none())?;
         // What lasts for longer than a ceremony was begun while the clock was ahead.
         let now = self.now();
-        if ceremony.until <= unix(now) || ceremony.until > unix(now + LIFETIME) {
+        if ceremony.until <= unix(now) || ceremony.until > unix(now + LIFETIME + SKEW) {
             return Err(none());
         }
         Ok(ceremony)

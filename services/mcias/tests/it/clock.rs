@@ -246,6 +246,8 @@ async fn a_step_of_a_login_is_of_use_for_five_minutes_of_the_right_clock() {
         ("at once", 0, 60, 303),
         ("after five minutes", 0, 300, 200),
         ("of an hour ahead", 3600, 60, 200),
+        ("of what is put right by a little", 5, 0, 303),
+        ("and by a little more", 30, 0, 200),
     ] {
         let mut browser = Browser::new(&running);
         clock.set_ahead(Duration::from_secs(ahead));

@@ -1,12 +1,21 @@
 use super::{super::idle::Busy, *};
 
-/// A connection that works for somebody.
-fn working(places: &Arc<Places>, source: &str) -> Result<(Place, Busy), Refusal> {
+/// A connection that works for that account.
+fn working_for(
+    places: &Arc<Places>,
+    source: &str,
+    account: &str,
+) -> Result<(Place, Busy), Refusal> {
     let place = places.take()?;
     place.count(source.parse().unwrap())?;
-    place.activity.known();
     let busy = place.activity.begin();
+    place.known(account);
     Ok((place, busy))
+}
+
+/// A connection that works for somebody: at each source somebody else.
+fn working(places: &Arc<Places>, source: &str) -> Result<(Place, Busy), Refusal> {
+    working_for(places, source, source)
 }
 
 #[test]
@@ -32,7 +41,83 @@ fn places_are_bounded_in_all_and_for_each_source() {
     }
     drop(held);
     let state = places.state();
-    assert_eq!((state.held.len(), state.sources.len()), (0, 0));
+    let left = (state.held.len(), state.sources.len(), state.accounts.len());
+    assert_eq!(left, (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_has_its_share_makes_room_itself() {
+    // Of eight places an account has two.
+    for (description, others, last) in [
+        (
+            "the one that has worked for the longest",
+            [("ann", true), ("ann", true), ("bob", true)],
+            Some(0),
+        ),
+        (
+            "the one that does nothing, though it came later",
+            [("ann", true), ("ann", false), ("bob", true)],
+            Some(1),
+        ),
+        (
+            "not that of another account, which does nothing",
+            [("bob", false), ("ann", true), ("ann", true)],
+            Some(1),
+        ),
+        (
+            "within its share none",
+            [("bob", true), ("ann", true), ("eve", false)],
+            None,
+        ),
+    ] {
+        let places = Places::new(8);
+        let mut held = Vec::new();
+        let mut come = async |n: usize, account: &str, works: bool| {
+            let new = working_for(&places, &format!("192.0.2.{n}"), account).unwrap();
+            let (place, busy) = new;
+            // The clock is the test's.
+            tokio::time::advance(Duration::from_secs(1)).await;
+            held.push((place, works.then_some(busy)));
+        };
+        for (n, (account, works)) in others.into_iter().enumerate() {
+            come(n, account, works).await;
+        }
+        come(others.len(), "ann", true).await;
+        let ended = held.iter().position(|(place, _)| place.activity.is_ended());
+        assert_eq!(ended, last, "{description}");
+        assert!(places.state().accounts["ann"] <= 2, "{description}");
+    }
+}
+
+#[test]
+fn one_account_from_many_sources_keeps_nobody_out() {
+    let places = Places::new(8);
+    let held: Vec<_> = (0..16)
+        .map(|n| working_for(&places, &format!("192.0.2.{n}"), "ann").unwrap())
+        .collect();
+    assert_eq!(places.state().held.len(), 2, "its share");
+    let others: Vec<_> = (0..6)
+        .map(|n| working(&places, &format!("198.51.100.{n}")).unwrap())
+        .collect();
+    assert_eq!(places.state().held.len(), 8);
+    drop((held, others));
+}
+
+/// By its extensions, as methods and pages see a request.
+#[test]
+fn a_connection_is_its_first_accounts() {
+    let places = Places::new(8);
+    let place = Arc::new(places.take().unwrap());
+    let mut request = Extensions::new();
+    known(&request, "nobody's connection");
+    assert!(places.state().accounts.is_empty());
+    request.insert(Arc::clone(&place));
+    for account in ["ann", "ann", "bob"] {
+        known(&request, account);
+        assert_eq!(place.activity.standing().0, Dispensable::Known);
+        let accounts = places.state().accounts.clone();
+        assert_eq!(accounts, HashMap::from([("ann".into(), 1)]), "{account}");
+    }
 }
 
 /// What a connection does.
@@ -92,7 +177,7 @@ async fn whoever_does_nothing_makes_room() {
                 let last = if alone { 1 } else { u8::try_from(n).unwrap() };
                 place.count(IpAddr::from([192, 0, 2, last])).unwrap();
                 if *known {
-                    place.activity.known();
+                    place.known(&n.to_string());
                 }
                 let busy = (!matches!(does, Nothing)).then(|| place.activity.begin());
                 if let (PublicStream, Some(busy)) = (does, &busy) {
@@ -150,5 +235,71 @@ fn refusals_are_counted() {
         "displaced_total 1",
     ] {
         assert!(text.contains(line), "{text}");
+    }
+}
+
+/// Who is logged in on a page shows no token.
+#[cfg(feature = "web")]
+#[tokio::test]
+async fn who_is_logged_in_on_a_page_is_known() {
+    use axum::{Router, body::Body, http::Request, http::header, routing::get};
+    use tower::ServiceExt as _;
+
+    use crate::{
+        db::Store,
+        web::{self, Limits, LocalPath, NewSession, Page, Sessions, Site},
+    };
+
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db"), &[web::migration(1)]).unwrap();
+    let site = Site {
+        service: "sample",
+        title: "Sample",
+        nav: Vec::new(),
+        account: Vec::new(),
+        login: "/login",
+        logout: "/logout",
+        scripts: Vec::new(),
+        sessions: Sessions::new(store, Limits::default()),
+        sso: None,
+    };
+    let log_in = async |page: Page| {
+        let new = NewSession {
+            account: "ann".to_owned(),
+            name: "Ann".to_owned(),
+            roles: Vec::new(),
+            data: serde_json::Value::Null,
+            flash: None,
+        };
+        page.log_in(new, &LocalPath::home()).await
+    };
+    let routes = Router::new()
+        .route("/", get(async || "ok"))
+        .route("/login", get(log_in));
+    let router = web::wrap(site, routes);
+    let places = Places::new(8);
+    let ask = async |path: &str, cookie: &str| {
+        let place = Arc::new(places.take().unwrap());
+        let request = Request::get(path)
+            .header(header::COOKIE, cookie)
+            .extension(Arc::clone(&place))
+            .body(Body::empty())
+            .unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        (answer, place.activity.standing().0)
+    };
+    let (answer, standing) = ask("/login", "").await;
+    assert_eq!(standing, Dispensable::Stranger, "not logged in yet");
+    let cookies = answer.headers().get_all(header::SET_COOKIE).iter();
+    let mut cookies = cookies.map(|cookie| cookie.to_str().unwrap());
+    let session = cookies.find(|cookie| cookie.starts_with("__Host-sample="));
+    let (session, _) = session.unwrap().split_once(';').unwrap();
+    for (description, cookie, wanted) in [
+        ("nobody", "", Dispensable::Stranger),
+        ("another's cookie", "__Host-sample=a", Dispensable::Stranger),
+        ("somebody", session, Dispensable::Known),
+    ] {
+        let (_, standing) = ask("/", cookie).await;
+        assert_eq!(standing, wanted, "{description}");
     }
 }

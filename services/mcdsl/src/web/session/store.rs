@@ -5,12 +5,10 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Flash, Limits, Session, SessionId};
+use crate::clock::SKEW;
 
 /// Between two writes of when a session was seen: not one for each request.
 const TOUCH_S: i64 = 60;
-
-/// Clocks are put right by a little: by so much a session may have been seen ahead.
-const SKEW_S: i64 = 10;
 
 pub(super) const SQL: &str = "
     CREATE TABLE web_sessions (
@@ -56,6 +54,11 @@ fn over(limits: Limits, now: i64) -> (i64, i64) {
     )
 }
 
+/// The last second in which a session may have been seen.
+fn latest(now: i64) -> i64 {
+    now.saturating_add(seconds(SKEW))
+}
+
 pub(super) fn find(
     db: &Connection,
     limits: Limits,
@@ -68,7 +71,7 @@ pub(super) fn find(
     );
     // What was seen in what is the future, for a clock was ahead then, would be over too late; none is seen before it is made.
     db.prepare_cached(&sql)?
-        .query_row(params![id, idle, old, now.saturating_add(SKEW_S)], session)
+        .query_row(params![id, idle, old, latest(now)], session)
         .optional()
 }
 
@@ -96,7 +99,7 @@ pub(super) fn start(
     }
     db.execute(
         "DELETE FROM web_sessions WHERE seen_unix_s <= ?1 OR seen_unix_s > ?2",
-        [over(limits, now).0, now.saturating_add(SKEW_S)],
+        [over(limits, now).0, latest(now)],
     )?;
     db.execute(
         "DELETE FROM web_sessions WHERE id IN (SELECT id FROM web_sessions WHERE account = ?1
@@ -268,11 +271,15 @@ mod tests {
         let db = db();
         add(&db, T0, 1, "ann", None);
         assert_eq!(
-            there(&db, T0 - SKEW_S),
+            there(&db, T0 - seconds(SKEW)),
             [1],
             "the clock was put right by a little"
         );
-        assert_eq!(there(&db, T0 - SKEW_S - 1), [0; 0], "it was set back");
+        assert_eq!(
+            there(&db, T0 - seconds(SKEW) - 1),
+            [0; 0],
+            "it was set back"
+        );
         add(&db, T0, 2, "ann", None);
         assert_eq!(there(&db, T0 + 500), [1, 2]);
         assert_eq!(there(&db, T0 + 100), [0; 0], "nor one that was seen then");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::request::Parts,
+    http::{StatusCode, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -66,7 +66,7 @@ pub(super) async fn gate(
                 Err(error) => return error.into_response(),
             }
         }
-        return ErrorPage::forbidden(text).into_response();
+        return ErrorPage::of(StatusCode::FORBIDDEN).into_response();
     }
     parts.extensions.insert(Admin(person));
     next.run(Request::from_parts(parts, body)).await
