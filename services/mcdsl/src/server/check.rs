@@ -29,10 +29,10 @@ impl Config {
             }
             all.push((key, address));
         }
-        for (number, (key, address)) in all.iter().enumerate() {
-            is_here(*address).map_err(|why| SettingError::new(key, why))?;
+        for (number, &(key, address)) in all.iter().enumerate() {
+            is_here(address).map_err(|why| SettingError::new(key, why))?;
             let mut before = all.iter().take(number);
-            if let Some((other, taken)) = before.find(|(_, taken)| meet(*taken, *address)) {
+            if let Some((other, taken)) = before.find(|(_, taken)| meet(*taken, address)) {
                 let why = format!("{address} is {other}'s ({taken}); write another port");
                 return Err(SettingError::new(key, why));
             }

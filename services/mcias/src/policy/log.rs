@@ -37,7 +37,7 @@ impl Stored {
 
     /// For the audit log: what is different in the rule that replaces it, and only that, so that nothing of it is cut off with what both
     /// have in common.
-    pub(super) fn difference(&self, after: &Self, detail: Detail) -> Detail {
+    pub(super) fn difference(&self, after: &Self, mut detail: Detail) -> Detail {
         let (old, new) = (&self.rule, &after.rule);
         let mut parts = [Vec::new(), Vec::new()];
         let mut part = |texts: [String; 2]| {
@@ -58,7 +58,6 @@ impl Stored {
         };
         let mark = if common == 0 { "" } else { "…" };
         part([old, new].map(|rule| format!("comment: {mark}{}", &rule.description[common..])));
-        let mut detail = detail;
         for (key, parts) in ["before", "after"].into_iter().zip(&parts) {
             if !parts.is_empty() {
                 detail = detail.list(key, parts.iter().map(String::as_str));
@@ -83,7 +82,7 @@ struct List {
     name: &'static str,
     added: &'static str,
     removed: &'static str,
-    of: fn(&Rule) -> &Vec<String>,
+    of: fn(&Rule) -> &[String],
 }
 
 macro_rules! list {
