@@ -3,17 +3,17 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
-use mcdsl::{auth::Identity, server::Caller};
+use mcdsl::{
+    auth::Identity,
+    server::{About, Caller},
+};
 
 use crate::error::Error;
-
-/// Characters of what a request was about, in the log.
-const MAX: usize = 256;
 
 /// Who asks, as the gate and the audit log need it.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct By {
     /// The same for pages, which write what was refused themselves. Clones share it.
     recorded: Arc<AtomicBool>,
     /// On what, for what is refused.
-    resource: Arc<OnceLock<String>>,
+    about: About,
 }
 
 impl By {
@@ -39,7 +39,7 @@ impl By {
             action,
             call: None,
             recorded: Arc::default(),
-            resource: Arc::default(),
+            about: About::default(),
         }
     }
 
@@ -54,19 +54,12 @@ impl By {
 
     /// On what it is, for the log if it is refused; what is said first counts.
     pub(crate) fn about(&self, resource: &str) {
-        if resource.is_empty() {
-            return;
-        }
-        if let Some(call) = &self.call {
-            call.about(resource);
-        }
-        // It was said already.
-        let _ = self.resource.set(resource.chars().take(MAX).collect());
+        self.about.say(resource);
     }
 
     /// On what it is, if that was said.
     pub(crate) fn resource(&self) -> Option<&str> {
-        self.resource.get().map(String::as_str)
+        self.about.said()
     }
 
     /// What it did is in the log.
@@ -91,7 +84,7 @@ impl From<&Caller> for By {
             action: caller.method,
             call: Some(caller.clone()),
             recorded: Arc::default(),
-            resource: Arc::default(),
+            about: caller.about.clone(),
         }
     }
 }

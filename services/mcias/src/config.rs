@@ -132,13 +132,16 @@ impl Config {
         let parsed = Url::parse(issuer).ok();
         let fine = parsed.is_some_and(|url| {
             // What a client builds from it has to be what it says, byte for byte (OpenID Connect Discovery §4.3).
-            url.scheme() == "https" && url.origin().ascii_serialization() == *issuer
+            // A passkey is a domain's, never an address' (WebAuthn, "RP ID").
+            url.scheme() == "https"
+                && url.domain().is_some()
+                && url.origin().ascii_serialization() == *issuer
         });
         if fine {
             return Ok(());
         }
         let text = format!(
-            "{issuer:?} is not https:// and the name that this service is reached at, without a path; write it like https://auth.example.org"
+            "{issuer:?} is not https:// and the name, no IP address, that this service is reached at, without a path; write it like https://auth.example.org"
         );
         Err(SettingError::new("token.issuer", text))
     }

@@ -139,7 +139,7 @@ pub(crate) fn devices(db: &Connection, account: &str) -> rusqlite::Result<Vec<De
 pub(crate) fn named(db: &Connection, account: &str, id: &str) -> Result<Device, Error> {
     let mut all = devices(db, account)?.into_iter();
     let found = all.find(|device| device.id(account) == id);
-    found.ok_or_else(|| Error::not_found("device", &id.chars().take(64).collect::<String>()))
+    found.ok_or_else(|| Error::not_found("device", id))
 }
 
 /// Those that its owner has not answered for, newest first.

@@ -80,8 +80,9 @@ impl Error {
         Self::client(Code::InvalidArgument, message)
     }
 
-    /// What was named does not exist.
+    /// What was named does not exist. Anybody may name anything: 64 characters of it are said.
     pub(crate) fn not_found(what: &str, name: &str) -> Self {
+        let name: String = name.chars().take(64).collect();
         Self::client(Code::NotFound, format!("there is no {what} {name:?}"))
     }
 

@@ -260,10 +260,7 @@ pub(crate) async fn remove_passkey(
         end_others(change, &account.id, &own)?;
         let sql = "DELETE FROM passkey WHERE account = ?1 AND id = ?2";
         match change.tx.execute(sql, [&account.id, &id])? {
-            0 => {
-                let id: String = id.chars().take(64).collect();
-                Err(Error::not_found("passkey", &id))
-            }
+            0 => Err(Error::not_found("passkey", &id)),
             _ => {
                 forget_recovery_codes(change, &account.id)?;
                 policy::check_admin_left(change.tx)

@@ -155,8 +155,7 @@ impl Mcias {
             return Ok(Err(refused));
         }
         let Some(service) = service::find(change.tx, &asked.service)? else {
-            let name: String = asked.service.chars().take(64).collect();
-            return Ok(Err(Error::not_found("service", &name)));
+            return Ok(Err(Error::not_found("service", &asked.service)));
         };
         let verdict = match self.policy().judge(account, &service) {
             Ok(verdict) => verdict,

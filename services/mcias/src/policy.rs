@@ -2,6 +2,7 @@
 //! an administrator gives each of their tokens by hand, for services that he names.
 
 pub(crate) mod change;
+mod log;
 
 use std::collections::HashSet;
 
@@ -114,42 +115,6 @@ fn subject(account: &Account) -> Result<Subject, Error> {
         roles: account.roles.iter().map(name).collect::<Result<_, _>>()?,
         tags: account.tags.iter().map(name).collect::<Result<_, _>>()?,
     })
-}
-
-impl Stored {
-    /// For the audit log: what it says, a part each.
-    pub(crate) fn parts(&self) -> Vec<String> {
-        let Rule {
-            name: _,
-            description,
-            priority,
-            effect,
-            subjects,
-            actions: _,
-            resources,
-            resource_tags,
-        } = &self.rule;
-        let effect = match (effect, self.second_factor) {
-            (Effect::Deny, _) => "deny",
-            (Effect::Allow, false) => "allow",
-            (Effect::Allow, true) => "allow with a second factor",
-        };
-        let lists = [
-            ("roles", &subjects.roles),
-            ("account_types", &subjects.account_types),
-            ("accounts", &subjects.accounts),
-            ("tags", &subjects.tags),
-            ("services", resources),
-            ("service_tags", resource_tags),
-        ];
-        let said = lists.into_iter().filter(|(_, names)| !names.is_empty());
-        let mut parts = vec![effect.to_owned(), format!("priority: {priority}")];
-        parts.extend(said.map(|(what, names)| format!("{what}: {}", names.join(", "))));
-        if !description.is_empty() {
-            parts.push(format!("comment: {description}"));
-        }
-        parts
-    }
 }
 
 /// The rule of that name.

@@ -52,10 +52,7 @@ fn service(row: &Row<'_>) -> rusqlite::Result<Service> {
 /// # Errors
 /// If there is none.
 pub(crate) fn named(db: &Connection, name: &str) -> Result<Service, Error> {
-    find(db, name)?.ok_or_else(|| {
-        let name: String = name.chars().take(64).collect();
-        Error::not_found("service", &name)
-    })
+    find(db, name)?.ok_or_else(|| Error::not_found("service", name))
 }
 
 /// The service of that name.

@@ -56,15 +56,16 @@ pub(crate) fn visible(text: &str) -> String {
     seen.trim().to_owned()
 }
 
-/// A text in which everything is seen, what would not be as `\u{202e}`: for a log, which takes nothing away.
+/// A text in which everything is seen, what would not be as `\u{202e}`, and a backslash as two, so that nobody can write
+/// what is only shown: for a log, which takes nothing away.
 pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_seen(c) {
-            shown.push(c);
-        } else {
+        match c {
+            '\\' => shown.push_str("\\\\"),
+            c if is_seen(c) => shown.push(c),
             // Writing into a text does not fail.
-            let _ = write!(shown, "{}", c.escape_unicode());
+            c => _ = write!(shown, "{}", c.escape_unicode()),
         }
     }
     shown
@@ -216,7 +217,11 @@ mod tests {
 
     #[test]
     fn a_log_shows_what_is_there() {
-        let shown = escaped("a\u{202e}b\nc ü");
-        assert_eq!(shown, "a\\u{202e}b\\u{a}c ü");
+        for (description, text, shown) in [
+            ("unseen", "a\u{202e}b\nc ü", "a\\u{202e}b\\u{a}c ü"),
+            ("as if unseen", "a\\u{202e}b", "a\\\\u{202e}b"),
+        ] {
+            assert_eq!(escaped(text), shown, "{description}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::{
     api,
     config::Config,
-    core::{Mcias, Own, Parts},
+    core::{InForce, Mcias, Own, Parts},
     error::Error,
     init,
     lock::{Lock, LockError},
@@ -30,6 +30,7 @@ use crate::{
     oidc, pages,
     password::Passwords,
     schema,
+    seal::SealError,
 };
 
 /// Why it does not start.
@@ -52,7 +53,19 @@ pub enum StartError {
     Server(#[from] server::StartError),
     /// Anything else.
     #[error(transparent)]
-    Failed(#[from] Error),
+    Failed(Error),
+}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Seal(e @ SealError::Opened(_)) => {
+                let text = format!("{e}; name the key that this database was made with");
+                SettingError::new("database.master_key", text).into()
+            }
+            other => Self::Failed(other),
+        }
+    }
 }
 
 /// A service that runs.
@@ -108,8 +121,8 @@ impl Handle {
     }
 }
 
-/// Whether a service can be started with the configuration, and the database that it names is there and made with it: what the start asks
-/// too. Nothing is changed.
+/// Whether a service can be started with the configuration, and the database that it names is there and made with it, its keys and rules
+/// included: what the start asks too. Nothing is changed.
 ///
 /// # Errors
 /// [`StartError`].
@@ -123,7 +136,8 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     db::check(&db, path, schema::MIGRATIONS)?;
     let issuer = init::issuer(&db).map_err(Error::from)?;
     is_made_by(config, issuer.as_deref())?;
-    config.seal()?;
+    let seal = config.seal()?;
+    InForce::load(&db, &seal)?;
     Ok(())
 }
 

@@ -47,12 +47,34 @@ pub struct Caller {
     pub source: IpAddr,
     /// gRPC's path of what is called.
     pub method: &'static str,
+    /// On what it is, for the row that the server writes if the call is refused.
+    pub about: About,
     recorded: Arc<AtomicBool>,
-    resource: Arc<OnceLock<String>>,
 }
 
-/// Characters of what a call was about, in the audit log.
-const MAX_RESOURCE: usize = 256;
+/// On what a call is, for the audit log: what is said first counts, and is bounded. Clones are of one call.
+#[derive(Clone, Debug, Default)]
+pub struct About(Arc<OnceLock<String>>);
+
+impl About {
+    /// Most characters of it.
+    pub const MAX: usize = 256;
+
+    /// It is on this; nothing says nothing.
+    pub fn say(&self, resource: &str) {
+        if resource.is_empty() {
+            return;
+        }
+        // It was said already.
+        let _ = self.0.set(resource.chars().take(Self::MAX).collect());
+    }
+
+    /// On what, if that was said.
+    #[must_use]
+    pub fn said(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+}
 
 impl Caller {
     /// Of this request.
@@ -72,18 +94,6 @@ impl Caller {
         self.identity
             .as_ref()
             .ok_or_else(|| Status::unauthenticated("a token is needed"))
-    }
-
-    /// On what it is, for the row that the server writes if the call is refused; what is said first counts.
-    pub fn about(&self, resource: &str) {
-        let resource = resource.chars().take(MAX_RESOURCE).collect();
-        // It was said already.
-        let _ = self.resource.set(resource);
-    }
-
-    /// On what it is, if that was said.
-    pub(super) fn resource(&self) -> &str {
-        self.resource.get().map_or("", String::as_str)
     }
 
     /// The method has written the audit log itself, in the transaction of the change.
@@ -157,8 +167,8 @@ impl Access {
             identity: None,
             source,
             method: method.path,
+            about: About::default(),
             recorded: Arc::default(),
-            resource: Arc::default(),
         };
         let allowed = self.identify(method, &request.headers).await;
         let allowed = allowed.and_then(|identity| {
@@ -311,6 +321,21 @@ pub(super) mod tests {
     use super::*;
     use std::{net::Ipv4Addr, time::SystemTime};
 
+    #[test]
+    fn what_is_said_first_counts() {
+        let about = About::default();
+        assert_eq!(about.said(), None);
+        let long = "ü".repeat(About::MAX + 1);
+        for (description, said, kept) in [
+            ("nothing", "", None),
+            ("much", &*long, Some(&long[..About::MAX * 'ü'.len_utf8()])),
+            ("more", "more", Some(&long[..About::MAX * 'ü'.len_utf8()])),
+        ] {
+            about.clone().say(said);
+            assert_eq!(about.said(), kept, "{description}");
+        }
+    }
+
     /// A person.
     pub(in crate::server) fn identity() -> Identity {
         Identity {
@@ -333,8 +358,8 @@ pub(super) mod tests {
             identity: known.then(identity),
             source: Ipv4Addr::LOCALHOST.into(),
             method,
+            about: About::default(),
             recorded: Arc::default(),
-            resource: Arc::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use mc_proto::Level;
 use prost_reflect::DescriptorPool;
 use tonic::Status;
 use tower::{ServiceExt as _, util::MapResponseLayer};
@@ -27,6 +28,8 @@ use crate::shutdown::Shutdown;
 
 /// Bytes of a request, whoever asks, in gRPC as in REST.
 const MAX_BODY: usize = 1 << 20;
+/// Bytes of a request for a method that anybody may call: what comes is held until it is whole, and all may send at once.
+pub(super) const MAX_PUBLIC_BODY: usize = 64 << 10;
 /// For the next bytes of a body to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -171,6 +174,11 @@ fn build(
         .map(|method| method.path)
         .chain([REFLECTION])
         .collect();
+    let public: HashSet<&str> = mc_proto::METHODS
+        .iter()
+        .filter(|method| method.access.level == Level::Public)
+        .map(|method| method.path)
+        .collect();
     // Each says in its own way what it has not: statuses of gRPC, JSON, pages.
     let steer = move |request: Request| {
         let path = request.uri().path();
@@ -183,7 +191,11 @@ fn build(
         } else {
             (&others, Kind::Plain)
         };
-        let request = request.map(|all| body::bounded(all, kind, max_body));
+        let max = match public.contains(path) {
+            true => max_body.min(MAX_PUBLIC_BODY),
+            false => max_body,
+        };
+        let request = request.map(|all| body::bounded(all, kind, max));
         router.clone().oneshot(request)
     };
     Ok(Router::new().fallback(steer))

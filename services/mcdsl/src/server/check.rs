@@ -1,6 +1,6 @@
 //! What of `[server]` only shows when its files are read and its addresses looked at: for the start, and for who asks before it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use super::{
     Config,
@@ -17,23 +17,25 @@ impl Config {
     /// The first setting that cannot be used, why, and what would be right.
     pub fn check(&self) -> Result<(), SettingError> {
         self.tls()?;
-        let listen = ("server.listen", self.listen);
-        let grpc = ("server.grpc_listen", self.grpc_listen);
-        for (key, address) in [listen, grpc] {
-            is_here(address).map_err(|why| SettingError::new(key, why))?;
-        }
-        if self.listen == self.grpc_listen && self.listen.port() != 0 {
-            let address = self.listen;
-            let why = format!("{address} is server.listen's; write another port");
-            return Err(SettingError::new("server.grpc_listen", why));
-        }
+        let mut all = vec![
+            ("server.listen", self.listen),
+            ("server.grpc_listen", self.grpc_listen),
+        ];
         if let Some(address) = self.metrics_listen {
             let key = "server.metrics_listen";
             if !address.ip().to_canonical().is_loopback() {
                 let why = TelemetryError::NotLoopback(address).to_string();
                 return Err(SettingError::new(key, why));
             }
+            all.push((key, address));
+        }
+        for (number, &(key, address)) in all.iter().enumerate() {
             is_here(address).map_err(|why| SettingError::new(key, why))?;
+            let mut before = all.iter().take(number);
+            if let Some((other, taken)) = before.find(|(_, taken)| meet(*taken, address)) {
+                let why = format!("{address} is {other}'s ({taken}); write another port");
+                return Err(SettingError::new(key, why));
+            }
         }
         Ok(())
     }
@@ -84,6 +86,13 @@ impl Config {
     }
 }
 
+/// Whether nobody can listen at both: one port, and one address or all of them. `[::]` is IPv4's too.
+fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    let all_of = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port() && one.port() != 0 && (a == b || all_of(a, b) || all_of(b, a))
+}
+
 /// Whether an address can be this machine's: at any port, since somebody may listen at its own.
 fn is_here(address: SocketAddr) -> Result<(), String> {
     match TcpListener::bind((address.ip(), 0)) {
@@ -92,5 +101,29 @@ fn is_here(address: SocketAddr) -> Result<(), String> {
             address.ip()
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_listens_twice_at_one_place() {
+        for (description, one, other, wanted) in [
+            ("one", "127.0.0.1:1", "127.0.0.1:1", true),
+            ("two ports", "127.0.0.1:1", "127.0.0.1:2", false),
+            ("two addresses", "127.0.0.1:1", "127.0.0.2:1", false),
+            ("all and one of them", "0.0.0.0:1", "127.0.0.1:1", true),
+            ("all of both kinds", "0.0.0.0:1", "[::]:1", true),
+            ("all of IPv6, which is all", "[::]:1", "127.0.0.1:1", true),
+            ("all of IPv4 and one of IPv6", "0.0.0.0:1", "[::1]:1", false),
+            ("IPv4 in IPv6", "[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+            ("any port", "127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(meet(one, other), wanted, "{description}");
+            assert_eq!(meet(other, one), wanted, "{description}, turned around");
+        }
     }
 }

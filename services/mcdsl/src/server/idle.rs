@@ -71,7 +71,7 @@ impl State {
         let work = self.requests.values().find(|r| !r.public_stream);
         self.standing = match (self.known, work.map(|r| r.begun)) {
             (false, None) => (Dispensable::Stranger, self.since),
-            (false, Some(begun)) => (Dispensable::Asking, begun),
+            (false, Some(begun)) => (Dispensable::Stranger, begun),
             (true, None) => (Dispensable::Known, self.since),
             (true, Some(begun)) => (Dispensable::Working, begun),
         };
@@ -89,10 +89,8 @@ struct Request {
 /// Why a connection can be done without, the first before the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Dispensable {
-    /// Nobody who is known, and no request but public streams.
+    /// Nobody who is known, whether he asks or not: a request that does not end would hold a place against all who have yet to send theirs.
     Stranger,
-    /// A request of nobody who is known. Who asks to be let in is done before those that only hold a place.
-    Asking,
     /// Somebody who is known, and no request but public streams.
     Known,
     /// A request of somebody who is known: it makes room for nobody but himself.

@@ -46,7 +46,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use access::{Caller, Source};
+pub use access::{About, Caller, Source};
 pub use api::api;
 #[cfg(feature = "web")]
 pub(crate) use body::status as body_status;

@@ -111,7 +111,7 @@ impl Recorder {
                     actor: caller.identity.as_ref().into(),
                     source: Some(caller.source),
                     action: caller.method,
-                    resource: caller.resource(),
+                    resource: caller.about.said().unwrap_or_default(),
                     outcome,
                     detail,
                 };

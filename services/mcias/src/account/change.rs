@@ -254,7 +254,7 @@ impl Mcias {
 
 /// The account that a change is about.
 pub(super) fn about(change: &mut Change<'_>, name: &str) -> Result<Account, Error> {
-    change.resource = name.chars().take(64).collect();
+    name.clone_into(&mut change.resource);
     named(change.tx, name)
 }
 

@@ -143,8 +143,7 @@ impl Mcias {
             let sql = format!("{SELECT} WHERE account = ?1 AND id = ?2 AND expires_s > ?3");
             let values = params![account.id, id, unix(change.now)];
             let old = change.tx.query_row(&sql, values, token).optional()?;
-            let shown: String = id.chars().take(64).collect();
-            let old = old.ok_or_else(|| Error::not_found("valid token", &shown))?;
+            let old = old.ok_or_else(|| Error::not_found("valid token", &id))?;
             if old.revoked {
                 return Err(Error::precondition("the token is revoked; issue a new one"));
             }
@@ -164,7 +163,7 @@ impl Mcias {
     /// If it is neither, or has expired.
     pub(crate) async fn revoke_token(self: &Arc<Self>, by: &By, id: String) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
-            change.resource = id.chars().take(64).collect();
+            change.resource.clone_from(&id);
             let sql = "SELECT account FROM token WHERE id = ?1 AND expires_s > ?2";
             let values = params![id, unix(change.now)];
             let account: Option<String> = change
@@ -175,8 +174,7 @@ impl Mcias {
                 return revoke(change, &account, &id);
             }
             let login = session::of_token(change.tx, &id)?;
-            let login =
-                login.ok_or_else(|| Error::not_found("valid token or login", &change.resource))?;
+            let login = login.ok_or_else(|| Error::not_found("valid token or login", &id))?;
             change.note(|detail| detail.text("login", &login.id));
             end_session(change, &login)
         };

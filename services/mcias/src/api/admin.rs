@@ -98,9 +98,7 @@ impl Administration for Api {
                 .service
                 .ok_or_else(|| Error::invalid("service: it is missing"))?;
             let by = By::from(&caller);
-            by.about(&message.name);
-            let service = service::parse(message)?;
-            let made = mcias.set_service(&by, service, false, asked.new_secret);
+            let made = mcias.set_service(&by, message, false, asked.new_secret);
             let (service, secret) = made.await?;
             Ok(PutServiceResponse {
                 service: Some(service::message(service)),

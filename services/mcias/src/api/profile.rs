@@ -156,10 +156,9 @@ impl Profile for Api {
             let who = identity(&caller)?.clone();
             let write = move |change: &mut Change<'_>| {
                 change.resource.clone_from(&who.name);
-                let id: String = asked.id.chars().take(64).collect();
-                match session::end(change, &who.account, &id)? {
+                match session::end(change, &who.account, &asked.id)? {
                     true => Ok(()),
-                    false => Err(Error::not_found("login", &id)),
+                    false => Err(Error::not_found("login", &asked.id)),
                 }
             };
             mcias.write(&caller, write).await?;

@@ -58,17 +58,12 @@ pub(crate) fn failed(error: Error) -> ErrorPage {
     }
 }
 
-/// For people: what was not accepted if the message begins with the field (`code: …`), a capital, and one mark at the end.
+/// For people: what cannot be accepted if the message begins with the field (`code: …`), a capital, and one mark at the end.
 pub(super) fn sentence(message: &str, wait: Option<Duration>) -> String {
     let mut text = match field(message) {
         Some((field, why)) => {
             let field = field.replace('_', " ").replace("uris", "URIs");
-            let were = if field.to_ascii_lowercase().ends_with('s') {
-                "were"
-            } else {
-                "was"
-            };
-            format!("The {field} {were} not accepted: {why}")
+            format!("The {field} cannot be accepted: {why}")
         }
         None => {
             let mut characters = message.chars();
@@ -138,12 +133,17 @@ mod tests {
             (
                 "a field",
                 "code: it is wrong",
-                "The code was not accepted: it is wrong.",
+                "The code cannot be accepted: it is wrong.",
             ),
             (
                 "fields",
                 "redirect_uris: more than 16",
-                "The redirect URIs were not accepted: more than 16.",
+                "The redirect URIs cannot be accepted: more than 16.",
+            ),
+            (
+                "a field that ends like many",
+                "status: it is none",
+                "The status cannot be accepted: it is none.",
             ),
             (
                 "no field",

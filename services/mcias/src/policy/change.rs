@@ -50,7 +50,7 @@ pub(crate) fn in_order(db: &Connection) -> Result<Vec<Stored>, Error> {
     Ok(all)
 }
 
-/// Has the log say what a rule was, or is from now on.
+/// Has the log say what a rule was that is gone, or is that is new.
 fn note(change: &mut Change<'_>, when: &'static str, rule: Option<&Stored>) {
     if let Some(rule) = rule {
         change.note(|detail| detail.list(when, rule.parts().iter().map(String::as_str)));
@@ -77,8 +77,10 @@ impl Mcias {
             if new && before.is_some() {
                 return Err(Error::exists(format!("there is a rule {name:?} already")));
             }
-            note(change, "before", before.as_ref());
-            note(change, "after", Some(&stored));
+            match &before {
+                Some(before) => change.note(|detail| before.difference(&stored, detail)),
+                None => note(change, "after", Some(&stored)),
+            }
             put(change.tx, &stored)?;
             change.read_again();
             Ok(stored)
@@ -92,7 +94,7 @@ impl Mcias {
     /// If there is none, or all administrators would be locked out.
     pub(crate) async fn delete_rule(self: &Arc<Self>, by: &By, name: String) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
-            change.resource = name.chars().take(256).collect();
+            change.resource.clone_from(&name);
             let before = find(change.tx, &name)?;
             note(change, "before", before.as_ref());
             delete(change.tx, &name)?;

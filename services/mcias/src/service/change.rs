@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Service, delete, find, put};
+use mc_proto::mcias::v1::Service as Message;
+
+use super::{Service, delete, find, parse, put};
 use crate::{
     by::By,
     core::{Change, Mcias},
@@ -15,14 +17,16 @@ impl Mcias {
     /// Adds a service, or replaces the one of its name unless it has to be `new`. The client's secret, if it got one.
     ///
     /// # Errors
-    /// If there are too many, or no administrator could log in any more.
+    /// If it is none, there are too many, or no administrator could log in any more.
     pub(crate) async fn set_service(
         self: &Arc<Self>,
         by: &By,
-        service: Service,
+        service: Message,
         new: bool,
         new_secret: bool,
     ) -> Result<(Service, Option<String>), Error> {
+        by.about(&service.name);
+        let service = parse(service)?;
         let write = move |change: &mut Change<'_>| {
             change.resource.clone_from(&service.name);
             if new && find(change.tx, &service.name)?.is_some() {
@@ -55,7 +59,7 @@ impl Mcias {
         name: String,
     ) -> Result<String, Error> {
         let write = move |change: &mut Change<'_>| {
-            change.resource = name.chars().take(64).collect();
+            change.resource.clone_from(&name);
             let service = super::named(change.tx, &name)?;
             let (_, secret) = put(change.tx, service, true)?;
             change.note(|detail| detail.flag("new_secret", true));
@@ -78,7 +82,7 @@ impl Mcias {
         name: String,
     ) -> Result<(), Error> {
         let write = move |change: &mut Change<'_>| {
-            change.resource = name.chars().take(64).collect();
+            change.resource.clone_from(&name);
             delete(change.tx, &name)?;
             for session in sessions_of(change.tx, &name)? {
                 end_session(change, &session)?;

@@ -33,7 +33,7 @@ async fn rules_are_made_in_order_explained_and_removed() {
             "no priority",
             new("allow", "high", &[]),
             422,
-            "The priority was not accepted: it is no whole number.",
+            "The priority cannot be accepted: it is no whole number.",
         ),
         (
             "no effect",
@@ -157,6 +157,11 @@ async fn clients_are_made_changed_and_removed() {
     ];
     let refused = admin.submit(edit, edit, &new).await;
     with_text(&refused, 422, "is neither https://");
+    let sql = "SELECT resource FROM audit WHERE action = ?1 ORDER BY seq DESC LIMIT 1";
+    let of = running
+        .database()
+        .query_row(sql, [edit], |row| row.get::<_, String>(0));
+    assert_eq!(of.unwrap(), "app", "the log says what was refused");
     with_text(&refused, 422, ">javascript:alert(1)</textarea>");
     assert!(!refused.body.contains("<script>alert") && !refused.body.contains("href=\"javascript"));
     let uris = format!("{redirect}\r\nhttps://app.example/other");

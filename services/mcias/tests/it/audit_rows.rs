@@ -57,6 +57,14 @@ async fn a_changed_rule_is_there_before_and_after() {
         ..rule("lab", 2, false)
     };
     admin.admin.put_rule(put(other)).await.unwrap();
+    let detail = last_detail(&mut admin).await;
+    let differ = json!({
+        "before": ["deny", "priority: 1", "comment: "],
+        "after": ["allow with a second factor", "priority: 2", "comment: why"],
+        "services_added": ["lab"],
+        "services_removed": ["**"],
+    });
+    assert_eq!(detail, differ);
     let allows = json!([
         "allow with a second factor",
         "priority: 2",
@@ -64,13 +72,49 @@ async fn a_changed_rule_is_there_before_and_after() {
         "services: lab",
         "comment: why"
     ]);
-    let detail = last_detail(&mut admin).await;
-    assert_eq!(detail, json!({ "before": denies, "after": allows }));
     let delete = DeleteRuleRequest {
         name: "lab".to_owned(),
     };
     admin.admin.delete_rule(delete).await.unwrap();
     assert_eq!(last_detail(&mut admin).await, json!({ "before": allows }));
+}
+
+/// What would be cut off of a whole rule is there.
+#[tokio::test]
+async fn what_differs_far_behind_is_told() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    let names = |last: &str| {
+        let many = (0..40).map(|n| format!("account-with-a-long-name-{n}"));
+        many.chain([last.to_owned()]).collect::<Vec<_>>()
+    };
+    let with = |last: &str, comment: &str| Rule {
+        accounts: names(last),
+        comment: comment.to_owned(),
+        ..rule("lab", 1, true)
+    };
+    let long = "ü".repeat(400);
+    let (one, other) = (format!("{long}one"), format!("{long}other"));
+    for (description, replacing, wanted) in [
+        (
+            "a name",
+            with("ben", &one),
+            json!({ "accounts_added": ["ben"], "accounts_removed": ["ada"] }),
+        ),
+        (
+            "a comment",
+            with("ben", &other),
+            json!({ "before": ["comment: …ne"], "after": ["comment: …ther"] }),
+        ),
+        ("nothing", with("ben", &other), json!({})),
+    ] {
+        if description == "a name" {
+            let put = put(with("ada", &one));
+            admin.admin.put_rule(put).await.unwrap();
+        }
+        admin.admin.put_rule(put(replacing)).await.unwrap();
+        assert_eq!(last_detail(&mut admin).await, wanted, "{description}");
+    }
 }
 
 #[tokio::test]

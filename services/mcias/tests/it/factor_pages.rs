@@ -97,7 +97,7 @@ async fn an_authenticator_app_is_set_up_and_removed() {
     let refused = browser.post("/factors/totp/confirm", &wrong).await;
     assert_eq!(refused.status, 422);
     assert!(
-        refused.body.contains("The code was not accepted: ")
+        refused.body.contains("The code cannot be accepted: ")
             && refused.body.contains("are both clocks right?<")
     );
     assert!(

@@ -10,6 +10,7 @@ mod admin_policy;
 mod audit_rows;
 mod browser;
 mod clock;
+mod clock_pages;
 mod crash;
 mod daemon;
 mod device_api;

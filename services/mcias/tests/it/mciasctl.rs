@@ -317,6 +317,24 @@ async fn accounts_and_their_tokens() {
     assert!(over.err.contains("is not overwritten"), "{over:?}");
     let left = fs::read(home.directory.path().join("again")).unwrap();
     assert_eq!(left, kept);
+    let list = home.run("token list mcr --json", "").await.json();
+    let valid = |token: &&serde_json::Value| token["revoked"] != true;
+    let valid = list.as_array().unwrap().iter().find(valid).unwrap();
+    let id = valid["id"].as_str().unwrap();
+    for (options, code) in [
+        ("--to again", 2),
+        ("--replace", 2),
+        ("--to again --replace", 0),
+    ] {
+        let line = format!("token rotate mcr {id} {options}");
+        let known = home.run("--token-file again whoami", "").await;
+        assert_eq!(known.code, 0, "{options}: it is good until then");
+        assert_eq!(home.run(&line, "").await.code, code, "{options}");
+    }
+    let known = home.run("--token-file again whoami", "").await;
+    assert_eq!(known.code, 0, "{known:?}");
+    let left = fs::read(home.directory.path().join("again")).unwrap();
+    assert_ne!(left, kept);
     assert_eq!(home.run("revoke --account mcr --yes", "").await.code, 0);
     assert_eq!(home.run("--token-file again whoami", "").await.code, 5);
 }

@@ -1,6 +1,10 @@
 //! What is wrong in the configuration is told before the start as it is at the start: which setting it is, and what would be right.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use mc_testkit::ca::Ca;
 
@@ -22,6 +26,9 @@ fn a_wrong_setting_is_told_by_status_and_start_alike() {
     let root = tempfile::tempdir().unwrap();
     files(root.path(), &Ca::new().unwrap());
     fs::write(root.path().join("other.pem"), Ca::new().unwrap().pem()).unwrap();
+    let other = root.path().join("other.key");
+    fs::write(&other, [7; 32]).unwrap();
+    fs::set_permissions(&other, Permissions::from_mode(0o600)).unwrap();
     let config = root.path().join("mcias.toml");
     let fine = fs::read_to_string(&config).unwrap();
     let file = |name: &str| root.path().join(name).display().to_string();
@@ -61,6 +68,20 @@ fn a_wrong_setting_is_told_by_status_and_start_alike() {
             "one for both",
             both,
             same,
+            "server.grpc_listen",
+            "write another port",
+        ),
+        (
+            "one for HTTPS and metrics",
+            http,
+            "\nlisten = '127.0.0.1:18443'\nmetrics_listen = '127.0.0.1:18443'",
+            "server.metrics_listen",
+            "write another port",
+        ),
+        (
+            "all of IPv4 and all there are",
+            both,
+            "\nlisten = '0.0.0.0:18443'\ngrpc_listen = '[::]:18443'",
             "server.grpc_listen",
             "write another port",
         ),
@@ -136,6 +157,13 @@ fn a_wrong_setting_is_told_by_status_and_start_alike() {
             "without a path",
         ),
         (
+            "an issuer without a name",
+            ISSUER,
+            "https://192.0.2.1",
+            "token.issuer",
+            "no IP address",
+        ),
+        (
             "another issuer",
             ISSUER,
             "https://other.example",
@@ -178,6 +206,13 @@ fn a_wrong_setting_is_told_by_status_and_start_alike() {
             "mode 0600",
         ),
         (
+            "the master key of another",
+            "[server]",
+            "[database]\nmaster_key = 'other.key'\n[server]",
+            "database.master_key",
+            "that this database was made with",
+        ),
+        (
             "no database",
             "[server]",
             "[database]\npath = 'none.db'\n[server]",
@@ -202,4 +237,19 @@ fn a_wrong_setting_is_told_by_status_and_start_alike() {
         }
     }
     assert!(!root.path().join("none.db").exists(), "nothing was made");
+}
+
+#[test]
+fn a_rule_that_is_none_is_told_by_status_and_start_alike() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path(), &Ca::new().unwrap());
+    assert!(mcias(root.path(), "init").status().unwrap().success());
+    let db = rusqlite::Connection::open(root.path().join("mcias.db")).unwrap();
+    let sql = r#"UPDATE rule SET rule = '{"priority":"high"}' WHERE name = 'users'"#;
+    assert_eq!(db.execute(sql, []).unwrap(), 1);
+    drop(db);
+    for command in ["status", "server"] {
+        let said = told(root.path(), command);
+        assert!(said.contains("users"), "{command}: {said}");
+    }
 }

@@ -148,9 +148,14 @@ async fn whoever_does_nothing_makes_room() {
             Some(2),
         ),
         (
-            "who does nothing rather than who asks",
-            [(false, LongWork), (false, Work), (false, PublicStream)],
-            Some(2),
+            "who has asked for long rather than who does nothing yet",
+            [(false, LongWork), (false, Work), (false, Nothing)],
+            Some(0),
+        ),
+        (
+            "who has done nothing for long rather than who asks",
+            [(false, Nothing), (false, Work), (false, LongWork)],
+            Some(0),
         ),
         (
             "of strangers who ask the one who has for the longest",

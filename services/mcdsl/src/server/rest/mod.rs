@@ -111,7 +111,11 @@ impl Call {
             .map_err(|e| Error::invalid(e.body_text()))?;
         let fields = if self.input.rest.body {
             check_type(&parts.headers)?;
-            let body = axum::body::to_bytes(body.take(), usize::MAX).await;
+            let mut all = body.take();
+            if self.method.access.level == Level::Public {
+                all = body::bounded(all, Kind::Plain, MAX_PUBLIC_BODY);
+            }
+            let body = axum::body::to_bytes(all, usize::MAX).await;
             object(&body.map_err(|e| Error::of_body(&e))?)?
         } else {
             self.input.query(parts.uri.query().unwrap_or_default())?

@@ -78,6 +78,18 @@ pub(crate) struct Rotate {
     id: String,
     #[command(flatten)]
     to: To,
+    /// Replaces the file of `--to` if there is one: that of the token that is void then
+    #[arg(long, requires = "to")]
+    replace: bool,
+}
+
+impl Rotate {
+    fn open(&self) -> Result<Option<PrivateFile>> {
+        match &self.to.to {
+            Some(path) if self.replace => PrivateFile::create(path).map(Some),
+            _ => self.to.open(),
+        }
+    }
 }
 
 /// Where a secret goes that is answered once.
@@ -194,7 +206,7 @@ impl Command {
             }
             Self::Rotate(rotate) => {
                 let mut accounts = client.accounts().await?;
-                let file = rotate.to.open()?;
+                let file = rotate.open()?;
                 let request = pb::RotateTokenRequest {
                     name: rotate.account.clone(),
                     id: rotate.id.clone(),

@@ -102,6 +102,7 @@ struct Row {
     time: String,
     /// Of the method or the page, without what all have in common.
     action: String,
+    resource: String,
     ok: bool,
     /// Keys and values.
     detail: Vec<(String, String)>,
@@ -112,6 +113,7 @@ impl Row {
         Self {
             time: moment(record.at()),
             action: short(&record.action).to_owned(),
+            resource: escaped(&record.resource),
             ok: record.outcome == "OK",
             detail: detail(&record.detail),
             record,
@@ -275,5 +277,29 @@ mod tests {
         assert_eq!(detail("<b>"), pair("detail", "<b>"));
         let turned = detail("{\"device\":\"\u{202e}a\"}");
         assert_eq!(turned, pair("device", "\\u{202e}a"), "and all of it seen");
+    }
+
+    #[test]
+    fn what_somebody_named_is_seen_whole() {
+        for (description, named, shown) in [
+            ("a name", "ada", "ada"),
+            ("one that is turned", "a\u{202e}da", "a\\u{202e}da"),
+            ("one that looks so", "a\\u{202e}da", "a\\\\u{202e}da"),
+        ] {
+            let row = Row::new(Record {
+                seq: 1,
+                at_us: 0,
+                account: None,
+                name: None,
+                account_type: None,
+                source: None,
+                action: "/login".to_owned(),
+                resource: named.to_owned(),
+                outcome: "OK".to_owned(),
+                detail: "{}".to_owned(),
+                hash: String::new(),
+            });
+            assert_eq!(row.resource, shown, "{description}");
+        }
     }
 }

@@ -148,10 +148,7 @@ pub(super) async fn save(
 ) -> Answer {
     let by = admin.by(&page, EDIT)?;
     let new = form.new.is_some();
-    let saving = async {
-        let service = service::parse(form.message())?;
-        mcias.set_service(&by, service, new, false).await
-    };
+    let saving = mcias.set_service(&by, form.message(), new, false);
     match attempt(&mcias, &by, saving).await {
         Ok((service, None)) => {
             let text = format!("The service {} is kept.", service.name);
