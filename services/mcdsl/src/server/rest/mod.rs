@@ -18,13 +18,18 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
-use mc_proto::Method;
+use mc_proto::{Level, Method};
 use prost_reflect::{DescriptorPool, MessageDescriptor, SerializeOptions};
 use tonic::{Status, client::Grpc, metadata::MetadataMap};
 
 pub(crate) use self::error::{Error, code_name};
 use self::{codec::Dynamic, input::Input, json::object};
-use super::{access::Access, linger::Unread};
+use super::{
+    access::Access,
+    api::MAX_PUBLIC_BODY,
+    body::{self, Kind},
+    linger::Unread,
+};
 
 /// Fields of a request's head that mean the same to gRPC.
 const PASSED_ON: [HeaderName; 2] = [header::AUTHORIZATION, header::USER_AGENT];
