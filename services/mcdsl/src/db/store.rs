@@ -4,6 +4,7 @@
 
 use std::{
     error::Error,
+    io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
@@ -14,6 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::{DbError, Files, Migration, is_unwritable, open};
 use crate::cli::chain;
 
+/// Bytes for which there has to be room on the disk before it is said not to be full: more than an ordinary change.
+const ROOM: usize = 256 << 10;
 /// Connections that read at once; more readers wait for a turn, in order of arrival, without holding a thread.
 const READERS: usize = 4;
 /// Who may wait to read, and as many to write: at a millisecond each, the last of them has already waited too long.
@@ -121,11 +124,19 @@ impl Store {
         self.full.subscribe()
     }
 
-    /// Writes without changing anything, to find out whether there is room again.
+    /// Writes without changing anything, to find out whether there is room again: for more than a page, or the next change would not fit.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn probe(self: &Arc<Self>) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let room = tokio::task::spawn_blocking(move || {
+            let directory = path.parent().unwrap_or(&path);
+            tempfile::tempfile_in(directory)
+                .and_then(|mut file| file.write_all(&[0; ROOM]))
+                .map_err(|source| DbError::File { path, source })
+        });
+        room.await.map_err(|_| StoreError::Thread)??;
         let same = |tx: &Transaction<'_>| {
             tx.execute("UPDATE migrations SET name = name", [])?;
             Ok(())

@@ -86,11 +86,17 @@ pub(crate) struct Rotate {
 impl Rotate {
     fn open(&self) -> Result<Option<PrivateFile>> {
         match &self.to.to {
-            Some(path) if self.replace => PrivateFile::create(path).map(Some),
+            Some(path) if self.replace => {
+                let file = PrivateFile::create(path)?;
+                file.reserve(ROOM).map(Some)
+            }
             _ => self.to.open(),
         }
     }
 }
+
+/// Bytes that a secret may have: the room is taken before it is made.
+const ROOM: usize = 8 * 1024;
 
 /// Where a secret goes that is answered once.
 #[derive(Debug, clap::Args)]
@@ -103,7 +109,8 @@ pub(crate) struct To {
 impl To {
     /// Before the secret is made: a file that cannot be written must not cost it.
     pub(crate) fn open(&self) -> Result<Option<PrivateFile>> {
-        self.to.as_deref().map(PrivateFile::create_new).transpose()
+        let open = |path| PrivateFile::create_new(path).and_then(|file| file.reserve(ROOM));
+        self.to.as_deref().map(open).transpose()
     }
 
     /// Hands a secret on. On stdout it is alone, so that a script can take it; `notes` go to stderr then. With `--json`, `field` of `value` has
