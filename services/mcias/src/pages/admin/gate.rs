@@ -74,7 +74,8 @@ pub(super) async fn gate(
 
 /// Writes down what was refused. If that fails, it stays refused.
 pub(super) async fn write_down(mcias: &Arc<Mcias>, by: &By, outcome: Code, text: &str) {
-    let written = crate::pages::write_down(mcias, by, String::new(), outcome, text);
+    let resource = by.resource().unwrap_or_default().to_owned();
+    let written = crate::pages::write_down(mcias, by, resource, outcome, text);
     if let Err(error) = written.await {
         tracing::error!(error = chain(&error), "a refusal is not in the audit log");
     }
