@@ -46,6 +46,8 @@ pub mod archive {
 pub mod breached;
 #[path = "../../mcdsl/src/cidr.rs"]
 pub mod cidr;
+#[path = "../../mcdsl/src/clock.rs"]
+pub mod clock;
 #[path = "../../mcdsl/src/files.rs"]
 pub mod files;
 #[path = "../../mcdsl/src/human.rs"]

@@ -7,7 +7,10 @@ use mc_proto::mcias::v1::{
 };
 use tonic::Code;
 
-use crate::running::{Clients, PASSWORD, Running};
+use crate::{
+    running::{Clients, PASSWORD, Running},
+    web::Http,
+};
 
 async fn service(admin: &mut Clients, name: &str, tags: &[&str]) {
     let service = Service {
@@ -31,6 +34,30 @@ async fn log_in_to(running: &Running, account: &str, service: &str) -> Result<St
     };
     let answer = running.clients(None).await.auth.login(request).await;
     answer.map(|a| a.into_inner().token).map_err(|e| e.code())
+}
+
+/// What strangers send is held until it is whole.
+#[tokio::test]
+async fn a_request_for_a_login_is_small() {
+    let running = Running::start().await;
+    let http = Http::new(&running);
+    for (description, size, status, code) in [
+        ("one that is none", 60 << 10, 400, Code::InvalidArgument),
+        (
+            "more than a request has",
+            64 << 10,
+            413,
+            Code::ResourceExhausted,
+        ),
+    ] {
+        let password = "x".repeat(size);
+        let refused = running.log_in("ada", &password).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{description}");
+        let body = serde_json::json!({ "account": "ada", "password": password }).to_string();
+        let headers = [("content-type", "application/json")];
+        let answer = http.ask("POST", "/v1/auth/login", &headers, &body).await;
+        assert_eq!(answer.status, status, "{description}: {}", answer.body);
+    }
 }
 
 #[tokio::test]
