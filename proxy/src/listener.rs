@@ -27,7 +27,7 @@ use crate::{
     spec::Listener,
     stats::Gauge,
     upgrade::Inherited,
-    workers::Workers,
+    workers::{Worker, Workers},
 };
 
 /// How long the removal of a listener waits for the workers to close it; they are never busy for as long.
@@ -125,6 +125,12 @@ impl Listeners {
             inherited: Mutex::default(),
             workers,
         }
+    }
+
+    /// How many connections each worker serves now.
+    #[must_use]
+    pub fn loads(&self) -> Vec<u64> {
+        self.workers.all().iter().map(Worker::load).collect()
     }
 
     /// Takes a listener up without listening yet, so that its port can be guarded before the first connection.

@@ -52,7 +52,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn load(&self) -> u64 {
+    /// Connections that it serves now.
+    #[must_use]
+    pub fn load(&self) -> u64 {
         self.connections.0.load(Relaxed)
     }
 }

@@ -224,6 +224,14 @@ impl Scrape {
                 up,
             )?;
         }
+        let mut m = gauge(
+            encoder,
+            "worker_connections_active",
+            "Connections open now by thread",
+        )?;
+        for (worker, load) in self.0.listeners.loads().into_iter().enumerate() {
+            set(&mut m, &vec![("worker", worker.to_string().as_str())], load)?;
+        }
         let predecessors = self.0.predecessors();
         let mut m = gauge(
             encoder,

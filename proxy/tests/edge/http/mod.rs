@@ -11,6 +11,7 @@ mod server;
 mod trust;
 mod tunnels;
 mod uploads;
+mod workers;
 
 use anyhow::{Result, ensure};
 use mc_testkit::ca::Ca;
