@@ -8,6 +8,7 @@ mod attacks;
 mod backends;
 mod clients;
 mod control;
+mod dashboard;
 mod explain;
 mod http;
 mod in_process;
