@@ -21,7 +21,7 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use backend::connect_to;
+pub(crate) use backend::{acknowledge, connect_to};
 use backend::{connect, connect_timeout, send_preface};
 pub use log::Sampled;
 use preface::{identify, read_preface};
@@ -77,7 +77,7 @@ pub struct Context {
     /// Connections open now, all listeners.
     pub active: Gauge,
     denied_log: Sampled,
-    failure_log: Arc<Sampled>,
+    pub(crate) failure_log: Arc<Sampled>,
 }
 
 /// The engines of the relay.
@@ -294,6 +294,7 @@ async fn relay(context: &Context, client: TcpStream, established: Established) {
         counted,
     } = established;
     let (engine, missing) = context.engine(&route);
+    acknowledge(&backend);
     let job = Job {
         client,
         backend,

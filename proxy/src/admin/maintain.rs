@@ -59,8 +59,12 @@ pub(super) fn audit(control: &Control, limit: u32) -> Result<pb::ListAuditRespon
     })
 }
 
-pub(super) fn upgrade(control: &Control, by: &Actor) -> Result<pb::UpgradeResponse, Status> {
-    let new = control.upgrade(by).map_err(|e| not_upgraded(&e))?;
+pub(super) fn upgrade(
+    control: &Control,
+    by: &Actor,
+    force: bool,
+) -> Result<pb::UpgradeResponse, Status> {
+    let new = control.upgrade(by, force).map_err(|e| not_upgraded(&e))?;
     let predecessors = control.draining();
     Ok(pb::UpgradeResponse {
         pid: new.pid,

@@ -345,8 +345,8 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::UpgradeRequest>,
     ) -> Result<Response<pb::UpgradeResponse>, Status> {
-        let actor = actor(&request);
-        self.run(move |c| maintain::upgrade(c, &actor)).await
+        let (actor, force) = (actor(&request), request.get_ref().force);
+        self.run(move |c| maintain::upgrade(c, &actor, force)).await
     }
 
     async fn detach(

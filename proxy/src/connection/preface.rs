@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use super::{Context, Denied, ListenerContext};
+use super::{Context, Denied, ListenerContext, backend::acknowledge};
 use crate::{
     client_hello::{self, ClientHello},
     proxy_protocol::{self, Header},
@@ -112,6 +112,9 @@ async fn read_more(client: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), De
     }
     if bytes.capacity() - bytes.len() < FIRST_READ / 2 {
         bytes.reserve(FIRST_READ);
+    }
+    if !bytes.is_empty() {
+        acknowledge(client);
     }
     match client.read_buf(bytes).await {
         Ok(0) => Err("closed_before_client_hello".into()),

@@ -73,10 +73,7 @@ impl Terminating {
             source,
             route: Arc::clone(&route),
             limits,
-            backends: Arc::clone(&context.backends),
-            drain: context.drain.clone(),
-            abort: context.abort.clone(),
-            failure_log: Arc::clone(&context.failure_log),
+            context: Arc::clone(&context),
         };
         if let Err(failure) = Box::pin(http::serve(job)).await {
             context.count_failure(source, &route, &failure);

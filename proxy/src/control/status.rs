@@ -2,14 +2,21 @@
 
 use std::{
     fs,
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use mcdsl::human;
 
 use super::Control;
-use crate::{kernel::LinkMode, listener::ListenerState, router::LiveRoute};
+use crate::{
+    health::{self, state::Standing},
+    kernel::LinkMode,
+    listener::ListenerState,
+    router::LiveRoute,
+    spec::RouteId,
+    stats::BackendStats,
+};
 
 /// A certificate that ends within this time should have been renewed: platforms renew at two thirds of its life, of weeks or
 /// months.
@@ -36,6 +43,7 @@ impl Control {
         warnings.extend(self.not_listening());
         warnings.extend(self.without_listener());
         warnings.extend(self.unfiltered());
+        warnings.extend(self.without_backend());
         let geoip = self.geoip.status();
         if let Some(error) = geoip.error {
             let instead = match geoip.table {
@@ -43,6 +51,11 @@ impl Control {
                 None => "the country of every address is unknown",
             };
             warnings.push(format!("GeoIP: {error}; {instead}"));
+        } else if geoip.table.is_none() && self.judges_countries() {
+            warnings.push(
+                "rules for countries are set, and without a GeoIP database (`[geoip]`) the country of every address is unknown"
+                    .to_owned(),
+            );
         }
         let now = SystemTime::now();
         let routes = self.context.router.all();
@@ -81,11 +94,41 @@ impl Control {
                 1 => "1 route has".to_owned(),
                 n => format!("{n} routes have"),
             };
+            let redirect = self.listeners.list().iter().any(|l| l.listener.address.port() == port);
+            let first = match redirect {
+                true => "remove the redirect there, then ",
+                false => "",
+            };
             Some(format!(
-                "{routes} no listener on port {port}; `mcproxyctl listener add 0.0.0.0:{port}`"
+                "{routes} no listener on port {port}; {first}`mcproxyctl listener add 0.0.0.0:{port}`"
             ))
         });
         told.collect()
+    }
+
+    /// The routes that can answer nothing, since none of their backends lives.
+    fn without_backend(&self) -> Vec<String> {
+        let routes = self.context.router.all();
+        let dead = routes.iter().filter(|route| {
+            let lives = |backend: &Arc<BackendStats>| {
+                let standing = backend.health.standing(health::now, route.slow_start());
+                matches!(standing, Standing::Share(_))
+            };
+            route.route.enabled && !route.backends.iter().any(lives)
+        });
+        dead.map(|route| {
+            let RouteId { hostname, port } = &route.route.key;
+            let count = route.backends.len();
+            let whose = if count == 1 { "its backend is" } else { "all its backends are" };
+            format!("route {hostname} on port {port}: {whose} down; `mcproxyctl backend list {hostname}` says why")
+        })
+        .collect()
+    }
+
+    /// Whether anybody is let in or kept away by country.
+    fn judges_countries(&self) -> bool {
+        let policy = self.countries();
+        policy.is_ok_and(|policy| policy.others.is_some() || !policy.listed.is_empty())
     }
 
     /// How many routes of a port have no listener that asks for a name.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Control, ControlError};
 use crate::{
     kernel::{self, PinLock, Pinned},
+    spec::RouteId,
     store::{Actor, Store, StoreError},
     upgrade::{Drains, Pending, Predecessor, Program, Reports, Successor, UpgradeError},
 };
@@ -88,11 +89,11 @@ impl Control {
     }
 
     /// Replaces this daemon by the installed binary: starts it, hands everything over. After it this daemon changes
-    /// nothing more and is to drain, see [`Self::replaced`]. Blocks until it is decided.
+    /// nothing more and is to drain, see [`Self::replaced`]. Blocks until it is decided. `force`: also if a route would be without its certificate.
     ///
     /// # Errors
     /// [`UpgradeError`]; this daemon then goes on as before.
-    pub fn upgrade(&self, by: &Actor) -> Result<Upgraded, UpgradeError> {
+    pub fn upgrade(&self, by: &Actor, force: bool) -> Result<Upgraded, UpgradeError> {
         let _one = match self.life.one.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(UpgradeError::InProgress),
             Ok(guard) => guard,
@@ -100,7 +101,12 @@ impl Control {
         };
         let program = self.life.program.as_ref();
         let program = program.ok_or(UpgradeError::NoProgram)?;
-        let result = self.replace_by(program, by);
+        let loads = if force {
+            Ok(())
+        } else {
+            self.certificates_load()
+        };
+        let result = loads.and_then(|()| self.replace_by(program, by));
         match &result {
             Ok(new) => {
                 tracing::info!(
@@ -132,6 +138,26 @@ impl Control {
             }
         }
         result
+    }
+
+    /// Whether the files of all that is in force would be taken by a daemon that starts now.
+    fn certificates_load(&self) -> Result<(), UpgradeError> {
+        /// Named in the error; the rest is in the status.
+        const NAMED: usize = 4;
+        let routes = self.context.router.all();
+        let refused = routes.iter().filter_map(|route| {
+            let (tls, l7) = route.tls.as_ref().zip(route.route.l7.as_ref())?;
+            tls.current()?;
+            let RouteId { hostname, port } = &route.route.key;
+            let error = tls.probe(l7, hostname).err()?;
+            let why = mcdsl::cli::chain(&error);
+            Some(format!("{hostname} on port {port}: {why}"))
+        });
+        let refused: Vec<_> = refused.take(NAMED).collect();
+        match refused.is_empty() {
+            true => Ok(()),
+            false => Err(UpgradeError::Certificates(refused)),
+        }
     }
 
     fn replace_by(&self, program: &Program, by: &Actor) -> Result<Upgraded, UpgradeError> {

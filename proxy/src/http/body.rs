@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -16,14 +16,16 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
-    exchange::Exchange,
+    exchange::{Exchange, GRPC_DEADLINE},
     flow::Flowing,
     guard::Busy,
     headers,
+    resets::Pending,
     upstream::{Http1, Http2Body, Lease},
 };
 
-pub(super) use request::{Replay, RequestBody};
+use request::Unread;
+pub(super) use request::{Replay, RequestBody, Rest};
 
 /// Why a body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +96,10 @@ pub(super) struct ResponseBody {
     _busy: Option<Busy>,
     /// Why it ended too early, until that is told.
     broken: Option<BodyError>,
+    /// Of the request's body, before this may end.
+    unread: Option<Box<Unread>>,
+    /// Its request may still be taken back.
+    pending: Option<Pending>,
 }
 
 enum Source {
@@ -117,6 +123,8 @@ impl ResponseBody {
             flow: None,
             _busy: None,
             broken: None,
+            unread: None,
+            pending: None,
         };
         body.settle();
         body
@@ -140,6 +148,8 @@ impl ResponseBody {
             flow: None,
             _busy: None,
             broken: None,
+            unread: None,
+            pending: None,
         };
         body.settle();
         body
@@ -149,6 +159,27 @@ impl ResponseBody {
     pub(super) fn follow(&mut self, flow: Flowing, busy: Option<Busy>) {
         self.flow = Some(flow);
         self._busy = busy;
+    }
+
+    /// Ends after what is left of the request's body.
+    pub(super) fn after(&mut self, rest: Rest) {
+        self.unread = rest.unread().map(Box::new);
+    }
+
+    /// Answers a request, with its end: until then its client may take it back.
+    pub(super) fn answers(&mut self, pending: Pending) {
+        self.pending = Some(pending);
+        if self.is_end_stream() {
+            self.answered();
+        }
+    }
+
+    /// A call whose time is over counts as one that its client took back: it said when, and the backend may be at it still.
+    fn answered(&mut self) {
+        let expired = || (self.exchange.fault()).is_some_and(|f| f.reason == GRPC_DEADLINE);
+        if let Some(pending) = self.pending.take_if(|_| !expired()) {
+            pending.answered();
+        }
     }
 
     /// Has no frame of data with more bytes.
@@ -166,6 +197,7 @@ impl ResponseBody {
 
     fn finish(&mut self) {
         self.exchange.delivered();
+        self.answered();
         if let Source::Backend { lease, .. } = &mut self.source
             && let Some(lease) = lease.take()
         {
@@ -216,6 +248,10 @@ impl Body for ResponseBody {
                 polled => polled,
             },
         };
+        if let (Some(unread), Poll::Ready(None)) = (&mut this.unread, &polled) {
+            ready!(unread.poll_end(cx));
+            this.unread = None;
+        }
         if let Some(flow) = &mut self.flow {
             flow.asked(polled.is_pending());
         }
@@ -240,7 +276,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        if !self.rest.is_empty() {
+        if !self.rest.is_empty() || self.unread.is_some() {
             return false;
         }
         match &self.source {

@@ -197,7 +197,10 @@ async fn attempt(
         Ok(taken) => taken,
         Err(error) => {
             let (route, backend) = (&connection.route, backend.address);
-            connection.failure_log.failed(route, backend, &error);
+            connection
+                .context
+                .failure_log
+                .failed(route, backend, &error);
             return Err(Failed {
                 refusal: match error {
                     ConnectError::Local => {

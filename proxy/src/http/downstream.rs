@@ -128,7 +128,7 @@ pub(super) fn http2(
         Box::pin(async move {
             let pending = account.pending().await;
             let mut response = proxy::answer(&connection, &mut parts, body).await;
-            pending.answered();
+            response.body_mut().answers(pending);
             response.body_mut().follow(bodies.begin(), None);
             response.body_mut().split(DATA);
             Ok::<_, Infallible>(response)

@@ -25,6 +25,9 @@ use crate::{
     stats::{Active, BackendGauge},
 };
 
+/// A call's time, which its client said, is over.
+pub(super) const GRPC_DEADLINE: &str = "grpc_deadline";
+
 /// Who is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -177,6 +180,12 @@ impl Exchange {
         let mut outcome = self.outcome();
         outcome.response = Some(took);
         outcome.status = Some(status);
+    }
+
+    /// Whether no response with that status has a body.
+    pub(super) fn is_bodiless(&self, status: StatusCode) -> bool {
+        self.method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     }
 
     /// The client got another status than the backend gave: each side has its own for a tunnel.

@@ -85,17 +85,22 @@ pub(super) fn rewrite(
     imitations
 }
 
-/// Removes fields that become ours where `_` and `-` are the same: CGI, WSGI and the like name both `X-Real-IP` and `X_Real_IP`
-/// `HTTP_X_REAL_IP`. Says how many. Other names with `_` stay: gRPC's metadata has them.
+/// Removes fields that become ours where `-` and what is neither letter nor digit are the same: CGI, WSGI and the like name `X-Real-IP`, `X_Real_IP` and, some of them,
+/// `X.Real.IP` `HTTP_X_REAL_IP`. Says how many. Other such names stay: gRPC's metadata has them. `Proxy` would be `HTTP_PROXY`, by which programs reach others ("httpoxy").
 fn drop_imitations(headers: &mut HeaderMap) -> usize {
+    let strange = |c: char| !c.is_ascii_alphanumeric() && c != '-';
     let imitates = |name: &&HeaderName| {
         let name = name.as_str();
-        name.contains('_') && {
-            let name = name.replace('_', "-");
-            name.starts_with("x-forwarded-")
-                || is_of_hop(&name)
-                || matches!(&*name, "x-real-ip" | "content-length" | "content-type")
-        }
+        name == "proxy"
+            || name.contains(strange) && {
+                let name = name.replace(strange, "-");
+                name.starts_with("x-forwarded-")
+                    || is_of_hop(&name)
+                    || matches!(
+                        &*name,
+                        "x-real-ip" | "forwarded" | "content-length" | "content-type"
+                    )
+            }
     };
     let found: Vec<HeaderName> = headers.keys().filter(imitates).cloned().collect();
     for name in &found {
@@ -159,7 +164,10 @@ fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 /// smuggling).
 pub(super) fn tunnels(protocol: &str) -> bool {
     let name = protocol.trim().to_ascii_lowercase();
-    !name.is_empty() && !name.contains(',') && !name.starts_with("h2") && !name.starts_with("http")
+    // RFC 9110 §7.8: a token, and another for its version.
+    let mut parts = name.splitn(2, '/');
+    let tokens = parts.all(|part| HeaderName::from_bytes(part.as_bytes()).is_ok());
+    tokens && !name.starts_with("h2") && !name.starts_with("http") && !name.contains("h2c")
 }
 
 /// Trailers as the other side may have them: those that change what the head has said are removed (RFC 9110 §6.5.1), since many a
@@ -311,10 +319,13 @@ mod tests {
             ("x_real-ip", "10.0.0.1"),
             ("transfer_encoding", "chunked"),
             ("content_length", "5"),
+            ("x.forwarded.for", "10.0.0.1"),
+            ("x~real~ip", "10.0.0.1"),
+            ("proxy", "http://10.0.0.1"),
             ("x_request_id", "stays"),
             ("x-forwarded-for", "is replaced elsewhere"),
         ]);
-        assert_eq!(drop_imitations(&mut headers), 5);
+        assert_eq!(drop_imitations(&mut headers), 8);
         let left = [
             ("x_request_id", "stays"),
             ("x-forwarded-for", "is replaced elsewhere"),
@@ -351,6 +362,21 @@ mod tests {
                 "to HTTP/2 among others",
                 map(&[("connection", "upgrade"), ("upgrade", "x, h2c")]),
                 false,
+            ),
+            (
+                "to HTTP/2 as another's version",
+                map(&[("connection", "upgrade"), ("upgrade", "x/h2c")]),
+                false,
+            ),
+            (
+                "to what is no token",
+                map(&[("connection", "upgrade"), ("upgrade", "web socket")]),
+                false,
+            ),
+            (
+                "with a version",
+                map(&[("connection", "upgrade"), ("upgrade", "irc/6.9")]),
+                true,
             ),
             ("no connection", map(&[("upgrade", "websocket")]), false),
             (

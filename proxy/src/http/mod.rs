@@ -33,9 +33,9 @@ use std::{
 
 use hyper::{header::HeaderValue, http::uri::Authority};
 use socket2::SockRef;
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 pub use redirect::{location, redirect, redirects};
 
@@ -44,7 +44,7 @@ pub(crate) use upstream::{ConnectError, Http1Error, Http2Error, Sender, open, sw
 
 use self::{replayed::Replayed, seldom::Seldom};
 use crate::{
-    connection::Sampled, health::state::Why, hostname::Hostname, router::LiveRoute,
+    connection::Context, health::state::Why, hostname::Hostname, router::LiveRoute,
     sources::Source, spec::L7,
 };
 
@@ -73,10 +73,7 @@ pub(crate) struct Connection {
     /// The host of the first request, found to be the route's, and the field that tells it: most connections have no other.
     known: OnceLock<(Authority, Option<HeaderValue>)>,
     limits: Limits,
-    /// Places of connections to backends.
-    backends: Arc<Semaphore>,
-    abort: CancellationToken,
-    failure_log: Arc<Sampled>,
+    context: Arc<Context>,
     /// The connection itself, not a stream of it, is no longer HTTP.
     tunnel: Arc<AtomicBool>,
     /// Requests under way. Closed: there are to be no more.
@@ -115,6 +112,11 @@ impl Connection {
         self.known.get().map(|(authority, _)| authority)
     }
 
+    /// Whether they still are, and always will be while there is this connection.
+    fn is_for(&self, authority: &Authority) -> bool {
+        self.known() == Some(authority) && !self.route.route.key.hostname.is_wildcard()
+    }
+
     /// The Forwarded field of a request for a host that is the route's.
     fn forwarded(&self, authority: &Authority) -> Option<HeaderValue> {
         let make = || (authority.clone(), self.identity.forwarded(authority));
@@ -126,10 +128,15 @@ impl Connection {
         }
     }
 
-    /// Whether a request for `host` may come over a connection of this route.
+    /// Whether a request for `host` may come over a connection of this route: a name that a wildcard matches may have a route of its own.
     fn serves(&self, host: &str) -> bool {
-        host.parse::<Hostname>()
-            .is_ok_and(|host| self.route.route.key.hostname.matches(&host))
+        let key = &self.route.route.key;
+        host.parse::<Hostname>().is_ok_and(|host| {
+            key.hostname.matches(&host)
+                && (!key.hostname.is_wildcard()
+                    || (self.context.router.find(key.port, &host))
+                        .is_ok_and(|route| route.route.key == *key))
+        })
     }
 }
 
@@ -145,14 +152,8 @@ pub struct Job {
     pub route: Arc<LiveRoute>,
     /// Timeouts.
     pub limits: Limits,
-    /// Places of connections to backends, of all clients together.
-    pub backends: Arc<Semaphore>,
-    /// No further requests.
-    pub drain: CancellationToken,
-    /// The end, at once.
-    pub abort: CancellationToken,
-    /// Of backends that fail.
-    pub failure_log: Arc<Sampled>,
+    /// What it shares with all others.
+    pub context: Arc<Context>,
 }
 
 /// How a connection failed.
@@ -195,11 +196,9 @@ pub async fn serve(job: Job) -> Result<(), Failure> {
         source,
         route,
         limits,
-        backends,
-        drain,
-        abort,
-        failure_log,
+        context,
     } = job;
+    let (drain, abort) = (context.drain.clone(), context.abort.clone());
     let loaded = route
         .tls
         .as_ref()
@@ -225,9 +224,7 @@ pub async fn serve(job: Job) -> Result<(), Failure> {
         identity: headers::Identity::new(source),
         known: OnceLock::new(),
         limits,
-        backends,
-        abort: abort.clone(),
-        failure_log,
+        context,
         tunnel,
         requests: TaskTracker::new(),
         tunnels: TaskTracker::new(),

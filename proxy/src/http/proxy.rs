@@ -18,7 +18,7 @@ use super::{
     Connection,
     body::{RequestBody, ResponseBody},
     deliver::{Outgoing, deliver},
-    exchange::{Exchange, Fault, Side},
+    exchange::{Exchange, Fault, GRPC_DEADLINE, Side},
     grpc, headers,
     tunnel::{self, Tunnel},
 };
@@ -50,14 +50,22 @@ pub(super) async fn answer(
 ) -> Response<ResponseBody> {
     let call = grpc::Call::of(parts);
     let exchange = Exchange::begin(connection, parts, authority(connection, parts));
-    let mut prepared = match prepare(connection, parts, body, &exchange) {
-        Ok(prepared) => prepared,
-        Err(refusal) => return refuse(refusal, call, exchange),
+    let (most, idle) = (connection.l7().max_body, connection.limits.idle);
+    let body = RequestBody::new(body, most.unwrap_or(u64::MAX), idle, Arc::clone(&exchange));
+    // A call over gRPC is refused by a head that ends the stream, which its clients know.
+    let rest = (parts.version == Version::HTTP_2 && call.is_none()).then(|| body.rest());
+    let refusal = match prepare(connection, parts, body, &exchange) {
+        Err(refusal) => refusal,
+        Ok(mut prepared) => match forward(connection, &mut prepared, call, &exchange).await {
+            Ok(response) => return response,
+            Err(refusal) => refusal,
+        },
     };
-    match forward(connection, &mut prepared, call, &exchange).await {
-        Ok(response) => response,
-        Err(refusal) => refuse(refusal, call, exchange),
+    let mut response = refuse(refusal, call, exchange);
+    if let Some(rest) = rest.flatten() {
+        response.body_mut().after(rest);
     }
+    response
 }
 
 fn refuse(
@@ -69,9 +77,12 @@ fn refuse(
     let text = match refusal.status {
         StatusCode::BAD_REQUEST => "bad request\n",
         StatusCode::PAYLOAD_TOO_LARGE => "the request is too large\n",
-        StatusCode::MISDIRECTED_REQUEST => "another connection may be for that, not this one\n",
+        StatusCode::MISDIRECTED_REQUEST => "this connection is for another host\n",
         StatusCode::NOT_IMPLEMENTED => "not implemented\n",
         StatusCode::REQUEST_TIMEOUT => "the request took too long\n",
+        StatusCode::SERVICE_UNAVAILABLE if refusal.fault.side == Side::Proxy => {
+            "too much is under way here; try again soon\n"
+        }
         StatusCode::SERVICE_UNAVAILABLE => "no backend is available\n",
         StatusCode::GATEWAY_TIMEOUT => "there was no answer in time\n",
         _ => "the backend failed\n",
@@ -118,12 +129,14 @@ fn check(
     connection: &Connection,
     parts: &Parts,
     authority: &Authority,
-    body: &Incoming,
+    body: &RequestBody,
 ) -> Result<(), Refusal> {
     let client = |status, reason| -> Refusal { Refusal::new(status, Side::Client, reason) };
-    if connection.known() != Some(authority) {
-        // `http` takes anything for a port.
-        let port = authority.port_u16().is_some();
+    if !connection.is_for(authority) {
+        // `http` takes anything for a port, and `+80` for a number.
+        let digits =
+            |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+        let port = authority.port().is_some_and(|port| digits(port.as_str()));
         if authority.as_str().contains('@')
             || !(port || authority.as_str().len() == authority.host().len())
         {
@@ -162,7 +175,7 @@ struct Prepared<'a> {
 fn prepare<'a>(
     connection: &Connection,
     parts: &'a mut Parts,
-    incoming: Incoming,
+    body: RequestBody,
     exchange: &'a Arc<Exchange>,
 ) -> Result<Prepared<'a>, Refusal> {
     // Before it is looked whether there may be more, or it could begin unseen.
@@ -173,7 +186,7 @@ fn prepare<'a>(
     }
     let no_host = Refusal::new(StatusCode::BAD_REQUEST, Side::Client, "bad_host");
     let authority = exchange.authority().ok_or(no_host)?;
-    check(connection, parts, authority, &incoming)?;
+    check(connection, parts, authority, &body)?;
     exchange.hold_open(under_way);
     let forwarded = connection.forwarded(authority);
     let imitations = headers::rewrite(parts, &connection.identity, forwarded);
@@ -182,7 +195,7 @@ fn prepare<'a>(
     }
     let l7 = connection.l7();
     let upgrade = parts.extensions.remove::<OnUpgrade>();
-    let tunnel = (incoming.is_end_stream())
+    let tunnel = (body.is_end_stream())
         .then(|| tunnel::prepare(parts, l7.protocol))
         .flatten();
     if parts.method == Method::CONNECT && tunnel.is_none() {
@@ -190,11 +203,6 @@ fn prepare<'a>(
         return Err(Refusal::new(status, side, "connect_protocol"));
     }
     to_backend(parts, l7.protocol, authority)?;
-    let most = l7.max_body.unwrap_or(u64::MAX);
-    let body = match &tunnel {
-        Some(_) => RequestBody::empty(),
-        None => RequestBody::new(incoming, most, connection.limits.idle, Arc::clone(exchange)),
-    };
     Ok(Prepared {
         outgoing: Outgoing::new(parts, authority, body, l7.protocol, tunnel.is_some()),
         tunnel: tunnel.map(Box::new),
@@ -217,7 +225,7 @@ async fn forward(
             let delivered = Box::pin(timeout(limit, delivering)).await;
             delivered.unwrap_or_else(|_| {
                 let (status, side) = (StatusCode::GATEWAY_TIMEOUT, Side::Client);
-                Err(Refusal::new(status, side, "grpc_deadline"))
+                Err(Refusal::new(status, side, GRPC_DEADLINE))
             })?
         }
     };

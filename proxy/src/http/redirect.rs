@@ -46,6 +46,8 @@ fn answer(request: &Request<Incoming>, to: u16, context: &Context) -> Response<E
     let location = host(request).ok_or("redirect_bad_host").and_then(|host| {
         redirects(&context.router, to, &host).map_err(|(reason, _)| reason)?;
         let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        // `OPTIONS *` is of the server as a whole.
+        let path = if path.starts_with('/') { path } else { "/" };
         HeaderValue::try_from(location(&host, to, path)).map_err(|_| "redirect_bad_host")
     });
     match location {
@@ -65,9 +67,15 @@ fn answer(request: &Request<Incoming>, to: u16, context: &Context) -> Response<E
     response
 }
 
+/// The one that the request is for, of whatever port. A target with a host is answered for that (RFC 9112 §3.2.2).
 fn host(request: &Request<Incoming>) -> Option<Hostname> {
-    let host = request.headers().get(header::HOST)?.to_str().ok()?;
-    host.parse::<Authority>().ok()?.host().parse().ok()
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let field = hosts.next()?.to_str().ok()?.parse::<Authority>().ok()?;
+    if hosts.next().is_some() || field.as_str().contains('@') {
+        return None;
+    }
+    let authority = request.uri().authority().unwrap_or(&field);
+    authority.host().parse().ok()
 }
 
 /// Whether a name is sent on to https on port `to`; else what it is counted by, and why.

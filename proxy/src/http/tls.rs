@@ -64,7 +64,7 @@ pub struct Loaded {
     pub backend: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// What the backends' certificates must lead to.
     trusted: Option<Arc<RootCertStore>>,
-    /// When it was loaded.
+    /// When it was loaded, as a whole.
     pub loaded: SystemTime,
 }
 
@@ -191,6 +191,14 @@ impl Tls {
         self.load_alone(&self.alone(), l7, name)
     }
 
+    /// Whether a daemon that starts now could load all files of the route, which needs nothing that was in force before.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn probe(&self, l7: &L7, name: &HostPattern) -> Result<(), TlsError> {
+        self.build(l7, name, None, &mut None).map(drop)
+    }
+
     /// Loads again if a file has changed. `None` = nothing has.
     pub fn reload(&self, l7: &L7, name: &HostPattern) -> Option<Result<(), TlsError>> {
         let alone = self.alone();
@@ -289,7 +297,10 @@ impl Tls {
             clients,
             backend,
             trusted,
-            loaded: now,
+            loaded: match before {
+                Some(before) if refused.is_some() => before.loaded,
+                _ => now,
+            },
         })
     }
 

@@ -125,7 +125,7 @@ pub(super) fn respond(
         };
         let run = run(client, backend, limits, Arc::clone(exchange));
         connection.tunnel.store(!tunnel.extended, Relaxed);
-        let abort = connection.abort.clone();
+        let abort = connection.context.abort.clone();
         (connection.tunnels).spawn(async move { abort.run_until_cancelled_owned(run).await });
         return Ok(accept(&response, &tunnel, exchange));
     }
@@ -133,9 +133,13 @@ pub(super) fn respond(
         // To the client it would be the tunnel (RFC 8441 §4).
         return Err(Fault::of(Side::Backend, "backend_refused_upgrade"));
     }
-    let (mut parts, incoming) = response.into_parts();
+    let (mut parts, mut incoming) = response.into_parts();
     headers::strip(&mut parts.headers);
     parts.version = Version::HTTP_11;
+    if exchange.is_bodiless(parts.status) {
+        // HTTP/2 lets a backend send one all the same (RFC 9110 §6.4.1).
+        incoming = None;
+    }
     let body = ResponseBody::backend(incoming, limits.idle, lease, Arc::clone(exchange));
     Ok(Response::from_parts(parts, body))
 }

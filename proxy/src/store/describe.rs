@@ -1,6 +1,7 @@
 //! Changes in words, for the audit: what an operator would have typed, not how it is stored.
 
 use ipnet::IpNet;
+use serde_json::Value;
 
 use super::{Undo, rows};
 use crate::spec::{CountryPolicy, Listener, RateLimit, RateLimits, Route, RouteId, Rule, RuleKind};
@@ -40,7 +41,35 @@ pub(super) fn route(route: &Route) -> String {
     if let Some(max) = route.max_connections {
         out.push_str(&format!("; max connections {max}"));
     }
+    if let Some(l7) = &route.l7 {
+        // As it is stored: none of its options can be forgotten here.
+        told(&mut out, "", &serde_json::to_value(l7).unwrap_or_default());
+    }
     out
+}
+
+/// Each option of `value`, by its name.
+fn told(out: &mut String, name: &str, value: &Value) {
+    match value {
+        Value::Object(options) => {
+            for (option, value) in options {
+                let name = format!("{name} {}", option.replace('_', " "));
+                told(out, &name, value);
+            }
+        }
+        Value::String(text) => out.push_str(&format!(";{name} {text}")),
+        other => out.push_str(&format!(";{name} {other}")),
+    }
+}
+
+/// A route that is added, and what it replaces if that was another.
+pub(super) fn route_in_place_of(new: &Route, before: Option<&Route>) -> String {
+    let text = route(new);
+    match before.map(route) {
+        Some(before) if before == text => format!("{text} (as before)"),
+        Some(before) => format!("{text} (before: {before})"),
+        None => text,
+    }
 }
 
 pub(super) fn listener(listener: &Listener) -> String {

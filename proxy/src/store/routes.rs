@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use rusqlite::{OptionalExtension as _, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use super::{
     Actor, Done, MAX_LISTENERS, MAX_ROUTES, Store, StoreError, Undo,
@@ -22,7 +22,12 @@ impl Store {
         route: &Route,
         replace: bool,
     ) -> Result<Done<Route>, StoreError> {
-        self.mutate(by, "route add", describe::route(route), |tx| {
+        let before = match replace {
+            true => route_by_key(&self.db, &route.key)?,
+            false => None,
+        };
+        let detail = describe::route_in_place_of(route, before.as_ref());
+        self.mutate(by, "route add", detail, |tx| {
             let before = route_by_key(tx, &route.key)?;
             let value = add_route(tx, route, replace)?;
             Ok(Done {
@@ -272,7 +277,7 @@ pub(super) fn routes(tx: &Transaction<'_>) -> Result<Vec<Route>, StoreError> {
     Ok(out)
 }
 
-fn route_by_key(tx: &Transaction<'_>, key: &RouteId) -> Result<Option<Route>, StoreError> {
+fn route_by_key(tx: &Connection, key: &RouteId) -> Result<Option<Route>, StoreError> {
     let mut backends = tx.prepare_cached(
         "SELECT address FROM route_backends JOIN routes ON routes.id = route
          WHERE port = ?1 AND hostname = ?2 ORDER BY position",

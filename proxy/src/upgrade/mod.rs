@@ -62,7 +62,7 @@ pub enum UpgradeError {
     #[error("this daemon does not know how it was started; restart it")]
     NoProgram,
     /// The installed binary does not start.
-    #[error("cannot start {program}; is the new binary installed there?")]
+    #[error("cannot start {program}; is the new binary there?")]
     Spawn {
         /// The program.
         program: String,
@@ -82,6 +82,13 @@ pub enum UpgradeError {
     /// The new daemon speaks otherwise.
     #[error("the new daemon does not keep to the protocol; it said {0}")]
     Protocol(String),
+    /// What this daemon serves by is no longer in the files, which is all that a new one has.
+    #[error(
+        "the new daemon would not serve {} whose files are refused now: {}; mend the files, or say --force to go without",
+        if .0.len() == 1 { "a route" } else { "routes" },
+        .0.join("; ")
+    )]
+    Certificates(Vec<String>),
     /// The system refuses sockets or messages.
     #[error("cannot talk to the new daemon")]
     Channel(#[source] io::Error),

@@ -94,6 +94,12 @@ impl HostPattern {
         }
     }
 
+    /// Whether it is a parent's, for all names below that.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with('*')
+    }
+
     /// The pattern, `*.` included.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -142,24 +142,29 @@ fn absolute(path: &Path) -> String {
 /// What of it is not the default, for tables.
 pub(crate) fn options(l7: &pb::L7) -> Vec<String> {
     let milliseconds = |ms: u32| human::duration(Duration::from_millis(ms.into()));
-    let health = |h: &pb::HealthCheck| match h.check() {
-        pb::Check::Http => format!("http{}", h.path),
-        pb::Check::Grpc => format!("grpc {}", h.service).trim_end().to_owned(),
-        pb::Check::Tcp | pb::Check::Unspecified => "tcp".to_owned(),
+    let some = |ms: u32| (ms > 0).then(|| milliseconds(ms));
+    let check = |h: &pb::HealthCheck| match h.check() {
+        pb::Check::Http => "http",
+        pb::Check::Grpc => "grpc",
+        pb::Check::Tcp | pb::Check::Unspecified => "tcp",
     };
     let given = |text: &String| (!text.is_empty()).then(|| text.clone());
     let number = |n: u32| (n > 0).then(|| n.to_string());
+    let health = l7.health.as_ref();
     [
+        ("backend-ca", given(&l7.backend_ca)),
+        ("backend-name", given(&l7.backend_name)),
         ("client-ca", given(&l7.client_ca)),
-        ("max-body", l7.max_body_bytes.map(human::bytes)),
-        (
-            "response",
-            (l7.response_timeout_ms > 0).then(|| milliseconds(l7.response_timeout_ms)),
-        ),
+        ("max-body", l7.max_body_bytes.map(|bytes| bytes.to_string())),
+        ("response-timeout", some(l7.response_timeout_ms)),
         ("max-streams", number(l7.max_streams)),
         ("max-requests", number(l7.max_requests)),
         ("retries", l7.retries.map(|n| n.to_string())),
-        ("health", l7.health.as_ref().map(health)),
+        ("health", health.map(|h| check(h).to_owned())),
+        ("health-path", health.and_then(|h| given(&h.path))),
+        ("health-service", health.and_then(|h| given(&h.service))),
+        ("health-interval", health.and_then(|h| some(h.interval_ms))),
+        ("health-timeout", health.and_then(|h| some(h.timeout_ms))),
         ("slow-start", l7.slow_start_ms.map(milliseconds)),
         (
             "access-log",

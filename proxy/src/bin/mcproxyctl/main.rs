@@ -83,7 +83,7 @@ enum Command {
     /// Who changed what
     Audit(observe::Audit),
     /// Replaces the daemon by the installed binary; no connection is refused or cut
-    Upgrade,
+    Upgrade(observe::Upgrade),
     /// Takes the firewall off every interface: the node is then unfiltered
     Detach(observe::Detach),
     /// Prints a shell's completion script
@@ -126,7 +126,7 @@ async fn run(cli: Cli, out: Output) -> Result {
         Command::Maps(c) => c.run(&mut client, out).await,
         Command::Status => status::run(&mut client, out).await,
         Command::Audit(c) => c.run(&mut client, out).await,
-        Command::Upgrade => observe::upgrade(&mut client, out).await,
+        Command::Upgrade(c) => c.run(&mut client, out).await,
         Command::Detach(c) => c.run(&mut client, out).await,
         Command::Completions { .. } => Ok(()),
     }

@@ -108,19 +108,28 @@ pub(crate) fn unjudged(unfiltered: &[String]) -> String {
     }
 }
 
-/// `mcproxyctl upgrade`.
-pub(crate) async fn upgrade(client: &mut Client, out: Output) -> Result {
-    let new = call(client.admin().await?.upgrade(pb::UpgradeRequest {})).await?;
-    let json = json!({
-        "version": new.version,
-        "pid": new.pid,
-        "old_version": new.old_version,
-        "old_pid": new.old_pid,
-        "draining": new.draining,
-        "predecessors": view::list(&new.predecessors, view::predecessor),
-    });
-    out.done(&upgraded(&new), &json)?;
-    Ok(())
+#[derive(Debug, clap::Args)]
+pub(crate) struct Upgrade {
+    /// Also if the certificate of a route that is served is no longer in its file, or not good any more: the route is then not served
+    #[arg(long)]
+    force: bool,
+}
+
+impl Upgrade {
+    pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
+        let request = pb::UpgradeRequest { force: self.force };
+        let new = call(client.admin().await?.upgrade(request)).await?;
+        let json = json!({
+            "version": new.version,
+            "pid": new.pid,
+            "old_version": new.old_version,
+            "old_pid": new.old_pid,
+            "draining": new.draining,
+            "predecessors": view::list(&new.predecessors, view::predecessor),
+        });
+        out.done(&upgraded(&new), &json)?;
+        Ok(())
+    }
 }
 
 /// That a daemon has taken over, and what those before it still hold.

@@ -147,9 +147,19 @@ impl Command {
         let admin = client.admin().await?;
         match self {
             Self::Add(add) => {
+                let before = match add.replace {
+                    true => admin
+                        .get_route(pb::GetRouteRequest {
+                            key: add.key.wire(),
+                        })
+                        .await
+                        .ok(),
+                    false => None,
+                };
                 let route = call_add(admin.add_route(add.request())).await?;
                 let listeners = call(admin.list_listeners(pb::ListListenersRequest {})).await?;
-                let hint = unreachable(&route, &listeners.listeners);
+                let gone = before.and_then(|before| gone(before.get_ref(), &route));
+                let hint = gone.or_else(|| unreachable(&route, &listeners.listeners));
                 let to: Vec<&str> = route.backends.iter().map(|b| b.address.as_str()).collect();
                 let mut sentence = format!("route {} -> {}", add.key.name(), to.join(", "));
                 let mut json = view::route(&route);
@@ -230,6 +240,25 @@ async fn elsewhere<T>(admin: &mut AdminClient<Channel>, key: &Key, answer: Resul
     })
 }
 
+/// What a route had before it was replaced, and has no more.
+pub(crate) fn gone(before: &pb::Route, now: &pb::Route) -> Option<String> {
+    let names = |route: &pb::Route| -> Vec<String> {
+        let options = options(route);
+        let name = |option: &String| option.split('=').next().map(str::to_owned);
+        options.iter().filter_map(name).collect()
+    };
+    let (had, has) = (names(before), names(now));
+    let gone: Vec<_> = had.into_iter().filter(|name| !has.contains(name)).collect();
+    match (&before.l7, &now.l7, gone.as_slice()) {
+        (Some(_), None, _) => Some(
+            "TLS ended at the proxy before, and now goes on to the backend as it is: say --certificate and --key if that was not meant"
+                .to_owned(),
+        ),
+        (_, _, []) => None,
+        (_, _, gone) => Some(format!("no longer set: {}", gone.join(", "))),
+    }
+}
+
 /// That nobody can come by a route, since no listener of its port asks for a name.
 pub(crate) fn unreachable(route: &pb::Route, listeners: &[pb::Listener]) -> Option<String> {
     let of_port = |l: &&pb::Listener| {
@@ -237,15 +266,16 @@ pub(crate) fn unreachable(route: &pb::Route, listeners: &[pb::Listener]) -> Opti
         port == Some(Ok(route.port))
     };
     let here: Vec<_> = listeners.iter().filter(of_port).collect();
-    let what = match here.as_slice() {
-        [] => "nothing listens",
-        here if here.iter().all(|l| l.redirect_port != 0) => "only a redirect listens",
-        _ => return None,
-    };
     let port = route.port;
-    Some(format!(
-        "{what} on port {port}; `mcproxyctl listener add 0.0.0.0:{port}`"
-    ))
+    let add = format!("`mcproxyctl listener add 0.0.0.0:{port}`");
+    match here.as_slice() {
+        [] => Some(format!("nothing listens on port {port}; {add}")),
+        [redirect, ..] if here.iter().all(|l| l.redirect_port != 0) => Some(format!(
+            "only a redirect listens on port {port}; `mcproxyctl listener remove {}`, then {add}",
+            redirect.address
+        )),
+        _ => None,
+    }
 }
 
 fn state(r: &pb::Route) -> &'static str {
@@ -280,11 +310,11 @@ fn options(r: &pb::Route) -> Vec<String> {
     }
     let times = [
         (
-            "connect",
+            "connect-timeout",
             Duration::from_millis(r.connect_timeout_ms.into()),
         ),
-        ("idle", Duration::from_secs(r.idle_timeout_s.into())),
-        ("age", Duration::from_secs(r.max_age_s.into())),
+        ("idle-timeout", Duration::from_secs(r.idle_timeout_s.into())),
+        ("max-age", Duration::from_secs(r.max_age_s.into())),
     ];
     for (name, time) in times {
         if !time.is_zero() {
@@ -292,7 +322,7 @@ fn options(r: &pb::Route) -> Vec<String> {
         }
     }
     if r.max_connections != 0 {
-        options.push(format!("max={}", r.max_connections));
+        options.push(format!("max-connections={}", r.max_connections));
     }
     if let Some(l7) = &r.l7 {
         options.extend(l7::options(l7));
@@ -346,5 +376,42 @@ pub(crate) fn show(r: &pb::Route, out: Output) -> Result {
         "no backends",
         &(),
     )?;
+    write_out(&format!("to change it:\n  {}\n", command(r)))?;
     Ok(())
+}
+
+/// What adds the route as it is, for a shell.
+pub(crate) fn command(r: &pb::Route) -> String {
+    let mut words: Vec<String> = ["mcproxyctl", "route", "add"].map(str::to_owned).to_vec();
+    words.push(r.hostname.clone());
+    words.extend([format!("--port={}", r.port), "--replace".to_owned()]);
+    words.extend(
+        r.backends
+            .iter()
+            .map(|b| format!("--backend={}", b.address)),
+    );
+    match r.engine() {
+        pb::Engine::Default => {}
+        _ => words.push(format!("--engine={}", view::engine(r.engine))),
+    }
+    if let Some(l7) = &r.l7 {
+        words.push(format!("--certificate={}", l7.certificate));
+        words.push(format!("--key={}", l7.key));
+        words.push(format!("--protocol={}", view::protocol(l7)));
+    }
+    words.extend(options(r).into_iter().map(|option| format!("--{option}")));
+    if !r.enabled {
+        words.push("--disabled".to_owned());
+    }
+    let quoted = words.iter().map(|word| quoted(word));
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// As a POSIX shell reads it as one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,[]@%+".contains(c);
+    match word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }

@@ -2,6 +2,9 @@
 //!
 //! A body is read once. For a backend that may say so, what was read of it is kept until the response begins, up to a bound. The
 //! connection that it went to may still hold the first body when the second is made: both share what there is, and the first ends.
+//!
+//! Of a request over HTTP/2 that is refused, a short rest is taken and thrown away before the response ends: the stream is reset then (RFC 9113 §8.1), which
+//! clients that still send take for a failure (curl 7) instead of reading why they were refused.
 
 use std::{
     collections::VecDeque,
@@ -12,12 +15,18 @@ use std::{
 };
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use super::{BodyError, Exchange, Idle};
 use crate::http::headers;
 
 /// Bytes of a body that are kept to be sent again: what a backend with HTTP/2's default window can have read.
 const KEPT: usize = 64 * 1024;
+
+/// Of a refused request's body what is taken at most: what a client may have sent before it could know (the first window, RFC 9113 §6.9.2).
+const UNREAD: u64 = 65_535;
+/// For that to come: about a round trip.
+const UNREAD_WAIT: Duration = Duration::from_secs(1);
 
 /// What is shared by the bodies of one request.
 struct Source {
@@ -45,6 +54,51 @@ pub(in crate::http) struct RequestBody {
 pub(in crate::http) struct Replay {
     source: Arc<Mutex<Source>>,
     idle: Duration,
+}
+
+/// What may be left of it when its request is refused.
+pub(in crate::http) struct Unread {
+    source: Arc<Mutex<Source>>,
+    left: u64,
+    wait: Pin<Box<Sleep>>,
+}
+
+impl Unread {
+    /// Until it has ended, was too much or took too long.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut source = lock(&self.source);
+        while let Poll::Ready(frame) = Pin::new(&mut source.incoming).poll_frame(cx) {
+            let Some(Ok(frame)) = frame else {
+                return Poll::Ready(());
+            };
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            let Some(left) = self.left.checked_sub(length) else {
+                return Poll::Ready(());
+            };
+            self.left = left;
+        }
+        drop(source);
+        self.wait.as_mut().poll(cx)
+    }
+}
+
+/// The means to take the rest of a body that nobody wants.
+pub(in crate::http) struct Rest(Arc<Mutex<Source>>);
+
+impl Rest {
+    /// It, if it is short; whoever read it until now gets no more.
+    pub(in crate::http) fn unread(self) -> Option<Unread> {
+        let mut source = lock(&self.0);
+        source.turn += 1;
+        let short = source.incoming.size_hint().lower() <= UNREAD;
+        let ended = source.incoming.is_end_stream();
+        drop(source);
+        (short && !ended).then(|| Unread {
+            source: self.0,
+            left: UNREAD,
+            wait: Box::pin(sleep(UNREAD_WAIT)),
+        })
+    }
 }
 
 fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
@@ -84,6 +138,11 @@ impl RequestBody {
             idle: Idle::new(idle),
             ..Self::empty()
         }
+    }
+
+    /// What takes the rest of it, if there is any.
+    pub(in crate::http) fn rest(&self) -> Option<Rest> {
+        self.source.clone().map(Rest)
     }
 
     /// Keeps what is read from here on.

@@ -113,7 +113,10 @@ impl Reader {
             }
             self.state = self.framing(&response)?;
             // Of some backends a body follows where there is none: nothing after it may be taken for the next response.
-            let bodiless = self.asked.head || status == StatusCode::NO_CONTENT;
+            let announced = |name| (response.headers().get(name)).is_some_and(|v| v != "0");
+            let unchanged = status == StatusCode::NOT_MODIFIED
+                && (announced(header::CONTENT_LENGTH) || announced(header::TRANSFER_ENCODING));
+            let bodiless = self.asked.head || status == StatusCode::NO_CONTENT || unchanged;
             self.closes = closes(&response) || self.state == State::UntilClose || bodiless;
             if status == StatusCode::NO_CONTENT {
                 // RFC 9110 §8.6.

@@ -30,9 +30,12 @@ use super::{
     LINGER, Patience, Place, STALE,
     upload::{Upload, UploadError},
 };
-use crate::http::{
-    body::RequestBody,
-    response::{Asked, Malformed, Piece, Reader},
+use crate::{
+    connection,
+    http::{
+        body::RequestBody,
+        response::{Asked, Malformed, Piece, Reader},
+    },
 };
 
 /// What is read at once at first, bytes; doubled up to [`MAX_READ`] while a read fills it.
@@ -76,6 +79,8 @@ pub(crate) struct Http1 {
     sent: Option<Instant>,
     /// Something came since.
     heard: bool,
+    /// The backend was told what came of its response, since the rest of it is waited for.
+    acknowledged: bool,
     place: Option<Arc<Place>>,
     /// Of [`Patience`]. Kept from request to request, and so are they: to enter one and take it back costs more than to find it still
     /// there, now and then.
@@ -93,6 +98,7 @@ impl Http1 {
             broken: false,
             sent: None,
             heard: false,
+            acknowledged: false,
             place: None,
             timer: None,
         }
@@ -126,6 +132,7 @@ impl Http1 {
         self.upload.begin(request, host, body);
         let mut timer = (self.timer.take()).unwrap_or_else(|| Box::pin(sleep(limit)));
         (self.sent, self.heard) = (Some(Instant::now()), false);
+        self.acknowledged = false;
         let mut patience = Patience::new(limit, timer.as_mut());
         let response = poll_fn(|cx| {
             if self.upload.is_pending() && !self.broken {
@@ -288,16 +295,30 @@ impl Http1 {
         });
     }
 
+    /// Part of a response is there: its rest may wait for that to be acknowledged. Once for each response, for most are whole at once.
+    fn acknowledge(&mut self) {
+        if !self.heard || self.acknowledged {
+            return;
+        }
+        self.acknowledged = true;
+        match &self.stream {
+            Stream::Whole(stream) => connection::acknowledge(stream),
+            Stream::Reading(stream, _) => connection::acknowledge(stream.as_ref()),
+            Stream::Gone => {}
+        }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.capacity() - self.input.len() < self.read_size / 2 {
             self.input.reserve(self.read_size);
         }
         let room = self.input.capacity() - self.input.len();
-        let n = ready!(poll_read_buf(
-            Pin::new(&mut self.stream),
-            cx,
-            &mut self.input
-        ))?;
+        let Poll::Ready(read) = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
+        else {
+            self.acknowledge();
+            return Poll::Pending;
+        };
+        let n = read?;
         self.heard |= n > 0;
         if n == room {
             self.read_size = (2 * self.read_size).min(MAX_READ);

@@ -46,8 +46,11 @@ use self::upload::{Upload, UploadError};
 use super::{IDLE, Patience, Place, STALE, upload::expects_length};
 use crate::http::response::{MAX_HEAD, Malformed, length};
 
-/// Receive window of a stream, bytes.
-const WINDOW: u32 = 1 << 20;
+/// Receive window of a stream, bytes: what its backend may send that its client has not taken.
+const WINDOW: u32 = 256 * 1024;
+/// Receive window of the connection: no bound (RFC 9113 §6.9.1), or clients that take nothing would keep all others from their responses. What is held is
+/// bounded by streams, of which `max_requests` bounds the number.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Bytes of a stream that wait for the socket: no more than a client's window lets come.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Streams before the backend has said how many (RFC 9113 §6.5.2 wants no fewer than that of it).
@@ -140,7 +143,7 @@ impl Http2 {
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(WINDOW)
-            .initial_connection_window_size(4 * WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEAD as u32)
             .max_send_buffer_size(SEND_BUFFER)
             .initial_max_send_streams(FIRST_STREAMS)

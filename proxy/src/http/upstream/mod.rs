@@ -133,7 +133,7 @@ impl Lease {
         connection: &Connection,
         backend: SocketAddr,
     ) -> Result<(Self, Option<Duration>), ConnectError> {
-        let (loaded, places) = (connection.in_force(), &connection.backends);
+        let (loaded, places) = (connection.in_force(), &connection.context.backends);
         let protocol = connection.l7().protocol;
         let site = loaded.number;
         let key = Key { site, backend };
@@ -339,7 +339,9 @@ fn watch(stream: &TcpStream) -> Result<(), ConnectError> {
     let keepalive = TcpKeepalive::new().with_time(DEAF);
     let set = socket.set_tcp_keepalive(&keepalive);
     set.and_then(|()| socket.set_tcp_user_timeout(Some(DEAF)))
-        .map_err(|error| ConnectError::from(&error))
+        .map_err(|error| ConnectError::from(&error))?;
+    connection::acknowledge(stream);
+    Ok(())
 }
 
 async fn http2<T>(stream: T) -> Result<Sender, ConnectError>

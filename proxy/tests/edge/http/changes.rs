@@ -159,3 +159,77 @@ fn http1_connections_of_a_changed_route_end_with_a_response() -> Result<()> {
     }
     Ok(())
 }
+
+/// Whoever reads the log is to see that protection was taken off.
+#[test]
+fn the_audit_log_has_every_option_of_a_route_and_of_the_one_before() -> Result<()> {
+    let site = Site::new(
+        Speaks::Http1,
+        "--max-body 1KiB --health http --health-path /alive",
+    )?;
+    let ca = site.path("ca.pem");
+    site.add_backend(&format!("--client-ca {ca}"))?;
+    let lines = |site: &Site| -> Result<Vec<String>> {
+        let rows = site.world.json(&["audit"])?;
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        let detail = |row: &serde_json::Value| row["detail"].as_str().map(str::to_owned);
+        Ok(rows.iter().filter_map(detail).collect())
+    };
+    let now = lines(&site)?;
+    let (wanted, before) = (
+        format!("; client ca {ca}"),
+        "(before: web.example.org on port 443 -> ",
+    );
+    for wanted in [
+        &*wanted,
+        before,
+        "; max body 1024",
+        "; health check http",
+        "; health path /alive",
+    ] {
+        ensure!(now[0].contains(wanted), "{wanted} in {now:?}");
+    }
+    let replaced = site
+        .world
+        .run(&format!("route add {NAME} --replace {}", site.backend))?;
+    ensure!(
+        replaced.contains("hint: TLS ended at the proxy before"),
+        "{replaced}"
+    );
+    let shown = site.world.run(&format!("route show {NAME}"))?;
+    let command = format!("mcproxyctl route add {NAME} --port=443 --replace --backend=");
+    ensure!(shown.contains(&command), "{shown}");
+    let relayed = lines(&site)?;
+    let (new, old) = relayed[0]
+        .split_once(" (before: ")
+        .context("the one before")?;
+    ensure!(
+        !new.contains("certificate") && old.contains("client ca"),
+        "{relayed:?}"
+    );
+    Ok(())
+}
+
+/// A new daemon has the files alone.
+#[test]
+fn an_upgrade_that_would_lose_a_certificate_is_refused() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    site.ca
+        .issue(&["other.example.org"])?
+        .write(site.world.dir.path(), "web")?;
+    let (code, why) = site.world.ctl_fails(&["upgrade"])?;
+    ensure!(code != 0, "{code}");
+    for wanted in [&format!("{NAME} on port 443"), "is not for", "--force"] {
+        ensure!(why.contains(wanted), "{wanted} in {why}");
+    }
+    ensure!(site.curl("", "/")?.starts_with("hello from one"));
+    // With the word it goes on, without that route.
+    let pid = site.world.json(&["upgrade", "--force"])?["pid"].as_u64();
+    ensure!(pid != Some(u64::from(site.world.pid())), "{pid:?}");
+    ensure!(site.curl("", "/").is_err());
+    site.ca
+        .issue(&[NAME])?
+        .write(site.world.dir.path(), "web")?;
+    wait_for("the route to be served again", || site.curl("", "/").ok())?;
+    Ok(())
+}

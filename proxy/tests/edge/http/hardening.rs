@@ -256,6 +256,13 @@ fn hosts_and_targets_agree_with_the_route() -> Result<()> {
             "400",
         ),
         ("a port that is none", "/", "web.example.org:x", "400"),
+        ("a port with a sign", "/", "web.example.org:+80", "400"),
+        (
+            "a port of many zeros",
+            "/",
+            "web.example.org:0000443",
+            "400",
+        ),
         ("two", "/", "web.example.org, other.example.org", "400"),
         ("a path in it", "/", "web.example.org/x", "400"),
         ("white space in it", "/", "web.example.org x", "400"),

@@ -6,6 +6,7 @@ mod hardening;
 mod heads;
 mod health;
 mod real;
+mod refused;
 mod requests;
 mod server;
 mod trust;

@@ -327,6 +327,7 @@ fn plain_http_is_redirected_to_names_that_have_a_route() -> Result<()> {
         ),
         ("nobody's name", "evil.example.org", "/", "404 ".to_owned()),
         ("no name", "10.9.1.1", "/", "404 ".to_owned()),
+        ("a user", "x@web.example.org", "/", "404 ".to_owned()),
     ] {
         let got = get(host, path)?;
         ensure!(got == wanted, "{description}: {got}");

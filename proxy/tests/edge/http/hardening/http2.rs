@@ -1,10 +1,12 @@
 //! Attacks of HTTP/2: floods, bombs, and streams that nobody wants.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{io::AsyncReadExt as _, time::timeout};
 
 use super::{
-    super::{NAME, Site},
+    super::{NAME, Site, Speaks},
     PATIENCE, connect,
     frames::{
         CONTINUATION, Connection, END_HEADERS, END_STREAM, HEADERS, INDEXED, NOT_INDEXED, Outcome,
@@ -95,8 +97,70 @@ fn rapid_reset_ends_the_connection() -> Result<()> {
         paced < 500 && rounds < 500,
         "{rounds} rounds, the backend saw {paced}"
     );
+    // Nor is one answered whose client takes nothing of it before it takes it back.
+    let rounds = site.http2(Some((WINDOW, 0)), |mut http2| async move {
+        for round in 0..2000 {
+            let id = 2 * round + 1;
+            let _ = http2.send(&request(id, &get("/bytes/100000"))).await;
+            let outcome = http2.outcome().await;
+            let _ = http2.send(&frame(RST_STREAM, 0, id, &CANCEL)).await;
+            if outcome != Outcome::Status(200) {
+                ensure!(matches!(outcome, Outcome::GoAway(_)), "{outcome:?}");
+                return Ok(round);
+            }
+        }
+        bail!("nothing stops it")
+    })?;
+    ensure!(rounds < 500, "{rounds} rounds after their heads");
+    // A call says when it is taken back.
+    let rounds = site.http2(None, |mut http2| async move {
+        let mut call = get("/slow/600000");
+        call.extend(block(
+            &[("content-type", "application/grpc"), ("grpc-timeout", "1n")],
+            NOT_INDEXED,
+        ));
+        for round in 0..2000 {
+            let _ = http2.send(&request(2 * round + 1, &call)).await;
+            let outcome = http2.outcome().await;
+            if outcome != Outcome::Status(200) {
+                ensure!(matches!(outcome, Outcome::GoAway(_)), "{outcome:?}");
+                return Ok(round);
+            }
+        }
+        bail!("nothing stops it")
+    })?;
+    ensure!(rounds < 500, "{rounds} calls");
     site.grown(before, "rapid reset")?;
     site.serves()
+}
+
+/// What backends send is held by the streams of who does not take it, and by nothing that others share.
+#[test]
+fn who_takes_nothing_keeps_nobody_from_the_backends_connection() -> Result<()> {
+    const STREAMS: u32 = 8;
+    let site = Site::new(Speaks::H2c, "")?;
+    let config = site.config(&[b"h2"])?;
+    let opened = site.client(async move {
+        let mut all = Vec::new();
+        // One for each worker, if there are two.
+        for _ in 0..2 {
+            let mut http2 = Connection::open(Arc::clone(&config), Some((WINDOW, 0))).await?;
+            for stream in 0..STREAMS {
+                let asked = get("/bytes/3000000");
+                http2.send(&request(2 * stream + 1, &asked)).await?;
+                let outcome = http2.outcome().await;
+                ensure!(outcome == Outcome::Status(200), "{outcome:?}");
+            }
+            all.push(http2);
+        }
+        Ok(all)
+    })?;
+    for _ in 0..4 {
+        let long = site.curl("--http2 -o /dev/null -w %{size_download}", "/bytes/3000000")?;
+        ensure!(long == "3000000", "{long}");
+    }
+    drop(opened);
+    Ok(())
 }
 
 #[test]

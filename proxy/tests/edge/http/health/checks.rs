@@ -47,6 +47,11 @@ fn each_kind_of_check_goes_down_and_up_again() -> Result<()> {
         ensure!(down["reason"] == why, "{described}: {down}");
         site.world
             .wait_metric("mc_proxy_backend_up", &[&address.to_string()], 0.0)?;
+        let told = format!(
+            "route {NAME} on port 443: its backend is down; `mcproxyctl backend list {NAME}` says why"
+        );
+        let warnings = site.world.warnings()?;
+        ensure!(warnings.contains(&told), "{warnings:?}");
         match harm {
             Harm::Kill => backend.revive()?,
             Harm::Answer(_, good) => backend.mood.health.store(good, SeqCst),
