@@ -37,6 +37,8 @@ use crate::{
 /// How often bans are swept, lost listeners retried and interfaces looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// Bytes of an error in the log.
+const MAX_ERROR: usize = 2048;
 /// How often the programs' log is read, when it is on.
 const PROGRAM_LOG: Duration = Duration::from_millis(100);
 
@@ -254,10 +256,10 @@ fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Option<Arc<dyn Engine>> {
     match SockmapEngine::new(kernel, pool) {
         Ok(engine) => Some(Arc::new(engine)),
         Err(error) => {
-            tracing::warn!(
-                error = mcdsl::cli::chain(&error),
-                "no sockmap engine; its routes are copied"
-            );
+            // The verifier may have written megabytes.
+            let mut error = mcdsl::cli::chain(&error);
+            error.truncate(error.floor_char_boundary(MAX_ERROR));
+            tracing::warn!(error, "no sockmap engine; its routes are copied");
             None
         }
     }

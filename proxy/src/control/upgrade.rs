@@ -288,6 +288,10 @@ impl Control {
 
     /// [`Self::take_back`], unless an upgrade is under way.
     pub(super) fn take_back_left(&self) {
+        // First: whoever wants to upgrade is not to be told of an upgrade that there is not.
+        if lock(&self.life.suspended).is_none() {
+            return;
+        }
         if let Ok(_one) = self.life.one.try_lock() {
             self.take_back();
         }

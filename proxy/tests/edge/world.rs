@@ -187,8 +187,11 @@ impl World {
             return self.daemon().kill9().map(drop);
         }
         kill(pid, Signal::SIGKILL)?;
+        // Its command line is gone before its sockets are; a zombie has neither.
         wait_for("the end of a daemon", || {
-            (!self.pids().contains(&pid)).then_some(())
+            let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = state.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            (state.is_empty() || state.starts_with(['Z', 'X'])).then_some(())
         })
     }
 
