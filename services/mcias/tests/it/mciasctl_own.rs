@@ -27,7 +27,13 @@ async fn a_login_to_another_service_ends() {
     let kept = state.join("metacircular/tokens/wiki.json");
     let kept: serde_json::Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
     let kept = kept.as_object().unwrap().values().next().unwrap();
-    let mut copy = running.clients(kept["token"].as_str()).await;
+    let token = kept["token"].as_str().unwrap();
+    let mut copy = running.clients(Some(token)).await;
+    let file = home.token_file(token);
+    let elsewhere = home.run(&format!("--token-file {file} whoami"), "").await;
+    assert_eq!(elsewhere.code, 5, "{elsewhere:?}");
+    let what = "the token is for another service, not for this one";
+    assert!(elsewhere.err.contains(what), "{elsewhere:?}");
 
     let out = home.run("logout --service wiki --json", "").await;
     assert_eq!(out.json()["service"], "wiki");
