@@ -174,7 +174,7 @@ impl Mcias {
         match gate.guesses.open_from(now).duration_since(now) {
             Ok(wait) if !wait.is_zero() => {
                 let text = match gate.guesses.failures {
-                    ..MANY => "the login of that account before this one failed",
+                    ..MANY => "the last login of that account failed",
                     _ => "too many failed logins of that account",
                 };
                 Err(Error::too_many(text, wait))

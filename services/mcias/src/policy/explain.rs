@@ -62,7 +62,7 @@ impl Why {
             (Part::Decided, _) => "decides".to_owned(),
             (Part::Outranked, false) => "matches, but a rule before it decides".to_owned(),
             (Part::Outranked, true) => {
-                "matches, but a rule before it decides; a second factor it asks for all the same"
+                "matches, but a rule before it decides; it asks for a second factor all the same"
                     .to_owned()
             }
         }

@@ -62,6 +62,12 @@ async fn devices_are_listed_acknowledged_and_forgotten() {
         ("without a question", format!("forget {id}"), 2, "--yes"),
         ("gone", format!("forget {id} --yes"), 0, "ended: 1"),
         ("gone already", format!("forget {id} --yes"), 3, "device"),
+        (
+            "which nobody is asked about",
+            format!("forget {id}"),
+            3,
+            "device",
+        ),
     ] {
         let ended = home.run(&format!("profile device {line}"), "").await;
         assert_eq!(ended.code, code, "{description}: {ended:?}");

@@ -2,12 +2,12 @@
 
 use clap::{ArgGroup, Subcommand};
 use mc_proto::mcias::v1 as pb;
-use mcdsl::cli::{Exit, Failure, Output, prompt, write_out};
+use mcdsl::cli::{Output, prompt, write_out};
 use serde_json::json;
 
 use crate::{
     Result,
-    client::{Client, call},
+    client::{Client, call, exists},
     parse, view,
 };
 
@@ -60,7 +60,7 @@ pub(crate) struct Put {
     /// Accounts with all of these tags; repeatable
     #[arg(long, value_parser = parse::tag)]
     tag: Vec<String>,
-    /// Services by a pattern of their names; repeatable
+    /// Services by a pattern of their names; repeatable. A browser logs in to mcias first, which a rule has to let in as well
     #[arg(long, value_name = "PATTERN")]
     service: Vec<String>,
     /// Services with all of these tags; repeatable
@@ -158,11 +158,7 @@ impl Command {
             Self::Delete { name, yes } => {
                 if !yes {
                     let list = call(administration.list_rules(pb::ListRulesRequest {})).await?;
-                    // Nobody is asked about what there is not.
-                    if !list.rules.iter().any(|rule| rule.name == *name) {
-                        let what = format!("there is no rule {name:?}");
-                        return Err(Failure::new(Exit::NotFound, what));
-                    }
+                    exists("rule", name, list.rules.iter().map(|rule| &rule.name))?;
                 }
                 prompt::confirm(&format!("the rule {name} will be removed"), *yes)?;
                 let request = pb::DeleteRuleRequest { name: name.clone() };
