@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use mc_proto::mcias::v1::{
-    AccountKind, CreateAccountRequest, IssueTokenRequest, LiftBanRequest, LoginRequest,
+    AccountType, CreateAccountRequest, IssueTokenRequest, LiftBanRequest, LoginRequest,
     accounts_client::AccountsClient, administration_client::AdministrationClient,
     auth_client::AuthClient,
 };
@@ -74,7 +74,7 @@ async fn node_token(ca: &str, admin: &str) -> Result<String> {
     let mut accounts = AccountsClient::new(channel(&format!("{BACKEND}:9443"), ca).await?);
     let create = CreateAccountRequest {
         name: "node".to_owned(),
-        kind: AccountKind::System.into(),
+        account_type: AccountType::System.into(),
         ..CreateAccountRequest::default()
     };
     accounts.create_account(with(admin, create)?).await?;

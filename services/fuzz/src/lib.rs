@@ -24,7 +24,7 @@ pub mod auth {
     mod identity;
     pub mod token;
 
-    pub(crate) use identity::EXPIRED;
+    pub(crate) use identity::{ELSEWHERE, EXPIRED};
     pub use identity::{ADMIN, AuthError, Identity};
 }
 

@@ -20,7 +20,7 @@ use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mc_proto::mcias::v1::{
-    AccountKind, CheckTokenRequest, CreateAccountRequest, GetKeysRequest, IssueTokenRequest,
+    AccountType, CheckTokenRequest, CreateAccountRequest, GetKeysRequest, IssueTokenRequest,
     LoginRequest, accounts_client::AccountsClient, auth_client::AuthClient,
 };
 use mc_testkit::ca::Ca;
@@ -132,7 +132,7 @@ impl World {
         let mut accounts = AccountsClient::new(self.channel(1).await?);
         let create = CreateAccountRequest {
             name: name.to_owned(),
-            kind: AccountKind::System.into(),
+            account_type: AccountType::System.into(),
             ..CreateAccountRequest::default()
         };
         accounts.create_account(with(&self.admin, create)?).await?;
@@ -206,7 +206,7 @@ async fn logins(world: &World) -> Result<()> {
     for n in 0..clients {
         let create = CreateAccountRequest {
             name: format!("person-{n}"),
-            kind: AccountKind::Human.into(),
+            account_type: AccountType::Human.into(),
             roles: vec!["user".to_owned()],
             password: PASSWORD.to_owned(),
             ..CreateAccountRequest::default()

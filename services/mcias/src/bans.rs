@@ -11,8 +11,12 @@ use ipnet::IpNet;
 use mc_proto::mcias::v1::{
     Ban as Message, BanEvent, BanLifted, ListBansRequest, ListBansResponse, ban_event::Event,
 };
-use mcdsl::cidr;
+use mcdsl::{
+    audit::{self, Actor, Detail, Entry},
+    cidr, human,
+};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use tonic::Code;
 
 use crate::{
     by::By,
@@ -100,6 +104,59 @@ pub(crate) fn store(tx: &Transaction<'_>, ban: &Ban) -> rusqlite::Result<()> {
     .map(drop)
 }
 
+/// In the log: a network is kept away from now on.
+const BEGIN: &str = "ban.begin";
+/// In the log: how many of its logins were refused until it was over, which have no rows of their own.
+const END: &str = "ban.end";
+
+/// Writes down that one begins.
+pub(crate) fn log_begin(tx: &Transaction<'_>, ban: &Ban, now: SystemTime) -> Result<(), Error> {
+    let until = human::utc(unix(ban.until).saturating_mul(1000));
+    let detail = Detail::new().text("until", &until);
+    log(
+        tx,
+        BEGIN,
+        ban.network,
+        detail.number("bans", ban.bans.into()),
+        now,
+    )
+}
+
+/// Writes down how many logins were refused while it lasted.
+pub(crate) fn log_end(
+    tx: &Transaction<'_>,
+    network: IpNet,
+    refused: u64,
+    now: SystemTime,
+) -> Result<(), Error> {
+    let refused = i64::try_from(refused).unwrap_or(i64::MAX);
+    log(
+        tx,
+        END,
+        network,
+        Detail::new().number("refused", refused),
+        now,
+    )
+}
+
+fn log(
+    tx: &Transaction<'_>,
+    action: &str,
+    network: IpNet,
+    detail: Detail,
+    now: SystemTime,
+) -> Result<(), Error> {
+    let entry = Entry {
+        actor: Actor::Anonymous,
+        source: None,
+        action,
+        resource: &network.to_string(),
+        outcome: Code::Ok,
+        detail,
+    };
+    Ok(audit::append(tx, &entry, now).map(drop)?)
+}
+
 const SELECT: &str = "SELECT network, until_s, bans FROM ban";
 
 /// `None`: the network is none; it is nobody's.
@@ -179,8 +236,11 @@ impl Mcias {
     pub(crate) async fn lift_ban(self: &Arc<Self>, by: &By, source: &str) -> Result<IpNet, Error> {
         by.about(source);
         let network = parse(source)?;
+        let refused = self.sources().refused(network);
         let write = move |change: &mut Change<'_>| {
             change.resource = network.to_string();
+            let refused = i64::try_from(refused).unwrap_or(i64::MAX);
+            change.note(|detail| detail.number("refused", refused));
             change.lift(network)
         };
         self.write(by, write).await?;
@@ -193,7 +253,7 @@ impl Mcias {
             return;
         }
         {
-            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sources = self.sources();
             for told in &told {
                 if let Told::Lifted(network) = told {
                     sources.forgive(*network);
@@ -234,5 +294,58 @@ pub(crate) fn messages() -> Messages<Told, BanEvent> {
         heartbeat: || BanEvent {
             event: Some(Event::Heartbeat(true)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mc_testkit::clock::FakeClock;
+    use mcdsl::clock::Clock;
+
+    use super::*;
+    use crate::core::testing::mcias_by;
+
+    /// However many attempts it refused.
+    #[tokio::test]
+    async fn a_ban_has_a_row_when_it_begins_and_one_when_it_is_over() {
+        let clock = FakeClock::new();
+        let (_directory, mcias) = mcias_by(Clock::of(clock.source())).await;
+        let by = || By::path("/login", [192, 0, 2, 1].into(), None);
+        let rows = async || {
+            let read = |db: &Connection| {
+                let sql = "SELECT action, resource, detail FROM audit WHERE action LIKE 'ban.%' ORDER BY seq";
+                let mut rows = db.prepare(sql)?;
+                let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+                let rows: Vec<(String, String, String)> =
+                    rows.query_map([], row)?.collect::<Result<_, _>>()?;
+                Ok::<_, Error>(rows)
+            };
+            mcias.store.read(read).await.unwrap()
+        };
+        for _ in 0..100 {
+            let failed = mcias.source_failed(by().source, mcias.now());
+            if let Some(ban) = failed {
+                mcias.ban(&by(), ban).await.unwrap();
+            }
+        }
+        for n in 0..200 {
+            let refused = by();
+            assert!(mcias.enter_source(&refused).await.is_err(), "{n}");
+            assert!(refused.is_recorded(), "{n}: nobody writes it down");
+        }
+        mcias.forget().await.unwrap();
+        assert_eq!(rows().await.len(), 1, "it goes on");
+        clock.advance(Duration::from_secs(3600));
+        for _ in 0..2 {
+            mcias.forget().await.unwrap();
+        }
+        let rows = rows().await;
+        let at = |n: usize| (rows[n].0.as_str(), rows[n].1.as_str());
+        let network = "192.0.2.1/32";
+        assert_eq!((at(0), at(1)), ((BEGIN, network), (END, network)));
+        assert_eq!(rows[1].2, r#"{"refused":200}"#);
+        assert_eq!(rows.len(), 2, "told once");
     }
 }

@@ -7,14 +7,14 @@ pub(crate) mod testing;
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
 use ipnet::IpNet;
 use mcdsl::{
     audit::{self, Actor, Entry},
-    auth::{AuthError, Identity},
+    auth::{ADMIN, AuthError, Identity},
     clock::Clock,
     db::Store,
     server::Strangers,
@@ -211,6 +211,11 @@ impl Mcias {
         written
     }
 
+    /// Where failures come from.
+    pub(crate) fn sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a failure of a source, and bans its network if it is one too many.
     pub(crate) fn source_failed(&self, source: IpAddr, now: SystemTime) -> Option<bans::Pending> {
         let of = network(source);
@@ -219,10 +224,7 @@ impl Mcias {
         if self.never_ban.iter().any(never) {
             return None;
         }
-        let ban = {
-            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            sources.failed(source, now)
-        };
+        let ban = self.sources().failed(source, now);
         ban.map(|ban| bans::Pending::new(ban, &self.sources))
     }
 
@@ -280,5 +282,16 @@ impl mcdsl::auth::Authenticator for Own {
         token: &'a str,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
         Box::pin(std::future::ready(self.0.identify(token, None)))
+    }
+
+    fn lacks<'a>(
+        &'a self,
+        who: &'a Identity,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Option<&'static str>> + Send + 'a>> {
+        Box::pin(async move {
+            let (account, standing) = self.0.standing(who).await.ok()??;
+            let admin = account.roles.iter().any(|role| role == ADMIN);
+            standing.what_to_do().filter(|_| admin)
+        })
     }
 }

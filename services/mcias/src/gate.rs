@@ -29,6 +29,9 @@ use crate::{
 /// Attempts of one network at once: a part of those that may wait for a core.
 const PER_NETWORK: usize = 6;
 
+/// Failed logins of an account, one after the other, that are called too many.
+const MANY: u32 = 4;
+
 /// Attempts under way.
 #[derive(Default)]
 pub(crate) struct Flights(Mutex<UnderWay>);
@@ -113,12 +116,13 @@ impl Mcias {
     /// If it comes too early.
     pub(crate) async fn enter_source(self: &Arc<Self>, by: &By) -> Result<IpAddr, Error> {
         let (source, now) = (by.source.to_canonical(), self.now());
-        let open_from = {
-            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            sources.open_from(source, now)
-        };
+        let open_from = self.sources().open_from(source, now);
         match open_from.duration_since(now) {
             Ok(wait) if !wait.is_zero() => {
+                // Of a ban there are two rows, whatever comes in between: that it began, and how many came.
+                if by.identity.is_none() && self.sources().refuse(source, now) {
+                    by.recorded();
+                }
                 // It goes on although it was told not to.
                 if let Some(ban) = self.source_failed(source, now) {
                     self.ban(by, ban).await?;
@@ -168,10 +172,13 @@ impl Mcias {
         };
         let gate = self.store.read(read).await?;
         match gate.guesses.open_from(now).duration_since(now) {
-            Ok(wait) if !wait.is_zero() => Err(Error::too_many(
-                "too many failed logins of that account; wait, or log in by a passkey",
-                wait,
-            )),
+            Ok(wait) if !wait.is_zero() => {
+                let text = match gate.guesses.failures {
+                    ..MANY => "the last login of that account failed",
+                    _ => "too many failed logins of that account",
+                };
+                Err(Error::too_many(text, wait))
+            }
             _ => Ok(gate),
         }
     }

@@ -74,7 +74,11 @@ impl Mcias {
         let (now, steady) = (self.now(), self.clock.steady());
         let passed = steady.saturating_duration_since(rounds.last);
         let this = Arc::clone(self);
+        let over = self.sources().over(now);
         let write = move |tx: &Transaction<'_>| {
+            for (network, refused) in &over {
+                bans::log_end(tx, *network, *refused, now)?;
+            }
             let time = forgotten_until(mark(tx)?, passed, now);
             let sql = "INSERT OR REPLACE INTO setting (name, value) VALUES ('forgotten_until', ?1)";
             tx.execute(sql, [unix(time).to_string()])?;
@@ -82,10 +86,13 @@ impl Mcias {
                 true => Some(InForce::load(tx, &this.seal)?),
                 false => None,
             };
-            Ok::<_, Error>((time, read))
+            Ok::<_, Error>((time, read, over))
         };
         let this = Arc::clone(self);
-        let then = move |(time, read): (SystemTime, Option<InForce>)| {
+        let then = move |(time, read, over): (SystemTime, Option<InForce>, Vec<_>)| {
+            for (network, refused) in over {
+                this.sources().told(network, refused);
+            }
             if let Some(read) = read {
                 this.put_in_force(read);
             }

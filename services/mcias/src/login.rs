@@ -177,6 +177,8 @@ impl Mcias {
         let methods = match factor {
             Factor::Done(methods) => methods,
             Factor::Needed => {
+                // Nobody is logged in yet: of a login there is one row that says so.
+                change.outcome = tonic::Code::FailedPrecondition;
                 change.note(|detail| detail.flag("second_factor_needed", true));
                 return Ok(Ok(needed(account)));
             }

@@ -2,6 +2,7 @@
 //! an administrator gives each of their tokens by hand, for services that he names.
 
 pub(crate) mod change;
+pub(crate) mod explain;
 mod log;
 
 use std::collections::HashSet;
@@ -10,8 +11,8 @@ use mc_proto::{AccountType, mcias::v1::Rule as Message};
 use mcdsl::{
     auth::token::type_name,
     policy::{
-        Action, Effect, Explanation, Part, Policy, PolicySet, Resource, ResourceName, Rule,
-        Subject, Subjects,
+        Action, Effect, Explanation, Part, Policy, PolicyError, PolicySet, Resource, ResourceName,
+        Rule, Subject, Subjects,
     },
 };
 use rusqlite::{Connection, Row, Transaction, params};
@@ -59,7 +60,8 @@ impl LoginPolicy {
             admin_bypass: false,
             rules: rules.into_iter().map(|stored| stored.rule).collect(),
         };
-        let set = PolicySet::compile(&policy).map_err(|e| Error::invalid(mcdsl::cli::chain(&e)))?;
+        let set = PolicySet::compile(&policy)
+            .map_err(|e| Error::invalid(mcdsl::cli::chain(&in_our_words(e))))?;
         let action = ACTION.parse();
         Ok(Self {
             set,
@@ -91,18 +93,38 @@ impl LoginPolicy {
         let name: ResourceName = service.name.parse().map_err(|e| unjudged(&e))?;
         let resource = Resource::tagged(name, &service.tags).map_err(|e| unjudged(&e))?;
         let explanation = self.set.explain(&subject, &self.action, &resource);
-        let matching = explanation.why.iter().filter(|rule| {
-            rule.effect == Effect::Allow && !matches!(rule.part, Part::NoMatch { .. })
-        });
-        let second_factor = matching
-            .into_iter()
-            .any(|rule| self.second_factor.contains(rule.rule.as_str()));
+        let second_factor = self
+            .matching(&explanation)
+            .any(|rule| self.second_factor.contains(rule));
         Ok(Verdict {
             allowed: explanation.decision.effect == Effect::Allow,
             second_factor,
             explanation,
         })
     }
+
+    /// The rules that let in whom they match, and that match, whether they decide or not.
+    fn matching<'e>(&self, explanation: &'e Explanation) -> impl Iterator<Item = &'e str> {
+        let matching = explanation.why.iter().filter(|rule| {
+            rule.effect == Effect::Allow && !matches!(rule.part, Part::NoMatch { .. })
+        });
+        matching.map(|rule| rule.rule.as_str())
+    }
+}
+
+/// What the engine calls its fields is not what ours are called.
+fn in_our_words(mut error: PolicyError) -> PolicyError {
+    if let PolicyError::Value { field, .. }
+    | PolicyError::Empty { field, .. }
+    | PolicyError::TooMany { field, .. } = &mut error
+    {
+        *field = match *field {
+            "resources" => "services",
+            "resource_tags" => "service_tags",
+            other => other.strip_prefix("subjects.").unwrap_or(other),
+        };
+    }
+    error
 }
 
 fn subject(account: &Account) -> Result<Subject, Error> {
@@ -231,10 +253,10 @@ pub(crate) fn parse(message: Message) -> Result<Stored, Error> {
     }
     if account_types
         .iter()
-        .any(|name| name == type_name(AccountType::System))
+        .any(|name| name != type_name(AccountType::Human))
     {
         return Err(Error::invalid(
-            "account_types: system accounts do not log in; an administrator issues their tokens, and no rule is asked",
+            "account_types: only `human` logs in; an administrator issues the tokens of system accounts, and no rule is asked",
         ));
     }
     let anyone = [&roles, &account_types, &accounts, &tags]

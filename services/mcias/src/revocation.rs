@@ -104,7 +104,8 @@ impl Change<'_> {
         ] {
             tx.execute(sql, params![account, seconds])?;
         }
-        self.note(|detail| detail.number("issued_until", seconds));
+        let until = mcdsl::human::utc(seconds.saturating_mul(1000));
+        self.note(|detail| detail.text("issued_until", &until));
         let what = account.map_or(Revoked::Everything, |id| Revoked::Account(id.to_owned()));
         let forget = expires.map_or(self.now, at).max(self.now) + 2 * LIFETIME;
         self.revoke(what, at(seconds), forget)

@@ -45,6 +45,8 @@ struct Source {
     last: SystemTime,
     bans: u32,
     banned_until: SystemTime,
+    /// Attempts since it is banned, which nobody was told of.
+    refused: u64,
 }
 
 impl Source {
@@ -104,6 +106,7 @@ impl Sources {
                 last: UNIX_EPOCH,
                 bans: ban.bans,
                 banned_until: ban.until,
+                refused: 0,
             };
             self.0.insert(ban.network, source);
         }
@@ -124,6 +127,38 @@ impl Sources {
         slowed.max(known.banned_until.min(now + LONGEST_BAN))
     }
 
+    /// After an attempt of a source that is banned: counts it. `false`: it is not.
+    pub fn refuse(&mut self, source: IpAddr, now: SystemTime) -> bool {
+        let known = self.0.get_mut(&network(source));
+        let banned = known.filter(|known| known.banned_until > now);
+        banned.is_some_and(|known| {
+            known.refused = known.refused.saturating_add(1);
+            true
+        })
+    }
+
+    /// How many attempts of a network were refused in its ban.
+    #[must_use]
+    pub fn refused(&self, network: IpNet) -> u64 {
+        self.0.get(&network).map_or(0, |known| known.refused)
+    }
+
+    /// Networks whose bans are over, and in which attempts were refused that nobody was told of.
+    #[must_use]
+    pub fn over(&self, now: SystemTime) -> Vec<(IpNet, u64)> {
+        let over = self.0.iter();
+        let over = over.filter(|(_, known)| known.refused > 0 && known.banned_until <= now);
+        over.map(|(network, known)| (*network, known.refused))
+            .collect()
+    }
+
+    /// Somebody was told of so many of them.
+    pub fn told(&mut self, network: IpNet, refused: u64) {
+        if let Some(known) = self.0.get_mut(&network) {
+            known.refused = known.refused.saturating_sub(refused);
+        }
+    }
+
     /// After a failure, or an attempt that came too early. A ban, if it is one too many.
     pub fn failed(&mut self, source: IpAddr, now: SystemTime) -> Option<Ban> {
         let network = network(source);
@@ -136,6 +171,7 @@ impl Sources {
             last: now,
             bans: 0,
             banned_until: UNIX_EPOCH,
+            refused: 0,
         });
         *known = known.at(now);
         if known.failures == 0 {

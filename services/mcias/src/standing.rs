@@ -1,6 +1,19 @@
 //! What a login still lacks before it is good for what its account may: the one place that says so, for the API, pages and OpenID Connect.
 
-use crate::{account::Account, policy::Verdict};
+use std::sync::Arc;
+
+use mcdsl::auth::Identity;
+use rusqlite::Connection;
+
+use crate::{
+    SERVICE,
+    account::{self, Account},
+    core::Mcias,
+    error::Error,
+    policy::Verdict,
+    service,
+    session::find_session,
+};
 
 /// How a login stands where the policy lets its account in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +40,41 @@ impl Standing {
     /// Something has to be set right first: until then it is good for nothing else.
     pub(crate) fn is_restricted(self) -> bool {
         self.expired || self.enrol || self.unshown
+    }
+
+    /// What is to be done about it, the first thing of several.
+    pub(crate) fn what_to_do(self) -> Option<&'static str> {
+        let lacks = [
+            (self.expired, "change the password first"),
+            (self.enrol, "enrol a second factor first"),
+            (self.unshown, "log in again, with the second factor"),
+        ];
+        let first = lacks.into_iter().find(|(lacks, _)| *lacks);
+        first.map(|(_, what)| what)
+    }
+}
+
+impl Mcias {
+    /// How the login here of whoever asks stands now, and its account; `None`: it is over, or a system account's token.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn standing(
+        self: &Arc<Self>,
+        who: &Identity,
+    ) -> Result<Option<(Account, Standing)>, Error> {
+        let (id, session, policy) = (who.account.clone(), who.session.clone(), self.policy());
+        let read = move |db: &Connection| {
+            let login = find_session(db, &id, &session)?;
+            let Some((account, login)) = account::by_id(db, &id)?.zip(login) else {
+                return Ok(None);
+            };
+            let own = service::named(db, SERVICE)?;
+            let verdict = policy.judge(&account, &own)?;
+            let standing = Standing::of(&account, &verdict, login.has_shown_both());
+            Ok::<_, Error>(Some((account, standing)))
+        };
+        self.store.read(read).await
     }
 }
 
@@ -166,6 +214,7 @@ mod tests {
             assert_eq!(standing, lacking, "{description}");
             let good = lacking == lacks(false, false, false);
             assert_eq!(standing.is_restricted(), !good, "{description}");
+            assert_eq!(standing.what_to_do().is_none(), good, "{description}");
         }
     }
 }

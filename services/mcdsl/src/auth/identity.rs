@@ -6,6 +6,8 @@ use mc_proto::AccountType;
 
 /// Why a token is not valid any more that was until its end; it may be refreshed.
 pub(crate) const EXPIRED: &str = "expired";
+/// Why a token is not valid that is, elsewhere.
+pub(crate) const ELSEWHERE: &str = "for another service";
 
 /// The role that may do everything.
 pub const ADMIN: &str = "admin";

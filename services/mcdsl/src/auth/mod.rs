@@ -8,8 +8,8 @@ pub mod token;
 
 use std::{future::Future, pin::Pin};
 
-pub(crate) use identity::EXPIRED;
 pub use identity::{ADMIN, AuthError, Identity};
+pub(crate) use identity::{ELSEWHERE, EXPIRED};
 pub use revocations::{Revocation, Revocations, Revoked, TooMany};
 
 /// Tells whose a token is.
@@ -32,5 +32,14 @@ pub trait Authenticator: Send + Sync {
         token: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send + 'a>> {
         self.authenticate(token)
+    }
+
+    /// What somebody has to set right before his login has the roles of his account, as he is told who lacks the role for something. Only
+    /// who issues tokens knows that.
+    fn lacks<'a>(
+        &'a self,
+        _: &'a Identity,
+    ) -> Pin<Box<dyn Future<Output = Option<&'static str>> + Send + 'a>> {
+        Box::pin(std::future::ready(None))
     }
 }

@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use mc_proto::AccountType;
 use serde::{Deserialize, Serialize};
 
-use super::{AuthError, EXPIRED, Identity};
+use super::{AuthError, ELSEWHERE, EXPIRED, Identity};
 
 /// `typ` of an access token: an ID token of the same issuer is none.
 const TYPE: &str = "at+jwt";
@@ -194,9 +194,6 @@ impl Claims {
         if self.iss != issuer {
             return invalid("another issuer");
         }
-        if audience.is_some_and(|audience| !self.aud.iter().any(|name| name == audience)) {
-            return invalid("for another service");
-        }
         if now >= self.exp.saturating_add(LEEWAY) {
             return invalid(EXPIRED);
         }
@@ -215,6 +212,10 @@ impl Claims {
             .any(|list| list.len() > MAX_NAMES)
         {
             return invalid("too long a list");
+        }
+        // Last: who has a token that is right otherwise is told.
+        if audience.is_some_and(|audience| !self.aud.iter().any(|name| name == audience)) {
+            return invalid(ELSEWHERE);
         }
         Ok(())
     }

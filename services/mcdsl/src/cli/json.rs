@@ -47,14 +47,14 @@ mod tests {
     fn it_is_rests() {
         let account = Account {
             name: "ada".to_owned(),
-            kind: 1,
+            account_type: 1,
             created: "2026-01-02T03:04:05Z".parse().ok(),
             ..Account::default()
         };
         let value = message_json("metacircular.mcias.v1.Account", &account).unwrap();
         let wanted = [
             ("name", json!("ada")),
-            ("kind", json!("ACCOUNT_KIND_HUMAN")),
+            ("account_type", json!("ACCOUNT_TYPE_HUMAN")),
             ("created", json!("2026-01-02T03:04:05Z")),
             ("roles", json!([])),
             ("has_totp", json!(false)),

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
 use super::{bearer::bearer, places, public_streams::PublicStreams, record::Audit, streams};
-use crate::auth::{AuthError, Authenticator, Identity};
+use crate::auth::{AuthError, Authenticator, ELSEWHERE, Identity};
 
 /// Services that are not ours and answer anybody: they tell no more than the OpenAPI document.
 const OPEN: [&str; 2] = [
@@ -170,21 +170,36 @@ impl Access {
             about: About::default(),
             recorded: Arc::default(),
         };
-        let allowed = self.identify(method, &request.headers).await;
-        let allowed = allowed.and_then(|identity| {
-            if let Some(identity) = &identity {
-                places::known(&request.extensions, &identity.account);
+        let allowed = match self.identify(method, &request.headers).await {
+            Ok(identity) => {
+                if let Some(identity) = &identity {
+                    places::known(&request.extensions, &identity.account);
+                }
+                caller.identity = identity;
+                self.allow(method, caller.identity.as_ref()).await
             }
-            caller.identity = identity;
-            allow(method, caller.identity.as_ref())?;
-            if method.access.needs_unsealed && (self.sealed)() {
-                return Err(Status::unavailable(
-                    "the service is sealed; unseal it first",
-                ));
-            }
-            Ok(())
-        });
+            Err(refused) => Err(refused),
+        };
         Ok((caller, allowed))
+    }
+
+    /// Whether somebody may call that now.
+    async fn allow(&self, method: &Method, who: Option<&Identity>) -> Result<(), Status> {
+        if let Err(refused) = allow(method, who) {
+            // Who has a role that his login has not yet is told what to do.
+            let lacking = match who.filter(|_| refused.code() == Code::PermissionDenied) {
+                Some(who) => self.authenticator.lacks(who).await,
+                None => None,
+            };
+            let told = lacking.map(|what| format!("{what}; {}", refused.message()));
+            return Err(told.map_or(refused, Status::permission_denied));
+        }
+        if method.access.needs_unsealed && (self.sealed)() {
+            return Err(Status::unavailable(
+                "the service is sealed; unseal it first",
+            ));
+        }
+        Ok(())
     }
 
     /// Writes down how a call ended, unless that was done.
@@ -254,7 +269,12 @@ pub(super) fn refusal(error: AuthError) -> Status {
         // Which claim is wrong is nobody's business but the log's.
         AuthError::Invalid(reason) => {
             tracing::debug!(reason, "a token was refused");
-            Status::unauthenticated("the token is not valid")
+            // Who has one that is right otherwise learns nothing by it.
+            let told = match reason {
+                ELSEWHERE => "the token is for another service, not for this one",
+                _ => "the token is not valid",
+            };
+            Status::unauthenticated(told)
         }
     }
 }

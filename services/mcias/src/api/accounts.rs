@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use mc_proto::{
     AccountType,
     mcias::v1::{
-        Account as Message, AccountKind, AccountStatus, ClearSecondFactorsRequest,
+        Account as Message, AccountStatus, AccountType as MessageType, ClearSecondFactorsRequest,
         ClearSecondFactorsResponse, CreateAccountRequest, CreateAccountResponse,
         DeleteAccountRequest, DeleteAccountResponse, GetAccountRequest, IssueTokenRequest,
         IssueTokenResponse, ListAccountsRequest, ListAccountsResponse, ListTokensRequest,
@@ -155,10 +155,10 @@ async fn list(
     asked: ListAccountsRequest,
 ) -> Result<ListAccountsResponse, Error> {
     let find = Find {
-        account_type: match asked.kind() {
-            AccountKind::Unspecified => None,
-            AccountKind::Human => Some(AccountType::Human),
-            AccountKind::System => Some(AccountType::System),
+        account_type: match asked.account_type() {
+            MessageType::Unspecified => None,
+            MessageType::Human => Some(AccountType::Human),
+            MessageType::System => Some(AccountType::System),
         },
         limit: page(asked.limit),
         prefix: asked.prefix,
@@ -179,11 +179,11 @@ async fn create(
     caller: Caller,
     asked: CreateAccountRequest,
 ) -> Result<CreateAccountResponse, Error> {
-    let account_type = match asked.kind() {
-        AccountKind::Human => AccountType::Human,
-        AccountKind::System => AccountType::System,
-        AccountKind::Unspecified => {
-            let text = "kind: ACCOUNT_KIND_HUMAN or ACCOUNT_KIND_SYSTEM has to be said";
+    let account_type = match asked.account_type() {
+        MessageType::Human => AccountType::Human,
+        MessageType::System => AccountType::System,
+        MessageType::Unspecified => {
+            let text = "account_type: ACCOUNT_TYPE_HUMAN or ACCOUNT_TYPE_SYSTEM has to be said";
             return Err(Error::invalid(text));
         }
     };
@@ -272,9 +272,9 @@ fn token(token: Token) -> TokenMessage {
 
 /// As clients read it.
 fn message(account: Account) -> Message {
-    let kind = match account.account_type {
-        AccountType::Human => AccountKind::Human,
-        AccountType::System => AccountKind::System,
+    let account_type = match account.account_type {
+        AccountType::Human => MessageType::Human,
+        AccountType::System => MessageType::System,
     };
     let status = match account.status {
         Status::Active => AccountStatus::Active,
@@ -284,7 +284,7 @@ fn message(account: Account) -> Message {
     Message {
         id: account.id,
         name: account.name,
-        kind: kind.into(),
+        account_type: account_type.into(),
         status: status.into(),
         roles: account.roles,
         tags: account.tags,

@@ -4,16 +4,16 @@ use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::mcias::v1::{
     AuditEntry, DeleteRuleRequest, DeleteRuleResponse, DeleteServiceRequest, DeleteServiceResponse,
-    ExplainRequest, ExplainResponse, GetStatusRequest, LiftBanRequest, LiftBanResponse,
-    ListAuditRequest, ListAuditResponse, ListBansRequest, ListBansResponse, ListRulesRequest,
-    ListRulesResponse, ListServicesRequest, ListServicesResponse, PutRuleRequest,
-    PutServiceRequest, PutServiceResponse, RotateKeyRequest, RotateKeyResponse, Rule,
+    ExplainRequest, ExplainResponse, GetServiceRequest, GetStatusRequest, LiftBanRequest,
+    LiftBanResponse, ListAuditRequest, ListAuditResponse, ListBansRequest, ListBansResponse,
+    ListRulesRequest, ListRulesResponse, ListServicesRequest, ListServicesResponse, PutRuleRequest,
+    PutServiceRequest, PutServiceResponse, RotateKeyRequest, RotateKeyResponse, Rule, Service,
     SnapshotRequest, SnapshotResponse, Status as StatusMessage, VerifyAuditRequest,
     VerifyAuditResponse, administration_server::Administration,
 };
-use mcdsl::{archive, cli::chain, server::Caller};
+use mcdsl::{archive, audit, cli::chain, server::Caller};
 use rusqlite::Connection;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::{Api, page};
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     error::Error,
     keys,
     log::Wanted,
-    policy,
+    policy::{self, explain::Why},
     random::hex,
     service,
     time::unix,
@@ -87,6 +87,17 @@ impl Administration for Api {
             Ok(ListServicesResponse { services })
         };
         self.answer(request, list).await
+    }
+
+    async fn get_service(
+        &self,
+        request: Request<GetServiceRequest>,
+    ) -> Result<Response<Service>, Status> {
+        let get = |mcias: Arc<Mcias>, _, asked: GetServiceRequest| async move {
+            let read = move |db: &Connection| service::named(db, &asked.name);
+            Ok(service::message(mcias.store.read(read).await?))
+        };
+        self.answer(request, get).await
     }
 
     async fn put_service(
@@ -216,16 +227,17 @@ impl Administration for Api {
 }
 
 async fn explain(mcias: Arc<Mcias>, asked: ExplainRequest) -> Result<ExplainResponse, Error> {
-    let explained = mcias.explain(asked.account, asked.service, asked.tags);
-    let explained = explained.await?;
-    let explanation = &explained.verdict.explanation;
-    let rules = explanation.why.iter().map(ToString::to_string);
-    let rule = explanation.decision.rule();
+    let explaining = mcias.explain(asked.account, asked.service, asked.tags);
+    let explained = explaining.await?;
     Ok(ExplainResponse {
-        allowed: explained.allowed(),
-        second_factor: explained.verdict.asks(&explained.account),
-        rule: rule.map(ToString::to_string).unwrap_or_default(),
-        why: [explained.reason()].into_iter().chain(rules).collect(),
+        allowed: explained.allowed,
+        second_factor: explained.second_factor,
+        rule: explained.rule.unwrap_or_default(),
+        why: explained.why.iter().map(Why::sentence).collect(),
+        reason: explained.reason,
+        first: explained.first.into_iter().map(str::to_owned).collect(),
+        notes: explained.notes,
+        by_browser: explained.by_browser,
     })
 }
 
@@ -242,7 +254,7 @@ async fn list_audit(
         until: time("until", asked.until)?,
         account: asked.account,
         action: asked.action,
-        outcome: None,
+        outcome: outcome(&asked.outcome)?,
         before: asked.before,
         limit: page(asked.limit),
     };
@@ -261,6 +273,19 @@ async fn list_audit(
     });
     Ok(ListAuditResponse {
         entries: entries.collect(),
+    })
+}
+
+/// As the log writes it, in whichever case; nothing: all.
+fn outcome(text: &str) -> Result<Option<Code>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wanted = text.to_ascii_uppercase();
+    let found = audit::outcomes().find(|(name, _)| *name == wanted);
+    let code = found.map(|(_, code)| Some(code));
+    code.ok_or_else(|| {
+        Error::invalid("outcome: it is none; write OK or a code of gRPC, like PERMISSION_DENIED")
     })
 }
 

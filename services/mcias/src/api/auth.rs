@@ -82,8 +82,10 @@ impl Auth for Api {
         &self,
         request: Request<WhoAmIRequest>,
     ) -> Result<Response<WhoAmIResponse>, Status> {
-        let whose = |_, caller: Caller, _| async move {
+        let whose = |mcias: Arc<Mcias>, caller: Caller, _| async move {
             let identity = identity(&caller)?.clone();
+            let standing = mcias.standing(&identity).await?;
+            let standing = standing.map(|(_, standing)| standing);
             Ok(WhoAmIResponse {
                 account_id: identity.account,
                 account: identity.name,
@@ -92,6 +94,9 @@ impl Auth for Api {
                 tags: identity.tags,
                 methods: identity.methods,
                 expires: Some(identity.expires.into()),
+                password_expired: standing.is_some_and(|s| s.expired),
+                enrol_second_factor: standing.is_some_and(|s| s.enrol),
+                show_second_factor: standing.is_some_and(|s| s.unshown),
             })
         };
         self.answer(request, whose).await

@@ -126,9 +126,10 @@ impl Change<'_> {
         self.revoke_everything()
     }
 
-    /// Keeps a network away.
+    /// Keeps a network away, which is an action of its own in the log.
     pub(crate) fn ban(&mut self, ban: bans::Pending) -> Result<(), Error> {
         bans::store(self.tx, &ban.ban())?;
+        bans::log_begin(self.tx, &ban.ban(), self.now)?;
         self.effects.bans.push(bans::Told::Ban(ban.ban()));
         self.effects.pending.push(ban);
         Ok(())

@@ -15,10 +15,15 @@ use crate::{error::Error, keys, password::Passwords, schema, seal};
 
 /// One with a key and nothing else, for as long as its directory is there.
 pub(crate) async fn mcias() -> (TempDir, Arc<Mcias>) {
+    mcias_by(Clock::default()).await
+}
+
+/// The same, by a clock that the test moves.
+pub(crate) async fn mcias_by(clock: Clock) -> (TempDir, Arc<Mcias>) {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("mcias.db"), schema::MIGRATIONS).unwrap();
     let path = directory.path().join("master.key");
-    let (seal, clock) = (seal::Key::create(&path).unwrap(), Clock::default());
+    let seal = seal::Key::create(&path).unwrap();
     let now = clock.now();
     let create = move |tx: &Transaction<'_>| keys::create(tx, &seal, now);
     store.write(create).await.unwrap();

@@ -29,6 +29,7 @@ use crate::{
     },
     redirect,
     service::{self, Service},
+    shown,
     time::unix,
 };
 
@@ -104,7 +105,10 @@ pub(super) async fn authorize(
     let target = target(&mcias, params.clone()).await.map_err(failed)?;
     let unknown =
         "it is not known here, or not at the address that it wants you to be sent back to";
-    let target = target.ok_or_else(|| sense(unknown))?;
+    let Some(target) = target else {
+        turned_away(&mcias, &page, person.as_ref(), &params).await?;
+        return Err(sense(unknown));
+    };
     let wanted = match Wanted::of(&params) {
         Ok(wanted) => wanted,
         Err((error, text)) => return target.refuse(error, &text),
@@ -163,6 +167,39 @@ pub(super) async fn authorize(
         Some(Lacking::Password) => page.redirect(&then(PASSWORD, &on(&[])), None).await,
         Some(Lacking::Factor) => page.redirect(&then(FACTORS, &on(&[])), None).await,
     }
+}
+
+/// Writes down that somebody came who cannot be sent back: by a client that is not known, or not at that address. Anybody can.
+async fn turned_away(
+    mcias: &Arc<Mcias>,
+    page: &Page,
+    person: Option<&Person>,
+    params: &Params,
+) -> Result<(), ErrorPage> {
+    let said = |name| shown::visible(params.get(name).unwrap_or_default());
+    let (client, uri) = (said("client_id"), said("redirect_uri"));
+    tracing::debug!(
+        client,
+        redirect_uri = uri,
+        "a login was asked for by a client that is not known, or not at that redirect URI"
+    );
+    let by = by(page, AUTHORIZE, person)?;
+    let write = move |change: &mut Change<'_>| {
+        change.anybodys = true;
+        let known = service::find(change.tx, &client)?.is_some();
+        change.outcome = Outcome::InvalidArgument;
+        let message = match known {
+            true => "the redirect URI is not one of the client's",
+            false => "the client is not known",
+        };
+        change.note(|detail| {
+            let detail = detail.text("client", &client).text("redirect_uri", &uri);
+            detail.text("message", message)
+        });
+        change.resource = client;
+        Ok(())
+    };
+    mcias.write(&by, write).await.map_err(failed)
 }
 
 async fn target(mcias: &Arc<Mcias>, params: Params) -> Result<Option<Target>, Error> {

@@ -5,38 +5,13 @@ use std::sync::Arc;
 use mc_proto::mcias::v1::Rule as Message;
 use rusqlite::Connection;
 
-use super::{LoginPolicy, Stored, Verdict, delete, find, parse, put, rules};
+use super::{LoginPolicy, Stored, delete, find, parse, put, rules};
 use crate::{
-    account::{self, Account, MAX_TAGS, Status},
+    account,
     by::By,
     core::{Change, Mcias},
     error::Error,
-    service,
 };
-
-/// What the policy says of an account and a service, whether or not somebody logs in.
-pub(crate) struct Explained {
-    pub(crate) account: Account,
-    pub(crate) verdict: Verdict,
-}
-
-impl Explained {
-    /// Whether the account could log in.
-    pub(crate) fn allowed(&self) -> bool {
-        self.verdict.allowed && self.account.status == Status::Active
-    }
-
-    /// Why, in a sentence.
-    pub(crate) fn reason(&self) -> String {
-        match self.account.status {
-            Status::Active => {
-                let reason = &self.verdict.explanation.decision.reason;
-                format!("the account is active; {reason}")
-            }
-            other => format!("the account is {}, and logs in nowhere", other.as_str()),
-        }
-    }
-}
 
 /// All rules, in the order in which they are asked.
 ///
@@ -57,11 +32,24 @@ fn note(change: &mut Change<'_>, when: &'static str, rule: Option<&Stored>) {
     }
 }
 
+/// That there are the accounts that a rule names. Those that it named before may be gone since.
+fn check_accounts(db: &Connection, stored: &Stored, known: &[String]) -> Result<(), Error> {
+    let named = stored.rule.subjects.accounts.iter();
+    for name in named.filter(|name| !known.contains(name)) {
+        if account::by_name(db, name)?.is_none() {
+            return Err(Error::invalid(format!(
+                "accounts: there is no account {name:?}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Mcias {
     /// Adds a rule, or replaces the one of its name unless it has to be `new`.
     ///
     /// # Errors
-    /// If it is none, or would lock all administrators out.
+    /// If it is none, names an account that there is not, or would lock all administrators out.
     pub(crate) async fn set_rule(
         self: &Arc<Self>,
         by: &By,
@@ -81,6 +69,8 @@ impl Mcias {
                 Some(before) => change.note(|detail| before.difference(&stored, detail)),
                 None => note(change, "after", Some(&stored)),
             }
+            let known = before.as_ref().map(|rule| &*rule.rule.subjects.accounts);
+            check_accounts(change.tx, &stored, known.unwrap_or_default())?;
             put(change.tx, &stored)?;
             change.read_again();
             Ok(stored)
@@ -102,37 +92,5 @@ impl Mcias {
             Ok(())
         };
         self.write(by, write).await
-    }
-
-    /// Whether a person could log in to a service, which has these tags instead of its own if any are given.
-    ///
-    /// # Errors
-    /// If there is no such account or service, or it is a system account.
-    pub(crate) async fn explain(
-        self: &Arc<Self>,
-        account: String,
-        service: String,
-        tags: Vec<String>,
-    ) -> Result<Explained, Error> {
-        if tags.len() > MAX_TAGS {
-            return Err(Error::invalid(format!("tags: more than {MAX_TAGS}")));
-        }
-        let policy = self.policy();
-        let read = move |db: &Connection| {
-            let account = account::named(db, &account)?;
-            if !account.is_human() {
-                let name = account.name;
-                return Err(Error::precondition(format!(
-                    "{name} is a system account: it does not log in, and no rule is asked; its tokens say which services they are for"
-                )));
-            }
-            let mut service = service::named(db, &service)?;
-            if !tags.is_empty() {
-                service.tags = tags;
-            }
-            let verdict = policy.judge(&account, &service)?;
-            Ok::<_, Error>(Explained { account, verdict })
-        };
-        self.store.read(read).await
     }
 }

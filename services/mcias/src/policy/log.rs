@@ -1,11 +1,8 @@
 //! What the audit log has of a rule.
 
-use mcdsl::{
-    audit::Detail,
-    policy::{Effect, Rule},
-};
+use mcdsl::{audit::Detail, policy::Rule};
 
-use super::Stored;
+use super::{Stored, explain::effect};
 
 /// Bytes of a comment that the audit log has as a whole.
 const MAX_WHOLE: usize = 256;
@@ -13,11 +10,7 @@ const MAX_WHOLE: usize = 256;
 impl Stored {
     /// For the audit log: what it does.
     fn effect(&self) -> &'static str {
-        match (self.rule.effect, self.second_factor) {
-            (Effect::Deny, _) => "deny",
-            (Effect::Allow, false) => "allow",
-            (Effect::Allow, true) => "allow with a second factor",
-        }
+        effect(self.rule.effect, self.second_factor)
     }
 
     /// For the audit log: what it says, a part each.

@@ -39,6 +39,26 @@ fn a_source_is_slowed_then_banned_each_time_for_longer() {
     assert_eq!(failed.map(|ban| ban.bans), Some(1), "forgiven");
 }
 
+/// They have no rows of their own: their number is told when it is over.
+#[test]
+fn attempts_within_a_ban_are_counted() {
+    let mut sources = Sources::default();
+    let source: IpAddr = "192.0.2.1".parse().unwrap();
+    assert!(!sources.refuse(source, at(0)), "not banned");
+    let failed = (0..BANNED_AT).find_map(|_| sources.failed(source, at(0)));
+    let ban = failed.expect("a ban");
+    assert_eq!(sources.over(ban.until), [], "nobody came");
+    for n in 1..=3 {
+        assert!(sources.refuse(source, at(n)));
+    }
+    assert_eq!(sources.refused(ban.network), 3);
+    assert_eq!(sources.over(at(4)), [], "it goes on");
+    assert_eq!(sources.over(ban.until), [(ban.network, 3)]);
+    assert!(!sources.refuse(source, ban.until), "over");
+    sources.told(ban.network, 3);
+    assert_eq!(sources.over(ban.until), [], "told");
+}
+
 #[test]
 fn a_ban_outlives_the_process() {
     let source: IpAddr = "192.0.2.1".parse().unwrap();
@@ -143,6 +163,7 @@ proptest! {
             last: at(0),
             bans,
             banned_until: at(banned),
+            refused: 0,
         };
         let (mut now, mut looked) = (0, source);
         for passed in looks {

@@ -1,7 +1,7 @@
 //! What administrators do, and what nobody can.
 
 use mc_proto::mcias::v1::{
-    AccountKind, AccountStatus, ChangePasswordRequest, CreateAccountRequest, DeleteAccountRequest,
+    AccountStatus, AccountType, ChangePasswordRequest, CreateAccountRequest, DeleteAccountRequest,
     DeleteServiceRequest, GetAccountRequest, ListAccountsRequest, ListAuditRequest,
     ListServicesRequest, Names, PutRuleRequest, PutServiceRequest, ResetPasswordRequest, Rule,
     Service, UpdateAccountRequest, WhoAmIRequest,
@@ -21,7 +21,7 @@ async fn an_account_lives_and_ends() {
     let mut admin = running.admin().await;
     let request = CreateAccountRequest {
         name: "ada".to_owned(),
-        kind: AccountKind::Human.into(),
+        account_type: AccountType::Human.into(),
         roles: vec!["user".to_owned()],
         tags: vec!["team:infra".to_owned()],
         ..CreateAccountRequest::default()
@@ -121,7 +121,7 @@ async fn the_last_administrator_stays() {
     // A system account is nobody who could log in and mend things.
     let request = CreateAccountRequest {
         name: "robot".to_owned(),
-        kind: AccountKind::System.into(),
+        account_type: AccountType::System.into(),
         roles: vec!["admin".to_owned()],
         ..CreateAccountRequest::default()
     };
@@ -202,7 +202,7 @@ async fn what_is_none_is_refused() {
     let mut admin = running.admin().await;
     let person = |name: &str, password: &str, role: &str, tag: &str| CreateAccountRequest {
         name: name.to_owned(),
-        kind: AccountKind::Human.into(),
+        account_type: AccountType::Human.into(),
         roles: vec![role.to_owned()],
         tags: vec![tag.to_owned()],
         password: password.to_owned(),
@@ -219,7 +219,7 @@ async fn what_is_none_is_refused() {
             person("../ada", PASSWORD, "user", "t"),
         ),
         (
-            "no kind",
+            "no type",
             CreateAccountRequest {
                 name: "ada".to_owned(),
                 ..CreateAccountRequest::default()
@@ -232,7 +232,7 @@ async fn what_is_none_is_refused() {
         (
             "a system account's password",
             CreateAccountRequest {
-                kind: AccountKind::System.into(),
+                account_type: AccountType::System.into(),
                 ..person("ada", PASSWORD, "user", "t")
             },
         ),

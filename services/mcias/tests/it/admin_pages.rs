@@ -55,7 +55,7 @@ async fn an_account_is_made_changed_and_removed() {
     let new = "/admin/accounts/new";
     let typed = [
         ("name", "Ada \"<b>"),
-        ("kind", "human"),
+        ("account_type", "human"),
         ("roles", "guest"),
         ("tags", "team:infra\r\n<i>"),
         ("second_factor_required", "yes"),
@@ -77,7 +77,7 @@ async fn an_account_is_made_changed_and_removed() {
     );
     let typed = [
         ("name", "ada"),
-        ("kind", "human"),
+        ("account_type", "human"),
         ("roles", "admin"),
         ("roles", "user"),
         ("tags", "team:infra"),

@@ -126,6 +126,21 @@ async fn rules_are_made_in_order_explained_and_removed() {
         "/admin/rules"
     );
     assert!(running.log_in("ada", PASSWORD).await.is_ok());
+    let mut fields = rule("careful", "allow", "1");
+    fields.extend([
+        ("new", "yes"),
+        ("accounts", "ada"),
+        ("second_factor", "yes"),
+    ]);
+    let made = admin.submit(edit, edit, &fields).await;
+    assert_eq!(made.location(), "/admin/rules", "{}", made.body);
+    let said = admin.get(&explain("ada", "")).await;
+    for text in [
+        ">allow with a second factor</td>",
+        "First it has to enrol a second factor: one is demanded, and the account has none.",
+    ] {
+        with_text(&said, 200, text);
+    }
     for (name, status, text) in [
         ("users", 409, "No administrator could log in"),
         ("none", 404, "no rule"),

@@ -42,6 +42,7 @@ fn put(rule: Rule) -> PutRuleRequest {
 async fn a_changed_rule_is_there_before_and_after() {
     let running = Running::start().await;
     let mut admin = running.admin().await;
+    admin.system("nobody").await;
     admin
         .admin
         .put_rule(put(rule("lab", 1, true)))
@@ -88,6 +89,9 @@ async fn what_differs_far_behind_is_told() {
         let many = (0..40).map(|n| format!("account-with-a-long-name-{n}"));
         many.chain([last.to_owned()]).collect::<Vec<_>>()
     };
+    for name in names("ada").iter().chain([&"ben".to_owned()]) {
+        admin.system(name).await;
+    }
     let with = |last: &str, comment: &str| Rule {
         accounts: names(last),
         comment: comment.to_owned(),
@@ -124,7 +128,7 @@ async fn what_is_refused_names_what_was_asked_for() {
     let none = || "nothing".to_owned();
     let account = CreateAccountRequest {
         name: "No Name".to_owned(),
-        kind: 1,
+        account_type: 1,
         ..CreateAccountRequest::default()
     };
     let issue = IssueTokenRequest {
@@ -186,6 +190,7 @@ async fn what_is_refused_names_what_was_asked_for() {
 async fn rules_are_listed_as_they_are_asked() {
     let running = Running::start().await;
     let mut admin = running.admin().await;
+    admin.system("nobody").await;
     for (name, priority, deny) in [
         ("a-low", -1, true),
         ("b-allow", 5, false),

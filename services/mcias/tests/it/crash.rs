@@ -8,7 +8,7 @@ use std::{
 };
 
 use mc_proto::mcias::v1::{
-    AccountKind, CreateAccountRequest, IssueTokenRequest, LoginRequest,
+    AccountType, CreateAccountRequest, IssueTokenRequest, LoginRequest,
     accounts_client::AccountsClient, auth_client::AuthClient,
 };
 use mc_testkit::{ca::Ca, process::Process};
@@ -93,7 +93,7 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
                 let name = format!("robot-{writer}-{n}");
                 let create = CreateAccountRequest {
                     name: name.clone(),
-                    kind: AccountKind::System.into(),
+                    account_type: AccountType::System.into(),
                     ..CreateAccountRequest::default()
                 };
                 if accounts.create_account(with(&token, create)).await.is_err() {

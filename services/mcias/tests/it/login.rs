@@ -207,7 +207,7 @@ async fn the_policy_decides_and_explains() {
         let explained = explained.unwrap().into_inner();
         assert_eq!(explained.allowed, wanted.is_ok(), "{description}");
         assert_eq!(explained.rule, deciding, "{description}");
-        assert_eq!(explained.why.len(), 3, "{description}: {:?}", explained.why);
+        assert_eq!(explained.why.len(), 2, "{description}: {:?}", explained.why);
     }
 }
 

@@ -41,7 +41,7 @@ const BROWSER: &str = "a browser speaks with authenticators";
 const SERVICES: &str = "services ask that, all the time";
 
 /// A method, the command for it, and what it reads.
-const COMMANDS: [(&str, &str, &str); 44] = [
+const COMMANDS: [(&str, &str, &str); 45] = [
     ("Auth/Login", "login --account ada", "secret\n"),
     ("Auth/Renew", "whoami", ""),
     ("Auth/Logout", "logout", ""),
@@ -117,6 +117,7 @@ const COMMANDS: [(&str, &str, &str); 44] = [
         "",
     ),
     ("Administration/ListServices", "service list", ""),
+    ("Administration/GetService", "service show wiki", ""),
     ("Administration/PutService", "service put wiki", ""),
     (
         "Administration/DeleteService",

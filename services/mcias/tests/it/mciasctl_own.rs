@@ -27,7 +27,13 @@ async fn a_login_to_another_service_ends() {
     let kept = state.join("metacircular/tokens/wiki.json");
     let kept: serde_json::Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
     let kept = kept.as_object().unwrap().values().next().unwrap();
-    let mut copy = running.clients(kept["token"].as_str()).await;
+    let token = kept["token"].as_str().unwrap();
+    let mut copy = running.clients(Some(token)).await;
+    let file = home.token_file(token);
+    let elsewhere = home.run(&format!("--token-file {file} whoami"), "").await;
+    assert_eq!(elsewhere.code, 5, "{elsewhere:?}");
+    let what = "the token is for another service, not for this one";
+    assert!(elsewhere.err.contains(what), "{elsewhere:?}");
 
     let out = home.run("logout --service wiki --json", "").await;
     assert_eq!(out.json()["service"], "wiki");
@@ -56,6 +62,12 @@ async fn devices_are_listed_acknowledged_and_forgotten() {
         ("without a question", format!("forget {id}"), 2, "--yes"),
         ("gone", format!("forget {id} --yes"), 0, "ended: 1"),
         ("gone already", format!("forget {id} --yes"), 3, "device"),
+        (
+            "which nobody is asked about",
+            format!("forget {id}"),
+            3,
+            "device",
+        ),
     ] {
         let ended = home.run(&format!("profile device {line}"), "").await;
         assert_eq!(ended.code, code, "{description}: {ended:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mc_testkit::clock::FakeClock;
 
 use crate::{
-    oidc_client::{error, register, text},
+    oidc_client::{error, register, request, text},
     running::{PASSWORD, Running},
     web::Browser,
 };
@@ -112,4 +112,48 @@ async fn what_anybody_makes_up_fills_no_log() {
     };
     let left_out = TIMES * 9 - 60;
     assert_eq!(told, [format!(r#"{{"calls":{left_out}}}"#)]);
+}
+
+/// A client that was registered at another address than it sends: the operator sees why nobody gets there.
+#[tokio::test]
+async fn who_can_be_sent_nowhere_is_in_the_log() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    register(&running, &mut admin, "wiki", false).await;
+    let mut browser = Browser::new(&running);
+    for (description, client, uri, row) in [
+        (
+            "another address",
+            "wiki",
+            "https://wiki.example/other",
+            r#"{"client":"wiki","redirect_uri":"https://wiki.example/other","message":"the redirect URI is not one of the client's"}"#,
+        ),
+        (
+            "another client",
+            "nobody",
+            "https://wiki.example/",
+            r#"{"client":"nobody","redirect_uri":"https://wiki.example/","message":"the client is not known"}"#,
+        ),
+    ] {
+        let path = request(client, &[("redirect_uri", uri)]);
+        assert_eq!(browser.get(&path).await.status, 400, "{description}");
+        let sql = "SELECT resource, outcome, detail FROM audit WHERE action = '/oauth/authorize' ORDER BY seq DESC LIMIT 1";
+        let row = (
+            client.to_owned(),
+            "INVALID_ARGUMENT".to_owned(),
+            row.to_owned(),
+        );
+        let found: (String, String, String) = running
+            .database()
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap();
+        assert_eq!(found, row, "{description}");
+    }
+    for n in 0..70 {
+        let uri = format!("https://evil.example/{n}");
+        let path = request("wiki", &[("redirect_uri", &uri)]);
+        assert_eq!(browser.get(&path).await.status, 400);
+    }
+    assert_eq!(rows(&running, "true"), 60, "a minute's");
 }

@@ -115,7 +115,7 @@ async fn a_snapshot_is_restored_and_gives_no_token_back() {
         let mut admin = taken.running.admin().await;
         let create = CreateAccountRequest {
             name: "later".to_owned(),
-            kind: 1,
+            account_type: 1,
             ..CreateAccountRequest::default()
         };
         assert!(admin.accounts.create_account(create).await.is_ok());

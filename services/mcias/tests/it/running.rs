@@ -11,7 +11,7 @@ use std::{
 use mc_proto::{
     AccountType,
     mcias::v1::{
-        AccountKind, CreateAccountRequest, LoginRequest, LoginResponse,
+        AccountType as MessageType, CreateAccountRequest, LoginRequest, LoginResponse,
         accounts_client::AccountsClient, administration_client::AdministrationClient,
         auth_client::AuthClient, profile_client::ProfileClient,
     },
@@ -272,7 +272,7 @@ impl Clients {
     pub(crate) async fn person(&mut self, name: &str, role: &str) {
         let request = CreateAccountRequest {
             name: name.to_owned(),
-            kind: AccountKind::Human.into(),
+            account_type: MessageType::Human.into(),
             roles: vec![role.to_owned()],
             password: PASSWORD.to_owned(),
             ..CreateAccountRequest::default()
@@ -283,7 +283,7 @@ impl Clients {
     pub(crate) async fn system(&mut self, name: &str) {
         let request = CreateAccountRequest {
             name: name.to_owned(),
-            kind: AccountKind::System.into(),
+            account_type: MessageType::System.into(),
             ..CreateAccountRequest::default()
         };
         self.accounts.create_account(request).await.unwrap();

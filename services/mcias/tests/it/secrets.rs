@@ -24,7 +24,7 @@ const SERVICE: &str = "wiki";
 /// By password, and with each second factor; and by what is nearly right.
 async fn logins(daemon: &mut Daemon, admin: &str) {
     let password = daemon.secret("a password", "Ein Papagei & 40 Räuber?");
-    let body = json!({ "name": "ada", "kind": 1, "roles": ["user"], "password": password });
+    let body = json!({ "name": "ada", "account_type": 1, "roles": ["user"], "password": password });
     daemon.call("POST", "/v1/accounts", admin, body).await;
     let wrong = daemon.secret("a wrong password", "Ein Papagei & 39 Räuber?");
     daemon
@@ -108,7 +108,7 @@ async fn logins(daemon: &mut Daemon, admin: &str) {
 
 /// Tokens of a system account.
 async fn tokens(daemon: &mut Daemon, admin: &str) {
-    let body = json!({ "name": "robot", "kind": 2 });
+    let body = json!({ "name": "robot", "account_type": 2 });
     daemon.call("POST", "/v1/accounts", admin, body).await;
     let path = "/v1/accounts/robot/tokens";
     let issued = daemon
@@ -129,7 +129,7 @@ async fn openid_connect(daemon: &mut Daemon, admin: &str) {
         "a password that is typed in a page",
         "Kaffee; 12 Tassen = viel",
     );
-    let body = json!({ "name": "bob", "kind": 1, "roles": ["user"], "password": password });
+    let body = json!({ "name": "bob", "account_type": 1, "roles": ["user"], "password": password });
     daemon.call("POST", "/v1/accounts", admin, body).await;
     let service = json!({ "service": { "name": SERVICE, "redirect_uris": [REDIRECT] } });
     let made = daemon.call("PUT", "/v1/services", admin, service).await;

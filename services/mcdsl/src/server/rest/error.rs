@@ -1,5 +1,7 @@
 //! What went wrong, as HTTP and JSON say it: the codes of gRPC, mapped as `google/rpc/code.proto` has it.
 
+use std::time::Duration;
+
 use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -8,7 +10,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use super::input::Invalid;
-use crate::server::body;
+use crate::{human, server::body};
 
 /// A gRPC status as HTTP and JSON. The response's extensions have the status.
 pub(crate) struct Error {
@@ -84,10 +86,19 @@ impl From<Status> for Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
+        let wait = self.status.metadata().get(header::RETRY_AFTER.as_str());
+        let wait = wait.and_then(|wait| wait.to_str().ok()?.parse::<u32>().ok());
+        let message = match wait {
+            Some(wait) => {
+                let wait = human::duration_short(Duration::from_secs(wait.into()));
+                format!("{}; try again in {wait}", self.status.message())
+            }
+            None => self.status.message().to_owned(),
+        };
         let body = json!({
             "code": self.http.as_u16(),
             "status": code_name(self.status.code()),
-            "message": self.status.message(),
+            "message": message,
         });
         let text = body.to_string();
         let mut response = (
@@ -102,10 +113,9 @@ impl IntoResponse for Error {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if let Some(wait) = self.status.metadata().get(header::RETRY_AFTER.as_str())
-            && let Ok(wait) = header::HeaderValue::from_bytes(wait.as_bytes())
-        {
-            response.headers_mut().insert(header::RETRY_AFTER, wait);
+        if let Some(wait) = wait {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, wait.into());
         }
         // For the audit log.
         response.extensions_mut().insert(self.status);

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     Result,
-    client::{Client, call},
+    client::{Client, MCIAS, call},
     parse,
     update::Update,
     view,
@@ -49,14 +49,14 @@ pub(crate) struct List {
     prefix: String,
     /// Only these
     #[arg(long)]
-    kind: Option<Kind>,
+    account_type: Option<AccountType>,
     /// At most so many
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
+pub(crate) enum AccountType {
     Human,
     System,
 }
@@ -91,9 +91,12 @@ pub(crate) struct Create {
     /// A program's: it has tokens and no password
     #[arg(long, conflicts_with_all = ["ask_password", "second_factor"])]
     system: bool,
-    /// admin, user or guest; repeatable
+    /// admin, user or guest; repeatable [default: of a person user]
     #[arg(long, value_parser = parse::role)]
     role: Vec<String>,
+    /// None, also of a person: what lets in users does not let it in
+    #[arg(long, conflicts_with = "role")]
+    no_role: bool,
     /// What policies tell it by; repeatable
     #[arg(long, value_parser = parse::tag)]
     tag: Vec<String>,
@@ -107,14 +110,18 @@ pub(crate) struct Create {
 
 impl Create {
     pub(crate) fn request(&self) -> pb::CreateAccountRequest {
-        let kind = match self.system {
-            true => pb::AccountKind::System,
-            false => pb::AccountKind::Human,
+        let account_type = match self.system {
+            true => pb::AccountType::System,
+            false => pb::AccountType::Human,
         };
         pb::CreateAccountRequest {
             name: self.name.clone(),
-            kind: kind.into(),
-            roles: self.role.clone(),
+            account_type: account_type.into(),
+            roles: if self.role.is_empty() && !self.system && !self.no_role {
+                vec!["user".to_owned()]
+            } else {
+                self.role.clone()
+            },
             tags: self.tag.clone(),
             second_factor_required: self.second_factor.required(),
             password: String::new(),
@@ -157,14 +164,14 @@ pub(crate) async fn get(client: &mut Client, name: &str) -> Result<pb::Account> 
 
 impl List {
     pub(crate) fn request(&self, have: u32, after: String) -> pb::ListAccountsRequest {
-        let kind = match self.kind {
-            None => pb::AccountKind::Unspecified,
-            Some(Kind::Human) => pb::AccountKind::Human,
-            Some(Kind::System) => pb::AccountKind::System,
+        let account_type = match self.account_type {
+            None => pb::AccountType::Unspecified,
+            Some(AccountType::Human) => pb::AccountType::Human,
+            Some(AccountType::System) => pb::AccountType::System,
         };
         pb::ListAccountsRequest {
             prefix: self.prefix.clone(),
-            kind: kind.into(),
+            account_type: account_type.into(),
             limit: PAGE.min(self.limit - have),
             after,
         }
@@ -190,7 +197,7 @@ impl List {
         out.table(
             &[
                 "NAME",
-                "KIND",
+                "TYPE",
                 "STATUS",
                 "ROLES",
                 "TAGS",
@@ -214,7 +221,7 @@ impl List {
 pub(crate) fn row(account: &pb::Account) -> Vec<String> {
     vec![
         account.name.clone(),
-        view::kind(account.kind()).to_owned(),
+        view::account_type(account.account_type()).to_owned(),
         view::status(account.status()).to_owned(),
         view::names(&account.roles),
         view::names(&account.tags),
@@ -256,7 +263,10 @@ pub(crate) fn lines(account: &pb::Account) -> Vec<(&'static str, String)> {
     vec![
         ("account", account.name.clone()),
         ("id", account.id.clone()),
-        ("kind", view::kind(account.kind()).to_owned()),
+        (
+            "type",
+            view::account_type(account.account_type()).to_owned(),
+        ),
         ("status", view::status(account.status()).to_owned()),
         ("roles", view::names(&account.roles)),
         ("tags", view::names(&account.tags)),
@@ -277,12 +287,53 @@ impl Create {
         }
         let answer = call(accounts.create_account(request)).await?;
         let mut sentence = format!("{} was created", self.name);
+        if !out.json {
+            sentence.push_str(&self.told(client).await);
+        }
         if !answer.password.is_empty() {
             sentence.push_str(&once(&self.name, &answer.password));
         }
         out.done(&sentence, &view::json("CreateAccountResponse", &answer)?)?;
         Ok(())
     }
+
+    /// What the account can do now, and what helps it later.
+    async fn told(&self, client: &mut Client) -> String {
+        if self.system {
+            return may_system(&self.name);
+        }
+        // That it was created is to be told all the same.
+        let explained = self.explain(client).await;
+        explained.map_or_else(|_| String::new(), |explained| may(&self.name, &explained))
+    }
+
+    async fn explain(&self, client: &mut Client) -> Result<pb::ExplainResponse> {
+        let request = pb::ExplainRequest {
+            account: self.name.clone(),
+            service: MCIAS.to_owned(),
+            tags: Vec::new(),
+        };
+        call(client.administration().await?.explain(request)).await
+    }
+}
+
+fn may_system(name: &str) -> String {
+    format!("\nit can do nothing before it has a token: `mciasctl token issue {name} --service …`")
+}
+
+/// By what the policy says of a login at MCIAS.
+pub(crate) fn may(name: &str, explained: &pb::ExplainResponse) -> String {
+    let reason = &explained.reason;
+    let mut text = match explained.allowed {
+        true => format!("\nit may log in to {MCIAS}: {reason}"),
+        false => format!(
+            "\nit cannot log in to {MCIAS}: {reason}\n`mciasctl account update {name} --add-role user` makes it a user, `mciasctl policy put` a rule for it"
+        ),
+    };
+    text.push_str(&format!(
+        "\nother services: `mciasctl policy explain --account {name} --service …`\nif the password is lost: `mciasctl account reset-password {name}`; if second factors are: `mciasctl account clear-factors {name}`"
+    ));
+    text
 }
 
 /// A password that is shown once.
@@ -292,7 +343,16 @@ fn once(name: &str, password: &str) -> String {
     )
 }
 
+/// Nobody is asked about what there is not.
+async fn exists(client: &mut Client, name: &str, yes: bool) -> Result {
+    if !yes {
+        get(client, name).await?;
+    }
+    Ok(())
+}
+
 async fn delete(client: &mut Client, out: Output, name: &str, yes: bool) -> Result {
+    exists(client, name, yes).await?;
     prompt::confirm(&format!("{name} will be deleted for good"), yes)?;
     let request = pb::DeleteAccountRequest {
         name: name.to_owned(),
@@ -303,6 +363,7 @@ async fn delete(client: &mut Client, out: Output, name: &str, yes: bool) -> Resu
 }
 
 async fn reset_password(client: &mut Client, out: Output, name: &str, yes: bool) -> Result {
+    exists(client, name, yes).await?;
     let what = format!("{name} will have a new password, and all its logins end");
     prompt::confirm(&what, yes)?;
     let request = pb::ResetPasswordRequest {
@@ -316,6 +377,7 @@ async fn reset_password(client: &mut Client, out: Output, name: &str, yes: bool)
 }
 
 async fn clear_factors(client: &mut Client, out: Output, name: &str, yes: bool) -> Result {
+    exists(client, name, yes).await?;
     let what =
         format!("{name} will have no second factor: neither app, nor passkeys, nor recovery codes");
     prompt::confirm(&what, yes)?;

@@ -35,6 +35,9 @@ pub(crate) struct List {
     /// Whose action begins so: a method (Login, Auth/Login) or a page (/login)
     #[arg(long, default_value = "")]
     action: String,
+    /// Ended so: ok, denied (permission_denied), wrong (unauthenticated), limited (resource_exhausted), or another code of gRPC
+    #[arg(long, value_parser = parse::outcome)]
+    outcome: Option<String>,
     /// From then on: a time, or how long ago (2h, 7d)
     #[arg(long, value_name = "TIME", value_parser = parse::moment)]
     since: Option<Timestamp>,
@@ -58,6 +61,7 @@ impl List {
             until: self.until,
             before,
             limit: PAGE.min(self.limit - have),
+            outcome: self.outcome.clone().unwrap_or_default(),
         }
     }
 

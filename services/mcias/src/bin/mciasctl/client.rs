@@ -172,6 +172,21 @@ pub(crate) fn stored(account: &str, answer: LoginResponse) -> Result<StoredToken
     })
 }
 
+/// That there is one of that name: nobody is asked about what there is not.
+pub(crate) fn exists<'n>(
+    what: &str,
+    name: &str,
+    mut there: impl Iterator<Item = &'n String>,
+) -> Result {
+    match there.any(|known| known == name) {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Exit::NotFound,
+            format_args!("there is no {what} {name:?}"),
+        )),
+    }
+}
+
 /// Awaits an answer.
 pub(crate) async fn call<T>(
     answer: impl Future<Output = std::result::Result<Response<T>, Status>>,

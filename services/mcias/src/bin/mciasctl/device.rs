@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     Result,
-    client::{Client, call},
+    client::{Client, call, exists},
     view,
 };
 
@@ -54,6 +54,11 @@ impl Command {
                 )?;
             }
             Self::Forget { id, yes } => {
+                if !yes {
+                    let list = call(profile.list_devices(pb::ListDevicesRequest {})).await?;
+                    let ids = list.devices.iter().map(|device| &device.id);
+                    exists("device", id, ids)?;
+                }
                 let what = format!("the logins of the device {id} will end");
                 prompt::confirm(&what, *yes)?;
                 let request = pb::ForgetDeviceRequest { id: id.clone() };

@@ -3,7 +3,9 @@
 use std::{fs, time::SystemTime};
 
 use mc_proto::mcias::v1 as pb;
-use mcdsl::cli::{Exit, Failure, Output, TokenStore, prompt, status_failure, write_out};
+use mcdsl::cli::{
+    Exit, Failure, Output, StoredToken, TokenStore, prompt, status_failure, write_out,
+};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tonic::Code;
@@ -65,7 +67,13 @@ impl Login {
             .hint("is its time right?"));
         }
         let server = client.settings.server.clone();
-        store.lock()?.put(room, &server, &token, now)?;
+        let locked = store.lock()?;
+        let before = client.kept(&store)?;
+        locked.put(room, &server, &token, now)?;
+        drop(locked);
+        if let Some(before) = before {
+            replaced(client, &before).await;
+        }
         let saved = self.save.then(|| client.settings.save()).transpose()?;
         let expires = view::system_time(token.expires);
         let mut sentence = format!("logged in to {server} as {account}, until {expires}");
@@ -87,6 +95,13 @@ impl Login {
             }),
         )?;
         Ok(())
+    }
+}
+
+/// Ends the login that the new one replaces: nothing knows its token any more. If that fails it ends by itself.
+async fn replaced(client: &mut Client, before: &StoredToken) {
+    if let Ok(mut auth) = client.auth_of(before).await {
+        let _ = auth.logout(pb::LogoutRequest {}).await;
     }
 }
 
@@ -122,6 +137,13 @@ fn code(answer: &pb::LoginResponse) -> Result<String> {
     Ok(prompt::secret(what)?.expose_secret().trim().to_owned())
 }
 
+const EXPIRED: &str =
+    "the password has to be changed before anything else: `mciasctl profile password`";
+const ENROL: &str =
+    "a second factor has to be enrolled before anything else: `mciasctl profile totp enrol`";
+const SHOW: &str =
+    "the account has a second factor that this login has not shown: `mciasctl login`";
+
 /// What the person is to know of the login.
 pub(crate) fn notes(answer: &pb::LoginResponse) -> Vec<&'static str> {
     let notes = [
@@ -129,14 +151,8 @@ pub(crate) fn notes(answer: &pb::LoginResponse) -> Vec<&'static str> {
             answer.new_device,
             "the account was not used from here before; `mciasctl profile sessions` shows its logins",
         ),
-        (
-            answer.password_expired,
-            "the password has to be changed before anything else: `mciasctl profile password`",
-        ),
-        (
-            answer.enrol_second_factor,
-            "a second factor has to be enrolled before anything else: `mciasctl profile totp enrol`",
-        ),
+        (answer.password_expired, EXPIRED),
+        (answer.enrol_second_factor, ENROL),
     ];
     let said = notes.into_iter().filter(|(is, _)| *is);
     said.map(|(_, note)| note).collect()
@@ -208,7 +224,13 @@ pub(crate) async fn whoami(client: &mut Client, out: Output) -> Result {
 }
 
 pub(crate) fn whoami_lines(who: &pb::WhoAmIResponse) -> Vec<(&'static str, String)> {
-    vec![
+    let lacks = [
+        (who.password_expired, EXPIRED),
+        (who.enrol_second_factor, ENROL),
+        (who.show_second_factor, SHOW),
+    ];
+    let lacks = lacks.into_iter().filter(|(lacks, _)| *lacks);
+    let mut lines = vec![
         ("account", who.account.clone()),
         ("id", who.account_id.clone()),
         ("type", who.account_type.clone()),
@@ -216,5 +238,7 @@ pub(crate) fn whoami_lines(who: &pb::WhoAmIResponse) -> Vec<(&'static str, Strin
         ("tags", view::names(&who.tags)),
         ("logged in by", view::names(&who.methods)),
         ("until", view::time(who.expires.as_ref())),
-    ]
+    ];
+    lines.extend(lacks.map(|(_, what)| ("first", what.to_owned())));
+    lines
 }

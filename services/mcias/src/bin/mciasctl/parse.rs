@@ -1,6 +1,9 @@
 //! Arguments that are more than text. Errors say what would be right.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use mcdsl::human::parse_duration;
 use mcias::name::{AccountName, Role, Tag};
@@ -56,6 +59,33 @@ fn ago_from(now: SystemTime, ago: Duration) -> Parsed<Timestamp> {
 /// A network, or an address in it.
 pub(crate) fn source(text: &str) -> Parsed<String> {
     mcdsl::cidr::parse(text).map(|_| text.to_owned())
+}
+
+/// A file for a secret.
+pub(crate) fn secret_file(text: &str) -> Parsed<PathBuf> {
+    match text {
+        "" => Err("write a file's name".to_owned()),
+        "-" => Err("`-` is no file: leave --to out to have it on stdout".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+/// How an entry of the audit log ended: as it writes it, or a word for what is looked for most.
+pub(crate) fn outcome(text: &str) -> Parsed<String> {
+    let upper = text.to_ascii_uppercase();
+    let name = match &*upper {
+        "DENIED" => "PERMISSION_DENIED",
+        "WRONG" => "UNAUTHENTICATED",
+        "LIMITED" => "RESOURCE_EXHAUSTED",
+        other => other,
+    };
+    match mcdsl::audit::outcomes().any(|(known, _)| known == name) {
+        true => Ok(name.to_owned()),
+        false => Err(
+            "write ok, denied, wrong, limited, or a code of gRPC like failed_precondition"
+                .to_owned(),
+        ),
+    }
 }
 
 /// `NUMBER:HASH` of an entry of the audit log.

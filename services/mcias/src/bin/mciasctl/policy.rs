@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     Result,
-    client::{Client, call},
+    client::{Client, call, exists},
     parse, view,
 };
 
@@ -60,7 +60,7 @@ pub(crate) struct Put {
     /// Accounts with all of these tags; repeatable
     #[arg(long, value_parser = parse::tag)]
     tag: Vec<String>,
-    /// Services by a pattern of their names; repeatable
+    /// Services by a pattern of their names; repeatable. A browser logs in to mcias first, which a rule has to let in as well
     #[arg(long, value_name = "PATTERN")]
     service: Vec<String>,
     /// Services with all of these tags; repeatable
@@ -72,6 +72,9 @@ pub(crate) struct Put {
     /// Why there is this rule
     #[arg(long, default_value = "")]
     comment: String,
+    /// Does not ask before everybody may log in to every service
+    #[arg(long)]
+    yes: bool,
 }
 
 impl Put {
@@ -90,6 +93,19 @@ impl Put {
             comment: self.comment.clone(),
         };
         pb::PutRuleRequest { rule: Some(rule) }
+    }
+
+    /// It lets in everybody, guests included, to every service.
+    pub(crate) fn is_open(&self) -> bool {
+        let said = [
+            &self.role,
+            &self.account,
+            &self.tag,
+            &self.service,
+            &self.service_tag,
+        ];
+        // Nobody but people logs in.
+        self.allow && said.iter().all(|list| list.is_empty())
     }
 }
 
@@ -130,12 +146,20 @@ impl Command {
                 )?;
             }
             Self::Put(put) => {
+                if put.is_open() {
+                    let what = "everybody, guests included, may log in to every service then";
+                    prompt::confirm(what, put.yes)?;
+                }
                 let rule = call(administration.put_rule(put.request())).await?;
                 let row = row(&rule);
                 let sentence = format!("{}: {} {} to {}", rule.name, row[2], row[3], row[4]);
                 out.done(&sentence, &view::json("Rule", &rule)?)?;
             }
             Self::Delete { name, yes } => {
+                if !yes {
+                    let list = call(administration.list_rules(pb::ListRulesRequest {})).await?;
+                    exists("rule", name, list.rules.iter().map(|rule| &rule.name))?;
+                }
                 prompt::confirm(&format!("the rule {name} will be removed"), *yes)?;
                 let request = pb::DeleteRuleRequest { name: name.clone() };
                 call(administration.delete_rule(request)).await?;
@@ -157,18 +181,17 @@ impl Command {
 }
 
 pub(crate) fn explanation(asked: &Explain, answer: &pb::ExplainResponse) -> String {
-    let rule = match answer.rule.as_str() {
-        "" => "no rule fits".to_owned(),
-        rule => format!("rule {rule}"),
-    };
     let (account, service) = (&asked.account, &asked.service);
-    let verdict = match (answer.allowed, answer.second_factor) {
-        (true, false) => format!("{account} may log in to {service}: {rule}"),
-        (true, true) => format!("{account} may log in to {service} with a second factor: {rule}"),
-        (false, _) => format!("{account} may not log in to {service}: {rule}"),
+    let may = match (answer.allowed, answer.second_factor) {
+        (true, false) => "may log in to",
+        (true, true) => "may, with a second factor, log in to",
+        (false, _) => "may not log in to",
     };
+    let first = answer.first.iter().map(|what| format!(" first: {what}\n"));
+    let notes = answer.notes.iter().map(|note| format!(" note: {note}\n"));
     let why = answer.why.iter().map(|why| format!("  {why}\n"));
-    format!("{verdict}\n{}", why.collect::<String>())
+    let more: String = first.chain(notes).chain(why).collect();
+    format!("{account} {may} {service}: {}\n{more}", answer.reason)
 }
 
 pub(crate) fn row(rule: &pb::Rule) -> Vec<String> {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     Result,
-    client::{Client, call},
+    client::{Client, call, exists},
     device, login, totp, view,
 };
 
@@ -176,6 +176,11 @@ impl Passkey {
                 )?;
             }
             Self::Remove { id, yes } => {
+                if !yes {
+                    let factors = factors(client).await?;
+                    let ids = factors.passkeys.iter().map(|passkey| &passkey.id);
+                    exists("passkey", id, ids)?;
+                }
                 let mut profile = client.profile().await?;
                 let what = format!("nobody will log in with the passkey {id} any more");
                 prompt::confirm(&what, *yes)?;

@@ -91,7 +91,7 @@ fn unset(missing: (bool, bool), path: Option<&Path>) -> Failure {
         Path::to_string_lossy,
     );
     Failure::usage(what).hint(format_args!(
-        "the keys are those of {file}, which `mciasctl login --save` writes with both flags"
+        "`server` and `ca` are keys of {file}: `mciasctl login --server URL --ca FILE --save` writes them there"
     ))
 }
 

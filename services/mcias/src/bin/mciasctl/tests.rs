@@ -1,6 +1,7 @@
 //! The command line without a daemon: arguments to requests, messages to rows, which server.
 
 mod arguments;
+mod rules;
 mod settings;
 mod shown;
 

@@ -102,7 +102,7 @@ const ROOM: usize = 8 * 1024;
 #[derive(Debug, clap::Args)]
 pub(crate) struct To {
     /// Writes it to a new file, mode 0600, and not to stdout; a file that there is is not overwritten
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = parse::secret_file)]
     to: Option<PathBuf>,
 }
 
@@ -175,13 +175,19 @@ impl Revoke {
     }
 
     pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
-        let whose = match (&self.account, &self.issued_until) {
+        revoke(client, out, self.request(), &self.whose(), self.yes).await
+    }
+
+    /// What will be void.
+    pub(crate) fn whose(&self) -> String {
+        let until = self.issued_until.as_ref();
+        let until = until.map(|at| format!("issued until {}", view::time(Some(at))));
+        match (&self.account, until) {
             (Some(account), None) => format!("all tokens of {account}"),
-            (Some(account), Some(until)) => format!("tokens of {account} from until {until}"),
+            (Some(account), Some(until)) => format!("tokens of {account} {until}"),
             (None, None) => "all tokens of everybody, this login among them,".to_owned(),
-            (None, Some(until)) => format!("tokens of everybody from until {until}"),
-        };
-        revoke(client, out, self.request(), &whose, self.yes).await
+            (None, Some(until)) => format!("tokens of everybody {until}"),
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Update {
     /// Whether each login needs a second factor
     #[arg(long, value_name = "WHEN")]
     second_factor: Option<SecondFactor>,
-    /// Does not ask before the tokens of a system account become void
+    /// Does not ask before the tokens of a system account become void, or one's own logins end
     #[arg(long)]
     yes: bool,
 }
@@ -72,6 +72,10 @@ impl Update {
         let now = get(client, &self.name).await?;
         let request = self.request(&now);
         if revokes(&now, &request) {
+            let who = call(client.auth().await?.who_am_i(pb::WhoAmIRequest {})).await?;
+            if who.account == self.name {
+                prompt::confirm(&own(&request), self.yes)?;
+            }
             self.ask(client, &now).await?;
         }
         let account = call(client.accounts().await?.update_account(request)).await?;
@@ -80,7 +84,7 @@ impl Update {
 
     /// People log in again; whatever uses a system account's token has to be given a new one.
     async fn ask(&self, client: &mut Client, now: &pb::Account) -> Result {
-        if now.kind() != pb::AccountKind::System {
+        if now.account_type() != pb::AccountType::System {
             return Ok(());
         }
         let request = pb::ListTokensRequest {
@@ -98,6 +102,15 @@ impl Update {
         );
         prompt::confirm(&what, self.yes)
     }
+}
+
+/// What becomes of who changes the own account so.
+pub(crate) fn own(request: &pb::UpdateAccountRequest) -> String {
+    let mut what = "it is your own account: all your logins end, this one among them".to_owned();
+    if request.second_factor_required == Some(true) {
+        what.push_str(", and the next one has to show a second factor, or to enrol one");
+    }
+    what
 }
 
 /// Whether the account's tokens become void by it: they say what it was.

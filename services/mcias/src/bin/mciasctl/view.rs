@@ -60,11 +60,11 @@ pub(crate) fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
 }
 
-pub(crate) fn kind(kind: pb::AccountKind) -> &'static str {
-    match kind {
-        pb::AccountKind::Human => "human",
-        pb::AccountKind::System => "system",
-        pb::AccountKind::Unspecified => "unknown",
+pub(crate) fn account_type(account_type: pb::AccountType) -> &'static str {
+    match account_type {
+        pb::AccountType::Human => "human",
+        pb::AccountType::System => "system",
+        pb::AccountType::Unspecified => "unknown",
     }
 }
 

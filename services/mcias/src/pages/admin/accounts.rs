@@ -110,7 +110,7 @@ impl Row {
 #[serde(default)]
 pub(super) struct New {
     name: String,
-    kind: String,
+    account_type: String,
     roles: Vec<String>,
     tags: String,
     second_factor_required: Option<String>,
@@ -126,7 +126,7 @@ struct NewForm<'n> {
 
 impl New {
     fn is_system(&self) -> bool {
-        self.kind == "system"
+        self.account_type == "system"
     }
 
     fn has_role(&self, role: &str) -> bool {

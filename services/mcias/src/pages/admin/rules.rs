@@ -5,10 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use mc_proto::mcias::v1::Rule as Message;
-use mcdsl::{
-    policy::{Considered, Part},
-    web::{Flash, Page, Query},
-};
+use mcdsl::web::{Flash, Page, Query};
 use rusqlite::Connection;
 use serde::Deserialize;
 
@@ -17,7 +14,10 @@ use crate::{
     core::Mcias,
     error::Error,
     pages::{Refusal, failed, refusal::sentence},
-    policy::{self, change::Explained},
+    policy::{
+        self,
+        explain::{Explained, Why},
+    },
     service,
 };
 
@@ -114,48 +114,26 @@ struct Explain {
 
 /// What the policy says.
 struct Said {
-    allowed: bool,
-    reason: String,
-    second_factor: bool,
-    rules: Vec<Why>,
+    explained: Explained,
+    /// Sentences: the reason first.
+    texts: Vec<String>,
 }
 
-struct Why {
-    rule: Considered,
-    page: String,
-}
-
-impl Why {
-    fn decided(&self) -> bool {
-        self.rule.part == Part::Decided
-    }
-
-    fn text(&self) -> String {
-        match &self.rule.part {
-            Part::Decided => "decides".to_owned(),
-            Part::Outranked => "matches, but a rule before it decides".to_owned(),
-            Part::NoMatch { because } => format!("does not match: {because}"),
-        }
+impl Said {
+    fn page(why: &Why) -> String {
+        link(EDIT, &[("name", why.rule.rule.as_str())])
     }
 }
 
 impl From<Explained> for Said {
     fn from(explained: Explained) -> Self {
-        let why = |rule: Considered| Why {
-            page: link(EDIT, &[("name", rule.rule.as_str())]),
-            rule,
-        };
+        let first = explained.first.iter();
+        let first = first.map(|what| format!("first it has to {what}"));
+        let all = [explained.reason.clone()].into_iter().chain(first);
+        let all = all.chain(explained.notes.iter().cloned());
         Self {
-            allowed: explained.allowed(),
-            reason: sentence(&explained.reason(), None),
-            second_factor: explained.verdict.asks(&explained.account),
-            rules: explained
-                .verdict
-                .explanation
-                .why
-                .into_iter()
-                .map(why)
-                .collect(),
+            texts: all.map(|text| sentence(&text, None)).collect(),
+            explained,
         }
     }
 }

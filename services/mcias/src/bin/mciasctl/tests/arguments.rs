@@ -3,7 +3,7 @@
 use mc_proto::mcias::v1::{self as pb, revoke_request::What};
 
 use super::{cli, command};
-use crate::{Command, account, audit, policy, profile, service, token, update::revokes};
+use crate::{Command, account, audit, profile, token, update::revokes};
 
 fn create(line: &str) -> pb::CreateAccountRequest {
     match command(&format!("account create {line}")) {
@@ -19,7 +19,7 @@ fn update(line: &str, now: &pb::Account) -> pb::UpdateAccountRequest {
     }
 }
 
-fn strings(names: &[&str]) -> Vec<String> {
+pub(super) fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
@@ -31,7 +31,7 @@ fn accounts_are_created() {
             "ada --role user --role admin --tag team:edge --second-factor required",
             pb::CreateAccountRequest {
                 name: "ada".to_owned(),
-                kind: pb::AccountKind::Human.into(),
+                account_type: pb::AccountType::Human.into(),
                 roles: strings(&["user", "admin"]),
                 tags: strings(&["team:edge"]),
                 second_factor_required: true,
@@ -39,11 +39,30 @@ fn accounts_are_created() {
             },
         ),
         (
+            "a person of whom no role is said",
+            "bob",
+            pb::CreateAccountRequest {
+                name: "bob".to_owned(),
+                account_type: pb::AccountType::Human.into(),
+                roles: strings(&["user"]),
+                ..pb::CreateAccountRequest::default()
+            },
+        ),
+        (
+            "a person without one",
+            "bob --no-role",
+            pb::CreateAccountRequest {
+                name: "bob".to_owned(),
+                account_type: pb::AccountType::Human.into(),
+                ..pb::CreateAccountRequest::default()
+            },
+        ),
+        (
             "a system's",
             "mcr --system",
             pb::CreateAccountRequest {
                 name: "mcr".to_owned(),
-                kind: pb::AccountKind::System.into(),
+                account_type: pb::AccountType::System.into(),
                 ..pb::CreateAccountRequest::default()
             },
         ),
@@ -111,13 +130,13 @@ fn what_is_not_said_of_an_account_is_not_changed() {
 
 #[test]
 fn pages_end_at_the_limit() {
-    let accounts = match command("account list --kind system --prefix mc --limit 600") {
+    let accounts = match command("account list --account-type system --prefix mc --limit 600") {
         Command::Account(account::Command::List(list)) => list,
         other => panic!("{other:?}"),
     };
     let first = accounts.request(0, String::new());
     assert_eq!((first.limit, first.prefix.as_str()), (500, "mc"));
-    assert_eq!(first.kind(), pb::AccountKind::System);
+    assert_eq!(first.account_type(), pb::AccountType::System);
     let second = accounts.request(500, "mcr".to_owned());
     assert_eq!((second.limit, second.after.as_str()), (100, "mcr"));
 
@@ -190,32 +209,21 @@ fn tokens() {
 }
 
 #[test]
-fn rules_and_services() {
-    let rule = match command(
-        "policy put admins --allow --priority -5 --role admin --account-type human --service mc* --second-factor",
-    ) {
-        Command::Policy(policy::Command::Put(put)) => put.request().rule.unwrap(),
-        other => panic!("{other:?}"),
-    };
-    let want = pb::Rule {
-        name: "admins".to_owned(),
-        priority: -5,
-        roles: strings(&["admin"]),
-        account_types: strings(&["human"]),
-        services: strings(&["mc*"]),
-        second_factor: true,
-        ..pb::Rule::default()
-    };
-    assert_eq!(rule, want);
-    let uri = "https://mcr.example/callback?x=1";
-    let service = match command(&format!(
-        "service put mcr --redirect-uri {uri} --new-secret"
-    )) {
-        Command::Service(service::Command::Put(put)) => put.request(),
-        other => panic!("{other:?}"),
-    };
-    assert!(service.new_secret);
-    assert_eq!(service.service.unwrap().redirect_uris, [uri]);
+fn outcomes_have_words() {
+    for (word, name) in [
+        ("ok", "OK"),
+        ("denied", "PERMISSION_DENIED"),
+        ("wrong", "UNAUTHENTICATED"),
+        ("limited", "RESOURCE_EXHAUSTED"),
+        ("Not_Found", "NOT_FOUND"),
+    ] {
+        match command(&format!("audit list --outcome {word}")) {
+            Command::Audit(audit::Command::List(list)) => {
+                assert_eq!(list.request(0, 0).outcome, name);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -293,6 +301,16 @@ fn what_is_refused() {
         ),
         ("a day", "audit list --since yesterday", "2h or 7d"),
         ("before 1970", "audit list --since 9000w", "too long ago"),
+        (
+            "an outcome that is none",
+            "audit list --outcome maybe",
+            "write ok",
+        ),
+        (
+            "stdout as a file",
+            "token issue a --service b --to -",
+            "leave --to out",
+        ),
         ("half a hash", "audit verify --known 12:abc", "audit verify"),
         (
             "http",

@@ -34,7 +34,7 @@ fn bans() {
 fn accounts() {
     let base = pb::Account {
         name: "ada".to_owned(),
-        kind: pb::AccountKind::Human.into(),
+        account_type: pb::AccountType::Human.into(),
         status: pb::AccountStatus::Active.into(),
         ..pb::Account::default()
     };
@@ -138,31 +138,55 @@ fn explanations() {
     else {
         panic!("another command");
     };
-    let why = strings(&["rule a: another service"]);
-    for (allowed, second_factor, rule, want) in [
-        (true, false, "a", "ada may log in to mcr: rule a\n"),
+    for (allowed, second_factor, first) in [
+        (true, false, "ada may log in to mcr: the reason"),
         (
             true,
             true,
-            "a",
-            "ada may log in to mcr with a second factor: rule a\n",
+            "ada may, with a second factor, log in to mcr: the reason",
         ),
-        (false, false, "a", "ada may not log in to mcr: rule a\n"),
-        (
-            false,
-            false,
-            "",
-            "ada may not log in to mcr: no rule fits\n",
-        ),
+        (false, true, "ada may not log in to mcr: the reason"),
     ] {
         let answer = pb::ExplainResponse {
             allowed,
             second_factor,
-            rule: rule.to_owned(),
-            why: why.clone(),
+            reason: "the reason".to_owned(),
+            first: strings(&["do this"]),
+            notes: strings(&["know that"]),
+            why: strings(&["rule a decides"]),
+            ..pb::ExplainResponse::default()
         };
         let text = policy::explanation(&asked, &answer);
-        assert_eq!(text, format!("{want}  rule a: another service\n"));
+        let want = format!("{first}\n first: do this\n note: know that\n  rule a decides\n");
+        assert_eq!(text, want);
+    }
+}
+
+#[test]
+fn whoami_says_what_to_do() {
+    for (description, who, commands) in [
+        ("nothing", pb::WhoAmIResponse::default(), &[][..]),
+        (
+            "all",
+            pb::WhoAmIResponse {
+                password_expired: true,
+                enrol_second_factor: true,
+                show_second_factor: true,
+                ..pb::WhoAmIResponse::default()
+            },
+            &[
+                "mciasctl profile password",
+                "mciasctl profile totp enrol",
+                "mciasctl login",
+            ],
+        ),
+    ] {
+        let lines = login::whoami_lines(&who);
+        let first: Vec<_> = lines.iter().filter(|(name, _)| *name == "first").collect();
+        assert_eq!(first.len(), commands.len(), "{description}");
+        for ((_, line), command) in first.iter().zip(commands) {
+            assert!(line.contains(command), "{description}: {line}");
+        }
     }
 }
 
