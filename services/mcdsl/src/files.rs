@@ -1,4 +1,4 @@
-//! Files that stay through a crash, and the room for them.
+//! Files that stay through a crash.
 
 use std::{fs::File, io, path::Path};
 
@@ -35,15 +35,4 @@ pub fn sync(file: &Path) -> io::Result<()> {
 /// As [`sync_entry`].
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
-}
-
-/// Bytes that the file system of a path has left for who is not root.
-///
-/// # Errors
-/// If the path is not there.
-#[cfg(feature = "service")]
-pub fn room(path: &Path) -> io::Result<u64> {
-    let found = nix::sys::statvfs::statvfs(path)?;
-    let blocks = u64::from(found.blocks_available());
-    Ok(blocks.saturating_mul(u64::from(found.fragment_size())))
 }

@@ -9,9 +9,9 @@ use std::{
 use mcdsl::{
     certificate::Identity,
     cli::chain,
-    files::{directory_of, room},
+    files::directory_of,
     human,
-    server::Found,
+    server::{Found, room},
 };
 use serde_json::Value;
 use url::Url;

@@ -1,6 +1,9 @@
 //! What is left of a database that is not there: whoever has lost it is not to be told to begin anew.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use mcdsl::archive;
 
@@ -53,6 +56,11 @@ impl Left {
             |last| format!("`mcias restore {}`", last.display()),
         )
     }
+}
+
+/// Whether nothing is there, or a file in which SQLite has written nothing.
+pub(crate) fn is_empty(database: &Path) -> bool {
+    fs::metadata(database).map_or(true, |found| found.len() == 0)
 }
 
 /// The last one where `mcias snapshot` puts them.

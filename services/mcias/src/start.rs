@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     num::NonZero,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::available_parallelism,
 };
@@ -25,7 +25,7 @@ use crate::{
     core::{InForce, Mcias, Own, Parts},
     error::Error,
     init,
-    left::Left,
+    left::{Left, is_empty},
     lock::{Lock, LockError},
     metrics::Metrics,
     oidc, pages,
@@ -146,11 +146,6 @@ pub(crate) fn of_database(config: &Config) -> Vec<StartError> {
         Ok(wrong)
     };
     looked().unwrap_or_else(|error| vec![error])
-}
-
-/// Whether nothing is there, or a file in which SQLite has written nothing.
-fn is_empty(database: &Path) -> bool {
-    std::fs::metadata(database).map_or(true, |found| found.len() == 0)
 }
 
 /// A database that was never made, or was lost.

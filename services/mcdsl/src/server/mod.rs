@@ -53,6 +53,7 @@ pub use api::api;
 #[cfg(feature = "web")]
 pub(crate) use body::status as body_status;
 pub use check::{Checked, Examined};
+pub use disk::room;
 pub use local::Local;
 #[cfg(feature = "web")]
 pub(crate) use places::known;

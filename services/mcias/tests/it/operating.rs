@@ -62,7 +62,7 @@ fn who_lost_the_database_is_told_to_restore_it() {
             succeeds(root.path(), &["init"]);
             continue;
         };
-        for command in ["check", "server", "init"] {
+        for command in ["check", "server", "init", "recover"] {
             let output = run(root.path(), &[command]);
             assert!(!output.status.success(), "{description}: {command}");
             let texts = [output.stdout, output.stderr].concat();
