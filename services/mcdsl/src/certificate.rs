@@ -114,18 +114,14 @@ pub enum CertificateError {
         reason: webpki::Error,
     },
     /// Of another CA.
-    #[error(
-        "{path}: the chain does not lead to the configured CA {ca}: {reason}; its last certificate is one that {last} issued"
-    )]
+    #[error("{path}: the chain does not lead to the configured CA {ca}: {reason}")]
     Issuer {
         /// The file.
         path: PathBuf,
         /// The CA's file.
         ca: PathBuf,
-        /// Who issued the last of the chain.
-        last: String,
-        /// As the verifier says.
-        reason: webpki::Error,
+        /// As the verifier says, and who issued the last of the chain.
+        reason: String,
     },
     /// For other names.
     #[error("{path}: the certificate is not for {name}; it is for {names}")]

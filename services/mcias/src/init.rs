@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     error::Error,
     keys,
-    left::Left,
+    left::{Left, is_empty},
     lock::{Lock, LockError},
     name::{AccountName, Role},
     password::{self, new_password},
@@ -96,9 +96,9 @@ fn make(config: &Config, admin: &AccountName, anew: bool) -> Result<Initialised,
     config.check_issuer()?;
     // Of two at once one makes it, and only its password is printed.
     let _lock = Lock::of(&config.database.path)?;
-    // Before it is made: beside an empty one a master key says nothing.
+    // Before it is made: beside one without anything in it a master key says nothing.
     let mut left = Left::of(config).filter(|_| !anew);
-    if let Some(left) = left.take_if(|_| !config.database.path.exists()) {
+    if let Some(left) = left.take_if(|_| is_empty(&config.database.path)) {
         return Err(left.into());
     }
     let mut db = db::open(&config.database.path, schema::MIGRATIONS)?;

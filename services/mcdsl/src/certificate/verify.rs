@@ -114,8 +114,10 @@ pub(super) fn issuer(
     leads(&chain[0], &chain[1..], &roots.roots, now).map_err(|reason| CertificateError::Issuer {
         path: path.to_owned(),
         ca: ca.to_owned(),
-        last: last.issuer().to_string(),
-        reason,
+        reason: format!(
+            "{reason}; its last certificate is one that {} issued",
+            last.issuer()
+        ),
     })
 }
 

@@ -25,8 +25,9 @@ impl Handle {
 /// If the path is not there.
 pub fn room(path: &Path) -> io::Result<u64> {
     let found = nix::sys::statvfs::statvfs(path)?;
-    let blocks = u64::from(found.blocks_available());
-    Ok(blocks.saturating_mul(u64::from(found.fragment_size())))
+    Ok(found
+        .blocks_available()
+        .saturating_mul(found.fragment_size()))
 }
 
 async fn follow(handle: &Handle, store: &Arc<Store>) {
