@@ -137,9 +137,11 @@ impl Config {
         match error {
             // It says itself what to do.
             TlsError::Mode { .. } => ("server.tls_key", ""),
-            TlsError::Certificate(
-                CertificateError::Version { .. } | CertificateError::Incomplete { .. },
-            ) => ("server.tls_cert", ""),
+            TlsError::Certificate(CertificateError::Version { .. }) => ("server.tls_cert", ""),
+            TlsError::Certificate(CertificateError::Incomplete { .. }) => (
+                "server.tls_cert",
+                "or name the file of that CA, which clients know, in server.tls_ca",
+            ),
             TlsError::Certificate(
                 CertificateError::Key { .. } | CertificateError::Mismatch { .. },
             ) => key,
