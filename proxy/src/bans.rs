@@ -46,13 +46,24 @@ const COMMENT: &str = "MCIAS: ";
 /// # Errors
 /// If its address, its CA or the token cannot be used.
 pub fn client(config: &Mcias) -> Result<Arc<Client>, ClientError> {
-    let config = ClientConfig {
+    Client::new(&of(config), Clock::default())
+}
+
+/// Whether [`client`] could be made.
+///
+/// # Errors
+/// As [`client`].
+pub(crate) fn check(config: &Mcias) -> Result<(), ClientError> {
+    of(config).check()
+}
+
+fn of(config: &Mcias) -> ClientConfig {
+    ClientConfig {
         server_url: config.server_url.clone(),
         ca_cert: config.ca_cert.clone(),
         service_name: "mc-proxy".to_owned(),
         token_file: config.token_file.clone(),
-    };
-    Client::new(&config, Clock::default())
+    }
 }
 
 /// Keeps MCIAS's bans in force until `stop`.

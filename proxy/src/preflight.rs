@@ -8,7 +8,14 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use crate::{config::Config, geoip::reader, http::Tls, kernel};
+use crate::{
+    bans,
+    config::{Config, Seed},
+    control,
+    geoip::reader,
+    http::Tls,
+    kernel,
+};
 
 /// Everything that is wrong, by key.
 #[must_use]
@@ -30,6 +37,11 @@ pub fn problems(config: &Config) -> Vec<String> {
     {
         problems.push(format!("geoip.database: {}", mcdsl::cli::chain(&error)));
     }
+    if let Some(mcias) = &config.mcias
+        && let Err(error) = bans::check(mcias)
+    {
+        problems.push(mcdsl::cli::chain(&error));
+    }
     let listeners = config.seed.listeners.iter().enumerate();
     let mut addresses: Vec<(String, SocketAddr)> = listeners
         .map(|(i, l)| (format!("listeners[{i}].address"), l.address))
@@ -43,7 +55,29 @@ pub fn problems(config: &Config) -> Vec<String> {
             problems.push(format!("routes[{i}].l7: {}", mcdsl::cli::chain(&error)));
         }
     }
+    problems.extend(unserved(&config.seed));
+    problems.extend(control::own_backends(
+        &config.seed.routes,
+        &config.seed.listeners,
+    ));
     problems
+}
+
+/// Routes that nobody can come by, once the database is made of the file.
+fn unserved(seed: &Seed) -> Vec<String> {
+    let serves = |port| {
+        let mut listeners = seed.listeners.iter();
+        listeners.any(|l| l.address.port() == port && l.redirect.is_none())
+    };
+    let routes = seed.routes.iter().enumerate();
+    let told = routes.filter(|(_, route)| !serves(route.key.port));
+    told.map(|(i, route)| {
+        let port = route.key.port;
+        format!(
+            "routes[{i}].port: no listener is on port {port}; add [[listeners]] with address = \"0.0.0.0:{port}\""
+        )
+    })
+    .collect()
 }
 
 /// Addresses that cannot both be listened on: the unspecified one holds all of its family. Families do not meet, since IPv6 listeners take

@@ -251,7 +251,14 @@ impl Tls {
         refused: &mut Option<TlsError>,
     ) -> Result<Loaded, TlsError> {
         let now = SystemTime::now();
-        let identity = certificate::load(&l7.certificate, &l7.key, Some(name), &self.provider, now);
+        let identity = certificate::load(
+            &l7.certificate,
+            &l7.key,
+            Some(name),
+            None,
+            &self.provider,
+            now,
+        );
         let identity = identity.map_err(TlsError::from);
         let identity = or_before(identity, before.map(|b| &b.identity), refused)?;
         let anchors = (l7.client_ca.as_ref()).map(|path| self.client_anchors(path));

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use mc_testkit::{mmdb, wait_for};
+use mc_testkit::{ca::Ca, mmdb, wait_for};
 use nix::sys::signal::Signal;
 
 use crate::world::{CLIENT, NODE, World};
@@ -174,6 +174,18 @@ fn a_configuration_is_checked_against_its_machine() -> Result<()> {
     let file = world.dir.path().join("mc-proxy.toml");
     let text = fs::read_to_string(&file)?;
     let pins = format!("{:?}", world.pins());
+    fs::write(world.dir.path().join("ca.pem"), Ca::new()?.pem())?;
+    fs::write(world.dir.path().join("node.token"), "abc")?;
+    let mcias = |ca: &str, token: &str| {
+        format!(
+            "[mcias]\nserver_url = \"https://localhost:1\"\nca_cert = {ca:?}\ntoken_file = {token:?}\n"
+        )
+    };
+    let route = |backend: &str, port: u16| {
+        format!(
+            "[[listeners]]\naddress = \"0.0.0.0:443\"\n[[routes]]\nhostname = {NAME:?}\nport = {port}\nbackends = [{backend:?}]\n"
+        )
+    };
     for (description, text, wanted) in [
         (
             "no GeoIP database",
@@ -189,6 +201,31 @@ fn a_configuration_is_checked_against_its_machine() -> Result<()> {
             "no interface",
             text.replace("\"c0\"", "\"c9\""),
             "there is no interface c9",
+        ),
+        (
+            "no CA of MCIAS",
+            text.clone() + &mcias("none.pem", "node.token"),
+            "[mcias] ca_cert",
+        ),
+        (
+            "no token for MCIAS",
+            text.clone() + &mcias("ca.pem", "none.token"),
+            "[mcias] token_file: there is no file",
+        ),
+        (
+            "a token that all may read",
+            text.clone() + &mcias("ca.pem", "node.token"),
+            "[mcias] token_file: others have access",
+        ),
+        (
+            "a route that nobody comes by",
+            text.clone() + &route("10.9.9.9:443", 8443),
+            "routes[0].port: no listener is on port 8443",
+        ),
+        (
+            "a route to the daemon itself",
+            text.clone() + &route("127.0.0.1:443", 443),
+            "127.0.0.1:443 is the own listener 0.0.0.0:443",
         ),
         (
             "a level that is none",

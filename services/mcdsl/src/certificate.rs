@@ -1,24 +1,25 @@
 //! A certificate and its key from files, checked as clients will check them, before they are used; and when the files have changed.
 
+mod verify;
+
 use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use rustls::{
     InconsistentKeys, RootCertStore,
     crypto::CryptoProvider,
     pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        CertificateDer, PrivateKeyDer,
         pem::{self, PemObject as _},
     },
     sign::CertifiedKey,
 };
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::hostname::HostPattern;
 
@@ -78,6 +79,21 @@ pub enum CertificateError {
         /// What is wrong.
         state: String,
     },
+    /// Of an X.509 version that no client takes.
+    #[error(
+        "{path}: certificate {number} ({subject}) is of X.509 version {version}, which clients refuse: issue it again as version 3, with its \
+         names in subjectAltName (`openssl x509 -req` makes version 1 unless it gets extensions: -extfile or -copy_extensions copy)"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        number: usize,
+        /// Whose.
+        subject: String,
+        /// As people count them.
+        version: u32,
+    },
     /// The issuers are not there.
     #[error(
         "{path}: the chain is incomplete: it has no certificate of {issuer}; append the certificate of its issuer, and so on, up to one \
@@ -104,15 +120,15 @@ pub enum CertificateError {
         path: PathBuf,
         /// The CA's file.
         ca: PathBuf,
-        /// As the verifier says.
-        reason: webpki::Error,
+        /// As the verifier says, and who issued the last of the chain.
+        reason: String,
     },
     /// For other names.
     #[error("{path}: the certificate is not for {name}; it is for {names}")]
     Name {
         /// The file.
         path: PathBuf,
-        /// The route's.
+        /// What it is asked to be for.
         name: String,
         /// The certificate's.
         names: String,
@@ -152,7 +168,18 @@ pub struct Identity {
     pub not_after: SystemTime,
 }
 
-/// Reads and checks a certificate, for a name if one is given.
+impl Identity {
+    /// Whether the certificate, of the file `path`, is for a name.
+    ///
+    /// # Errors
+    /// [`CertificateError::Name`].
+    pub fn is_for(&self, path: &Path, name: &HostPattern) -> Result<(), CertificateError> {
+        verify::name(path, &self.key.cert[0], name)
+    }
+}
+
+/// Reads and checks a certificate, for a name if one is given. Its chain must lead to a certificate in `ca`, which clients have; where none is
+/// given it must be complete by itself.
 ///
 /// # Errors
 /// [`CertificateError`] names the file and what to do.
@@ -160,14 +187,18 @@ pub fn load(
     certificate: &Path,
     key: &Path,
     name: Option<&HostPattern>,
+    ca: Option<&Path>,
     provider: &CryptoProvider,
     now: SystemTime,
 ) -> Result<Identity, CertificateError> {
     let chain = certificates(certificate)?;
-    let not_after = check_validity(certificate, &chain, now)?;
-    check_chain(certificate, &chain, now)?;
+    let not_after = verify::validity(certificate, &chain, now)?;
+    match ca {
+        Some(ca) => verify::issuer(certificate, &chain, ca, now)?,
+        None => verify::chain(certificate, &chain, now)?,
+    }
     if let Some(name) = name {
-        check_name(certificate, &chain[0], name)?;
+        verify::name(certificate, &chain[0], name)?;
     }
     let der = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, e))?;
     let unusable = |reason| CertificateError::Key {
@@ -245,147 +276,4 @@ fn parsed<'a>(
             number,
             reason: e.to_string(),
         })
-}
-
-/// Every one, the last as well, which a verifier would take as given. Says when the first ends.
-fn check_validity(
-    path: &Path,
-    chain: &[CertificateDer<'_>],
-    now: SystemTime,
-) -> Result<SystemTime, CertificateError> {
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let mut end = i64::MAX;
-    for (number, der) in (1..).zip(chain) {
-        let certificate = parsed(path, number, der)?;
-        let (from, until) = (
-            certificate.validity().not_before,
-            certificate.validity().not_after,
-        );
-        let state = if now < from.timestamp() {
-            format!("is not valid before {from}")
-        } else if now > until.timestamp() {
-            format!("has expired at {until}")
-        } else {
-            end = end.min(until.timestamp());
-            continue;
-        };
-        return Err(CertificateError::Validity {
-            path: path.to_owned(),
-            number,
-            subject: certificate.subject().to_string(),
-            state,
-        });
-    }
-    Ok(UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap_or(0)))
-}
-
-/// A client that trusts what the last certificate leads to must be able to verify the first. A leaf alone is complete
-/// only if it issued itself.
-fn check_chain(
-    path: &Path,
-    chain: &[CertificateDer<'_>],
-    now: SystemTime,
-) -> Result<(), CertificateError> {
-    let (last, rest) = chain.split_last().expect("counted");
-    let top = parsed(path, chain.len(), last)?;
-    let incomplete = || CertificateError::Incomplete {
-        path: path.to_owned(),
-        issuer: top.issuer().to_string(),
-    };
-    let Some((leaf, between)) = rest.split_first() else {
-        let own = top.issuer() == top.subject();
-        return if own { Ok(()) } else { Err(incomplete()) };
-    };
-    if !top.is_ca() {
-        return Err(incomplete());
-    }
-    let broken = |reason| CertificateError::Chain {
-        path: path.to_owned(),
-        reason,
-    };
-    let anchor = anchor_from_trusted_cert(last).map_err(broken)?;
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    EndEntityCert::try_from(leaf)
-        .and_then(|leaf| {
-            leaf.verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &[anchor],
-                between,
-                UnixTime::since_unix_epoch(since),
-                KeyUsage::server_auth(),
-                None,
-                None,
-            )
-            .map(drop)
-        })
-        .map_err(broken)
-}
-
-/// Whether the chain leads to a certificate in `ca`.
-///
-/// # Errors
-/// [`CertificateError::Issuer`], or that `ca` cannot be read.
-pub fn check_issuer(
-    path: &Path,
-    chain: &[CertificateDer<'_>],
-    ca: &Path,
-    now: SystemTime,
-) -> Result<(), CertificateError> {
-    let roots = anchors(ca)?;
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let foreign = |reason| CertificateError::Issuer {
-        path: path.to_owned(),
-        ca: ca.to_owned(),
-        reason,
-    };
-    EndEntityCert::try_from(&chain[0])
-        .and_then(|leaf| {
-            leaf.verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &roots.roots,
-                &chain[1..],
-                UnixTime::since_unix_epoch(since),
-                KeyUsage::server_auth(),
-                None,
-                None,
-            )
-            .map(drop)
-        })
-        .map_err(foreign)
-}
-
-fn check_name(
-    path: &Path,
-    leaf: &CertificateDer<'_>,
-    pattern: &HostPattern,
-) -> Result<(), CertificateError> {
-    let pattern = pattern.as_str();
-    // A wildcard route needs a certificate for any name below its parent.
-    let name = pattern.replacen('*', "any", 1);
-    let names = || -> Result<String, CertificateError> {
-        let certificate = parsed(path, 1, leaf)?;
-        let names = (certificate.subject_alternative_name().ok().flatten())
-            .map(|san| {
-                let names = san.value.general_names.iter().map(|name| match name {
-                    GeneralName::DNSName(name) => (*name).to_owned(),
-                    other => other.to_string(),
-                });
-                names.collect::<Vec<_>>().join(", ")
-            })
-            .filter(|names| !names.is_empty());
-        Ok(names.unwrap_or_else(|| "no name at all (subjectAltName is missing)".to_owned()))
-    };
-    let valid = ServerName::try_from(name).is_ok_and(|name| {
-        EndEntityCert::try_from(leaf)
-            .is_ok_and(|leaf| leaf.verify_is_valid_for_subject_name(&name).is_ok())
-    });
-    if valid {
-        return Ok(());
-    }
-    Err(CertificateError::Name {
-        path: path.to_owned(),
-        name: pattern.to_owned(),
-        names: names()?,
-    })
 }

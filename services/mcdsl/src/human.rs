@@ -17,9 +17,10 @@ pub enum DurationError {
     TooLong(String),
 }
 
-/// Units, longest first; milliseconds each.
-const UNITS: [(&str, u64); 6] = [
-    ("w", 7 * 86_400_000),
+/// Read and not written: whoever sees 52w1d has to reckon how long a year's certificate is.
+const WEEK: (&str, u64) = ("w", 7 * 86_400_000);
+/// Units that are written, longest first; milliseconds each.
+const UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
     ("h", 3_600_000),
     ("m", 60_000),
@@ -51,7 +52,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
             .find(|c: char| !c.is_ascii_alphabetic())
             .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
-        let (_, scale) = UNITS.iter().find(|(u, _)| *u == unit).ok_or_else(syntax)?;
+        let mut units = UNITS.iter().chain([&WEEK]);
+        let (_, scale) = units.find(|(u, _)| *u == unit).ok_or_else(syntax)?;
         let number: u64 = number.parse().map_err(|_| too_long())?;
         total = number
             .checked_mul(*scale)
@@ -78,7 +80,7 @@ pub fn duration(value: Duration) -> String {
     out
 }
 
-/// Above this, weeks are more digits than sense.
+/// From this on, years are told.
 const YEARS: u64 = 2 * YEAR;
 /// Seconds of 365 days.
 const YEAR: u64 = 365 * 86_400;
@@ -87,9 +89,9 @@ const YEAR: u64 = 365 * 86_400;
 pub fn duration_short(value: Duration) -> String {
     if value.as_secs() >= YEARS {
         let (years, rest) = (value.as_secs() / YEAR, value.as_secs() % YEAR);
-        return match rest / (7 * 86_400) {
+        return match rest / 86_400 {
             0 => format!("{years}y"),
-            weeks => format!("{years}y{weeks}w"),
+            days => format!("{years}y{days}d"),
         };
     }
     let ms = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
@@ -225,9 +227,10 @@ mod tests {
         assert_eq!(duration_short(Duration::from_millis(61_005)), "1m1s");
         assert_eq!(duration_short(Duration::ZERO), "0s");
         let days = |n: u64| duration_short(Duration::from_secs(n * 86_400));
-        assert_eq!((days(90), days(365)), ("12w6d".into(), "52w1d".into()));
-        assert_eq!((days(730), days(825)), ("2y".into(), "2y13w".into()));
-        assert_eq!(days(107_961 * 7), "2070y25w");
+        assert_eq!((days(90), days(365)), ("90d".into(), "365d".into()));
+        assert_eq!((days(730), days(825)), ("2y".into(), "2y95d".into()));
+        assert_eq!(days(107_961 * 7), "2070y177d");
+        assert_eq!(duration(Duration::from_secs(14 * 86_400 + 60)), "14d1m");
         let rounded = |ms| duration_rounded(Duration::from_millis(ms));
         assert_eq!(
             (rounded(86_399_992), rounded(100)),

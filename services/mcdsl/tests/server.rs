@@ -11,5 +11,7 @@ mod bodies;
 mod connection;
 #[path = "server/operations.rs"]
 mod operations;
+#[path = "server/probe.rs"]
+mod probe;
 #[path = "server/rest.rs"]
 mod rest;

@@ -88,25 +88,64 @@ impl Default for Guessing {
     }
 }
 
+/// What was found of the configuration, as far as it is not the database's matter: all that is wrong, and what was made of it.
+pub struct Examined {
+    pub(crate) server: server::Examined,
+    breached: Option<breached::List>,
+    /// The settings that cannot be used, why, and what would be right; those of `[server]` are there.
+    pub(crate) problems: Vec<SettingError>,
+}
+
+/// A configuration that can be used, with what was read for that: nothing is read twice for a start.
+pub struct Checked {
+    pub(crate) config: Config,
+    pub(crate) server: server::Checked,
+    pub(crate) breached: Option<breached::List>,
+}
+
 impl Config {
-    /// Whether a service can be made or started with it, as far as it is not the database's matter. The one judge for `init`, the start and
-    /// `status`.
+    /// Whether a service can be made or started with it, as far as it is not the database's matter. The one judge for the start and `status`.
     ///
     /// # Errors
     /// The first setting that cannot be used, why, and what would be right.
-    pub fn check(&self) -> Result<(), SettingError> {
+    pub fn check(self) -> Result<Checked, SettingError> {
+        let Examined {
+            server,
+            breached,
+            problems,
+        } = self.examine();
+        problems.into_iter().next().map_or(Ok(()), Err)?;
+        Ok(Checked {
+            server: server.checked()?,
+            breached,
+            config: self,
+        })
+    }
+
+    /// The same, all that is wrong.
+    #[must_use]
+    pub fn examine(&self) -> Examined {
+        let mut problems = Vec::new();
         let filter = self.log.filter();
-        filter.map_err(|e| SettingError::new("log.level", chain(&e)))?;
-        self.check_issuer()?;
-        self.server.check()?;
-        self.breached().map(drop)
+        let filter = filter.map_err(|e| SettingError::new("log.level", chain(&e)));
+        problems.extend(filter.err());
+        problems.extend(self.check_issuer().err());
+        let breached = self.breached().unwrap_or_else(|error| {
+            problems.push(error);
+            None
+        });
+        Examined {
+            server: self.server.examine(),
+            breached,
+            problems,
+        }
     }
 
     /// The list of breached passwords, if there is to be one.
     ///
     /// # Errors
     /// If it is none.
-    pub(crate) fn breached(&self) -> Result<Option<breached::List>, SettingError> {
+    fn breached(&self) -> Result<Option<breached::List>, SettingError> {
         let list = self.password.breached.as_deref().map(breached::List::open);
         list.transpose().map_err(|e| {
             let text = format!("{}; name such a list, or leave it out", chain(&e));

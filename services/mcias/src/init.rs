@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     error::Error,
     keys,
+    left::{Left, is_empty},
     lock::{Lock, LockError},
     name::{AccountName, Role},
     password::{self, new_password},
@@ -49,6 +50,9 @@ pub enum InitError {
         /// Who administers it.
         admin: String,
     },
+    /// There was something.
+    #[error(transparent)]
+    Lost(#[from] Left),
     /// The configuration.
     #[error(transparent)]
     Setting(#[from] SettingError),
@@ -75,11 +79,28 @@ impl From<rusqlite::Error> for InitError {
 /// Makes what the service begins with; once. Killed in between, it can be run again.
 ///
 /// # Errors
-/// [`InitError`].
+/// [`InitError`]; [`InitError::Lost`] if there was a database before.
 pub fn init(config: &Config, admin: &AccountName) -> Result<Initialised, InitError> {
+    make(config, admin, false)
+}
+
+/// The same, also where there was a database before: a master key that is there is used.
+///
+/// # Errors
+/// [`InitError`].
+pub fn init_anew(config: &Config, admin: &AccountName) -> Result<Initialised, InitError> {
+    make(config, admin, true)
+}
+
+fn make(config: &Config, admin: &AccountName, anew: bool) -> Result<Initialised, InitError> {
     config.check_issuer()?;
     // Of two at once one makes it, and only its password is printed.
     let _lock = Lock::of(&config.database.path)?;
+    // Before it is made: beside one without anything in it a master key says nothing.
+    let mut left = Left::of(config).filter(|_| !anew);
+    if let Some(left) = left.take_if(|_| is_empty(&config.database.path)) {
+        return Err(left.into());
+    }
     let mut db = db::open(&config.database.path, schema::MIGRATIONS)?;
     if issuer(&db)?.is_some() {
         let admins = recover::administrators(&db)?;
@@ -88,6 +109,7 @@ pub fn init(config: &Config, admin: &AccountName) -> Result<Initialised, InitErr
             admin: admins.into_iter().next().unwrap_or_default(),
         });
     }
+    left.map_or(Ok(()), Err)?;
     let master_key = &config.database.master_key;
     // One that is there already is of a run that was killed, or was put there.
     let seal = match seal::Key::create(master_key) {

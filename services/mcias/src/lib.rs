@@ -5,6 +5,7 @@ mod api;
 mod bans;
 pub mod breached;
 mod by;
+mod check;
 pub mod config;
 mod core;
 mod device;
@@ -16,6 +17,7 @@ mod house;
 mod hub;
 mod init;
 mod keys;
+mod left;
 pub mod lock;
 mod log;
 mod login;
@@ -47,12 +49,13 @@ mod token;
 pub mod totp;
 
 pub use error::Error;
-pub use init::{InitError, Initialised, init};
+pub use init::{InitError, Initialised, init, init_anew};
+pub use left::Left;
 pub use pages::admin_paths;
 pub use program::program;
 pub use recover::{RecoverError, Recovered, Recovery, recover};
 pub use restore::{Restoration, RestoreError, Restored, restore};
-pub use start::{Handle, StartError, check, start, start_by};
+pub use start::{Handle, StartError, start, start_by};
 
 /// This service as tokens, the login policy and snapshots name it.
 pub const SERVICE: &str = "mcias";

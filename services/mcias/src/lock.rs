@@ -1,10 +1,13 @@
 //! One process at a time has the database to itself: the service, or a command that changes it without the service.
 //!
-//! flock(2) on a file beside it: a process that is killed lets go, and the file may stay.
+//! flock(2), on a file beside it and on the database itself: a process that is killed lets go, and the file may stay. The one beside keeps its
+//! place while another database is put there; the database itself is the same by whatever name, hard link or mount, and after the file beside
+//! it was removed. Both are for local file systems, as SQLite's log is.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
+    mem::ManuallyDrop,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -14,7 +17,23 @@ use mcdsl::files::directory_of;
 /// Held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    _beside: File,
+    /// `None`: there is none yet.
+    _itself: Option<Itself>,
+}
+
+/// The database file, locked by flock(2), which is no matter of SQLite's own locks (fcntl(2)).
+///
+/// Invariant: it is never closed. To close any descriptor of a file ends all locks of fcntl(2) that the process has on it, SQLite's among them,
+/// whose connections may outlive this by a moment.
+#[derive(Debug)]
+struct Itself(ManuallyDrop<File>);
+
+impl Drop for Itself {
+    fn drop(&mut self) {
+        // It fails for no reason that a descriptor of ours could have; the process' end unlocks it in any case.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Why it is not held.
@@ -57,11 +76,27 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+        let locked = |file: &File| match file.try_lock() {
+            Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => Err(LockError::Held(database.to_owned())),
             Err(TryLockError::Error(source)) => Err(failed(source)),
-        }
+        };
+        locked(&file)?;
+        let itself = match File::open(database) {
+            Ok(file) => Some(Itself(ManuallyDrop::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => {
+                return Err(LockError::File {
+                    path: database.to_owned(),
+                    source,
+                });
+            }
+        };
+        itself.as_ref().map_or(Ok(()), |itself| locked(&itself.0))?;
+        Ok(Self {
+            _beside: file,
+            _itself: itself,
+        })
     }
 }
 
@@ -82,7 +117,10 @@ fn beside(database: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, symlink},
+    };
 
     use super::*;
 
@@ -97,6 +135,47 @@ mod tests {
         assert!(Lock::of(&path).is_ok(), "let go");
         let nowhere = directory.path().join("none/a.db");
         assert!(matches!(Lock::of(&nowhere), Err(LockError::File { .. })));
+    }
+
+    #[test]
+    fn it_is_the_file_by_whatever_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        fs::write(&path, "").unwrap();
+        let link = directory.path().join("b.db");
+        fs::hard_link(&path, &link).unwrap();
+        let held = Lock::of(&path).unwrap();
+        let is_held = |path: &Path| matches!(Lock::of(path), Err(LockError::Held(_)));
+        assert!(is_held(&link), "a hard link");
+        fs::remove_file(directory.path().join("a.db.lock")).unwrap();
+        assert!(is_held(&path), "without the file beside it");
+        // Another one in its place, as `restore` puts it there.
+        fs::remove_file(&link).unwrap();
+        fs::write(&link, "").unwrap();
+        assert!(!is_held(&link), "another database");
+        drop(held);
+        assert!(!is_held(&path), "let go");
+    }
+
+    /// SQLite's locks are the process': to close another descriptor of the file would end them.
+    #[test]
+    fn sqlite_keeps_its_own_locks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch("CREATE TABLE t (x); BEGIN EXCLUSIVE")
+            .unwrap();
+        let inode = format!(":{} ", fs::metadata(&path).unwrap().ino());
+        let posix = || {
+            let all = fs::read_to_string("/proc/locks").unwrap();
+            let of = |line: &&str| line.contains("POSIX") && line.contains(&inode);
+            all.lines().filter(of).count()
+        };
+        let before = posix();
+        assert!(before > 0, "SQLite has some");
+        drop(Lock::of(&path).unwrap());
+        assert_eq!(posix(), before);
+        drop(db);
     }
 
     #[test]

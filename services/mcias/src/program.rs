@@ -1,16 +1,19 @@
 //! The program: its subcommands, and what they print.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, num::NonZero, path::PathBuf, process::ExitCode};
 
 use crate::{
-    Recovered, Recovery, Restoration, SERVICE, StartError, config::Config, name::AccountName,
+    Initialised, Recovered, Recovery, Restoration, Restored, SERVICE, StartError, check::check,
+    config::Config, name::AccountName, start::start_checked,
 };
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 use mcdsl::{
     cli::Progress,
+    clock::Clock,
     config::{GLOBAL, Root},
+    server::Found,
     service,
     shutdown::Shutdown,
     telemetry::LogFormat,
@@ -42,6 +45,9 @@ enum Command {
         /// The administrator's account
         #[arg(long, default_value = "admin")]
         admin: AccountName,
+        /// Also where a master key or snapshots tell that there was a database: it is gone, or elsewhere
+        #[arg(long)]
+        begin_anew: bool,
         /// Writes what was made as JSON
         #[arg(long)]
         json: bool,
@@ -51,6 +57,9 @@ enum Command {
         /// The directory [default: backups beside the database]
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
+        /// Removes the oldest snapshots there but for so many, the new one among them [default: all stay]
+        #[arg(long, value_name = "N")]
+        keep: Option<NonZero<usize>>,
     },
     /// Lets an administrator in again who lost the password or the second factors. The service must not run
     ///
@@ -92,7 +101,9 @@ enum Command {
         #[arg(long)]
         keep_tokens: bool,
     },
-    /// Shows whether the service could be started: configuration, files, database; and whether it answers
+    /// Shows what is in the way of a start: configuration, files, database, other programs; and whether it answers
+    ///
+    /// It succeeds if nothing is in the way, whether or not the service runs. Warnings do not make it fail.
     #[command(visible_alias = "check")]
     Status,
     /// Prints the version
@@ -128,23 +139,33 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Version => println!("mcias {}", env!("CARGO_PKG_VERSION")),
         Command::Server { log_format } => {
-            let config = load()?;
             // Before the log is begun, which would tell of its level alone.
-            config.check()?;
-            let log = config.log.clone();
+            let checked = load()?.check()?;
+            let log = checked.config.log.clone();
             // It holds the lock of the database until the service has ended.
             let mut held = None;
             let start = async |shutdown: &Shutdown| {
-                let handle = held.insert(crate::start(config, shutdown).await?);
+                let handle = start_checked(Clock::default(), checked, shutdown).await?;
+                let handle = held.insert(handle);
                 Ok::<_, StartError>(handle.server())
             };
             let ended = service::serve(&log, *log_format, start)?;
             drop(held);
             return Ok(ended);
         }
-        Command::Init { admin, json } => init(&load()?, admin, *json)?,
-        Command::Snapshot { to } => {
-            let path = service::snapshot(SERVICE, &load()?.database.path, to.as_deref())?;
+        Command::Init {
+            admin,
+            begin_anew,
+            json,
+        } => {
+            let make = match begin_anew {
+                true => crate::init_anew,
+                false => crate::init,
+            };
+            print_made(&make(&load()?, admin)?, *json)?;
+        }
+        Command::Snapshot { to, keep } => {
+            let path = service::snapshot(SERVICE, &load()?.database.path, to.as_deref(), *keep)?;
             println!("{}", path.display());
         }
         Command::Recover {
@@ -179,22 +200,14 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let restored = crate::restore(&config, snapshot, how);
             drop(progress);
             let restored = restored?;
-            println!("database    {}", restored.database.display());
-            println!(
-                "audit log   {} rows, all as they were written",
-                restored.audit_rows
-            );
-            if let Some(before) = restored.before {
-                println!("before      {}", before.display());
-            }
+            print_restored(&restored, how);
         }
         Command::Status => return status(&load()?),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn init(config: &Config, admin: &AccountName, json: bool) -> anyhow::Result<()> {
-    let made = crate::init(config, admin)?;
+fn print_made(made: &Initialised, json: bool) -> anyhow::Result<()> {
     let (database, key) = (made.database.display(), made.master_key.display());
     let text = if json {
         let made = serde_json::json!({
@@ -210,6 +223,27 @@ fn init(config: &Config, admin: &AccountName, json: bool) -> anyhow::Result<()> 
         )
     };
     print_password(&text, &made.admin)
+}
+
+fn print_restored(restored: &Restored, how: Restoration) {
+    println!("database    {}", restored.database.display());
+    println!(
+        "audit log   {} rows, all as they were written",
+        restored.audit_rows
+    );
+    let tokens = match how.keep_tokens {
+        false => {
+            "all void, and all logins have ended, those on pages too: people log in again, and system accounts need new tokens (`mciasctl token issue`)"
+        }
+        true => "valid as they were in the snapshot, those too that were revoked since",
+    };
+    println!("tokens      {tokens}");
+    println!(
+        "since       accounts, passwords, factors, rules and bans are as they were then: what was changed later is to be done again"
+    );
+    if let Some(before) = &restored.before {
+        println!("before      {}", before.display());
+    }
 }
 
 fn recover(
@@ -282,29 +316,39 @@ fn print_password(text: &str, account: &str) -> anyhow::Result<()> {
 }
 
 fn status(config: &Config) -> anyhow::Result<ExitCode> {
-    let checked = crate::check(config);
-    println!("database    {}", config.database.path.display());
-    println!("issuer      {}", config.token.issuer);
-    println!(
-        "start       {}",
-        match &checked {
-            Ok(()) => "nothing is in its way".to_owned(),
-            Err(error) => mcdsl::cli::chain(error),
-        }
-    );
-    let answers = service::answers(config.server.listen);
-    println!(
-        "server      {} {}",
-        config.server.listen,
-        if answers {
-            "answers"
-        } else {
-            "does not answer"
-        }
-    );
-    Ok(if checked.is_ok() && answers {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start its threads")?;
+    let report = runtime.block_on(check(config));
+    let mut lines = vec![
+        ("database", config.database.path.display().to_string()),
+        ("issuer", config.token.issuer.clone()),
+    ];
+    let startable = report.problems.is_empty();
+    if startable {
+        lines.push(("start", "nothing is in its way".to_owned()));
+    }
+    lines.extend(report.problems.into_iter().map(|text| ("start", text)));
+    lines.extend(report.warnings.into_iter().map(|text| ("warning", text)));
+    lines.extend(report.hints.into_iter().map(|text| ("hint", text)));
+    for (name, address, found) in report.servers {
+        let said = match found {
+            Found::Own(_) => "this service answers",
+            Found::Nobody => "nobody is there: the service is not started",
+            Found::Somebody => {
+                "somebody is there; whether it is this service shows once server.tls_cert can be used"
+            }
+            Found::Another(_) => "another program is there",
+        };
+        lines.push((name, format!("{address} {said}")));
+    }
+    let text = lines
+        .iter()
+        .map(|(name, text)| format!("{name:<11} {text}\n"));
+    mcdsl::cli::write_out(&text.collect::<String>()).context("the output cannot be written")?;
+    Ok(match startable {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     })
 }

@@ -19,6 +19,7 @@ use crate::{
     core::Change,
     error::Error,
     gate,
+    left::{Left, is_empty},
     lock::{Lock, LockError},
     name::{AccountName, Role},
     password::{self, new_password},
@@ -63,8 +64,11 @@ pub struct Recovered {
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// There is no database.
-    #[error("{0} does not exist; run `mcias init`, or `mcias restore` with a snapshot")]
+    #[error("{0} is not initialised; run `mcias init`")]
     Missing(PathBuf),
+    /// There was one.
+    #[error(transparent)]
+    Lost(#[from] Left),
     /// No such person.
     #[error("there is no account {name:?} of a person; people who are administrators: {admins}")]
     Nobody {
@@ -134,7 +138,8 @@ pub fn recover(
 ) -> Result<Recovered, RecoverError> {
     let path = &config.database.path;
     let _lock = Lock::of(path)?;
-    if !path.exists() {
+    if is_empty(path) {
+        Left::of(config).map_or(Ok(()), Err)?;
         return Err(RecoverError::Missing(path.clone()));
     }
     let mut db = db::open(path, schema::MIGRATIONS)?;

@@ -28,6 +28,7 @@ use crate::{
     core::Change,
     error::Error,
     init, keys,
+    left::newest_snapshot,
     lock::{Lock, LockError},
     schema,
     seal::{self, SealError},
@@ -62,6 +63,14 @@ pub enum RestoreError {
     /// There is one.
     #[error("the database {0} exists; with --replace it is moved aside")]
     Exists(PathBuf),
+    /// There is no such file.
+    #[error("there is no snapshot {path}; {hint}")]
+    Missing {
+        /// The path.
+        path: PathBuf,
+        /// Where there is one.
+        hint: String,
+    },
     /// Not what `snapshot` makes.
     #[error("{0} is no snapshot of mcias: it must hold mcias.db alone")]
     Content(PathBuf),
@@ -138,6 +147,9 @@ pub fn restore(
     how: Restoration,
 ) -> Result<Restored, RestoreError> {
     let database = &config.database.path;
+    if !snapshot.exists() {
+        return Err(missing(config, snapshot));
+    }
     let _lock = Lock::of(database)?;
     let exists = database.exists();
     if exists && !how.replace {
@@ -164,6 +176,17 @@ pub fn restore(
     let restored = taken?;
     removed?;
     Ok(restored)
+}
+
+fn missing(config: &Config, snapshot: &Path) -> RestoreError {
+    let hint = match newest_snapshot(config) {
+        Some(last) => format!("the last one is {}", last.display()),
+        None => "`mcias snapshot` writes them to backups beside the database".to_owned(),
+    };
+    RestoreError::Missing {
+        path: snapshot.to_owned(),
+        hint,
+    }
 }
 
 /// Unpacks it, looks at it, and writes down that it was restored: the file, and the rows of its log.

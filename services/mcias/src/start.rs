@@ -21,10 +21,11 @@ use serde_json::{Value, json};
 
 use crate::{
     api,
-    config::Config,
+    config::{Checked, Config},
     core::{InForce, Mcias, Own, Parts},
     error::Error,
     init,
+    left::{Left, is_empty},
     lock::{Lock, LockError},
     metrics::Metrics,
     oidc, pages,
@@ -39,6 +40,9 @@ pub enum StartError {
     /// There is nothing yet.
     #[error("{0} is not initialised; run `mcias init`")]
     NotInitialised(PathBuf),
+    /// There was something.
+    #[error(transparent)]
+    Lost(#[from] Left),
     /// The configuration.
     #[error(transparent)]
     Setting(#[from] SettingError),
@@ -121,31 +125,42 @@ impl Handle {
     }
 }
 
-/// Whether a service can be started with the configuration, and the database that it names is there and made with it, its keys and rules
-/// included: what the start asks too. Nothing is changed.
-///
-/// # Errors
-/// [`StartError`].
-pub fn check(config: &Config) -> Result<(), StartError> {
-    config.check()?;
-    let path = &config.database.path;
-    if !path.exists() {
-        return Err(StartError::NotInitialised(path.clone()));
+/// What of the database is in the way of a start: it is there, made with this configuration, and its keys and rules can be used, which the
+/// start asks too. Nothing is changed.
+pub(crate) fn of_database(config: &Config) -> Vec<StartError> {
+    let looked = || {
+        let path = &config.database.path;
+        if is_empty(path) {
+            return Err(absent(config));
+        }
+        let db = db::open_as_it_is(path)?;
+        db::check(&db, path, schema::MIGRATIONS)?;
+        let issuer = init::issuer(&db).map_err(Error::from)?;
+        let mut wrong = Vec::from_iter(is_made_by(config, issuer.as_deref()).err());
+        // What was not made has neither.
+        if issuer.is_some() {
+            let seal = config.seal().map_err(StartError::from);
+            let loaded = seal.and_then(|seal| Ok(InForce::load(&db, &seal)?));
+            wrong.extend(loaded.err());
+        }
+        Ok(wrong)
+    };
+    looked().unwrap_or_else(|error| vec![error])
+}
+
+/// A database that was never made, or was lost.
+fn absent(config: &Config) -> StartError {
+    match Left::of(config) {
+        Some(left) => StartError::Lost(left),
+        None => StartError::NotInitialised(config.database.path.clone()),
     }
-    let db = db::open_as_it_is(path)?;
-    db::check(&db, path, schema::MIGRATIONS)?;
-    let issuer = init::issuer(&db).map_err(Error::from)?;
-    is_made_by(config, issuer.as_deref())?;
-    let seal = config.seal()?;
-    InForce::load(&db, &seal)?;
-    Ok(())
 }
 
 /// By the issuer that the database has; it is fixed for ever.
 fn is_made_by(config: &Config, stored: Option<&str>) -> Result<(), StartError> {
     let configured = &config.token.issuer;
     match stored {
-        None => Err(StartError::NotInitialised(config.database.path.clone())),
+        None => Err(absent(config)),
         Some(stored) if stored == configured => Ok(()),
         Some(stored) => {
             let text = format!(
@@ -173,17 +188,32 @@ pub async fn start_by(
     config: Config,
     shutdown: &Shutdown,
 ) -> Result<Handle, StartError> {
-    config.check()?;
+    start_checked(clock, config.check()?, shutdown).await
+}
+
+/// The same, of a configuration that was checked before.
+///
+/// # Errors
+/// [`StartError`].
+pub(crate) async fn start_checked(
+    clock: Clock,
+    checked: Checked,
+    shutdown: &Shutdown,
+) -> Result<Handle, StartError> {
+    let Checked {
+        config,
+        server,
+        breached,
+    } = checked;
     let path = &config.database.path;
-    if !path.exists() {
-        return Err(StartError::NotInitialised(path.clone()));
+    if is_empty(path) {
+        return Err(absent(&config));
     }
     let lock = Lock::of(path)?;
     let store = Store::open(path, schema::MIGRATIONS)?;
     let read = |db: &rusqlite::Connection| Ok::<_, Error>(init::issuer(db)?);
     is_made_by(&config, store.read(read).await?.as_deref())?;
     let seal = config.seal()?;
-    let breached = config.breached()?.map(Arc::new);
     let cores = available_parallelism().map_or(1, NonZero::get);
     let mut never_ban = config.guessing.never_ban;
     never_ban.extend(&config.server.trusted_proxies);
@@ -194,7 +224,7 @@ pub async fn start_by(
         seal,
         issuer: config.token.issuer,
         passwords: Passwords::new(cores).map_err(Error::from)?,
-        breached,
+        breached: breached.map(Arc::new),
         never_ban,
         strangers: recorder.strangers(),
         shutdown: shutdown.clone(),
@@ -211,7 +241,7 @@ pub async fn start_by(
         sealed: Box::new(|| false),
         metrics: Box::new(move || metrics.render()),
     };
-    let server = Arc::new(server::start(&config.server, app, shutdown).await?);
+    let server = Arc::new(server::start_checked(server, app, shutdown).await?);
     server.follow_disk(&store, shutdown);
     // Set once: it is new.
     let _ = mcias.server.set(Arc::clone(&server));

@@ -1,7 +1,8 @@
 //! A test CA, the certificates it issues, and TLS 1.3 configurations that trust it.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -176,7 +177,7 @@ impl Leaf {
         Ok(config.into())
     }
 
-    /// Writes `<name>.crt` (the chain) and `<name>.key` into `directory`; returns both paths.
+    /// Writes `<name>.crt` (the chain) and `<name>.key` (for its owner alone) into `directory`; returns both paths.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -188,6 +189,8 @@ impl Leaf {
         for (path, text) in [(&paths.0, &self.chain_pem), (&paths.1, &self.key_pem)] {
             fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
+        fs::set_permissions(&paths.1, Permissions::from_mode(0o600))
+            .with_context(|| format!("cannot close {}", paths.1.display()))?;
         Ok(paths)
     }
 }

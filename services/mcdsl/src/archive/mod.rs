@@ -8,6 +8,7 @@
 //! Rejected: zip (central directory and entries can disagree); `Archive::unpack` of the tar crate (keeps links and modes, has no bound).
 
 mod form;
+mod kept;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::db;
 
 pub use self::{
     form::{ArchiveError, Listed, MANIFEST, MAX_FILES, MAX_NAME, Manifest, Source},
+    kept::{keep, snapshots},
     read::read,
     write::{files_of, write},
 };

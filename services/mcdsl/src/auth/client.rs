@@ -65,6 +65,19 @@ pub struct Config {
     pub token_file: PathBuf,
 }
 
+impl Config {
+    /// Whether a client can be made of it: its files are read, and nobody is asked.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn check(&self) -> Result<(), ClientError> {
+        let server: ServerUrl = self.server_url.parse()?;
+        server.dialer(certificate::anchors(&self.ca_cert)?)?;
+        own(&self.token_file).map_err(ClientError::Token)?;
+        Ok(())
+    }
+}
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {

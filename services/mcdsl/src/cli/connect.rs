@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, RootCertStore};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{
     Request, Status,
@@ -26,8 +26,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`Exit::Usage`] if there is no CA in the file; [`Exit::Unavailable`] with what to do if there is nobody, or somebody else.
 pub async fn connect(server: &ServerUrl, ca: &Path) -> Result<Channel, Failure> {
-    let anchors = certificate::anchors(ca)
-        .map_err(|e| Failure::usage(chain(&e)).hint("name the CA's file (PEM)"))?;
+    let anchors = anchors(ca)?;
     let failed = |e: &dyn std::error::Error| unavailable(server, chain(e));
     let dialer = server.dialer(anchors).map_err(|e| failed(&e))?;
     let told = Arc::new((dialer, server.clone(), ca.display().to_string()));
@@ -44,6 +43,19 @@ pub async fn connect(server: &ServerUrl, ca: &Path) -> Result<Channel, Failure> 
         .connect_with_connector(connector)
         .await
         .map_err(|e| said(&e).unwrap_or_else(|| failed(&e)))
+}
+
+/// Whether there is a CA in the file `ca` (PEM), for whom connects later.
+///
+/// # Errors
+/// [`Exit::Usage`].
+pub fn check_ca(ca: &Path) -> Result<(), Failure> {
+    anchors(ca).map(drop)
+}
+
+fn anchors(ca: &Path) -> Result<RootCertStore, Failure> {
+    certificate::anchors(ca)
+        .map_err(|e| Failure::usage(chain(&e)).hint("name the CA's file (PEM): --ca"))
 }
 
 /// The failure that the connector gave.

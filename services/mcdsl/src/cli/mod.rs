@@ -36,7 +36,7 @@ pub use arguments::{completions, misused};
 #[cfg(feature = "service")]
 pub(crate) use connect::bearer;
 #[cfg(feature = "service")]
-pub use connect::{Bearer, connect};
+pub use connect::{Bearer, check_ca, connect};
 #[cfg(feature = "service")]
 pub use json::message_json;
 #[cfg(feature = "service")]

@@ -20,6 +20,7 @@ use super::{
     access::Source,
     idle::{Activity, Timed},
     places::{Place, Places, Refusal},
+    plain,
 };
 use crate::proxy_protocol::{Header, MAX_HEADER, parse};
 
@@ -69,6 +70,7 @@ impl Acceptor {
         let source = self.source(&mut stream, peer).await?;
         let counted = place.count(source);
         counted.map_err(|why| self.refuse(why, peer))?;
+        plain::refuse(&mut stream).await?;
         let (stream, service) = self.tls.accept(stream, service).await?;
         let activity = Arc::clone(&place.activity);
         let service = AddExtensionLayer::new(Source(source)).layer(service);

@@ -4,19 +4,75 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use super::{
     Config,
+    probe::{self, Found},
     tls::{Files, Tls, TlsError},
 };
 use crate::{
-    certificate::CertificateError, cli::chain, config::SettingError, telemetry::TelemetryError,
+    certificate::{CertificateError, Identity},
+    cli::chain,
+    config::SettingError,
+    telemetry::TelemetryError,
 };
+
+/// What was found of `[server]`: all that is wrong with it, and what could be made of it all the same.
+pub struct Examined {
+    config: Config,
+    /// `None`: a problem says why.
+    certificate: Option<(Tls, Identity)>,
+    /// The settings that cannot be used, why, and what would be right.
+    pub problems: Vec<SettingError>,
+}
+
+/// A `[server]` that can be used, its certificate read and verified: what [`super::start_checked`] starts.
+pub struct Checked {
+    pub(super) config: Config,
+    pub(super) tls: Tls,
+}
+
+impl Examined {
+    /// To be started.
+    ///
+    /// # Errors
+    /// The first problem.
+    pub fn checked(self) -> Result<Checked, SettingError> {
+        let problem = self.problems.into_iter().next();
+        match (problem, self.certificate) {
+            (Some(problem), _) => Err(problem),
+            (None, Some((tls, _))) => Ok(Checked {
+                config: self.config,
+                tls,
+            }),
+            (None, None) => unreachable!("without a certificate there is a problem"),
+        }
+    }
+
+    /// The certificate, if it can be used.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Identity> {
+        self.certificate.as_ref().map(|(_, identity)| identity)
+    }
+
+    /// Who is at one of the addresses; see [`probe::ask`].
+    pub async fn who_is_at(&self, address: SocketAddr, path: &str) -> Found {
+        let shown = self.certificate().map(|identity| &identity.key.cert[0]);
+        probe::ask(&self.config, shown, address, path).await
+    }
+}
 
 impl Config {
     /// Whether it can be used: its files, and that its addresses are this machine's and differ. Not whether somebody listens there already.
     ///
     /// # Errors
     /// The first setting that cannot be used, why, and what would be right.
-    pub fn check(&self) -> Result<(), SettingError> {
-        self.tls()?;
+    pub fn check(&self) -> Result<Checked, SettingError> {
+        self.examine().checked()
+    }
+
+    /// The same, all that is wrong.
+    #[must_use]
+    pub fn examine(&self) -> Examined {
+        let mut problems = Vec::new();
+        let certificate = self.tls().map_err(|problem| problems.push(problem)).ok();
         let mut all = vec![
             ("server.listen", self.listen),
             ("server.grpc_listen", self.grpc_listen),
@@ -25,23 +81,29 @@ impl Config {
             let key = "server.metrics_listen";
             if !address.ip().to_canonical().is_loopback() {
                 let why = TelemetryError::NotLoopback(address).to_string();
-                return Err(SettingError::new(key, why));
+                problems.push(SettingError::new(key, why));
             }
             all.push((key, address));
         }
         for (number, &(key, address)) in all.iter().enumerate() {
-            is_here(address).map_err(|why| SettingError::new(key, why))?;
+            if let Err(why) = is_here(address) {
+                problems.push(SettingError::new(key, why));
+            }
             let mut before = all.iter().take(number);
             if let Some((other, taken)) = before.find(|(_, taken)| meet(*taken, address)) {
                 let why = format!("{address} is {other}'s ({taken}); write another port");
-                return Err(SettingError::new(key, why));
+                problems.push(SettingError::new(key, why));
             }
         }
-        Ok(())
+        Examined {
+            config: self.clone(),
+            certificate,
+            problems,
+        }
     }
 
     /// The certificate, read and verified.
-    pub(super) fn tls(&self) -> Result<Tls, SettingError> {
+    fn tls(&self) -> Result<(Tls, Identity), SettingError> {
         let files = Files {
             certificate: self.tls_cert.clone(),
             key: self.tls_key.clone(),
@@ -49,7 +111,12 @@ impl Config {
         };
         Tls::load(files).map_err(|error| {
             let (key, advice) = self.wrong(&error);
-            SettingError::new(key, format!("{}; {advice}", chain(&error)))
+            let said = chain(&error);
+            let problem = match advice {
+                "" => said,
+                advice => format!("{said}; {advice}"),
+            };
+            SettingError::new(key, problem)
         })
     }
 
@@ -65,9 +132,16 @@ impl Config {
         );
         let ca = (
             "server.tls_ca",
-            "name the file of the CA that issued the certificate, PEM, or leave it out",
+            "name the file of the CA that issued the certificate, PEM, with what is between the two in tls_cert, or leave it out",
         );
         match error {
+            // It says itself what to do.
+            TlsError::Mode { .. } => ("server.tls_key", ""),
+            TlsError::Certificate(CertificateError::Version { .. }) => ("server.tls_cert", ""),
+            TlsError::Certificate(CertificateError::Incomplete { .. }) => (
+                "server.tls_cert",
+                "or name the file of that CA, which clients know, in server.tls_ca",
+            ),
             TlsError::Certificate(
                 CertificateError::Key { .. } | CertificateError::Mismatch { .. },
             ) => key,

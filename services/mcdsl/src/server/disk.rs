@@ -1,6 +1,6 @@
 //! A service whose disk is full is not ready, whatever it says of itself: this looks whether there is room again.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use super::Handle;
 use crate::{db::Store, shutdown::Shutdown};
@@ -17,6 +17,17 @@ impl Handle {
             stop.run_until_cancelled(follow(&handle, &store)).await;
         });
     }
+}
+
+/// Bytes that the file system of a path has left for who is not root.
+///
+/// # Errors
+/// If the path is not there.
+pub fn room(path: &Path) -> io::Result<u64> {
+    let found = nix::sys::statvfs::statvfs(path)?;
+    Ok(found
+        .blocks_available()
+        .saturating_mul(found.fragment_size()))
 }
 
 async fn follow(handle: &Handle, store: &Arc<Store>) {

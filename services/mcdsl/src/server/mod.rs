@@ -18,7 +18,9 @@ mod idle;
 mod linger;
 mod local;
 mod places;
+mod plain;
 mod prefix;
+mod probe;
 mod public_streams;
 mod record;
 mod reflection;
@@ -50,10 +52,13 @@ pub use access::{About, Caller, Source};
 pub use api::api;
 #[cfg(feature = "web")]
 pub(crate) use body::status as body_status;
+pub use check::{Checked, Examined};
+pub use disk::room;
 pub use local::Local;
 #[cfg(feature = "web")]
 pub(crate) use places::known;
 pub use places::network;
+pub use probe::Found;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use status::UNWRITTEN;
@@ -214,18 +219,30 @@ impl Handle {
 /// # Errors
 /// [`StartError`].
 pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Handle, StartError> {
-    start_with(config, app, shutdown, most_connections()).await
+    start_checked(config.check()?, app, shutdown).await
+}
+
+/// [`start`], of a configuration that was checked before.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start_checked(
+    checked: Checked,
+    app: App,
+    shutdown: &Shutdown,
+) -> Result<Handle, StartError> {
+    start_with(checked, app, shutdown, most_connections()).await
 }
 
 /// With so many connections at once.
 async fn start_with(
-    config: &Config,
+    checked: Checked,
     app: App,
     shutdown: &Shutdown,
     connections: usize,
 ) -> Result<Handle, StartError> {
-    config.check()?;
-    let tls = Arc::new(config.tls()?);
+    let Checked { config, tls } = checked;
+    let tls = Arc::new(tls);
     let metrics = match config.metrics_listen {
         Some(address) => Some(telemetry::bind_metrics(address, false).await?),
         None => None,

@@ -55,7 +55,9 @@ impl Running {
             metrics: Box::new(String::new),
         };
         let shutdown = Shutdown::new();
-        let handle = start_with(&config, app, &shutdown, PLACES).await.unwrap();
+        let handle = start_with(config.check().unwrap(), app, &shutdown, PLACES)
+            .await
+            .unwrap();
         Self {
             handle,
             ca,

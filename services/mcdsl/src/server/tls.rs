@@ -1,7 +1,8 @@
 //! The server's certificate: TLS 1.3, reloaded when a file changes, the one before kept if what is new is refused.
 
 use std::{
-    path::PathBuf,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -15,7 +16,7 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::certificate::{self, CertificateError, Fingerprint};
+use crate::certificate::{self, CertificateError, Fingerprint, Identity};
 
 /// How often the files are looked at.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
@@ -23,12 +24,26 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 /// After a failure the files are read again, changed or not.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// Bits of the mode of a private key's file that are refused, as of a token's: its group may read it.
+const OTHERS: u32 = 0o007;
+
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// See [`CertificateError`].
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// Everybody may read the private key.
+    #[error(
+        "others have access to the private key {path} (mode {mode:04o}); `chmod o= {path}`, and if somebody may have read it, have another \
+         one certified"
+    )]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// The library refuses.
     #[error("TLS cannot be set up")]
     Library(#[from] rustls::Error),
@@ -71,20 +86,22 @@ pub struct State {
 }
 
 impl Tls {
-    pub(super) fn load(files: Files) -> Result<Self, TlsError> {
+    /// Loads them; the certificate is also given.
+    pub(super) fn load(files: Files) -> Result<(Self, Identity), TlsError> {
         let seen = files.fingerprints();
-        let (config, not_after) = build(&files)?;
+        let (config, identity) = build(&files)?;
         let state = State {
-            not_after,
+            not_after: identity.not_after,
             tried: SystemTime::now(),
             error: None,
             seen,
         };
-        Ok(Self {
+        let tls = Self {
             files,
             config: RustlsConfig::from_config(config),
             state: Mutex::new(state),
-        })
+        };
+        Ok((tls, identity))
     }
 
     pub(super) fn config(&self) -> RustlsConfig {
@@ -109,9 +126,9 @@ impl Tls {
         }
         (state.seen, state.tried) = (seen, SystemTime::now());
         state.error = match build(&self.files) {
-            Ok((config, not_after)) => {
+            Ok((config, identity)) => {
                 self.config.reload_from_config(config);
-                state.not_after = not_after;
+                state.not_after = identity.not_after;
                 tracing::info!(certificate = %self.files.certificate.display(), "the certificate was loaded");
                 None
             }
@@ -124,7 +141,7 @@ impl Tls {
     }
 }
 
-fn build(files: &Files) -> Result<(Arc<ServerConfig>, SystemTime), TlsError> {
+fn build(files: &Files) -> Result<(Arc<ServerConfig>, Identity), TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let Files {
         certificate,
@@ -132,16 +149,25 @@ fn build(files: &Files) -> Result<(Arc<ServerConfig>, SystemTime), TlsError> {
         ca,
     } = files;
     let now = SystemTime::now();
-    let identity = certificate::load(certificate, key, None, &provider, now)?;
-    if let Some(ca) = ca {
-        certificate::check_issuer(certificate, &identity.key.cert, ca, now)?;
-    }
+    let identity = certificate::load(certificate, key, None, ca.as_deref(), &provider, now)?;
+    check_mode(key)?;
     let mut config = Config::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Only(identity.key)));
+        .with_cert_resolver(Arc::new(Only(Arc::clone(&identity.key))));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((Arc::new(config), identity.not_after))
+    Ok((Arc::new(config), identity))
+}
+
+fn check_mode(key: &Path) -> Result<(), TlsError> {
+    match std::fs::metadata(key).map(|found| found.mode() & 0o777) {
+        Ok(mode) if mode & OTHERS != 0 => Err(TlsError::Mode {
+            path: key.to_owned(),
+            mode,
+        }),
+        // It was read a moment ago.
+        _ => Ok(()),
+    }
 }
 
 /// One certificate, whatever name is asked.

@@ -1,7 +1,7 @@
 //! What a whole service is made of, MCIAS apart, which the others need: its program, its configuration, its database, who calls by
 //! MCIAS's word, people logged in by it. `services/skeleton` is the smallest one, to begin others with.
 //!
-//! A service that needs more (other subcommands, another start) takes the parts: [`serve`], [`snapshot`], [`answers`], [`start`].
+//! A service that needs more (other subcommands, another start) takes the parts: [`serve`], [`snapshot`], [`start`].
 
 mod config;
 mod program;
@@ -14,7 +14,7 @@ use tonic::{Status, service::Routes};
 
 pub use self::{
     config::{Config, Database},
-    program::{ServiceError, answers, main, serve, snapshot},
+    program::{ServiceError, main, serve, snapshot},
 };
 use crate::{
     audit::Detail,

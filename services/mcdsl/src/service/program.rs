@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     io,
-    net::{SocketAddr, TcpStream},
+    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -20,7 +20,7 @@ use crate::{
     cli::{Progress, chain, write_out},
     config::{ConfigError, GLOBAL, Root, variable},
     db::{self, DbError},
-    server::{self, App, Handle},
+    server::{self, App, Found, Handle},
     shutdown::{Ended, Shutdown, Signals},
     telemetry::{self, LogConfig, LogFormat, TelemetryError},
     web::sso::SsoError,
@@ -28,8 +28,6 @@ use crate::{
 
 /// For what is under way when the service stops.
 const GRACE: Duration = Duration::from_secs(15);
-/// For the server to answer who asks for the status.
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// Why a service does not start, or a subcommand fails.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +99,9 @@ enum Command {
         /// The directory [default: backups beside the database]
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
+        /// Removes this service's oldest snapshots there but for so many, the new one among them [default: all stay]
+        #[arg(long, value_name = "N")]
+        keep: Option<NonZero<usize>>,
     },
     /// Shows whether the configuration can be used, and the server answers
     Status,
@@ -158,8 +159,8 @@ where
                 start(service, config, shutdown, build).await
             })
         }
-        Command::Snapshot { to } => {
-            let path = snapshot(service.name, &config.database.path, to.as_deref())?;
+        Command::Snapshot { to, keep } => {
+            let path = snapshot(service.name, &config.database.path, to.as_deref(), keep)?;
             print(&format!("{}\n", path.display()))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -178,11 +179,23 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> ServiceError {
 
 fn status<T>(config: &Config<T>) -> Result<ExitCode, ServiceError> {
     config.log.filter()?;
-    config.server.check().map_err(server::StartError::from)?;
-    let (database, listen) = (&config.database.path, config.server.listen);
-    let (there, answers) = (database.exists(), answers(listen));
+    let server = config.server.examine();
+    let listen = config.server.listen;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(io_error("start its threads"))?;
+    let found = runtime.block_on(server.who_is_at(listen, "/healthz"));
+    server.checked().map_err(server::StartError::from)?;
+    let database = &config.database.path;
+    let there = database.exists();
+    let said = match &found {
+        Found::Own(_) | Found::Somebody => "answers".to_owned(),
+        Found::Nobody => "does not answer".to_owned(),
+        Found::Another(why) => format!("is another program's: {why}"),
+    };
     print(&format!(
-        "database    {}{}\nMCIAS       {}\npages       {}\nserver      {listen} {}\n",
+        "database    {}{}\nMCIAS       {}\npages       {}\nserver      {listen} {said}\n",
         database.display(),
         if there {
             ""
@@ -191,26 +204,15 @@ fn status<T>(config: &Config<T>) -> Result<ExitCode, ServiceError> {
         },
         config.mcias.server_url,
         config.sso.public_url,
-        if answers {
-            "answers"
-        } else {
-            "does not answer"
-        },
     ))?;
-    Ok(if there && answers {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(match (there, found) {
+        (true, Found::Own(_)) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }
 
-/// Whether somebody takes connections at an address of this machine.
-#[must_use]
-pub fn answers(listen: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&listen, ANSWER).is_ok()
-}
-
-/// Archives a consistent copy of a service's database, running or not, in `to` or in `backups` beside it; a terminal sees that it goes on.
+/// Archives a consistent copy of a service's database, running or not, in `to` or in `backups` beside it; a terminal sees that it goes on. Of
+/// the service's snapshots there the newest `keep` stay, this one among them; without a number all do.
 ///
 /// # Errors
 /// [`ServiceError::Db`] and [`ServiceError::Archive`].
@@ -218,12 +220,17 @@ pub fn snapshot(
     service: &str,
     database: &Path,
     to: Option<&Path>,
+    keep: Option<NonZero<usize>>,
 ) -> Result<PathBuf, ServiceError> {
     let directory = to.map_or_else(|| archive::backups(database), Path::to_owned);
     let database = db::open_as_it_is(database)?;
     let now = SystemTime::now();
     let _progress = Progress::begin("copying the database");
-    Ok(archive::snapshot(service, &database, &[], &directory, now)?)
+    let made = archive::snapshot(service, &database, &[], &directory, now)?;
+    if let Some(keep) = keep {
+        archive::keep(service, &made, keep)?;
+    }
+    Ok(made)
 }
 
 /// Runs what `start` starts until SIGTERM or SIGINT, and lets it end; SIGHUP reads its certificate again.

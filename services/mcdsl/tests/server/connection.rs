@@ -103,6 +103,65 @@ async fn a_trusted_proxy_tells_the_client_and_nobody_else_does() {
     );
 }
 
+#[tokio::test]
+async fn plain_http_is_told_that_this_is_https() {
+    let running = Running::start(|_| {}).await;
+    let long = format!("POST / HTTP/1.1\r\nHost: x\r\n\r\n{}", "a".repeat(1000));
+    for (description, sent, answered) in [
+        ("a request", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", true),
+        ("with a body", &*long, true),
+        (
+            "HTTP/2 without TLS",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            true,
+        ),
+        (
+            "a TLS record that is none",
+            "\x16\x03\x01\x00\x01\x00",
+            false,
+        ),
+        ("a name in small letters", "get / HTTP/1.1\r\n\r\n", false),
+        ("zeros", "\0\0\0\0\0\0", false),
+    ] {
+        for address in [running.handle.address, running.handle.grpc] {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            // Nothing more comes: the server need not wait for it.
+            stream.shutdown().await.unwrap();
+            let mut said = Vec::new();
+            // What is closed with bytes unread is reset.
+            let _ = stream.read_to_end(&mut said).await;
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let told = said.starts_with("HTTP/1.1 400 ") && said.contains("https://");
+            assert_eq!(told, answered, "{description}: {said:?}");
+            if let Some((head, body)) = said.split_once("\r\n\r\n") {
+                let length = format!("Content-Length: {}", body.len());
+                assert!(
+                    !answered || head.contains(&length),
+                    "{description}: {said:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(running.curl(&[], "/v1/ping").await.0, 200, "TLS goes on");
+}
+
+#[tokio::test]
+async fn a_key_that_all_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let running = Running::start(|_| {}).await;
+    let key = running.config.tls_key.clone();
+    for (mode, fine) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false)] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let problem = running.config.check().err();
+        assert_eq!(problem.is_none(), fine, "{mode:o}: {problem:?}");
+        if let Some(problem) = problem {
+            assert_eq!(problem.key, "server.tls_key");
+            assert!(problem.problem.contains("chmod o="), "{problem}");
+        }
+    }
+}
+
 /// What the server says to bytes.
 async fn said_to(running: &Running, bytes: &[u8]) -> Vec<u8> {
     let stream = tokio::net::TcpStream::connect(running.handle.address)

@@ -46,6 +46,7 @@ type Log = Arc<Mutex<Vec<(String, Option<String>, Code)>>>;
 /// The service, running.
 pub(crate) struct Running {
     pub(crate) handle: Handle,
+    pub(crate) config: Config,
     pub(crate) ca: Ca,
     pub(crate) tokens: Tokens,
     pub(crate) sealed: Arc<AtomicBool>,
@@ -99,6 +100,7 @@ impl Running {
         let handle = mcdsl::server::start(&config, app, &shutdown).await.unwrap();
         Self {
             handle,
+            config,
             ca,
             tokens,
             sealed,

@@ -14,7 +14,7 @@ use super::{AUTHORIZE, INTROSPECT, LOGOUT, REVOKE, TOKEN, USERINFO, scope};
 use crate::core::Mcias;
 
 /// Where it is.
-pub(super) const PATH: &str = "/.well-known/openid-configuration";
+pub(crate) const PATH: &str = "/.well-known/openid-configuration";
 
 pub(super) async fn show(State(mcias): State<Arc<Mcias>>) -> Response {
     let at = |path: &str| format!("{}{path}", mcias.issuer);

@@ -25,6 +25,8 @@ mod token;
 mod userinfo;
 mod wanted;
 
+pub(crate) use discovery::PATH as DISCOVERY;
+
 use std::{sync::Arc, time::SystemTime};
 
 use axum::{

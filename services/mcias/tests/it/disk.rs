@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// A small disk.
-struct Disk(TempDir);
+pub(crate) struct Disk(TempDir);
 
 impl Disk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let disk = Self(tempfile::tempdir().unwrap());
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=4m,mode=700", "mcias-test"])
@@ -31,7 +31,7 @@ impl Disk {
         disk
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 

@@ -102,6 +102,12 @@ async fn a_snapshot_is_restored_and_gives_no_token_back() {
         assert!(output.status.success(), "{output:?}");
         assert_eq!(people(taken.root()), ["admin", "before"]);
         let printed = String::from_utf8(output.stdout).unwrap();
+        let told = if keep {
+            "valid as they were"
+        } else {
+            "all void, and all logins have ended"
+        };
+        assert!(printed.contains(told), "{printed}");
         let before = printed.split_whitespace().last().unwrap();
         let kept = Connection::open(before).unwrap();
         let count = kept.query_row("SELECT count(*) FROM account", [], |row| row.get(0));
@@ -172,7 +178,7 @@ async fn what_has_a_flaw_is_not_restored() {
     }
     let untrigger = "DROP TRIGGER audit_is_not_updated";
     for (description, file, said) in [
-        ("no file", root.join("none"), "open"),
+        ("no file", root.join("none"), "there is no snapshot"),
         ("no archive", root.join("mcias.toml"), "archive"),
         ("half of one", cut, ""),
         ("torn pages", torn, ""),

@@ -10,6 +10,7 @@ use mc_testkit::ca::Ca;
 
 use crate::{
     crash::mcias,
+    offline::succeeds,
     running::{ISSUER, files},
 };
 
@@ -29,15 +30,18 @@ fn a_wrong_setting_is_told_by_status_and_start_alike() {
     let other = root.path().join("other.key");
     fs::write(&other, [7; 32]).unwrap();
     fs::set_permissions(&other, Permissions::from_mode(0o600)).unwrap();
+    fs::copy(root.path().join("server.key"), root.path().join("open.key")).unwrap();
+    let open = Permissions::from_mode(0o644);
+    fs::set_permissions(root.path().join("open.key"), open).unwrap();
     let config = root.path().join("mcias.toml");
     let fine = fs::read_to_string(&config).unwrap();
     let file = |name: &str| root.path().join(name).display().to_string();
     let (certificate, key) = (&*file("server.crt"), &*file("server.key"));
     assert!(told(root.path(), "check").contains("run `mcias init`"));
     assert!(mcias(root.path(), "init").status().unwrap().success());
-    let said = told(root.path(), "check");
+    let said = succeeds(root.path(), &["check"]);
     assert!(said.contains("nothing is in its way"), "{said}");
-    assert!(said.contains("does not answer"), "{said}");
+    assert!(said.contains("the service is not started"), "{said}");
 
     let (http, grpc) = ("\nlisten = '127.0.0.1:0'", "grpc_listen = '127.0.0.1:0'");
     let same = "\nlisten = '127.0.0.1:18443'\ngrpc_listen = '127.0.0.1:18443'";
@@ -98,6 +102,13 @@ fn a_wrong_setting_is_told_by_status_and_start_alike() {
             "mcias.toml",
             "server.tls_cert",
             "name a file with the certificate",
+        ),
+        (
+            "a key that everybody may read",
+            key,
+            "open.key",
+            "server.tls_key",
+            "chmod o=",
         ),
         ("no key", key, "none.key", "server.tls_key", "private key"),
         (
@@ -217,7 +228,7 @@ fn a_wrong_setting_is_told_by_status_and_start_alike() {
             "[server]",
             "[database]\npath = 'none.db'\n[server]",
             "none.db",
-            "run `mcias init`",
+            "`mcias restore <snapshot>`",
         ),
         (
             "a key that is none",

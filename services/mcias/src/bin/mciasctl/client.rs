@@ -8,7 +8,7 @@ use mc_proto::mcias::v1::{
     profile_client::ProfileClient,
 };
 use mcdsl::cli::{
-    Bearer, Exit, Failure, StoredToken, TokenStore, connect, status_failure, token_file,
+    Bearer, Exit, Failure, StoredToken, TokenStore, check_ca, connect, status_failure, token_file,
 };
 use tonic::{Code, Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
@@ -85,6 +85,8 @@ impl Client {
         let bearer = match &self.settings.token_file {
             Some(path) => Bearer::new(&token_file(path)?)?,
             None => {
+                // What was named wrongly comes before a login that is not there.
+                check_ca(&self.settings.ca)?;
                 let store = TokenStore::of(MCIAS)?;
                 let kept = self.kept(&store)?.ok_or_else(|| self.logged_out())?;
                 Bearer::new(&self.renewed(&store, kept).await?.token)?

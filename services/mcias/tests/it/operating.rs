@@ -1,0 +1,211 @@
+//! What an operator does: a database that was lost, snapshots that are kept, a database that is in use.
+
+use std::{fs, os::unix::net::UnixDatagram, path::Path, process::Command};
+
+use mc_testkit::{ca::Ca, process::Process};
+
+use crate::{
+    mciasctl::Home,
+    offline::{fails, json, mcias, run, succeeds},
+    running::files,
+};
+
+/// An installation, its directory.
+fn installed() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path(), &Ca::new().unwrap());
+    succeeds(root.path(), &["init"]);
+    root
+}
+
+/// The database, SQLite's log with it.
+fn lose(root: &Path) {
+    for name in ["mcias.db", "mcias.db-wal", "mcias.db-shm"] {
+        let _ = fs::remove_file(root.join(name));
+    }
+}
+
+#[test]
+fn who_lost_the_database_is_told_to_restore_it() {
+    for (description, snapshot, key, empty, wanted) in [
+        (
+            "the key is there",
+            false,
+            true,
+            false,
+            Some("mcias restore <snapshot>"),
+        ),
+        ("and a snapshot", true, true, false, Some("Z.tar.zst`")),
+        ("a snapshot alone", true, false, false, Some("Z.tar.zst`")),
+        (
+            "an empty one, a snapshot",
+            true,
+            true,
+            true,
+            Some("Z.tar.zst`"),
+        ),
+        ("nothing", false, false, false, None),
+        ("an `init` that was killed", false, true, true, None),
+    ] {
+        let root = installed();
+        if snapshot {
+            succeeds(root.path(), &["snapshot"]);
+        }
+        lose(root.path());
+        if !key {
+            fs::remove_file(root.path().join("master.key")).unwrap();
+        }
+        if empty {
+            fs::write(root.path().join("mcias.db"), "").unwrap();
+        }
+        let Some(wanted) = wanted else {
+            succeeds(root.path(), &["init"]);
+            continue;
+        };
+        for command in ["check", "server", "init", "recover"] {
+            let output = run(root.path(), &[command]);
+            assert!(!output.status.success(), "{description}: {command}");
+            let texts = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8(texts).unwrap();
+            for part in [wanted, "mcias restore", "--begin-anew"] {
+                assert!(said.contains(part), "{description}: {command}: {said}");
+            }
+        }
+        assert_eq!(
+            root.path().join("mcias.db").exists(),
+            empty,
+            "{description}"
+        );
+        let made = json(&succeeds(root.path(), &["init", "--begin-anew", "--json"]));
+        assert_eq!(made["admin"], "admin", "{description}");
+        succeeds(root.path(), &["check"]);
+    }
+}
+
+#[test]
+fn a_lost_database_is_restored_as_it_was_said() {
+    let root = installed();
+    let snapshot = succeeds(root.path(), &["snapshot"]);
+    lose(root.path());
+    let missing = fails(root.path(), &["restore", "none.tar.zst"]);
+    assert!(
+        missing.contains("there is no snapshot none.tar.zst"),
+        "{missing}"
+    );
+    assert!(missing.contains(snapshot.trim()), "the last one: {missing}");
+    let told = succeeds(root.path(), &["restore", snapshot.trim()]);
+    assert!(told.contains("system accounts need new tokens"), "{told}");
+    succeeds(root.path(), &["check"]);
+}
+
+#[test]
+fn as_many_snapshots_are_kept_as_was_said() {
+    let root = installed();
+    let backups = root.path().join("backups");
+    fs::create_dir(&backups).unwrap();
+    for day in 1..=4 {
+        let old = backups.join(format!("mcias-2020010{day}T000000Z.tar.zst"));
+        fs::write(old, "").unwrap();
+    }
+    fs::write(backups.join("mine.txt"), "").unwrap();
+    let refused = fails(root.path(), &["snapshot", "--keep", "0"]);
+    assert!(refused.contains("--keep"), "{refused}");
+    let made = succeeds(root.path(), &["snapshot", "--keep", "2"]);
+    let left = fs::read_dir(&backups).unwrap().flatten();
+    let mut left: Vec<_> = left.map(|entry| entry.path()).collect();
+    left.sort();
+    let wanted = [
+        backups.join("mcias-20200104T000000Z.tar.zst"),
+        made.trim().into(),
+        backups.join("mine.txt"),
+    ];
+    assert_eq!(left, wanted);
+}
+
+#[test]
+fn a_database_that_is_in_use_is_so_by_any_name() {
+    let root = installed();
+    let mut server = Process::start(&mut mcias(root.path(), &["server"])).unwrap();
+    server.wait_for_output("ready").unwrap();
+    let (real, link) = (root.path().join("mcias.db"), root.path().join("link.db"));
+    fs::hard_link(&real, &link).unwrap();
+    fs::remove_file(root.path().join("mcias.db.lock")).unwrap();
+    let config = root.path().join("mcias.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    for database in ["mcias.db", "link.db"] {
+        let named = format!("[database]\npath = '{database}'\n[server]");
+        fs::write(&config, text.replacen("[server]", &named, 1)).unwrap();
+        for command in [["server"].as_slice(), &["recover", "admin"]] {
+            let refused = fails(root.path(), command);
+            assert!(
+                refused.contains("in use"),
+                "{database}: {command:?}: {refused}"
+            );
+        }
+    }
+    server.terminate().unwrap();
+}
+
+#[tokio::test]
+async fn a_ca_that_is_not_there_is_told_before_a_login_is() {
+    let there = installed();
+    let ca = there.path().join("ca.pem").display().to_string();
+    for (description, ca, wanted) in [
+        ("no file", "nosuch.pem".to_owned(), "nosuch.pem"),
+        ("a file, and no login", ca, "not logged in"),
+    ] {
+        let home = Home::at(1, ca);
+        let ended = home.run("account list", "").await;
+        assert!(ended.err.contains(wanted), "{description}: {ended:?}");
+        let other = wanted != "not logged in" && ended.err.contains("not logged in");
+        assert!(!other, "{description}: {ended:?}");
+    }
+}
+
+/// The words of a unit's setting.
+fn setting(unit: &str, key: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("systemd")
+        .join(unit);
+    let text = fs::read_to_string(path).unwrap();
+    let mut values = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let words = values.next().unwrap().split_whitespace();
+    words.map(str::to_owned).collect()
+}
+
+/// What a unit starts, with no capability, as there.
+fn as_the_unit(unit: &str, root: &Path) -> Command {
+    assert_eq!(setting(unit, "NoNewPrivileges"), ["yes"]);
+    assert!(setting(unit, "CapabilityBoundingSet").is_empty());
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"])
+        .arg(env!("CARGO_BIN_EXE_mcias"))
+        .args(&setting(unit, "ExecStart")[1..])
+        .env_clear()
+        .env("MC_ROOT", root);
+    command
+}
+
+#[test]
+fn the_units_do_what_they_say() {
+    let root = installed();
+    let socket = root.path().join("notify");
+    let notified = UnixDatagram::bind(&socket).unwrap();
+    let mut server = as_the_unit("mcias.service", root.path());
+    let mut server = Process::start(server.env("NOTIFY_SOCKET", &socket)).unwrap();
+    server.wait_for_output("ready").unwrap();
+    notified
+        .set_read_timeout(Some(mc_testkit::DEADLINE))
+        .unwrap();
+    let mut said = [0; 64];
+    let length = notified.recv(&mut said).unwrap();
+    assert!(said[..length].starts_with(b"READY=1"), "{said:?}");
+    let made = as_the_unit("mcias-snapshot.service", root.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    assert!(server.terminate().unwrap().success());
+}
