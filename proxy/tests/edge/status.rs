@@ -204,27 +204,27 @@ fn a_configuration_is_checked_against_its_machine() -> Result<()> {
         ),
         (
             "no CA of MCIAS",
-            text.clone() + &mcias("none.pem", "node.token"),
+            text.clone() + mcias("none.pem", "node.token").as_str(),
             "[mcias] ca_cert",
         ),
         (
             "no token for MCIAS",
-            text.clone() + &mcias("ca.pem", "none.token"),
+            text.clone() + mcias("ca.pem", "none.token").as_str(),
             "[mcias] token_file: there is no file",
         ),
         (
             "a token that all may read",
-            text.clone() + &mcias("ca.pem", "node.token"),
+            text.clone() + mcias("ca.pem", "node.token").as_str(),
             "[mcias] token_file: others have access",
         ),
         (
             "a route that nobody comes by",
-            text.clone() + &route("10.9.9.9:443", 8443),
+            text.clone() + route("10.9.9.9:443", 8443).as_str(),
             "routes[0].port: no listener is on port 8443",
         ),
         (
             "a route to the daemon itself",
-            text.clone() + &route("127.0.0.1:443", 443),
+            text.clone() + route("127.0.0.1:443", 443).as_str(),
             "127.0.0.1:443 is the own listener 0.0.0.0:443",
         ),
         (
