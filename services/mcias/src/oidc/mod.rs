@@ -8,6 +8,7 @@ mod authorize;
 mod basic;
 mod client;
 mod code;
+mod consent;
 mod discovery;
 mod entitlement;
 mod error;
@@ -29,7 +30,6 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
@@ -46,6 +46,8 @@ use crate::core::Mcias;
 const MAX_BODY: usize = 16 * 1024;
 
 const AUTHORIZE: &str = "/oauth/authorize";
+/// What the question before a login of a program posts to.
+const CONSENT: &str = "/oauth/authorize/consent";
 const TOKEN: &str = "/oauth/token";
 const USERINFO: &str = "/oauth/userinfo";
 const INTROSPECT: &str = "/oauth/introspect";
@@ -58,6 +60,7 @@ const CONFIRM: &str = "/oauth/logout/confirm";
 pub(crate) fn pages() -> Router<Arc<Mcias>> {
     Router::new()
         .route(AUTHORIZE, get(authorize::authorize))
+        .route(CONSENT, post(authorize::asked))
         .route(LOGOUT, get(logout::show))
         .route(CONFIRM, post(logout::confirmed))
 }
@@ -76,7 +79,6 @@ pub(crate) fn endpoints(mcias: &Arc<Mcias>) -> Router {
             post(async |form: Form| as_page(AUTHORIZE, &form)),
         )
         .route(LOGOUT, post(async |form: Form| as_page(LOGOUT, &form)))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Arc::clone(mcias))
 }
 

@@ -30,6 +30,7 @@ mod offline;
 mod oidc;
 mod oidc_attacks;
 mod oidc_client;
+mod oidc_consent;
 mod oidc_flood;
 mod oidc_hint;
 mod oidc_logout;
