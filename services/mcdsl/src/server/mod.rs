@@ -23,6 +23,7 @@ mod public_streams;
 mod record;
 mod reflection;
 mod rest;
+mod room;
 mod status;
 mod strangers;
 mod streams;
@@ -48,8 +49,8 @@ use tonic::service::Routes;
 
 pub use access::{About, Caller, Source};
 pub use api::api;
-#[cfg(feature = "web")]
-pub(crate) use body::status as body_status;
+pub use bearer::{NotOne, bearer};
+pub use body::status as body_status;
 pub use local::Local;
 #[cfg(feature = "web")]
 pub(crate) use places::known;

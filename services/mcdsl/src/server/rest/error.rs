@@ -54,7 +54,8 @@ impl Error {
         };
         let http = match status.code() {
             Code::ResourceExhausted => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::REQUEST_TIMEOUT,
+            Code::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
+            code => http_status(code),
         };
         let status = status.clone();
         Self { http, status }
