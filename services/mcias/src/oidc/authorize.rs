@@ -254,21 +254,30 @@ async fn deny(mcias: &Arc<Mcias>, page: &Page, person: Person, target: Target) -
     target.refuse("access_denied", Lacking::Leave.text())
 }
 
-/// Where a login leads at once that goes on to `next`: the redirect URI of the client that asks for it there.
+/// The client that a login goes on to.
+pub(crate) struct Onward {
+    pub(crate) client: String,
+    /// Its redirect URI, if the login leads there at once.
+    pub(crate) redirect_uri: Option<String>,
+}
+
+/// What a login goes on to that leads to `next`, if a client asks for it there.
 ///
 /// # Errors
 /// If the database fails.
 pub(crate) async fn leads_to(
     mcias: &Arc<Mcias>,
     next: &LocalPath,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<Onward>, Error> {
     let query = next.as_str().strip_prefix(AUTHORIZE);
     let query = query.and_then(|rest| rest.strip_prefix('?'));
     let Some(Ok(params)) = query.map(|query| Params::parse(query.as_bytes())) else {
         return Ok(None);
     };
     let target = target(mcias, params).await?;
-    // Of one that is anybody's a page asks first, and leads there itself.
-    let target = target.filter(|target| !target.is_anybodys());
-    Ok(target.map(|target| target.redirect_uri))
+    Ok(target.map(|target| Onward {
+        // Of one that is anybody's a page asks first, and leads there itself.
+        redirect_uri: (!target.is_anybodys()).then_some(target.redirect_uri),
+        client: target.client.name,
+    }))
 }

@@ -37,7 +37,7 @@ use rusqlite::Transaction;
 
 use self::form::Form;
 pub(crate) use self::{
-    authorize::leads_to,
+    authorize::{Onward, leads_to},
     grant::{follow, hand_over, is_clients},
 };
 use crate::core::Mcias;

@@ -29,6 +29,7 @@ mod mciasctl_own;
 mod offline;
 mod oidc;
 mod oidc_attacks;
+mod oidc_claims;
 mod oidc_client;
 mod oidc_consent;
 mod oidc_flood;
