@@ -33,7 +33,7 @@ pub(super) struct FormAction(pub(super) String);
 pub struct OriginError(pub(super) String);
 
 impl FormAction {
-    /// Of a URL: what is before its path. Loopback hosts may have http (RFC 8252, 7.3).
+    /// Of a URL: what is before its path; of an address of IPv6 the scheme alone. Loopback hosts may have http (RFC 8252, 7.3).
     pub(super) fn of(url: &str) -> Result<Self, OriginError> {
         let wrong = || OriginError(url.to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
@@ -51,9 +51,10 @@ impl FormAction {
             return Err(wrong());
         }
         // Of IPv6 the policy's grammar has no addresses (CSP3 §2.3.1): what browsers do not understand they pass over.
-        Ok(Self(match name {
-            "[::1]" => format!("{scheme}:"),
-            _ => format!("{scheme}://{host}"),
+        let is_v6 = name.starts_with('[') && name.ends_with(']');
+        Ok(Self(match is_v6 {
+            true => format!("{scheme}:"),
+            false => format!("{scheme}://{host}"),
         }))
     }
 }
@@ -104,6 +105,11 @@ mod tests {
             ),
             ("IPv6", "http://[::1]:5/", Some("http:")),
             ("IPv6 without a port", "http://[::1]/", Some("http:")),
+            (
+                "another address of IPv6",
+                "https://[2001:db8::1]:8443/cb",
+                Some("https:"),
+            ),
             ("no TLS", "http://a.example/", None),
             ("a directive", "https://a.example; script-src *", None),
             (
