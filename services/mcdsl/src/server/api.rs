@@ -52,7 +52,7 @@ pub(super) struct Built {
     pub(super) access: Arc<Access>,
 }
 
-pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError> {
+pub(super) fn router(app: App, shutdown: &Shutdown, room: Arc<Room>) -> Result<Built, StartError> {
     let (reporter, service) = tonic_health::server::health_reporter();
     let (health, is_ready) = Health::new(app.package, reporter);
     let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
@@ -84,7 +84,6 @@ pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError>
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     };
     let web = app.web.route("/healthz", get(ready));
-    let room = Room::new();
     let router = build(
         app.package,
         grpc.clone(),
@@ -350,7 +349,7 @@ pub(super) mod tests {
                 sealed: Box::new(|| false),
                 metrics: Box::new(String::new),
             };
-            let error = router(app, &Shutdown::new()).map(drop).err();
+            let error = router(app, &Shutdown::new(), Room::new()).map(drop).err();
             assert_eq!(error.is_none(), starts, "{package}");
             let said = error.map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(said.contains(package), !starts, "{package}: {said}");

@@ -61,7 +61,7 @@ pub use status::UNWRITTEN;
 pub use strangers::Strangers;
 pub use tls::{State as TlsState, TlsError};
 
-use self::{api::Built, health::Causes, places::Places};
+use self::{api::Built, health::Causes, places::Places, room::Room};
 use crate::{
     auth::Authenticator,
     cidr,
@@ -215,15 +215,16 @@ impl Handle {
 /// # Errors
 /// [`StartError`].
 pub async fn start(config: &Config, app: App, shutdown: &Shutdown) -> Result<Handle, StartError> {
-    start_with(config, app, shutdown, most_connections()).await
+    start_with(config, app, shutdown, most_connections(), Room::new()).await
 }
 
-/// With so many connections at once.
+/// With so many connections at once, and so much room for strangers' bodies.
 async fn start_with(
     config: &Config,
     app: App,
     shutdown: &Shutdown,
     connections: usize,
+    for_bodies: Arc<Room>,
 ) -> Result<Handle, StartError> {
     config.check()?;
     let tls = Arc::new(config.tls()?);
@@ -239,7 +240,7 @@ async fn start_with(
         metrics: render,
         mut health,
         access,
-    } = api::router(app, shutdown)?;
+    } = api::router(app, shutdown, for_bodies)?;
     health.say(!(access.sealed)()).await;
     let draining = CancellationToken::new();
     let places = Places::new(connections);
