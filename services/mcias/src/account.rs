@@ -1,6 +1,7 @@
 //! Accounts, as the database has them; what is done to them is in the modules below.
 
 pub(crate) mod change;
+pub(crate) mod contact;
 pub(crate) mod tokens;
 
 use std::time::SystemTime;
@@ -9,6 +10,7 @@ use mc_proto::AccountType;
 use mcdsl::auth::token::type_name;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
+use self::contact::Contact;
 use crate::{
     error::Error,
     name::{AccountName, Role, Tag},
@@ -56,6 +58,10 @@ impl Status {
 pub(crate) struct Account {
     pub(crate) id: String,
     pub(crate) name: String,
+    /// Empty: none.
+    pub(crate) display_name: String,
+    /// Empty: none. Nobody has verified it.
+    pub(crate) email: String,
     pub(crate) account_type: AccountType,
     pub(crate) status: Status,
     pub(crate) second_factor_required: bool,
@@ -79,6 +85,14 @@ impl Account {
         self.account_type == AccountType::Human
     }
 
+    /// As people are greeted: by the display name, or by the account's.
+    pub(crate) fn called(&self) -> &str {
+        match self.display_name.as_str() {
+            "" => &self.name,
+            name => name,
+        }
+    }
+
     /// Has something to show besides a password.
     pub(crate) fn has_second_factor(&self) -> bool {
         self.totp || self.passkeys > 0
@@ -91,7 +105,7 @@ const SELECT: &str = "SELECT a.id, a.name, a.type, a.status, a.second_factor_req
     (SELECT json_group_array(tag ORDER BY tag) FROM account_tag WHERE account = a.id),
     EXISTS (SELECT 1 FROM totp WHERE account = a.id AND confirmed),
     (SELECT count(*) FROM passkey WHERE account = a.id),
-    (SELECT count(*) FROM recovery_code WHERE account = a.id)
+    (SELECT count(*) FROM recovery_code WHERE account = a.id), a.display_name, a.email
     FROM account a";
 
 fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
@@ -99,6 +113,8 @@ fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
     Ok(Account {
         id: row.get(0)?,
         name: row.get(1)?,
+        display_name: row.get(15)?,
+        email: row.get(16)?,
         account_type: match row.get_ref(2)?.as_str()? {
             "system" => AccountType::System,
             _ => AccountType::Human,
@@ -254,6 +270,17 @@ pub(crate) fn create(
     set_roles(tx, &id, new.roles)?;
     set_tags(tx, &id, new.tags)?;
     by_id(tx, &id)?.ok_or(Error::Internal("a new account is gone"))
+}
+
+/// Says what it is called and where mail reaches it, as far as that is to change.
+pub(crate) fn set_contact(
+    tx: &Transaction<'_>,
+    id: &str,
+    contact: &Contact,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE account SET display_name = ifnull(?2, display_name), email = ifnull(?3, email) WHERE id = ?1";
+    tx.execute(sql, params![id, contact.display_name, contact.email])
+        .map(drop)
 }
 
 /// Replaces its roles.

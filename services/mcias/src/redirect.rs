@@ -54,6 +54,11 @@ pub(crate) fn is_own(own: &str, asked: &str, public: bool) -> bool {
     own == asked || (public && local(own).is_some_and(|own| local(asked) == Some(own)))
 }
 
+/// Whether it is an address of the machine that the browser is on, where any program may wait for an answer.
+pub(crate) fn is_local(uri: &str) -> bool {
+    local(uri).is_some()
+}
+
 /// An address of this machine by number, without its port: what is before that and behind. A name (`localhost`) may be another machine's.
 fn local(uri: &str) -> Option<(&'static str, &str)> {
     let hosts = ["http://127.0.0.1", "http://[::1]"];

@@ -39,6 +39,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "audit log by name",
         sql: audit::BY_NAME,
     },
+    Migration {
+        version: 8,
+        name: "names and addresses of people",
+        sql: CONTACTS,
+    },
 ];
 
 const IDENTITY: &str = "
@@ -193,6 +198,11 @@ ALTER TABLE known_device ADD COLUMN methods TEXT NOT NULL DEFAULT '[]';
 const ENROLMENTS: &str = "
 -- session: the login that began it, and alone may confirm it.
 ALTER TABLE totp ADD COLUMN session TEXT NOT NULL DEFAULT '';
+";
+
+const CONTACTS: &str = "
+ALTER TABLE account ADD COLUMN display_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE account ADD COLUMN email TEXT NOT NULL DEFAULT '';
 ";
 
 /// Of what is secret there are hashes alone.

@@ -111,6 +111,8 @@ mod tests {
         let ada = Account {
             id: "ada-id".to_owned(),
             name: "ada".to_owned(),
+            display_name: String::new(),
+            email: String::new(),
             account_type: AccountType::Human,
             status: Status::Active,
             second_factor_required: false,

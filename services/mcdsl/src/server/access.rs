@@ -238,8 +238,7 @@ impl Access {
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Option<Identity>, Status> {
-        let wrong = "the Authorization field is not one Bearer token";
-        let token = bearer(headers).map_err(|_| Status::unauthenticated(wrong))?;
+        let token = bearer(headers).map_err(|wrong| Status::unauthenticated(wrong.to_string()))?;
         match (token, method.access.level) {
             // A bad one is told even where none is needed: its owner thinks that it counts.
             (Some(token), _) => {

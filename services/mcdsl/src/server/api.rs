@@ -23,6 +23,7 @@ use super::{
     body::{self, Kind},
     health::Health,
     host, idle, reflection, rest,
+    room::Room,
 };
 use crate::shutdown::Shutdown;
 
@@ -51,7 +52,7 @@ pub(super) struct Built {
     pub(super) access: Arc<Access>,
 }
 
-pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError> {
+pub(super) fn router(app: App, shutdown: &Shutdown, room: Arc<Room>) -> Result<Built, StartError> {
     let (reporter, service) = tonic_health::server::health_reporter();
     let (health, is_ready) = Health::new(app.package, reporter);
     let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
@@ -83,16 +84,23 @@ pub(super) fn router(app: App, shutdown: &Shutdown) -> Result<Built, StartError>
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     };
     let web = app.web.route("/healthz", get(ready));
-    let router = build(app.package, grpc.clone(), web, MAX_BODY, Some(&access))?
-        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
-        .layer(CatchPanicLayer::custom(|_| {
-            // What it says is in the log, by the hook.
-            let mut response = rest::Error::internal().into_response();
-            set(&mut response, true);
-            response
-        }))
-        .layer(middleware::from_fn(check_host))
-        .layer(middleware::from_fn(idle::count));
+    let router = build(
+        app.package,
+        grpc.clone(),
+        web,
+        MAX_BODY,
+        room,
+        Some(&access),
+    )?
+    .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+    .layer(CatchPanicLayer::custom(|_| {
+        // What it says is in the log, by the hook.
+        let mut response = rest::Error::internal().into_response();
+        set(&mut response, true);
+        response
+    }))
+    .layer(middleware::from_fn(check_host))
+    .layer(middleware::from_fn(idle::count));
     Ok(Built {
         router,
         grpc,
@@ -138,7 +146,7 @@ pub fn api(
     others: Router,
     max_body: usize,
 ) -> Result<Router, StartError> {
-    build(package, grpc, others, max_body, None)
+    build(package, grpc, others, max_body, Room::new(), None)
 }
 
 fn build(
@@ -146,6 +154,7 @@ fn build(
     grpc: Router,
     others: Router,
     max_body: usize,
+    room: Arc<Room>,
     access: Option<&Arc<Access>>,
 ) -> Result<Router, StartError> {
     let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
@@ -195,7 +204,8 @@ fn build(
             true => max_body.min(MAX_PUBLIC_BODY),
             false => max_body,
         };
-        let request = request.map(|all| body::bounded(all, kind, max));
+        let hold = room.hold(request.extensions());
+        let request = request.map(|all| body::bounded(all, kind, max, hold));
         router.clone().oneshot(request)
     };
     Ok(Router::new().fallback(steer))
@@ -256,6 +266,75 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn strangers_who_send_and_never_end_keep_out_strangers_alone() {
+        use crate::server::{
+            access::Source,
+            places::{self, Places},
+        };
+        let taken = async |body: axum::body::Body| {
+            let all = axum::body::to_bytes(body, usize::MAX).await;
+            all.map_err(|error| {
+                let code = body::status(&error).map(tonic::Status::code);
+                assert_eq!(code, Some(tonic::Code::Unavailable));
+                StatusCode::SERVICE_UNAVAILABLE
+            })
+        };
+        let others = Router::new().route("/form", axum::routing::post(taken));
+        let package = "metacircular.mcias.v1";
+        let room = Room::of(4 * 100);
+        let router = build(package, Router::new(), others, MAX_BODY, room, None).unwrap();
+        let places = Places::new(100);
+        let ask = |source: [u8; 4], known: bool, path: &str, body| {
+            let place = Arc::new(places.take().ok().unwrap());
+            let mut request = Request::post(path).body(body).unwrap();
+            request.extensions_mut().insert(Source(source.into()));
+            request.extensions_mut().insert(place);
+            if known {
+                places::known(request.extensions(), "ada");
+            }
+            router.clone().oneshot(request)
+        };
+        // A share of each of four networks, and no end.
+        let mut held = Vec::new();
+        for n in 0..4 {
+            let (to, from) = tokio::sync::mpsc::channel(2);
+            to.send(Ok::<_, std::io::Error>(vec![b'a'; 100]))
+                .await
+                .unwrap();
+            let stream = tokio_stream::wrappers::ReceiverStream::new(from);
+            let body = axum::body::Body::from_stream(stream);
+            held.push((
+                to.clone(),
+                tokio::spawn(ask([192, 0, 2, n], false, "/form", body)),
+            ));
+            // It was taken once there is room for the next.
+            to.reserve_many(2).await.map(drop).unwrap();
+            tokio::task::yield_now().await;
+        }
+        for (description, source, known, wanted) in [
+            ("one of them", [192, 0, 2, 0], false, 503),
+            ("another stranger", [192, 0, 2, 9], false, 503),
+            ("who is known", [192, 0, 2, 9], true, 200),
+            ("who is known beside one of them", [192, 0, 2, 0], true, 200),
+        ] {
+            let body = axum::body::Body::from("abc");
+            let answer = ask(source, known, "/form", body).await.unwrap();
+            assert_eq!(answer.status(), wanted, "{description}");
+        }
+        for (to, task) in held {
+            drop(to);
+            assert_eq!(task.await.unwrap().unwrap().status(), 200);
+        }
+        let answer = ask(
+            [192, 0, 2, 9],
+            false,
+            "/form",
+            axum::body::Body::from("abc"),
+        );
+        assert_eq!(answer.await.unwrap().status(), 200, "once there is room");
+    }
+
+    #[tokio::test]
     async fn audited_methods_need_an_audit_log() {
         for (package, starts) in [
             ("metacircular.example.v1", false),
@@ -270,7 +349,7 @@ pub(super) mod tests {
                 sealed: Box::new(|| false),
                 metrics: Box::new(String::new),
             };
-            let error = router(app, &Shutdown::new()).map(drop).err();
+            let error = router(app, &Shutdown::new(), Room::new()).map(drop).err();
             assert_eq!(error.is_none(), starts, "{package}");
             let said = error.map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(said.contains(package), !starts, "{package}: {said}");

@@ -6,11 +6,15 @@ use axum::http::{HeaderMap, header};
 pub(super) const MAX: usize = 8 * 1024;
 
 /// The Authorization field is not one Bearer token.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotOne;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the Authorization field is not one Bearer token")]
+pub struct NotOne;
 
 /// The token, if there is an Authorization field.
-pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, NotOne> {
+///
+/// # Errors
+/// If that is not one Bearer token of at most 8 KiB, or there are several.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, NotOne> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = all.next() else {
         return Ok(None);

@@ -13,7 +13,10 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tower_http::timeout::TimeoutError;
 
-use super::prefix::{PREFIX, Prefix};
+use super::{
+    prefix::{PREFIX, Prefix},
+    room::Hold,
+};
 
 /// For the whole of a body but a stream's: what comes in drops would hold a place for as long as it likes.
 const TOTAL: Duration = Duration::from_secs(120);
@@ -30,8 +33,8 @@ pub(super) enum Kind {
 }
 
 /// At most `max` bytes within [`TOTAL`]; of [`Kind::Messages`] each that long. What is beyond is an error that a [`Status`] tells, said as
-/// soon as it is announced.
-pub(super) fn bounded(body: Body, kind: Kind, max: usize) -> Body {
+/// soon as it is announced. `hold`: what it takes of the room for strangers; of [`Kind::Messages`] nothing is kept.
+pub(super) fn bounded(body: Body, kind: Kind, max: usize, hold: Option<Hold>) -> Body {
     let left = match kind {
         Kind::Plain => max,
         Kind::Message => max + PREFIX,
@@ -42,13 +45,14 @@ pub(super) fn bounded(body: Body, kind: Kind, max: usize) -> Body {
         kind,
         left,
         max,
+        hold: hold.filter(|_| kind != Kind::Messages),
         prefix: Prefix::default(),
         deadline: None,
     })
 }
 
-/// What a bounded body's error says; others say nothing.
-pub(crate) fn status<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Status> {
+/// What the error of a request's body says that the server refused: too large, too late, or no room for it. Others say nothing.
+pub fn status<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Status> {
     cause(error)
 }
 
@@ -68,6 +72,7 @@ struct Bounded {
     kind: Kind,
     left: usize,
     max: usize,
+    hold: Option<Hold>,
     prefix: Prefix,
     /// Set once the body keeps somebody waiting.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -119,6 +124,9 @@ impl HttpBody for Bounded {
         let (false, Some(left)) = (too_long, left) else {
             return Poll::Ready(Some(Err(self.too_large())));
         };
+        if let Some(hold) = &mut this.hold {
+            hold.more(data.len())?;
+        }
         if self.kind != Kind::Messages {
             self.left = left;
         }
@@ -155,7 +163,8 @@ mod tests {
                     4,
                 )),
             ] {
-                let got = axum::body::to_bytes(bounded(body, Kind::Plain, 10), usize::MAX).await;
+                let got =
+                    axum::body::to_bytes(bounded(body, Kind::Plain, 10, None), usize::MAX).await;
                 match got {
                     Ok(got) => assert!(fits && got == bytes, "{description}"),
                     Err(error) => {
@@ -178,7 +187,7 @@ mod tests {
             }
         });
         let body = Body::from_stream(ReaderStream::new(from));
-        let body = bounded(body, Kind::Plain, 1 << 20);
+        let body = bounded(body, Kind::Plain, 1 << 20, None);
         let error = axum::body::to_bytes(body, usize::MAX).await;
         let code = status(&error.unwrap_err()).map(Status::code);
         assert_eq!(code, Some(Code::DeadlineExceeded));

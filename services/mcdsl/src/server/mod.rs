@@ -25,6 +25,7 @@ mod public_streams;
 mod record;
 mod reflection;
 mod rest;
+mod room;
 mod status;
 mod strangers;
 mod streams;
@@ -50,8 +51,8 @@ use tonic::service::Routes;
 
 pub use access::{About, Caller, Source};
 pub use api::api;
-#[cfg(feature = "web")]
-pub(crate) use body::status as body_status;
+pub use bearer::{NotOne, bearer};
+pub use body::status as body_status;
 pub use check::{Checked, Examined};
 pub use disk::room;
 pub use local::Local;
@@ -65,7 +66,7 @@ pub use status::UNWRITTEN;
 pub use strangers::Strangers;
 pub use tls::{State as TlsState, TlsError};
 
-use self::{api::Built, health::Causes, places::Places};
+use self::{api::Built, health::Causes, places::Places, room::Room};
 use crate::{
     auth::Authenticator,
     cidr,
@@ -231,15 +232,16 @@ pub async fn start_checked(
     app: App,
     shutdown: &Shutdown,
 ) -> Result<Handle, StartError> {
-    start_with(checked, app, shutdown, most_connections()).await
+    start_with(checked, app, shutdown, most_connections(), Room::new()).await
 }
 
-/// With so many connections at once.
+/// With so many connections at once, and so much room for strangers' bodies.
 async fn start_with(
     checked: Checked,
     app: App,
     shutdown: &Shutdown,
     connections: usize,
+    for_bodies: Arc<Room>,
 ) -> Result<Handle, StartError> {
     let Checked { config, tls } = checked;
     let tls = Arc::new(tls);
@@ -255,7 +257,7 @@ async fn start_with(
         metrics: render,
         mut health,
         access,
-    } = api::router(app, shutdown)?;
+    } = api::router(app, shutdown, for_bodies)?;
     health.say(!(access.sealed)()).await;
     let draining = CancellationToken::new();
     let places = Places::new(connections);

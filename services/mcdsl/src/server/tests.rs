@@ -2,6 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use axum::{
+    body::{self, Body},
+    http::StatusCode,
+    routing::post,
+};
 use mc_testkit::ca::{Ca, KeyExchange};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -30,6 +35,10 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        Self::with(Room::new()).await
+    }
+
+    async fn with(room: Arc<Room>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ca = Ca::new().unwrap();
         let leaf = ca.issue(&["localhost"]).unwrap();
@@ -48,16 +57,15 @@ impl Running {
         let app = App {
             package: "metacircular.none.v1",
             grpc: Routes::default(),
-            web: Router::new(),
+            web: Router::new().route("/form", post(taken)),
             authenticator: Arc::new(Nobody),
             audit: None,
             sealed: Box::new(|| false),
             metrics: Box::new(String::new),
         };
         let shutdown = Shutdown::new();
-        let handle = start_with(config.check().unwrap(), app, &shutdown, PLACES)
-            .await
-            .unwrap();
+        let handle = start_with(config.check().unwrap(), app, &shutdown, PLACES, room);
+        let handle = handle.await.unwrap();
         Self {
             handle,
             ca,
@@ -91,6 +99,16 @@ impl Running {
         }
         stream
     }
+}
+
+/// Reads a form.
+async fn taken(form: Body) -> StatusCode {
+    let Err(error) = body::to_bytes(form, usize::MAX).await else {
+        return StatusCode::OK;
+    };
+    let code = body_status(&error).map(tonic::Status::code);
+    assert_eq!(code, Some(tonic::Code::Unavailable));
+    StatusCode::SERVICE_UNAVAILABLE
 }
 
 /// Whether 200 comes.
@@ -144,4 +162,42 @@ async fn who_holds_all_places_and_says_nothing_keeps_nobody_out() {
         new.write_all(GET.as_bytes()).await.unwrap();
         assert!(answered(&mut new).await, "{n}");
     }
+}
+
+#[tokio::test]
+async fn the_bodies_of_a_strangers_network_have_their_share() {
+    // A network has 50 bytes of it.
+    let running = Running::with(Room::of(4 * 50)).await;
+    let head = |length| {
+        format!("POST /form HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let mut held = running.having_said(1, &head(50)).await;
+    held.write_all(&[b'a'; 49]).await.unwrap();
+    let send = async |stream: &mut TlsStream<TcpStream>| {
+        let request = format!("{}{}", head(10), "a".repeat(10));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 1024];
+        let length = stream.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    };
+    let mut same = running.tls(1).await.unwrap();
+    // What was sent is held as soon as the server has read it.
+    let refused = async {
+        loop {
+            let answer = send(&mut same).await;
+            if !answer.starts_with("HTTP/1.1 200") {
+                break answer;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(20), refused);
+    let refused = refused.await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    let mut other = running.tls(2).await.unwrap();
+    assert!(send(&mut other).await.starts_with("HTTP/1.1 200"));
+    held.write_all(b"a").await.unwrap();
+    assert!(answered(&mut held).await, "what was held");
+    let mut same = running.tls(1).await.unwrap();
+    let afterwards = send(&mut same).await;
+    assert!(afterwards.starts_with("HTTP/1.1 200"), "{afterwards}");
 }

@@ -98,11 +98,9 @@ impl ErrorPage {
 
     /// Where there is no headline.
     fn text(&self) -> String {
-        let (headline, advice) = (headline(self.status), advice(self.status));
         match &self.message {
             Some(message) => message.clone(),
-            None if advice.is_empty() => format!("{headline}."),
-            None => format!("{headline}. {advice}"),
+            None => format!("{}. {}", headline(self.status), advice(self.status)),
         }
     }
 }
@@ -125,11 +123,12 @@ fn headline(status: StatusCode) -> &'static str {
     }
 }
 
-/// What follows the headline where nothing else is known; empty where that says all.
+/// What follows the headline where nothing else is known.
 fn advice(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "Log in first.",
-        StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED => "",
+        StatusCode::FORBIDDEN => "If you should be able to, log in again, or ask an administrator.",
+        StatusCode::METHOD_NOT_ALLOWED => "Go to the page itself, and use what is on it.",
         StatusCode::NOT_FOUND => "There is no such page. It may have been moved or removed.",
         StatusCode::REQUEST_TIMEOUT => "The request did not come in time. Send it again.",
         StatusCode::PAYLOAD_TOO_LARGE => "That is more than this page takes.",

@@ -37,14 +37,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
     }
 }
 
-/// A body that did not come in time, or is too large.
+/// A body that did not come in time, is too large, or found no room.
 pub(super) fn unread(error: &axum::Error) -> ErrorPage {
-    let late = body_status(error).is_some_and(|s| s.code() == Code::DeadlineExceeded);
-    ErrorPage::of(if late {
-        StatusCode::REQUEST_TIMEOUT
-    } else {
-        StatusCode::PAYLOAD_TOO_LARGE
-    })
+    match body_status(error) {
+        Some(status) if status.code() == Code::DeadlineExceeded => {
+            ErrorPage::of(StatusCode::REQUEST_TIMEOUT)
+        }
+        Some(status) if status.code() == Code::Unavailable => ErrorPage::unavailable(
+            "Too many people send something at this moment. Try again in a few seconds.",
+        ),
+        _ => ErrorPage::of(StatusCode::PAYLOAD_TOO_LARGE),
+    }
 }
 
 pub(super) fn is_form(headers: &HeaderMap) -> bool {
@@ -77,6 +80,7 @@ mod tests {
                 Some(Status::resource_exhausted("")),
                 413,
             ),
+            ("no room", Some(Status::unavailable("")), 503),
             ("a form's bound", None, 413),
         ] {
             let body = match error {

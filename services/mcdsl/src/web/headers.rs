@@ -33,7 +33,7 @@ pub(super) struct FormAction(pub(super) String);
 pub struct OriginError(pub(super) String);
 
 impl FormAction {
-    /// Of a URL: what is before its path. Loopback hosts may have http (RFC 8252, 7.3).
+    /// Of a URL: what is before its path; of an address of IPv6 the scheme alone. Loopback hosts may have http (RFC 8252, 7.3).
     pub(super) fn of(url: &str) -> Result<Self, OriginError> {
         let wrong = || OriginError(url.to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
@@ -50,7 +50,12 @@ impl FormAction {
         {
             return Err(wrong());
         }
-        Ok(Self(format!("{scheme}://{host}")))
+        // Of IPv6 the policy's grammar has no addresses (CSP3 §2.3.1): what browsers do not understand they pass over.
+        let is_v6 = name.starts_with('[') && name.ends_with(']');
+        Ok(Self(match is_v6 {
+            true => format!("{scheme}:"),
+            false => format!("{scheme}://{host}"),
+        }))
     }
 }
 
@@ -98,8 +103,13 @@ mod tests {
                 "http://127.0.0.1:51004/cb",
                 Some("http://127.0.0.1:51004"),
             ),
-            ("IPv6", "http://[::1]:5/", Some("http://[::1]:5")),
-            ("IPv6 without a port", "http://[::1]/", Some("http://[::1]")),
+            ("IPv6", "http://[::1]:5/", Some("http:")),
+            ("IPv6 without a port", "http://[::1]/", Some("http:")),
+            (
+                "another address of IPv6",
+                "https://[2001:db8::1]:8443/cb",
+                Some("https:"),
+            ),
             ("no TLS", "http://a.example/", None),
             ("a directive", "https://a.example; script-src *", None),
             (

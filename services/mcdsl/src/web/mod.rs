@@ -20,6 +20,7 @@ mod form;
 mod guard;
 mod headers;
 mod login_state;
+mod marked;
 mod origin;
 mod page;
 mod path;

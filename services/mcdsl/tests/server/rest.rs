@@ -214,6 +214,18 @@ async fn what_is_wrong_is_said_and_refused() {
             403,
             "another site",
         ),
+        (
+            "a page of another site, behind one of this",
+            &[
+                "-H",
+                "Sec-Fetch-Site: same-origin",
+                "-H",
+                "Sec-Fetch-Site: cross-site",
+            ],
+            "/v1/notes",
+            403,
+            "another site",
+        ),
         ("no number", &[], "/v1/notes?limit=many", 400, "limit"),
         ("a negative number", &[], "/v1/notes?limit=-1", 400, "limit"),
         ("said twice", &[], "/v1/notes?limit=1&limit=2", 400, "limit"),

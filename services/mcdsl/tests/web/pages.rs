@@ -127,7 +127,7 @@ async fn a_message_is_shown_once() {
     assert_eq!(client.get("/fail").await.status, StatusCode::SEE_OTHER);
     let page = client.get("/").await.body;
     assert!(
-        page.contains(r#"<p class="message error" role="alert">Failed.</p>"#),
+        page.contains(r#"<p class="message error" role="alert"><span>Failed.</span></p>"#),
         "{page}"
     );
 }

@@ -6,8 +6,8 @@ use mc_proto::AccountType;
 use rusqlite::params;
 
 use super::{
-    Account, MAX_TAGS, New, Status, by_id, create, named, remove_factors, set_password, set_roles,
-    set_tags,
+    Account, MAX_TAGS, New, Status, by_id, contact::Contact, create, named, remove_factors,
+    set_contact, set_password, set_roles, set_tags,
 };
 use crate::{
     by::By,
@@ -22,6 +22,7 @@ use crate::{
 /// An account that is asked for.
 pub(crate) struct NewAccount {
     pub(crate) name: String,
+    pub(crate) contact: Contact,
     pub(crate) account_type: AccountType,
     pub(crate) roles: Vec<String>,
     pub(crate) tags: Vec<String>,
@@ -34,6 +35,7 @@ pub(crate) struct NewAccount {
 #[derive(Default)]
 pub(crate) struct Update {
     pub(crate) name: String,
+    pub(crate) contact: Contact,
     pub(crate) status: Option<Status>,
     pub(crate) roles: Option<Vec<String>>,
     pub(crate) tags: Option<Vec<String>>,
@@ -73,6 +75,7 @@ impl Mcias {
         let tags = tags(&asked.tags)?;
         let account_type = asked.account_type;
         let human = account_type == AccountType::Human;
+        let contact = asked.contact.checked(human)?.said();
         if !human && (!asked.password.is_empty() || asked.second_factor_required) {
             return Err(Error::invalid(
                 "a system account has neither a password nor second factors; issue it a token",
@@ -93,6 +96,7 @@ impl Mcias {
         let write = move |change: &mut Change<'_>| {
             name.as_str().clone_into(&mut change.resource);
             change.note(|detail| detail.list("roles", roles.iter().map(|role| role.as_str())));
+            note_contact(change, &contact);
             let new = New {
                 name: &name,
                 account_type,
@@ -101,7 +105,9 @@ impl Mcias {
                 second_factor_required: asked.second_factor_required,
                 password: hash.as_ref().map(|(hash, expired)| (&**hash, *expired)),
             };
-            create(change.tx, &new, change.now)
+            let made = create(change.tx, &new, change.now)?;
+            set_contact(change.tx, &made.id, &contact)?;
+            by_id(change.tx, &made.id)?.ok_or(Error::Internal("a new account is gone"))
         };
         Ok((self.write(by, write).await?, generated))
     }
@@ -134,6 +140,9 @@ impl Mcias {
                 set_tags(tx, id, tags)?;
                 change.note(|detail| detail.list("tags", tags.iter().map(Tag::as_str)));
             }
+            let contact = asked.contact.clone().checked(before.is_human())?;
+            set_contact(tx, id, &contact)?;
+            note_contact(change, &contact);
             if let Some(required) = asked.second_factor_required {
                 if !before.is_human() {
                     return Err(Error::invalid(
@@ -249,6 +258,19 @@ impl Mcias {
             }
         };
         self.write(by, write).await
+    }
+}
+
+/// Services may go by it.
+fn note_contact(change: &mut Change<'_>, contact: &Contact) {
+    let said = [
+        ("display_name", &contact.display_name),
+        ("email", &contact.email),
+    ];
+    for (what, text) in said {
+        if let Some(text) = text {
+            change.note(|detail| detail.text(what, text));
+        }
     }
 }
 

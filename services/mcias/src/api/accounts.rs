@@ -22,6 +22,7 @@ use crate::{
     account::{
         self, Account, Find, Status,
         change::{NewAccount, Update},
+        contact::Contact,
         tokens::{self, NewToken, Token},
     },
     by::By,
@@ -189,6 +190,10 @@ async fn create(
     };
     let asked = NewAccount {
         name: asked.name,
+        contact: Contact {
+            display_name: Some(asked.display_name),
+            email: Some(asked.email),
+        },
         account_type,
         roles: asked.roles,
         tags: asked.tags,
@@ -216,6 +221,10 @@ async fn update(
             AccountStatus::Locked => Some(Status::Locked),
         },
         name: asked.name,
+        contact: Contact {
+            display_name: asked.display_name,
+            email: asked.email,
+        },
         roles: names(asked.roles),
         tags: names(asked.tags),
         second_factor_required: asked.second_factor_required,
@@ -294,5 +303,7 @@ fn message(account: Account) -> Message {
         has_totp: account.totp,
         passkeys: account.passkeys,
         recovery_codes: account.recovery_codes,
+        display_name: account.display_name,
+        email: account.email,
     }
 }

@@ -7,13 +7,14 @@ use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
-use mcdsl::web::{ErrorPage, LocalPath, Page};
+use mcdsl::web::{ErrorPage, Form, LocalPath, Page};
 use rusqlite::Connection;
 use tonic::Code as Outcome;
 
 use super::{
     AUTHORIZE,
     code::{self, Code},
+    consent::{self, Consent, Said},
     entitlement::{Lacking, lacking},
     error::plain,
     hint::{self, Hinted},
@@ -76,6 +77,11 @@ impl Target {
         Ok((StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response())
     }
 
+    /// Whether whatever listens on the person's machine may pretend to be the client: it has no secret, and its address is anybody's.
+    fn is_anybodys(&self) -> bool {
+        self.client.public_client && redirect::is_local(&self.redirect_uri)
+    }
+
     fn refuse(&self, error: &str, description: &str) -> Result<Response, ErrorPage> {
         let description = plain(description);
         self.send(&[("error", error), ("error_description", &description)])
@@ -87,6 +93,27 @@ pub(super) async fn authorize(
     page: Page,
     MaybePerson(person): MaybePerson,
     uri: Uri,
+) -> Answer {
+    answer(&mcias, page, person, &uri, Consent::Unasked).await
+}
+
+/// The person was asked ([`consent`]).
+pub(super) async fn asked(
+    State(mcias): State<Arc<Mcias>>,
+    page: Page,
+    MaybePerson(person): MaybePerson,
+    uri: Uri,
+    Form(said): Form<Said>,
+) -> Answer {
+    answer(&mcias, page, person, &uri, said.consent()).await
+}
+
+async fn answer(
+    mcias: &Arc<Mcias>,
+    page: Page,
+    person: Option<Person>,
+    uri: &Uri,
+    consent: Consent,
 ) -> Answer {
     let query = uri.query().unwrap_or_default();
     let sense = |text: &str| {
@@ -102,7 +129,7 @@ pub(super) async fn authorize(
     if params.query_without(&[hint::HINT]).len() > MAX {
         return Err(long());
     }
-    let target = target(&mcias, params.clone()).await.map_err(failed)?;
+    let target = target(mcias, params.clone()).await.map_err(failed)?;
     let unknown =
         "it is not known here, or not at the address that it wants you to be sent back to";
     let Some(target) = target else {
@@ -113,17 +140,18 @@ pub(super) async fn authorize(
         Ok(wanted) => wanted,
         Err((error, text)) => return target.refuse(error, &text),
     };
-    let hinted = match Hinted::of(&mcias, &params, &target.client.name) {
+    let hinted = match Hinted::of(mcias, &params, &target.client.name) {
         Ok(hinted) => hinted,
         Err((error, text)) => return target.refuse(error, &text),
     };
     // What goes on from the login page, or another one, to here again.
-    let on = |without: &[&str]| {
+    let request = |without: &[&str]| {
         let without = [without, &hint::PARAMETERS].concat();
         let query = params.query_without(&without);
         let hinted = hinted.as_ref().map(Hinted::parameter).unwrap_or_default();
-        format!("{AUTHORIZE}?{query}{hinted}")
+        format!("{query}{hinted}")
     };
+    let on = |without: &[&str]| format!("{AUTHORIZE}?{}", request(without));
     if !leads_on_to(&on(&[])) {
         let text = "the request is too long to go through the login page";
         return target.refuse("invalid_request", text);
@@ -156,12 +184,24 @@ pub(super) async fn authorize(
     let lack = if person.standing.enrol {
         Some(Lacking::Factor)
     } else {
-        let lack = lacking(&mcias, &person.account, &person.login, &target.client);
+        let lack = lacking(mcias, &person.account, &person.login, &target.client);
         lack.map_err(failed)?
     };
     match lack {
-        None => give(&mcias, &page, person, target, wanted).await,
-        Some(Lacking::Leave) => deny(&mcias, &page, person, target).await,
+        Some(Lacking::Leave) => deny(mcias, &page, person, target).await,
+        None if !target.is_anybodys() => give(mcias, &page, person, target, wanted).await,
+        None => match consent {
+            Consent::Given => give(mcias, &page, person, target, wanted).await,
+            Consent::Refused => target.refuse("access_denied", "the person refused"),
+            Consent::Unasked if wanted.silent => {
+                let text = "the person is asked before each login of a program on his machine";
+                target.refuse("interaction_required", text)
+            }
+            Consent::Unasked => {
+                let (client, account) = (&target.client.name, &person.account.name);
+                consent::ask(page, client, account, &request(&[]), &target.redirect_uri)
+            }
+        },
         Some(lack) if wanted.silent => target.refuse("interaction_required", lack.text()),
         Some(Lacking::Second) => page.redirect(&login_again(&on(&[])), None).await,
         Some(Lacking::Password) => page.redirect(&then(PASSWORD, &on(&[])), None).await,
@@ -251,19 +291,30 @@ async fn deny(mcias: &Arc<Mcias>, page: &Page, person: Person, target: Target) -
     target.refuse("access_denied", Lacking::Leave.text())
 }
 
-/// Where a login leads that goes on to `next`: the redirect URI of the client that asks for it there.
+/// The client that a login goes on to.
+pub(crate) struct Onward {
+    pub(crate) client: String,
+    /// Its redirect URI, if the login leads there at once.
+    pub(crate) redirect_uri: Option<String>,
+}
+
+/// What a login goes on to that leads to `next`, if a client asks for it there.
 ///
 /// # Errors
 /// If the database fails.
 pub(crate) async fn leads_to(
     mcias: &Arc<Mcias>,
     next: &LocalPath,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<Onward>, Error> {
     let query = next.as_str().strip_prefix(AUTHORIZE);
     let query = query.and_then(|rest| rest.strip_prefix('?'));
     let Some(Ok(params)) = query.map(|query| Params::parse(query.as_bytes())) else {
         return Ok(None);
     };
     let target = target(mcias, params).await?;
-    Ok(target.map(|target| target.redirect_uri))
+    Ok(target.map(|target| Onward {
+        // Of one that is anybody's a page asks first, and leads there itself.
+        redirect_uri: (!target.is_anybodys()).then_some(target.redirect_uri),
+        client: target.client.name,
+    }))
 }

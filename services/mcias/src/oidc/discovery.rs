@@ -39,7 +39,8 @@ pub(super) async fn show(State(mcias): State<Arc<Mcias>>) -> Response {
         "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
         "code_challenge_methods_supported": ["S256"],
         "claims_supported": [
-            "iss", "sub", "aud", "iat", "exp", "auth_time", "nonce", "amr", "sid", "name", "preferred_username", "roles"
+            "iss", "sub", "aud", "iat", "exp", "auth_time", "nonce", "amr", "sid", "name", "preferred_username", "email",
+            "email_verified", "roles"
         ],
         "prompt_values_supported": ["none", "login"],
         "authorization_response_iss_parameter_supported": true,

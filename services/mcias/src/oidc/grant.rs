@@ -152,7 +152,8 @@ pub(crate) fn hand_over(tx: &Transaction<'_>, login: &str, new: &str) -> rusqlit
 }
 
 /// What logins from a device gave that are over is the next login's from there: whoever ends that one, or logs out by what it gave, ends
-/// all that the device has.
+/// all that the device has. Another machine that looks alike takes over no more than that: it is the same account's, nothing of it is renewed or
+/// lasts longer, and a login that goes on keeps its own.
 pub(crate) fn follow(
     tx: &Transaction<'_>,
     new: &NewSession<'_>,

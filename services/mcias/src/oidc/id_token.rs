@@ -20,17 +20,25 @@ pub(super) struct About<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<&'a str>,
+    /// Nobody has asked there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     roles: Option<&'a [String]>,
 }
 
 impl<'a> About<'a> {
     /// Of this account.
     pub(super) fn new(account: &'a Account, scopes: &str) -> Self {
-        let profile = scope::has(scopes, "profile").then_some(&*account.name);
+        let profile = scope::has(scopes, "profile");
+        let email = scope::has(scopes, "email") && !account.email.is_empty();
         Self {
             sub: &account.id,
-            preferred_username: profile,
-            name: profile,
+            preferred_username: profile.then_some(&*account.name),
+            name: profile.then_some(account.called()),
+            email: email.then_some(&*account.email),
+            email_verified: email.then_some(false),
             roles: scope::has(scopes, "roles").then_some(&*account.roles),
         }
     }

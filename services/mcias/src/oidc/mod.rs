@@ -8,6 +8,7 @@ mod authorize;
 mod basic;
 mod client;
 mod code;
+mod consent;
 mod discovery;
 mod entitlement;
 mod error;
@@ -31,7 +32,6 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
@@ -39,7 +39,7 @@ use rusqlite::Transaction;
 
 use self::form::Form;
 pub(crate) use self::{
-    authorize::leads_to,
+    authorize::{Onward, leads_to},
     grant::{follow, hand_over, is_clients},
 };
 use crate::core::Mcias;
@@ -48,6 +48,8 @@ use crate::core::Mcias;
 const MAX_BODY: usize = 16 * 1024;
 
 const AUTHORIZE: &str = "/oauth/authorize";
+/// What the question before a login of a program posts to.
+const CONSENT: &str = "/oauth/authorize/consent";
 const TOKEN: &str = "/oauth/token";
 const USERINFO: &str = "/oauth/userinfo";
 const INTROSPECT: &str = "/oauth/introspect";
@@ -60,6 +62,7 @@ const CONFIRM: &str = "/oauth/logout/confirm";
 pub(crate) fn pages() -> Router<Arc<Mcias>> {
     Router::new()
         .route(AUTHORIZE, get(authorize::authorize))
+        .route(CONSENT, post(authorize::asked))
         .route(LOGOUT, get(logout::show))
         .route(CONFIRM, post(logout::confirmed))
 }
@@ -78,7 +81,6 @@ pub(crate) fn endpoints(mcias: &Arc<Mcias>) -> Router {
             post(async |form: Form| as_page(AUTHORIZE, &form)),
         )
         .route(LOGOUT, post(async |form: Form| as_page(LOGOUT, &form)))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Arc::clone(mcias))
 }
 

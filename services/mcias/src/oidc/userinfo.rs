@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse as _, Response},
 };
-use mcdsl::auth::AuthError;
+use mcdsl::{auth::AuthError, server::bearer};
 use rusqlite::Connection;
 
 use super::{error::OAuthError, grant, id_token::About};
@@ -18,14 +18,13 @@ use crate::{
     error::Error,
 };
 
-/// Bytes of a token that is looked at.
-const MAX_TOKEN: usize = 8 * 1024;
-
+/// In forms and queries no token is looked for (RFC 6750 §2.2, §2.3).
 pub(super) async fn show(
     State(mcias): State<Arc<Mcias>>,
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
-    let token = bearer(&headers).ok_or_else(OAuthError::invalid_token)?;
+    let token = bearer(&headers).ok().flatten();
+    let token = token.ok_or_else(OAuthError::invalid_token)?;
     let identity = mcias.identify(token, None).map_err(|error| match error {
         AuthError::Invalid(_) => OAuthError::invalid_token(),
         AuthError::Unavailable(why) => OAuthError::unavailable(why),
@@ -43,13 +42,4 @@ pub(super) async fn show(
     };
     let headers = [(header::CACHE_CONTROL, "no-store")];
     Ok((headers, Json(About::new(&account, &grant.scopes))).into_response())
-}
-
-/// The token of the one `Authorization` field (RFC 6750 §2.1); in forms and queries it is not looked for.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let value = all.next()?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    let one = all.next().is_none() && token.len() <= MAX_TOKEN;
-    (one && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
 }

@@ -53,13 +53,20 @@ impl Wanted {
         {
             return Err(invalid("response_mode is not query"));
         }
+        let Some(challenge) = params.get("code_challenge") else {
+            let text = "code_challenge is missing: PKCE is required (RFC 7636), with code_challenge_method=S256";
+            return Err(invalid(text));
+        };
         // Without a method it would be plain (RFC 7636 §4.3).
         if params.get("code_challenge_method") != Some("S256") {
-            return Err(invalid("code_challenge_method is not S256"));
+            return Err(invalid(
+                "code_challenge_method is not S256, the one that is taken for PKCE",
+            ));
         }
-        let challenge = params.get("code_challenge").unwrap_or_default();
         if !pkce::is_challenge(challenge) {
-            return Err(invalid("code_challenge is none of S256"));
+            return Err(invalid(
+                "code_challenge is none of S256: the verifier's SHA-256 in base64url without padding",
+            ));
         }
         let scopes = scope::granted(params.get("scope").unwrap_or_default());
         let scopes = scopes.ok_or(("invalid_scope", "scope has no openid".to_owned()))?;
@@ -169,6 +176,9 @@ mod tests {
             let error = got.as_ref().err().map_or("", |(error, _)| error);
             assert_eq!(error, wanted, "{description}");
         }
+        let without_pkce = Params::parse(b"response_type=code&scope=openid").unwrap();
+        let (_, told) = Wanted::of(&without_pkce).unwrap_err();
+        assert!(told.contains("PKCE is required"), "{told}");
         let of = |more: &str| {
             let params = Params::parse(format!("{fine}&{more}").as_bytes()).unwrap();
             Wanted::of(&params).unwrap()

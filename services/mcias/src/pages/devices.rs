@@ -85,6 +85,11 @@ impl News {
             may_accept,
         })
     }
+
+    /// Whether there is one to say of that it was somebody else.
+    pub(super) fn has_others(&self) -> bool {
+        self.devices.iter().any(|device| !device.current)
+    }
 }
 
 /// Where a login leads that goes on to `next`: to what its owner has not answered for, if this login may.

@@ -19,7 +19,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, FACTORS, PASSWORD, Person, by, devices, failed, leading_on,
+    Answer, FACTORS, PASSWORD, Person, by, devices, failed, leading_on, leading_to_client,
     person::{LOGIN_ID, MaybePerson},
     refused_login, then,
 };
@@ -46,6 +46,8 @@ const STEP_S: i64 = 300;
 struct PasswordForm<'a> {
     csrf: CsrfField,
     next: &'a str,
+    /// The service that it goes on to; empty: this one.
+    client: &'a str,
     account: &'a str,
 }
 
@@ -306,10 +308,11 @@ async fn password_form(
     next: &LocalPath,
     account: &str,
 ) -> Result<Response, ErrorPage> {
-    let page = leading_on(mcias, page, next).await?;
+    let (page, client) = leading_to_client(mcias, page, next).await?;
     let form = PasswordForm {
         csrf: page.csrf(),
         next: next.as_str(),
+        client: &client,
         account,
     };
     page.render("Log in", &form)

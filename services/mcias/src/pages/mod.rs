@@ -42,7 +42,7 @@ use crate::{
     by::By,
     core::{Change, Mcias},
     error::Error,
-    oidc,
+    oidc::{self, Onward},
 };
 
 /// Where one logs in.
@@ -59,7 +59,7 @@ pub(crate) fn routes(mcias: &Arc<Mcias>, sessions: Sessions) -> Router {
     };
     let administration = NavItem {
         role: Some("admin"),
-        ..nav("Administration", admin::HOME)
+        ..nav("Admin", admin::HOME)
     };
     let site = Site {
         service: SERVICE,
@@ -155,12 +155,29 @@ pub(crate) async fn end_login(
 
 /// The page, whose form may lead on to where its `next` does: to a client that sent somebody to log in.
 async fn leading_on(mcias: &Arc<Mcias>, page: Page, next: &LocalPath) -> Result<Page, ErrorPage> {
-    let uri = oidc::leads_to(mcias, next).await.map_err(failed)?;
-    Ok(match uri {
-        // An address that the policy cannot name is none that a service may have, but for a bare [::1].
+    Ok(leading_to_client(mcias, page, next).await?.0)
+}
+
+/// And the name of that client; empty: it is none.
+async fn leading_to_client(
+    mcias: &Arc<Mcias>,
+    page: Page,
+    next: &LocalPath,
+) -> Result<(Page, String), ErrorPage> {
+    let onward = oidc::leads_to(mcias, next).await.map_err(failed)?;
+    let Some(Onward {
+        client,
+        redirect_uri,
+    }) = onward
+    else {
+        return Ok((page, String::new()));
+    };
+    let page = match redirect_uri {
+        // An address that the policy cannot name is none that a service may have.
         Some(uri) => page.clone().with_form_action(&uri).unwrap_or(page),
         None => page,
-    })
+    };
+    Ok((page, client))
 }
 
 /// What somebody is told who was refused. It is written down, if what he asked for has not done so.

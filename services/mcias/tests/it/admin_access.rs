@@ -82,6 +82,7 @@ async fn every_page_lets_in_administrators_alone() {
                 // As of all others, whether it is there or not.
                 let main = answer.body.split("<main").nth(1).unwrap().to_owned();
                 assert!(!answer.body.contains("/admin"), "{}", answer.body);
+                assert!(main.contains("ask an administrator"), "{main}");
                 assert_eq!(told.get_or_insert_with(|| main.clone()), &main, "{path}");
             }
         }

@@ -102,11 +102,18 @@ async fn an_account_is_made_changed_and_removed() {
         ("status", "active"),
         ("roles", "user"),
         ("tags", "a:b\r\nc:d"),
+        ("second_factor_required", "yes"),
     ];
     let changed = admin.submit(page, "/admin/account/change", &change).await;
     assert_eq!(changed.location(), page);
     let shown = admin.get(page).await;
     assert!(shown.body.contains("a:b\nc:d") && shown.body.contains("Changed."));
+    let listed = admin.get("/admin/accounts").await;
+    with_text(
+        &listed,
+        200,
+        r#"none <span class="badge warning">required<"#,
+    );
     assert_eq!(ada.get("/").await.status, 303);
     // What takes something away is asked first.
     for (act, button) in [
@@ -304,6 +311,11 @@ async fn the_log_is_read_and_verified() {
     ada.log_in("ada", "wrong").await;
     let mut admin = chief(&running).await;
     let list = admin.get("/admin/audit").await.body;
+    let words = [
+        r#"<option value="PERMISSION_DENIED">permission denied<"#,
+        r#"<span class="badge success">done<"#,
+    ];
+    assert!(words.iter().all(|text| list.contains(text)), "{list}");
     assert!(list.contains("UNAUTHENTICATED") && !list.contains("robot-00"));
     let before = list.split("before=").nth(1).unwrap();
     let before = before.split('"').next().unwrap();

@@ -7,6 +7,9 @@ use crate::{
     web::{Answer, Browser, encoded},
 };
 
+/// What the last row of an action is about.
+const RESOURCE: &str = "SELECT resource FROM audit WHERE action = ?1 ORDER BY seq DESC LIMIT 1";
+
 fn with_text(answer: &Answer, status: u16, text: &str) {
     assert_eq!(answer.status, status, "{}", answer.body);
     assert!(answer.body.contains(text), "{text}: {}", answer.body);
@@ -73,6 +76,10 @@ async fn rules_are_made_in_order_explained_and_removed() {
             refused.body
         );
         assert_eq!(refused.field("name"), "office", "{description}");
+        let of = running
+            .database()
+            .query_row(RESOURCE, [edit], |row| row.get::<_, String>(0));
+        assert_eq!(of.unwrap(), "office", "{description}: in the log");
         assert!(!refused.body.contains("<here>") && !refused.body.contains("<i>"));
     }
     let fields = new(
@@ -172,10 +179,9 @@ async fn clients_are_made_changed_and_removed() {
     ];
     let refused = admin.submit(edit, edit, &new).await;
     with_text(&refused, 422, "is neither https://");
-    let sql = "SELECT resource FROM audit WHERE action = ?1 ORDER BY seq DESC LIMIT 1";
     let of = running
         .database()
-        .query_row(sql, [edit], |row| row.get::<_, String>(0));
+        .query_row(RESOURCE, [edit], |row| row.get::<_, String>(0));
     assert_eq!(of.unwrap(), "app", "the log says what was refused");
     with_text(&refused, 422, ">javascript:alert(1)</textarea>");
     assert!(!refused.body.contains("<script>alert") && !refused.body.contains("href=\"javascript"));

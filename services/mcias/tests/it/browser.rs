@@ -50,7 +50,12 @@ pub(crate) async fn judge(browser: &Browser, what: &str, pictures: &Pictures) ->
 
 /// A service of another site; its pages say where they are. The redirect URI.
 pub(crate) async fn client(admin: &mut Clients) -> Result<(String, String)> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    client_at(admin, "127.0.0.1:0").await
+}
+
+/// There.
+async fn client_at(admin: &mut Clients, address: &str) -> Result<(String, String)> {
+    let listener = TcpListener::bind(address).await?;
     let home = format!("http://{}", listener.local_addr()?);
     let redirect = format!("{home}/callback");
     let page = async |uri: Uri| {
@@ -95,6 +100,17 @@ pub(crate) async fn heading(browser: &Browser, wanted: &str) -> Result<()> {
 pub(crate) async fn type_in(browser: &Browser, id: &str, text: &str) -> Result<()> {
     let field = browser.driver().find(By::Id(id)).await?;
     Ok(field.send_keys(text).await?)
+}
+
+/// Says yes to the question whether the client on this machine is the one.
+pub(crate) async fn consent(browser: &Browser) -> Result<()> {
+    heading(browser, "Log in to app?").await?;
+    Ok(browser
+        .driver()
+        .find(By::Css("main button"))
+        .await?
+        .click()
+        .await?)
 }
 
 /// Waits until the client has the browser again, and has it exchange the code. Where the browser is.
@@ -149,17 +165,20 @@ async fn a_person_is_sent_to_log_in_and_back() -> Result<()> {
     heading(&browser, "Second factor").await?;
     judge(&browser, "second-factor", &pictures).await?;
     type_in(&browser, "code", &format!("{}\u{e007}", code(&secret, 0))).await?;
-    let back = back_at_the_client(&running, &browser, &redirect).await?;
+    heading(&browser, "Log in to app?").await?;
+    judge(&browser, "consent", &pictures).await?;
+    consent(&browser).await?;
+    back_at_the_client(&running, &browser, &redirect).await?;
 
-    // Once more, from there: without a question.
+    // Once more, to an address of IPv6: without a password, but not without the question.
+    let (home, redirect) = client_at(&mut admin, "[::1]:0").await?;
+    let path = request("app", &[("redirect_uri", &redirect)]);
+    let to: String =
+        url::form_urlencoded::byte_serialize(format!("{base}{path}").as_bytes()).collect();
     driver.goto(&format!("{home}/?to={to}")).await?;
     driver.find(By::Id("go")).await?.click().await?;
-    wait_for_async("the client again", async || {
-        let url = driver.current_url().await.ok()?;
-        let again = url.as_str().starts_with(&redirect) && url != back;
-        again.then_some(())
-    })
-    .await?;
+    consent(&browser).await?;
+    back_at_the_client(&running, &browser, &redirect).await?;
 
     for (path, what) in [
         ("/", "account"),

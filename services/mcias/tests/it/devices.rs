@@ -47,6 +47,7 @@ async fn the_owner_hears_of_a_thief_who_cannot_say_that_it_was_him() {
     let home = thief.get("/").await.body;
     assert!(home.contains("Thief/&#60;1&#62;") && home.contains("this one"));
     assert!(!home.contains("It was me") && !home.contains("It was not me"));
+    assert!(home.contains("not used from here before") && !home.contains("Was this you?"));
     let accepted = say(&mut thief, "Thief/<1>", "mine").await;
     assert_eq!(accepted.status, 403);
     assert!(accepted.body.contains("from a new device itself"));
@@ -87,6 +88,7 @@ async fn the_owner_hears_of_a_thief_who_cannot_say_that_it_was_him() {
     );
     let told = ada.get("/devices?next=%2Fsessions").await.body;
     assert!(told.contains(r#"href="/sessions">Go on"#), "{told}");
+    assert!(told.contains("Was this you?"), "{told}");
     let ended = say(&mut ada, "Thief/<1>", "not-mine").await;
     assert_eq!(ended.location(), "/password?next=%2Fsessions");
     assert!(

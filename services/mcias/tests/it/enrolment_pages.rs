@@ -39,7 +39,15 @@ async fn who_has_to_enrol_is_led_there_and_on() {
         "/factors/totp/confirm?next=%2Fsessions",
     )
     .await;
-    assert_eq!(done.location(), "/sessions");
+    assert_eq!(done.location(), "/factors/recovery-codes?next=%2Fsessions");
+    let question = browser.get(done.location()).await.body;
+    assert!(
+        question.contains(r#"href="/sessions">Cancel"#),
+        "{question}"
+    );
+    let path = done.location();
+    let codes = browser.submit(path, path, &[("password", PASSWORD)]).await;
+    assert!(codes.body.contains(r#"href="/sessions">I have kept"#));
     assert!(browser.get("/").await.body.contains("<dd>user</dd>"));
 }
 
@@ -71,7 +79,14 @@ async fn a_client_that_wants_a_second_factor_gets_its_code_after_it_is_enrolled(
     );
     let path = format!("/factors/totp/confirm?{next}");
     let on = confirm(&mut browser, &set_up, &path).await;
-    let back = browser.get(on.location()).await;
+    let codes = format!("/factors/recovery-codes?{next}");
+    assert_eq!(on.location(), codes);
+    let shown = browser
+        .submit(&codes, &codes, &[("password", PASSWORD)])
+        .await;
+    let link = shown.body.split(r#"class="button" href=""#).nth(1).unwrap();
+    let link = link.split('"').next().unwrap().replace("&#38;", "&");
+    let back = browser.get(&link).await;
     assert!(back.parameter("code").is_some(), "{}", back.location());
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use thirtyfour::By;
 
 use crate::{
-    browser::{Pictures, back_at_the_client, client, heading, judge, type_in},
+    browser::{Pictures, back_at_the_client, client, consent, heading, judge, type_in},
     factors::code,
     oidc_client::request,
     running::{PASSWORD, Running},
@@ -139,6 +139,7 @@ async fn a_passkey_is_added_and_logs_in_to_a_client() -> Result<()> {
     says(&browser, "No passkey was used").await?;
     verifies(true).await?;
     click(&browser, "form[data-passkey] button").await?;
+    consent(&browser).await?;
     back_at_the_client(&running, &browser, &redirect).await?;
 
     // A program with her password logs in, from nowhere that she has been.

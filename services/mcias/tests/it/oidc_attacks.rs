@@ -5,73 +5,10 @@ use mc_proto::mcias::v1::{PutServiceRequest, Service};
 use crate::{
     oidc::claims,
     oidc_client::{
-        AFTERWARDS, CHALLENGE, PLAIN, Party, REDIRECT, VERIFIER, begun, error, register, request,
-        text,
+        AFTERWARDS, CHALLENGE, PLAIN, REDIRECT, VERIFIER, begun, error, register, request, text,
     },
-    web::{Browser, Http, encoded},
+    web::{Browser, encoded},
 };
-
-#[tokio::test]
-async fn a_public_client_on_this_machine_is_answered_at_any_port() {
-    let (running, mut admin, _, mut browser) = begun().await;
-    for (name, public) in [("app", true), ("server", false)] {
-        let service = Service {
-            name: name.to_owned(),
-            redirect_uris: vec!["http://127.0.0.1/cb".to_owned()],
-            public_client: public,
-            ..Service::default()
-        };
-        let put = PutServiceRequest {
-            service: Some(service),
-            new_secret: false,
-        };
-        admin.admin.put_service(put).await.unwrap();
-    }
-    let app = Party {
-        http: Http::new(&running),
-        id: "app".to_owned(),
-        secret: None,
-    };
-    let here = "http://127.0.0.1:51004/cb";
-    let answer = browser
-        .get(&request("app", &[("redirect_uri", here)]))
-        .await;
-    let code = answer.parameter("code").unwrap();
-    assert!(answer.location().starts_with(here), "{}", answer.location());
-    for (description, at, fine) in [
-        (
-            "another port than before",
-            "http://127.0.0.1:51005/cb",
-            false,
-        ),
-        ("where the code went", here, true),
-    ] {
-        let answer = browser
-            .get(&request("app", &[("redirect_uri", here)]))
-            .await;
-        let code = answer.parameter("code").unwrap();
-        let tokens = app.exchange(&code, &[("redirect_uri", at)]).await;
-        assert_eq!(tokens.status == 200, fine, "{description}: {}", tokens.body);
-    }
-    assert_eq!(
-        app.exchange(&code, &[]).await.status,
-        400,
-        "another address"
-    );
-    for (client, uri) in [
-        ("app", "http://localhost:51004/cb"),
-        ("app", "http://127.0.0.1:51004/other"),
-        ("app", "http://127.0.0.1:51004@evil.example/cb"),
-        ("app", "http://127.0.0.1:0/cb"),
-        ("app", "http://127.0.0.1:99999/cb"),
-        ("server", here),
-    ] {
-        let answer = browser
-            .get(&request(client, &[("redirect_uri", uri)]))
-            .await;
-        assert_eq!(answer.status, 400, "{client}: {uri}");
-    }
-}
 
 #[tokio::test]
 async fn a_code_is_good_once_for_a_minute_for_its_client_and_verifier() {

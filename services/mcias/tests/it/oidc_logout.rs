@@ -93,6 +93,39 @@ async fn a_logout_ends_what_a_login_gave_that_is_over() {
     assert_eq!(other.status, 200, "of another login: {}", other.body);
 }
 
+/// Two machines in one network whose browsers call themselves alike are one device: who logs in at one takes over what the other's login
+/// gave, once that is over. He can end it, and is given nothing by it; of others he takes nothing.
+#[tokio::test]
+async fn machines_that_look_alike_are_one_device_of_their_owner() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    admin.person("bob", "user").await;
+    let wiki = register(&running, &mut admin, "wiki", false).await;
+    let mut first = Browser::new(&running);
+    let mut others = Browser::new(&running);
+    first.log_in("ada", PASSWORD).await;
+    others.log_in("bob", PASSWORD).await;
+    let given = wiki.tokens(&mut first).await;
+    let bobs = wiki.tokens(&mut others).await;
+    // Beside a login that goes on nothing is taken over.
+    let mut second = Browser::new(&running);
+    second.log_in("ada", PASSWORD).await;
+    second.submit("/", "/logout", &[]).await;
+    let given = wiki.refresh(text(&given, "refresh_token")).await;
+    assert_eq!(given.status, 200, "{}", given.body);
+    clock.advance(Duration::from_secs(2 * 3600));
+    second.log_in("ada", PASSWORD).await;
+    let given = wiki.refresh(text(&given.json(), "refresh_token")).await;
+    assert_eq!(given.status, 200, "it goes on: {}", given.body);
+    second.submit("/", "/logout", &[]).await;
+    let given = wiki.refresh(text(&given.json(), "refresh_token")).await;
+    assert_eq!(error(&given), "invalid_grant", "ended with the device");
+    let bobs = wiki.refresh(text(&bobs, "refresh_token")).await;
+    assert_eq!(bobs.status, 200, "somebody else's: {}", bobs.body);
+}
+
 /// The login here of somebody who works in a client is over after an hour; who logs in again at the same device goes on with what it has.
 #[tokio::test]
 async fn the_next_login_of_a_device_ends_what_the_one_before_gave() {

@@ -10,6 +10,31 @@ use crate::{
 };
 
 #[tokio::test]
+async fn userinfo_takes_one_bearer_token() {
+    let (_running, _admin, wiki, mut browser) = begun().await;
+    let tokens = wiki.tokens(&mut browser).await;
+    let access = text(&tokens, "access_token");
+    let good = format!("Bearer {access}");
+    let (other, small) = (format!("Bearer {access} x"), format!("bearer   {access}"));
+    let (tab, basic) = (format!("Bearer\t{access}"), format!("Basic {access}"));
+    let padded = format!("{good}{}", "=".repeat(8 * 1024));
+    for (description, fields, status) in [
+        ("one", &[&*good][..], 200),
+        ("in small letters, with spaces", &[&*small], 200),
+        ("none", &[], 401),
+        ("twice the same", &[&*good, &*good], 401),
+        ("with a word behind it", &[&*other], 401),
+        ("behind a tab", &[&*tab], 401),
+        ("of another scheme", &[&*basic], 401),
+        ("too long", &[&*padded], 401),
+    ] {
+        let headers: Vec<_> = fields.iter().map(|f| ("authorization", *f)).collect();
+        let answer = wiki.http.ask("GET", "/oauth/userinfo", &headers, "").await;
+        assert_eq!(answer.status, status, "{description}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn clients_are_who_they_say() {
     let (running, mut admin, wiki, mut browser) = begun().await;
     let app = register(&running, &mut admin, "app", true).await;

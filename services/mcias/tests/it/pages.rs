@@ -101,7 +101,10 @@ async fn what_a_page_refuses_is_in_the_log() {
     let refused = ada.submit("/password", "/password", &weak).await;
     assert_eq!(refused.status, 422);
     let mut stranger = Browser::new(&running);
-    let token = stranger.get("/login").await.field("csrf_token");
+    let page = stranger.get("/login").await;
+    assert!(page.body.contains("Forgotten? An administrator"));
+    assert!(!page.body.contains("to go on to"), "{}", page.body);
+    let token = page.field("csrf_token");
     let wrong = [
         ("csrf_token", &*token),
         ("account", "ada"),

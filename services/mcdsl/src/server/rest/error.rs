@@ -56,7 +56,8 @@ impl Error {
         };
         let http = match status.code() {
             Code::ResourceExhausted => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::REQUEST_TIMEOUT,
+            Code::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
+            code => http_status(code),
         };
         let status = status.clone();
         Self { http, status }
@@ -163,5 +164,25 @@ pub(crate) fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+
+    #[tokio::test]
+    async fn why_a_body_is_not_read_is_told() {
+        for (description, error, status) in [
+            ("it does not come", Status::deadline_exceeded(""), 408),
+            ("too large", Status::resource_exhausted(""), 413),
+            ("no room", Status::unavailable(""), 503),
+        ] {
+            let body = Body::from_stream(tokio_stream::iter([Err::<&str, _>(error)]));
+            let error = to_bytes(body, 10).await.unwrap_err();
+            let answer = Error::of_body(&error).into_response();
+            assert_eq!(answer.status(), status, "{description}");
+        }
     }
 }

@@ -118,7 +118,7 @@ impl Call {
             check_type(&parts.headers)?;
             let mut all = body.take();
             if self.method.access.level == Level::Public {
-                all = body::bounded(all, Kind::Plain, MAX_PUBLIC_BODY);
+                all = body::bounded(all, Kind::Plain, MAX_PUBLIC_BODY, None);
             }
             let body = axum::body::to_bytes(all, usize::MAX).await;
             object(&body.map_err(|e| Error::of_body(&e))?)?
@@ -161,8 +161,8 @@ impl Call {
 
 /// By what browsers say (Fetch metadata): pages of others have no business here. A person may type the address.
 fn from_another_site(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site");
-    site.is_some_and(|site| site != "same-origin" && site != "none")
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    sites.any(|site| site != "same-origin" && site != "none")
 }
 
 /// # Errors

@@ -30,7 +30,7 @@ pub(crate) enum Command {
     },
     /// Makes an account; a person's gets a password, shown once, to be changed at the first login
     Create(Create),
-    /// Changes status, roles, tags, or whether a second factor is required. Losing a role, another tag, a second factor that is
+    /// Changes name, address, status, roles, tags, or whether a second factor is required. Losing a role, another tag, a second factor that is
     /// required from now on, and a status other than active end the account's logins and make all its tokens void
     Update(Update),
     /// Deletes an account and makes its tokens void
@@ -88,8 +88,14 @@ pub(crate) struct Create {
     /// Small letters, digits, `.`, `-` and `_`
     #[arg(value_parser = parse::account)]
     name: String,
+    /// What services that ask for it call the person
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    display_name: String,
+    /// The person's address, told to services that ask for it, as not verified
+    #[arg(long, value_name = "ADDRESS", default_value = "")]
+    email: String,
     /// A program's: it has tokens and no password
-    #[arg(long, conflicts_with_all = ["ask_password", "second_factor"])]
+    #[arg(long, conflicts_with_all = ["ask_password", "second_factor", "display_name", "email"])]
     system: bool,
     /// admin, user or guest; repeatable [default: of a person user]
     #[arg(long, value_parser = parse::role)]
@@ -125,6 +131,8 @@ impl Create {
             tags: self.tag.clone(),
             second_factor_required: self.second_factor.required(),
             password: String::new(),
+            display_name: self.display_name.clone(),
+            email: self.email.clone(),
         }
     }
 }
@@ -262,6 +270,8 @@ pub(crate) fn print(account: &pb::Account, out: Output) -> Result {
 pub(crate) fn lines(account: &pb::Account) -> Vec<(&'static str, String)> {
     vec![
         ("account", account.name.clone()),
+        ("display name", view::text(&account.display_name)),
+        ("e-mail", view::text(&account.email)),
         ("id", account.id.clone()),
         (
             "type",

@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true)
-    .args(["status", "role", "add_role", "remove_role", "tag", "add_tag", "remove_tag", "second_factor"]))]
+    .args(["status", "role", "add_role", "remove_role", "tag", "add_tag", "remove_tag", "second_factor", "display_name", "email"]))]
 pub(crate) struct Update {
     /// The account
     #[arg(value_parser = parse::account)]
@@ -42,6 +42,12 @@ pub(crate) struct Update {
     /// One tag less; repeatable
     #[arg(long, value_name = "TAG", value_parser = parse::tag)]
     remove_tag: Vec<String>,
+    /// What services that ask for it call the person; empty: none from now on
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// The person's address, told to services that ask for it; empty: none from now on
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
     /// Whether each login needs a second factor
     #[arg(long, value_name = "WHEN")]
     second_factor: Option<SecondFactor>,
@@ -65,6 +71,8 @@ impl Update {
             roles: changed(&self.role, &self.add_role, &self.remove_role, &now.roles),
             tags: changed(&self.tag, &self.add_tag, &self.remove_tag, &now.tags),
             second_factor_required: self.second_factor.map(SecondFactor::required),
+            display_name: self.display_name.clone(),
+            email: self.email.clone(),
         }
     }
 

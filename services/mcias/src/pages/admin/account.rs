@@ -17,7 +17,7 @@ use super::{
     when,
 };
 use crate::{
-    account::{self, Account, Status, change::Update, tokens},
+    account::{self, Account, Status, change::Update, contact::Contact, tokens},
     core::Mcias,
     error::Error,
     pages::{failed, home::methods},
@@ -59,8 +59,8 @@ pub(super) const CLEAR: Act = Act {
 };
 pub(super) const END: Act = Act {
     path: "/admin/account/end-logins",
-    title: "End all logins of {}?",
-    text: "All logins and tokens of the account end at once, those of services that it logged in to included.",
+    title: "End all logins and tokens of {}?",
+    text: "They end at once, those of services that it logged in to included.",
     button: "End them",
     back: PAGE,
     here: LIST,
@@ -76,6 +76,8 @@ pub(super) struct Named {
 #[serde(default)]
 pub(super) struct Changed {
     name: String,
+    display_name: String,
+    email: String,
     status: String,
     roles: Vec<String>,
     tags: String,
@@ -91,6 +93,8 @@ impl Changed {
     fn of(account: &Account) -> Self {
         Self {
             name: account.name.clone(),
+            display_name: account.display_name.clone(),
+            email: account.email.clone(),
             status: account.status.as_str().to_owned(),
             roles: account.roles.clone(),
             tags: account.tags.join("\n"),
@@ -109,6 +113,10 @@ impl Changed {
             .ok_or_else(|| Error::invalid("status: it is none of active, disabled and locked"))?;
         Ok(Update {
             name: self.name.clone(),
+            contact: Contact {
+                display_name: human.then(|| self.display_name.clone()),
+                email: human.then(|| self.email.clone()),
+            },
             status: Some(status),
             roles: Some(self.roles.clone()),
             tags: Some(lines(&self.tags)),

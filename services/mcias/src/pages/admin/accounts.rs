@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Admin, Answer, ROWS, Secret, account::PAGE, again, attempt, done, lines, link, when};
 use crate::{
-    account::{self, Account, Find, Status, change::NewAccount},
+    account::{self, Account, Find, Status, change::NewAccount, contact::Contact},
     core::Mcias,
     error::Error,
     name::Role,
@@ -110,6 +110,8 @@ impl Row {
 #[serde(default)]
 pub(super) struct New {
     name: String,
+    display_name: String,
+    email: String,
     account_type: String,
     roles: Vec<String>,
     tags: String,
@@ -161,6 +163,10 @@ pub(super) async fn make(
     let by = admin.by(&page, NEW)?;
     let asked = NewAccount {
         name: form.name.trim().to_owned(),
+        contact: Contact {
+            display_name: Some(form.display_name.clone()),
+            email: Some(form.email.clone()),
+        },
         account_type: if form.is_system() {
             AccountType::System
         } else {

@@ -91,7 +91,8 @@ struct Log {
     csrf: CsrfField,
     here: &'static str,
     search: Search,
-    outcomes: Vec<&'static str>,
+    /// As the log has them, and in words.
+    outcomes: Vec<(&'static str, String)>,
     rows: Vec<Row>,
     newest: Option<String>,
     older: Option<String>,
@@ -103,6 +104,7 @@ struct Row {
     /// Of the method or the page, without what all have in common.
     action: String,
     resource: String,
+    outcome: String,
     ok: bool,
     /// Keys and values.
     detail: Vec<(String, String)>,
@@ -114,10 +116,19 @@ impl Row {
             time: moment(record.at()),
             action: short(&record.action).to_owned(),
             resource: escaped(&record.resource),
+            outcome: in_words(&record.outcome),
             ok: record.outcome == "OK",
             detail: detail(&record.detail),
             record,
         }
+    }
+}
+
+/// An outcome, `PERMISSION_DENIED`, as people read it.
+fn in_words(outcome: &str) -> String {
+    match outcome {
+        "OK" => "done".to_owned(),
+        other => other.to_ascii_lowercase().replace('_', " "),
     }
 }
 
@@ -164,7 +175,7 @@ pub(super) async fn log(
         here: LOG,
         older: last.map(|record| search.link(&record.seq.to_string())),
         newest: Some(search.link("")).filter(|_| !search.before.is_empty()),
-        outcomes: outcomes().map(|(name, _)| name).collect(),
+        outcomes: outcomes().map(|(name, _)| (name, in_words(name))).collect(),
         rows: records.into_iter().map(Row::new).collect(),
         search,
     };

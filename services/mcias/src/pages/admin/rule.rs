@@ -179,6 +179,7 @@ pub(super) async fn save(
 ) -> Answer {
     let by = admin.by(&page, EDIT)?;
     let new = form.new.is_some();
+    by.about(form.name.trim());
     let saving = async { mcias.set_rule(&by, form.rule()?, new).await };
     match attempt(&mcias, &by, saving).await {
         Ok(stored) => {

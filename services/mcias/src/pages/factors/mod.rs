@@ -17,7 +17,7 @@ use mc_proto::mcias::v1::Passkey;
 use mcdsl::web::{CsrfField, Flash, LocalPath, Page};
 use serde::Deserialize;
 
-use super::{Answer, Person, by, failed, leading_on, login, record, refused, sessions::ago};
+use super::{Answer, Person, by, failed, leading_on, login, record, refused, sessions::ago, then};
 use crate::{by::By, core::Mcias, error::Error, factors, time::unix};
 
 /// Where all of it is.
@@ -85,6 +85,8 @@ struct Confirm<'a> {
     /// For the browser's password manager.
     account: &'a str,
     query: String,
+    /// Where it leads to leave everything as it is.
+    back: LocalPath,
 }
 
 /// What the form of a [`Question`] sends.
@@ -156,6 +158,11 @@ fn put(question: &Question, page: &Page, person: &Person) -> Answer {
         question,
         account: &person.account.name,
         query: query(page),
+        back: match question.path {
+            // Whoever was led here goes on without them.
+            recovery::PATH => onward(page),
+            _ => LocalPath::or_home(Some(&format!("{FACTORS}{}", query(page)))),
+        },
     };
     page.render(question.title, &content)
 }
@@ -178,5 +185,12 @@ async fn put_again(
 async fn enrolled(page: &Page, person: &Person, text: &str) -> Answer {
     let mut person = person.clone();
     (person.standing.enrol, person.standing.unshown) = (false, false);
-    login::anew(page, &person, &onward(page), Flash::success(text)).await
+    let next = page.next();
+    // Who goes on elsewhere sees no page that would offer them.
+    let to = if next != LocalPath::home() && person.account.recovery_codes == 0 {
+        then(recovery::PATH, next.as_str())
+    } else {
+        onward(page)
+    };
+    login::anew(page, &person, &to, Flash::success(text)).await
 }

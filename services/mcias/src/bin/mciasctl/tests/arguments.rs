@@ -28,7 +28,7 @@ fn accounts_are_created() {
     for (description, line, want) in [
         (
             "a person",
-            "ada --role user --role admin --tag team:edge --second-factor required",
+            "ada --role user --role admin --tag team:edge --second-factor required --display-name Ada --email ada@example.org",
             pb::CreateAccountRequest {
                 name: "ada".to_owned(),
                 account_type: pb::AccountType::Human.into(),
@@ -36,6 +36,8 @@ fn accounts_are_created() {
                 tags: strings(&["team:edge"]),
                 second_factor_required: true,
                 password: String::new(),
+                display_name: "Ada".to_owned(),
+                email: "ada@example.org".to_owned(),
             },
         ),
         (
@@ -125,6 +127,29 @@ fn what_is_not_said_of_an_account_is_not_changed() {
         );
         let locked = line.contains("locked");
         assert_eq!(request.status() == pb::AccountStatus::Locked, locked);
+    }
+}
+
+#[test]
+fn a_name_and_an_address_are_set_and_taken_away() {
+    for (description, line, name, email) in [
+        ("a name", "--display-name Ada", Some("Ada"), None),
+        (
+            "an address",
+            "--email ada@example.org",
+            None,
+            Some("ada@example.org"),
+        ),
+        (
+            "neither any more",
+            "--display-name= --email=",
+            Some(""),
+            Some(""),
+        ),
+    ] {
+        let request = update(&format!("ada {line}"), &pb::Account::default());
+        let got = (request.display_name.as_deref(), request.email.as_deref());
+        assert_eq!(got, (name, email), "{description}");
     }
 }
 

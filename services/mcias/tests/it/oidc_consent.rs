@@ -1,0 +1,182 @@
+//! Logging in to a program on one's own machine: any other there may pretend to be it, so that each login is asked for.
+
+use mc_proto::mcias::v1::{PutServiceRequest, Service};
+
+use crate::{
+    oidc_client::{Party, REDIRECT, begun, request, text},
+    running::{Clients, PASSWORD, Running},
+    web::{Answer, Browser, Http},
+};
+
+/// Where a program of the test listens.
+const HERE: &str = "http://127.0.0.1:51004/cb";
+const HERE_6: &str = "http://[::1]:51004/cb";
+
+/// A client on its user's machine.
+async fn register(running: &Running, admin: &mut Clients, name: &str, public: bool) -> Party {
+    let uris = ["http://127.0.0.1/cb", "http://[::1]/cb", HERE, REDIRECT];
+    let service = Service {
+        name: name.to_owned(),
+        redirect_uris: uris.map(str::to_owned).to_vec(),
+        public_client: public,
+        ..Service::default()
+    };
+    let put = PutServiceRequest {
+        service: Some(service),
+        new_secret: false,
+    };
+    let made = admin.admin.put_service(put).await.unwrap().into_inner();
+    Party {
+        http: Http::new(running),
+        id: name.to_owned(),
+        secret: (!public).then_some(made.client_secret),
+    }
+}
+
+fn at(client: &str, uri: &str, more: &[(&str, &str)]) -> String {
+    request(client, &[&[("redirect_uri", uri)], more].concat())
+}
+
+/// Where the question's form leads.
+fn action(question: &Answer) -> String {
+    let rest = question.body.split(r#"action="/oauth/authorize/"#).nth(1);
+    let rest = rest.unwrap_or_else(|| panic!("{}: {}", question.status, question.body));
+    let path = rest.split('"').next().unwrap().replace("&#38;", "&");
+    format!("/oauth/authorize/{path}")
+}
+
+/// What comes of a question that is answered.
+async fn answered(browser: &mut Browser, path: &str, more: &[(&str, &str)]) -> Answer {
+    let question = browser.get(path).await;
+    let token = question.field("csrf_token");
+    let fields = [&[("csrf_token", &*token)], more].concat();
+    browser.post(&action(&question), &fields).await
+}
+
+#[tokio::test]
+async fn a_program_on_a_machine_is_logged_in_by_a_click_alone() {
+    let (running, mut admin, _, mut browser) = begun().await;
+    let app = register(&running, &mut admin, "app", true).await;
+    register(&running, &mut admin, "server", false).await;
+    for (description, client, uri, asks) in [
+        ("a program", "app", HERE, true),
+        ("the same once more", "app", HERE, true),
+        ("by IPv6", "app", HERE_6, true),
+        ("elsewhere", "app", REDIRECT, false),
+        ("with a secret", "server", HERE, false),
+    ] {
+        let silent = browser.get(&at(client, uri, &[("prompt", "none")])).await;
+        let told = silent.parameter("error");
+        let wanted = asks.then_some("interaction_required");
+        assert_eq!(told.as_deref(), wanted, "{description}");
+        assert_eq!(silent.parameter("code").is_none(), asks, "{description}");
+        let answer = browser.get(&at(client, uri, &[])).await;
+        assert_eq!(answer.status == 200, asks, "{description}");
+        if !asks {
+            assert!(answer.parameter("code").is_some(), "{description}");
+            continue;
+        }
+        for name in ["<strong>app</strong>", "<strong>ada</strong>"] {
+            assert!(answer.body.contains(name), "{description}: {}", answer.body);
+        }
+        let policy = answer.header("content-security-policy");
+        let leads = if uri == HERE_6 {
+            "http:"
+        } else {
+            "http://127.0.0.1:51004"
+        };
+        let leads = format!("form-action 'self' {leads}");
+        assert!(policy.ends_with(&leads), "{description}: {policy}");
+        let refused = answered(&mut browser, &at(client, uri, &[]), &[("refuse", "yes")]).await;
+        assert!(refused.location().starts_with(uri), "{description}");
+        assert_eq!(refused.parameter("error").unwrap(), "access_denied");
+        assert_eq!(refused.parameter("state").unwrap(), "a state");
+        let given = answered(&mut browser, &at(client, uri, &[]), &[]).await;
+        assert!(given.location().starts_with(uri), "{description}");
+        let code = given.parameter("code").unwrap();
+        let tokens = app.exchange(&code, &[("redirect_uri", uri)]).await;
+        assert_eq!(tokens.status, 200, "{description}: {}", tokens.body);
+        assert!(!text(&tokens.json(), "id_token").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_clicks() {
+    let (running, mut admin, _, mut browser) = begun().await;
+    register(&running, &mut admin, "app", true).await;
+    admin.person("bob", "user").await;
+    let mut other = Browser::new(&running);
+    other.log_in("bob", PASSWORD).await;
+    let question = browser.get(&at("app", HERE, &[])).await;
+    let path = action(&question);
+    let (own, bobs) = (
+        question.field("csrf_token"),
+        other.get(&at("app", HERE, &[])).await.field("csrf_token"),
+    );
+    for (description, fields, site) in [
+        ("no token", &[][..], "same-origin"),
+        ("somebody else's", &[("csrf_token", &*bobs)], "same-origin"),
+        ("from another site", &[("csrf_token", &*own)], "cross-site"),
+    ] {
+        let headers = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("sec-fetch-site", site),
+        ];
+        let body = crate::web::encoded(fields);
+        let answer = browser.send("POST", &path, &headers, &body).await;
+        assert_eq!(answer.status, 403, "{description}: {}", answer.body);
+    }
+    assert_eq!(browser.get(&path).await.status, 405, "a link");
+    // What the form says is looked at as the request was.
+    let elsewhere = path.replace("51004", "51004%40evil.example%3A1");
+    let fields = [("csrf_token", &*own)];
+    assert_eq!(browser.post(&elsewhere, &fields).await.status, 400);
+    let sql = "SELECT count(*) FROM oidc_code";
+    let codes: i64 = running.database().query_row(sql, [], |r| r.get(0)).unwrap();
+    assert_eq!(codes, 0);
+    // Who is not logged in logs in first; that leads to the question, and nowhere else.
+    let mut new = Browser::new(&running);
+    let login = new.get(&at("app", HERE, &[])).await.location().to_owned();
+    let page = new.get(&login).await;
+    let policy = page.header("content-security-policy");
+    assert!(policy.ends_with("form-action 'self'"), "{policy}");
+    let fields = [("account", "ada"), ("password", PASSWORD)];
+    let next = new.submit(&login, &login, &fields).await;
+    let given = answered(&mut new, next.location(), &[]).await;
+    assert!(given.parameter("code").is_some());
+    // Whose login has ended meanwhile does not go on by a click.
+    browser.submit("/", "/logout", &[]).await;
+    assert_eq!(
+        browser.post(&path, &[("csrf_token", &*own)]).await.status,
+        403
+    );
+}
+
+#[tokio::test]
+async fn a_public_client_on_this_machine_is_answered_at_any_port() {
+    let (running, mut admin, _, mut browser) = begun().await;
+    let app = register(&running, &mut admin, "app", true).await;
+    register(&running, &mut admin, "server", false).await;
+    let other = "http://127.0.0.1:51009/cb";
+    for (description, exchanged, fine) in [
+        ("another port than before", HERE, false),
+        ("where the code went", other, true),
+    ] {
+        let answer = answered(&mut browser, &at("app", other, &[]), &[]).await;
+        assert!(answer.location().starts_with(other), "{description}");
+        let code = answer.parameter("code").unwrap();
+        let tokens = app.exchange(&code, &[("redirect_uri", exchanged)]).await;
+        assert_eq!(tokens.status == 200, fine, "{description}: {}", tokens.body);
+    }
+    for (client, uri) in [
+        ("app", "http://localhost:51004/cb"),
+        ("app", "http://127.0.0.1:51004/other"),
+        ("app", "http://127.0.0.1:51004@evil.example/cb"),
+        ("app", "http://127.0.0.1:0/cb"),
+        ("app", "http://127.0.0.1:99999/cb"),
+        ("server", other),
+    ] {
+        let answer = browser.get(&at(client, uri, &[])).await;
+        assert_eq!(answer.status, 400, "{client}: {uri}");
+    }
+}
