@@ -1,0 +1,3 @@
+//! Metacrypt: certificates and secrets behind a seal.
+
+pub mod barrier;
