@@ -8,7 +8,7 @@
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey},
     hkdf::{HKDF_SHA256, KeyType, Salt},
-    hmac, rand,
+    rand,
 };
 use zeroize::Zeroizing;
 
@@ -30,9 +30,9 @@ pub enum KeyError {
     Opened(String),
 }
 
-/// 256 secret bits.
+/// 256 secret bits, in one place: what is moved is where they are, or each move would leave a copy on a stack.
 #[derive(Clone)]
-pub(crate) struct Key(Zeroizing<[u8; KEY]>);
+pub(crate) struct Key(Box<Zeroizing<[u8; KEY]>>);
 
 /// Bytes of HKDF's output.
 struct Bytes(usize);
@@ -44,21 +44,33 @@ impl KeyType for Bytes {
 }
 
 impl Key {
+    fn empty() -> Self {
+        Self(Box::new(Zeroizing::new([0; KEY])))
+    }
+
+    /// One that `fill` makes where it then is.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub(crate) fn filled<E>(fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let mut key = Self::empty();
+        fill(&mut key.0[..])?;
+        Ok(key)
+    }
+
     /// A new one.
     ///
     /// # Errors
     /// [`KeyError::Random`].
     pub(crate) fn random() -> Result<Self, KeyError> {
-        let mut key = Zeroizing::new([0; KEY]);
-        rand::fill(&mut *key).map_err(|_| KeyError::Random)?;
-        Ok(Self(key))
+        Self::filled(|key| rand::fill(key).map_err(|_| KeyError::Random))
     }
 
     /// That of these bytes; `None` if they are not [`KEY`].
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
-        let mut key = Zeroizing::new([0; KEY]);
-        (bytes.len() == KEY).then(|| key.copy_from_slice(bytes))?;
-        Some(Self(key))
+        let mut key = Self::empty();
+        (bytes.len() == KEY).then(|| key.0.copy_from_slice(bytes))?;
+        Some(key)
     }
 
     /// Its bytes.
@@ -68,22 +80,14 @@ impl Key {
 
     /// Another key, for `purpose`; who has that does not have this one.
     pub(crate) fn derived(&self, purpose: &str) -> Self {
-        let mut key = Zeroizing::new([0; KEY]);
-        self.expand(&[], &["metacrypt key", purpose], &mut *key);
-        Self(key)
-    }
-
-    /// HMAC-SHA256 (RFC 2104) of `data`.
-    pub(crate) fn mac(&self, data: &[u8]) -> [u8; 32] {
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &*self.0), data);
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(tag.as_ref());
-        bytes
+        let mut key = Self::empty();
+        self.expand(&[], &["metacrypt key", purpose], &mut key.0[..]);
+        key
     }
 
     fn expand(&self, salt: &[u8], info: &[&str], out: &mut [u8]) {
         let info: Vec<&[u8]> = info.iter().flat_map(|i| [i.as_bytes(), &[0]]).collect();
-        let secret = Salt::new(HKDF_SHA256, salt).extract(&*self.0);
+        let secret = Salt::new(HKDF_SHA256, salt).extract(&self.0[..]);
         let filled = secret
             .expand(&info, Bytes(out.len()))
             .and_then(|okm| okm.fill(out));
@@ -92,8 +96,8 @@ impl Key {
     }
 
     fn of_value(&self, salt: &[u8; SALT]) -> (LessSafeKey, Nonce) {
-        let mut both = Zeroizing::new([0; KEY + NONCE_LEN]);
-        self.expand(salt, &["metacrypt value 1"], &mut *both);
+        let mut both = Box::new(Zeroizing::new([0; KEY + NONCE_LEN]));
+        self.expand(salt, &["metacrypt value 1"], &mut both[..]);
         let (key, nonce) = both.split_at(KEY);
         let key = UnboundKey::new(&AES_256_GCM, key).expect("the key's length");
         let nonce = Nonce::try_assume_unique_for_key(nonce).expect("the nonce's length");

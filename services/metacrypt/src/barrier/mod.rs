@@ -588,3 +588,5 @@ fn remember(tx: &Transaction<'_>, network: &str, now: i64) -> Result<(), SealErr
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traces;

@@ -272,11 +272,11 @@ fn place(kind: &Kind, generation: i64) -> String {
 }
 
 fn hashed(password: &str, cost: Cost, salt: &[u8; SALT]) -> Result<Key, SlotError> {
-    let mut key = Zeroizing::new([0; KEY]);
-    cost.argon2()?
-        .hash_password_into(password.as_bytes(), salt, &mut *key)
-        .map_err(|error| SlotError::Hash(error.to_string()))?;
-    Key::of(&*key).ok_or(SlotError::Wrong)
+    let argon2 = cost.argon2()?;
+    Key::filled(|key| {
+        let hashed = argon2.hash_password_into(password.as_bytes(), salt, key);
+        hashed.map_err(|error| SlotError::Hash(error.to_string()))
+    })
 }
 
 /// The share's number and its points.

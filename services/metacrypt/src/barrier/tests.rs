@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-const CHEAP: Cost = Cost {
+pub(super) const CHEAP: Cost = Cost {
     memory_kib: 64,
     passes: 1,
     lanes: 1,
@@ -19,10 +19,10 @@ const HERE: &str = "127.0.0.1";
 const THERE: &str = "192.0.2.1";
 const MIGRATIONS: &[Migration] = &[Migration::new(1, "seal", SCHEMA)];
 
-struct World {
+pub(super) struct World {
     directory: TempDir,
     now: Arc<StdMutex<SystemTime>>,
-    seal: Seal,
+    pub(super) seal: Seal,
 }
 
 fn text(text: &str) -> Zeroizing<String> {
@@ -38,7 +38,7 @@ fn database(directory: &Path) -> Arc<Store> {
 }
 
 impl World {
-    async fn new() -> (Self, Fresh) {
+    pub(super) async fn new() -> (Self, Fresh) {
         let directory = tempfile::tempdir().unwrap();
         let now = Arc::new(StdMutex::new(SystemTime::now()));
         let read = Arc::clone(&now);
@@ -69,7 +69,7 @@ impl World {
         *self.now.lock().unwrap() += Duration::from_secs(seconds);
     }
 
-    async fn open(&self, secret: Secret) -> Result<Unsealed, SealError> {
+    pub(super) async fn open(&self, secret: Secret) -> Result<Unsealed, SealError> {
         self.seal.open(secret, HERE.parse().unwrap()).await
     }
 
@@ -77,7 +77,7 @@ impl World {
         self.open(password(word)).await.is_ok()
     }
 
-    fn db(&self) -> Connection {
+    pub(super) fn db(&self) -> Connection {
         Connection::open(self.directory.path().join("metacrypt.db")).unwrap()
     }
 }
