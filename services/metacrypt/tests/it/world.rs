@@ -18,7 +18,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig},
 };
 
-use crate::running::{Clients, PASSWORD, Running};
+use crate::running::{PASSWORD, Running};
 
 /// Good enough for a seal.
 pub(crate) const SEAL: &str = "walnut anchor tepid flamingo lease";
@@ -26,11 +26,9 @@ pub(crate) const SEAL: &str = "walnut anchor tepid flamingo lease";
 /// Both.
 pub(crate) struct World {
     pub(crate) mcias: Running,
-    pub(crate) admin: Clients,
     /// `None`: it does not run.
     pub(crate) metacrypt: Option<Process>,
     pub(crate) root: tempfile::TempDir,
-    pub(crate) https: SocketAddr,
     pub(crate) grpc: SocketAddr,
 }
 
@@ -83,10 +81,8 @@ impl World {
         fs::write(at.join("metacrypt.toml"), text).unwrap();
         Self {
             mcias,
-            admin,
             metacrypt: None,
             root,
-            https,
             grpc,
         }
     }
