@@ -43,6 +43,15 @@ pub mod mcias {
     }
 }
 
+/// Certificates and secrets behind a seal.
+pub mod metacrypt {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all, unreachable_pub)]
+    pub mod v1 {
+        tonic::include_proto!("metacircular.metacrypt.v1");
+    }
+}
+
 /// The encoded `FileDescriptorSet` of all services (the examples are among them with their feature), for REST.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -1,0 +1,71 @@
+//! Starting: from a configuration to a service that answers.
+
+use std::{error::Error, sync::Arc};
+
+use axum::Router;
+use mcdsl::{
+    audit,
+    clock::Clock,
+    server::{self, App},
+    service::{self, Base, Service, ServiceError},
+    shutdown::Shutdown,
+    web,
+};
+use serde::Deserialize;
+
+use crate::{
+    api,
+    barrier::{SCHEMA, Seal},
+    core::Metacrypt,
+};
+
+/// The service.
+pub const SERVICE: Service = Service {
+    name: "metacrypt",
+    title: "Metacrypt",
+    version: env!("CARGO_PKG_VERSION"),
+    package: "metacircular.metacrypt.v1",
+    migrations: &[
+        audit::migration(1),
+        web::migration(2),
+        mcdsl::db::Migration::new(3, "seal", SCHEMA),
+    ],
+};
+
+/// `[service]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default)]
+pub struct Own {
+    /// Keeps memory from being swapped out; without it, swap has to be encrypted or off.
+    pub lock_memory: bool,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self { lock_memory: true }
+    }
+}
+
+/// The configuration.
+pub type Config = service::Config<Own>;
+
+/// Starts it, sealed; it stops with `shutdown`.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn start(
+    config: Config,
+    shutdown: &Shutdown,
+) -> Result<Arc<server::Handle>, ServiceError> {
+    service::start(&SERVICE, config, shutdown, build).await
+}
+
+async fn build(_: Own, base: Base) -> Result<App, Box<dyn Error + Send + Sync>> {
+    let seal = Seal::new(Arc::clone(&base.store), Clock::default());
+    let metacrypt = Arc::new(Metacrypt::new(seal));
+    let routes = api::routes(&metacrypt);
+    let pages = base.pages(Vec::new(), Router::new());
+    let mut app = base.app(routes, pages);
+    app.sealed = Box::new(move || metacrypt.is_sealed());
+    Ok(app)
+}

@@ -1,0 +1,222 @@
+//! The seal, by tool, gRPC and REST.
+
+use std::process::Command;
+
+use mc_proto::metacrypt::v1::{
+    GetSealStatusRequest, RotateMasterKeyRequest, SealRequest, SetPasswordRequest, UnsealRequest,
+};
+use mc_testkit::wait_for;
+use tonic::Code;
+
+use crate::{
+    running::PASSWORD,
+    world::{SEAL, World, by},
+};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What stands behind `name` in the output of `init`.
+fn written(output: &str, name: &str) -> String {
+    let line = output.lines().find(|line| line.starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {output}"));
+    line[name.len()..].trim().to_owned()
+}
+
+fn password(word: &str) -> UnsealRequest {
+    UnsealRequest {
+        password: word.to_owned(),
+        ..UnsealRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_starts_sealed_and_each_of_its_secrets_opens_it() {
+    let (world, made) = World::sealed().await;
+    let again = world.run(&["init"], SEAL);
+    assert!(
+        !again.status.success() && text(&again.stderr).contains("initialised already"),
+        "{again:?}"
+    );
+    let status = world.run(&["status"], "");
+    assert!(
+        text(&status.stdout).contains("sealed; run `metacrypt unseal`"),
+        "{status:?}"
+    );
+    assert!(!status.status.success());
+    let shares = [written(&made, "share 1"), written(&made, "share 3")].join("\n");
+    let recovery = written(&made, "recovery key");
+    let admin = world.token("admin", &world.mcias.password).await;
+    let mut client = world.client().await;
+    for (description, args, typed) in [
+        ("the password", &["unseal"][..], SEAL),
+        ("the recovery key", &["unseal", "--recovery-key"], &recovery),
+        ("two shares", &["unseal", "--shares"], &shares),
+    ] {
+        let opened = world.run(args, typed);
+        assert!(opened.status.success(), "{description}: {opened:?}");
+        let status = world.run(&["status"], "");
+        assert!(status.status.success(), "{description}: {status:?}");
+        let again = client.unseal(password(SEAL)).await.unwrap_err();
+        assert_eq!(again.code(), Code::FailedPrecondition, "{again:?}");
+        client.seal(by(&admin, SealRequest {})).await.unwrap();
+        let status = client.get_seal_status(GetSealStatusRequest {}).await;
+        let status = status.unwrap().into_inner();
+        assert!(status.sealed && status.recovery_key, "{status:?}");
+        assert_eq!((status.shares_needed, status.shares), (2, 3));
+    }
+    let wrong = world.run(&["unseal"], "wrong");
+    assert!(!wrong.status.success(), "{wrong:?}");
+    assert!(
+        text(&wrong.stderr).contains("not the one that opens the seal"),
+        "{wrong:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_do_what_while_it_is_sealed_and_open() {
+    let (world, _) = World::sealed().await;
+    let admin = world.token("admin", &world.mcias.password).await;
+    let user = world.user().await;
+    let mut client = world.client().await;
+    let change = |current: &str| SetPasswordRequest {
+        current: current.to_owned(),
+        password: "quarry lantern bishop upward mosaic".to_owned(),
+    };
+    for (description, token, code) in [
+        ("nobody", None, Code::Unauthenticated),
+        ("a user", Some(&user), Code::PermissionDenied),
+        ("an administrator, sealed", Some(&admin), Code::Unavailable),
+    ] {
+        let request = match token {
+            Some(token) => by(token, change(SEAL)),
+            None => tonic::Request::new(change(SEAL)),
+        };
+        let refused = client.set_password(request).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{description}: {refused:?}");
+    }
+    let seal = client.seal(by(&user, SealRequest {})).await.unwrap_err();
+    assert_eq!(seal.code(), Code::PermissionDenied);
+    client.unseal(password(SEAL)).await.unwrap();
+    let weak = SetPasswordRequest {
+        password: "password1".to_owned(),
+        ..change(SEAL)
+    };
+    let weak = client.set_password(by(&admin, weak)).await.unwrap_err();
+    assert_eq!(weak.code(), Code::InvalidArgument, "{weak:?}");
+    let wrong = client
+        .set_password(by(&admin, change("wrong")))
+        .await
+        .unwrap_err();
+    assert_eq!(wrong.code(), Code::Unauthenticated, "{wrong:?}");
+    client.set_password(by(&admin, change(SEAL))).await.unwrap();
+    let request = RotateMasterKeyRequest {
+        password: change("").password,
+        recovery_key: true,
+        ..RotateMasterKeyRequest::default()
+    };
+    let rotated = client
+        .rotate_master_key(by(&admin, request))
+        .await
+        .unwrap()
+        .into_inner();
+    let status = rotated.seal.unwrap();
+    assert_eq!((status.generation, status.shares), (2, 0));
+    client.seal(by(&admin, SealRequest {})).await.unwrap();
+    let old = client.unseal(password(SEAL)).await.unwrap_err();
+    assert_eq!(old.code(), Code::Unauthenticated);
+    let recovery = UnsealRequest {
+        recovery_key: rotated.recovery_key,
+        ..UnsealRequest::default()
+    };
+    let opened = client.unseal(recovery).await.unwrap().into_inner();
+    assert!(!opened.sealed);
+    let both = UnsealRequest {
+        recovery_key: "a".to_owned(),
+        ..password("a")
+    };
+    let both = client.unseal(both).await.unwrap_err();
+    assert_eq!(
+        both.code(),
+        Code::FailedPrecondition,
+        "it is open: {both:?}"
+    );
+    // The log has each of them, and no secret.
+    let db = rusqlite::Connection::open(world.root.path().join("metacrypt.db")).unwrap();
+    let mut rows = db
+        .prepare("SELECT action || ' ' || outcome || ' ' || detail FROM audit")
+        .unwrap();
+    let rows: Vec<String> = rows
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let all = rows.join("\n");
+    for action in ["Unseal", "Seal", "SetPassword", "RotateMasterKey"] {
+        assert!(all.contains(action), "{action} in {all}");
+    }
+    for secret in [SEAL, PASSWORD, &change("").password] {
+        assert!(!all.contains(secret), "{all}");
+    }
+}
+
+/// Whoever has the disk has nothing, and whoever may read the memory of a sealed service neither.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_process_has_no_secret_in_memory() {
+    let (mut world, made) = World::sealed().await;
+    let admin = world.token("admin", &world.mcias.password).await;
+    let mut client = world.client().await;
+    client.unseal(password(SEAL)).await.unwrap();
+    client.seal(by(&admin, SealRequest {})).await.unwrap();
+    let recovery = written(&made, "recovery key");
+    let unsealed = UnsealRequest {
+        recovery_key: recovery.clone(),
+        ..UnsealRequest::default()
+    };
+    client.unseal(unsealed).await.unwrap();
+    client.seal(by(&admin, SealRequest {})).await.unwrap();
+    drop(client);
+    let pid = world.metacrypt.as_mut().unwrap().id();
+    for (what, secret) in [("the password", SEAL), ("the recovery key", &recovery)] {
+        let gone = || (!is_in_memory(pid, secret.as_bytes())).then_some(());
+        wait_for(&format!("{what} to be gone"), gone).unwrap();
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    assert!(core.is_some_and(|line| line.contains(" 0 ")), "{limits}");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let locked = status
+        .lines()
+        .find(|line| line.starts_with("VmLck:"))
+        .unwrap();
+    assert!(!locked.contains(" 0 kB"), "{locked}");
+    let nobody = Command::new("setpriv")
+        .args(["--reuid=65534", "--clear-groups", "cat"])
+        .arg(format!("/proc/{pid}/environ"))
+        .output()
+        .unwrap();
+    assert!(!nobody.status.success());
+}
+
+/// Whether a process has this in memory that it can write.
+fn is_in_memory(pid: u32, secret: &[u8]) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    maps.lines()
+        .filter(|line| line.contains(" rw"))
+        .any(|line| {
+            let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+            let from = u64::from_str_radix(from, 16).unwrap();
+            let to = u64::from_str_radix(to, 16).unwrap();
+            let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+            // What the kernel keeps to itself cannot be read.
+            let read = memory.read_at(&mut bytes, from).unwrap_or(0);
+            bytes[..read]
+                .windows(secret.len())
+                .any(|window| window == secret)
+        })
+}

@@ -1,0 +1,161 @@
+//! MCIAS in this process, and Metacrypt beside it.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Output, Stdio},
+};
+
+use mc_proto::{
+    mcias::v1::{IssueTokenRequest, LoginRequest, PutServiceRequest, Service},
+    metacrypt::v1::sealing_client::SealingClient,
+};
+use mc_testkit::process::Process;
+use tonic::{
+    Request,
+    transport::{Certificate, Channel, ClientTlsConfig},
+};
+
+use crate::running::{PASSWORD, Running};
+
+/// Good enough for a seal.
+pub(crate) const SEAL: &str = "walnut anchor tepid flamingo lease";
+
+/// Both.
+pub(crate) struct World {
+    pub(crate) mcias: Running,
+    /// `None`: it does not run.
+    pub(crate) metacrypt: Option<Process>,
+    pub(crate) root: tempfile::TempDir,
+    pub(crate) grpc: SocketAddr,
+}
+
+/// One that nobody has now.
+fn free() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+impl World {
+    /// With Ada, a user. Metacrypt is neither initialised nor running.
+    pub(crate) async fn new() -> Self {
+        let (https, grpc) = (free(), free());
+        let mcias = Running::start().await;
+        let mut admin = mcias.admin().await;
+        admin.person("ada", "user").await;
+        admin.system("metacrypt").await;
+        let service = Service {
+            name: "metacrypt".to_owned(),
+            ..Service::default()
+        };
+        let request = PutServiceRequest {
+            service: Some(service),
+            new_secret: false,
+        };
+        admin.admin.put_service(request).await.unwrap();
+        let request = IssueTokenRequest {
+            name: "metacrypt".to_owned(),
+            services: vec!["mcias".to_owned()],
+            ..IssueTokenRequest::default()
+        };
+        let issued = admin.accounts.issue_token(request).await.unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path();
+        let leaf = mcias.ca.issue(&["127.0.0.1", "localhost"]).unwrap();
+        leaf.write(at, "server").unwrap();
+        fs::write(at.join("ca.pem"), mcias.ca.pem()).unwrap();
+        for (name, secret) in [("token", &*issued.into_inner().token), ("secret", "unused")] {
+            fs::write(at.join(name), secret).unwrap();
+            fs::set_permissions(at.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let text = format!(
+            "[server]\nlisten = '{https}'\ngrpc_listen = '{grpc}'\ntls_cert = 'server.crt'\ntls_key = 'server.key'\n\
+             tls_ca = 'ca.pem'\n[mcias]\nserver_url = 'https://localhost:{}'\nca_cert = 'ca.pem'\n\
+             service_name = 'metacrypt'\ntoken_file = 'token'\n[sso]\nissuer = 'https://localhost:{}'\n\
+             public_url = 'https://{https}'\nclient_secret_file = 'secret'\n",
+            mcias.handle.grpc().port(),
+            mcias.handle.address().port(),
+        );
+        fs::write(at.join("metacrypt.toml"), text).unwrap();
+        Self {
+            mcias,
+            metacrypt: None,
+            root,
+            grpc,
+        }
+    }
+
+    /// Initialised and running, sealed.
+    pub(crate) async fn sealed() -> (Self, String) {
+        let mut world = Self::new().await;
+        let made = world.run(&["init", "--shares", "2/3"], SEAL);
+        assert!(made.status.success(), "{made:?}");
+        world.start();
+        (world, String::from_utf8(made.stdout).unwrap())
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_metacrypt"));
+        command.arg("--root").arg(self.root.path());
+        command
+    }
+
+    /// Runs it with lines for stdin.
+    pub(crate) fn run(&self, args: &[&str], stdin: &str) -> Output {
+        let mut command = self.command();
+        command
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It may fail before it reads.
+        let _ = writeln!(child.stdin.take().unwrap(), "{stdin}");
+        child.wait_with_output().unwrap()
+    }
+
+    pub(crate) fn start(&mut self) {
+        let mut process = Process::start(self.command().arg("server")).unwrap();
+        process.wait_for_output("known as they happen").unwrap();
+        self.metacrypt = Some(process);
+    }
+
+    /// A token for Metacrypt, as a tool gets one.
+    pub(crate) async fn token(&self, account: &str, password: &str) -> String {
+        let request = LoginRequest {
+            account: account.to_owned(),
+            password: password.to_owned(),
+            service: "metacrypt".to_owned(),
+            ..LoginRequest::default()
+        };
+        let mut clients = self.mcias.clients(None).await;
+        clients
+            .auth
+            .login(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .token
+    }
+
+    pub(crate) async fn user(&self) -> String {
+        self.token("ada", PASSWORD).await
+    }
+
+    pub(crate) async fn client(&self) -> SealingClient<Channel> {
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.mcias.ca.pem()))
+            .domain_name("localhost");
+        let endpoint = Channel::from_shared(format!("https://{}", self.grpc)).unwrap();
+        SealingClient::new(endpoint.tls_config(tls).unwrap().connect().await.unwrap())
+    }
+}
+
+pub(crate) fn by<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let bearer = format!("Bearer {token}").parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    request
+}
