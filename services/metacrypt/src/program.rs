@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -83,6 +84,9 @@ enum Command {
         /// The directory [default: backups beside the database]
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
+        /// Removes this service's oldest snapshots there but for so many, the new one among them [default: all stay]
+        #[arg(long, value_name = "N")]
+        keep: Option<NonZero<usize>>,
     },
     /// Prints the version
     Version,
@@ -176,8 +180,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(status(&url, &ca));
         }
-        Command::Snapshot { to } => {
-            let path = service::snapshot(SERVICE.name, &load()?.database.path, to.as_deref())?;
+        Command::Snapshot { to, keep } => {
+            let database = load()?.database.path;
+            let path = service::snapshot(SERVICE.name, &database, to.as_deref(), *keep)?;
             println!("{}", path.display());
         }
     }

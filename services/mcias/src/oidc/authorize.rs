@@ -133,7 +133,7 @@ async fn answer(
     let unknown =
         "it is not known here, or not at the address that it wants you to be sent back to";
     let Some(target) = target else {
-        turned_away(&mcias, &page, person.as_ref(), &params).await?;
+        turned_away(mcias, &page, person.as_ref(), &params).await?;
         return Err(sense(unknown));
     };
     let wanted = match Wanted::of(&params) {
