@@ -38,9 +38,14 @@ pub enum CertificateError {
         /// Why.
         source: io::Error,
     },
-    /// No certificate in it, or too many.
-    #[error("{0} holds no certificate, or more than {MAX_CHAIN}")]
-    Count(PathBuf),
+    /// No certificate in it.
+    #[error(
+        "{0} holds no certificate in PEM form (what begins with -----BEGIN CERTIFICATE-----); `openssl x509 -inform der` makes that of DER"
+    )]
+    None(PathBuf),
+    /// Too many.
+    #[error("{0} holds more than {MAX_CHAIN} certificates; a chain has two or three")]
+    Many(PathBuf),
     /// Not X.509.
     #[error("{path}: certificate {number} cannot be parsed: {reason}")]
     Parse {
@@ -105,13 +110,23 @@ pub enum CertificateError {
         /// Who issued the last.
         issuer: String,
     },
+    /// They are there in another order.
+    #[error(
+        "{path}: the order is wrong: {reason}; the server's own goes first, then each time the one that issued it"
+    )]
+    Order {
+        /// The file.
+        path: PathBuf,
+        /// Which is where it should not be.
+        reason: String,
+    },
     /// They are there and do not fit.
     #[error("{path}: the chain does not hold: {reason}")]
     Chain {
         /// The file.
         path: PathBuf,
-        /// As the verifier says.
-        reason: webpki::Error,
+        /// What the verifier says.
+        reason: String,
     },
     /// Of another CA.
     #[error("{path}: the chain does not lead to the configured CA {ca}: {reason}")]
@@ -200,7 +215,7 @@ pub fn load(
     if let Some(name) = name {
         verify::name(certificate, &chain[0], name)?;
     }
-    let der = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, e))?;
+    let der = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable_key(key, e))?;
     let unusable = |reason| CertificateError::Key {
         path: key.to_owned(),
         reason,
@@ -252,16 +267,35 @@ fn unreadable(path: &Path, error: pem::Error) -> CertificateError {
     }
 }
 
+/// Nobody is there to type a passphrase.
+fn unreadable_key(path: &Path, error: pem::Error) -> CertificateError {
+    let text = std::fs::read(path).unwrap_or_default();
+    let marks = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"4,ENCRYPTED"];
+    let encrypted = marks
+        .iter()
+        .any(|mark| text.windows(mark.len()).any(|w| w == *mark));
+    if !encrypted {
+        return unreadable(path, error);
+    }
+    CertificateError::Read {
+        path: path.to_owned(),
+        source: io::Error::other(
+            "the private key is encrypted; write it without a passphrase: `openssl pkey -in … -out …`",
+        ),
+    }
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let found: Vec<_> = CertificateDer::pem_file_iter(path)
         .map_err(|e| unreadable(path, e))?
         .take(MAX_CHAIN + 1)
         .collect::<Result<_, _>>()
         .map_err(|e| unreadable(path, e))?;
-    if found.is_empty() || found.len() > MAX_CHAIN {
-        return Err(CertificateError::Count(path.to_owned()));
+    match found.len() {
+        0 => Err(CertificateError::None(path.to_owned())),
+        1..=MAX_CHAIN => Ok(found),
+        _ => Err(CertificateError::Many(path.to_owned())),
     }
-    Ok(found)
 }
 
 fn parsed<'a>(

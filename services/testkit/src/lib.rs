@@ -12,6 +12,7 @@ pub mod clock;
 pub mod grpc;
 pub mod mmdb;
 pub mod netns;
+pub mod port;
 pub mod process;
 mod wait;
 pub mod xdp;

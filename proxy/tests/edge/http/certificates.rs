@@ -23,6 +23,10 @@ fn a_certificate_that_clients_would_refuse_is_refused_with_the_reason() -> Resul
     let expired = site.ca.issue_until(&[NAME], -3600)?;
     let elsewhere = site.ca.issue(&["other.example.org", "www.example.org"])?;
     let twice = leaf_only(&good.chain_pem).to_owned() + leaf_only(&elsewhere.chain_pem);
+    let reversed = site.ca.pem() + leaf_only(&good.chain_pem);
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+            .to_owned();
     let mixed = leaf_only(&good.chain_pem).to_owned() + other.pem().as_str();
     for (description, chain, key, wanted) in [
         (
@@ -35,7 +39,19 @@ fn a_certificate_that_clients_would_refuse_is_refused_with_the_reason() -> Resul
             "another leaf behind it",
             twice.as_str(),
             &good.key_pem,
-            "chain is incomplete",
+            "did not issue the one before it",
+        ),
+        (
+            "the CA first",
+            &reversed,
+            &good.key_pem,
+            "the server's own is certificate 2",
+        ),
+        (
+            "a key with a passphrase",
+            &good.chain_pem,
+            &encrypted,
+            "the private key is encrypted",
         ),
         (
             "another leaf's key",

@@ -7,10 +7,10 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
-use x509_parser::{prelude::GeneralName, x509::X509Version};
+use x509_parser::{prelude::GeneralName, time::ASN1Time, x509::X509Version};
 
 use super::{CertificateError, anchors, parsed};
-use crate::hostname::HostPattern;
+use crate::{hostname::HostPattern, human};
 
 /// Every one, the last as well, which a verifier would take as given. Says when the first ends.
 pub(super) fn validity(
@@ -36,9 +36,9 @@ pub(super) fn validity(
             certificate.validity().not_after,
         );
         let state = if now < from.timestamp() {
-            format!("is not valid before {from}")
+            format!("is not valid before {}", at(from))
         } else if now > until.timestamp() {
-            format!("has expired at {until}")
+            format!("has expired at {}", at(until))
         } else {
             end = end.min(until.timestamp());
             continue;
@@ -51,6 +51,11 @@ pub(super) fn validity(
         });
     }
     Ok(UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap_or(0)))
+}
+
+/// As all other times are written.
+fn at(time: ASN1Time) -> String {
+    human::utc(time.timestamp().saturating_mul(1000))
 }
 
 /// A client that trusts what the last certificate leads to must be able to verify the first. A leaf alone is complete
@@ -71,14 +76,80 @@ pub(super) fn chain(
         return if own { Ok(()) } else { Err(incomplete()) };
     };
     if !top.is_ca() {
-        return Err(incomplete());
+        return Err(order(path, chain)?.unwrap_or_else(incomplete));
     }
-    let broken = |reason| CertificateError::Chain {
+    let broken = |reason: webpki::Error| CertificateError::Chain {
         path: path.to_owned(),
-        reason,
+        reason: told(&reason),
     };
     let anchor = anchor_from_trusted_cert(last).map_err(broken)?;
-    leads(leaf, between, &[anchor], now).map_err(broken)
+    match leads(leaf, between, &[anchor], now) {
+        Ok(()) => Ok(()),
+        Err(reason) => Err(order(path, chain)?.unwrap_or_else(|| broken(reason))),
+    }
+}
+
+/// Of a chain that does not hold: which certificate is not where it should be, if that is all.
+fn order(
+    path: &Path,
+    chain: &[CertificateDer<'_>],
+) -> Result<Option<CertificateError>, CertificateError> {
+    let all = (1..)
+        .zip(chain)
+        .map(|(number, der)| parsed(path, number, der));
+    let all: Vec<_> = all.collect::<Result<_, _>>()?;
+    let reason = if all[0].is_ca() {
+        let leaf = all.iter().position(|c| !c.is_ca());
+        leaf.map(|at| {
+            let number = at + 1;
+            format!(
+                "certificate 1 ({}) is a CA's, and the server's own is certificate {number}",
+                all[0].subject()
+            )
+        })
+    } else {
+        let pairs = all.iter().zip(all.iter().skip(1)).zip(2..);
+        let mut strange = pairs.filter(|((one, next), _)| one.issuer() != next.subject());
+        strange.next().map(|((one, next), number)| {
+            format!(
+                "certificate {number} ({}) did not issue the one before it, which {} did",
+                next.subject(),
+                one.issuer()
+            )
+        })
+    };
+    Ok(reason.map(|reason| CertificateError::Order {
+        path: path.to_owned(),
+        reason,
+    }))
+}
+
+/// What the verifier says, for people.
+fn told(error: &webpki::Error) -> String {
+    use webpki::Error;
+    let text = match error {
+        Error::UnknownIssuer => "no certificate of it issued the first",
+        Error::InvalidSignatureForPublicKey => {
+            "one is signed by another key than that of the certificate with its issuer's name"
+        }
+        Error::CaUsedAsEndEntity => "the first certificate is a CA's, not a server's",
+        Error::EndEntityUsedAsCa => "one that is no CA's issued another",
+        Error::RequiredEkuNotFound
+        | Error::RequiredEkuNotFoundContext(_)
+        | Error::EmptyEkuExtension => {
+            "the certificate is not for servers (extendedKeyUsage has no serverAuth)"
+        }
+        Error::PathLenConstraintViolated => {
+            "a CA's certificate allows no further CA below it (pathlen)"
+        }
+        Error::NameConstraintViolation => {
+            "a CA's certificate does not allow the name (nameConstraints)"
+        }
+        Error::CertExpired { .. } => "a certificate has expired",
+        Error::CertNotValidYet { .. } => "a certificate is not valid yet",
+        other => return format!("{other:?}"),
+    };
+    text.to_owned()
 }
 
 /// Whether a client that trusts `anchors` alone takes a certificate, with those that are sent along.
@@ -115,7 +186,8 @@ pub(super) fn issuer(
         path: path.to_owned(),
         ca: ca.to_owned(),
         reason: format!(
-            "{reason}; its last certificate is one that {} issued",
+            "{}; its last certificate is one that {} issued",
+            told(&reason),
             last.issuer()
         ),
     })

@@ -148,7 +148,8 @@ impl Config {
             TlsError::Certificate(CertificateError::Issuer { .. }) => ca,
             TlsError::Certificate(
                 CertificateError::Read { path, .. }
-                | CertificateError::Count(path)
+                | CertificateError::None(path)
+                | CertificateError::Many(path)
                 | CertificateError::Parse { path, .. }
                 | CertificateError::Anchors { path, .. },
             ) if *path != self.tls_cert => match *path == self.tls_key {

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write as _,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     process::{Command, Output, Stdio},
 };
@@ -12,7 +12,7 @@ use mc_proto::{
     mcias::v1::{IssueTokenRequest, LoginRequest, PutServiceRequest, Service},
     metacrypt::v1::sealing_client::SealingClient,
 };
-use mc_testkit::process::Process;
+use mc_testkit::{port::free, process::Process};
 use tonic::{
     Request,
     transport::{Certificate, Channel, ClientTlsConfig},
@@ -30,12 +30,6 @@ pub(crate) struct World {
     pub(crate) metacrypt: Option<Process>,
     pub(crate) root: tempfile::TempDir,
     pub(crate) grpc: SocketAddr,
-}
-
-/// One that nobody has now.
-fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
 }
 
 impl World {

@@ -17,6 +17,7 @@ use axum::{
     http::{Response, StatusCode},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use mc_testkit::port::free;
 use mcdsl::{
     auth::{
         AuthError, Authenticator, Identity,
@@ -30,7 +31,7 @@ use tonic::service::Routes;
 
 use crate::{
     web::{Browser, Http},
-    world::{COOKIE, World, free, logged_out},
+    world::{COOKIE, World, logged_out},
 };
 
 type Change = Box<dyn Fn(&Signer, Value) -> Option<Value> + Send>;

@@ -1,16 +1,12 @@
 //! MCIAS at `https://localhost`, and the guestbook at `https://127.0.0.1`: to browsers two sites.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    net::{SocketAddr, TcpListener},
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
+    collections::BTreeMap, fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path,
     process::Command,
 };
 
 use mc_proto::mcias::v1::{IssueTokenRequest, PutRuleRequest, PutServiceRequest, Rule, Service};
-use mc_testkit::{process::Process, wait_for_async};
+use mc_testkit::{port::free, process::Process, wait_for_async};
 
 use crate::{
     running::{Clients, PASSWORD, Running},
@@ -32,12 +28,6 @@ pub(crate) struct World {
     /// Where its pages are, and where MCIAS's are.
     pub(crate) url: String,
     pub(crate) issuer: String,
-}
-
-/// One that nobody has now.
-pub(crate) fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
 }
 
 pub(crate) fn command(root: &Path) -> Command {
