@@ -106,13 +106,13 @@ impl Control {
         told.collect()
     }
 
-    /// The routes that can answer nothing, since none of their backends lives.
+    /// The routes that can answer nothing, since all of their backends are down. Those that are passed over are used where there is no other.
     fn without_backend(&self) -> Vec<String> {
         let routes = self.context.router.all();
         let dead = routes.iter().filter(|route| {
             let lives = |backend: &Arc<BackendStats>| {
                 let standing = backend.health.standing(health::now, route.slow_start());
-                matches!(standing, Standing::Share(_))
+                standing != Standing::Down
             };
             route.route.enabled && !route.backends.iter().any(lives)
         });

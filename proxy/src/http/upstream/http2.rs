@@ -47,7 +47,7 @@ use super::{IDLE, Patience, Place, STALE, upload::expects_length};
 use crate::http::response::{MAX_HEAD, Malformed, length};
 
 /// Receive window of a stream, bytes: what its backend may send that its client has not taken.
-const WINDOW: u32 = 256 * 1024;
+const WINDOW: u32 = 128 * 1024;
 /// Receive window of the connection: no bound (RFC 9113 §6.9.1), or clients that take nothing would keep all others from their responses. What is held is
 /// bounded by streams, of which `max_requests` bounds the number.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;

@@ -188,11 +188,11 @@ async fn answer(
         lack.map_err(failed)?
     };
     match lack {
-        Some(Lacking::Leave) => deny(mcias, &page, person, target).await,
+        Some(Lacking::Leave) => deny(mcias, &page, person, target, Lacking::Leave.text()).await,
         None if !target.is_anybodys() => give(mcias, &page, person, target, wanted).await,
         None => match consent {
             Consent::Given => give(mcias, &page, person, target, wanted).await,
-            Consent::Refused => target.refuse("access_denied", "the person refused"),
+            Consent::Refused => deny(mcias, &page, person, target, "the person refused").await,
             Consent::Unasked if wanted.silent => {
                 let text = "the person is asked before each login of a program on his machine";
                 target.refuse("interaction_required", text)
@@ -275,7 +275,14 @@ async fn give(
     target.send(&[("code", &code)])
 }
 
-async fn deny(mcias: &Arc<Mcias>, page: &Page, person: Person, target: Target) -> Answer {
+/// Writes down why nobody goes on to the client, and says so there.
+async fn deny(
+    mcias: &Arc<Mcias>,
+    page: &Page,
+    person: Person,
+    target: Target,
+    why: &'static str,
+) -> Answer {
     let by = by(page, AUTHORIZE, Some(&person))?;
     let client = target.client.name.clone();
     let write = move |change: &mut Change<'_>| {
@@ -283,19 +290,19 @@ async fn deny(mcias: &Arc<Mcias>, page: &Page, person: Person, target: Target) -
         change.outcome = Outcome::PermissionDenied;
         change.note(|detail| {
             let detail = detail.text("client", &client);
-            detail.text("message", Lacking::Leave.text())
+            detail.text("message", why)
         });
         Ok(())
     };
     mcias.write(&by, write).await.map_err(failed)?;
-    target.refuse("access_denied", Lacking::Leave.text())
+    target.refuse("access_denied", why)
 }
 
 /// The client that a login goes on to.
 pub(crate) struct Onward {
     pub(crate) client: String,
-    /// Its redirect URI, if the login leads there at once.
-    pub(crate) redirect_uri: Option<String>,
+    /// Its redirect URI: the login may lead there at once, if only to say that it is refused.
+    pub(crate) redirect_uri: String,
 }
 
 /// What a login goes on to that leads to `next`, if a client asks for it there.
@@ -313,8 +320,7 @@ pub(crate) async fn leads_to(
     };
     let target = target(mcias, params).await?;
     Ok(target.map(|target| Onward {
-        // Of one that is anybody's a page asks first, and leads there itself.
-        redirect_uri: (!target.is_anybodys()).then_some(target.redirect_uri),
+        redirect_uri: target.redirect_uri,
         client: target.client.name,
     }))
 }

@@ -172,11 +172,8 @@ async fn leading_to_client(
     else {
         return Ok((page, String::new()));
     };
-    let page = match redirect_uri {
-        // An address that the policy cannot name is none that a service may have.
-        Some(uri) => page.clone().with_form_action(&uri).unwrap_or(page),
-        None => page,
-    };
+    // An address that the policy cannot name is none that a service may have.
+    let page = page.clone().with_form_action(&redirect_uri).unwrap_or(page);
     Ok((page, client))
 }
 

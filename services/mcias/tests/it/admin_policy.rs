@@ -143,7 +143,7 @@ async fn rules_are_made_in_order_explained_and_removed() {
     assert_eq!(made.location(), "/admin/rules", "{}", made.body);
     let said = admin.get(&explain("ada", "")).await;
     for text in [
-        ">allow with a second factor</td>",
+        ">allow with a second factor</span>",
         "First it has to enrol a second factor: one is demanded, and the account has none.",
     ] {
         with_text(&said, 200, text);
