@@ -134,9 +134,7 @@ fn told(error: &webpki::Error) -> String {
         }
         Error::CaUsedAsEndEntity => "the first certificate is a CA's, not a server's",
         Error::EndEntityUsedAsCa => "one that is no CA's issued another",
-        Error::RequiredEkuNotFound
-        | Error::RequiredEkuNotFoundContext(_)
-        | Error::EmptyEkuExtension => {
+        Error::EmptyEkuExtension | Error::RequiredEkuNotFoundContext(_) => {
             "the certificate is not for servers (extendedKeyUsage has no serverAuth)"
         }
         Error::PathLenConstraintViolated => {

@@ -10,12 +10,13 @@ use std::{
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tower_http::timeout::TimeoutError;
 
 use super::{
     prefix::{PREFIX, Prefix},
-    room::Hold,
+    room::{self, Hold},
 };
 
 /// For the whole of a body but a stream's: what comes in drops would hold a place for as long as it likes.
@@ -48,6 +49,7 @@ pub(super) fn bounded(body: Body, kind: Kind, max: usize, hold: Option<Hold>) ->
         hold: hold.filter(|_| kind != Kind::Messages),
         prefix: Prefix::default(),
         deadline: None,
+        over: None,
     })
 }
 
@@ -76,6 +78,8 @@ struct Bounded {
     prefix: Prefix,
     /// Set once the body keeps somebody waiting.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// The same: ends it if others need its room.
+    over: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl Bounded {
@@ -97,11 +101,21 @@ impl HttpBody for Bounded {
         if self.inner.size_hint().lower() > self.left as u64 {
             return Poll::Ready(Some(Err(self.too_large())));
         }
+        if self.hold.as_ref().is_some_and(Hold::is_over) {
+            return Poll::Ready(Some(Err(room::refusal().into())));
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
             if self.kind == Kind::Messages {
                 return Poll::Pending;
             }
-            let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(TOTAL)));
+            let this = &mut *self;
+            if let Some(hold) = &this.hold {
+                let over = this.over.get_or_insert_with(|| Box::pin(hold.over()));
+                if over.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Err(room::refusal().into())));
+                }
+            }
+            let deadline = this.deadline.get_or_insert_with(|| Box::pin(sleep(TOTAL)));
             ready!(deadline.as_mut().poll(cx));
             let text = format!("the request did not come within {} s", TOTAL.as_secs());
             return Poll::Ready(Some(Err(Status::deadline_exceeded(text).into())));
