@@ -25,6 +25,8 @@ use crate::hostname::HostPattern;
 
 /// Certificates of one file: a chain has two or three.
 const MAX_CHAIN: usize = 16;
+/// CA certificates of one file: a system's bundle has some 150.
+const MAX_ANCHORS: usize = 1024;
 
 /// Why a certificate is not used.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +46,15 @@ pub enum CertificateError {
     )]
     None(PathBuf),
     /// Too many.
-    #[error("{0} holds more than {MAX_CHAIN} certificates; a chain has two or three")]
-    Many(PathBuf),
+    #[error(
+        "{path} holds more than {most} certificates; a chain has two or three, a system's CAs are some 150"
+    )]
+    Many {
+        /// The file.
+        path: PathBuf,
+        /// That may be in it.
+        most: usize,
+    },
     /// Not X.509.
     #[error("{path}: certificate {number} cannot be parsed: {reason}")]
     Parse {
@@ -206,7 +215,7 @@ pub fn load(
     provider: &CryptoProvider,
     now: SystemTime,
 ) -> Result<Identity, CertificateError> {
-    let chain = certificates(certificate)?;
+    let chain = certificates(certificate, MAX_CHAIN)?;
     let not_after = verify::validity(certificate, &chain, now)?;
     match ca {
         Some(ca) => verify::issuer(certificate, &chain, ca, now)?,
@@ -244,7 +253,7 @@ pub fn load(
 /// [`CertificateError`] if there is none, or one cannot be trusted.
 pub fn anchors(path: &Path) -> Result<RootCertStore, CertificateError> {
     let mut store = RootCertStore::empty();
-    for certificate in certificates(path)? {
+    for certificate in certificates(path, MAX_ANCHORS)? {
         store
             .add(certificate)
             .map_err(|reason| CertificateError::Anchors {
@@ -285,16 +294,22 @@ fn unreadable_key(path: &Path, error: pem::Error) -> CertificateError {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+fn certificates(
+    path: &Path,
+    most: usize,
+) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let found: Vec<_> = CertificateDer::pem_file_iter(path)
         .map_err(|e| unreadable(path, e))?
-        .take(MAX_CHAIN + 1)
+        .take(most + 1)
         .collect::<Result<_, _>>()
         .map_err(|e| unreadable(path, e))?;
     match found.len() {
         0 => Err(CertificateError::None(path.to_owned())),
-        1..=MAX_CHAIN => Ok(found),
-        _ => Err(CertificateError::Many(path.to_owned())),
+        count if count <= most => Ok(found),
+        _ => Err(CertificateError::Many {
+            path: path.to_owned(),
+            most,
+        }),
     }
 }
 

@@ -3,8 +3,11 @@
 use std::{io::Write as _, num::NonZero, path::PathBuf, process::ExitCode};
 
 use crate::{
-    Initialised, Recovered, Recovery, Restoration, Restored, SERVICE, StartError, check::check,
-    config::Config, name::AccountName, start::start_checked,
+    Initialised, Recovered, Recovery, Restoration, Restored, SERVICE, StartError,
+    check::check,
+    config::Config,
+    name::AccountName,
+    start::{of_database, start_checked},
 };
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -150,7 +153,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 Ok::<_, StartError>(handle.server())
             };
             let ended = service::serve(&log, *log_format, start)?;
-            drop(held);
+            if let Some(handle) = &held {
+                handle.let_go();
+            }
             return Ok(ended);
         }
         Command::Init {
@@ -260,19 +265,36 @@ fn recover(
         });
         format!("{made}\n")
     } else {
+        let rules = match recovery.reset_policy {
+            true => "rules       those of a new installation; the ones before are gone\n",
+            false => "",
+        };
         let factors = match made.has_factors {
             true => "are asked for; with --remove-factors they go",
             false => "none",
         };
         format!(
-            "account     {}, {}\npassword    {} (shown this once, to be changed at the first login)\nlogins      ended\nfactors     {factors}\nbans        {}\n",
+            "account     {}, {}\npassword    {} (shown this once, to be changed at the first login)\nlogins      ended\nfactors     {factors}\n{rules}bans        {}\n{}",
             made.account,
             became(&made),
             made.password,
-            bans(&made.banned)
+            bans(&made.banned),
+            in_the_way(config)
         )
     };
     print_password(&text, &made.account)
+}
+
+/// Why nobody could use the password yet.
+fn in_the_way(config: &Config) -> String {
+    let problem = of_database(config);
+    let told = problem.iter().map(|error| {
+        format!(
+            "start       nobody can log in yet: {}\n",
+            mcdsl::cli::chain(error)
+        )
+    });
+    told.collect()
 }
 
 /// What was made of the account.

@@ -111,6 +111,15 @@ impl Handle {
     /// Closes the database and lets another process have it. For after the service's stop, of a handle that lives on.
     pub fn let_go(&self) {
         let held = self.held().take();
+        if let Some((mcias, _)) = &held
+            && let Err(error) = mcias.store.settle()
+        {
+            let error = mcdsl::cli::chain(&error);
+            tracing::warn!(
+                error,
+                "what was written last is beside the database, in its -wal file"
+            );
+        }
         drop(held);
     }
 

@@ -144,6 +144,17 @@ impl Store {
         self.write(same).await
     }
 
+    /// Writes SQLite's log (WAL) into the database itself, for whoever copies that file alone. Waits for who writes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let db = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.files.check()?;
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
     /// Reads, on a thread for that.
     ///
     /// # Errors

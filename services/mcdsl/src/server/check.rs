@@ -149,7 +149,7 @@ impl Config {
             TlsError::Certificate(
                 CertificateError::Read { path, .. }
                 | CertificateError::None(path)
-                | CertificateError::Many(path)
+                | CertificateError::Many { path, .. }
                 | CertificateError::Parse { path, .. }
                 | CertificateError::Anchors { path, .. },
             ) if *path != self.tls_cert => match *path == self.tls_key {

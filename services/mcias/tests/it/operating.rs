@@ -209,3 +209,33 @@ fn the_units_do_what_they_say() {
     assert!(made.status.success(), "{made:?}");
     assert!(server.terminate().unwrap().success());
 }
+
+/// Whoever copies the database of a stopped service has all of it.
+#[test]
+fn nothing_is_beside_the_database_once_the_service_has_stopped() {
+    let root = installed();
+    let mut server = Process::start(&mut mcias(root.path(), &["server"])).unwrap();
+    server.wait_for_output("ready").unwrap();
+    server.terminate().unwrap();
+    assert!(server.wait_exit().unwrap().success());
+    let log = root.path().join("mcias.db-wal");
+    let left = fs::metadata(log).map_or(0, |log| log.len());
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn who_recovers_an_account_is_told_what_keeps_everybody_out() {
+    let root = installed();
+    let told = succeeds(root.path(), &["recover", "--reset-policy"]);
+    assert!(
+        told.contains("rules       those of a new installation"),
+        "{told}"
+    );
+    assert!(!told.contains("nobody can log in yet"), "{told}");
+    fs::remove_file(root.path().join("master.key")).unwrap();
+    let told = succeeds(root.path(), &["recover"]);
+    assert!(
+        told.contains("nobody can log in yet: database.master_key"),
+        "{told}"
+    );
+}
