@@ -170,10 +170,11 @@ mod tests {
         clock::Clock,
         db::{Migration, Store},
     };
+    use tempfile::TempDir;
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::barrier::SCHEMA;
+    use crate::barrier::{SCHEMA, SlotError};
 
     const MIGRATIONS: &[Migration] = &[Migration::new(1, "seal", SCHEMA)];
     const CHEAP: Cost = Cost {
@@ -186,8 +187,7 @@ mod tests {
         Zeroizing::new("one".to_owned())
     }
 
-    #[tokio::test]
-    async fn what_was_opening_when_it_was_closed_does_not_open_it() {
+    async fn metacrypt() -> (TempDir, Arc<Metacrypt>) {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("metacrypt.db"), MIGRATIONS).unwrap();
         let seal = Seal::new(store, Clock::default());
@@ -197,7 +197,39 @@ mod tests {
             shares: None,
         };
         seal.init(password(), wanted).await.unwrap();
-        let metacrypt = Arc::new(Metacrypt::new(seal));
+        (directory, Arc::new(Metacrypt::new(seal)))
+    }
+
+    fn nothing() -> Log {
+        Box::new(|_| Ok(()))
+    }
+
+    #[tokio::test]
+    async fn of_two_changes_at_once_one_is_made() {
+        let (_directory, metacrypt) = metacrypt().await;
+        let here = Ipv4Addr::LOCALHOST.into();
+        let one = || Secret::Password(password());
+        metacrypt.unseal(one(), here, nothing()).await.unwrap();
+        let change = |word: &str| {
+            let word = Zeroizing::new(word.to_owned());
+            metacrypt.set_password(one(), word, here, nothing())
+        };
+        let (first, second) = tokio::join!(change("two"), change("three"));
+        let wrong = |changed: &Result<(), SealError>| {
+            matches!(changed, Err(SealError::Slot(SlotError::Wrong)))
+        };
+        let both = [first, second];
+        let made = both.iter().filter(|changed| changed.is_ok()).count();
+        assert_eq!(
+            (made, both.iter().filter(|c| wrong(c)).count()),
+            (1, 1),
+            "{both:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_opening_when_it_was_closed_does_not_open_it() {
+        let (_directory, metacrypt) = metacrypt().await;
         let here = Ipv4Addr::LOCALHOST.into();
         let (begun, opening) = oneshot::channel();
         let (go, wait) = mpsc::channel::<()>();
@@ -215,7 +247,7 @@ mod tests {
         let late = unseal.await.unwrap();
         assert!(matches!(late, Err(SealError::Closed)), "{late:?}");
         assert!(metacrypt.is_sealed() && metacrypt.open().await.is_err());
-        let again = metacrypt.unseal(Secret::Password(password()), here, Box::new(|_| Ok(())));
+        let again = metacrypt.unseal(Secret::Password(password()), here, nothing());
         again.await.unwrap();
         assert!(!metacrypt.is_sealed() && metacrypt.open().await.is_ok());
     }

@@ -147,11 +147,7 @@ async fn who_may_do_what_while_it_is_sealed_and_open() {
         ..password("a")
     };
     let both = client.unseal(both).await.unwrap_err();
-    assert_eq!(
-        both.code(),
-        Code::FailedPrecondition,
-        "it is open: {both:?}"
-    );
+    assert_eq!(both.code(), Code::InvalidArgument, "{both:?}");
     // The log has each of them, and no secret.
     let db = rusqlite::Connection::open(world.root.path().join("metacrypt.db")).unwrap();
     let mut rows = db
