@@ -2,13 +2,16 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    },
 };
 
 use tokio::sync::{RwLock, RwLockReadGuard};
 use zeroize::Zeroizing;
 
-use crate::barrier::{Cost, Fresh, Seal, SealError, Secret, Unsealed, Wanted};
+use crate::barrier::{Cost, Fresh, Log, Seal, SealError, Secret, Unsealed, Wanted};
 
 /// Metacrypt.
 pub(crate) struct Metacrypt {
@@ -16,6 +19,29 @@ pub(crate) struct Metacrypt {
     open: RwLock<Option<Unsealed>>,
     /// What the server asks before it lets a call in.
     sealed: AtomicBool,
+    /// How often it was closed: what began to open it before the last time does not.
+    closes: AtomicU64,
+}
+
+/// What another master key is opened by; nothing said: as the one before.
+#[derive(Default)]
+pub(crate) struct Rotation {
+    /// Else the password that was shown.
+    pub(crate) password: Option<Zeroizing<String>>,
+    pub(crate) recovery: Option<bool>,
+    pub(crate) shares: Shares,
+}
+
+/// Shares of another master key.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Shares {
+    /// As many as there are, of which as many open it.
+    #[default]
+    AsNow,
+    /// None any more.
+    Dropped,
+    /// So many of so many.
+    Of(u8, u8),
 }
 
 impl Metacrypt {
@@ -25,6 +51,7 @@ impl Metacrypt {
             seal,
             open: RwLock::new(None),
             sealed: AtomicBool::new(true),
+            closes: AtomicU64::new(0),
         }
     }
 
@@ -37,21 +64,34 @@ impl Metacrypt {
     ///
     /// # Errors
     /// [`SealError::Sealed`].
+    #[allow(dead_code, reason = "for engines, which are to come")]
     pub(crate) async fn open(&self) -> Result<RwLockReadGuard<'_, Unsealed>, SealError> {
         let open = self.open.read().await;
         RwLockReadGuard::try_map(open, Option::as_ref).map_err(|_| SealError::Sealed)
     }
 
-    /// Opens it.
+    /// Opens it, unless it is closed meanwhile.
     ///
     /// # Errors
     /// [`SealError`].
-    pub(crate) async fn unseal(&self, secret: Secret, source: IpAddr) -> Result<(), SealError> {
+    pub(crate) async fn unseal(
+        &self,
+        secret: Secret,
+        source: IpAddr,
+        log: Log,
+    ) -> Result<(), SealError> {
+        let closes = self.closes.load(SeqCst);
         if !self.is_sealed() {
             return Err(SealError::Unsealed);
         }
-        let unsealed = self.seal.open(secret, source).await?;
+        let unsealed = self.seal.open(secret, source, log).await?;
         let mut open = self.open.write().await;
+        if self.closes.load(SeqCst) != closes {
+            return Err(SealError::Closed);
+        }
+        if open.is_some() {
+            return Err(SealError::Unsealed);
+        }
         *open = Some(unsealed);
         self.sealed.store(false, Relaxed);
         Ok(())
@@ -59,6 +99,7 @@ impl Metacrypt {
 
     /// Closes it: nothing begins from now on, and no key is left when this returns.
     pub(crate) async fn close(&self) {
+        self.closes.fetch_add(1, SeqCst);
         self.sealed.store(true, Relaxed);
         let mut open = self.open.write().await;
         *open = None;
@@ -66,38 +107,149 @@ impl Metacrypt {
         self.sealed.store(true, Relaxed);
     }
 
-    /// Another password, by whoever knows the one that it has.
+    /// Another password, by whoever knows one of the secrets. One change at a time, the secret's proof included: each is of what the one before left.
     ///
     /// # Errors
     /// [`SealError`].
     pub(crate) async fn set_password(
         &self,
-        current: Zeroizing<String>,
+        current: Secret,
         password: Zeroizing<String>,
         source: IpAddr,
+        log: Log,
     ) -> Result<(), SealError> {
-        drop(self.seal.open(Secret::Password(current), source).await?);
-        let open = self.open().await?;
-        self.seal.set_password(&open, password, Cost::DEFAULT).await
+        let open = self.open.write().await;
+        let unsealed = open.as_ref().ok_or(SealError::Sealed)?;
+        self.seal.verify(current, source).await?;
+        let changed = self
+            .seal
+            .set_password(unsealed, password, Cost::DEFAULT, log);
+        changed.await
     }
 
-    /// Another master key, by whoever knows the password.
+    /// Another master key, by whoever knows one of the secrets.
     ///
     /// # Errors
     /// [`SealError`].
     pub(crate) async fn rotate(
         &self,
-        password: Zeroizing<String>,
-        wanted: Wanted,
+        current: Secret,
+        rotation: Rotation,
         source: IpAddr,
+        log: Log,
     ) -> Result<Fresh, SealError> {
-        drop(
-            self.seal
-                .open(Secret::Password(password.clone()), source)
-                .await?,
-        );
         let mut open = self.open.write().await;
         let unsealed = open.as_mut().ok_or(SealError::Sealed)?;
-        self.seal.rotate(unsealed, password, wanted).await
+        let password = match (rotation.password, &current) {
+            (Some(password), _) => password,
+            (None, Secret::Password(password)) => password.clone(),
+            (None, _) => return Err(SealError::NoPassword),
+        };
+        let now = self.seal.status().await?.ok_or(SealError::NotInitialised)?;
+        self.seal.verify(current, source).await?;
+        let wanted = Wanted {
+            cost: Cost::DEFAULT,
+            recovery: rotation.recovery.unwrap_or(now.recovery),
+            shares: match rotation.shares {
+                Shares::AsNow => now.shares,
+                Shares::Dropped => None,
+                Shares::Of(needed, of) => Some((needed, of)),
+            },
+        };
+        self.seal.rotate(unsealed, password, wanted, log).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::Ipv4Addr,
+        sync::{Arc, mpsc},
+    };
+
+    use mcdsl::{
+        clock::Clock,
+        db::{Migration, Store},
+    };
+    use tempfile::TempDir;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::barrier::{SCHEMA, SlotError};
+
+    const MIGRATIONS: &[Migration] = &[Migration::new(1, "seal", SCHEMA)];
+    const CHEAP: Cost = Cost {
+        memory_kib: 64,
+        passes: 1,
+        lanes: 1,
+    };
+
+    fn password() -> Zeroizing<String> {
+        Zeroizing::new("one".to_owned())
+    }
+
+    async fn metacrypt() -> (TempDir, Arc<Metacrypt>) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("metacrypt.db"), MIGRATIONS).unwrap();
+        let seal = Seal::new(store, Clock::default());
+        let wanted = Wanted {
+            cost: CHEAP,
+            recovery: false,
+            shares: None,
+        };
+        seal.init(password(), wanted).await.unwrap();
+        (directory, Arc::new(Metacrypt::new(seal)))
+    }
+
+    fn nothing() -> Log {
+        Box::new(|_| Ok(()))
+    }
+
+    #[tokio::test]
+    async fn of_two_changes_at_once_one_is_made() {
+        let (_directory, metacrypt) = metacrypt().await;
+        let here = Ipv4Addr::LOCALHOST.into();
+        let one = || Secret::Password(password());
+        metacrypt.unseal(one(), here, nothing()).await.unwrap();
+        let change = |word: &str| {
+            let word = Zeroizing::new(word.to_owned());
+            metacrypt.set_password(one(), word, here, nothing())
+        };
+        let (first, second) = tokio::join!(change("two"), change("three"));
+        let wrong = |changed: &Result<(), SealError>| {
+            matches!(changed, Err(SealError::Slot(SlotError::Wrong)))
+        };
+        let both = [first, second];
+        let made = both.iter().filter(|changed| changed.is_ok()).count();
+        assert_eq!(
+            (made, both.iter().filter(|c| wrong(c)).count()),
+            (1, 1),
+            "{both:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_opening_when_it_was_closed_does_not_open_it() {
+        let (_directory, metacrypt) = metacrypt().await;
+        let here = Ipv4Addr::LOCALHOST.into();
+        let (begun, opening) = oneshot::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let log: Log = Box::new(move |_| {
+            begun.send(()).unwrap();
+            wait.recv().unwrap();
+            Ok(())
+        });
+        let late = Arc::clone(&metacrypt);
+        let unseal = async move { late.unseal(Secret::Password(password()), here, log).await };
+        let unseal = tokio::spawn(unseal);
+        opening.await.unwrap();
+        metacrypt.close().await;
+        go.send(()).unwrap();
+        let late = unseal.await.unwrap();
+        assert!(matches!(late, Err(SealError::Closed)), "{late:?}");
+        assert!(metacrypt.is_sealed() && metacrypt.open().await.is_err());
+        let again = metacrypt.unseal(Secret::Password(password()), here, nothing());
+        again.await.unwrap();
+        assert!(!metacrypt.is_sealed() && metacrypt.open().await.is_ok());
     }
 }

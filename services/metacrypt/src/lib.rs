@@ -10,3 +10,9 @@ mod start;
 
 pub use program::program;
 pub use start::{Config, SERVICE, start};
+
+/// That of the program, for the tests that look for keys in memory.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);

@@ -28,10 +28,13 @@ use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
 use crate::{
-    barrier::{Cost, Fresh, Seal, Wanted},
+    barrier::{self, Cost, Fresh, Seal, Wanted},
     memory, password,
     start::{Config, SERVICE},
 };
+
+/// Why a secret is not typed.
+const DUMPED: &str = "the process cannot be kept from being dumped";
 
 /// Certificates and secrets behind a seal
 #[derive(Debug, Parser)]
@@ -106,7 +109,8 @@ fn threshold(text: &str) -> Result<(u8, u8), String> {
     let both = text
         .split_once('/')
         .and_then(|(needed, all)| Some((needed.parse().ok()?, all.parse().ok()?)));
-    both.ok_or_else(|| "say how many of how many, like 2/3".to_owned())
+    let (needed, all) = both.ok_or("say how many of how many, like 2/3")?;
+    barrier::threshold(needed, all).map_err(|refused| refused.to_string())
 }
 
 /// The whole program.
@@ -128,10 +132,13 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Version => println!("metacrypt {}", env!("CARGO_PKG_VERSION")),
         Command::Server { log_format } => {
             let config = load()?;
-            memory::protect(config.service.lock_memory).context(
-                "memory cannot be kept from swap; give the service CAP_IPC_LOCK or an unlimited memlock (LimitMEMLOCK=infinity), \
-                 or set lock_memory = false in [service] where swap is off or encrypted",
-            )?;
+            memory::undumped().context(DUMPED)?;
+            if config.service.lock_memory {
+                memory::unswapped().context(
+                    "memory cannot be kept from swap; give the service CAP_IPC_LOCK or an unlimited memlock (LimitMEMLOCK=infinity), \
+                     or set lock_memory = false in [service] where swap is off or encrypted",
+                )?;
+            }
             let log = config.log.clone();
             let start = async |shutdown: &Shutdown| crate::start(config, shutdown).await;
             return Ok(service::serve(&log, *log_format, start)?);
@@ -152,6 +159,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             recovery_key,
             shares,
         } => {
+            memory::undumped().context(DUMPED)?;
             let (url, ca) = server.of(load)?;
             let runtime = Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(async {
@@ -268,7 +276,12 @@ async fn status(url: &ServerUrl, ca: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn init(database: &Path, wanted: Wanted) -> anyhow::Result<()> {
-    memory::protect(false).context("the process cannot be kept from being dumped")?;
+    memory::undumped().context(DUMPED)?;
+    if let Err(error) = memory::unswapped() {
+        eprintln!(
+            "warning: memory cannot be kept from swap ({error}); where swap is on and not encrypted, run this with CAP_IPC_LOCK or an unlimited memlock (ulimit -l unlimited)"
+        );
+    }
     let runtime = Builder::new_current_thread().build()?;
     runtime.block_on(async {
         let store = Store::open(database, SERVICE.migrations)?;

@@ -3,60 +3,67 @@
 use std::time::Duration;
 
 use mc_proto::metacrypt::v1::{
-    GetSealStatusRequest, RotateMasterKeyRequest, RotateMasterKeyResponse, SealRequest, SealStatus,
-    SetPasswordRequest, UnsealRequest, sealing_server::Sealing,
+    GetSealStatusRequest, RotateMasterKeyRequest, RotateMasterKeyResponse, SealRequest, SealSecret,
+    SealStatus, SetPasswordRequest, UnsealRequest, sealing_server::Sealing,
 };
-use mcdsl::{cli::chain, server::Caller};
+use mcdsl::{
+    audit::{self, Detail, Entry},
+    server::Caller,
+};
 use tonic::{Code, Request, Response, Status, async_trait, metadata::MetadataValue};
 use zeroize::Zeroizing;
 
 use super::Api;
 use crate::{
-    barrier::{Cost, Fresh, MAX_PASSWORD, SealError, Secret, SlotError, Wanted},
+    barrier::{Fresh, Log, MAX_PASSWORD, SealError, Secret, SlotError, threshold},
+    core::{Rotation, Shares},
     password,
 };
 
 impl From<SealError> for Status {
     fn from(error: SealError) -> Self {
         let text = error.to_string();
-        let slot = |error: &SlotError| match error {
-            SlotError::Wrong => Code::Unauthenticated,
-            SlotError::Missing(_) => Code::FailedPrecondition,
-            SlotError::Slip(_)
-            | SlotError::Kind(_)
-            | SlotError::Mixed
-            | SlotError::Twice(_)
-            | SlotError::Few { .. }
-            | SlotError::Threshold { .. } => Code::InvalidArgument,
-            SlotError::Hash(_) => Code::Unavailable,
-            SlotError::Cost(_) | SlotError::Key(_) => Code::Internal,
-        };
-        let code = match &error {
-            SealError::Wait(wait) => return too_soon(text, *wait),
+        let code = match error {
+            SealError::Store(error) => return error.into(),
+            SealError::Audit(error) => return error.into(),
+            SealError::Wait(wait) => return too_soon(text, wait),
             SealError::Busy => return too_soon(text, Duration::from_secs(2)),
-            SealError::Store(_) => {
-                let SealError::Store(error) = error else {
-                    return Self::internal(text);
-                };
-                return error.into();
-            }
-            SealError::Slot(error) => slot(error),
+            SealError::Slot(error) => slot_code(&error),
             SealError::Sealed => Code::Unavailable,
+            SealError::Closed => Code::Aborted,
             SealError::NotInitialised
             | SealError::Initialised
             | SealError::Unsealed
             | SealError::Changed => Code::FailedPrecondition,
-            SealError::Mount { what, .. } if what.starts_with("not") => Code::NotFound,
-            SealError::Mount { .. } => Code::AlreadyExists,
+            SealError::NoPassword => Code::InvalidArgument,
+            SealError::NoMount(_) => Code::NotFound,
+            SealError::MountExists(_) => Code::AlreadyExists,
             SealError::Key(_) | SealError::Form(_) => Code::Internal,
         };
         if code == Code::Internal {
-            tracing::error!(error = chain(&error), "the seal cannot be used");
+            tracing::error!(error = text, "the seal cannot be used");
         }
         Self::new(code, text)
     }
 }
 
+fn slot_code(error: &SlotError) -> Code {
+    match error {
+        // Not UNAUTHENTICATED, which is about tokens.
+        SlotError::Wrong => Code::PermissionDenied,
+        SlotError::Missing(_) => Code::FailedPrecondition,
+        SlotError::Slip(_)
+        | SlotError::Kind(_)
+        | SlotError::Mixed
+        | SlotError::Twice(_)
+        | SlotError::Few { .. }
+        | SlotError::Threshold { .. } => Code::InvalidArgument,
+        SlotError::Hash(_) => Code::Unavailable,
+        SlotError::Cost(_) | SlotError::Key(_) => Code::Internal,
+    }
+}
+
+/// The clients say how long: the text does not.
 fn too_soon(text: String, wait: Duration) -> Status {
     let mut status = Status::resource_exhausted(text);
     let seconds = MetadataValue::from(wait.as_secs() + 1);
@@ -65,12 +72,10 @@ fn too_soon(text: String, wait: Duration) -> Status {
 }
 
 /// The one secret that was sent.
-fn secret(request: UnsealRequest) -> Result<Secret, Status> {
-    let UnsealRequest {
-        password,
-        recovery_key,
-        shares,
-    } = request;
+fn secret(sent: SealSecret) -> Result<Secret, Status> {
+    let password = Zeroizing::new(sent.password);
+    let recovery_key = Zeroizing::new(sent.recovery_key);
+    let shares: Vec<_> = sent.shares.into_iter().map(Zeroizing::new).collect();
     let given = (
         !password.is_empty(),
         !recovery_key.is_empty(),
@@ -80,14 +85,40 @@ fn secret(request: UnsealRequest) -> Result<Secret, Status> {
         (true, false, false) if password.len() > MAX_PASSWORD => Err(Status::invalid_argument(
             format!("password: longer than {MAX_PASSWORD} bytes"),
         )),
-        (true, false, false) => Ok(Secret::Password(password.into())),
-        (false, true, false) => Ok(Secret::Recovery(recovery_key.into())),
-        (false, false, true) => {
-            let shares = shares.into_iter().map(Zeroizing::from).collect();
-            Ok(Secret::Shares(shares))
-        }
+        (true, false, false) => Ok(Secret::Password(password)),
+        (false, true, false) => Ok(Secret::Recovery(recovery_key)),
+        (false, false, true) => Ok(Secret::Shares(shares)),
         _ => Err(Status::invalid_argument(
             "one of password, recovery_key and shares opens the seal; send that one",
+        )),
+    }
+}
+
+/// The secret that a change is proven by.
+fn current(sent: Option<SealSecret>) -> Result<Secret, Status> {
+    let wrong =
+        |status: Status| Status::new(status.code(), format!("current: {}", status.message()));
+    secret(sent.unwrap_or_default()).map_err(wrong)
+}
+
+/// A password that is good enough to open the seal from now on.
+fn new_password(password: Zeroizing<String>) -> Result<Zeroizing<String>, Status> {
+    match password::check(&password) {
+        Ok(()) => Ok(password),
+        Err(weak) => Err(Status::invalid_argument(format!("password: {weak}"))),
+    }
+}
+
+fn shares(needed: Option<u32>, of: Option<u32>) -> Result<Shares, Status> {
+    match (needed, of) {
+        (None, None) => Ok(Shares::AsNow),
+        (Some(0), Some(0)) => Ok(Shares::Dropped),
+        (Some(needed), Some(of)) => {
+            let (needed, of) = threshold(needed, of).map_err(SealError::from)?;
+            Ok(Shares::Of(needed, of))
+        }
+        _ => Err(Status::invalid_argument(
+            "shares_needed and shares: send both, or neither to have as many as now",
         )),
     }
 }
@@ -105,6 +136,23 @@ impl Api {
             shares_needed: needed.into(),
             shares: of.into(),
             version,
+        })
+    }
+
+    /// Writes that a call succeeds.
+    fn log(&self, caller: &Caller) -> Log {
+        let (caller, clock) = (caller.clone(), self.0.seal.clock().clone());
+        Box::new(move |tx| {
+            let entry = Entry {
+                actor: caller.identity.as_ref().into(),
+                source: Some(caller.source),
+                action: caller.method,
+                resource: caller.about.said().unwrap_or_default(),
+                outcome: Code::Ok,
+                detail: Detail::new(),
+            };
+            audit::append(tx, &entry, clock.now())?;
+            Ok(())
         })
     }
 
@@ -127,9 +175,21 @@ impl Sealing for Api {
         request: Request<UnsealRequest>,
     ) -> Result<Response<SealStatus>, Status> {
         let caller = Caller::of(&request)?;
-        let secret = secret(request.into_inner())?;
+        let UnsealRequest {
+            password,
+            recovery_key,
+            shares,
+        } = request.into_inner();
+        let sent = SealSecret {
+            password,
+            recovery_key,
+            shares,
+        };
+        let secret = secret(sent)?;
         caller.about.say(secret.kind());
-        self.0.unseal(secret, caller.source).await?;
+        let log = self.log(&caller);
+        self.0.unseal(secret, caller.source, log).await?;
+        caller.recorded();
         tracing::info!(source = %caller.source, "unsealed");
         self.answer().await
     }
@@ -145,13 +205,15 @@ impl Sealing for Api {
         request: Request<SetPasswordRequest>,
     ) -> Result<Response<SealStatus>, Status> {
         let caller = Caller::of(&request)?;
-        let SetPasswordRequest { current, password } = request.into_inner();
-        let (current, password) = (Zeroizing::new(current), Zeroizing::new(password));
-        password::check(&password)
-            .map_err(|e| Status::invalid_argument(format!("password: {e}")))?;
-        self.0
-            .set_password(current, password, caller.source)
-            .await?;
+        let asked = request.into_inner();
+        let password = Zeroizing::new(asked.password);
+        let current = current(asked.current)?;
+        caller.about.say(current.kind());
+        let password = new_password(password)?;
+        let log = self.log(&caller);
+        let set = self.0.set_password(current, password, caller.source, log);
+        set.await?;
+        caller.recorded();
         self.answer().await
     }
 
@@ -161,15 +223,22 @@ impl Sealing for Api {
     ) -> Result<Response<RotateMasterKeyResponse>, Status> {
         let caller = Caller::of(&request)?;
         let asked = request.into_inner();
-        let number = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
-        let shares = (number(asked.shares_needed), number(asked.shares));
-        let wanted = Wanted {
-            cost: Cost::DEFAULT,
-            recovery: asked.recovery_key,
-            shares: (shares != (0, 0)).then_some(shares),
+        let password = Zeroizing::new(asked.password);
+        let current = current(asked.current)?;
+        caller.about.say(current.kind());
+        let password = match password.is_empty() {
+            true => None,
+            false => Some(new_password(password)?),
         };
-        let rotated = self.0.rotate(asked.password.into(), wanted, caller.source);
+        let rotation = Rotation {
+            password,
+            recovery: asked.recovery_key,
+            shares: shares(asked.shares_needed, asked.shares)?,
+        };
+        let log = self.log(&caller);
+        let rotated = self.0.rotate(current, rotation, caller.source, log);
         let Fresh { recovery, shares } = rotated.await?;
+        caller.recorded();
         Ok(Response::new(RotateMasterKeyResponse {
             seal: Some(self.status().await?),
             recovery_key: recovery.map(|key| key.to_string()).unwrap_or_default(),

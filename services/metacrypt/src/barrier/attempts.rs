@@ -1,11 +1,12 @@
 //! How soon the seal may be tried again.
 //!
-//! Each attempt is written down before its secret is looked at, so that killing the service saves nobody the wait, and neither does a clock that is set.
+//! Each attempt is written down before its secret is looked at, so that killing the service saves nobody the wait. While the service runs, the wait is measured by
+//! the monotonic clock, which nobody sets. After a restart there is the wall clock alone: one that was set back since makes the wait begin anew, and one that was
+//! set ahead ends it. Who may set the machine's clock and restart its services has the database too, and guesses at it elsewhere, without waiting.
+//!
 //! Attempts from this machine and from networks that the seal was opened from are counted apart: strangers who try keep strangers out.
 
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 /// Failures that cost no wait: people mistype.
 const FREE: u32 = 3;
@@ -32,7 +33,7 @@ impl Origin {
 }
 
 /// The attempts of one kind of origin since the seal was last opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attempts {
     /// How many failed, the one that is under way included.
     pub(super) failed: u32,
@@ -50,14 +51,23 @@ impl Attempts {
         doubled.unwrap_or(LONGEST).min(LONGEST)
     }
 
-    /// How long it takes until the next may begin; zero: now.
-    pub(super) fn wait(self, now_ms: i64) -> Duration {
-        let pause = self.pause();
-        let Ok(since) = u64::try_from(now_ms.saturating_sub(self.last_ms)) else {
-            // The clock was set back: how long it was is not known.
-            return pause;
-        };
-        pause.saturating_sub(Duration::from_millis(since))
+    /// How long it takes until the next may begin, so long after the last one; zero: now.
+    pub(super) fn wait(self, since: Duration) -> Duration {
+        self.pause().saturating_sub(since)
+    }
+
+    /// How long ago the last one began, by the wall clock.
+    pub(super) fn since(self, now_ms: i64) -> Duration {
+        let since = u64::try_from(now_ms.saturating_sub(self.last_ms));
+        Duration::from_millis(since.unwrap_or(0))
+    }
+
+    /// As many, the last one not after now: it would be, if the clock was set back.
+    pub(super) fn until(self, now_ms: i64) -> Self {
+        Self {
+            last_ms: self.last_ms.min(now_ms),
+            ..self
+        }
     }
 
     /// With one more, that begins now.
@@ -86,13 +96,24 @@ mod tests {
             ("any number", u32::MAX, 0, 300.0),
             ("any number, long ago", u32::MAX, 300_000, 0.0),
             ("before the clock was set back", 6, -1_000_000, 8.0),
+            ("before it was set back by years", 12, -999_999_999, 300.0),
         ] {
             let attempts = Attempts {
                 failed,
                 last_ms: 1_000_000_000,
             };
-            let wait = attempts.wait(1_000_000_000 + since_ms);
+            let now_ms = 1_000_000_000 + since_ms;
+            let until = attempts.until(now_ms);
+            let wait = until.wait(until.since(now_ms));
             assert_eq!(wait, Duration::from_secs_f64(seconds), "{description}");
+            // From then on it passes, whatever the clock had said.
+            let later_ms = now_ms + 300_000;
+            let wait = until.wait(until.since(later_ms));
+            assert_eq!(
+                (wait, until.failed),
+                (Duration::ZERO, failed),
+                "{description}"
+            );
         }
         let begun = Attempts::default().begun(7);
         assert_eq!(

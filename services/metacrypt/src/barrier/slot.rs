@@ -26,6 +26,10 @@ pub const MAX_SHARES: u8 = 16;
 /// First byte of a recovery key that is written down, and of a share.
 const RECOVERY: u8 = 1;
 const SHARE: u8 = 2;
+/// The kinds of secrets, as people and the database call them.
+const BY_PASSWORD: &str = "password";
+const BY_RECOVERY: &str = "recovery key";
+const BY_SHARES: &str = "shares";
 
 /// What hashing a password costs (RFC 9106).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,9 +102,9 @@ pub enum SlotError {
     #[error("shares: 2 to {MAX_SHARES}, of which 2 or more are needed; not {needed} of {of}")]
     Threshold {
         /// That it should take.
-        needed: u8,
+        needed: u32,
         /// That there should be.
-        of: u8,
+        of: u32,
     },
     /// Parameters that no machine has memory for, or that are none.
     #[error("a password's hash costs {0:?}, which cannot be")]
@@ -142,9 +146,9 @@ impl Kind {
     #[must_use]
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Password { .. } => "password",
-            Self::Recovery => "recovery key",
-            Self::Shares { .. } => "shares",
+            Self::Password { .. } => BY_PASSWORD,
+            Self::Recovery => BY_RECOVERY,
+            Self::Shares { .. } => BY_SHARES,
         }
     }
 }
@@ -170,10 +174,65 @@ impl Secret {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Password(_) => "password",
-            Self::Recovery(_) => "recovery key",
-            Self::Shares(_) => "shares",
+            Self::Password(_) => BY_PASSWORD,
+            Self::Recovery(_) => BY_RECOVERY,
+            Self::Shares(_) => BY_SHARES,
         }
+    }
+
+    /// What was typed, as far as that can be told without the slot.
+    ///
+    /// # Errors
+    /// That it is no such secret.
+    pub(super) fn read(self) -> Result<Typed, SlotError> {
+        Ok(match self {
+            Self::Password(password) => Typed::Password(password),
+            Self::Recovery(text) => Typed::Recovery(match &**written::read(&text)? {
+                [RECOVERY, key @ ..] => Key::of(key).ok_or(SlotError::Slip(Slip))?,
+                [SHARE, ..] => return Err(SlotError::Kind("a share, not a recovery key")),
+                _ => return Err(SlotError::Slip(Slip)),
+            }),
+            Self::Shares(texts) if texts.len() > usize::from(MAX_SHARES) => {
+                return Err(SlotError::Mixed);
+            }
+            Self::Shares(texts) => {
+                let shares = texts.iter().map(|text| share(text));
+                Typed::Shares(shares.collect::<Result<_, _>>()?)
+            }
+        })
+    }
+}
+
+/// A secret whose checksums are right.
+pub(super) enum Typed {
+    /// The password.
+    Password(Zeroizing<String>),
+    /// The recovery key.
+    Recovery(Key),
+    /// Shares, and which key each is of.
+    Shares(Vec<([u8; SET], Share)>),
+}
+
+impl Typed {
+    /// The name of the slot that it may open.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Password(_) => BY_PASSWORD,
+            Self::Recovery(_) => BY_RECOVERY,
+            Self::Shares(_) => BY_SHARES,
+        }
+    }
+}
+
+/// How many of how many shares, if so many can be made.
+///
+/// # Errors
+/// [`SlotError::Threshold`].
+pub fn threshold(needed: u32, of: u32) -> Result<(u8, u8), SlotError> {
+    let numbers = (u8::try_from(needed), u8::try_from(of));
+    match numbers {
+        (Ok(needed), Ok(of)) if needed >= 2 && needed <= of && of <= MAX_SHARES => Ok((needed, of)),
+        _ => Err(SlotError::Threshold { needed, of }),
     }
 }
 
@@ -225,9 +284,7 @@ impl Slot {
         generation: i64,
         master: &Key,
     ) -> Result<(Self, Vec<Zeroizing<String>>), SlotError> {
-        if needed < 2 || needed > of || of > MAX_SHARES {
-            return Err(SlotError::Threshold { needed, of });
-        }
+        threshold(needed.into(), of.into())?;
         let by = Key::random().map_err(SlotError::Key)?;
         let mut set = [0; SET];
         set.copy_from_slice(&digest(&SHA256, &by.derived("shares").bytes()[..]).as_ref()[..SET]);
@@ -245,22 +302,34 @@ impl Slot {
         Ok((Self::new(kind, &by, generation, master)?, shares))
     }
 
-    /// The master key, by the secret that opens it.
-    pub(super) fn open(&self, secret: &Secret, generation: i64) -> Result<Key, SlotError> {
-        let by = match (&self.kind, secret) {
-            (Kind::Password { cost, salt }, Secret::Password(password)) => {
-                hashed(password, *cost, salt)?
+    /// Whether `secret` is of this slot's kind and, of shares, as many of the slot's key as it takes. It costs nothing, and says nothing of what opens it.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub(super) fn check(&self, secret: &Typed) -> Result<(), SlotError> {
+        match secret {
+            Typed::Password(_) if self.kind.name() == BY_PASSWORD => Ok(()),
+            secret => self.key(secret).map(drop),
+        }
+    }
+
+    /// What the master key is sealed by.
+    fn key(&self, secret: &Typed) -> Result<Key, SlotError> {
+        match (&self.kind, secret) {
+            (Kind::Password { cost, salt }, Typed::Password(password)) => {
+                hashed(password, *cost, salt)
             }
-            (Kind::Recovery, Secret::Recovery(text)) => match &**written::read(text)? {
-                [RECOVERY, key @ ..] => Key::of(key).ok_or(SlotError::Slip(Slip))?,
-                [SHARE, ..] => return Err(SlotError::Kind("a share, not a recovery key")),
-                _ => return Err(SlotError::Slip(Slip)),
-            },
-            (Kind::Shares { needed, set, .. }, Secret::Shares(texts)) => {
-                combined(*needed, *set, texts)?
+            (Kind::Recovery, Typed::Recovery(key)) => Ok(key.clone()),
+            (Kind::Shares { needed, set, .. }, Typed::Shares(shares)) => {
+                combined(*needed, *set, shares)
             }
-            _ => return Err(SlotError::Missing(secret.kind())),
-        };
+            _ => Err(SlotError::Missing(secret.kind())),
+        }
+    }
+
+    /// The master key, by the secret that opens it. Of a password, takes as long and as much memory as its cost says.
+    pub(super) fn open(&self, secret: &Typed, generation: i64) -> Result<Key, SlotError> {
+        let by = self.key(secret)?;
         let opened = by.open(&place(&self.kind, generation), &self.sealed);
         let master = opened.map_err(|_| SlotError::Wrong)?;
         Key::of(&master).ok_or(SlotError::Wrong)
@@ -279,177 +348,40 @@ fn hashed(password: &str, cost: Cost, salt: &[u8; SALT]) -> Result<Key, SlotErro
     })
 }
 
-/// The share's number and its points.
-fn share(text: &str, of: [u8; SET]) -> Result<Share, SlotError> {
+/// Which key a share is of; its number and its points.
+fn share(text: &str) -> Result<([u8; SET], Share), SlotError> {
     let bytes = written::read(text)?;
-    match &**bytes {
-        [SHARE, rest @ ..] if rest.len() == SET + 1 + KEY => {
-            let (set, share) = rest.split_at(SET);
-            if set != of {
-                return Err(SlotError::Mixed);
-            }
-            let share = Share::try_from(share).map_err(|_| SlotError::Slip(Slip))?;
-            // That of zero would be the secret itself.
-            if share.x.0 == 0 {
-                return Err(SlotError::Slip(Slip));
-            }
-            Ok(share)
-        }
-        [RECOVERY, ..] => Err(SlotError::Kind("a recovery key, not a share")),
-        _ => Err(SlotError::Slip(Slip)),
+    let rest = match &**bytes {
+        [SHARE, rest @ ..] if rest.len() == SET + 1 + KEY => rest,
+        [RECOVERY, ..] => return Err(SlotError::Kind("a recovery key, not a share")),
+        _ => return Err(SlotError::Slip(Slip)),
+    };
+    let (set, share) = rest.split_first_chunk().ok_or(SlotError::Slip(Slip))?;
+    let share = Share::try_from(share).map_err(|_| SlotError::Slip(Slip))?;
+    // That of zero would be the secret itself.
+    if share.x.0 == 0 {
+        return Err(SlotError::Slip(Slip));
     }
+    Ok((*set, share))
 }
 
-fn combined(needed: u8, set: [u8; SET], texts: &[Zeroizing<String>]) -> Result<Key, SlotError> {
-    if texts.len() > usize::from(MAX_SHARES) {
-        return Err(SlotError::Mixed);
-    }
-    let mut shares: Vec<Share> = Vec::with_capacity(texts.len());
-    for text in texts {
-        let share = share(text, set)?;
-        if shares.iter().any(|other| other.x.0 == share.x.0) {
+fn combined(needed: u8, of: [u8; SET], shares: &[([u8; SET], Share)]) -> Result<Key, SlotError> {
+    for (at, (set, share)) in shares.iter().enumerate() {
+        if *set != of {
+            return Err(SlotError::Mixed);
+        }
+        if shares[..at].iter().any(|(_, other)| other.x.0 == share.x.0) {
             return Err(SlotError::Twice(share.x.0));
         }
-        shares.push(share);
     }
     let few = SlotError::Few {
         needed,
         given: shares.len(),
     };
-    let secret = Sharks(needed).recover(&shares).map_err(|_| few)?;
+    let points = shares.iter().map(|(_, share)| share);
+    let secret = Sharks(needed).recover(points).map_err(|_| few)?;
     Key::of(&Zeroizing::new(secret)).ok_or(SlotError::Wrong)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CHEAP: Cost = Cost {
-        memory_kib: 64,
-        passes: 1,
-        lanes: 1,
-    };
-
-    fn text(text: &str) -> Zeroizing<String> {
-        Zeroizing::new(text.to_owned())
-    }
-
-    #[test]
-    fn each_kind_opens_by_its_secret_alone() {
-        let master = Key::random().unwrap();
-        let password = Slot::password("right", CHEAP, 1, &master).unwrap();
-        let (recovery, key) = Slot::recovery(1, &master).unwrap();
-        let (shared, shares) = Slot::shares(2, 3, 1, &master).unwrap();
-        let (_, strange) = Slot::shares(2, 3, 1, &master).unwrap();
-        let (_, strange_key) = Slot::recovery(1, &master).unwrap();
-        let some =
-            |which: &[usize]| Secret::Shares(which.iter().map(|at| shares[*at].clone()).collect());
-        let few = SlotError::Few {
-            needed: 2,
-            given: 1,
-        };
-        let mixed = Secret::Shares(vec![shares[0].clone(), strange[1].clone()]);
-        let with_key = Secret::Shares(vec![shares[0].clone(), key.clone()]);
-        let right = || Secret::Password(text("right"));
-        for (description, slot, secret, opens) in [
-            ("the password", &password, right(), Ok(())),
-            (
-                "another",
-                &password,
-                Secret::Password(text("wrong")),
-                Err(SlotError::Wrong),
-            ),
-            (
-                "none",
-                &password,
-                Secret::Password(text("")),
-                Err(SlotError::Wrong),
-            ),
-            (
-                "the recovery key",
-                &recovery,
-                Secret::Recovery(key.clone()),
-                Ok(()),
-            ),
-            (
-                "another's",
-                &recovery,
-                Secret::Recovery(strange_key),
-                Err(SlotError::Wrong),
-            ),
-            (
-                "a slip",
-                &recovery,
-                Secret::Recovery(text("abc")),
-                Err(SlotError::Slip(Slip)),
-            ),
-            (
-                "a share for it",
-                &recovery,
-                Secret::Recovery(shares[0].clone()),
-                Err(SlotError::Kind("a share, not a recovery key")),
-            ),
-            ("shares 1 and 2", &shared, some(&[0, 1]), Ok(())),
-            ("shares 3 and 1", &shared, some(&[2, 0]), Ok(())),
-            ("all", &shared, some(&[0, 1, 2]), Ok(())),
-            ("one", &shared, some(&[1]), Err(few)),
-            (
-                "none of them",
-                &shared,
-                some(&[]),
-                Err(SlotError::Few {
-                    needed: 2,
-                    given: 0,
-                }),
-            ),
-            (
-                "one twice",
-                &shared,
-                some(&[1, 1]),
-                Err(SlotError::Twice(2)),
-            ),
-            ("of two keys", &shared, mixed, Err(SlotError::Mixed)),
-            (
-                "a recovery key among them",
-                &shared,
-                with_key,
-                Err(SlotError::Kind("a recovery key, not a share")),
-            ),
-            (
-                "a password for shares",
-                &shared,
-                right(),
-                Err(SlotError::Missing("password")),
-            ),
-        ] {
-            let opened = slot.open(&secret, 1);
-            if let Ok(opened) = &opened {
-                assert_eq!(opened.bytes(), master.bytes(), "{description}");
-            }
-            assert_eq!(opened.map(drop), opens, "{description}");
-        }
-        assert_eq!(
-            password.open(&right(), 2).map(drop),
-            Err(SlotError::Wrong),
-            "of another generation"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_made_is_refused() {
-        let master = Key::random().unwrap();
-        for (needed, of) in [(0, 0), (1, 1), (1, 3), (3, 2), (2, 17)] {
-            let made = Slot::shares(needed, of, 1, &master);
-            assert_eq!(made.map(drop), Err(SlotError::Threshold { needed, of }));
-        }
-        let most = Cost {
-            memory_kib: u32::MAX,
-            ..CHEAP
-        };
-        let none = Cost { passes: 0, ..CHEAP };
-        for cost in [most, none] {
-            let made = Slot::password("a", cost, 1, &master);
-            assert_eq!(made.map(drop), Err(SlotError::Cost(cost)));
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
-use std::{path::Path, sync::Mutex as StdMutex};
+use std::{path::Path, time::Duration};
 
+use mc_testkit::clock::FakeClock;
 use mcdsl::db::Migration;
 use tempfile::TempDir;
 
@@ -21,12 +22,17 @@ const MIGRATIONS: &[Migration] = &[Migration::new(1, "seal", SCHEMA)];
 
 pub(super) struct World {
     directory: TempDir,
-    now: Arc<StdMutex<SystemTime>>,
+    clock: FakeClock,
     pub(super) seal: Seal,
 }
 
 fn text(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.to_owned())
+}
+
+/// Nothing is written to a log.
+pub(super) fn nothing() -> Log {
+    Box::new(|_| Ok(()))
 }
 
 fn password(word: &str) -> Secret {
@@ -40,20 +46,17 @@ fn database(directory: &Path) -> Arc<Store> {
 impl World {
     pub(super) async fn new() -> (Self, Fresh) {
         let directory = tempfile::tempdir().unwrap();
-        let now = Arc::new(StdMutex::new(SystemTime::now()));
-        let read = Arc::clone(&now);
-        let clock = Clock::of(Arc::new(move || {
-            (*read.lock().unwrap(), std::time::Instant::now())
-        }));
-        let seal = Seal::new(database(directory.path()), clock);
+        let clock = FakeClock::new();
+        let seal = Seal::new(database(directory.path()), Clock::of(clock.source()));
         assert!(matches!(
-            seal.open(password("one"), HERE.parse().unwrap()).await,
+            seal.open(password("one"), HERE.parse().unwrap(), nothing())
+                .await,
             Err(SealError::NotInitialised)
         ));
         let fresh = seal.init(text("one"), ALL).await.unwrap();
         let world = Self {
             directory,
-            now,
+            clock,
             seal,
         };
         (world, fresh)
@@ -66,11 +69,16 @@ impl World {
     }
 
     fn pass(&self, seconds: u64) {
-        *self.now.lock().unwrap() += Duration::from_secs(seconds);
+        self.clock.advance(Duration::from_secs(seconds));
     }
 
     pub(super) async fn open(&self, secret: Secret) -> Result<Unsealed, SealError> {
-        self.seal.open(secret, HERE.parse().unwrap()).await
+        self.open_from(secret, HERE).await
+    }
+
+    async fn open_from(&self, secret: Secret, source: &str) -> Result<Unsealed, SealError> {
+        let source = source.parse().unwrap();
+        self.seal.open(secret, source, nothing()).await
     }
 
     async fn opens(&self, word: &str) -> bool {
@@ -88,9 +96,10 @@ async fn each_secret_opens_what_was_put_behind_it() {
     let again = world.seal.init(text("two"), ALL).await;
     assert!(matches!(again, Err(SealError::Initialised)), "{again:?}");
     let mut unsealed = world.open(password("one")).await.unwrap();
-    let mount = world.seal.mount(&mut unsealed, "pki", "pki").await.unwrap();
+    world.seal.mount(&mut unsealed, "pki", "pki").await.unwrap();
     let db = world.db();
-    mount.items(&db).put("issuer/infra", &"private").unwrap();
+    let items = unsealed.mounts()["pki"].items(&db);
+    items.put("issuer/infra", &"private").unwrap();
     let recovery = Secret::Recovery(fresh.recovery.unwrap());
     let shares = Secret::Shares(fresh.shares[1..].to_vec());
     for secret in [password("one"), recovery, shares] {
@@ -111,10 +120,10 @@ async fn each_secret_opens_what_was_put_behind_it() {
     };
     assert_eq!(status, wanted);
     let again = world.seal.mount(&mut unsealed, "pki", "transit").await;
-    assert!(matches!(again, Err(SealError::Mount { .. })));
+    assert!(matches!(again, Err(SealError::MountExists(name)) if name == "pki"));
     world.seal.unmount(&mut unsealed, "pki").await.unwrap();
     let system = world.seal.unmount(&mut unsealed, SYSTEM).await;
-    assert!(matches!(system, Err(SealError::Mount { .. })));
+    assert!(matches!(system, Err(SealError::NoMount(_))));
     let left: i64 = db
         .query_row("SELECT count(*) FROM item", [], |r| r.get(0))
         .unwrap();
@@ -142,10 +151,7 @@ async fn wrong_secrets_wait_longer_whatever_is_restarted() {
         1,
         "after a restart"
     );
-    let there = world
-        .seal
-        .open(password("wrong"), THERE.parse().unwrap())
-        .await;
+    let there = world.open_from(password("wrong"), THERE).await;
     assert!(
         matches!(there.map(drop), Err(SealError::Slot(SlotError::Wrong))),
         "elsewhere nobody failed"
@@ -167,27 +173,112 @@ async fn wrong_secrets_wait_longer_whatever_is_restarted() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_neither_ends_a_wait_nor_makes_it_longer() {
+    let years = Duration::from_secs(10 * 365 * 86400);
+    for (description, set, restarted, waits) in [
+        (
+            "ahead, as it runs",
+            FakeClock::set_ahead as fn(&_, _),
+            false,
+            8,
+        ),
+        ("back, as it runs", FakeClock::set_back, false, 8),
+        ("back, and a restart", FakeClock::set_back, true, 8),
+        (
+            "ahead, and a restart: not known",
+            FakeClock::set_ahead,
+            true,
+            0,
+        ),
+    ] {
+        let (mut world, _) = World::new().await;
+        let wait = async |world: &World| match world.open(password("one")).await {
+            Ok(_) => 0,
+            Err(SealError::Wait(wait)) => wait.as_secs(),
+            Err(other) => panic!("{description}: {other:?}"),
+        };
+        for _ in 0..6 {
+            world.pass(100);
+            assert!(!world.opens("wrong").await);
+        }
+        set(&world.clock, years);
+        if restarted {
+            world.restart();
+        }
+        assert_eq!(wait(&world).await, waits, "{description}");
+        world.pass(5);
+        assert_eq!(wait(&world).await, waits.saturating_sub(5), "{description}");
+        world.pass(3);
+        assert_eq!(wait(&world).await, 0, "{description}");
+    }
+}
+
+#[tokio::test]
 async fn strangers_keep_nobody_out_who_was_let_in() {
     let (world, _) = World::new().await;
-    let (owner, stranger) = (THERE.parse().unwrap(), "198.51.100.7".parse().unwrap());
-    world.seal.open(password("one"), owner).await.unwrap();
+    let stranger = "198.51.100.7";
+    world.open_from(password("one"), THERE).await.unwrap();
     for _ in 0..3 {
-        assert!(world.seal.open(password("wrong"), stranger).await.is_err());
+        let wrong = world.open_from(password("wrong"), stranger).await;
+        assert!(wrong.is_err());
     }
-    let more = world.seal.open(password("one"), stranger).await.map(drop);
+    let more = world.open_from(password("one"), stranger).await.map(drop);
     assert!(matches!(more, Err(SealError::Wait(_))), "{more:?}");
-    assert!(world.seal.open(password("one"), owner).await.is_ok());
+    assert!(world.open_from(password("one"), THERE).await.is_ok());
+}
+
+#[tokio::test]
+async fn strangers_have_a_line_of_their_own_and_slips_need_none() {
+    let (world, fresh) = World::new().await;
+    let refused = |opened: Result<Unsealed, SealError>| opened.map(drop).unwrap_err();
+    let known = world.seal.lines.turn(Origin::Known).await.unwrap();
+    let stranger = world.seal.lines.turn(Origin::Stranger).await.unwrap();
+    let busy = refused(world.open_from(password("one"), THERE).await);
+    assert!(matches!(busy, SealError::Busy), "{busy:?}");
+    let share = fresh.shares[0].clone();
+    for (description, source, secret) in [
+        ("a slip", THERE, Secret::Recovery(text("a slip"))),
+        ("a slip here", HERE, Secret::Recovery(text("a slip"))),
+        ("a share alone", THERE, Secret::Shares(vec![share.clone()])),
+        ("a share for a key", THERE, Secret::Recovery(share)),
+    ] {
+        let slip = refused(world.open_from(secret, source).await);
+        let told = matches!(&slip, SealError::Slot(error) if *error != SlotError::Wrong);
+        assert!(told, "{description}: {slip:?}");
+    }
+    let db = world.db();
+    let count = "SELECT count(*) FROM attempt";
+    let written: i64 = db.query_row(count, [], |row| row.get(0)).unwrap();
+    assert_eq!(written, 0, "and nothing is written of them");
+    // Whoever is known waits, if not too many do.
+    let mut waiting: Vec<_> = (1..line::KNOWN)
+        .map(|_| Box::pin(world.seal.lines.turn(Origin::Known)))
+        .collect();
+    for turn in &mut waiting {
+        tokio::select! {
+            biased;
+            _ = turn.as_mut() => panic!("two at once"),
+            () = std::future::ready(()) => {}
+        }
+    }
+    let full = refused(world.open(password("one")).await);
+    assert!(matches!(full, SealError::Busy), "{full:?}");
+    drop((known, waiting));
+    assert!(world.opens("one").await, "strangers are in nobody's way");
+    drop(stranger);
+    assert!(world.open_from(password("one"), THERE).await.is_ok());
 }
 
 #[tokio::test]
 async fn another_password_and_another_master_key_end_the_one_before() {
     let (world, fresh) = World::new().await;
     let mut unsealed = world.open(password("one")).await.unwrap();
+    world.seal.mount(&mut unsealed, "pki", "pki").await.unwrap();
     let db = world.db();
     unsealed.mounts()[SYSTEM].items(&db).put("a/b", &7).unwrap();
     world
         .seal
-        .set_password(&unsealed, text("two"), CHEAP)
+        .set_password(&unsealed, text("two"), CHEAP, nothing())
         .await
         .unwrap();
     assert!(world.opens("two").await && !world.opens("one").await);
@@ -202,7 +293,7 @@ async fn another_password_and_another_master_key_end_the_one_before() {
     };
     let made = world
         .seal
-        .rotate(&mut unsealed, text("three"), wanted)
+        .rotate(&mut unsealed, text("three"), wanted, nothing())
         .await
         .unwrap();
     let after: Vec<u8> = db
@@ -229,12 +320,17 @@ async fn another_password_and_another_master_key_end_the_one_before() {
         Some(7)
     );
     // Whoever opened it before another process rotated it cannot undo that.
-    let stale = Unsealed {
+    let mut stale = Unsealed {
         generation: 1,
         ..again
     };
-    let changed = world.seal.set_password(&stale, text("four"), CHEAP).await;
+    let changed = world
+        .seal
+        .set_password(&stale, text("four"), CHEAP, nothing());
+    let changed = changed.await;
     assert!(matches!(changed, Err(SealError::Changed)), "{changed:?}");
+    let dropped = world.seal.unmount(&mut stale, "pki").await;
+    assert!(matches!(dropped, Err(SealError::Changed)), "{dropped:?}");
 }
 
 #[tokio::test]
@@ -280,7 +376,8 @@ async fn what_was_put_in_another_place_is_found_out() {
             .unwrap();
         Connection::open(&copy).unwrap().execute(sql, []).unwrap();
         let seal = Seal::new(Store::open(&copy, MIGRATIONS).unwrap(), Clock::default());
-        let opened = seal.open(password("one"), HERE.parse().unwrap()).await;
+        let here = HERE.parse().unwrap();
+        let opened = seal.open(password("one"), here, nothing()).await;
         assert!(opened.is_err(), "{description}");
     }
 }

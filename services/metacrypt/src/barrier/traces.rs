@@ -72,13 +72,14 @@ async fn what_was_sealed_is_not_in_memory() {
         .open(Secret::Recovery(fresh.recovery.unwrap()))
         .await
         .unwrap();
-    let needle = Needle::of("the password", password.as_bytes());
+    let typed = Needle::of("the password", password.as_bytes());
     world
         .seal
         .set_password(
             &unsealed,
             Zeroizing::new(password.to_owned()),
             super::tests::CHEAP,
+            super::tests::nothing(),
         )
         .await
         .unwrap();
@@ -109,8 +110,7 @@ async fn what_was_sealed_is_not_in_memory() {
         "they are found while they are there: {open:?}"
     );
     drop((unsealed, got));
-    needles.extend([secret]);
+    needles.extend([secret, typed]);
     let left = found(&needles);
     assert!(left.is_empty(), "{left:#?}");
-    drop(needle);
 }

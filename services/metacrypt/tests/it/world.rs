@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) metacrypt: Option<Process>,
     pub(crate) root: tempfile::TempDir,
     pub(crate) grpc: SocketAddr,
+    https: SocketAddr,
 }
 
 impl World {
@@ -78,6 +79,7 @@ impl World {
             metacrypt: None,
             root,
             grpc,
+            https,
         }
     }
 
@@ -132,6 +134,20 @@ impl World {
             .unwrap()
             .into_inner()
             .token
+    }
+
+    /// What REST answers: the status and the body.
+    pub(crate) fn post(&self, token: &str, path: &str, body: &str) -> (u16, String) {
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--show-error", "--max-time", "60", "--cacert"])
+            .arg(self.root.path().join("ca.pem"))
+            .args(["--write-out", "\n%{http_code}", "--json", body])
+            .args(["--header", &format!("authorization: Bearer {token}")])
+            .arg(format!("https://localhost:{}{path}", self.https.port()));
+        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let (body, status) = text.rsplit_once('\n').unwrap();
+        (status.parse().unwrap(), body.to_owned())
     }
 
     pub(crate) async fn user(&self) -> String {

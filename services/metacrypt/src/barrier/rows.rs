@@ -1,0 +1,161 @@
+//! The seal's rows: slots, mounts, attempts, and networks that it was opened from.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use super::{
+    Mount, SealError,
+    attempts::{Attempts, Origin},
+    key::{Key, KeyError},
+    slot::{Kind, Slot},
+};
+
+/// Networks that are remembered for having opened the seal.
+const MAX_NETWORKS: i64 = 16;
+
+pub(super) fn generation(db: &Connection) -> Result<i64, SealError> {
+    let found = db.query_row("SELECT generation FROM seal", [], |row| row.get(0));
+    found.optional()?.ok_or(SealError::NotInitialised)
+}
+
+/// That no other process has made another master key.
+pub(super) fn is_still(tx: &Transaction<'_>, expected: i64) -> Result<(), SealError> {
+    (generation(tx)? == expected)
+        .then_some(())
+        .ok_or(SealError::Changed)
+}
+
+pub(super) fn slots(db: &Connection) -> Result<Vec<Slot>, SealError> {
+    let mut statement = db.prepare("SELECT kind, parameters, master_key FROM key_slot")?;
+    let rows = statement.query_map([], |row| <(String, String, Vec<u8>)>::try_from(row))?;
+    rows.map(|row| {
+        let (name, parameters, sealed) = row?;
+        let kind: Kind =
+            serde_json::from_str(&parameters).map_err(|_| SealError::Form(name.clone()))?;
+        // One of each: what is a row's name is what it says.
+        (kind.name() == name)
+            .then_some(Slot { kind, sealed })
+            .ok_or(SealError::Form(name))
+    })
+    .collect()
+}
+
+pub(super) fn put(tx: &Transaction<'_>, slot: &Slot) -> Result<(), SealError> {
+    let parameters =
+        serde_json::to_string(&slot.kind).map_err(|_| SealError::Form(slot.kind.name().into()))?;
+    tx.execute(
+        "INSERT OR REPLACE INTO key_slot VALUES (?1, ?2, ?3)",
+        params![slot.kind.name(), parameters, slot.sealed],
+    )?;
+    Ok(())
+}
+
+/// As what a mount's data key is sealed.
+fn place(id: &str, engine: &str) -> String {
+    format!("mount/{engine}/{id}")
+}
+
+pub(super) fn mounts(db: &Connection, master: &Key) -> Result<BTreeMap<String, Mount>, SealError> {
+    let mut statement = db.prepare("SELECT id, name, engine, data_key FROM mount")?;
+    let rows = statement.query_map([], |row| <(String, String, String, Vec<u8>)>::try_from(row))?;
+    rows.map(|row| {
+        let (id, name, engine, sealed) = row?;
+        let what = place(&id, &engine);
+        let key = Key::of(&master.open(&what, &sealed)?).ok_or(KeyError::Opened(what))?;
+        let mount = Mount {
+            id,
+            name: name.clone(),
+            engine,
+            key,
+        };
+        Ok((name, mount))
+    })
+    .collect()
+}
+
+/// Seals all data keys by another master key.
+pub(super) fn seal_anew(tx: &Transaction<'_>, old: &Key, new: &Key) -> Result<(), SealError> {
+    for mount in mounts(tx, old)?.values() {
+        let sealed = new.seal(&place(&mount.id, &mount.engine), mount.key.bytes())?;
+        tx.execute(
+            "UPDATE mount SET data_key = ?2 WHERE id = ?1",
+            params![mount.id, sealed],
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn new_mount(
+    tx: &Transaction<'_>,
+    master: &Key,
+    name: &str,
+    engine: &str,
+    now_s: i64,
+) -> Result<Mount, SealError> {
+    let (id, key) = (hex_id()?, Key::random()?);
+    let sealed = master.seal(&place(&id, engine), key.bytes())?;
+    let made = tx.execute(
+        "INSERT INTO mount VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO NOTHING",
+        params![id, name, engine, now_s, sealed],
+    )?;
+    if made == 0 {
+        return Err(SealError::MountExists(name.to_owned()));
+    }
+    Ok(Mount {
+        id,
+        name: name.to_owned(),
+        engine: engine.to_owned(),
+        key,
+    })
+}
+
+fn hex_id() -> Result<String, KeyError> {
+    let mut id = [0; 16];
+    aws_lc_rs::rand::fill(&mut id).map_err(|_| KeyError::Random)?;
+    Ok(mcdsl::human::hex(&id))
+}
+
+pub(super) fn attempts(db: &Connection, origin: Origin) -> Result<Attempts, SealError> {
+    let found = db.query_row(
+        "SELECT failed, last_ms FROM attempt WHERE origin = ?1",
+        [origin.name()],
+        |row| {
+            Ok(Attempts {
+                failed: row.get(0)?,
+                last_ms: row.get(1)?,
+            })
+        },
+    );
+    Ok(found.optional()?.unwrap_or_default())
+}
+
+pub(super) fn note(
+    tx: &Transaction<'_>,
+    origin: Origin,
+    attempts: Attempts,
+) -> Result<(), SealError> {
+    tx.execute(
+        "INSERT OR REPLACE INTO attempt VALUES (?1, ?2, ?3)",
+        params![origin.name(), attempts.failed, attempts.last_ms],
+    )?;
+    Ok(())
+}
+
+/// Whether the seal was opened from this network.
+pub(super) fn is_known(db: &Connection, network: &str) -> Result<bool, SealError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM known_network WHERE network = ?1)";
+    Ok(db.query_row(sql, [network], |row| row.get(0))?)
+}
+
+pub(super) fn remember(tx: &Transaction<'_>, network: &str, now_s: i64) -> Result<(), SealError> {
+    tx.execute(
+        "INSERT OR REPLACE INTO known_network VALUES (?1, ?2)",
+        params![network, now_s],
+    )?;
+    tx.execute(
+        "DELETE FROM known_network WHERE network NOT IN (SELECT network FROM known_network ORDER BY opened_s DESC LIMIT ?1)",
+        [MAX_NETWORKS],
+    )?;
+    Ok(())
+}
