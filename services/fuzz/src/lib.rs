@@ -24,8 +24,8 @@ pub mod auth {
     mod identity;
     pub mod token;
 
-    pub(crate) use identity::{ELSEWHERE, EXPIRED};
     pub use identity::{ADMIN, AuthError, Identity};
+    pub(crate) use identity::{ELSEWHERE, EXPIRED};
 }
 
 /// Archives; not the snapshot of a database.
