@@ -9,17 +9,13 @@ use std::{
     time::Duration,
 };
 
-use hyper::{
-    Response, StatusCode,
-    body::Body as _,
-    http::{request::Parts, uri::Authority},
-};
+use hyper::{Response, StatusCode, body::Body as _, http::request::Parts};
 
 use super::{
     Connection,
     body::{Replay, RequestBody},
     exchange::{Exchange, Side, gateway_failed},
-    headers,
+    headers::{self, Told},
     proxy::Refusal,
     upstream::{ConnectError, Http2Body, Lease},
 };
@@ -37,7 +33,7 @@ const MAX_STALE: u32 = 2;
 /// A request as a backend may have it.
 pub(super) struct Outgoing<'a> {
     parts: &'a Parts,
-    authority: &'a Authority,
+    told: Arc<Told>,
     /// `None`: it left.
     body: Option<RequestBody>,
     /// What another body is made from.
@@ -50,7 +46,7 @@ pub(super) struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     pub(super) fn new(
         parts: &'a Parts,
-        authority: &'a Authority,
+        told: Arc<Told>,
         body: RequestBody,
         protocol: Protocol,
         tunnel: bool,
@@ -61,7 +57,7 @@ impl<'a> Outgoing<'a> {
         Self {
             repeatable: headers::repeatable(&parts.method) && empty && !tunnel,
             parts,
-            authority,
+            told,
             replay: keeps.then(|| body.record()).flatten(),
             body: Some(body),
             empty,
@@ -221,7 +217,7 @@ async fn attempt(
     }
     let limit = l7.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
     let (parts, body) = (request.parts, &mut request.body);
-    let sent = lease.send(parts, request.authority, body, limit);
+    let sent = lease.send(parts, &request.told.lines, body, limit);
     match sent.await {
         Ok(response) => {
             exchange.responded(response.status());

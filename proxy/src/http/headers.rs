@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 
+use bytes::{Bytes, BytesMut};
 use hyper::{
     HeaderMap, Method, Version,
     header::{self, HeaderName, HeaderValue},
     http::{request::Parts, uri::Authority},
 };
+
+use super::upstream::field;
 
 /// Whether a field is of one hop (RFC 9110 §7.6.1). `te: trailers` is added again where it means something.
 fn is_of_hop(name: &str) -> bool {
@@ -26,9 +29,12 @@ fn is_of_hop(name: &str) -> bool {
 /// Who the client is, as backends are told. Always ours: what a client says of itself is removed.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Whether a field is one of those, or of the same family.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+}
 
 /// What of a client is the same for all requests of its connection.
 #[derive(Clone, Debug)]
@@ -50,13 +56,48 @@ impl Identity {
         Self { address, forwarded }
     }
 
-    /// The field of RFC 7239 for a request to this host.
-    pub(super) fn forwarded(&self, authority: &Authority) -> Option<HeaderValue> {
+    /// What backends are told with a request to this host.
+    pub(super) fn told(&self, authority: &Authority) -> Told {
         let host = authority.as_str();
         // A port makes it no token (RFC 7239 §4).
         let quote = if host.contains(':') { "\"" } else { "" };
-        let field = format!("{}{quote}{host}{quote}", self.forwarded);
-        HeaderValue::try_from(field).ok()
+        let forwarded = HeaderValue::try_from(format!("{}{quote}{host}{quote}", self.forwarded));
+        let fields = [
+            (FORWARDED_FOR, Some(self.address.clone())),
+            (REAL_IP, Some(self.address.clone())),
+            (FORWARDED_PROTO, Some(HeaderValue::from_static("https"))),
+            (header::FORWARDED, forwarded.ok()),
+        ];
+        let fields = fields
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let fields: Vec<_> = fields.collect();
+        let mut lines = BytesMut::new();
+        field(&mut lines, &header::HOST, host.as_bytes());
+        for (name, value) in &fields {
+            field(&mut lines, name, value.as_bytes());
+        }
+        Told {
+            fields,
+            lines: lines.freeze(),
+        }
+    }
+}
+
+/// What backends are told with a request: who sends it, and for HTTP/1.1 the host.
+#[derive(Debug)]
+pub(super) struct Told {
+    fields: Vec<(HeaderName, HeaderValue)>,
+    /// As HTTP/1.1 writes it: made once for a connection, since it is much of what most requests' heads are.
+    pub(super) lines: Bytes,
+}
+
+impl Told {
+    /// Says it with these.
+    pub(super) fn insert(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.fields {
+            headers.insert(name, value.clone());
+        }
     }
 }
 
@@ -64,12 +105,8 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub(super) struct Upgrade(pub(super) HeaderValue);
 
-/// A client's request as a backend may have it. Says how many fields imitated ours.
-pub(super) fn rewrite(
-    parts: &mut Parts,
-    client: &Identity,
-    forwarded: Option<HeaderValue>,
-) -> usize {
+/// A client's request as a backend may have it, [`Told`] apart. Says how many fields imitated ours.
+pub(super) fn rewrite(parts: &mut Parts) -> usize {
     if parts.version == Version::HTTP_11
         && let Some(asked) = upgrade(&parts.headers)
     {
@@ -80,33 +117,29 @@ pub(super) fn rewrite(
     }
     // Answered here, when the backend's connection asks for the body.
     parts.headers.remove(header::EXPECT);
-    let imitations = drop_imitations(&mut parts.headers);
-    forward(&mut parts.headers, client, forwarded);
-    imitations
+    drop_claims(&mut parts.headers)
 }
 
-/// Removes fields that become ours where `-` and what is neither letter nor digit are the same: CGI, WSGI and the like name `X-Real-IP`, `X_Real_IP` and, some of them,
+/// Removes what says who the client is, and what imitates that: fields that become ours where `-` and what is neither letter nor digit are the same: CGI, WSGI and the like name `X-Real-IP`, `X_Real_IP` and, some of them,
 /// `X.Real.IP` `HTTP_X_REAL_IP`. Says how many. Other such names stay: gRPC's metadata has them. `Proxy` would be `HTTP_PROXY`, by which programs reach others ("httpoxy").
-fn drop_imitations(headers: &mut HeaderMap) -> usize {
+fn drop_claims(headers: &mut HeaderMap) -> usize {
     let strange = |c: char| !c.is_ascii_alphanumeric() && c != '-';
     let imitates = |name: &&HeaderName| {
         let name = name.as_str();
         name == "proxy"
             || name.contains(strange) && {
                 let name = name.replace(strange, "-");
-                name.starts_with("x-forwarded-")
+                is_ours(&name)
                     || is_of_hop(&name)
-                    || matches!(
-                        &*name,
-                        "x-real-ip" | "forwarded" | "content-length" | "content-type"
-                    )
+                    || matches!(&*name, "content-length" | "content-type")
             }
     };
-    let found: Vec<HeaderName> = headers.keys().filter(imitates).cloned().collect();
+    let claims = |name: &&HeaderName| is_ours(name.as_str()) || imitates(name);
+    let found: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
     for name in &found {
         headers.remove(name);
     }
-    found.len()
+    found.iter().filter(|name| !is_ours(name.as_str())).count()
 }
 
 /// Removes what concerns the hop it came over. Says whether the sender takes trailers.
@@ -137,19 +170,6 @@ pub(super) fn strip(headers: &mut HeaderMap) -> bool {
     trailers
 }
 
-/// Tells the backend who the client is.
-fn forward(headers: &mut HeaderMap, client: &Identity, forwarded: Option<HeaderValue>) {
-    headers.remove(FORWARDED_HOST);
-    headers.remove(FORWARDED_PORT);
-    headers.insert(FORWARDED_FOR, client.address.clone());
-    headers.insert(REAL_IP, client.address.clone());
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
-    match forwarded {
-        Some(value) => headers.insert(header::FORWARDED, value),
-        None => headers.remove(header::FORWARDED),
-    };
-}
-
 /// The protocol that an HTTP/1.1 request asks to change to.
 fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asked = headers
@@ -174,17 +194,14 @@ pub(super) fn tunnels(protocol: &str) -> bool {
 /// backend reads them as one.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     strip(trailers);
-    drop_imitations(trailers);
+    drop_claims(trailers);
     let of_the_head = |name: &&HeaderName| {
-        **name == REAL_IP
-            || name.as_str().starts_with("x-forwarded-")
-            || name.as_str().starts_with("content-")
+        name.as_str().starts_with("content-")
             || matches!(
                 **name,
                 header::AUTHORIZATION
                     | header::COOKIE
                     | header::EXPECT
-                    | header::FORWARDED
                     | header::HOST
                     | header::MAX_FORWARDS
                     | header::RANGE
@@ -285,11 +302,19 @@ mod tests {
             ("x-real-ip", "10.0.0.3"),
             ("x-forwarded-proto", "http"),
             ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-user", "root"),
             ("forwarded", "for=10.0.0.4"),
         ]);
+        assert_eq!(drop_claims(&mut headers), 0, "none is an imitation");
+        assert_eq!(headers, HeaderMap::new());
         let client = Identity::new("[2001:db8::1]:4711".parse().unwrap());
-        let forwarded = client.forwarded(&"a.example:8443".parse().unwrap());
-        forward(&mut headers, &client, forwarded);
+        let told = client.told(&"a.example:8443".parse().unwrap());
+        told.insert(&mut headers);
+        assert_eq!(
+            told.lines,
+            "host: a.example:8443\r\nx-forwarded-for: 2001:db8::1\r\nx-real-ip: 2001:db8::1\r\nx-forwarded-proto: https\r\n\
+             forwarded: for=\"[2001:db8::1]\";proto=https;host=\"a.example:8443\"\r\n"
+        );
         assert_eq!(
             headers,
             map(&[
@@ -303,8 +328,9 @@ mod tests {
             ])
         );
         let client = Identity::new("[::ffff:192.0.2.1]:4711".parse().unwrap());
-        let forwarded = client.forwarded(&"a.example".parse().unwrap());
-        forward(&mut headers, &client, forwarded);
+        client
+            .told(&"a.example".parse().unwrap())
+            .insert(&mut headers);
         assert_eq!(
             headers[header::FORWARDED],
             "for=192.0.2.1;proto=https;host=a.example"
@@ -323,15 +349,11 @@ mod tests {
             ("x~real~ip", "10.0.0.1"),
             ("proxy", "http://10.0.0.1"),
             ("x_request_id", "stays"),
-            ("x-forwarded-for", "is replaced elsewhere"),
+            ("x-forwarded-for", "is ours, and no imitation"),
         ]);
-        assert_eq!(drop_imitations(&mut headers), 8);
-        let left = [
-            ("x_request_id", "stays"),
-            ("x-forwarded-for", "is replaced elsewhere"),
-        ];
-        assert_eq!(headers, map(&left));
-        assert_eq!(drop_imitations(&mut headers), 0);
+        assert_eq!(drop_claims(&mut headers), 8);
+        assert_eq!(headers, map(&[("x_request_id", "stays")]));
+        assert_eq!(drop_claims(&mut headers), 0);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{header::HeaderValue, http::uri::Authority};
+use hyper::http::uri::Authority;
 use socket2::SockRef;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
@@ -42,7 +42,7 @@ pub use redirect::{location, redirect, redirects};
 pub use tls::{Loaded, Tls, TlsError};
 pub(crate) use upstream::{ConnectError, Http1Error, Http2Error, Sender, open, sweep};
 
-use self::{replayed::Replayed, seldom::Seldom};
+use self::{headers::Told, replayed::Replayed, seldom::Seldom};
 use crate::{
     connection::Context, health::state::Why, hostname::Hostname, router::LiveRoute,
     sources::Source, spec::L7,
@@ -70,8 +70,8 @@ pub(crate) struct Connection {
     /// Whose requests are counted, those of its other connections with them.
     source: Arc<Source>,
     identity: headers::Identity,
-    /// The host of the first request, found to be the route's, and the field that tells it: most connections have no other.
-    known: OnceLock<(Authority, Option<HeaderValue>)>,
+    /// The host of the first request, found to be the route's, and what backends are told with it: most connections have no other.
+    known: OnceLock<(Authority, Arc<Told>)>,
     limits: Limits,
     context: Arc<Context>,
     /// The connection itself, not a stream of it, is no longer HTTP.
@@ -117,14 +117,14 @@ impl Connection {
         self.known() == Some(authority) && !self.route.route.key.hostname.is_wildcard()
     }
 
-    /// The Forwarded field of a request for a host that is the route's.
-    fn forwarded(&self, authority: &Authority) -> Option<HeaderValue> {
-        let make = || (authority.clone(), self.identity.forwarded(authority));
-        let (known, forwarded) = self.known.get_or_init(make);
+    /// What backends are told with a request for a host that is the route's.
+    fn told(&self, authority: &Authority) -> Arc<Told> {
+        let tell = || Arc::new(self.identity.told(authority));
+        let (known, told) = self.known.get_or_init(|| (authority.clone(), tell()));
         if known == authority {
-            forwarded.clone()
+            Arc::clone(told)
         } else {
-            self.identity.forwarded(authority)
+            tell()
         }
     }
 

@@ -19,7 +19,8 @@ use super::{
     body::{RequestBody, ResponseBody},
     deliver::{Outgoing, deliver},
     exchange::{Exchange, Fault, GRPC_DEADLINE, Side},
-    grpc, headers,
+    grpc,
+    headers::{self, Told},
     tunnel::{self, Tunnel},
 };
 use crate::spec::Protocol;
@@ -188,8 +189,7 @@ fn prepare<'a>(
     let authority = exchange.authority().ok_or(no_host)?;
     check(connection, parts, authority, &body)?;
     exchange.hold_open(under_way);
-    let forwarded = connection.forwarded(authority);
-    let imitations = headers::rewrite(parts, &connection.identity, forwarded);
+    let imitations = headers::rewrite(parts);
     if imitations > 0 {
         exchange.imitated(imitations);
     }
@@ -202,9 +202,10 @@ fn prepare<'a>(
         let (status, side) = (StatusCode::NOT_IMPLEMENTED, Side::Client);
         return Err(Refusal::new(status, side, "connect_protocol"));
     }
-    to_backend(parts, l7.protocol, authority)?;
+    let told = connection.told(authority);
+    to_backend(parts, l7.protocol, authority, &told)?;
     Ok(Prepared {
-        outgoing: Outgoing::new(parts, authority, body, l7.protocol, tunnel.is_some()),
+        outgoing: Outgoing::new(parts, told, body, l7.protocol, tunnel.is_some()),
         tunnel: tunnel.map(Box::new),
         upgrade,
     })
@@ -236,8 +237,13 @@ async fn forward(
     })
 }
 
-/// As the backend's protocol writes it.
-fn to_backend(parts: &mut Parts, protocol: Protocol, authority: &Authority) -> Result<(), Refusal> {
+/// As the backend's protocol writes it; for HTTP/1.1, what it is told is written out already.
+fn to_backend(
+    parts: &mut Parts,
+    protocol: Protocol,
+    authority: &Authority,
+    told: &Told,
+) -> Result<(), Refusal> {
     if protocol == Protocol::Http1 {
         join_cookies(&mut parts.headers);
         return Ok(());
@@ -253,6 +259,7 @@ fn to_backend(parts: &mut Parts, protocol: Protocol, authority: &Authority) -> R
     uri.scheme = Some(Scheme::HTTPS);
     uri.authority = Some(authority.clone());
     parts.version = Version::HTTP_2;
+    told.insert(&mut parts.headers);
     parts.headers.remove(header::HOST);
     parts.uri = Uri::from_parts(uri).map_err(|_| bad)?;
     Ok(())

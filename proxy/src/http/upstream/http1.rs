@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use hyper::{Method, Response, body::Frame, http::request::Parts};
+use hyper::{Method, Response, body::Frame, header, http::request::Parts};
 use tokio::{
     io::{AsyncRead, ReadBuf},
     net::{TcpStream, tcp::OwnedReadHalf},
@@ -28,7 +28,7 @@ use tokio_util::{
 
 use super::{
     LINGER, Patience, Place, STALE,
-    upload::{Upload, UploadError},
+    upload::{self, Upload, UploadError},
 };
 use crate::{
     connection,
@@ -115,12 +115,12 @@ impl Http1 {
         places.map_or(0, |places| places.available_permits())
     }
 
-    /// Sends a request and returns the head of the response; [`Self::poll_frame`] has its body. No `body` is an empty one. `limit` is for
+    /// Sends a request and returns the head of the response; [`Self::poll_frame`] has its body. `told` are the lines of Host and of what else the backend is told with it. No `body` is an empty one. `limit` is for
     /// the backend: from when it was last given something of the request.
     pub(in crate::http) async fn send(
         &mut self,
         request: &Parts,
-        host: &[u8],
+        told: &[u8],
         body: &mut Option<RequestBody>,
         limit: Duration,
     ) -> Result<Response<()>, Error> {
@@ -129,7 +129,7 @@ impl Http1 {
         };
         self.response = Reader::new(asked);
         let body = body.take().unwrap_or_else(RequestBody::empty);
-        self.upload.begin(request, host, body);
+        self.upload.begin(request, told, body);
         let mut timer = (self.timer.take()).unwrap_or_else(|| Box::pin(sleep(limit)));
         (self.sent, self.heard) = (Some(Instant::now()), false);
         self.acknowledged = false;
@@ -169,7 +169,9 @@ impl Http1 {
         host: &[u8],
         limit: Duration,
     ) -> Result<Response<()>, Error> {
-        self.send(request, host, &mut None, limit).await
+        let mut told = BytesMut::new();
+        upload::field(&mut told, &header::HOST, host);
+        self.send(request, &told, &mut None, limit).await
     }
 
     /// The next frame of the response's body.

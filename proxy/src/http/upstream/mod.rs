@@ -21,10 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{
-    Response,
-    http::{request::Parts, uri::Authority},
-};
+use hyper::{Response, http::request::Parts};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -38,6 +35,7 @@ pub(crate) use error::ConnectError;
 pub(crate) use http1::{Error as Http1Error, Http1};
 pub(super) use http2::Http2Tunnel;
 pub(crate) use http2::{Error as Http2Error, Http2, Http2Body};
+pub(super) use upload::field;
 
 use self::error::SendError;
 use super::{Connection, body::RequestBody, handshake, tls::Loaded};
@@ -151,19 +149,18 @@ impl Lease {
         make(key, protocol, &loaded, places).await
     }
 
-    /// Sends a request. `body` stays where it is if nothing left. The response's body comes with it over HTTP/2, and through
+    /// Sends a request. `told` is Host and what else HTTP/1.1 is told with it, as lines. `body` stays where it is if nothing left. The response's body comes with it over HTTP/2, and through
     /// [`Self::http1`] otherwise.
     pub(super) async fn send(
         &mut self,
         parts: &Parts,
-        host: &Authority,
+        told: &[u8],
         body: &mut Option<RequestBody>,
         limit: Duration,
     ) -> Result<Response<Option<Http2Body>>, SendError> {
         match &mut self.sender {
             Sender::Http1(http1) => {
-                let host = host.as_str().as_bytes();
-                let response = http1.send(parts, host, body, limit).await?;
+                let response = http1.send(parts, told, body, limit).await?;
                 Ok(response.map(|()| None))
             }
             // Boxed, or requests over HTTP/1.1 would have room for it.

@@ -139,8 +139,8 @@ impl Upload {
         !self.payload.is_empty() || !self.tail.is_empty()
     }
 
-    /// Takes a request up.
-    pub(super) fn begin(&mut self, request: &Parts, host: &[u8], body: RequestBody) {
+    /// Takes a request up; `told` are the lines of Host and of what else is told with it.
+    pub(super) fn begin(&mut self, request: &Parts, told: &[u8], body: RequestBody) {
         let lines = &mut self.lines;
         lines.reserve(HEAD);
         lines.put_slice(request.method.as_str().as_bytes());
@@ -152,7 +152,7 @@ impl Upload {
         }
         lines.put_slice(target.as_bytes());
         lines.put_slice(b" HTTP/1.1\r\n");
-        field(lines, &header::HOST, host);
+        lines.put_slice(told);
         let empty = body.is_end_stream();
         let length = match empty {
             true => expects_length(&request.method).then_some(0),
@@ -210,7 +210,8 @@ impl Upload {
     }
 }
 
-fn field(lines: &mut BytesMut, name: &HeaderName, value: &[u8]) {
+/// A field's line.
+pub(in crate::http) fn field(lines: &mut BytesMut, name: &HeaderName, value: &[u8]) {
     let name = name.as_str().as_bytes();
     lines.reserve(name.len() + value.len() + 4);
     lines.put_slice(name);
@@ -267,7 +268,7 @@ mod tests {
         ] {
             let (parts, ()) = request.body(()).unwrap().into_parts();
             let mut upload = Upload::default();
-            upload.begin(&parts, b"a.example", RequestBody::empty());
+            upload.begin(&parts, b"host: a.example\r\n", RequestBody::empty());
             let got = String::from_utf8_lossy(&upload.lines);
             assert_eq!(got, wanted, "{description}");
             assert!(upload.source.is_none(), "{description}");

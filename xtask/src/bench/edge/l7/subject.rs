@@ -91,7 +91,7 @@ fn ours(net: &Net, directory: &Path, certificate: &Path, key: &Path) -> Result<S
     subject::start_mc_proxy(net, directory, (OURS, "mc-proxy".to_owned()), port, config)
 }
 
-/// HTTP mode; connections to backends are shared by all clients.
+/// HTTP mode; connections to backends are shared by all clients, and backends are told of them what mc-proxy tells.
 fn haproxy(net: &Net, directory: &Path, certificate: &Path) -> Result<Subject> {
     let port = 4452;
     let servers: String = backends()
@@ -102,7 +102,8 @@ fn haproxy(net: &Net, directory: &Path, certificate: &Path) -> Result<Subject> {
         "global\n  nbthread 2\n  no strict-limits\n  maxconn {CONNECTIONS}\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n\
          defaults\n  mode http\n  http-reuse always\n  option forwardfor\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n\
          frontend f\n  bind 0.0.0.0:{port} ssl crt {} alpn h2,http/1.1\n  \
-         http-request set-header X-Forwarded-Proto https\n  default_backend b\nbackend b\n{servers}",
+         http-request set-header X-Forwarded-Proto https\n  http-request set-header X-Real-IP %[src]\n  \
+         http-request set-header Forwarded for=%[src];proto=https;host=%[req.hdr(host)]\n  default_backend b\nbackend b\n{servers}",
         certificate.display()
     );
     let file = directory.join("haproxy-l7.cfg");
@@ -126,7 +127,9 @@ fn nginx(net: &Net, directory: &Path, certificate: &Path, key: &Path) -> Result<
          server {{\n    listen 0.0.0.0:{port} ssl http2 reuseport;\n    ssl_protocols TLSv1.3;\n    \
          ssl_certificate {certificate};\n    ssl_certificate_key {key};\n    location / {{\n      proxy_pass http://b;\n      \
          proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n      proxy_set_header Host $host;\n      \
-         proxy_set_header X-Forwarded-For $remote_addr;\n      proxy_set_header X-Forwarded-Proto https;\n    }}\n  }}\n}}\n"
+         proxy_set_header X-Forwarded-For $remote_addr;\n      proxy_set_header X-Real-IP $remote_addr;\n      \
+         proxy_set_header X-Forwarded-Proto https;\n      \
+         proxy_set_header Forwarded \"for=$remote_addr;proto=https;host=$http_host\";\n    }}\n  }}\n}}\n"
     );
     let file = directory.join("nginx-l7.conf");
     write(&file, &config)?;
