@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustls::{
@@ -25,6 +25,9 @@ use crate::hostname::HostPattern;
 
 /// Certificates of one file: a chain has two or three.
 const MAX_CHAIN: usize = 16;
+/// A certificate that ends within this time should have been renewed, and is told of: platforms renew at two thirds of its life, of weeks or
+/// months.
+pub const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 /// CA certificates of one file: a system's bundle has some 150.
 const MAX_ANCHORS: usize = 1024;
 
@@ -276,21 +279,20 @@ fn unreadable(path: &Path, error: pem::Error) -> CertificateError {
     }
 }
 
-/// Nobody is there to type a passphrase.
+/// What it holds instead. Nobody is there to type a passphrase.
 fn unreadable_key(path: &Path, error: pem::Error) -> CertificateError {
     let text = std::fs::read(path).unwrap_or_default();
-    let marks = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"4,ENCRYPTED"];
-    let encrypted = marks
-        .iter()
-        .any(|mark| text.windows(mark.len()).any(|w| w == *mark));
-    if !encrypted {
+    let has = |mark: &str| text.windows(mark.len()).any(|w| w == mark.as_bytes());
+    let why = if has("BEGIN ENCRYPTED PRIVATE KEY") || has("4,ENCRYPTED") {
+        "the private key is encrypted; write it without a passphrase: `openssl pkey -in … -out …`"
+    } else if matches!(error, pem::Error::NoItemsFound) && has("BEGIN CERTIFICATE") {
+        "it holds a certificate, and no private key"
+    } else {
         return unreadable(path, error);
-    }
+    };
     CertificateError::Read {
         path: path.to_owned(),
-        source: io::Error::other(
-            "the private key is encrypted; write it without a passphrase: `openssl pkey -in … -out …`",
-        ),
+        source: io::Error::other(why),
     }
 }
 
