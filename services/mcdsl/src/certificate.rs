@@ -43,6 +43,15 @@ pub enum CertificateError {
         /// Why.
         source: io::Error,
     },
+    /// The key's file cannot be read, or holds none that can be used.
+    #[error("cannot read the private key {path}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// No certificate in it.
     #[error(
         "{0} holds no certificate in PEM form (what begins with -----BEGIN CERTIFICATE-----); `openssl x509 -inform der` makes that of DER"
@@ -268,14 +277,12 @@ pub fn anchors(path: &Path) -> Result<RootCertStore, CertificateError> {
 }
 
 fn unreadable(path: &Path, error: pem::Error) -> CertificateError {
-    let source = match error {
-        pem::Error::Io(source) => source,
-        pem::Error::NoItemsFound => io::Error::other("no private key in PEM form is in it"),
-        other => io::Error::other(other.to_string()),
-    };
     CertificateError::Read {
         path: path.to_owned(),
-        source,
+        source: match error {
+            pem::Error::Io(source) => source,
+            other => io::Error::other(other.to_string()),
+        },
     }
 }
 
@@ -283,16 +290,20 @@ fn unreadable(path: &Path, error: pem::Error) -> CertificateError {
 fn unreadable_key(path: &Path, error: pem::Error) -> CertificateError {
     let text = std::fs::read(path).unwrap_or_default();
     let has = |mark: &str| text.windows(mark.len()).any(|w| w == mark.as_bytes());
-    let why = if has("BEGIN ENCRYPTED PRIVATE KEY") || has("4,ENCRYPTED") {
-        "the private key is encrypted; write it without a passphrase: `openssl pkey -in … -out …`"
-    } else if matches!(error, pem::Error::NoItemsFound) && has("BEGIN CERTIFICATE") {
-        "it holds a certificate, and no private key"
-    } else {
-        return unreadable(path, error);
+    let source = match error {
+        pem::Error::Io(source) => source,
+        _ if has("BEGIN ENCRYPTED PRIVATE KEY") || has("4,ENCRYPTED") => io::Error::other(
+            "the private key is encrypted; write it without a passphrase: `openssl pkey -in … -out …`",
+        ),
+        pem::Error::NoItemsFound if has("BEGIN CERTIFICATE") => {
+            io::Error::other("it holds a certificate, and no private key")
+        }
+        pem::Error::NoItemsFound => io::Error::other("no private key in PEM form is in it"),
+        other => io::Error::other(other.to_string()),
     };
-    CertificateError::Read {
+    CertificateError::KeyFile {
         path: path.to_owned(),
-        source: io::Error::other(why),
+        source,
     }
 }
 
