@@ -3,10 +3,10 @@
 use std::{
     fs,
     sync::{Arc, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use mcdsl::human;
+use mcdsl::{certificate::ENDS_SOON, human, server::little_left};
 
 use super::Control;
 use crate::{
@@ -17,10 +17,6 @@ use crate::{
     spec::RouteId,
     stats::BackendStats,
 };
-
-/// A certificate that ends within this time should have been renewed: platforms renew at two thirds of its life, of weeks or
-/// months.
-const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Control {
     /// Things that an operator should look at.
@@ -33,6 +29,7 @@ impl Control {
             }
             Ok(store) => warnings.extend(store.in_place().err().map(|e| mcdsl::cli::chain(&e))),
         }
+        warnings.extend(little_left(&self.config.database));
         if self.listeners.full() {
             let most = self.config.max_connections;
             warnings.push(format!(

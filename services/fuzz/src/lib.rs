@@ -1,6 +1,6 @@
 //! What reads hostile bytes, without the services around it: the modules themselves, under the names that they know one another by, so that
 //! neither SQLite nor gRPC is built for it. A module whose functions are its service's own has its properties beside it here (`head`, `oidc`, `rest`,
-//! `typed`, `web`); those of the others are in their targets.
+//! `shares`, `typed`, `web`); those of the others are in their targets.
 
 #![expect(dead_code, reason = "of the modules no target uses all")]
 
@@ -10,6 +10,7 @@ extern crate self as mcdsl;
 pub mod head;
 pub mod oidc;
 pub mod rest;
+pub mod shares;
 pub mod typed;
 pub mod web;
 

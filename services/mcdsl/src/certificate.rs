@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustls::{
@@ -25,6 +25,9 @@ use crate::hostname::HostPattern;
 
 /// Certificates of one file: a chain has two or three.
 const MAX_CHAIN: usize = 16;
+/// A certificate that ends within this time should have been renewed, and is told of: platforms renew at two thirds of its life, of weeks or
+/// months.
+pub const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 /// CA certificates of one file: a system's bundle has some 150.
 const MAX_ANCHORS: usize = 1024;
 
@@ -38,6 +41,15 @@ pub enum CertificateError {
         path: PathBuf,
         #[source]
         /// Why.
+        source: io::Error,
+    },
+    /// The key's file cannot be read, or holds none that can be used.
+    #[error("cannot read the private key {path}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
         source: io::Error,
     },
     /// No certificate in it.
@@ -265,32 +277,33 @@ pub fn anchors(path: &Path) -> Result<RootCertStore, CertificateError> {
 }
 
 fn unreadable(path: &Path, error: pem::Error) -> CertificateError {
-    let source = match error {
-        pem::Error::Io(source) => source,
-        pem::Error::NoItemsFound => io::Error::other("no private key in PEM form is in it"),
-        other => io::Error::other(other.to_string()),
-    };
     CertificateError::Read {
         path: path.to_owned(),
-        source,
+        source: match error {
+            pem::Error::Io(source) => source,
+            other => io::Error::other(other.to_string()),
+        },
     }
 }
 
-/// Nobody is there to type a passphrase.
+/// What it holds instead. Nobody is there to type a passphrase.
 fn unreadable_key(path: &Path, error: pem::Error) -> CertificateError {
     let text = std::fs::read(path).unwrap_or_default();
-    let marks = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"4,ENCRYPTED"];
-    let encrypted = marks
-        .iter()
-        .any(|mark| text.windows(mark.len()).any(|w| w == *mark));
-    if !encrypted {
-        return unreadable(path, error);
-    }
-    CertificateError::Read {
-        path: path.to_owned(),
-        source: io::Error::other(
+    let has = |mark: &str| text.windows(mark.len()).any(|w| w == mark.as_bytes());
+    let source = match error {
+        pem::Error::Io(source) => source,
+        _ if has("BEGIN ENCRYPTED PRIVATE KEY") || has("4,ENCRYPTED") => io::Error::other(
             "the private key is encrypted; write it without a passphrase: `openssl pkey -in … -out …`",
         ),
+        pem::Error::NoItemsFound if has("BEGIN CERTIFICATE") => {
+            io::Error::other("it holds a certificate, and no private key")
+        }
+        pem::Error::NoItemsFound => io::Error::other("no private key in PEM form is in it"),
+        other => io::Error::other(other.to_string()),
+    };
+    CertificateError::KeyFile {
+        path: path.to_owned(),
+        source,
     }
 }
 

@@ -194,6 +194,13 @@ fn migrate(db: &mut Connection, path: &Path, migrations: &[Migration]) -> Result
             applied_unix_s INTEGER NOT NULL DEFAULT (unixepoch())) STRICT",
     )
     .map_err(sqlite)?;
+    if instance(db).is_none() {
+        name(db).map_err(|source| DbError::Sqlite {
+            path: path.to_owned(),
+            what: "give it an identity",
+            source,
+        })?;
+    }
     let found = check(db, path, migrations)?;
     for m in migrations.iter().filter(|m| m.version > found) {
         apply(db, m).map_err(|source| DbError::Migration {
@@ -248,6 +255,25 @@ pub fn check(db: &Connection, path: &Path, migrations: &[Migration]) -> Result<u
     Ok(found)
 }
 
+/// Characters of an identity.
+const IDENTITY: usize = 8;
+
+/// What tells a database from others of the same service, and is in its copies: hexadecimal. `None`: no [`open`] has made one yet.
+#[must_use]
+pub fn instance(db: &Connection) -> Option<String> {
+    let id = db.query_row("SELECT id FROM instance", [], |row| row.get(0));
+    let hex = |id: &String| id.len() == IDENTITY && id.bytes().all(|b| b.is_ascii_hexdigit());
+    id.ok().filter(hex)
+}
+
+/// Two programs at once make one.
+fn name(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(
+        "CREATE TABLE IF NOT EXISTS instance (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
+         INSERT OR IGNORE INTO instance VALUES (1, lower(hex(randomblob(4))))",
+    )
+}
+
 fn apply(db: &mut Connection, m: &Migration) -> rusqlite::Result<()> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(m.sql)?;
@@ -297,6 +323,24 @@ mod tests {
         assert_eq!(pragma("journal_mode"), "wal");
         assert_eq!(pragma("synchronous"), "2");
         assert_eq!(pragma("foreign_keys"), "1");
+    }
+
+    #[test]
+    fn each_has_an_identity_that_its_copies_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let one = open(&at("one.db"), &[V1]).unwrap();
+        let id = instance(&one).unwrap();
+        assert_eq!(id.len(), IDENTITY);
+        snapshot(&one, &at("copy.db")).unwrap();
+        for (name, same) in [("one.db", true), ("copy.db", true), ("two.db", false)] {
+            let other = open(&at(name), &[V1]).unwrap();
+            assert_eq!(instance(&other) == Some(id.clone()), same, "{name}");
+        }
+        one.execute("UPDATE instance SET id = '../../x/'", [])
+            .unwrap();
+        assert_eq!(instance(&one), None, "what is in no file's name");
+        assert_eq!(instance(&Connection::open_in_memory().unwrap()), None);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
 
 use rustls::{
-    ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName, version::TLS13,
+    AlertDescription, ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName,
+    version::TLS13,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, time::timeout};
@@ -15,6 +16,8 @@ use tonic::transport::{Endpoint, Uri};
 
 /// For the connection, and for the TLS handshake: each.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of `https://` without a port (RFC 9110 §4.2.2).
+const HTTPS: u16 = 443;
 /// Of a [`ServerUrl`].
 const IS_ONE: &str = "it was read from such a text";
 
@@ -50,9 +53,19 @@ pub(crate) enum DialError {
     /// No TLS.
     #[error("no TLS with it: {0}")]
     Handshake(io::Error),
+    /// No TLS without a PROXY header (`server/unproxied.rs`).
+    #[error("it takes this machine for a proxy, and there was no PROXY header")]
+    Unproxied,
     /// TLS, and not what is to be spoken in it.
     #[error("it does not speak {0:?}")]
     Protocol(Protocol),
+}
+
+fn refused(error: io::Error) -> DialError {
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::AlertReceived(AlertDescription::AccessDenied)) => DialError::Unproxied,
+        _ => DialError::Handshake(error),
+    }
 }
 
 /// Connects to one server.
@@ -103,7 +116,7 @@ impl Dialer {
         let tls = timeout(CONNECT_TIMEOUT, self.tls.connect(self.name.clone(), tcp))
             .await
             .map_err(silent)?
-            .map_err(DialError::Handshake)?;
+            .map_err(refused)?;
         if tls.get_ref().1.alpn_protocol() != Some(self.protocol.alpn()) {
             return Err(DialError::Protocol(self.protocol));
         }
@@ -111,7 +124,7 @@ impl Dialer {
     }
 }
 
-/// Where a service's gRPC is: `https://host:port`, in one spelling.
+/// Where a service's gRPC is: `https://host:port`, in one spelling; without a port it is 443.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ServerUrl {
@@ -122,7 +135,9 @@ pub struct ServerUrl {
 
 /// A text that says no server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no server: {why}; write it like https://mcias.example:9443")]
+#[error(
+    "{text:?} is no server: {why}; write it like https://mcias.example, or https://mcias.example:9443"
+)]
 pub struct ServerUrlError {
     text: String,
     why: &'static str,
@@ -148,8 +163,12 @@ impl FromStr for ServerUrl {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(no("it has a path"));
         }
-        let port = uri.port_u16().filter(|port| *port != 0);
-        let port = port.ok_or_else(|| no("it has no port"))?;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let port = match authority.strip_prefix(uri.host().unwrap_or_default()) {
+            Some("") => Some(HTTPS),
+            _ => uri.port_u16().filter(|port| *port != 0),
+        };
+        let port = port.ok_or_else(|| no("its port is none"))?;
         let host = uri.host().unwrap_or_default().to_ascii_lowercase();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if ServerName::try_from(host).is_err() {
@@ -239,7 +258,17 @@ mod tests {
             ("unencrypted", "http://mcias.example:9443", None),
             ("another scheme", "unix:/run/x.sock", None),
             ("no scheme", "mcias.example:9443", None),
-            ("no port", "https://mcias.example", None),
+            (
+                "no port",
+                "https://MCIAS.example",
+                Some("https://mcias.example:443"),
+            ),
+            (
+                "none of an IPv6 address",
+                "https://[2001:db8::1]/",
+                Some("https://[2001:db8::1]:443"),
+            ),
+            ("an empty port", "https://mcias.example:", None),
             ("port 0", "https://mcias.example:0", None),
             ("a port that is none", "https://mcias.example:99999", None),
             ("a path", "https://mcias.example:9443/v1", None),

@@ -23,6 +23,8 @@ pub mod files;
 pub mod hostname;
 pub mod human;
 #[cfg(feature = "service")]
+pub mod owner;
+#[cfg(feature = "service")]
 pub mod policy;
 pub mod proxy_protocol;
 #[cfg(feature = "service")]

@@ -219,7 +219,7 @@ async fn what_it_asks_with_and_whom_is_looked_at_first() {
             0o600,
             Some("server_url: \"http://localhost:1\" is no server"),
         ),
-        ("no port", "https://localhost", 0o600, Some("no port")),
+        ("the usual port", "https://localhost", 0o600, None),
     ] {
         std::fs::set_permissions(&token_file, std::fs::Permissions::from_mode(mode)).unwrap();
         let config = Config {

@@ -1,17 +1,15 @@
 //! Before a start: all that is in its way, what soon will be, and who is at its addresses.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, path::Path, time::SystemTime};
 
 use mcdsl::{
-    certificate::Identity,
+    certificate::{ENDS_SOON, Identity},
     cli::chain,
     files::directory_of,
     human,
-    server::{Found, room},
+    owner::open_to_others,
+    server::{Found, little_left},
+    service::Condition,
 };
 use serde_json::Value;
 use url::Url;
@@ -22,13 +20,8 @@ use crate::{
     start::of_database,
 };
 
-/// A certificate with less left is told of, as mc-proxy's `status` does.
-const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Bytes: with less room on the disk, it is told. SQLite's log alone may need some MiB.
-const LITTLE_ROOM: u64 = 64 << 20;
-
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Report {
     /// What a start would fail of.
     pub(crate) problems: Vec<String>,
@@ -38,14 +31,21 @@ pub(crate) struct Report {
     pub(crate) hints: Vec<String>,
     /// Which address, and who is there.
     pub(crate) servers: Vec<(&'static str, SocketAddr, Found)>,
+    /// What follows from all this.
+    pub(crate) condition: Condition,
 }
 
 /// Looks at everything that a start needs, and changes nothing.
 pub(crate) async fn check(config: &Config) -> Report {
     let examined = config.examine();
-    let mut report = Report::default();
     let settings = examined.problems.iter().chain(&examined.server.problems);
-    report.problems = settings.map(ToString::to_string).collect();
+    let mut report = Report {
+        problems: settings.map(ToString::to_string).collect(),
+        warnings: Vec::new(),
+        hints: Vec::new(),
+        servers: Vec::new(),
+        condition: Condition::Hindered,
+    };
     let database = of_database(config);
     report
         .problems
@@ -58,7 +58,10 @@ pub(crate) async fn check(config: &Config) -> Report {
             .warnings
             .extend(of_certificate(&config.server.tls_cert, identity, host, now));
     }
-    report.warnings.extend(of_disk(&config.database.path));
+    let directory = directory_of(&config.database.path);
+    report.warnings.extend(config.foreign_files());
+    report.warnings.extend(open_to_others(directory));
+    report.warnings.extend(little_left(&config.database.path));
     let port = issuer.and_then(|url| url.port_or_known_default());
     report
         .hints
@@ -74,6 +77,10 @@ pub(crate) async fn check(config: &Config) -> Report {
             ));
         }
         report.servers.push((name, address, found));
+    }
+    if report.problems.is_empty() {
+        let asked = examined.server.who_is_at(config.server.listen, "/healthz");
+        report.condition = Condition::of_health(&asked.await);
     }
     report
 }
@@ -102,14 +109,10 @@ fn of_certificate(
     now: SystemTime,
 ) -> Vec<String> {
     let mut told = Vec::new();
-    let left = identity.not_after.duration_since(now).unwrap_or_default();
-    if left <= ENDS_SOON {
-        told.push(format!(
-            "server.tls_cert: {}: the certificate ends in {}; put a new one there, which is loaded without a restart",
-            path.display(),
-            human::duration_short(left)
-        ));
-    }
+    told.extend(
+        ends_soon(identity.not_after, now)
+            .map(|text| format!("server.tls_cert: {}: {text}", path.display())),
+    );
     // Of an issuer that is none it is told elsewhere.
     let name = host.and_then(|host| host.parse().ok());
     if let Some(Err(error)) = name.map(|name| identity.is_for(path, &name)) {
@@ -120,15 +123,15 @@ fn of_certificate(
     told
 }
 
-/// Of the directory, where the database's log grows and snapshots are.
-fn of_disk(database: &Path) -> Option<String> {
-    let directory = directory_of(database);
-    let left = room(directory).ok().filter(|left| *left < LITTLE_ROOM)?;
-    Some(format!(
-        "the disk of {} has {} left; make room: what cannot be written is refused",
-        directory.display(),
-        human::bytes(left)
-    ))
+/// That a certificate ends soon.
+pub(crate) fn ends_soon(not_after: SystemTime, now: SystemTime) -> Option<String> {
+    let left = not_after.duration_since(now).unwrap_or_default();
+    (left <= ENDS_SOON).then(|| {
+        let left = human::duration_short(left);
+        format!(
+            "the certificate ends in {left}; put a new one there, which is loaded without a restart"
+        )
+    })
 }
 
 /// Issuer and service at different ports: a proxy is meant, or one of them is wrong.

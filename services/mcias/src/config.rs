@@ -7,7 +7,8 @@ use mcdsl::{
     cidr,
     cli::chain,
     config::{ConfigError, SettingError},
-    server,
+    files::directory_of,
+    owner, server,
     telemetry::LogConfig,
 };
 use serde::Deserialize;
@@ -151,6 +152,18 @@ impl Config {
             let text = format!("{}; name such a list, or leave it out", chain(&e));
             SettingError::new("password.breached", text)
         })
+    }
+
+    /// What of the service's files is another user's than whom it runs as, a sentence each.
+    pub(crate) fn foreign_files(&self) -> Vec<String> {
+        let Database { path, master_key } = &self.database;
+        let mut files = vec![master_key.clone()];
+        files.extend(["", "-wal", "-shm", ".lock"].map(|suffix| {
+            let mut name = path.clone().into_os_string();
+            name.push(suffix);
+            PathBuf::from(name)
+        }));
+        owner::foreign(directory_of(path), &files)
     }
 
     /// The key that the database's secrets are sealed with.

@@ -7,10 +7,10 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::{
     account::{self, Account},
@@ -19,6 +19,7 @@ use crate::{
     device::is_known,
     error::Error,
     guesses::Guesses,
+    login::NOBODY,
     name::AccountName,
     password::Origin,
     random::{self, hex},
@@ -31,6 +32,9 @@ const PER_NETWORK: usize = 6;
 
 /// Failed logins of an account, one after the other, that are called too many.
 const MANY: u32 = 4;
+
+/// Places of an account that are told, the latest: it is used from fewer.
+const MOST_PLACES: usize = 100;
 
 /// Attempts under way.
 #[derive(Default)]
@@ -146,11 +150,14 @@ impl Mcias {
         let name = name.parse::<AccountName>().ok();
         let network = network(source).to_string();
         let mut flight = self.flights.begin(&network)?;
+        let who = by.clone();
         let read = move |db: &Connection| {
             let account = match name {
                 Some(name) => account::by_name(db, name.as_str())?,
                 None => None,
             };
+            // For the log, whatever comes of it; of nobody's it is said as well.
+            who.about(account.as_ref().map_or(NOBODY, |account| &account.name));
             let (key, origin) = match &account {
                 None => (nobody, Origin::Stranger),
                 Some(account) if is_known(db, &account.id, &network)? => {
@@ -209,22 +216,63 @@ impl Gate {
     }
 }
 
+/// The failed logins of an account from one place.
+pub(crate) struct Failures {
+    /// A network that the account is used from; `None`: all others together.
+    pub(crate) network: Option<String>,
+    pub(crate) failures: u32,
+    pub(crate) last: SystemTime,
+    /// No password is looked at from there before; `None`: it is.
+    pub(crate) closed_until: Option<SystemTime>,
+}
+
+/// What of `guesses` is an account's (`?1`): its own row, and those that have a network behind it.
+const OF_ACCOUNT: &str = "(key = ?1 OR (key >= ?1 || ' ' AND key < ?1 || '!'))";
+
 /// Forgets the failures of an account: an administrator lets its owner in again.
 pub(crate) fn open(tx: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {
-    // Its own, and those that have a network behind it.
-    let sql = "DELETE FROM guesses WHERE key = ?1 OR (key >= ?1 || ' ' AND key < ?1 || '!')";
-    tx.execute(sql, [name]).map(drop)
+    let sql = format!("DELETE FROM guesses WHERE {OF_ACCOUNT}");
+    tx.execute(&sql, [name]).map(drop)
+}
+
+/// The failures of an account that are not forgotten, the last first.
+pub(crate) fn failures(
+    db: &Connection,
+    name: &str,
+    now: SystemTime,
+) -> rusqlite::Result<Vec<Failures>> {
+    let sql = format!(
+        "SELECT failures, today, last_s, key FROM guesses WHERE {OF_ACCOUNT} ORDER BY last_s DESC LIMIT {MOST_PLACES}"
+    );
+    let mut found = db.prepare_cached(&sql)?;
+    let row = |row: &Row<'_>| Ok((guesses(row)?, row.get::<_, String>(3)?));
+    let mut all = Vec::new();
+    for found in found.query_map([name], row)? {
+        let (guesses, key) = found?;
+        let Some(last) = guesses.last.filter(|_| guesses.are_known(now)) else {
+            continue;
+        };
+        all.push(Failures {
+            network: key.split_once(' ').map(|(_, network)| network.to_owned()),
+            failures: guesses.failures,
+            last,
+            closed_until: Some(guesses.open_from(now)).filter(|open| *open > now),
+        });
+    }
+    Ok(all)
+}
+
+fn guesses(row: &Row<'_>) -> rusqlite::Result<Guesses> {
+    Ok(Guesses {
+        failures: row.get(0)?,
+        today: row.get(1)?,
+        last: Some(at(row.get(2)?)),
+    })
 }
 
 fn find(db: &Connection, key: &str) -> rusqlite::Result<Guesses> {
     let sql = "SELECT failures, today, last_s FROM guesses WHERE key = ?1";
-    let found = db.prepare_cached(sql)?.query_row([key], |row| {
-        Ok(Guesses {
-            failures: row.get(0)?,
-            today: row.get(1)?,
-            last: Some(at(row.get(2)?)),
-        })
-    });
+    let found = db.prepare_cached(sql)?.query_row([key], guesses);
     Ok(found.optional()?.unwrap_or_default())
 }
 

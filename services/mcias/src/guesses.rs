@@ -51,12 +51,21 @@ impl Guesses {
         last + wait(self.failures)
     }
 
+    /// Whether there are failures that are not forgotten.
+    #[must_use]
+    pub fn are_known(&self, now: SystemTime) -> bool {
+        self.failures > 0 && self.is_recent(now)
+    }
+
+    fn is_recent(&self, now: SystemTime) -> bool {
+        let last = self.last;
+        last.is_some_and(|last| now.duration_since(last).unwrap_or_default() < FORGET)
+    }
+
     /// After a failure.
     #[must_use]
     pub fn failed(self, now: SystemTime) -> Self {
-        let recent = self
-            .last
-            .is_some_and(|last| now.duration_since(last).unwrap_or_default() < FORGET);
+        let recent = self.is_recent(now);
         let same_day = self.last.is_some_and(|last| day(last) == day(now));
         Self {
             failures: if recent {

@@ -15,7 +15,8 @@ pub(crate) struct Wanted {
     pub(crate) account: String,
     /// The action begins so, [as people write it](actions); empty: all.
     pub(crate) action: String,
-    pub(crate) outcome: Option<tonic::Code>,
+    /// One of these; none: whichever.
+    pub(crate) outcomes: Vec<tonic::Code>,
     pub(crate) since: Option<SystemTime>,
     pub(crate) until: Option<SystemTime>,
     /// Before this number; 0: from the newest.
@@ -74,7 +75,7 @@ impl Mcias {
         let read = move |db: &Connection| {
             let all = Filter {
                 actions: actions(&wanted.action),
-                outcome: wanted.outcome,
+                outcomes: wanted.outcomes,
                 since: wanted.since,
                 until: wanted.until,
                 before_seq: Some(wanted.before).filter(|before| *before > 0),

@@ -15,9 +15,10 @@ use ipnet::IpNet;
 use mcdsl::{
     cli::Progress,
     clock::Clock,
-    config::{GLOBAL, Root},
+    config::{ConfigError, GLOBAL, Root},
+    owner,
     server::Found,
-    service,
+    service::{self, Condition},
     shutdown::Shutdown,
     telemetry::LogFormat,
 };
@@ -60,7 +61,7 @@ enum Command {
         /// The directory [default: backups beside the database]
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
-        /// Removes the oldest snapshots there but for so many, the new one among them [default: all stay]
+        /// Removes this database's oldest snapshots there but for so many, the new one among them [default: all stay]
         #[arg(long, value_name = "N")]
         keep: Option<NonZero<usize>>,
     },
@@ -106,8 +107,11 @@ enum Command {
     },
     /// Shows what is in the way of a start: configuration, files, database, other programs; and whether it answers
     ///
-    /// It succeeds if nothing is in the way, whether or not the service runs. Warnings do not make it fail.
-    #[command(visible_alias = "check")]
+    /// Warnings do not make it fail.
+    #[command(after_help = service::EXIT_HELP)]
+    Check,
+    /// The same; and fails unless the service answers and takes calls
+    #[command(after_help = service::EXIT_HELP)]
     Status,
     /// Prints the version
     Version,
@@ -116,7 +120,8 @@ enum Command {
 /// The whole program.
 #[must_use]
 pub fn program() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli = Cli::parse();
+    match run(&cli) {
         Ok(code) => code,
         Err(error) => {
             let why = mcdsl::cli::chain(error.as_ref());
@@ -126,19 +131,25 @@ pub fn program() -> ExitCode {
                 ),
                 false => eprintln!("error: {why}"),
             }
+            if owner::is_forbidden(error.as_ref())
+                && let Ok(config) = load(&cli)
+            {
+                for text in config.foreign_files() {
+                    eprintln!(" hint: {text}");
+                }
+            }
             ExitCode::FAILURE
         }
     }
 }
 
+fn load(cli: &Cli) -> Result<Config, ConfigError> {
+    let root = cli.root.of(SERVICE);
+    Config::load(&root, cli.config.as_deref(), std::env::vars())
+}
+
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
-    let load = || {
-        Config::load(
-            &cli.root.of(SERVICE),
-            cli.config.as_deref(),
-            std::env::vars(),
-        )
-    };
+    let load = || load(cli);
     match &cli.command {
         Command::Version => println!("mcias {}", env!("CARGO_PKG_VERSION")),
         Command::Server { log_format } => {
@@ -167,7 +178,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 true => crate::init_anew,
                 false => crate::init,
             };
-            print_made(&make(&load()?, admin)?, *json)?;
+            let config = load()?;
+            print_made(&make(&config, admin)?, &config.token.issuer, *json)?;
         }
         Command::Snapshot { to, keep } => {
             let path = service::snapshot(SERVICE, &load()?.database.path, to.as_deref(), *keep)?;
@@ -207,22 +219,24 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let restored = restored?;
             print_restored(&restored, how);
         }
-        Command::Status => return status(&load()?),
+        Command::Check => return Ok(examine(&load()?)?.of_check()),
+        Command::Status => return Ok(examine(&load()?)?.of_status()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_made(made: &Initialised, json: bool) -> anyhow::Result<()> {
+fn print_made(made: &Initialised, issuer: &str, json: bool) -> anyhow::Result<()> {
     let (database, key) = (made.database.display(), made.master_key.display());
     let text = if json {
         let made = serde_json::json!({
             "database": made.database, "master_key": made.master_key,
-            "admin": made.admin, "password": made.password,
+            "issuer": issuer, "admin": made.admin, "password": made.password,
         });
         format!("{made}\n")
     } else {
         format!(
             "database    {database}\nmaster key  {key} (keep a copy apart from snapshots)\n\
+             issuer      {issuer} (for ever: tokens, passkeys and clients hold to it)\n\
              account     {}\npassword    {} (shown this once)\n",
             made.admin, made.password
         )
@@ -238,7 +252,7 @@ fn print_restored(restored: &Restored, how: Restoration) {
     );
     let tokens = match how.keep_tokens {
         false => {
-            "all void, and all logins have ended, those on pages too: people log in again, and system accounts need new tokens (`mciasctl token issue`)"
+            "all void, and all logins have ended, those on pages too: people log in again, and system accounts need new tokens (`mciasctl token issue NAME --service … --to FILE --replace`)"
         }
         true => "valid as they were in the snapshot, those too that were revoked since",
     };
@@ -337,7 +351,7 @@ fn print_password(text: &str, account: &str) -> anyhow::Result<()> {
     })
 }
 
-fn status(config: &Config) -> anyhow::Result<ExitCode> {
+fn examine(config: &Config) -> anyhow::Result<Condition> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -347,8 +361,7 @@ fn status(config: &Config) -> anyhow::Result<ExitCode> {
         ("database", config.database.path.display().to_string()),
         ("issuer", config.token.issuer.clone()),
     ];
-    let startable = report.problems.is_empty();
-    if startable {
+    if report.problems.is_empty() {
         lines.push(("start", "nothing is in its way".to_owned()));
     }
     lines.extend(report.problems.into_iter().map(|text| ("start", text)));
@@ -356,6 +369,9 @@ fn status(config: &Config) -> anyhow::Result<ExitCode> {
     lines.extend(report.hints.into_iter().map(|text| ("hint", text)));
     for (name, address, found) in report.servers {
         let said = match found {
+            Found::Own(_) if report.condition == Condition::NotReady => {
+                "this service answers, and takes no calls: see its log"
+            }
             Found::Own(_) => "this service answers",
             Found::Nobody => "nobody is there: the service is not started",
             Found::Somebody => {
@@ -369,8 +385,5 @@ fn status(config: &Config) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|(name, text)| format!("{name:<11} {text}\n"));
     mcdsl::cli::write_out(&text.collect::<String>()).context("the output cannot be written")?;
-    Ok(match startable {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(report.condition)
 }

@@ -14,11 +14,11 @@ use mc_proto::metacrypt::v1::{
     GetSealStatusRequest, SealStatus, UnsealRequest, sealing_client::SealingClient,
 };
 use mcdsl::{
-    cli::{Failure, Progress, ServerUrl, chain, connect, prompt, status_failure},
+    cli::{Exit, Failure, Progress, ServerUrl, chain, connect, prompt, status_failure},
     clock::Clock,
     config::{GLOBAL, Root},
     db::Store,
-    service,
+    service::{self, Condition},
     shutdown::Shutdown,
     telemetry::LogFormat,
 };
@@ -77,7 +77,11 @@ enum Command {
         #[arg(long)]
         shares: bool,
     },
+    /// Shows whether the configuration can be used, and who is at the server's address
+    #[command(after_help = service::EXIT_HELP)]
+    Check,
     /// Shows whether the service answers, and is sealed
+    #[command(after_help = service::EXIT_HELP)]
     Status {
         #[command(flatten)]
         server: Server,
@@ -87,7 +91,7 @@ enum Command {
         /// The directory [default: backups beside the database]
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
-        /// Removes this service's oldest snapshots there but for so many, the new one among them [default: all stay]
+        /// Removes this database's oldest snapshots there but for so many, the new one among them [default: all stay]
         #[arg(long, value_name = "N")]
         keep: Option<NonZero<usize>>,
     },
@@ -183,6 +187,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             });
         }
+        Command::Check => return Ok(service::examine(SERVICE.name, &load()?)?.of_check()),
         Command::Status { server } => {
             let (url, ca) = server.of(load)?;
             let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -252,7 +257,14 @@ fn secret(recovery_key: bool, shares: bool, status: &SealStatus) -> anyhow::Resu
 }
 
 async fn status(url: &ServerUrl, ca: &Path) -> anyhow::Result<ExitCode> {
-    let mut client = client(url, ca).await?;
+    let mut client = match connect(url, ca).await {
+        Ok(channel) => SealingClient::new(channel),
+        Err(nobody) if nobody.exit == Exit::Unavailable => {
+            eprintln!("error: {}", failed(nobody));
+            return Ok(Condition::NotStarted.of_status());
+        }
+        Err(failure) => return Err(failed(failure)),
+    };
     let status = client.get_seal_status(GetSealStatusRequest {}).await;
     let status = status.map_err(told)?.into_inner();
     let state = match (status.initialized, status.sealed) {
@@ -269,10 +281,11 @@ async fn status(url: &ServerUrl, ca: &Path) -> anyhow::Result<ExitCode> {
         "server        {url} {}\nseal          {state}\nmaster key    number {}\nrecovery key  {recovery}\nshares        {shares}",
         status.version, status.generation
     );
-    Ok(match status.sealed {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
-    })
+    let condition = match status.sealed {
+        true => Condition::NotReady,
+        false => Condition::Serving,
+    };
+    Ok(condition.of_status())
 }
 
 fn init(database: &Path, wanted: Wanted) -> anyhow::Result<()> {

@@ -76,6 +76,11 @@ pub enum ArchiveError {
         /// Why.
         why: &'static str,
     },
+    /// A snapshot of a database that no program of this version has opened.
+    #[error(
+        "none of the snapshots beside {0} is removed: it does not say which database it is of; start the service once with this version"
+    )]
+    Nobodys(PathBuf),
     /// Two files of one name.
     #[error("two files are called {0:?}")]
     Twice(String),

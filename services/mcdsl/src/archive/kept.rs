@@ -14,35 +14,47 @@ use crate::files::directory_of;
 pub fn snapshots(service: &str, dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
-        .filter(|entry| is_snapshot(service, &entry.file_name().to_string_lossy()))
+        .filter(|entry| database_of(service, &entry.file_name().to_string_lossy()).is_some())
         .map(|entry| entry.path())
         .collect();
     found.sort();
     found
 }
 
-/// Whether a file is called as [`snapshot`] calls them: nothing else is ever taken for one, or removed.
-fn is_snapshot(service: &str, name: &str) -> bool {
-    let time = (name.strip_prefix(service))
-        .and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".tar.zst"))
-        .map(str::as_bytes);
-    let Some([date @ .., b'Z']) = time else {
-        return false;
+/// Whose a file is that is called as [`super::snapshot`] calls them: the database's identity, or nothing if that had none. Nothing else is ever
+/// taken for one, or removed.
+fn database_of<'n>(service: &str, name: &'n str) -> Option<&'n str> {
+    let rest = name.strip_prefix(service)?.strip_prefix('-')?;
+    let rest = rest.strip_suffix(".tar.zst")?;
+    let (time, database) = rest.split_once('-').unwrap_or((rest, ""));
+    let [date @ .., b'Z'] = time.as_bytes() else {
+        return None;
     };
     let digit = |(at, byte): (usize, &u8)| match at {
         8 => *byte == b'T',
         _ => byte.is_ascii_digit(),
     };
-    date.len() == 15 && date.iter().enumerate().all(digit)
+    let is_time = date.len() == 15 && date.iter().enumerate().all(digit);
+    let is_id = database.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_time && is_id && !rest.ends_with('-')).then_some(database)
 }
 
-/// Removes a service's oldest snapshots in the directory of `made` but for so many; `made` stays, whatever the clock says.
+/// Removes the oldest snapshots of the database that `made` is of in its directory but for so many; `made` stays, whatever the clock says. Those of
+/// other databases of the service, which may be kept in the same place, stay too.
 ///
 /// # Errors
-/// [`ArchiveError::Io`], of the first that cannot be removed.
+/// [`ArchiveError::Io`], of the first that cannot be removed; [`ArchiveError::Nobodys`] if `made` does not say which database it is of.
 pub fn keep(service: &str, made: &Path, number: NonZero<usize>) -> Result<(), ArchiveError> {
+    let database = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        database_of(service, &name).map(str::to_owned)
+    };
+    let own = database(made).filter(|id| !id.is_empty());
+    let own = own.ok_or_else(|| ArchiveError::Nobodys(made.to_owned()))?;
     let mut others = snapshots(service, directory_of(made));
-    others.retain(|other| other.file_name() != made.file_name());
+    others.retain(|other| {
+        other.file_name() != made.file_name() && database(other).as_ref() == Some(&own)
+    });
     let over = others.len().saturating_sub(number.get() - 1);
     for old in &others[..over] {
         fs::remove_file(old).map_err(io_error("remove", old))?;
@@ -59,15 +71,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let of = |name: &str| dir.path().join(name);
         let all = [
-            "mcias-20260101T000000Z.tar.zst",
-            "mcias-20260102T000000Z.tar.zst",
-            "mcias-20260103T000000Z.tar.zst",
+            "mcias-20260101T000000Z-0123abcd.tar.zst",
+            "mcias-20260102T000000Z-0123abcd.tar.zst",
+            "mcias-20260103T000000Z-0123abcd.tar.zst",
         ];
-        let others = [
+        let of_others = [
+            "mcias-20250101T000000Z-ffffffff.tar.zst",
+            "mcias-20250102T000000Z.tar.zst",
+        ];
+        let none = [
             "mcias-2026.tar.zst",
-            "mcias-20260101T000000Z.tar.zst.partial",
-            "mcias-20260101T00000xZ.tar.zst",
-            "mcr-20250101T000000Z.tar.zst",
+            "mcias-20260101T000000Z-0123abcd.tar.zst.partial",
+            "mcias-20260101T00000xZ-0123abcd.tar.zst",
+            "mcias-20260101T000000Z-mine.tar.zst",
+            "mcias-20260101T000000Z-.tar.zst",
+            "mcr-20250101T000000Z-0123abcd.tar.zst",
             "mcias.db",
         ];
         for (description, made, number, stay) in [
@@ -76,14 +94,17 @@ mod tests {
             ("one", all[2], 1, &all[2..]),
             ("a clock that was set back", all[0], 1, &all[..1]),
         ] {
-            for name in all.iter().chain(&others) {
+            for name in all.iter().chain(&of_others).chain(&none) {
                 fs::write(of(name), "").unwrap();
             }
             keep("mcias", &of(made), NonZero::new(number).unwrap()).unwrap();
-            let stay: Vec<_> = stay.iter().map(|name| of(name)).collect();
+            let stay = of_others.iter().chain(stay);
+            let stay: Vec<_> = stay.map(|name| of(name)).collect();
             assert_eq!(snapshots("mcias", dir.path()), stay, "{description}");
-            assert!(others.iter().all(|name| of(name).exists()), "{description}");
+            assert!(none.iter().all(|name| of(name).exists()), "{description}");
         }
+        let refused = keep("mcias", &of(of_others[1]), NonZero::<usize>::MIN);
+        assert!(matches!(refused, Err(ArchiveError::Nobodys(_))));
         assert!(snapshots("mcias", &of("none")).is_empty());
     }
 }

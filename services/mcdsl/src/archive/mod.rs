@@ -35,8 +35,8 @@ pub use self::{
 use form::io_error;
 
 /// Archives a consistent copy of a service's database, as `<service>.db`, and more files, as
-/// `<dir>/<service>-<time>.tar.zst`, and gives that path. The directory is made if need be. `now` is to the second: two snapshots
-/// within one are refused, not overwritten.
+/// `<dir>/<service>-<time>-<database>.tar.zst`, and gives that path; the last part is [`db::instance`]. The directory is made if need be. `now` is to
+/// the second: two snapshots within one are refused, not overwritten.
 ///
 /// # Errors
 /// [`ArchiveError`]; no partial file is left behind.
@@ -49,7 +49,8 @@ pub fn snapshot(
 ) -> Result<PathBuf, ArchiveError> {
     private_dir(dir)?;
     remove_leftovers(service, dir, now);
-    let archive = dir.join(format!("{service}-{}.tar.zst", stamp(now)));
+    let of = db::instance(database).map_or(String::new(), |id| format!("-{id}"));
+    let archive = dir.join(format!("{service}-{}{of}.tar.zst", stamp(now)));
     let copy = dir.join(format!(".{service}-{}.db", stamp(now)));
     db::snapshot(database, &copy).map_err(|e| ArchiveError::Database(e.into()))?;
     let mut files = vec![Source {

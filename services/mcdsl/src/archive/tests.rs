@@ -343,7 +343,9 @@ fn snapshots() {
     let backups = dir.path().join("backups");
     let now = UNIX_EPOCH + Duration::from_secs(1_769_903_999);
     let archive = snapshot("mcias", &db, &extra, &backups, now).unwrap();
-    assert_eq!(archive, backups.join("mcias-20260131T235959Z.tar.zst"));
+    let id = crate::db::instance(&db).unwrap();
+    let name = format!("mcias-20260131T235959Z-{id}.tar.zst");
+    assert_eq!(archive, backups.join(name));
     assert_eq!((mode(&backups), mode(&archive)), (0o700, 0o600));
     assert!(
         snapshot("mcias", &db, &extra, &backups, now).is_err(),

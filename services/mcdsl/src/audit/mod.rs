@@ -8,6 +8,7 @@
 
 mod chain;
 mod detail;
+mod outcome;
 mod query;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,8 @@ use self::detail::cut;
 pub use self::{
     chain::{Hash, Head, Tampering, Verified, VerifyError, verify},
     detail::{Detail, MAX_KEYS, MAX_LIST, MAX_VALUE},
-    query::{Filter, MAX_PAGE, Record, outcomes, query},
+    outcome::{WORDS, Word, in_a_word, meant, outcomes},
+    query::{Filter, MAX_PAGE, Record, query},
 };
 use crate::{
     auth::{Identity, token::type_name},

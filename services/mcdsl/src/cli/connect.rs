@@ -80,6 +80,10 @@ fn missed(server: &ServerUrl, ca: &str, error: &DialError) -> Failure {
         DialError::Silent => return unavailable(server, error.to_string()),
         DialError::Connect(e) => (e.to_string(), "is it running, and is this its address?"),
         DialError::Protocol(_) => no_grpc,
+        DialError::Unproxied => (
+            error.to_string(),
+            "connect through the proxy, or from an address that is not among server.trusted_proxies there",
+        ),
         DialError::Handshake(e) => match e.get_ref().and_then(|e| e.downcast_ref()) {
             Some(rustls::Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
@@ -98,7 +102,10 @@ fn missed(server: &ServerUrl, ca: &str, error: &DialError) -> Failure {
                 "is this the service's own address?",
             ),
             Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => no_grpc,
-            _ => (error.to_string(), "is this the port of the service's gRPC?"),
+            _ => (
+                error.to_string(),
+                "is this the port of the service's gRPC? If the service trusts this machine as a proxy, connect through the proxy",
+            ),
         },
     };
     unavailable(server, why).hint(hint)

@@ -27,7 +27,7 @@ use std::{
     process::ExitCode,
 };
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint::LowerBoundary, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
 #[cfg(feature = "service")]
@@ -226,28 +226,54 @@ impl Output {
     }
 }
 
-/// A plain table, wrapped to the terminal's width; unwrapped when stdout is not a terminal, for grep.
+/// A plain table, wrapped between words to the terminal's width; unwrapped when stdout is not a terminal, for grep.
+///
+/// Words stay whole, so that an id can be copied: where the terminal is too narrow for that, lines are longer than it.
 pub fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    table(header, rows, io::stdout().is_terminal())
+    let terminal = io::stdout().is_terminal();
+    let width = terminal.then(|| Table::new().width()).flatten();
+    table(header, rows, width)
 }
 
 /// A plain table, as wide as it is.
 pub fn render_unwrapped(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    table(header, rows, false)
+    table(header, rows, None)
 }
 
-fn table(header: &[&str], rows: Vec<Vec<String>>, wrap: bool) -> String {
+/// Spaces between columns.
+const GAP: u16 = 2;
+/// Longest word that stays whole in the last column, which may hold any text.
+const LAST_WORD: u16 = 40;
+
+/// Wrapped to so many columns of a terminal; `None`: not at all.
+fn table(header: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
+    let last = header.len().saturating_sub(1);
+    let words: Vec<u16> = (0..header.len())
+        .map(|i| {
+            let cells = rows.iter().filter_map(|row| row.get(i));
+            let cells = cells.map(String::as_str).chain([header[i]]);
+            let words = cells.flat_map(str::split_whitespace);
+            let longest = words.map(|word| word.chars().count()).max();
+            u16::try_from(longest.unwrap_or(0)).unwrap_or(u16::MAX)
+        })
+        .collect();
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
         .set_header(header.to_vec());
-    if wrap {
+    if let Some(width) = width {
         table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(width);
     }
     table.add_rows(rows);
-    let last = header.len().saturating_sub(1);
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if i == last { 0 } else { 2 }));
+    for ((i, column), word) in table.column_iter_mut().enumerate().zip(words) {
+        let (gap, word) = match i == last {
+            true => (0, word.min(LAST_WORD)),
+            false => (GAP, word),
+        };
+        column.set_padding((0, gap));
+        // With the gap.
+        column.set_constraint(LowerBoundary(Width::Fixed(word.saturating_add(gap))));
     }
     table.trim_fmt()
 }
@@ -278,6 +304,26 @@ mod tests {
             ],
         );
         assert_eq!(text, "A      LONGER\nvalue  1\nv      22");
+    }
+
+    #[test]
+    fn ids_stay_whole_however_narrow_the_terminal_is() {
+        let id = "0c8f5b1e-2a5e-4c9e-9d55-0a1b2c3d4e5f";
+        let detail = "x".repeat(100);
+        let row = vec![
+            id.to_owned(),
+            "2026-01-31T12:00:00Z (2m ago)".to_owned(),
+            format!("a comment {detail}"),
+        ];
+        for width in [10, 40, 80, 120] {
+            let text = table(&["ID", "WHEN", "COMMENT"], vec![row.clone()], Some(width));
+            for word in [id, "2026-01-31T12:00:00Z", "comment"] {
+                assert!(text.contains(word), "{width}: {text}");
+            }
+            assert!(!text.contains(&detail), "{width}: {text}");
+        }
+        let text = table(&["ID", "WHEN", "COMMENT"], vec![row.clone()], None);
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     #[test]

@@ -20,9 +20,9 @@ use super::{
     access::Source,
     idle::{Activity, Timed},
     places::{Place, Places, Refusal},
-    plain,
+    plain, unproxied,
 };
-use crate::proxy_protocol::{Header, MAX_HEADER, parse};
+use crate::proxy_protocol::{Header, MAX_HEADER, ProxyError, parse};
 
 /// For a PROXY header to come.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -100,7 +100,11 @@ impl Acceptor {
 async fn read_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     let mut buffer = vec![0; MAX_HEADER];
     let seen = stream.peek(&mut buffer).await?;
-    match parse(&buffer[..seen]).map_err(io::Error::other)? {
+    let parsed = parse(&buffer[..seen]);
+    if parsed == Err(ProxyError::Missing) {
+        unproxied::refuse(stream, &buffer[..seen]).await;
+    }
+    match parsed.map_err(io::Error::other)? {
         Some((header, length)) => {
             stream.read_exact(&mut buffer[..length]).await?;
             Ok(source(&header))

@@ -20,10 +20,10 @@ use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer}
 use super::{
     App, StartError,
     access::{self, Access, REFLECTION},
+    bodies::Bodies,
     body::{self, Kind},
     health::Health,
     host, idle, reflection, rest,
-    room::Room,
 };
 use crate::shutdown::Shutdown;
 
@@ -52,7 +52,11 @@ pub(super) struct Built {
     pub(super) access: Arc<Access>,
 }
 
-pub(super) fn router(app: App, shutdown: &Shutdown, room: Arc<Room>) -> Result<Built, StartError> {
+pub(super) fn router(
+    app: App,
+    shutdown: &Shutdown,
+    bodies: Arc<Bodies>,
+) -> Result<Built, StartError> {
     let (reporter, service) = tonic_health::server::health_reporter();
     let (health, is_ready) = Health::new(app.package, reporter);
     let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
@@ -89,7 +93,7 @@ pub(super) fn router(app: App, shutdown: &Shutdown, room: Arc<Room>) -> Result<B
         grpc.clone(),
         web,
         MAX_BODY,
-        room,
+        bodies,
         Some(&access),
     )?
     .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
@@ -146,7 +150,7 @@ pub fn api(
     others: Router,
     max_body: usize,
 ) -> Result<Router, StartError> {
-    build(package, grpc, others, max_body, Room::new(), None)
+    build(package, grpc, others, max_body, Bodies::new(), None)
 }
 
 fn build(
@@ -154,7 +158,7 @@ fn build(
     grpc: Router,
     others: Router,
     max_body: usize,
-    room: Arc<Room>,
+    bodies: Arc<Bodies>,
     access: Option<&Arc<Access>>,
 ) -> Result<Router, StartError> {
     let definition = |e: &dyn std::fmt::Display| StartError::Definition(e.to_string());
@@ -204,9 +208,16 @@ fn build(
             true => max_body.min(MAX_PUBLIC_BODY),
             false => max_body,
         };
-        let hold = room.hold(request.extensions());
+        let hold = bodies.hold(request.extensions());
+        // What was read of it is in memory until it is answered.
+        let held = hold.clone();
         let request = request.map(|all| body::bounded(all, kind, max, hold));
-        router.clone().oneshot(request)
+        let answering = router.clone().oneshot(request);
+        async move {
+            let answer = answering.await;
+            drop(held);
+            answer
+        }
     };
     Ok(Router::new().fallback(steer))
 }
@@ -282,8 +293,8 @@ pub(super) mod tests {
         let others = Router::new().route("/form", axum::routing::post(taken));
         let package = "metacircular.mcias.v1";
         // Of a network one body of 100 bytes, with what its piece costs.
-        let room = Room::of(4 * 164);
-        let router = build(package, Router::new(), others, MAX_BODY, room, None).unwrap();
+        let bodies = Bodies::of(4 * 164, 4 * 164);
+        let router = build(package, Router::new(), others, MAX_BODY, bodies, None).unwrap();
         let places = Places::new(100);
         let ask = |source: [u8; 4], known: bool, path: &str, body| {
             let place = Arc::new(places.take().ok().unwrap());
@@ -356,7 +367,7 @@ pub(super) mod tests {
                 sealed: Box::new(|| false),
                 metrics: Box::new(String::new),
             };
-            let error = router(app, &Shutdown::new(), Room::new()).map(drop).err();
+            let error = router(app, &Shutdown::new(), Bodies::new()).map(drop).err();
             assert_eq!(error.is_none(), starts, "{package}");
             let said = error.map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(said.contains(package), !starts, "{package}: {said}");

@@ -15,8 +15,8 @@ use tonic::Status;
 use tower_http::timeout::TimeoutError;
 
 use super::{
+    bodies::Hold,
     prefix::{PREFIX, Prefix},
-    room::{self, Hold},
 };
 
 /// For the whole of a body but a stream's: what comes in drops would hold a place for as long as it likes.
@@ -34,7 +34,7 @@ pub(super) enum Kind {
 }
 
 /// At most `max` bytes within [`TOTAL`]; of [`Kind::Messages`] each that long. What is beyond is an error that a [`Status`] tells, said as
-/// soon as it is announced. `hold`: what it takes of the room for strangers; of [`Kind::Messages`] nothing is kept.
+/// soon as it is announced. `hold`: what it takes of the memory for bodies; of [`Kind::Messages`] nothing is kept.
 pub(super) fn bounded(body: Body, kind: Kind, max: usize, hold: Option<Hold>) -> Body {
     let left = match kind {
         Kind::Plain => max,
@@ -101,8 +101,8 @@ impl HttpBody for Bounded {
         if self.inner.size_hint().lower() > self.left as u64 {
             return Poll::Ready(Some(Err(self.too_large())));
         }
-        if self.hold.as_ref().is_some_and(Hold::is_over) {
-            return Poll::Ready(Some(Err(room::refusal().into())));
+        if let Some(hold) = self.hold.as_ref().filter(|hold| hold.is_over()) {
+            return Poll::Ready(Some(Err(hold.refusal().into())));
         }
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
             if self.kind == Kind::Messages {
@@ -112,7 +112,7 @@ impl HttpBody for Bounded {
             if let Some(hold) = &this.hold {
                 let over = this.over.get_or_insert_with(|| Box::pin(hold.over()));
                 if over.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Some(Err(room::refusal().into())));
+                    return Poll::Ready(Some(Err(hold.refusal().into())));
                 }
             }
             let deadline = this.deadline.get_or_insert_with(|| Box::pin(sleep(TOTAL)));
@@ -121,6 +121,7 @@ impl HttpBody for Bounded {
             return Poll::Ready(Some(Err(Status::deadline_exceeded(text).into())));
         };
         let Some(frame) = frame else {
+            self.hold.iter().for_each(Hold::is_whole);
             return Poll::Ready(None);
         };
         let frame = frame.map_err(|error| -> axum::BoxError {
@@ -138,8 +139,11 @@ impl HttpBody for Bounded {
         let (false, Some(left)) = (too_long, left) else {
             return Poll::Ready(Some(Err(self.too_large())));
         };
-        if let Some(hold) = &mut this.hold {
+        if let Some(hold) = &this.hold {
             hold.more(data.len())?;
+            if this.inner.is_end_stream() {
+                hold.is_whole();
+            }
         }
         if self.kind != Kind::Messages {
             self.left = left;

@@ -143,7 +143,9 @@ impl Config {
                 "or name the file of that CA, which clients know, in server.tls_ca",
             ),
             TlsError::Certificate(
-                CertificateError::Key { .. } | CertificateError::Mismatch { .. },
+                CertificateError::Key { .. }
+                | CertificateError::KeyFile { .. }
+                | CertificateError::Mismatch { .. },
             ) => key,
             TlsError::Certificate(CertificateError::Issuer { .. }) => ca,
             TlsError::Certificate(
@@ -152,10 +154,7 @@ impl Config {
                 | CertificateError::Many { path, .. }
                 | CertificateError::Parse { path, .. }
                 | CertificateError::Anchors { path, .. },
-            ) if *path != self.tls_cert => match *path == self.tls_key {
-                true => key,
-                false => ca,
-            },
+            ) if *path != self.tls_cert => ca,
             _ => cert,
         }
     }

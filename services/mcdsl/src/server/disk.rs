@@ -3,8 +3,10 @@
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 use super::Handle;
-use crate::{db::Store, shutdown::Shutdown};
+use crate::{db::Store, files::directory_of, human, shutdown::Shutdown};
 
+/// Bytes: with less left on the disk, it is told. SQLite's log alone may need some MiB.
+const LITTLE: u64 = 64 << 20;
 /// Between two attempts to write.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -19,11 +21,20 @@ impl Handle {
     }
 }
 
+/// That the disk of a database has little left: of its directory, where its log grows and snapshots are.
+#[must_use]
+pub fn little_left(database: &Path) -> Option<String> {
+    let directory = directory_of(database);
+    let left = left(directory).ok().filter(|left| *left < LITTLE)?;
+    Some(format!(
+        "the disk of {} has {} left; make room: what cannot be written is refused",
+        directory.display(),
+        human::bytes(left)
+    ))
+}
+
 /// Bytes that the file system of a path has left for who is not root.
-///
-/// # Errors
-/// If the path is not there.
-pub fn room(path: &Path) -> io::Result<u64> {
+fn left(path: &Path) -> io::Result<u64> {
     let found = nix::sys::statvfs::statvfs(path)?;
     Ok(found
         .blocks_available()
@@ -35,12 +46,12 @@ async fn follow(handle: &Handle, store: &Arc<Store>) {
     loop {
         // It is closed with the store, which is held here.
         let _ = full.wait_for(|full| *full).await;
-        handle.room.send_replace(false);
+        handle.writable.send_replace(false);
         while *full.borrow() {
             tokio::time::sleep(LOOK).await;
             // Why it fails is known.
             let _ = store.probe().await;
         }
-        handle.room.send_replace(true);
+        handle.writable.send_replace(true);
     }
 }

@@ -23,8 +23,8 @@ pub(super) struct Health {
 pub(super) struct Causes {
     /// The service says so itself.
     pub(super) serving: watch::Receiver<bool>,
-    /// There is room on the disk.
-    pub(super) room: watch::Receiver<bool>,
+    /// The disk takes what is written.
+    pub(super) writable: watch::Receiver<bool>,
 }
 
 impl Health {
@@ -66,18 +66,18 @@ impl Health {
     ) {
         let Causes {
             mut serving,
-            mut room,
+            mut writable,
         } = causes;
         // A panic too is to end the server.
         let draining = draining.drop_guard();
         let watching = async {
             loop {
-                let (serves, has_room) = (*serving.borrow_and_update(), *room.borrow_and_update());
-                let now = serves && has_room && !sealed();
+                let serves = *serving.borrow_and_update();
+                let now = serves && *writable.borrow_and_update() && !sealed();
                 self.say(now).await;
                 tokio::select! {
                     Ok(()) = serving.changed() => {}
-                    Ok(()) = room.changed() => {}
+                    Ok(()) = writable.changed() => {}
                     () = tokio::time::sleep(LOOK) => {}
                 }
             }
@@ -110,17 +110,17 @@ mod tests {
         let (health, mut ready) = Health::new("metacircular.none.v1", reporter);
         assert!(!*ready.borrow(), "before it was looked at");
         let (say_serving, serving) = watch::channel(true);
-        let (say_room, room) = watch::channel(true);
+        let (say_writable, writable) = watch::channel(true);
         let is_sealed = Arc::new(AtomicBool::new(false));
         let sealed = Arc::clone(&is_sealed);
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());
         let watching = tokio::spawn(health.watch(
-            Causes { serving, room },
+            Causes { serving, writable },
             move || sealed.load(Relaxed),
             stop.clone(),
             draining.clone(),
         ));
-        for (description, serving, room, sealed, wanted) in [
+        for (description, serving, writable, sealed, wanted) in [
             ("well", true, true, false, true),
             ("it says no", false, true, false, false),
             ("and the disk is full", false, false, false, false),
@@ -146,7 +146,7 @@ mod tests {
         ] {
             is_sealed.store(sealed, Relaxed);
             say_serving.send_replace(serving);
-            say_room.send_replace(room);
+            say_writable.send_replace(writable);
             // The clock is the test's.
             tokio::time::sleep(2 * LOOK).await;
             assert_eq!(*ready.borrow_and_update(), wanted, "{description}");

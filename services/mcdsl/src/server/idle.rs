@@ -150,10 +150,6 @@ impl Activity {
         first
     }
 
-    pub(super) fn is_known(&self) -> bool {
-        self.state().known
-    }
-
     pub(super) fn standing(&self) -> Standing {
         self.state().standing
     }

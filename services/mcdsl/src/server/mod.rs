@@ -9,6 +9,7 @@ mod accept;
 mod access;
 mod api;
 mod bearer;
+mod bodies;
 mod body;
 mod check;
 mod disk;
@@ -25,11 +26,11 @@ mod public_streams;
 mod record;
 mod reflection;
 mod rest;
-mod room;
 mod status;
 mod strangers;
 mod streams;
 mod tls;
+mod unproxied;
 
 use std::{
     future::Future,
@@ -54,7 +55,7 @@ pub use api::api;
 pub use bearer::{NotOne, bearer};
 pub use body::status as body_status;
 pub use check::{Checked, Examined};
-pub use disk::room;
+pub use disk::little_left;
 pub use local::Local;
 #[cfg(feature = "web")]
 pub(crate) use places::known;
@@ -66,7 +67,7 @@ pub use status::UNWRITTEN;
 pub use strangers::Strangers;
 pub use tls::{State as TlsState, TlsError};
 
-use self::{api::Built, health::Causes, places::Places, room::Room};
+use self::{api::Built, bodies::Bodies, health::Causes, places::Places};
 use crate::{
     auth::Authenticator,
     cidr,
@@ -186,8 +187,8 @@ pub struct Handle {
     pub metrics: Option<SocketAddr>,
     tls: Arc<tls::Tls>,
     serving: watch::Sender<bool>,
-    /// Whether there is room on the disk.
-    room: watch::Sender<bool>,
+    /// Whether the disk takes what is written.
+    writable: watch::Sender<bool>,
     grpc_router: Router,
 }
 
@@ -232,16 +233,16 @@ pub async fn start_checked(
     app: App,
     shutdown: &Shutdown,
 ) -> Result<Handle, StartError> {
-    start_with(checked, app, shutdown, most_connections(), Room::new()).await
+    start_with(checked, app, shutdown, most_connections(), Bodies::new()).await
 }
 
-/// With so many connections at once, and so much room for strangers' bodies.
+/// With so many connections at once, and so much memory for bodies.
 async fn start_with(
     checked: Checked,
     app: App,
     shutdown: &Shutdown,
     connections: usize,
-    for_bodies: Arc<Room>,
+    for_bodies: Arc<Bodies>,
 ) -> Result<Handle, StartError> {
     let Checked { config, tls } = checked;
     let tls = Arc::new(tls);
@@ -250,7 +251,7 @@ async fn start_with(
         None => None,
     };
     let (serving, serves) = watch::channel(true);
-    let (room, has_room) = watch::channel(true);
+    let (writable, is_writable) = watch::channel(true);
     let Built {
         router,
         grpc: grpc_router,
@@ -289,13 +290,13 @@ async fn start_with(
         metrics: metrics.as_ref().and_then(|m| m.local_addr().ok()),
         tls: Arc::clone(&tls),
         serving,
-        room,
+        writable,
         grpc_router,
     };
     let (stop, sealed) = (shutdown.token().clone(), move || (access.sealed)());
     let causes = Causes {
         serving: serves,
-        room: has_room,
+        writable: is_writable,
     };
     shutdown.spawn("health", health.watch(causes, sealed, stop, draining));
     if let Some(listener) = metrics {

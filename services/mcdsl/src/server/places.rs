@@ -56,13 +56,13 @@ struct Held {
 
 /// For whom there is to be room.
 #[derive(Clone, Copy)]
-enum Room<'a> {
+enum Newcomer<'a> {
     Anybody,
     Source(IpNet),
     Account(&'a str),
 }
 
-impl Room<'_> {
+impl Newcomer<'_> {
     /// Whether that connection may be ended for it.
     fn may_end(self, held: &Held, how: Dispensable) -> bool {
         match self {
@@ -75,10 +75,10 @@ impl Room<'_> {
 
 impl State {
     /// Ends the connection that can best be done without. Whether there is one.
-    fn displace(&mut self, room: Room<'_>) -> bool {
+    fn displace(&mut self, newcomer: Newcomer<'_>) -> bool {
         let found = (self.held.iter())
             .map(|(id, held)| (held.activity.standing(), *id, held))
-            .filter(|((how, _), _, held)| room.may_end(held, *how))
+            .filter(|((how, _), _, held)| newcomer.may_end(held, *how))
             .map(|(standing, id, _)| (standing, id))
             .min();
         let Some((_, id)) = found else { return false };
@@ -124,7 +124,9 @@ pub(super) enum Refusal {
     #[error("too many connections of one source")]
     Source,
     /// A trusted proxy did not say for whom it comes.
-    #[error("no PROXY header of a trusted proxy")]
+    #[error(
+        "no PROXY header from an address of server.trusted_proxies; what is no proxy there has to come through the proxy, or from another address"
+    )]
     Header,
 }
 
@@ -167,7 +169,7 @@ impl Places {
     /// Beyond the bound nobody is kept waiting: the client sees at once that it cannot be.
     pub(super) fn take(self: &Arc<Self>) -> Result<Place, Refusal> {
         let mut state = self.state();
-        if state.held.len() >= self.max && !state.displace(Room::Anybody) {
+        if state.held.len() >= self.max && !state.displace(Newcomer::Anybody) {
             return Err(Refusal::Full);
         }
         state.begun += 1;
@@ -231,7 +233,7 @@ impl Place {
         let state = &mut *guard;
         let share = self.places.share();
         let has = state.sources.get(&source).copied().unwrap_or_default();
-        if has >= share && !state.displace(Room::Source(source)) {
+        if has >= share && !state.displace(Newcomer::Source(source)) {
             return Err(Refusal::Source);
         }
         // It may have made room for others meanwhile.
@@ -239,6 +241,12 @@ impl Place {
         held.source = Some(source);
         *state.sources.entry(source).or_default() += 1;
         Ok(())
+    }
+
+    /// Who showed first who he is.
+    pub(super) fn account(&self) -> Option<Arc<str>> {
+        let state = self.places.state();
+        state.held.get(&self.id)?.account.clone()
     }
 
     /// Somebody showed who he is: by a token that is good, or by a page's session. Counts it as one of the account's, who makes room for
@@ -252,7 +260,7 @@ impl Place {
         let state = &mut *guard;
         let has = state.accounts.get(account).copied().unwrap_or_default();
         if has >= self.places.share() {
-            state.displace(Room::Account(account));
+            state.displace(Newcomer::Account(account));
         }
         // It may have made room for others meanwhile.
         let Some(held) = state.held.get_mut(&self.id) else {

@@ -35,10 +35,10 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
-        Self::with(Room::new()).await
+        Self::with(Bodies::new()).await
     }
 
-    async fn with(room: Arc<Room>) -> Self {
+    async fn with(bodies: Arc<Bodies>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ca = Ca::new().unwrap();
         let leaf = ca.issue(&["localhost"]).unwrap();
@@ -64,7 +64,7 @@ impl Running {
             metrics: Box::new(String::new),
         };
         let shutdown = Shutdown::new();
-        let handle = start_with(config.check().unwrap(), app, &shutdown, PLACES, room);
+        let handle = start_with(config.check().unwrap(), app, &shutdown, PLACES, bodies);
         let handle = handle.await.unwrap();
         Self {
             handle,
@@ -167,7 +167,7 @@ async fn who_holds_all_places_and_says_nothing_keeps_nobody_out() {
 #[tokio::test]
 async fn a_body_that_does_not_end_gives_way_to_the_next_of_its_network() {
     // A network has 200 bytes of it: one of these, with what its piece costs.
-    let running = Running::with(Room::of(4 * 200)).await;
+    let running = Running::with(Bodies::of(4 * 200, 0)).await;
     let head = |length| {
         format!("POST /form HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
     };

@@ -3,6 +3,7 @@
 //!
 //! A service that needs more (other subcommands, another start) takes the parts: [`serve`], [`snapshot`], [`start`].
 
+mod condition;
 mod config;
 mod program;
 
@@ -13,8 +14,9 @@ use rusqlite::Transaction;
 use tonic::{Status, service::Routes};
 
 pub use self::{
+    condition::{Condition, EXIT_HELP},
     config::{Config, Database},
-    program::{ServiceError, main, serve, snapshot},
+    program::{ServiceError, examine, main, serve, snapshot},
 };
 use crate::{
     audit::Detail,

@@ -13,7 +13,7 @@ use std::{
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum as _};
 use serde::de::DeserializeOwned;
 
-use super::{Base, Config, Service, start};
+use super::{Base, Condition, Config, EXIT_HELP, Service, start};
 use crate::{
     archive::{self, ArchiveError},
     auth::client::ClientError,
@@ -99,11 +99,15 @@ enum Command {
         /// The directory [default: backups beside the database]
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
-        /// Removes this service's oldest snapshots there but for so many, the new one among them [default: all stay]
+        /// Removes this database's oldest snapshots there but for so many, the new one among them [default: all stay]
         #[arg(long, value_name = "N")]
         keep: Option<NonZero<usize>>,
     },
-    /// Shows whether the configuration can be used, and the server answers
+    /// Shows whether the configuration can be used, and who is at the server's address
+    #[command(after_help = EXIT_HELP)]
+    Check,
+    /// The same; and fails unless the server answers and takes calls
+    #[command(after_help = EXIT_HELP)]
     Status,
     /// Prints the version
     Version,
@@ -164,7 +168,8 @@ where
             print(&format!("{}\n", path.display()))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Status => status(&config),
+        Command::Check => Ok(examine(service.name, &config)?.of_check()),
+        Command::Status => Ok(examine(service.name, &config)?.of_status()),
         Command::Version => Ok(ExitCode::SUCCESS),
     }
 }
@@ -177,7 +182,11 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> ServiceError {
     move |source| ServiceError::Io { what, source }
 }
 
-fn status<T>(config: &Config<T>) -> Result<ExitCode, ServiceError> {
+/// Tells what a start needs of the configuration, and who is at the server's address; changes nothing.
+///
+/// # Errors
+/// That the configuration cannot be used, which is in the way of a start.
+pub fn examine<T>(service: &str, config: &Config<T>) -> Result<Condition, ServiceError> {
     config.log.filter()?;
     let server = config.server.examine();
     let listen = config.server.listen;
@@ -188,16 +197,17 @@ fn status<T>(config: &Config<T>) -> Result<ExitCode, ServiceError> {
     let found = runtime.block_on(server.who_is_at(listen, "/healthz"));
     server.checked().map_err(server::StartError::from)?;
     let database = &config.database.path;
-    let there = database.exists();
-    let said = match &found {
-        Found::Own(_) | Found::Somebody => "answers".to_owned(),
-        Found::Nobody => "does not answer".to_owned(),
-        Found::Another(why) => format!("is another program's: {why}"),
+    let condition = Condition::of_health(&found);
+    let said = match (&found, condition) {
+        (Found::Another(why), _) => format!("is another program's: {why}"),
+        (_, Condition::Serving) => "answers".to_owned(),
+        (_, Condition::NotReady) => "answers, and takes no calls".to_owned(),
+        _ => format!("does not answer: {service} is not started"),
     };
     print(&format!(
         "database    {}{}\nMCIAS       {}\npages       {}\nserver      {listen} {said}\n",
         database.display(),
-        if there {
+        if database.exists() {
             ""
         } else {
             " (is not there; the server makes it)"
@@ -205,10 +215,7 @@ fn status<T>(config: &Config<T>) -> Result<ExitCode, ServiceError> {
         config.mcias.server_url,
         config.sso.public_url,
     ))?;
-    Ok(match (there, found) {
-        (true, Found::Own(_)) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    Ok(condition)
 }
 
 /// Archives a consistent copy of a service's database, running or not, in `to` or in `backups` beside it; a terminal sees that it goes on. Of

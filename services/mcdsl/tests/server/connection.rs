@@ -103,6 +103,22 @@ async fn a_trusted_proxy_tells_the_client_and_nobody_else_does() {
     );
 }
 
+/// On the proxy's machine, past the proxy.
+#[tokio::test]
+async fn a_tool_that_is_taken_for_a_proxy_is_told_so() {
+    let trusting =
+        Running::start(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()])
+            .await;
+    let ca = trusting.directory.path().join("tool-ca.pem");
+    std::fs::write(&ca, trusting.ca.pem()).unwrap();
+    let server = format!("https://127.0.0.1:{}", trusting.handle.grpc.port());
+    let server = server.parse().unwrap();
+    let failure = mcdsl::cli::connect(&server, &ca).await.unwrap_err();
+    assert!(failure.message.contains("for a proxy"), "{failure}");
+    let hint = failure.hint.unwrap();
+    assert!(hint.contains("through the proxy"), "{hint}");
+}
+
 #[tokio::test]
 async fn plain_http_is_told_that_this_is_https() {
     let running = Running::start(|_| {}).await;

@@ -221,6 +221,26 @@ impl Mcias {
         self.write(by, write).await
     }
 
+    /// Forgets the failed logins of a person, who may try again at once, and gives their number.
+    ///
+    /// # Errors
+    /// If there is none, or it is a system account.
+    pub(crate) async fn clear_failed_logins(
+        self: &Arc<Self>,
+        by: &By,
+        name: String,
+    ) -> Result<u32, Error> {
+        let write = move |change: &mut Change<'_>| {
+            let account = person(about(change, &name)?)?;
+            let known = gate::failures(change.tx, &account.name, change.now)?;
+            let failures = known.iter().map(|place| place.failures).sum::<u32>();
+            gate::open(change.tx, &account.name)?;
+            change.note(|detail| detail.number("failures", failures.into()));
+            Ok(failures)
+        };
+        self.write(by, write).await
+    }
+
     /// Ends all logins of an account and revokes all its tokens; those of until an instant, if one is given.
     ///
     /// # Errors

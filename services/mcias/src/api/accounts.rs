@@ -5,13 +5,14 @@ use std::{sync::Arc, time::SystemTime};
 use mc_proto::{
     AccountType,
     mcias::v1::{
-        Account as Message, AccountStatus, AccountType as MessageType, ClearSecondFactorsRequest,
-        ClearSecondFactorsResponse, CreateAccountRequest, CreateAccountResponse,
-        DeleteAccountRequest, DeleteAccountResponse, GetAccountRequest, IssueTokenRequest,
-        IssueTokenResponse, ListAccountsRequest, ListAccountsResponse, ListTokensRequest,
-        ListTokensResponse, Names, ResetPasswordRequest, ResetPasswordResponse, RevokeRequest,
-        RevokeResponse, RotateTokenRequest, Token as TokenMessage, UpdateAccountRequest,
-        accounts_server::Accounts, revoke_request::What,
+        Account as Message, AccountStatus, AccountType as MessageType, ClearFailedLoginsRequest,
+        ClearFailedLoginsResponse, ClearSecondFactorsRequest, ClearSecondFactorsResponse,
+        CreateAccountRequest, CreateAccountResponse, DeleteAccountRequest, DeleteAccountResponse,
+        FailedLogins, GetAccountRequest, IssueTokenRequest, IssueTokenResponse,
+        ListAccountsRequest, ListAccountsResponse, ListTokensRequest, ListTokensResponse, Names,
+        ResetPasswordRequest, ResetPasswordResponse, RevokeRequest, RevokeResponse,
+        RotateTokenRequest, Token as TokenMessage, UpdateAccountRequest, accounts_server::Accounts,
+        revoke_request::What,
     },
 };
 use mcdsl::server::Caller;
@@ -28,6 +29,7 @@ use crate::{
     by::By,
     core::Mcias,
     error::Error,
+    gate::{self, Failures},
     token::Issued,
 };
 
@@ -46,8 +48,17 @@ impl Accounts for Api {
         request: Request<GetAccountRequest>,
     ) -> Result<Response<Message>, GrpcStatus> {
         let get = |mcias: Arc<Mcias>, _, asked: GetAccountRequest| async move {
-            let read = move |db: &rusqlite::Connection| account::named(db, &asked.name);
-            Ok(message(mcias.store.read(read).await?))
+            let now = mcias.now();
+            let read = move |db: &rusqlite::Connection| {
+                let account = account::named(db, &asked.name)?;
+                let failed = gate::failures(db, &account.name, now)?;
+                Ok::<_, Error>((account, failed))
+            };
+            let (account, failed) = mcias.store.read(read).await?;
+            Ok(Message {
+                failed_logins: failed.into_iter().map(failed_logins).collect(),
+                ..message(account)
+            })
         };
         self.answer(request, get).await
     }
@@ -96,6 +107,18 @@ impl Accounts for Api {
             let by = By::from(&caller);
             mcias.clear_second_factors(&by, asked.name).await?;
             Ok(ClearSecondFactorsResponse {})
+        };
+        self.answer(request, clear).await
+    }
+
+    async fn clear_failed_logins(
+        &self,
+        request: Request<ClearFailedLoginsRequest>,
+    ) -> Result<Response<ClearFailedLoginsResponse>, GrpcStatus> {
+        let clear = |mcias: Arc<Mcias>, caller: Caller, asked: ClearFailedLoginsRequest| async move {
+            let by = By::from(&caller);
+            let failures = mcias.clear_failed_logins(&by, asked.name).await?;
+            Ok(ClearFailedLoginsResponse { failures })
         };
         self.answer(request, clear).await
     }
@@ -305,5 +328,15 @@ fn message(account: Account) -> Message {
         recovery_codes: account.recovery_codes,
         display_name: account.display_name,
         email: account.email,
+        failed_logins: Vec::new(),
+    }
+}
+
+fn failed_logins(failed: Failures) -> FailedLogins {
+    FailedLogins {
+        network: failed.network.unwrap_or_default(),
+        failures: failed.failures,
+        last: Some(failed.last.into()),
+        closed_until: failed.closed_until.map(Into::into),
     }
 }

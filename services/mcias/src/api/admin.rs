@@ -11,7 +11,12 @@ use mc_proto::mcias::v1::{
     SnapshotRequest, SnapshotResponse, Status as StatusMessage, VerifyAuditRequest,
     VerifyAuditResponse, administration_server::Administration,
 };
-use mcdsl::{archive, audit, cli::chain, server::Caller};
+use mcdsl::{
+    archive, audit,
+    cli::chain,
+    db::Store,
+    server::{Caller, little_left},
+};
 use rusqlite::Connection;
 use tonic::{Code, Request, Response, Status};
 
@@ -19,6 +24,7 @@ use super::{Api, page};
 use crate::{
     bans,
     by::By,
+    check::ends_soon,
     core::{Change, Mcias},
     error::Error,
     keys,
@@ -254,7 +260,7 @@ async fn list_audit(
         until: time("until", asked.until)?,
         account: asked.account,
         action: asked.action,
-        outcome: outcome(&asked.outcome)?,
+        outcomes: outcomes(&asked.outcome)?,
         before: asked.before,
         limit: page(asked.limit),
     };
@@ -276,16 +282,16 @@ async fn list_audit(
     })
 }
 
-/// As the log writes it, in whichever case; nothing: all.
-fn outcome(text: &str) -> Result<Option<Code>, Error> {
+/// By a word or as the log writes it, in whichever case; nothing: all.
+fn outcomes(text: &str) -> Result<Vec<Code>, Error> {
     if text.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let wanted = text.to_ascii_uppercase();
-    let found = audit::outcomes().find(|(name, _)| *name == wanted);
-    let code = found.map(|(_, code)| Some(code));
-    code.ok_or_else(|| {
-        Error::invalid("outcome: it is none; write OK or a code of gRPC, like PERMISSION_DENIED")
+    audit::meant(text).ok_or_else(|| {
+        let words = audit::WORDS.map(|word| word.word).join(", ");
+        Error::invalid(format!(
+            "outcome: it is none; write {words}, or a code of gRPC, like NOT_FOUND"
+        ))
     })
 }
 
@@ -316,6 +322,9 @@ async fn status(mcias: Arc<Mcias>) -> Result<StatusMessage, Error> {
     };
     let (accounts, sessions) = mcias.store.read(read).await?;
     let tls = mcias.server.get().map(|server| server.tls());
+    let mut warnings: Vec<_> = full(&mcias.store).into_iter().collect();
+    let ends = (tls.as_ref()).and_then(|tls| ends_soon(tls.not_after, mcias.now()));
+    warnings.extend(ends.map(|text| format!("server.tls_cert: {text}")));
     let keys = mcias.keys();
     Ok(StatusMessage {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -328,5 +337,16 @@ async fn status(mcias: Arc<Mcias>) -> Result<StatusMessage, Error> {
         bans_watching: mcias.bans.watchers() as u64,
         signing_key: keys.kid.clone(),
         signing_key_created: Some(keys.created.into()),
+        warnings,
     })
+}
+
+/// That nothing can be written, or soon cannot.
+fn full(store: &Store) -> Option<String> {
+    let full = *store.full().borrow();
+    full.then(|| {
+        let path = store.path().display();
+        format!("the disk of {path} is full, or takes nothing: make room; what would be written is refused until then")
+    })
+    .or_else(|| little_left(store.path()))
 }

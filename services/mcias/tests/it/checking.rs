@@ -1,6 +1,12 @@
 //! `mcias check`: all that is wrong at once, what soon will be, and who is at the service's addresses.
 
-use std::{fs, net::TcpListener, path::Path, process::Output};
+use std::{
+    fs::{self, Permissions},
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::Path,
+    process::{Command, Output},
+};
 
 use mc_testkit::{ca::Ca, process::Process};
 
@@ -105,6 +111,50 @@ fn what_soon_is_wrong_is_a_warning() {
 }
 
 #[test]
+fn a_certificate_in_the_place_of_its_key_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    files(root.path(), &Ca::new().unwrap());
+    configure(root.path(), &[("server.key", "server.crt")]);
+    let (output, said) = check(root.path());
+    assert_eq!(output.status.code(), Some(1));
+    let told = said.contains("server.tls_key") && said.contains("it holds a certificate, and no");
+    assert!(told, "{said}");
+}
+
+/// What somebody else made in passing, and what others can look into.
+#[test]
+fn whose_the_files_are_is_told() {
+    let nobody = Some(65_534);
+    let root = tempfile::tempdir().unwrap();
+    files(root.path(), &Ca::new().unwrap());
+    succeeds(root.path(), &["init"]);
+    fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
+    let database = root.path().join("mcias.db");
+    for path in [&database, &root.path().join("mcias.db.lock")] {
+        chown(path, nobody, nobody).unwrap();
+    }
+    let said = succeeds(root.path(), &["check"]);
+    let whose = format!("{} belongs to nobody, and", database.display());
+    let directory = format!("`chmod 700 {}`", root.path().display());
+    for wanted in [&whose, &directory, &"`chown root: ".to_owned()] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    for command in ["server", "recover", "snapshot"] {
+        // Without what lets root use any file.
+        let output = Command::new("setpriv")
+            .args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"])
+            .args([env!("CARGO_BIN_EXE_mcias"), command])
+            .env_clear()
+            .env("MC_ROOT", root.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{command}: {said}");
+        assert!(said.contains(&whose), "{command}: {said}");
+    }
+}
+
+#[test]
 fn a_disk_with_little_room_is_a_warning() {
     let disk = Disk::new();
     files(disk.path(), &Ca::new().unwrap());
@@ -165,6 +215,12 @@ fn only_this_service_is_taken_for_it() {
         configure(root.path(), &[(LISTEN, &at), (GRPC, &grpc_at)]);
         let (output, said) = check(root.path());
         assert_eq!(output.status.code(), Some(code), "{description}: {said}");
+        let status = run(root.path(), &["status"]).status;
+        assert_eq!(
+            status.code(),
+            Some(code),
+            "{description}: it serves, or not"
+        );
         for part in wanted {
             assert!(said.contains(part), "{description}: {said}");
         }
@@ -177,5 +233,16 @@ fn only_this_service_is_taken_for_it() {
     }
     for process in &mut started {
         process.terminate().unwrap();
+        process.wait_exit().unwrap();
+    }
+    fs::write(root.path().join("mcias.toml"), &config).unwrap();
+    let (at, grpc_at) = (
+        format!("\nlisten = '{https}'"),
+        format!("grpc_listen = '{grpc}'"),
+    );
+    configure(root.path(), &[(LISTEN, &at), (GRPC, &grpc_at)]);
+    for (command, code) in [("check", 0), ("status", 4)] {
+        let status = run(root.path(), &[command]).status;
+        assert_eq!(status.code(), Some(code), "{command}, once it has stopped");
     }
 }

@@ -81,8 +81,18 @@ async fn a_full_disk_is_told_and_gets_over() {
     let mut process = Process::start(&mut mcias(disk.path(), "server")).unwrap();
     let address = address(&mut process, "https");
     let http = Http::at(address, &ca.pem());
-    assert_eq!(log_in(&http, password).await.status, 200);
+    let answer = log_in(&http, password).await;
+    assert_eq!(answer.status, 200);
+    let token = answer.json()["token"].as_str().unwrap().to_owned();
     wait_until_ready(&http, true).await;
+    let warnings = async || {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str())];
+        let status = http.ask("GET", "/v1/status", &headers, "").await;
+        status.json()["warnings"].to_string()
+    };
+    let little = warnings().await;
+    assert!(little.contains("left; make room"), "{little}");
     let browser = || Browser::of(Http::at(address, &ca.pem()));
     let (mut person, mut newcomer) = (browser(), browser());
     let logged_in = person.log_in("admin", password).await;
@@ -101,6 +111,8 @@ async fn a_full_disk_is_told_and_gets_over() {
     wait_until_ready(&http, false).await;
     let log = process.output();
     assert!(log.contains("the disk is full"), "{log}");
+    let full = warnings().await;
+    assert!(full.contains("is full, or takes nothing"), "{full}");
 
     disk.free();
     wait_until_ready(&http, true).await;

@@ -306,7 +306,9 @@ async fn failed_logins_are_listed_with_their_account() {
     admin.person("ada", "user").await;
     admin.person("bob", "user").await;
     let mut somebody = running.clients_from("127.0.0.2", None).await;
-    for name in ["ada", "bob"] {
+    for name in ["ada", "bob", "nobody"] {
+        somebody.log_in(name, "a guess", "").await.unwrap_err();
+        // It has to wait.
         somebody.log_in(name, "a guess", "").await.unwrap_err();
     }
     clock.advance(Duration::from_secs(1));
@@ -330,9 +332,18 @@ async fn failed_logins_are_listed_with_their_account() {
         |source: &str, outcome: &str| ("ada".to_owned(), source.to_owned(), outcome.to_owned());
     let wanted = [
         entry("127.0.0.1", "OK"),
+        entry("127.0.0.2", "RESOURCE_EXHAUSTED"),
         entry("127.0.0.2", "UNAUTHENTICATED"),
     ];
     assert_eq!(found, wanted);
+    // What was typed for a name that nobody has may be a password.
+    let request = ListAuditRequest {
+        outcome: "limited".to_owned(),
+        ..ListAuditRequest::default()
+    };
+    let limited = admin.admin.list_audit(request).await.unwrap().into_inner();
+    let on: Vec<_> = limited.entries.iter().map(|e| &*e.resource).collect();
+    assert_eq!(on, ["(unknown)", "bob", "ada"]);
 }
 
 /// Far more at once than there are cores: those beyond the queue are told to come back, and nothing is lost.

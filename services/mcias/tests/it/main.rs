@@ -23,6 +23,7 @@ mod explaining;
 mod factor_browser;
 mod factor_pages;
 mod factors;
+mod failed_logins;
 mod guessing;
 mod issuing;
 mod keys;

@@ -1,6 +1,6 @@
 //! What administrators do by the tool.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
 
 use serde_json::{Value, json};
 
@@ -101,6 +101,16 @@ async fn accounts_and_their_tokens() {
     assert_ne!(left, kept);
     assert_eq!(home.run("revoke --account mcr --yes", "").await.code, 0);
     assert_eq!(home.run("--token-file again whoami", "").await.code, 5);
+    // As all are after `mcias restore`.
+    let list = home.run("token list mcr --json", "").await.json();
+    let id = list[0]["id"].as_str().unwrap();
+    let line = format!("token rotate mcr {id} --to again --replace");
+    let void = home.run(&line, "").await;
+    let way = "mciasctl token issue mcr --service mcias --to again --replace";
+    assert!(void.code == 5 && void.err.contains(way), "{void:?}");
+    let issued = home.run(&way["mciasctl ".len()..], "").await;
+    assert_eq!(issued.code, 0, "{issued:?}");
+    assert_eq!(home.run("--token-file again whoami", "").await.code, 0);
 }
 
 #[tokio::test]
@@ -368,20 +378,25 @@ async fn the_log_is_listed_by_how_it_ended() {
     running.log_in("admin", "wrong password").await.unwrap_err();
     assert_eq!(home.run("account show nobody", "").await.code, 3);
     assert_eq!(home.run("account delete nobody --yes", "").await.code, 3);
-    for (outcome, some) in [
-        ("ok", "OK"),
-        ("wrong", "UNAUTHENTICATED"),
-        ("not_found", "NOT_FOUND"),
+    for (outcome, all) in [
+        ("ok", &["OK"][..]),
+        ("denied", &["UNAUTHENTICATED"]),
+        ("invalid", &["NOT_FOUND"]),
+        ("not_found", &["NOT_FOUND"]),
+        ("failed", &["NOT_FOUND", "UNAUTHENTICATED"]),
     ] {
         let line = format!("audit list --outcome {outcome} --json");
         let list = home.run(&line, "").await.json();
         let list = list.as_array().unwrap();
-        assert!(!list.is_empty(), "{outcome}");
-        assert!(
-            list.iter().all(|row: &Value| row["outcome"] == some),
-            "{list:?}"
-        );
+        let found: BTreeSet<_> = list.iter().map(|row| row["outcome"].as_str()).collect();
+        let wanted: BTreeSet<_> = all.iter().map(|code| Some(*code)).collect();
+        assert_eq!(found, wanted, "{outcome}");
     }
+    let shown = home.run("audit list --outcome failed", "").await;
+    assert!(
+        shown.out.contains(" denied ") && shown.out.contains(" invalid "),
+        "{shown:?}"
+    );
     let none = home.run("audit list --outcome maybe", "").await;
     assert_eq!(none.code, 2, "{none:?}");
 }

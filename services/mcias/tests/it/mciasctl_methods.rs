@@ -41,7 +41,7 @@ const BROWSER: &str = "a browser speaks with authenticators";
 const SERVICES: &str = "services ask that, all the time";
 
 /// A method, the command for it, and what it reads.
-const COMMANDS: [(&str, &str, &str); 45] = [
+const COMMANDS: [(&str, &str, &str); 46] = [
     ("Auth/Login", "login --account ada", "secret\n"),
     ("Auth/Renew", "whoami", ""),
     ("Auth/Logout", "logout", ""),
@@ -64,6 +64,11 @@ const COMMANDS: [(&str, &str, &str); 45] = [
     (
         "Accounts/ClearSecondFactors",
         "account clear-factors ada --yes",
+        "",
+    ),
+    (
+        "Accounts/ClearFailedLogins",
+        "account clear-failures ada --yes",
         "",
     ),
     (

@@ -35,14 +35,14 @@ fn who_lost_the_database_is_told_to_restore_it() {
             false,
             Some("mcias restore <snapshot>"),
         ),
-        ("and a snapshot", true, true, false, Some("Z.tar.zst`")),
-        ("a snapshot alone", true, false, false, Some("Z.tar.zst`")),
+        ("and a snapshot", true, true, false, Some(".tar.zst`")),
+        ("a snapshot alone", true, false, false, Some(".tar.zst`")),
         (
             "an empty one, a snapshot",
             true,
             true,
             true,
-            Some("Z.tar.zst`"),
+            Some(".tar.zst`"),
         ),
         ("nothing", false, false, false, None),
         ("an `init` that was killed", false, true, true, None),
@@ -103,11 +103,17 @@ fn as_many_snapshots_are_kept_as_was_said() {
     let root = installed();
     let backups = root.path().join("backups");
     fs::create_dir(&backups).unwrap();
+    let database = rusqlite::Connection::open(root.path().join("mcias.db")).unwrap();
+    let id = mcdsl::db::instance(&database).unwrap();
     for day in 1..=4 {
-        let old = backups.join(format!("mcias-2020010{day}T000000Z.tar.zst"));
+        let old = backups.join(format!("mcias-2020010{day}T000000Z-{id}.tar.zst"));
         fs::write(old, "").unwrap();
     }
-    fs::write(backups.join("mine.txt"), "").unwrap();
+    let other = backups.join("mcias-20200101T000000Z-0000000g.tar.zst");
+    let others = backups.join("mcias-20200101T000000Z.tar.zst");
+    for other in [&other, &others, &backups.join("mine.txt")] {
+        fs::write(other, "").unwrap();
+    }
     let refused = fails(root.path(), &["snapshot", "--keep", "0"]);
     assert!(refused.contains("--keep"), "{refused}");
     let made = succeeds(root.path(), &["snapshot", "--keep", "2"]);
@@ -115,7 +121,9 @@ fn as_many_snapshots_are_kept_as_was_said() {
     let mut left: Vec<_> = left.map(|entry| entry.path()).collect();
     left.sort();
     let wanted = [
-        backups.join("mcias-20200104T000000Z.tar.zst"),
+        other,
+        others,
+        backups.join(format!("mcias-20200104T000000Z-{id}.tar.zst")),
         made.trim().into(),
         backups.join("mine.txt"),
     ];

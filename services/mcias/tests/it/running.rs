@@ -1,8 +1,9 @@
 //! A service to test with.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     net::IpAddr,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::SystemTime,
@@ -85,6 +86,7 @@ pub(crate) struct Clients {
 
 /// The configuration and the certificate of a service in `root`.
 pub(crate) fn files(root: &Path, ca: &Ca) {
+    fs::set_permissions(root, Permissions::from_mode(0o700)).unwrap();
     let (certificate, key) = ca
         .issue(&["localhost"])
         .unwrap()

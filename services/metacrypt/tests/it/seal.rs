@@ -53,7 +53,11 @@ async fn it_starts_sealed_and_each_of_its_secrets_opens_it() {
         text(&status.stdout).contains("sealed; run `metacrypt unseal`"),
         "{status:?}"
     );
-    assert!(!status.status.success());
+    assert_eq!(status.status.code(), Some(1), "it takes no calls");
+    let nobody = world.run(&["status", "--server", "https://localhost:1"], "");
+    assert_eq!(nobody.status.code(), Some(4), "{nobody:?}");
+    let check = world.run(&["check"], "");
+    assert_eq!(check.status.code(), Some(0), "it could start: {check:?}");
     let shares = [written(&made, "share 1"), written(&made, "share 3")].join("\n");
     let recovery = written(&made, "recovery key");
     let admin = world.token("admin", &world.mcias.password).await;

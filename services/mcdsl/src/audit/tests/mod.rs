@@ -306,12 +306,23 @@ fn pages() {
     );
     assert_eq!(
         numbers(Filter {
-            outcome: Some(Code::PermissionDenied),
+            outcomes: vec![Code::PermissionDenied],
             limit: Some(3),
             ..filter()
         }),
         [29, 27, 25]
     );
+    for limit in [3, 100] {
+        assert_eq!(
+            numbers(Filter {
+                outcomes: vec![Code::Ok, Code::NotFound, Code::PermissionDenied],
+                limit: Some(limit),
+                ..filter()
+            }),
+            all().take(limit).collect::<Vec<_>>(),
+            "several outcomes"
+        );
+    }
     assert_eq!(
         numbers(Filter {
             since: Some(at(1003)),
@@ -324,7 +335,7 @@ fn pages() {
         numbers(Filter {
             account: account("0002"),
             actions: action("login"),
-            outcome: Some(Code::Ok),
+            outcomes: vec![Code::Ok],
             since: Some(at(1010)),
             ..filter()
         }),

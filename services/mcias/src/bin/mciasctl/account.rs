@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     Result,
     client::{Client, MCIAS, call},
-    parse,
+    failures, parse,
     update::Update,
     view,
 };
@@ -40,6 +40,9 @@ pub(crate) enum Command {
     ResetPassword(Named),
     /// Takes all second factors of a person away, who has lost them
     ClearFactors(Named),
+    /// Forgets a person's failed logins, which keep it waiting: it may try again at once. For a status of locked: reset-password
+    #[command(visible_alias = "unlock")]
+    ClearFailures(Named),
 }
 
 #[derive(Debug, clap::Args)]
@@ -159,6 +162,9 @@ impl Command {
                 reset_password(client, out, name, *yes).await
             }
             Self::ClearFactors(Named { name, yes }) => clear_factors(client, out, name, *yes).await,
+            Self::ClearFailures(Named { name, yes }) => {
+                failures::clear(client, out, name, *yes).await
+            }
         }
     }
 }
@@ -268,7 +274,7 @@ pub(crate) fn print(account: &pb::Account, out: Output) -> Result {
 }
 
 pub(crate) fn lines(account: &pb::Account) -> Vec<(&'static str, String)> {
-    vec![
+    let mut lines = vec![
         ("account", account.name.clone()),
         ("display name", view::text(&account.display_name)),
         ("e-mail", view::text(&account.email)),
@@ -284,7 +290,9 @@ pub(crate) fn lines(account: &pb::Account) -> Vec<(&'static str, String)> {
         ("recovery codes", account.recovery_codes.to_string()),
         ("created", view::time(account.created.as_ref())),
         ("last login", view::time(account.last_login.as_ref())),
-    ]
+    ];
+    lines.extend(failures::lines(&account.failed_logins));
+    lines
 }
 
 impl Create {

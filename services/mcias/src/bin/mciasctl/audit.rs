@@ -35,8 +35,7 @@ pub(crate) struct List {
     /// Whose action begins so: a method (Login, Auth/Login) or a page (/login)
     #[arg(long, default_value = "")]
     action: String,
-    /// Ended so: ok, denied (permission_denied), wrong (unauthenticated), limited (resource_exhausted), or another code of gRPC
-    #[arg(long, value_parser = parse::outcome)]
+    #[arg(long, value_parser = parse::outcome, help = parse::outcomes_help())]
     outcome: Option<String>,
     /// From then on: a time, or how long ago (2h, 7d)
     #[arg(long, value_name = "TIME", value_parser = parse::moment)]
@@ -113,7 +112,7 @@ pub(crate) fn row(entry: &pb::AuditEntry) -> Vec<String> {
         view::text(&entry.source),
         method.unwrap_or(&entry.action).to_owned(),
         view::text(&entry.resource),
-        entry.outcome.clone(),
+        mcdsl::audit::in_a_word(&entry.outcome).to_owned(),
         detail,
     ]
 }

@@ -8,6 +8,7 @@ mod audit;
 mod ban;
 mod client;
 mod device;
+mod failures;
 mod login;
 mod operations;
 mod parse;

@@ -90,6 +90,8 @@ pub(crate) fn status_lines(status: &pb::Status) -> Vec<(&'static str, String)> {
         let text = format!("the certificate's file is refused, the one before stays: {error}");
         lines.push(("warning", text));
     }
+    let warnings = status.warnings.iter();
+    lines.extend(warnings.map(|text| ("warning", text.clone())));
     lines
 }
 

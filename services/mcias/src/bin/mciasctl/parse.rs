@@ -5,7 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mcdsl::human::parse_duration;
+use mcdsl::{
+    audit::{self, Word},
+    human::parse_duration,
+};
 use mcias::name::{AccountName, Role, Tag};
 use prost_types::Timestamp;
 
@@ -70,22 +73,26 @@ pub(crate) fn secret_file(text: &str) -> Parsed<PathBuf> {
     }
 }
 
-/// How an entry of the audit log ended: as it writes it, or a word for what is looked for most.
+/// How an entry of the audit log ended: a word, or a code as the log writes it.
 pub(crate) fn outcome(text: &str) -> Parsed<String> {
-    let upper = text.to_ascii_uppercase();
-    let name = match &*upper {
-        "DENIED" => "PERMISSION_DENIED",
-        "WRONG" => "UNAUTHENTICATED",
-        "LIMITED" => "RESOURCE_EXHAUSTED",
-        other => other,
-    };
-    match mcdsl::audit::outcomes().any(|(known, _)| known == name) {
-        true => Ok(name.to_owned()),
-        false => Err(
-            "write ok, denied, wrong, limited, or a code of gRPC like failed_precondition"
-                .to_owned(),
-        ),
+    match audit::meant(text) {
+        Some(_) => Ok(text.to_ascii_lowercase()),
+        None => {
+            let words = audit::WORDS.map(|word| word.word).join(", ");
+            Err(format!(
+                "write {words}, or a code of gRPC like failed_precondition"
+            ))
+        }
     }
+}
+
+/// The words of [`outcome`], for `--help`.
+pub(crate) fn outcomes_help() -> String {
+    let words = audit::WORDS.map(|Word { word, means }| format!("{word} ({means})"));
+    format!(
+        "Ended so: {}; or a code of gRPC, like not_found, as --json has them",
+        words.join(", ")
+    )
 }
 
 /// `NUMBER:HASH` of an entry of the audit log.

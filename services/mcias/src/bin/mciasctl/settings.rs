@@ -18,7 +18,7 @@ const FILE: &str = "metacircular/mciasctl.toml";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Connection {
-    /// MCIAS's gRPC, like https://mcias.example:9443 [default: that of the configuration]
+    /// MCIAS's address, like https://auth.example.org; port 443 unless it says another [default: that of the configuration]
     #[arg(long, global = true, env = "MCIAS_SERVER", value_name = "URL", help_heading = GLOBAL)]
     pub(crate) server: Option<ServerUrl>,
     /// The CA that its certificate leads to, PEM [default: that of the configuration]
@@ -79,7 +79,7 @@ impl Connection {
 
 /// Tells all that has to be set at once, and where.
 fn unset(missing: (bool, bool), path: Option<&Path>) -> Failure {
-    const SERVER: &str = "MCIAS's address (--server https://HOST:PORT, MCIAS_SERVER or `server`)";
+    const SERVER: &str = "MCIAS's address (--server https://HOST, MCIAS_SERVER or `server`)";
     const CA: &str = "the CA that its certificate leads to (--ca FILE, MCIAS_CA or `ca`)";
     let what = match missing {
         (true, true) => format!("{SERVER} and {CA} are not set"),

@@ -55,7 +55,7 @@ pub(crate) struct Issue {
     #[arg(long, default_value = "")]
     comment: String,
     #[command(flatten)]
-    to: To,
+    to: ToOrReplace,
 }
 
 impl Issue {
@@ -77,22 +77,7 @@ pub(crate) struct Rotate {
     /// The token, as `token list` shows it
     id: String,
     #[command(flatten)]
-    to: To,
-    /// Replaces the file of `--to` if there is one: that of the token that is void then
-    #[arg(long, requires = "to")]
-    replace: bool,
-}
-
-impl Rotate {
-    fn open(&self) -> Result<Option<PrivateFile>> {
-        match &self.to.to {
-            Some(path) if self.replace => {
-                let file = PrivateFile::create(path)?;
-                file.reserve(ROOM).map(Some)
-            }
-            _ => self.to.open(),
-        }
-    }
+    to: ToOrReplace,
 }
 
 /// Bytes that a secret may have: the room is taken before it is made.
@@ -104,6 +89,28 @@ pub(crate) struct To {
     /// Writes it to a new file, mode 0600, and not to stdout; a file that there is is not overwritten
     #[arg(long, value_name = "FILE", value_parser = parse::secret_file)]
     to: Option<PathBuf>,
+}
+
+/// The same, in the place of one that is void.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ToOrReplace {
+    #[command(flatten)]
+    to: To,
+    /// Replaces the file of `--to` if there is one: that of a token that is void, or will be
+    #[arg(long, requires = "to")]
+    replace: bool,
+}
+
+impl ToOrReplace {
+    fn open(&self) -> Result<Option<PrivateFile>> {
+        match &self.to.to {
+            Some(path) if self.replace => {
+                let file = PrivateFile::create(path)?;
+                file.reserve(ROOM).map(Some)
+            }
+            _ => self.to.open(),
+        }
+    }
 }
 
 impl To {
@@ -215,28 +222,31 @@ impl Command {
                 let mut accounts = client.accounts().await?;
                 let file = issue.to.open()?;
                 let answer = call(accounts.issue_token(issue.request())).await?;
-                issued(&answer, &issue.account, &issue.to, file, out)
+                issued(&answer, &issue.account, &issue.to.to, file, out)
             }
             Self::Rotate(rotate) => {
                 let mut accounts = client.accounts().await?;
-                let file = rotate.open()?;
+                let file = rotate.to.open()?;
                 let request = pb::RotateTokenRequest {
                     name: rotate.account.clone(),
                     id: rotate.id.clone(),
                 };
-                let answer = call(accounts.rotate_token(request)).await?;
-                issued(&answer, &rotate.account, &rotate.to, file, out)
+                let answer = match call(accounts.rotate_token(request)).await {
+                    Ok(answer) => answer,
+                    Err(failure) => {
+                        let tokens = list(client, &rotate.account).await.unwrap_or_default();
+                        return Err(anew(failure, rotate, &tokens));
+                    }
+                };
+                issued(&answer, &rotate.account, &rotate.to.to, file, out)
             }
             Self::List { account } => {
-                let request = pb::ListTokensRequest {
-                    name: account.clone(),
-                };
-                let list = call(client.accounts().await?.list_tokens(request)).await?;
+                let tokens = list(client, account).await?;
                 out.table(
                     &["ID", "STATE", "SERVICES", "ISSUED", "EXPIRES", "COMMENT"],
-                    list.tokens.iter().map(row).collect(),
+                    tokens.iter().map(row).collect(),
                     &format!("{account} has no tokens"),
-                    &view::json_list("Token", &list.tokens)?,
+                    &view::json_list("Token", &tokens)?,
                 )?;
                 Ok(())
             }
@@ -249,6 +259,32 @@ impl Command {
             }
         }
     }
+}
+
+async fn list(client: &mut Client, account: &str) -> Result<Vec<pb::Token>> {
+    let request = pb::ListTokensRequest {
+        name: account.to_owned(),
+    };
+    let list = call(client.accounts().await?.list_tokens(request)).await?;
+    Ok(list.tokens)
+}
+
+/// What is left to do for one that is void already, as all are after `mcias restore`.
+fn anew(failure: Failure, rotate: &Rotate, tokens: &[pb::Token]) -> Failure {
+    let void = |token: &&pb::Token| token.id == rotate.id && !is_valid(token);
+    let Some(void) = tokens.iter().find(void) else {
+        return failure;
+    };
+    let services = void
+        .services
+        .iter()
+        .map(|name| format!(" --service {name}"));
+    let (services, file) = (services.collect::<String>(), rotate.to.to.to.as_deref());
+    let file = file.map_or("FILE".into(), std::path::Path::to_string_lossy);
+    failure.hint(format_args!(
+        "`mciasctl token issue {}{services} --to {file} --replace` makes a new one in its place",
+        rotate.account
+    ))
 }
 
 fn issued(

@@ -12,7 +12,9 @@ use super::{
     Admin, Answer, Refusal, Secret,
     accounts::LIST,
     ask::{About, Act},
-    attempt, done, lines, link, moment,
+    attempt, done,
+    failures::{self, CLEAR_FAILURES},
+    lines, link, moment,
     tokens::{ISSUE, NewToken, TokenRow, token_rows},
     when,
 };
@@ -20,6 +22,7 @@ use crate::{
     account::{self, Account, Status, change::Update, contact::Contact, tokens},
     core::Mcias,
     error::Error,
+    gate,
     pages::{failed, home::methods},
     session::{self, Session},
     shown,
@@ -68,7 +71,7 @@ pub(super) const END: Act = Act {
 
 #[derive(Deserialize)]
 pub(super) struct Named {
-    name: String,
+    pub(super) name: String,
 }
 
 /// What may be changed, as it was typed.
@@ -133,6 +136,7 @@ struct One {
     account: Account,
     created: String,
     last_login: String,
+    failed_logins: Vec<String>,
     form: Changed,
     logins: Vec<Login>,
     tokens: Vec<TokenRow>,
@@ -175,9 +179,10 @@ pub(super) async fn render(
         let account = account::named(db, &name)?;
         let logins = session::sessions(db, &account.id, now)?;
         let tokens = tokens::list(db, &account.id)?;
-        Ok::<_, Error>((account, logins, tokens))
+        let failed = gate::failures(db, &account.name, now)?;
+        Ok::<_, Error>((account, logins, tokens, failed))
     };
-    let (account, logins, issued) = mcias.store.read(read).await.map_err(failed)?;
+    let (account, logins, issued, failed) = mcias.store.read(read).await.map_err(failed)?;
     let row = |login: Session| Login {
         current: login.id == admin.login(),
         methods: methods(&login.methods),
@@ -193,6 +198,7 @@ pub(super) async fn render(
         here: LIST,
         created: moment(account.created),
         last_login: account.last_login.map_or("never".to_owned(), moment),
+        failed_logins: failed.iter().map(|f| failures::line(f, now)).collect(),
         form: filled.change.unwrap_or_else(|| Changed::of(&account)),
         logins: logins.into_iter().map(row).collect(),
         tokens: token_rows(&account.name, issued, now),

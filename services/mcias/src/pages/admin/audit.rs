@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use askama::Template;
 use axum::extract::State;
 use mcdsl::{
-    audit::{Record, outcomes},
+    audit::{Record, WORDS, Word, in_a_word, meant},
     web::{CsrfField, Flash, Form, Page, Query},
 };
 use serde::Deserialize;
@@ -42,9 +42,8 @@ impl Search {
         Ok(Wanted {
             account: self.account.trim().to_owned(),
             action: self.action.trim().to_owned(),
-            outcome: outcomes()
-                .find(|(name, _)| *name == self.outcome)
-                .map(|(_, code)| code),
+            // The page offers none that means nothing.
+            outcomes: meant(&self.outcome).unwrap_or_default(),
             since: time("since", &self.since)?,
             until: time("until", &self.until)?,
             before: self.before.parse().unwrap_or(0),
@@ -91,8 +90,7 @@ struct Log {
     csrf: CsrfField,
     here: &'static str,
     search: Search,
-    /// As the log has them, and in words.
-    outcomes: Vec<(&'static str, String)>,
+    outcomes: [Word; WORDS.len()],
     rows: Vec<Row>,
     newest: Option<String>,
     older: Option<String>,
@@ -104,7 +102,10 @@ struct Row {
     /// Of the method or the page, without what all have in common.
     action: String,
     resource: String,
-    outcome: String,
+    /// In the word that it is found by.
+    outcome: &'static str,
+    /// As the log has it, where that says more.
+    code: Option<String>,
     ok: bool,
     /// Keys and values.
     detail: Vec<(String, String)>,
@@ -116,7 +117,8 @@ impl Row {
             time: moment(record.at()),
             action: short(&record.action).to_owned(),
             resource: escaped(&record.resource),
-            outcome: in_words(&record.outcome),
+            outcome: in_a_word(&record.outcome),
+            code: (record.outcome != "OK").then(|| in_words(&record.outcome)),
             ok: record.outcome == "OK",
             detail: detail(&record.detail),
             record,
@@ -126,10 +128,7 @@ impl Row {
 
 /// An outcome, `PERMISSION_DENIED`, as people read it.
 fn in_words(outcome: &str) -> String {
-    match outcome {
-        "OK" => "done".to_owned(),
-        other => other.to_ascii_lowercase().replace('_', " "),
-    }
+    outcome.to_ascii_lowercase().replace('_', " ")
 }
 
 /// What was changed by somebody is shown as it is.
@@ -175,7 +174,7 @@ pub(super) async fn log(
         here: LOG,
         older: last.map(|record| search.link(&record.seq.to_string())),
         newest: Some(search.link("")).filter(|_| !search.before.is_empty()),
-        outcomes: outcomes().map(|(name, _)| (name, in_words(name))).collect(),
+        outcomes: WORDS,
         rows: records.into_iter().map(Row::new).collect(),
         search,
     };

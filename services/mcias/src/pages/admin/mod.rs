@@ -9,6 +9,7 @@ mod accounts;
 mod ask;
 mod audit;
 mod bans;
+mod failures;
 mod gate;
 mod rule;
 mod rules;
@@ -65,6 +66,7 @@ fn table() -> Vec<(&'static str, Handlers)> {
         (account::RESET.path, post(account::reset_password)),
         (account::CLEAR.path, post(account::clear_second_factors)),
         (account::END.path, post(account::end_logins)),
+        (failures::CLEAR_FAILURES, post(failures::clear)),
         (tokens::ISSUE, post(tokens::issue)),
         (tokens::ROTATE.path, post(tokens::rotate)),
         (tokens::REVOKE.path, post(tokens::revoke)),

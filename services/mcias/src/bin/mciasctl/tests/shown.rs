@@ -216,15 +216,17 @@ fn one_thing_is_a_line_for_each_part() {
 }
 
 #[test]
-fn a_certificate_that_is_refused_is_a_warning() {
-    let has = |status: &pb::Status| {
+fn what_somebody_has_to_look_at_is_a_warning() {
+    let warnings = |status: &pb::Status| {
         let lines = operations::status_lines(status);
-        lines.iter().any(|(name, _)| *name == "warning")
+        lines.iter().filter(|(name, _)| *name == "warning").count()
     };
     let mut status = pb::Status::default();
-    assert!(!has(&status));
+    assert_eq!(warnings(&status), 0);
     status.certificate_error = "expired".to_owned();
-    assert!(has(&status));
+    assert_eq!(warnings(&status), 1);
+    status.warnings = vec!["the disk is full".to_owned()];
+    assert_eq!(warnings(&status), 2);
 }
 
 /// Another program reads the code as a camera would.
