@@ -11,7 +11,7 @@ use mc_proto::{
         IssueTokenResponse, ListAccountsRequest, ListAccountsResponse, ListTokensRequest,
         ListTokensResponse, Names, ResetPasswordRequest, ResetPasswordResponse, RevokeRequest,
         RevokeResponse, RotateTokenRequest, Token as TokenMessage, UpdateAccountRequest,
-        accounts_server::Accounts, revoke_request::What,
+        UpdateAccountResponse, accounts_server::Accounts, revoke_request::What,
     },
 };
 use mcdsl::server::Caller;
@@ -62,7 +62,7 @@ impl Accounts for Api {
     async fn update_account(
         &self,
         request: Request<UpdateAccountRequest>,
-    ) -> Result<Response<Message>, GrpcStatus> {
+    ) -> Result<Response<UpdateAccountResponse>, GrpcStatus> {
         self.answer(request, update).await
     }
 
@@ -211,7 +211,7 @@ async fn update(
     mcias: Arc<Mcias>,
     caller: Caller,
     asked: UpdateAccountRequest,
-) -> Result<Message, Error> {
+) -> Result<UpdateAccountResponse, Error> {
     let names = |names: Option<Names>| names.map(|names| names.names);
     let asked = Update {
         status: match asked.status() {
@@ -230,7 +230,11 @@ async fn update(
         second_factor_required: asked.second_factor_required,
     };
     let by = By::from(&caller);
-    Ok(message(mcias.update_account(&by, asked).await?))
+    let (account, ended_logins) = mcias.update_account(&by, asked).await?;
+    Ok(UpdateAccountResponse {
+        account: Some(message(account)),
+        ended_logins,
+    })
 }
 
 async fn revoke(

@@ -226,7 +226,10 @@ async fn a_rule_can_ask_for_one() {
     };
     admin
         .admin
-        .put_rule(PutRuleRequest { rule: Some(rule) })
+        .put_rule(PutRuleRequest {
+            rule: Some(rule),
+            ..PutRuleRequest::default()
+        })
         .await
         .unwrap();
     let login = running.log_in("admin", &running.password).await.unwrap();
