@@ -113,3 +113,105 @@ fn denied(
     }
     Ok(denied)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mc_proto::mcias::v1::Rule;
+    use rusqlite::Transaction;
+    use tempfile::TempDir;
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        by::By,
+        core::{Mcias, testing::mcias},
+        policy::{first, insert},
+        time::unix,
+    };
+
+    /// A service, an administrator, and so many people who are logged in to the wiki.
+    async fn with_logins(people: i64) -> (TempDir, Arc<Mcias>) {
+        let (directory, mcias) = mcias().await;
+        let now = unix(mcias.now());
+        let fill = move |tx: &Transaction<'_>| {
+            for rule in first() {
+                insert(tx, &rule)?;
+            }
+            tx.execute_batch(
+                "INSERT INTO service SELECT value, '[]', '[]', '[]', 0, NULL, '' FROM json_each('[\"mcias\", \"wiki\"]');
+                INSERT INTO account (id, name, type, status, second_factor_required, created_s, password)
+                    VALUES ('admin-id', 'admin', 'human', 'active', 0, 0, 'a hash');
+                INSERT INTO account_role VALUES ('admin-id', 'admin');",
+            )?;
+            let each =
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)";
+            for sql in [
+                "INSERT INTO account (id, name, type, status, second_factor_required, created_s)
+                    SELECT 'id-' || i, 'person-' || i, 'human', 'active', 0, 0 FROM n",
+                "INSERT INTO account_role SELECT 'id-' || i, 'user' FROM n",
+            ] {
+                tx.execute(&format!("{each} {sql}"), [people])?;
+            }
+            let sql = "INSERT INTO session SELECT 'login-' || i, 'id-' || i, 'wiki', 'token-' || i, ?2, ?2, ?2 + 3600, ?2 + 9999, '', '', '[\"pwd\"]'
+                FROM n";
+            tx.execute(&format!("{each} {sql}"), [people, now])?;
+            Ok::<_, Error>(())
+        };
+        mcias.store.write(fill).await.unwrap();
+        (directory, mcias)
+    }
+
+    async fn keep_out(mcias: &Arc<Mcias>, role: &str) -> Result<u64, Error> {
+        let by = By::path("/test", [192, 0, 2, 1].into(), None);
+        let rule = Rule {
+            name: "out".to_owned(),
+            priority: 1,
+            deny: true,
+            roles: vec![role.to_owned()],
+            services: vec!["wiki".to_owned()],
+            ..Rule::default()
+        };
+        let began = std::time::Instant::now(); // MEASURE
+        let set = mcias.set_rule(&by, rule, false, false).await;
+        eprintln!(
+            "MEASURE {role} {:?} {:?}",
+            set.as_ref().map(|(_, n)| *n).ok(),
+            began.elapsed()
+        );
+        set.map(|(_, ended)| ended)
+    }
+
+    #[tokio::test]
+    async fn a_change_ends_a_bounded_number_of_logins() {
+        let most = i64::try_from(MAX_ENDED).unwrap();
+        let (_directory, mcias) = with_logins(most + 1).await;
+        assert_eq!(
+            keep_out(&mcias, "guest").await.unwrap(),
+            0,
+            "all are asked of"
+        );
+        let refused = keep_out(&mcias, "user").await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        let count = || {
+            let mcias = Arc::clone(&mcias);
+            async move {
+                let count = |db: &rusqlite::Connection| {
+                    let now = std::time::SystemTime::UNIX_EPOCH;
+                    Ok::<_, Error>(session::count(db, now)?)
+                };
+                mcias.store.read(count).await.unwrap()
+            }
+        };
+        assert_eq!(count().await, MAX_ENDED as u64 + 1, "nothing is done");
+        assert!(mcias.revocations.state().revocations.is_empty());
+        let one_less = |tx: &Transaction<'_>| {
+            Ok::<_, Error>(tx.execute("DELETE FROM session WHERE id = 'login-1'", [])?)
+        };
+        mcias.store.write(one_less).await.unwrap();
+        assert_eq!(keep_out(&mcias, "user").await.unwrap(), MAX_ENDED as u64);
+        assert_eq!(count().await, 0);
+        assert_eq!(mcias.revocations.state().revocations.len(), MAX_ENDED);
+    }
+}

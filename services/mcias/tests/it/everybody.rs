@@ -14,7 +14,7 @@ const NO_ROLE: &str = "everybody without a role";
 /// What is changed.
 #[derive(Clone)]
 enum Change {
-    Put(Rule),
+    Put(Box<Rule>),
     Delete(&'static str),
 }
 
@@ -22,7 +22,7 @@ async fn make(admin: &mut Clients, change: Change, meant: bool) -> Result<(), St
     match change {
         Change::Put(rule) => {
             let put = PutRuleRequest {
-                rule: Some(rule),
+                rule: Some(*rule),
                 allow_everybody: meant,
             };
             admin.admin.put_rule(put).await.map(drop)
@@ -35,6 +35,10 @@ async fn make(admin: &mut Clients, change: Change, meant: bool) -> Result<(), St
             admin.admin.delete_rule(delete).await.map(drop)
         }
     }
+}
+
+fn put(rule: Rule) -> Change {
+    Change::Put(Box::new(rule))
 }
 
 async fn rules(admin: &mut Clients) -> Vec<Rule> {
@@ -65,7 +69,7 @@ fn no_guests() -> Rule {
 
 #[tokio::test]
 async fn whatever_lets_everybody_in_everywhere_has_to_be_meant() {
-    use Change::{Delete, Put};
+    use Change::Delete;
     let running = Running::start().await;
     let mut admin = running.admin().await;
     let service = Service {
@@ -73,15 +77,15 @@ async fn whatever_lets_everybody_in_everywhere_has_to_be_meant() {
         tags: strings(&["prod"]),
         ..Service::default()
     };
-    let put = PutServiceRequest {
+    let wiki = PutServiceRequest {
         service: Some(service),
         new_secret: false,
     };
-    admin.admin.put_service(put).await.unwrap();
+    admin.admin.put_service(wiki).await.unwrap();
     let with = |change: fn(&mut Rule)| {
         let mut rule = rule("x");
         change(&mut rule);
-        Put(rule)
+        put(rule)
     };
     // (description, rules before, the change, who may log in everywhere then and could not before)
     for (description, before, change, who) in [
@@ -119,8 +123,11 @@ async fn whatever_lets_everybody_in_everywhere_has_to_be_meant() {
         (
             "with a second factor",
             vec![],
-            with(|rule| rule.second_factor = true),
-            Some(ALL),
+            with(|rule| {
+                rule.second_factor = true;
+                rule.roles = strings(&["guest"]);
+            }),
+            Some(GUESTS),
         ),
         (
             "behind a rule that denies guests",
@@ -149,7 +156,7 @@ async fn whatever_lets_everybody_in_everywhere_has_to_be_meant() {
         (
             "it is about others now",
             vec![no_guests(), rule("open")],
-            Put(Rule {
+            put(Rule {
                 roles: strings(&["user"]),
                 priority: -1,
                 ..no_guests()
@@ -159,7 +166,7 @@ async fn whatever_lets_everybody_in_everywhere_has_to_be_meant() {
         (
             "it is about one service now",
             vec![no_guests(), rule("open")],
-            Put(Rule {
+            put(Rule {
                 services: strings(&["wiki"]),
                 ..no_guests()
             }),
@@ -168,7 +175,7 @@ async fn whatever_lets_everybody_in_everywhere_has_to_be_meant() {
         (
             "it lets in",
             vec![no_guests()],
-            Put(Rule {
+            put(Rule {
                 deny: false,
                 ..no_guests()
             }),
@@ -211,7 +218,7 @@ async fn whatever_lets_everybody_in_everywhere_has_to_be_meant() {
             with(|rule| rule.service_tags = strings(&["prod"])),
             None,
         ),
-        ("a rule that denies", vec![], Put(no_guests()), None),
+        ("a rule that denies", vec![], put(no_guests()), None),
         (
             "a rule that let in is gone",
             vec![rule("open")],
@@ -220,7 +227,7 @@ async fn whatever_lets_everybody_in_everywhere_has_to_be_meant() {
         ),
     ] {
         for before in before {
-            make(&mut admin, Put(before), true).await.unwrap();
+            make(&mut admin, put(before), true).await.unwrap();
         }
         let were = rules(&mut admin).await;
         let made = make(&mut admin, change.clone(), false).await;

@@ -9,6 +9,7 @@ use crate::{
     oidc::claims,
     oidc_client::{begun, register, request, text},
     running::{PASSWORD, Running},
+    web::Browser,
 };
 
 /// An update of Ada's name and address.
@@ -84,6 +85,7 @@ async fn a_client_is_told_what_its_scopes_say() {
         admin.accounts.update_account(who.clone()).await.unwrap();
         if who.tags.is_some() {
             // Other tags end all logins.
+            browser = Browser::new(&running);
             browser.log_in("ada", PASSWORD).await;
         }
         let answer = browser
