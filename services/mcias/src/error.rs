@@ -251,6 +251,12 @@ mod tests {
             ),
             ("wrong", Error::invalid("no"), Code::InvalidArgument, None),
             (
+                "what has to be meant",
+                Error::unmeant("no", "yes"),
+                Code::FailedPrecondition,
+                None,
+            ),
+            (
                 "a full disk",
                 rusqlite::Error::SqliteFailure(
                     rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),

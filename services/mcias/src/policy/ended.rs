@@ -173,13 +173,7 @@ mod tests {
             services: vec!["wiki".to_owned()],
             ..Rule::default()
         };
-        let began = std::time::Instant::now(); // MEASURE
         let set = mcias.set_rule(&by, rule, false, false).await;
-        eprintln!(
-            "MEASURE {role} {:?} {:?}",
-            set.as_ref().map(|(_, n)| *n).ok(),
-            began.elapsed()
-        );
         set.map(|(_, ended)| ended)
     }
 

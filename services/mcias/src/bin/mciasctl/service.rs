@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// What is said of a service that there is already is added to it, and all else stays; something is taken away by --remove-… alone. A
     /// client that has not had a secret gets one, shown once.
     Put(Put),
-    /// Removes a service
+    /// Removes a service; not while a rule names it
     #[command(visible_alias = "rm")]
     Delete {
         /// The service
