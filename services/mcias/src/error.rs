@@ -6,7 +6,7 @@ use mcdsl::{
     audit::{AuditError, VerifyError},
     cli::chain,
     db::{StoreError, is_unwritable},
-    server::UNWRITTEN,
+    server::{REASON, UNWRITTEN},
 };
 use tonic::{Code, Status, metadata::MetadataValue};
 
@@ -22,6 +22,8 @@ pub(crate) struct Told {
     pub(crate) message: String,
     /// When it is worth another try, in whole seconds.
     pub(crate) wait: Option<Duration>,
+    /// The field that says that it is meant.
+    pub(crate) unmeant: Option<&'static str>,
 }
 
 /// Why something was not done.
@@ -36,6 +38,14 @@ pub enum Error {
         message: String,
         /// When it is worth another try.
         retry_after: Option<Duration>,
+    },
+    /// It is done only if the request says that it is meant.
+    #[error("{message}")]
+    Unmeant {
+        /// What would come of it.
+        message: String,
+        /// The field that says it, which clients are told as the reason.
+        field: &'static str,
     },
     /// The database.
     #[error(transparent)]
@@ -96,6 +106,12 @@ impl Error {
         Self::client(Code::FailedPrecondition, message)
     }
 
+    /// What would come of it has to be meant, which `field` says.
+    pub(crate) fn unmeant(message: impl Into<String>, field: &'static str) -> Self {
+        let message = message.into();
+        Self::Unmeant { message, field }
+    }
+
     /// Known, and not allowed.
     pub(crate) fn denied(message: impl Into<String>) -> Self {
         Self::client(Code::PermissionDenied, message)
@@ -133,13 +149,19 @@ impl Error {
                 code: Code::Internal,
                 message: "an internal error; see the service's log".to_owned(),
                 wait: None,
+                unmeant: None,
             }
         })
     }
 
     /// `None`: an internal error.
     fn known(&self) -> Option<Told> {
+        let mut unmeant = None;
         let (code, message, wait) = match self {
+            Self::Unmeant { message, field } => {
+                unmeant = Some(*field);
+                (Code::FailedPrecondition, message.clone(), None)
+            }
             Self::Client {
                 code,
                 message,
@@ -163,6 +185,7 @@ impl Error {
             code,
             message,
             wait: wait.map(|wait| Duration::from_secs(whole(wait))),
+            unmeant,
         })
     }
 }
@@ -175,11 +198,19 @@ impl From<NameError> for Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let told = error.told();
+        let mut told = error.told();
+        if let Some(field) = told.unmeant {
+            told.message
+                .push_str(&format!("; `{field}` says that it is meant"));
+        }
         let mut status = Self::new(told.code, told.message);
         if let Some(wait) = told.wait {
             let metadata = status.metadata_mut();
             metadata.insert("retry-after", MetadataValue::from(wait.as_secs()));
+        }
+        if let Some(field) = told.unmeant {
+            let metadata = status.metadata_mut();
+            metadata.insert(REASON, MetadataValue::from_static(field));
         }
         status
     }
@@ -219,6 +250,12 @@ mod tests {
                 Some(Duration::from_secs(1)),
             ),
             ("wrong", Error::invalid("no"), Code::InvalidArgument, None),
+            (
+                "what has to be meant",
+                Error::unmeant("no", "yes"),
+                Code::FailedPrecondition,
+                None,
+            ),
             (
                 "a full disk",
                 rusqlite::Error::SqliteFailure(

@@ -2,8 +2,11 @@
 //! an administrator gives each of their tokens by hand, for services that he names.
 
 pub(crate) mod change;
+pub(crate) mod ended;
+mod everybody;
 pub(crate) mod explain;
 mod log;
+pub(crate) mod named;
 
 use std::collections::HashSet;
 
@@ -40,6 +43,14 @@ pub(crate) struct Verdict {
     /// A rule that matches asks for it, whether it decides or not.
     pub(crate) second_factor: bool,
     pub(crate) explanation: Explanation,
+}
+
+/// The same without a word of why, for many logins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) allowed: bool,
+    /// As [`Verdict::second_factor`].
+    pub(crate) second_factor: bool,
 }
 
 /// A rule as it is stored.
@@ -88,10 +99,7 @@ impl LoginPolicy {
     /// # Errors
     /// If a name of one of them is none to the engine.
     pub(crate) fn judge(&self, account: &Account, service: &Service) -> Result<Verdict, Error> {
-        let unjudged = |e: &dyn std::error::Error| Error::denied(mcdsl::cli::chain(e));
-        let subject = subject(account)?;
-        let name: ResourceName = service.name.parse().map_err(|e| unjudged(&e))?;
-        let resource = Resource::tagged(name, &service.tags).map_err(|e| unjudged(&e))?;
+        let (subject, resource) = (subject(account)?, resource(service)?);
         let explanation = self.set.explain(&subject, &self.action, &resource);
         let second_factor = self
             .matching(&explanation)
@@ -101,6 +109,17 @@ impl LoginPolicy {
             second_factor,
             explanation,
         })
+    }
+
+    /// What [`Self::judge`] would say.
+    pub(crate) fn answer(&self, who: &Subject, service: &Resource) -> Answer {
+        let mut matching = self.set.matching(who, &self.action, service).peekable();
+        let decides = matching.peek().map(|(_, effect)| *effect);
+        let mut lets_in = matching.filter(|(_, effect)| *effect == Effect::Allow);
+        Answer {
+            allowed: decides == Some(Effect::Allow),
+            second_factor: lets_in.any(|(rule, _)| self.second_factor.contains(rule.as_str())),
+        }
     }
 
     /// The rules that let in whom they match, and that match, whether they decide or not.
@@ -137,6 +156,12 @@ fn subject(account: &Account) -> Result<Subject, Error> {
         roles: account.roles.iter().map(name).collect::<Result<_, _>>()?,
         tags: account.tags.iter().map(name).collect::<Result<_, _>>()?,
     })
+}
+
+fn resource(service: &Service) -> Result<Resource, Error> {
+    let unjudged = |e: &dyn std::error::Error| Error::denied(mcdsl::cli::chain(e));
+    let name: ResourceName = service.name.parse().map_err(|e| unjudged(&e))?;
+    Resource::tagged(name, &service.tags).map_err(|e| unjudged(&e))
 }
 
 /// The rule of that name.

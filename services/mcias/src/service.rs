@@ -1,6 +1,6 @@
 //! Services that tokens may be for.
 
-mod change;
+pub(crate) mod change;
 
 use mc_proto::mcias::v1::Service as Message;
 use mcdsl::policy::Name;
@@ -31,6 +31,13 @@ pub(crate) struct Service {
     /// SHA-256 of the client's secret.
     pub(crate) secret: Option<[u8; 32]>,
     pub(crate) comment: String,
+}
+
+impl Service {
+    /// Whether it logs people in by OpenID Connect.
+    pub(crate) fn is_client(&self) -> bool {
+        !self.redirect_uris.is_empty()
+    }
 }
 
 const SELECT: &str = "SELECT name, tags, redirect_uris, post_logout_redirect_uris, public_client, secret, comment FROM service";
@@ -153,6 +160,8 @@ pub(crate) fn parse(message: Message) -> Result<Service, Error> {
         post_logout_redirect_uris,
         public_client,
         comment,
+        // Told, not taken.
+        issuer: _,
     } = message;
     // A name that accounts could have is one that the policy's patterns and tokens' lists take as it is.
     let parsed = name.parse::<AccountName>().ok();
@@ -198,9 +207,13 @@ pub(crate) fn parse(message: Message) -> Result<Service, Error> {
     })
 }
 
-/// As clients read it.
-pub(crate) fn message(service: Service) -> Message {
+/// As clients read it; `issuer` is this service's, for those that are clients of OpenID Connect.
+pub(crate) fn message(service: Service, issuer: &str) -> Message {
     Message {
+        issuer: match service.is_client() {
+            true => issuer.to_owned(),
+            false => String::new(),
+        },
         name: service.name,
         tags: service.tags,
         redirect_uris: service.redirect_uris,

@@ -72,6 +72,16 @@ pub(crate) fn sessions(
         .collect()
 }
 
+/// Logins that go on, whosever they are.
+pub(crate) fn count(db: &Connection, now: SystemTime) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM session WHERE expires_s > ?1
+        OR ends_s > ?1 AND EXISTS (SELECT 1 FROM oidc_grant WHERE oidc_grant.session = session.id)";
+    let count: i64 = db
+        .prepare_cached(sql)?
+        .query_row([unix(now)], |row| row.get(0))?;
+    Ok(count.cast_unsigned())
+}
+
 /// Forgets logins that are over. One of OpenID Connect goes on without a valid token: its client has another to renew it by.
 pub(crate) fn forget(tx: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<usize> {
     tx.execute(

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Subcommand, ValueEnum};
 use mc_proto::mcproxy::v1::{self as pb, admin_client::AdminClient};
 use mcdsl::{
-    cli::{Exit, Output, write_out},
+    cli::{Exit, Output, quoted, write_out},
     human,
 };
 use tonic::transport::Channel;
@@ -403,15 +403,6 @@ pub(crate) fn command(r: &pb::Route) -> String {
     if !r.enabled {
         words.push("--disabled".to_owned());
     }
-    let quoted = words.iter().map(|word| quoted(word));
-    quoted.collect::<Vec<_>>().join(" ")
-}
-
-/// As a POSIX shell reads it as one word.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,[]@%+".contains(c);
-    match word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
+    let words = words.iter().map(|word| quoted(word));
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -20,6 +20,16 @@ pub(super) fn parse<C: Parser>() -> Result<C, ExitCode> {
     })
 }
 
+/// As a POSIX shell reads it as one word.
+#[must_use]
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,[]@%+".contains(c);
+    match word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// A command line that clap refuses: its message without the heading, the usage and the pointer to the help.
 pub fn misused(e: &clap::Error) -> Failure {
     let text = e.to_string();

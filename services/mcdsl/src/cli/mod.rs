@@ -32,7 +32,7 @@ use serde::Serialize;
 
 #[cfg(feature = "service")]
 pub use crate::dial::ServerUrl;
-pub use arguments::{completions, misused};
+pub use arguments::{completions, misused, quoted};
 #[cfg(feature = "service")]
 pub(crate) use connect::bearer;
 #[cfg(feature = "service")]

@@ -341,6 +341,19 @@ impl PolicySet {
         }
     }
 
+    /// The rules that match, in the order in which they count, and what each decides: the first one does, unless `admin_bypass` did. For who
+    /// asks about many and needs no words: nothing is allocated.
+    pub fn matching<'s>(
+        &'s self,
+        subject: &'s Subject,
+        action: &'s Action,
+        resource: &'s Resource,
+    ) -> impl Iterator<Item = (&'s Name, Effect)> {
+        let asked = self.asked(subject, action);
+        let matching = asked.filter(|rule| rule.on(resource).is_none());
+        matching.map(|rule| (&rule.name, rule.effect))
+    }
+
     /// What [`Self::authorize`] would say, and what every rule has to do with it.
     #[must_use]
     pub fn explain(&self, subject: &Subject, action: &Action, resource: &Resource) -> Explanation {

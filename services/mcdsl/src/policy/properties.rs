@@ -172,6 +172,12 @@ proptest! {
             Err(denied) => prop_assert!(!allowed && denied.reason == explained.decision.reason),
         }
         prop_assert_eq!(set.filter(subject, action, [resource]).count(), usize::from(allowed));
+        let matching: Vec<_> = set.matching(subject, action, resource).collect();
+        let told = explained.why.iter().filter(|c| !matches!(c.part, Part::NoMatch { .. }));
+        prop_assert!(matching.iter().map(|(name, _)| *name).eq(told.map(|c| &c.rule)));
+        if !bypass {
+            prop_assert_eq!(matching.first().map(|(_, effect)| *effect == Effect::Allow), explained.decision.rule().map(|_| allowed));
+        }
         // Each rule is told of, in the order of ranks, and the first that matches is the one that decided.
         prop_assert_eq!(explained.why.len(), rules.len());
         prop_assert!(explained.why.is_sorted_by_key(|c| (std::cmp::Reverse(c.priority), c.effect)));

@@ -63,7 +63,7 @@ pub use places::network;
 pub use probe::Found;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
-pub use status::UNWRITTEN;
+pub use status::{REASON, UNWRITTEN};
 pub use strangers::Strangers;
 pub use tls::{State as TlsState, TlsError};
 

@@ -36,6 +36,10 @@ impl From<Refused> for Status {
     }
 }
 
+/// The metadata of a status that says which one it is of several, for a client that has somebody to ask and tries again; REST has a member of
+/// this name.
+pub const REASON: &str = "reason";
+
 /// What is told while nothing can be written: why is the operator's business, whom the log and health tell.
 pub const UNWRITTEN: &str = "the service cannot write anything at this moment; try again later";
 

@@ -16,7 +16,12 @@ use crate::{
     gate,
     name::{AccountName, Role, Tag},
     password::new_password,
-    policy,
+    policy::{
+        self, LoginPolicy,
+        ended::{Was, end_denied},
+        named::{Kind, check_unnamed},
+    },
+    session,
 };
 
 /// An account that is asked for.
@@ -112,7 +117,8 @@ impl Mcias {
         Ok((self.write(by, write).await?, generated))
     }
 
-    /// Changes an account, and revokes its tokens where they would say too much.
+    /// Changes an account, and revokes its tokens where they would say too much. How many logins ended, by that or since the policy lets it in
+    /// no more.
     ///
     /// # Errors
     /// If there is none, or no administrator could log in any more.
@@ -120,7 +126,7 @@ impl Mcias {
         self: &Arc<Self>,
         by: &By,
         asked: Update,
-    ) -> Result<Account, Error> {
+    ) -> Result<(Account, u64), Error> {
         by.about(&asked.name);
         let new_roles = asked.roles.as_deref().map(roles).transpose()?;
         let new_tags = asked.tags.as_deref().map(tags).transpose()?;
@@ -155,10 +161,18 @@ impl Mcias {
             }
             policy::check_admin_left(tx)?;
             let after = by_id(tx, id)?.ok_or(Error::Internal("an account is gone"))?;
-            if asked.revokes(&before) {
-                change.revoke_account(&before.id)?;
-            }
-            Ok(after)
+            let ended = if asked.revokes(&before) {
+                let ended = session::sessions(tx, id, change.now)?.len() as u64;
+                change.revoke_account(id)?;
+                change.note(|detail| detail.number("ended_logins", ended.cast_signed()));
+                ended
+            } else if new_roles.is_some() {
+                let policy = LoginPolicy::load(tx)?;
+                end_denied(change, &policy, &Was::Account(&before))?
+            } else {
+                0
+            };
+            Ok((after, ended))
         };
         self.write(by, write).await
     }
@@ -166,7 +180,7 @@ impl Mcias {
     /// Removes an account with all that is its own.
     ///
     /// # Errors
-    /// If there is none, or no administrator could log in any more.
+    /// If there is none, a rule names it, or no administrator could log in any more.
     pub(crate) async fn delete_account(
         self: &Arc<Self>,
         by: &By,
@@ -174,6 +188,7 @@ impl Mcias {
     ) -> Result<(), Error> {
         let delete = move |change: &mut Change<'_>| {
             let account = about(change, &name)?;
+            check_unnamed(change.tx, Kind::Account, &account.name)?;
             change.revoke_account(&account.id)?;
             let sql = "DELETE FROM account WHERE id = ?1";
             change.tx.execute(sql, [&account.id])?;

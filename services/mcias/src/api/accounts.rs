@@ -11,8 +11,8 @@ use mc_proto::{
         FailedLogins, GetAccountRequest, IssueTokenRequest, IssueTokenResponse,
         ListAccountsRequest, ListAccountsResponse, ListTokensRequest, ListTokensResponse, Names,
         ResetPasswordRequest, ResetPasswordResponse, RevokeRequest, RevokeResponse,
-        RotateTokenRequest, Token as TokenMessage, UpdateAccountRequest, accounts_server::Accounts,
-        revoke_request::What,
+        RotateTokenRequest, Token as TokenMessage, UpdateAccountRequest, UpdateAccountResponse,
+        accounts_server::Accounts, revoke_request::What,
     },
 };
 use mcdsl::server::Caller;
@@ -73,7 +73,7 @@ impl Accounts for Api {
     async fn update_account(
         &self,
         request: Request<UpdateAccountRequest>,
-    ) -> Result<Response<Message>, GrpcStatus> {
+    ) -> Result<Response<UpdateAccountResponse>, GrpcStatus> {
         self.answer(request, update).await
     }
 
@@ -234,7 +234,7 @@ async fn update(
     mcias: Arc<Mcias>,
     caller: Caller,
     asked: UpdateAccountRequest,
-) -> Result<Message, Error> {
+) -> Result<UpdateAccountResponse, Error> {
     let names = |names: Option<Names>| names.map(|names| names.names);
     let asked = Update {
         status: match asked.status() {
@@ -253,7 +253,11 @@ async fn update(
         second_factor_required: asked.second_factor_required,
     };
     let by = By::from(&caller);
-    Ok(message(mcias.update_account(&by, asked).await?))
+    let (account, ended_logins) = mcias.update_account(&by, asked).await?;
+    Ok(UpdateAccountResponse {
+        account: Some(message(account)),
+        ended_logins,
+    })
 }
 
 async fn revoke(

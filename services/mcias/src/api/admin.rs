@@ -7,8 +7,8 @@ use mc_proto::mcias::v1::{
     ExplainRequest, ExplainResponse, GetServiceRequest, GetStatusRequest, LiftBanRequest,
     LiftBanResponse, ListAuditRequest, ListAuditResponse, ListBansRequest, ListBansResponse,
     ListRulesRequest, ListRulesResponse, ListServicesRequest, ListServicesResponse, PutRuleRequest,
-    PutServiceRequest, PutServiceResponse, RotateKeyRequest, RotateKeyResponse, Rule, Service,
-    SnapshotRequest, SnapshotResponse, Status as StatusMessage, VerifyAuditRequest,
+    PutRuleResponse, PutServiceRequest, PutServiceResponse, RotateKeyRequest, RotateKeyResponse,
+    Service, SnapshotRequest, SnapshotResponse, Status as StatusMessage, VerifyAuditRequest,
     VerifyAuditResponse, administration_server::Administration,
 };
 use mcdsl::{
@@ -52,13 +52,21 @@ impl Administration for Api {
         self.answer(request, list).await
     }
 
-    async fn put_rule(&self, request: Request<PutRuleRequest>) -> Result<Response<Rule>, Status> {
+    async fn put_rule(
+        &self,
+        request: Request<PutRuleRequest>,
+    ) -> Result<Response<PutRuleResponse>, Status> {
         let put = |mcias: Arc<Mcias>, caller: Caller, asked: PutRuleRequest| async move {
             let rule = asked
                 .rule
                 .ok_or_else(|| Error::invalid("rule: it is missing"))?;
-            let stored = mcias.set_rule(&By::from(&caller), rule, false).await?;
-            Ok(policy::message(stored))
+            let by = By::from(&caller);
+            let setting = mcias.set_rule(&by, rule, false, asked.allow_everybody);
+            let (stored, ended_logins) = setting.await?;
+            Ok(PutRuleResponse {
+                rule: Some(policy::message(stored)),
+                ended_logins,
+            })
         };
         self.answer(request, put).await
     }
@@ -68,8 +76,10 @@ impl Administration for Api {
         request: Request<DeleteRuleRequest>,
     ) -> Result<Response<DeleteRuleResponse>, Status> {
         let delete = |mcias: Arc<Mcias>, caller: Caller, asked: DeleteRuleRequest| async move {
-            mcias.delete_rule(&By::from(&caller), asked.name).await?;
-            Ok(DeleteRuleResponse {})
+            let by = By::from(&caller);
+            let deleting = mcias.delete_rule(&by, asked.name, asked.allow_everybody);
+            let ended_logins = deleting.await?;
+            Ok(DeleteRuleResponse { ended_logins })
         };
         self.answer(request, delete).await
     }
@@ -89,7 +99,8 @@ impl Administration for Api {
         let list = |mcias: Arc<Mcias>, _, _| async move {
             let read = |db: &Connection| Ok::<_, Error>(service::list(db)?);
             let services = mcias.store.read(read).await?;
-            let services = services.into_iter().map(service::message).collect();
+            let message = |service| service::message(service, &mcias.issuer);
+            let services = services.into_iter().map(message).collect();
             Ok(ListServicesResponse { services })
         };
         self.answer(request, list).await
@@ -101,7 +112,10 @@ impl Administration for Api {
     ) -> Result<Response<Service>, Status> {
         let get = |mcias: Arc<Mcias>, _, asked: GetServiceRequest| async move {
             let read = move |db: &Connection| service::named(db, &asked.name);
-            Ok(service::message(mcias.store.read(read).await?))
+            Ok(service::message(
+                mcias.store.read(read).await?,
+                &mcias.issuer,
+            ))
         };
         self.answer(request, get).await
     }
@@ -116,10 +130,11 @@ impl Administration for Api {
                 .ok_or_else(|| Error::invalid("service: it is missing"))?;
             let by = By::from(&caller);
             let made = mcias.set_service(&by, message, false, asked.new_secret);
-            let (service, secret) = made.await?;
+            let made = made.await?;
             Ok(PutServiceResponse {
-                service: Some(service::message(service)),
-                client_secret: secret.unwrap_or_default(),
+                service: Some(service::message(made.service, &mcias.issuer)),
+                client_secret: made.secret.unwrap_or_default(),
+                ended_logins: made.ended,
             })
         };
         self.answer(request, put).await

@@ -94,7 +94,7 @@ pub(super) async fn authorize(
     MaybePerson(person): MaybePerson,
     uri: Uri,
 ) -> Answer {
-    answer(&mcias, page, person, &uri, Consent::Unasked).await
+    answer(&mcias, page, person, &uri, None).await
 }
 
 /// The person was asked ([`consent`]).
@@ -105,7 +105,7 @@ pub(super) async fn asked(
     uri: Uri,
     Form(said): Form<Said>,
 ) -> Answer {
-    answer(&mcias, page, person, &uri, said.consent()).await
+    answer(&mcias, page, person, &uri, Some(said)).await
 }
 
 async fn answer(
@@ -113,7 +113,7 @@ async fn answer(
     page: Page,
     person: Option<Person>,
     uri: &Uri,
-    consent: Consent,
+    said: Option<Said>,
 ) -> Answer {
     let query = uri.query().unwrap_or_default();
     let sense = |text: &str| {
@@ -187,6 +187,13 @@ async fn answer(
         let lack = lacking(mcias, &person.account, &person.login, &target.client);
         lack.map_err(failed)?
     };
+    let consent = match said {
+        Some(said) => match said.consent(mcias, &person, &request(&[])) {
+            None if lack.is_none() => return void(mcias, &page, person, &target).await,
+            consent => consent.unwrap_or(Consent::Unasked),
+        },
+        None => Consent::Unasked,
+    };
     match lack {
         Some(Lacking::Leave) => deny(mcias, &page, person, target, Lacking::Leave.text()).await,
         None if !target.is_anybodys() => give(mcias, &page, person, target, wanted).await,
@@ -198,8 +205,8 @@ async fn answer(
                 target.refuse("interaction_required", text)
             }
             Consent::Unasked => {
-                let (client, account) = (&target.client.name, &person.account.name);
-                consent::ask(page, client, account, &request(&[]), &target.redirect_uri)
+                let (client, uri) = (&target.client.name, &target.redirect_uri);
+                consent::ask(mcias, page, &person, client, &request(&[]), uri)
             }
         },
         Some(lack) if wanted.silent => target.refuse("interaction_required", lack.text()),
@@ -283,6 +290,28 @@ async fn deny(
     target: Target,
     why: &'static str,
 ) -> Answer {
+    write_down(mcias, page, person, &target, why).await?;
+    target.refuse("access_denied", why)
+}
+
+/// An answer to something else, or to nothing: where it would lead, nobody was asked.
+async fn void(mcias: &Arc<Mcias>, page: &Page, person: Person, target: &Target) -> Answer {
+    let why = "the answer is none to what is asked, or too late";
+    write_down(mcias, page, person, target, why).await?;
+    let client = &target.client.name;
+    Err(ErrorPage::bad_request(format!(
+        "What you answered is not what {client} asks for now, or you were asked too long ago. Begin the login again in {client}."
+    )))
+}
+
+/// Writes down why nobody goes on to the client.
+async fn write_down(
+    mcias: &Arc<Mcias>,
+    page: &Page,
+    person: Person,
+    target: &Target,
+    why: &'static str,
+) -> Result<(), ErrorPage> {
     let by = by(page, AUTHORIZE, Some(&person))?;
     let client = target.client.name.clone();
     let write = move |change: &mut Change<'_>| {
@@ -294,8 +323,7 @@ async fn deny(
         });
         Ok(())
     };
-    mcias.write(&by, write).await.map_err(failed)?;
-    target.refuse("access_denied", why)
+    mcias.write(&by, write).await.map_err(failed)
 }
 
 /// The client that a login goes on to.

@@ -40,7 +40,7 @@ pub(super) async fn show(State(mcias): State<Arc<Mcias>>) -> Response {
         "code_challenge_methods_supported": ["S256"],
         "claims_supported": [
             "iss", "sub", "aud", "iat", "exp", "auth_time", "nonce", "amr", "sid", "name", "preferred_username", "email",
-            "email_verified", "roles"
+            "email_verified", "roles", "groups"
         ],
         "prompt_values_supported": ["none", "login"],
         "authorization_response_iss_parameter_supported": true,

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Serialize};
 
 use super::scope;
-use crate::{account::Account, core::Mcias, error::Error, time::unix};
+use crate::{account::Account, core::Mcias, error::Error, name::Role, time::unix};
 
 /// `typ`: none of an access token's.
 const TYPE: &str = "JWT";
@@ -26,6 +26,8 @@ pub(super) struct About<'a> {
     email_verified: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     roles: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<&'a str>>,
 }
 
 impl<'a> About<'a> {
@@ -40,8 +42,22 @@ impl<'a> About<'a> {
             email: email.then_some(&*account.email),
             email_verified: email.then_some(false),
             roles: scope::has(scopes, "roles").then_some(&*account.roles),
+            groups: scope::has(scopes, "groups").then(|| groups(account)),
         }
     }
+}
+
+/// What applications map to teams and rights of their own: roles, and tags. A tag that is spelled like a role is none here, or it would pass for
+/// it. At most three roles and [`crate::account::MAX_TAGS`] tags of 64 bytes.
+fn groups(account: &Account) -> Vec<&str> {
+    let is_role = |tag: &&String| tag.to_ascii_lowercase().parse::<Role>().is_ok();
+    let tags = account.tags.iter().filter(|tag| !is_role(tag));
+    account
+        .roles
+        .iter()
+        .chain(tags)
+        .map(String::as_str)
+        .collect()
 }
 
 /// The login that a token is about.

@@ -1,7 +1,7 @@
 //! What of an account a client asks to be told.
 
 /// Scopes that mean something here.
-pub(super) const ALL: [&str; 4] = ["openid", "profile", "email", "roles"];
+pub(super) const ALL: [&str; 5] = ["openid", "profile", "email", "roles", "groups"];
 
 /// Those of a request that mean something, in their own order; `None` if `openid` is not among them. Others are passed over (OpenID
 /// Connect Core §3.1.2.1).
@@ -25,6 +25,7 @@ mod tests {
         for (asked, wanted) in [
             ("openid", Some("openid")),
             ("roles openid", Some("openid roles")),
+            ("groups openid", Some("openid groups")),
             ("openid email profile x", Some("openid profile email")),
             ("openid openid", Some("openid")),
             ("profile", None),

@@ -12,6 +12,8 @@ use crate::error::Error;
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) text: String,
+    /// It is done only if it is said that it is meant.
+    pub(super) unmeant: bool,
     wait: Option<Duration>,
 }
 
@@ -31,6 +33,7 @@ impl From<Error> for Refusal {
         Self {
             status,
             text: sentence(&told.message, told.wait),
+            unmeant: told.unmeant.is_some(),
             wait: told.wait,
         }
     }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use mc_proto::mcias::v1::Rule as Message;
 use rusqlite::Connection;
 
-use super::{LoginPolicy, Stored, delete, find, parse, put, rules};
+use super::{
+    LoginPolicy, Stored, delete,
+    ended::{Was, end_denied},
+    everybody, find, named, parse, put, rules,
+};
 use crate::{
-    account,
     by::By,
     core::{Change, Mcias},
     error::Error,
@@ -32,30 +35,33 @@ fn note(change: &mut Change<'_>, when: &'static str, rule: Option<&Stored>) {
     }
 }
 
-/// That there are the accounts that a rule names. Those that it named before may be gone since.
-fn check_accounts(db: &Connection, stored: &Stored, known: &[String]) -> Result<(), Error> {
-    let named = stored.rule.subjects.accounts.iter();
-    for name in named.filter(|name| !known.contains(name)) {
-        if account::by_name(db, name)?.is_none() {
-            return Err(Error::invalid(format!(
-                "accounts: there is no account {name:?}"
-            )));
-        }
+/// What follows from rules that were others `before`: who may not go on logged in is not. How many logins ended.
+fn follow(
+    change: &mut Change<'_>,
+    before: &LoginPolicy,
+    allow_everybody: bool,
+) -> Result<u64, Error> {
+    let after = LoginPolicy::load(change.tx)?;
+    if !allow_everybody {
+        everybody::check(change.tx, before, &after)?;
     }
-    Ok(())
+    change.read_again();
+    end_denied(change, &after, &Was::Policy(before))
 }
 
 impl Mcias {
-    /// Adds a rule, or replaces the one of its name unless it has to be `new`.
+    /// Adds a rule, or replaces the one of its name unless it has to be `new`. The logins that ended by it are counted.
     ///
     /// # Errors
-    /// If it is none, names an account that there is not, or would lock all administrators out.
+    /// If it is none, names an account or a service that there is not, would lock all administrators out, or everybody may log in everywhere
+    /// then and it is not said that they may.
     pub(crate) async fn set_rule(
         self: &Arc<Self>,
         by: &By,
         rule: Message,
         new: bool,
-    ) -> Result<Stored, Error> {
+        allow_everybody: bool,
+    ) -> Result<(Stored, u64), Error> {
         by.about(&rule.name);
         let stored = parse(rule)?;
         let write = move |change: &mut Change<'_>| {
@@ -69,27 +75,32 @@ impl Mcias {
                 Some(before) => change.note(|detail| before.difference(&stored, detail)),
                 None => note(change, "after", Some(&stored)),
             }
-            let known = before.as_ref().map(|rule| &*rule.rule.subjects.accounts);
-            check_accounts(change.tx, &stored, known.unwrap_or_default())?;
+            named::check_there(change.tx, &stored, before.as_ref())?;
+            let policy = LoginPolicy::load(change.tx)?;
             put(change.tx, &stored)?;
-            change.read_again();
-            Ok(stored)
+            let ended = follow(change, &policy, allow_everybody)?;
+            Ok((stored, ended))
         };
         self.write(by, write).await
     }
 
-    /// Takes a rule away.
+    /// Takes a rule away. How many logins ended by it.
     ///
     /// # Errors
-    /// If there is none, or all administrators would be locked out.
-    pub(crate) async fn delete_rule(self: &Arc<Self>, by: &By, name: String) -> Result<(), Error> {
+    /// If there is none, all administrators would be locked out, or everybody may log in everywhere then and it is not said that they may.
+    pub(crate) async fn delete_rule(
+        self: &Arc<Self>,
+        by: &By,
+        name: String,
+        allow_everybody: bool,
+    ) -> Result<u64, Error> {
         let write = move |change: &mut Change<'_>| {
             change.resource.clone_from(&name);
             let before = find(change.tx, &name)?;
             note(change, "before", before.as_ref());
+            let policy = LoginPolicy::load(change.tx)?;
             delete(change.tx, &name)?;
-            change.read_again();
-            Ok(())
+            follow(change, &policy, allow_everybody)
         };
         self.write(by, write).await
     }

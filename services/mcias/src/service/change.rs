@@ -9,12 +9,26 @@ use crate::{
     by::By,
     core::{Change, Mcias},
     error::Error,
-    policy,
+    policy::{
+        self, LoginPolicy,
+        ended::{Was, end_denied},
+        named::{Kind, check_unnamed},
+    },
     session::{end_session, sessions_of},
 };
 
+/// A service that was kept.
+pub(crate) struct Put {
+    pub(crate) service: Service,
+    /// The client's, if it is new.
+    pub(crate) secret: Option<String>,
+    /// Logins that ended.
+    pub(crate) ended: u64,
+}
+
 impl Mcias {
-    /// Adds a service, or replaces the one of its name unless it has to be `new`. The client's secret, if it got one.
+    /// Adds a service, or replaces the one of its name unless it has to be `new`. The client's secret, if it got one, and how many logins
+    /// ended, for the policy says otherwise by other tags.
     ///
     /// # Errors
     /// If it is none, there are too many, or no administrator could log in any more.
@@ -24,12 +38,13 @@ impl Mcias {
         service: Message,
         new: bool,
         new_secret: bool,
-    ) -> Result<(Service, Option<String>), Error> {
+    ) -> Result<Put, Error> {
         by.about(&service.name);
         let service = parse(service)?;
         let write = move |change: &mut Change<'_>| {
             change.resource.clone_from(&service.name);
-            if new && find(change.tx, &service.name)?.is_some() {
+            let before = find(change.tx, &service.name)?;
+            if new && before.is_some() {
                 let name = &service.name;
                 return Err(Error::exists(format!(
                     "there is a service {name:?} already"
@@ -44,7 +59,18 @@ impl Mcias {
                     .list("redirect_uris", uris)
                     .flag("new_secret", secret.is_some())
             });
-            Ok((service, secret))
+            let ended = match before.filter(|before| before.tags != service.tags) {
+                Some(before) => {
+                    let policy = LoginPolicy::load(change.tx)?;
+                    end_denied(change, &policy, &Was::Service(&before))?
+                }
+                None => 0,
+            };
+            Ok(Put {
+                service,
+                secret,
+                ended,
+            })
         };
         self.write(by, write).await
     }
@@ -75,7 +101,7 @@ impl Mcias {
     /// Takes a service away, and ends the logins to it.
     ///
     /// # Errors
-    /// If there is none, it is this one, or tokens of system accounts are for it.
+    /// If there is none, it is this one, or tokens of system accounts are for it, or a rule names it.
     pub(crate) async fn delete_service(
         self: &Arc<Self>,
         by: &By,
@@ -84,6 +110,7 @@ impl Mcias {
         let write = move |change: &mut Change<'_>| {
             change.resource.clone_from(&name);
             delete(change.tx, &name)?;
+            check_unnamed(change.tx, Kind::Service, &name)?;
             for session in sessions_of(change.tx, &name)? {
                 end_session(change, &session)?;
             }

@@ -155,7 +155,10 @@ async fn the_last_whom_the_policy_lets_in_stays() {
         accounts: vec!["ada".to_owned()],
         ..Rule::default()
     };
-    let rule = PutRuleRequest { rule: Some(rule) };
+    let rule = PutRuleRequest {
+        rule: Some(rule),
+        ..PutRuleRequest::default()
+    };
     admin.admin.put_rule(rule).await.unwrap();
     let delete = DeleteAccountRequest {
         name: "admin".to_owned(),

@@ -165,6 +165,55 @@ async fn rules_are_made_in_order_explained_and_removed() {
 }
 
 #[tokio::test]
+async fn that_everybody_may_everywhere_is_asked_and_what_ends_is_told() {
+    let running = Running::start().await;
+    running.admin().await.person("gus", "guest").await;
+    let mut admin = chief(&running).await;
+    let (edit, remove) = ("/admin/rule", "/admin/rule/remove");
+    let says = "may log in to every service then";
+    let mut fields = rule("open", "allow", "0");
+    fields.extend([("new", "yes"), ("services", "*")]);
+    let asked = admin.submit(edit, edit, &fields).await;
+    with_text(
+        &asked,
+        409,
+        "Everybody, guests included, may log in to every service then.",
+    );
+    with_text(&asked, 409, r#"name="allow_everybody""#);
+    assert!(!asked.body.contains("`"), "{}", asked.body);
+    fields.push(("allow_everybody", "yes"));
+    let made = admin.submit(edit, edit, &fields).await;
+    assert_eq!(made.location(), "/admin/rules");
+    let gus = running.log_in("gus", PASSWORD).await;
+    assert!(gus.is_ok(), "{gus:?}");
+    let mut fields = rule("no-guests", "deny", "9");
+    fields.extend([("new", "yes"), ("roles", "guest")]);
+    admin.submit(edit, edit, &fields).await;
+    let list = admin.get("/admin/rules").await;
+    with_text(
+        &list,
+        200,
+        "The rule no-guests is in force. It ended 1 login.",
+    );
+    // Without it they may again.
+    let ask = format!("/admin/ask?act={remove}&name=no-guests");
+    let asked = admin.submit(&ask, remove, &[("name", "no-guests")]).await;
+    with_text(&asked, 409, says);
+    with_text(&asked, 409, r#"name="meant""#);
+    let fields = [("name", "no-guests"), ("meant", "yes")];
+    let removed = admin.submit(&ask, remove, &fields).await;
+    assert_eq!(removed.location(), "/admin/rules");
+    // What a rule names stays.
+    let mut fields = rule("gus", "deny", "9");
+    fields.extend([("new", "yes"), ("accounts", "gus")]);
+    admin.submit(edit, edit, &fields).await;
+    let path = "/admin/account/remove";
+    let ask = format!("/admin/ask?act={path}&name=gus");
+    let refused = admin.submit(&ask, path, &[("name", "gus")]).await;
+    with_text(&refused, 409, "The rule gus of the login policy names gus");
+}
+
+#[tokio::test]
 async fn clients_are_made_changed_and_removed() {
     let running = Running::start().await;
     running.admin().await.person("ada", "user").await;
@@ -200,6 +249,12 @@ async fn clients_are_made_changed_and_removed() {
     let page = "/admin/service?name=app";
     let pages = [page, "/admin/services", "/admin/audit"];
     is_nowhere(&running, &mut admin, &first, &pages).await;
+    let shown = admin.get(page).await;
+    with_text(
+        &shown,
+        200,
+        "https://auth.example.org/.well-known/openid-configuration",
+    );
     let list = admin.get("/admin/services").await;
     assert!(!list.body.contains("<script>alert"), "{}", list.body);
     with_text(&admin.submit(edit, edit, &new).await, 409, "already");

@@ -35,7 +35,10 @@ fn rule(name: &str, priority: i32, deny: bool) -> Rule {
 }
 
 fn put(rule: Rule) -> PutRuleRequest {
-    PutRuleRequest { rule: Some(rule) }
+    PutRuleRequest {
+        rule: Some(rule),
+        ..PutRuleRequest::default()
+    }
 }
 
 #[tokio::test]
@@ -43,6 +46,15 @@ async fn a_changed_rule_is_there_before_and_after() {
     let running = Running::start().await;
     let mut admin = running.admin().await;
     admin.system("nobody").await;
+    let lab = Service {
+        name: "lab".to_owned(),
+        ..Service::default()
+    };
+    let lab = PutServiceRequest {
+        service: Some(lab),
+        new_secret: false,
+    };
+    admin.admin.put_service(lab).await.unwrap();
     admin
         .admin
         .put_rule(put(rule("lab", 1, true)))
@@ -75,6 +87,7 @@ async fn a_changed_rule_is_there_before_and_after() {
     ]);
     let delete = DeleteRuleRequest {
         name: "lab".to_owned(),
+        ..DeleteRuleRequest::default()
     };
     admin.admin.delete_rule(delete).await.unwrap();
     assert_eq!(last_detail(&mut admin).await, json!({ "before": allows }));
@@ -165,9 +178,12 @@ async fn what_is_refused_names_what_was_asked_for() {
         (accounts.issue_token(issue).await.err(), "nothing"),
         (a.put_rule(put(odd)).await.err(), "odd"),
         (
-            a.delete_rule(DeleteRuleRequest { name: none() })
-                .await
-                .err(),
+            a.delete_rule(DeleteRuleRequest {
+                name: none(),
+                ..DeleteRuleRequest::default()
+            })
+            .await
+            .err(),
             "nothing",
         ),
         (a.put_service(service).await.err(), "Odd"),

@@ -61,7 +61,10 @@ async fn a_client_that_wants_a_second_factor_gets_its_code_after_it_is_enrolled(
         second_factor: true,
         ..Rule::default()
     };
-    let rule = PutRuleRequest { rule: Some(rule) };
+    let rule = PutRuleRequest {
+        rule: Some(rule),
+        ..PutRuleRequest::default()
+    };
     admin.admin.put_rule(rule).await.unwrap();
     let sent = browser.get(&request("wiki", &[])).await;
     let (_, next) = sent.location().split_once("/factors?").unwrap();

@@ -28,7 +28,10 @@ async fn say(admin: &mut Clients, service: &str, says: Says) {
     let name = format!("guests-{service}");
     let _ = admin
         .admin
-        .delete_rule(DeleteRuleRequest { name: name.clone() })
+        .delete_rule(DeleteRuleRequest {
+            name: name.clone(),
+            ..DeleteRuleRequest::default()
+        })
         .await;
     if says == Says::Nothing {
         return;
@@ -41,7 +44,10 @@ async fn say(admin: &mut Clients, service: &str, says: Says) {
         second_factor: says == Says::InWithSecond,
         ..Rule::default()
     };
-    let put = PutRuleRequest { rule: Some(rule) };
+    let put = PutRuleRequest {
+        rule: Some(rule),
+        ..PutRuleRequest::default()
+    };
     admin.admin.put_rule(put).await.unwrap();
 }
 

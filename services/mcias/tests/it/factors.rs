@@ -218,6 +218,7 @@ async fn one_that_is_required_is_enrolled_first() {
 async fn a_rule_can_ask_for_one() {
     let running = Running::start().await;
     let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
     let rule = Rule {
         name: "admins-with-two".to_owned(),
         roles: vec!["admin".to_owned()],
@@ -226,7 +227,10 @@ async fn a_rule_can_ask_for_one() {
     };
     admin
         .admin
-        .put_rule(PutRuleRequest { rule: Some(rule) })
+        .put_rule(PutRuleRequest {
+            rule: Some(rule),
+            ..PutRuleRequest::default()
+        })
         .await
         .unwrap();
     let login = running.log_in("admin", &running.password).await.unwrap();
@@ -235,7 +239,9 @@ async fn a_rule_can_ask_for_one() {
     let get = mc_proto::mcias::v1::GetStatusRequest {};
     let refused = restricted.admin.get_status(get).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
-    admin.person("ada", "user").await;
+    let get = mc_proto::mcias::v1::GetStatusRequest {};
+    let over = admin.admin.get_status(get).await.unwrap_err();
+    assert_eq!(over.code(), Code::Unauthenticated, "the login of before");
     let ada = running.log_in("ada", PASSWORD).await.unwrap();
     assert!(!ada.enrol_second_factor, "the rule is not about users");
 }

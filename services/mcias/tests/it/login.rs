@@ -162,7 +162,10 @@ async fn the_policy_decides_and_explains() {
         service_tags: vec!["env:prod".to_owned()],
         ..Rule::default()
     };
-    let rule = PutRuleRequest { rule: Some(rule) };
+    let rule = PutRuleRequest {
+        rule: Some(rule),
+        ..PutRuleRequest::default()
+    };
     admin.admin.put_rule(rule).await.unwrap();
     for (description, account, service, wanted, deciding) in [
         ("as users may", "ada", "lab", Ok(()), "users"),
@@ -222,7 +225,10 @@ async fn the_policy_is_about_people() {
         account_types: vec!["system".to_owned()],
         ..Rule::default()
     };
-    let rule = PutRuleRequest { rule: Some(rule) };
+    let rule = PutRuleRequest {
+        rule: Some(rule),
+        ..PutRuleRequest::default()
+    };
     let refused = admin.admin.put_rule(rule).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     let request = ExplainRequest {
@@ -239,6 +245,7 @@ async fn the_policy_is_about_people() {
 async fn rules_that_are_none_or_lock_everybody_out_are_refused() {
     let running = Running::start().await;
     let mut admin = running.admin().await;
+    service(&mut admin, "lab", &[]).await;
     let rule = |name: &str, deny: bool, services: &[&str]| Rule {
         name: name.to_owned(),
         priority: 100,
@@ -271,12 +278,16 @@ async fn rules_that_are_none_or_lock_everybody_out_are_refused() {
     ] {
         let answer = admin
             .admin
-            .put_rule(PutRuleRequest { rule: Some(rule) })
+            .put_rule(PutRuleRequest {
+                rule: Some(rule),
+                ..PutRuleRequest::default()
+            })
             .await;
         assert_eq!(answer.unwrap_err().code(), code, "{description}");
     }
     let only = DeleteRuleRequest {
         name: "users".to_owned(),
+        ..DeleteRuleRequest::default()
     };
     let answer = admin.admin.delete_rule(only).await.unwrap_err();
     assert_eq!(

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     mciasctl::Home,
-    running::{PASSWORD, Running},
+    running::{ISSUER, PASSWORD, Running},
 };
 
 #[tokio::test]
@@ -24,7 +24,8 @@ async fn accounts_and_their_tokens() {
     let updated = home
         .run("account update ada --add-role guest --add-tag x --json", "")
         .await;
-    assert_eq!(updated.json()["roles"], json!(["guest", "user"]));
+    let account = &updated.json()["account"];
+    assert_eq!(account["roles"], json!(["guest", "user"]));
     for (line, code) in [
         ("account create ada", 5),
         ("account show nobody", 3),
@@ -234,6 +235,20 @@ async fn a_service_is_changed_by_what_is_said_of_it() {
             true,
         ),
         ("shown", "show wiki", 0, "https://wiki.example/cb", true),
+        (
+            "and what its configuration needs",
+            "show wiki",
+            0,
+            "https://auth.example.org/.well-known/openid-configuration",
+            true,
+        ),
+        (
+            "which is told when it is made, too",
+            "put wiki",
+            0,
+            "https://auth.example.org/.well-known/openid-configuration",
+            true,
+        ),
         ("a new secret", "put wiki --new-secret --yes", 0, "", false),
     ] {
         let ended = home.run(&format!("service {line}"), "").await;
@@ -245,7 +260,7 @@ async fn a_service_is_changed_by_what_is_said_of_it() {
     let shown = home.run("service show wiki --json", "").await.json();
     let wanted = json!({
         "name": "wiki", "tags": ["b"], "redirect_uris": [uri], "post_logout_redirect_uris": [],
-        "public_client": false, "comment": "new",
+        "public_client": false, "comment": "new", "issuer": ISSUER,
     });
     assert_eq!(shown, wanted);
     let line = format!("service put wiki --remove-redirect-uri {uri} --yes");
@@ -304,6 +319,7 @@ async fn what_would_be_regretted_is_asked() {
     let home = Home::of(&running);
     home.log_in("admin", &running.password).await;
     running.admin().await.person("ada", "user").await;
+    assert_eq!(home.run("service put wiki", "").await.code, 0);
     for (description, line, code, said) in [
         (
             "everybody everywhere",
@@ -311,7 +327,32 @@ async fn what_would_be_regretted_is_asked() {
             2,
             "guests included",
         ),
+        (
+            "spelled otherwise",
+            "policy put all --allow --service *",
+            2,
+            "everybody, guests included, may log in to every service then",
+        ),
         ("meant", "policy put all --allow --yes", 0, "everybody"),
+        (
+            "as it is, unasked",
+            "policy put all --allow",
+            0,
+            "everybody",
+        ),
+        (
+            "others instead",
+            "policy put all --allow --role guest",
+            2,
+            "the rule all will be replaced: who everybody -> role=guest",
+        ),
+        (
+            "shown",
+            "policy show all",
+            0,
+            "\n  mciasctl policy put all --allow\n",
+        ),
+        ("one that there is not", "policy show nothing", 3, "nothing"),
         (
             "some",
             "policy put some --allow --service wiki",
@@ -323,6 +364,12 @@ async fn what_would_be_regretted_is_asked() {
             "policy put one --allow --account nobody",
             2,
             "there is no account \"nobody\"",
+        ),
+        (
+            "no service's name",
+            "policy put one --allow --service nothing",
+            2,
+            "there is no service \"nothing\"",
         ),
         (
             "a pattern that is none, by the option's name",
@@ -362,12 +409,20 @@ async fn what_would_be_regretted_is_asked() {
         let all = format!("{}{}", ended.out, ended.err);
         assert!(all.contains(said), "{description}: {ended:?}");
     }
-    // One that it names may be deleted; the rule can be changed all the same.
-    let put = "policy put ada --deny --service wiki --account ada";
-    assert_eq!(home.run(put, "").await.code, 0);
-    assert_eq!(home.run("account delete ada --yes", "").await.code, 0);
-    let again = home.run(&format!("{put} --comment gone"), "").await;
-    assert_eq!(again.code, 0, "{again:?}");
+    // One that a rule names is not deleted, and a rule that ends logins says so.
+    running.log_in("ada", PASSWORD).await.unwrap();
+    let put = "policy put ada --deny --priority 5 --account ada";
+    let ended = home.run(put, "").await;
+    assert!(ended.out.contains("; it ended 1 login"), "{ended:?}");
+    let kept = home.run("account delete ada --yes", "").await;
+    assert_eq!(kept.code, 5, "{kept:?}");
+    assert!(
+        kept.err.contains("`mciasctl policy delete ada`"),
+        "{kept:?}"
+    );
+    for line in ["policy delete ada --yes", "account delete ada --yes"] {
+        assert_eq!(home.run(line, "").await.code, 0, "{line}");
+    }
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ const COMMANDS: [(&str, &str, &str); 46] = [
     ),
     ("Profile/ForgetDevice", "profile device forget id --yes", ""),
     ("Administration/ListRules", "policy list", ""),
-    ("Administration/PutRule", "policy put rule --deny", ""),
+    ("Administration/PutRule", "policy put rule --deny --yes", ""),
     ("Administration/DeleteRule", "policy delete rule --yes", ""),
     (
         "Administration/Explain",

@@ -229,7 +229,10 @@ async fn somebody_logs_in_as_often_and_as_well_as_it_takes() {
         second_factor: true,
         ..Rule::default()
     };
-    let rule = PutRuleRequest { rule: Some(rule) };
+    let rule = PutRuleRequest {
+        rule: Some(rule),
+        ..PutRuleRequest::default()
+    };
     admin.admin.put_rule(rule).await.unwrap();
     let lacking = browser.get(&request("wiki", &[])).await;
     assert!(
@@ -278,7 +281,10 @@ async fn the_policy_decides_who_may_where() {
         services: vec!["wiki".to_owned()],
         ..Rule::default()
     };
-    let rule = PutRuleRequest { rule: Some(rule) };
+    let rule = PutRuleRequest {
+        rule: Some(rule),
+        ..PutRuleRequest::default()
+    };
     admin.admin.put_rule(rule).await.unwrap();
     let denied = browser.get(&request("wiki", &[])).await;
     assert!(denied.location().starts_with(REDIRECT));

@@ -1,6 +1,6 @@
 //! What services are told of a person: by scopes, and by whom it is said.
 
-use mc_proto::mcias::v1::{CreateAccountRequest, GetAccountRequest, UpdateAccountRequest};
+use mc_proto::mcias::v1::{CreateAccountRequest, GetAccountRequest, Names, UpdateAccountRequest};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -9,6 +9,7 @@ use crate::{
     oidc::claims,
     oidc_client::{begun, register, request, text},
     running::{PASSWORD, Running},
+    web::Browser,
 };
 
 /// An update of Ada's name and address.
@@ -27,10 +28,18 @@ async fn a_client_is_told_what_its_scopes_say() {
     let app = register(&running, &mut admin, "app", true).await;
     let discovery = "/.well-known/openid-configuration";
     let provider = wiki.http.ask("GET", discovery, &[], "").await.json();
-    let offered = json!(["openid", "profile", "email", "roles"]);
+    let offered = json!(["openid", "profile", "email", "roles", "groups"]);
     assert_eq!(provider["scopes_supported"], offered);
     let bare = of_ada(Some(""), Some(""));
     let named = of_ada(Some("Ada Lovelace"), Some("ada@example.org"));
+    let with_tags = |tags: &[&str]| UpdateAccountRequest {
+        tags: Some(Names {
+            names: tags.iter().map(ToString::to_string).collect(),
+        }),
+        ..of_ada(None, None)
+    };
+    let tagged = with_tags(&["devs", "Admin", "guest", "team:edge"]);
+    let untagged = with_tags(&[]);
     let address = json!({ "email": "ada@example.org", "email_verified": false });
     let profile = |name: &str| json!({ "preferred_username": "ada", "name": name });
     for (description, party, who, scope, told) in [
@@ -58,8 +67,27 @@ async fn a_client_is_told_what_its_scopes_say() {
             "openid roles x",
             json!({ "roles": ["user"] }),
         ),
+        (
+            "groups: roles, and tags that pass for none",
+            &app,
+            &tagged,
+            "openid groups",
+            json!({ "groups": ["user", "devs", "team:edge"] }),
+        ),
+        (
+            "groups of who has no tags",
+            &wiki,
+            &untagged,
+            "openid groups",
+            json!({ "groups": ["user"] }),
+        ),
     ] {
         admin.accounts.update_account(who.clone()).await.unwrap();
+        if who.tags.is_some() {
+            // Other tags end all logins.
+            browser = Browser::new(&running);
+            browser.log_in("ada", PASSWORD).await;
+        }
         let answer = browser
             .get(&request(&party.id, &[("scope", scope), ("state", "")]))
             .await;
@@ -83,6 +111,7 @@ async fn a_client_is_told_what_its_scopes_say() {
             "email",
             "email_verified",
             "roles",
+            "groups",
         ] {
             let wanted = told.get(name).unwrap_or(&Value::Null);
             for (what, said) in [("userinfo", &info), ("ID token", &token)] {
@@ -127,7 +156,7 @@ async fn an_administrator_says_what_a_person_is_called() {
         let got = admin.accounts.update_account(update).await;
         match (got, told) {
             (Ok(account), Ok(told)) => {
-                let account = account.into_inner();
+                let account = account.into_inner().account.unwrap();
                 let got = (&*account.display_name, &*account.email);
                 assert_eq!(got, told, "{description}");
             }

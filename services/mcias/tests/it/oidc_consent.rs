@@ -1,6 +1,9 @@
 //! Logging in to a program on one's own machine: any other there may pretend to be it, so that each login is asked for.
 
+use std::time::Duration;
+
 use mc_proto::mcias::v1::{PutServiceRequest, Service};
+use mc_testkit::clock::FakeClock;
 
 use crate::{
     oidc_client::{Party, REDIRECT, begun, request, text},
@@ -48,8 +51,8 @@ fn action(question: &Answer) -> String {
 /// What comes of a question that is answered.
 async fn answered(browser: &mut Browser, path: &str, more: &[(&str, &str)]) -> Answer {
     let question = browser.get(path).await;
-    let token = question.field("csrf_token");
-    let fields = [&[("csrf_token", &*token)], more].concat();
+    let (token, shown) = (question.field("csrf_token"), question.field("shown"));
+    let fields = [&[("csrf_token", &*token), ("shown", &*shown)], more].concat();
     browser.post(&action(&question), &fields).await
 }
 
@@ -184,4 +187,113 @@ async fn a_public_client_on_this_machine_is_answered_at_any_port() {
         let answer = browser.get(&at(client, uri, &[])).await;
         assert_eq!(answer.status, 400, "{client}: {uri}");
     }
+}
+
+/// What the person saw is what the click is good for, and nothing else.
+#[tokio::test]
+async fn an_answer_is_to_what_was_asked_alone() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let app = register(&running, &mut admin, "app", true).await;
+    register(&running, &mut admin, "other", true).await;
+    let (mut browser, mut second) = (Browser::new(&running), Browser::new(&running));
+    browser.log_in("ada", PASSWORD).await;
+    second.log_in("ada", PASSWORD).await;
+    let question = browser.get(&at("app", HERE, &[])).await;
+    let (path, shown) = (action(&question), question.field("shown"));
+    let own = question.field("csrf_token");
+    let seconds = second.get(&at("app", HERE, &[])).await;
+    let of_the_second = (seconds.field("csrf_token"), seconds.field("shown"));
+    let asked = |change: &[(&str, &str)]| {
+        at("app", HERE, change).replacen("/oauth/authorize?", "/oauth/authorize/consent?", 1)
+    };
+    assert_eq!(asked(&[]), path, "what the form leads to");
+    let cut = &shown[..shown.len() - 1];
+    for (description, path, shown) in [
+        ("another client", asked(&[("client_id", "other")]), &*shown),
+        (
+            "another address",
+            asked(&[("redirect_uri", HERE_6)]),
+            &shown,
+        ),
+        (
+            "one that nobody is asked about",
+            asked(&[("redirect_uri", REDIRECT)]),
+            &shown,
+        ),
+        (
+            "another port",
+            asked(&[("redirect_uri", "http://127.0.0.1:51005/cb")]),
+            &shown,
+        ),
+        ("more scopes", asked(&[("scope", "openid email")]), &shown),
+        ("another state", asked(&[("state", "another")]), &shown),
+        ("another nonce", asked(&[("nonce", "another")]), &shown),
+        (
+            "another challenge",
+            asked(&[("code_challenge", &"a".repeat(43))]),
+            &shown,
+        ),
+        (
+            "one parameter more",
+            asked(&[("prompt", "consent")]),
+            &shown,
+        ),
+        ("nothing that was shown", asked(&[]), ""),
+        ("nonsense", asked(&[]), "!"),
+        ("a part", asked(&[]), cut),
+        (
+            "what another session was shown",
+            asked(&[]),
+            &of_the_second.1,
+        ),
+    ] {
+        for more in [&[][..], &[("refuse", "yes")]] {
+            let fields = [&[("csrf_token", &*own), ("shown", shown)], more].concat();
+            let answer = browser.post(&path, &fields).await;
+            assert_eq!(answer.status, 400, "{description}: {}", answer.body);
+            let text = "Begin the login again in";
+            assert!(answer.body.contains(text), "{description}: {}", answer.body);
+        }
+    }
+    let fields = [("csrf_token", &*of_the_second.0), ("shown", &*shown)];
+    let answer = second.post(&path, &fields).await;
+    assert_eq!(answer.status, 400, "by another session of the same person");
+    let count = |sql: &str| -> i64 {
+        let database = running.database();
+        database.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count("SELECT count(*) FROM oidc_code"), 0);
+    let refused =
+        "SELECT count(*) FROM audit WHERE outcome = 'PERMISSION_DENIED' AND action LIKE '/oauth/%'";
+    assert_eq!(count(refused), 27, "each is in the log");
+    // Once more is another code for the same program, which has the one verifier.
+    let fields = [("csrf_token", &*own), ("shown", &*shown)];
+    let codes = [
+        browser
+            .post(&path, &fields)
+            .await
+            .parameter("code")
+            .unwrap(),
+        browser
+            .post(&path, &fields)
+            .await
+            .parameter("code")
+            .unwrap(),
+    ];
+    assert_ne!(codes[0], codes[1]);
+    let change = [("redirect_uri", HERE)];
+    let thief = [change[0], ("code_verifier", &*"b".repeat(43))];
+    assert_eq!(app.exchange(&codes[1], &thief).await.status, 400);
+    assert_eq!(app.exchange(&codes[0], &change).await.status, 200);
+    // For a while.
+    let question = browser.get(&at("app", HERE, &[])).await;
+    let (own, shown) = (question.field("csrf_token"), question.field("shown"));
+    let fields = [("csrf_token", &*own), ("shown", &*shown)];
+    clock.advance(Duration::from_secs(299));
+    assert_eq!(browser.post(&path, &fields).await.status, 303);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(browser.post(&path, &fields).await.status, 400, "too late");
 }

@@ -63,7 +63,10 @@ impl World {
             roles: vec!["guest".to_owned()],
             ..Rule::default()
         };
-        let request = PutRuleRequest { rule: Some(guests) };
+        let request = PutRuleRequest {
+            rule: Some(guests),
+            allow_everybody: true,
+        };
         admin.admin.put_rule(request).await.unwrap();
         admin.system("guestbook").await;
         let service = Service {

@@ -10,7 +10,10 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use super::input::Invalid;
-use crate::{human, server::body};
+use crate::{
+    human,
+    server::{REASON, body},
+};
 
 /// A gRPC status as HTTP and JSON. The response's extensions have the status.
 pub(crate) struct Error {
@@ -96,11 +99,15 @@ impl IntoResponse for Error {
             }
             None => self.status.message().to_owned(),
         };
-        let body = json!({
+        let mut body = json!({
             "code": self.http.as_u16(),
             "status": code_name(self.status.code()),
             "message": message,
         });
+        let reason = self.status.metadata().get(REASON);
+        if let Some(reason) = reason.and_then(|reason| reason.to_str().ok()) {
+            body[REASON] = reason.into();
+        }
         let text = body.to_string();
         let mut response = (
             self.http,

@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// Changes name, address, status, roles, tags, or whether a second factor is required. Losing a role, another tag, a second factor that is
     /// required from now on, and a status other than active end the account's logins and make all its tokens void
     Update(Update),
-    /// Deletes an account and makes its tokens void
+    /// Deletes an account and makes its tokens void; not while a rule names it
     #[command(visible_alias = "rm")]
     Delete(Named),
     /// Gives a person a new password, shown once, to be changed at the next login; ends all their logins

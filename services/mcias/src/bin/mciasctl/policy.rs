@@ -2,12 +2,17 @@
 
 use clap::{ArgGroup, Subcommand};
 use mc_proto::mcias::v1 as pb;
-use mcdsl::cli::{Output, prompt, write_out};
+use mc_proto::mcias::v1::administration_client::AdministrationClient;
+use mcdsl::{
+    cli::{Exit, Failure, Output, prompt, quoted, status_failure, write_out},
+    server::REASON,
+};
 use serde_json::json;
+use tonic::{Code, Status};
 
 use crate::{
     Result,
-    client::{Client, call, exists},
+    client::{Authorized, Client, call},
     parse, view,
 };
 
@@ -19,9 +24,16 @@ pub(crate) enum Command {
     /// nobody logs in.
     #[command(visible_alias = "ls")]
     List,
-    /// Adds a rule, or replaces the one of that name
+    /// Shows a rule, and the command that makes it as it is
+    Show {
+        /// The rule
+        name: String,
+    },
+    /// Adds a rule, or replaces the one of that name as a whole: what is not said is as in a new one
+    ///
+    /// Logins end that the policy does not let in any more, and those that have shown no second factor which it asks for from then on.
     Put(Put),
-    /// Removes a rule
+    /// Removes a rule, and ends the logins that the policy does not let in any more
     #[command(visible_alias = "rm")]
     Delete {
         /// The rule
@@ -60,7 +72,7 @@ pub(crate) struct Put {
     /// Accounts with all of these tags; repeatable
     #[arg(long, value_parser = parse::tag)]
     tag: Vec<String>,
-    /// Services by a pattern of their names; repeatable. A browser logs in to mcias first, which a rule has to let in as well
+    /// Services by their names, or a pattern of them; repeatable. A browser logs in to mcias first, which a rule has to let in as well
     #[arg(long, value_name = "PATTERN")]
     service: Vec<String>,
     /// Services with all of these tags; repeatable
@@ -72,14 +84,14 @@ pub(crate) struct Put {
     /// Why there is this rule
     #[arg(long, default_value = "")]
     comment: String,
-    /// Does not ask before everybody may log in to every service
+    /// Does not ask before a rule is replaced, nor before everybody may log in to every service
     #[arg(long)]
     yes: bool,
 }
 
 impl Put {
-    pub(crate) fn request(&self) -> pb::PutRuleRequest {
-        let rule = pb::Rule {
+    pub(crate) fn rule(&self) -> pb::Rule {
+        pb::Rule {
             name: self.name.clone(),
             priority: self.priority,
             deny: self.deny,
@@ -91,22 +103,54 @@ impl Put {
             service_tags: self.service_tag.clone(),
             second_factor: self.second_factor,
             comment: self.comment.clone(),
-        };
-        pb::PutRuleRequest { rule: Some(rule) }
+        }
     }
 
-    /// It lets in everybody, guests included, to every service.
-    pub(crate) fn is_open(&self) -> bool {
-        let said = [
-            &self.role,
-            &self.account,
-            &self.tag,
-            &self.service,
-            &self.service_tag,
-        ];
-        // Nobody but people logs in.
-        self.allow && said.iter().all(|list| list.is_empty())
+    async fn run(&self, administration: &mut Administration, out: Output) -> Result {
+        let rule = self.rule();
+        if !self.yes {
+            let list = call(administration.list_rules(pb::ListRulesRequest {})).await?;
+            let before = list.rules.iter().find(|before| before.name == self.name);
+            if let Some(change) = before.and_then(|before| change(before, &rule)) {
+                let what = format!("the rule {} will be replaced: {change}", self.name);
+                prompt::confirm(&what, false)?;
+            }
+        }
+        let mut request = pb::PutRuleRequest {
+            rule: Some(rule),
+            allow_everybody: self.yes,
+        };
+        let answer = match administration.put_rule(request.clone()).await {
+            Err(status) if is_unmeant(&status) => {
+                prompt::confirm(consequence(&status), self.yes)?;
+                request.allow_everybody = true;
+                administration.put_rule(request).await
+            }
+            answer => answer,
+        };
+        let answer = answer
+            .map_err(|status| status_failure(&status))?
+            .into_inner();
+        let rule = answer.rule.clone().unwrap_or_default();
+        let row = row(&rule);
+        let sentence = format!("{}: {} {} to {}", rule.name, row[2], row[3], row[4]);
+        let sentence = sentence + &view::ended(answer.ended_logins);
+        Ok(out.done(&sentence, &view::json("PutRuleResponse", &answer)?)?)
     }
+}
+
+type Administration = AdministrationClient<Authorized>;
+
+/// Whether it is done once it is said that everybody may log in everywhere.
+fn is_unmeant(status: &Status) -> bool {
+    let reason = status.metadata().get(REASON);
+    status.code() == Code::FailedPrecondition && reason.is_some_and(|r| r == "allow_everybody")
+}
+
+/// What would come of it, without the field of the request that says that it is meant.
+fn consequence(status: &Status) -> &str {
+    let message = status.message();
+    message.split_once("; ").map_or(message, |(what, _)| what)
 }
 
 #[derive(Debug, clap::Args)]
@@ -145,29 +189,16 @@ impl Command {
                     &view::json_list("Rule", &list.rules)?,
                 )?;
             }
-            Self::Put(put) => {
-                if put.is_open() {
-                    let what = "everybody, guests included, may log in to every service then";
-                    prompt::confirm(what, put.yes)?;
+            Self::Show { name } => {
+                let rule = find(&mut administration, name).await?;
+                if out.json {
+                    return Ok(out.json(&view::json("Rule", &rule)?)?);
                 }
-                let rule = call(administration.put_rule(put.request())).await?;
-                let row = row(&rule);
-                let sentence = format!("{}: {} {} to {}", rule.name, row[2], row[3], row[4]);
-                out.done(&sentence, &view::json("Rule", &rule)?)?;
+                let lines = view::lines(&lines(&rule));
+                write_out(&format!("{lines}to change it:\n  {}\n", command(&rule)))?;
             }
-            Self::Delete { name, yes } => {
-                if !yes {
-                    let list = call(administration.list_rules(pb::ListRulesRequest {})).await?;
-                    exists("rule", name, list.rules.iter().map(|rule| &rule.name))?;
-                }
-                prompt::confirm(&format!("the rule {name} will be removed"), *yes)?;
-                let request = pb::DeleteRuleRequest { name: name.clone() };
-                call(administration.delete_rule(request)).await?;
-                out.done(
-                    &format!("the rule {name} was removed"),
-                    &json!({ "deleted": name }),
-                )?;
-            }
+            Self::Put(put) => put.run(&mut administration, out).await?,
+            Self::Delete { name, yes } => delete(&mut administration, name, *yes, out).await?,
             Self::Explain(explain) => {
                 let answer = call(administration.explain(explain.request())).await?;
                 if out.json {
@@ -178,6 +209,100 @@ impl Command {
         }
         Ok(())
     }
+}
+
+/// The rule of that name.
+async fn find(administration: &mut Administration, name: &str) -> Result<pb::Rule> {
+    let list = call(administration.list_rules(pb::ListRulesRequest {})).await?;
+    let found = list.rules.into_iter().find(|rule| rule.name == name);
+    found.ok_or_else(|| Failure::new(Exit::NotFound, format_args!("there is no rule {name:?}")))
+}
+
+async fn delete(administration: &mut Administration, name: &str, yes: bool, out: Output) -> Result {
+    if !yes {
+        // Nobody is asked about what there is not.
+        find(administration, name).await?;
+    }
+    prompt::confirm(&format!("the rule {name} will be removed"), yes)?;
+    let mut request = pb::DeleteRuleRequest {
+        name: name.to_owned(),
+        allow_everybody: yes,
+    };
+    let answer = match administration.delete_rule(request.clone()).await {
+        Err(status) if is_unmeant(&status) => {
+            prompt::confirm(consequence(&status), yes)?;
+            request.allow_everybody = true;
+            administration.delete_rule(request).await
+        }
+        answer => answer,
+    };
+    let ended = answer
+        .map_err(|status| status_failure(&status))?
+        .into_inner();
+    let ended = ended.ended_logins;
+    let sentence = format!("the rule {name} was removed{}", view::ended(ended));
+    out.done(
+        &sentence,
+        &json!({ "deleted": name, "ended_logins": ended.to_string() }),
+    )?;
+    Ok(())
+}
+
+/// What a rule is, a line each.
+pub(crate) fn lines(rule: &pb::Rule) -> Vec<(&'static str, String)> {
+    let row = row(rule);
+    let [priority, name, effect, who, to, comment] =
+        <[String; 6]>::try_from(row).unwrap_or_default();
+    vec![
+        ("rule", name),
+        ("effect", effect),
+        ("priority", priority),
+        ("who", who),
+        ("where", to),
+        ("comment", comment),
+    ]
+}
+
+/// What is otherwise in the rule that replaces one, old and new; `None`: nothing.
+pub(crate) fn change(before: &pb::Rule, after: &pb::Rule) -> Option<String> {
+    let both = lines(before).into_iter().zip(lines(after));
+    let differ = both.filter(|((_, old), (_, new))| old != new);
+    let told: Vec<_> = differ
+        .map(|((what, old), (_, new))| format!("{what} {old} -> {new}"))
+        .collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// What makes the rule as it is, for a shell.
+pub(crate) fn command(rule: &pb::Rule) -> String {
+    let mut words: Vec<String> = ["mciasctl", "policy", "put", &rule.name, effect_option(rule)]
+        .map(str::to_owned)
+        .to_vec();
+    if rule.priority != 0 {
+        words.push(format!("--priority={}", rule.priority));
+    }
+    for (option, names) in [
+        ("role", &rule.roles),
+        ("account-type", &rule.account_types),
+        ("account", &rule.accounts),
+        ("tag", &rule.tags),
+        ("service", &rule.services),
+        ("service-tag", &rule.service_tags),
+    ] {
+        words.extend(names.iter().map(|name| format!("--{option}={name}")));
+    }
+    if rule.second_factor {
+        words.push("--second-factor".to_owned());
+    }
+    if !rule.comment.is_empty() {
+        words.push(format!("--comment={}", rule.comment));
+    }
+    let words = words.iter().map(|word| quoted(word));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn effect_option(rule: &pb::Rule) -> &'static str {
+    if rule.deny { "--deny" } else { "--allow" }
 }
 
 pub(crate) fn explanation(asked: &Explain, answer: &pb::ExplainResponse) -> String {

@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// What is said of a service that there is already is added to it, and all else stays; something is taken away by --remove-… alone. A
     /// client that has not had a secret gets one, shown once.
     Put(Put),
-    /// Removes a service
+    /// Removes a service; not while a rule names it
     #[command(visible_alias = "rm")]
     Delete {
         /// The service
@@ -105,6 +105,8 @@ impl Put {
             )?,
             public_client: self.public || (now.public_client && !self.confidential),
             comment: self.comment.clone().unwrap_or(now.comment),
+            // Told, not taken.
+            issuer: String::new(),
         };
         Ok(pb::PutServiceRequest {
             service: Some(service),
@@ -125,11 +127,18 @@ impl Put {
         let file = self.to.open()?;
         let answer = call(administration.put_service(request)).await?;
         let value = view::json("PutServiceResponse", &answer)?;
+        let service = answer.service.clone().unwrap_or_default();
+        let registered = format!(
+            "{}{} is registered{}",
+            configuration(&service),
+            self.name,
+            view::ended(answer.ended_logins)
+        );
         if answer.client_secret.is_empty() {
-            out.done(&format!("{} is registered", self.name), &value)?;
+            out.done(&registered, &value)?;
             return Ok(());
         }
-        let notes = format!("{} is registered; its client secret is new", self.name);
+        let notes = format!("{registered}; its client secret is new");
         let (secret, field) = (&answer.client_secret, "client_secret");
         self.to.deliver(file, secret, &notes, field, value, out)
     }
@@ -223,8 +232,28 @@ fn client_type(service: &pb::Service) -> &'static str {
     }
 }
 
-pub(crate) fn lines(service: &pb::Service) -> Vec<(&'static str, String)> {
+/// What the configuration of a client needs; nothing of a service that is none.
+fn client(service: &pb::Service) -> Vec<(&'static str, String)> {
+    if service.issuer.is_empty() {
+        return Vec::new();
+    }
+    let discovery = format!("{}/.well-known/openid-configuration", service.issuer);
     vec![
+        ("issuer", service.issuer.clone()),
+        ("client id", service.name.clone()),
+        ("discovery", discovery),
+    ]
+}
+
+fn configuration(service: &pb::Service) -> String {
+    match view::lines(&client(service)) {
+        none if none.is_empty() => none,
+        lines => format!("for the configuration of {}:\n{lines}", service.name),
+    }
+}
+
+pub(crate) fn lines(service: &pb::Service) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
         ("service", service.name.clone()),
         ("tags", view::names(&service.tags)),
         ("client", client_type(service).to_owned()),
@@ -234,7 +263,9 @@ pub(crate) fn lines(service: &pb::Service) -> Vec<(&'static str, String)> {
             view::names(&service.post_logout_redirect_uris),
         ),
         ("comment", view::text(&service.comment)),
-    ]
+    ];
+    lines.extend(client(service));
+    lines
 }
 
 pub(crate) fn row(service: &pb::Service) -> Vec<String> {

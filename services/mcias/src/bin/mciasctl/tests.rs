@@ -11,7 +11,12 @@ use crate::{Cli, Command};
 
 /// Parses a command line without the program's name.
 fn cli(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(std::iter::once("mciasctl").chain(line.split_whitespace()))
+    words(line.split_whitespace())
+}
+
+/// Words that may have blanks.
+fn words<'w>(words: impl Iterator<Item = &'w str>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("mciasctl").chain(words))
 }
 
 fn command(line: &str) -> Command {

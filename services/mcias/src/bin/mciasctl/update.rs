@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use clap::ArgGroup;
 use mc_proto::mcias::v1 as pb;
-use mcdsl::cli::{Output, prompt};
+use mcdsl::cli::{Output, prompt, write_out};
 
 use crate::{
     Result,
-    account::{SecondFactor, Status, get, print},
+    account::{SecondFactor, Status, get, lines},
     client::{Client, call},
     parse,
     token::is_valid,
+    view,
 };
 
 #[derive(Debug, clap::Args)]
@@ -86,8 +87,15 @@ impl Update {
             }
             self.ask(client, &now).await?;
         }
-        let account = call(client.accounts().await?.update_account(request)).await?;
-        print(&account, out)
+        let answer = call(client.accounts().await?.update_account(request)).await?;
+        if out.json {
+            return Ok(out.json(&view::json("UpdateAccountResponse", &answer)?)?);
+        }
+        let mut told = lines(&answer.account.unwrap_or_default());
+        if answer.ended_logins > 0 {
+            told.push(("ended logins", answer.ended_logins.to_string()));
+        }
+        Ok(write_out(&view::lines(&told))?)
     }
 
     /// People log in again; whatever uses a system account's token has to be given a new one.

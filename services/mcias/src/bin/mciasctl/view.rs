@@ -77,6 +77,14 @@ pub(crate) fn status(status: pb::AccountStatus) -> &'static str {
     }
 }
 
+/// How many logins ended by what was done, after the sentence that says so.
+pub(crate) fn ended(logins: u64) -> String {
+    match logins {
+        0 => String::new(),
+        some => format!("; it ended {}", human::count(some, "login")),
+    }
+}
+
 /// One thing, a line for each of its parts.
 pub(crate) fn lines(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{
     Admin, Answer, Refusal, Secret,
     accounts::LIST,
+    and_ended,
     ask::{About, Act},
     attempt, done,
     failures::{self, CLEAR_FAILURES},
@@ -246,7 +247,10 @@ pub(super) async fn change(
     };
     let name = form.name.clone();
     match attempt(&mcias, &by, changing).await {
-        Ok(_) => done(&page, &link(PAGE, &[("name", &name)]), "Changed.").await,
+        Ok((_, ended)) => {
+            let text = and_ended("Changed.".to_owned(), ended);
+            done(&page, &link(PAGE, &[("name", &name)]), text).await
+        }
         Err(refusal) => {
             let filled = Filled {
                 change: Some(form),

@@ -43,6 +43,9 @@ pub(super) struct About {
     /// Of a token.
     #[serde(default)]
     pub(super) id: String,
+    /// What would come of it is meant.
+    #[serde(default)]
+    pub(super) meant: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +63,8 @@ struct Question<'q> {
     act: &'static Act,
     about: &'q About,
     back: String,
+    /// It has to be said that it is meant.
+    ask: bool,
 }
 
 impl Act {
@@ -67,13 +72,14 @@ impl Act {
         self.title.replacen("{}", &about.name, 1)
     }
 
-    fn question<'q>(&'static self, page: &Page, about: &'q About) -> Question<'q> {
+    fn question<'q>(&'static self, page: &Page, about: &'q About, ask: bool) -> Question<'q> {
         Question {
             csrf: page.csrf(),
             here: self.here,
             act: self,
             about,
             back: link(self.back, &[("name", &about.name)]),
+            ask,
         }
     }
 
@@ -84,7 +90,7 @@ impl Act {
 
     /// The question again, and why it was not done.
     pub(super) fn refused(&'static self, page: Page, about: &About, refusal: &Refusal) -> Answer {
-        let question = self.question(&page, about);
+        let question = self.question(&page, about, refusal.unmeant);
         again(page, refusal, &self.title(about), &question)
     }
 }
@@ -95,8 +101,9 @@ pub(super) async fn show(page: Page, Query(asked): Query<Asked>) -> Answer {
     let about = About {
         name: shortened(asked.about.name),
         id: shortened(asked.about.id),
+        meant: None,
     };
-    page.render(&act.title(&about), &act.question(&page, &about))
+    page.render(&act.title(&about), &act.question(&page, &about, false))
 }
 
 /// Longer than any name or id is none.

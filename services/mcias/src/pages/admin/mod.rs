@@ -140,6 +140,14 @@ async fn done(page: &Page, to: &str, text: impl Into<String>) -> Answer {
     page.redirect(&local(to), Some(message)).await
 }
 
+/// What was done, and how many logins ended by it.
+fn and_ended(text: String, logins: u64) -> String {
+    match logins {
+        0 => text,
+        some => format!("{text} It ended {}.", human::count(some, "login")),
+    }
+}
+
 /// A secret, shown once.
 #[derive(Template)]
 #[template(path = "admin/secret.html")]

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use serde::Deserialize;
 
 use super::{
-    Admin, Answer, again,
+    Admin, Answer, again, and_ended,
     ask::{About, Act},
     attempt, done, lines,
     rules::LIST,
@@ -23,7 +23,7 @@ pub(super) const EDIT: &str = "/admin/rule";
 pub(super) const REMOVE: Act = Act {
     path: "/admin/rule/remove",
     title: "Remove the rule {}?",
-    text: "From then on it decides nothing. Whoever no other rule lets in logs in no more; logins that there are go on until they are renewed.",
+    text: "From then on it decides nothing. Whoever no other rule lets in logs in no more, and the logins end.",
     button: "Remove the rule",
     back: EDIT,
     here: LIST,
@@ -46,6 +46,11 @@ pub(super) struct Typed {
     service_tags: String,
     second_factor: Option<String>,
     comment: String,
+    /// Everybody may log in everywhere.
+    allow_everybody: Option<String>,
+    /// It has to be said that they may.
+    #[serde(skip)]
+    ask: bool,
 }
 
 impl Default for Typed {
@@ -63,6 +68,8 @@ impl Default for Typed {
             service_tags: String::new(),
             second_factor: None,
             comment: String::new(),
+            allow_everybody: None,
+            ask: false,
         }
     }
 }
@@ -83,6 +90,7 @@ impl From<Message> for Typed {
             service_tags: rule.service_tags.join("\n"),
             second_factor: rule.second_factor.then(String::new),
             comment: rule.comment,
+            ..Self::default()
         }
     }
 }
@@ -175,22 +183,20 @@ pub(super) async fn save(
     State(mcias): State<Arc<Mcias>>,
     page: Page,
     admin: Admin,
-    Form(form): Form<Typed>,
+    Form(mut form): Form<Typed>,
 ) -> Answer {
     let by = admin.by(&page, EDIT)?;
     let new = form.new.is_some();
     by.about(form.name.trim());
-    let saving = async { mcias.set_rule(&by, form.rule()?, new).await };
+    let meant = form.allow_everybody.is_some();
+    let saving = async { mcias.set_rule(&by, form.rule()?, new, meant).await };
     match attempt(&mcias, &by, saving).await {
-        Ok(stored) => {
-            done(
-                &page,
-                LIST,
-                format!("The rule {} is in force.", stored.rule.name),
-            )
-            .await
+        Ok((stored, ended)) => {
+            let text = format!("The rule {} is in force.", stored.rule.name);
+            done(&page, LIST, and_ended(text, ended)).await
         }
         Err(refusal) => {
+            form.ask = refusal.unmeant;
             let (title, filled) = (form.title(), form.form(&page));
             again(page, &refusal, &title, &filled)
         }
@@ -204,9 +210,12 @@ pub(super) async fn remove(
     Form(about): Form<About>,
 ) -> Answer {
     let by = admin.by(&page, REMOVE.path)?;
-    let removing = mcias.delete_rule(&by, about.name.clone());
+    let removing = mcias.delete_rule(&by, about.name.clone(), about.meant.is_some());
     match attempt(&mcias, &by, removing).await {
-        Ok(()) => done(&page, LIST, format!("The rule {} is removed.", about.name)).await,
+        Ok(ended) => {
+            let text = format!("The rule {} is removed.", about.name);
+            done(&page, LIST, and_ended(text, ended)).await
+        }
         Err(refusal) => REMOVE.refused(page, &about, &refusal),
     }
 }

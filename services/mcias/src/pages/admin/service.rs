@@ -10,12 +10,12 @@ use rusqlite::Connection;
 use serde::Deserialize;
 
 use super::{
-    Admin, Answer, Secret, again,
+    Admin, Answer, Secret, again, and_ended,
     ask::{About, Act},
     attempt, done, lines, link,
     services::LIST,
 };
-use crate::{core::Mcias, pages::failed, service};
+use crate::{core::Mcias, oidc, pages::failed, service};
 
 /// Where one is made and changed.
 pub(super) const EDIT: &str = "/admin/service";
@@ -50,6 +50,9 @@ pub(super) struct Typed {
     public_client: Option<String>,
     tags: String,
     comment: String,
+    /// Of a client that there is: this service.
+    #[serde(skip)]
+    issuer: String,
 }
 
 impl From<Message> for Typed {
@@ -62,6 +65,7 @@ impl From<Message> for Typed {
             public_client: service.public_client.then(String::new),
             tags: service.tags.join("\n"),
             comment: service.comment,
+            issuer: service.issuer,
         }
     }
 }
@@ -75,6 +79,7 @@ impl Typed {
             post_logout_redirect_uris: lines(&self.post_logout_redirect_uris),
             public_client: self.public_client.is_some(),
             comment: self.comment.trim().to_owned(),
+            issuer: String::new(),
         }
     }
 
@@ -110,6 +115,10 @@ struct ServiceForm<'s> {
 }
 
 impl ServiceForm<'_> {
+    fn discovery(&self) -> String {
+        format!("{}{}", self.form.issuer, oidc::DISCOVERY)
+    }
+
     fn has_secret(&self) -> bool {
         self.form.public_client.is_none() && !lines(&self.form.redirect_uris).is_empty()
     }
@@ -135,7 +144,7 @@ pub(super) async fn edit(
     } else {
         let read = move |db: &Connection| service::named(db, &which.name);
         let found = mcias.store.read(read).await.map_err(failed)?;
-        Typed::from(service::message(found))
+        Typed::from(service::message(found, &mcias.issuer))
     };
     page.render(&form.title(), &form.form(&page))
 }
@@ -150,11 +159,13 @@ pub(super) async fn save(
     let new = form.new.is_some();
     let saving = mcias.set_service(&by, form.message(), new, false);
     match attempt(&mcias, &by, saving).await {
-        Ok((service, None)) => {
-            let text = format!("The service {} is kept.", service.name);
-            done(&page, LIST, text).await
-        }
-        Ok((service, Some(secret))) => shown(&page, &service.name, &secret),
+        Ok(made) => match made.secret {
+            Some(secret) => shown(&mcias, &page, &made.service.name, &secret),
+            None => {
+                let text = format!("The service {} is kept.", made.service.name);
+                done(&page, LIST, and_ended(text, made.ended)).await
+            }
+        },
         Err(refusal) => {
             let (title, filled) = (form.title(), form.form(&page));
             again(page, &refusal, &title, &filled)
@@ -162,12 +173,15 @@ pub(super) async fn save(
     }
 }
 
-fn shown(page: &Page, name: &str, secret: &str) -> Answer {
+fn shown(mcias: &Mcias, page: &Page, name: &str, secret: &str) -> Answer {
     let secret = Secret {
         here: LIST,
         what: "Client secret",
         value: secret,
-        text: format!("The secret of {name}, for its configuration."),
+        text: format!(
+            "The secret of {name}, for its configuration, where the issuer is {} and the client id {name}.",
+            mcias.issuer
+        ),
         to: link(EDIT, &[("name", name)]),
         then: format!("Go on to {name}"),
     };
@@ -183,7 +197,7 @@ pub(super) async fn new_secret(
     let by = admin.by(&page, SECRET.path)?;
     let making = mcias.new_secret(&by, about.name.clone());
     match attempt(&mcias, &by, making).await {
-        Ok(secret) => shown(&page, &about.name, &secret),
+        Ok(secret) => shown(&mcias, &page, &about.name, &secret),
         Err(refusal) => SECRET.refused(page, &about, &refusal),
     }
 }

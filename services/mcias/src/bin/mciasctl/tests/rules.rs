@@ -2,7 +2,7 @@
 
 use mc_proto::mcias::v1 as pb;
 
-use super::{arguments::strings, command};
+use super::{arguments::strings, command, words};
 use crate::{Command, policy, service};
 
 #[test]
@@ -10,7 +10,7 @@ fn rules_and_services() {
     let rule = match command(
         "policy put admins --allow --priority -5 --role admin --account-type human --service mc* --second-factor",
     ) {
-        Command::Policy(policy::Command::Put(put)) => put.request().rule.unwrap(),
+        Command::Policy(policy::Command::Put(put)) => put.rule(),
         other => panic!("{other:?}"),
     };
     let want = pb::Rule {
@@ -43,6 +43,7 @@ fn what_is_not_said_of_a_service_stays() {
         post_logout_redirect_uris: strings(&["https://a.example/bye"]),
         public_client: true,
         comment: "old".to_owned(),
+        issuer: String::new(),
     };
     let with = |change: fn(&mut pb::Service)| {
         let mut service = now.clone();
@@ -92,18 +93,87 @@ fn what_is_not_said_of_a_service_stays() {
     }
 }
 
+/// What a line makes.
+fn rule(line: &str) -> pb::Rule {
+    match command(line) {
+        Command::Policy(policy::Command::Put(put)) => put.rule(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn a_rule_for_everybody_everywhere_is_known() {
-    for (line, open) in [
-        ("--allow", true),
-        ("--allow --account-type human --second-factor", true),
-        ("--allow --role user", false),
-        ("--allow --service wiki", false),
-        ("--deny", false),
+fn a_rule_is_shown_by_the_command_that_makes_it() {
+    for (description, line) in [
+        ("everybody", "policy put all --allow"),
+        (
+            "all that there is",
+            "policy put x-1 --allow --priority=-5 --role=admin --role=user --account-type=human --account=ada --account=bob \
+             --tag=a:b --tag=c --service=wiki '--service=mc*' --service-tag=prod --second-factor '--comment=who knows'",
+        ),
+        ("a deny", "policy put no --deny --service=wiki"),
     ] {
-        match command(&format!("policy put x {line}")) {
-            Command::Policy(policy::Command::Put(put)) => assert_eq!(put.is_open(), open, "{line}"),
+        let made = match words(unquoted(line).iter().map(String::as_str))
+            .unwrap()
+            .command
+        {
+            Command::Policy(policy::Command::Put(put)) => put.rule(),
             other => panic!("{other:?}"),
-        }
+        };
+        assert_eq!(
+            policy::command(&made),
+            format!("mciasctl {line}"),
+            "{description}"
+        );
+    }
+}
+
+/// Words, and some between quotes.
+fn unquoted(line: &str) -> Vec<String> {
+    let parts = line.split('\'').enumerate();
+    let words = parts.flat_map(|(at, part)| match at % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.to_owned()],
+    });
+    words.collect()
+}
+
+#[test]
+fn what_replaces_a_rule_is_told_old_and_new() {
+    let old = "policy put lab --allow --role user --service lab";
+    for (description, new, told) in [
+        ("nothing", old, None),
+        (
+            "who",
+            "policy put lab --allow --role guest --service lab",
+            Some("who role=user -> role=guest"),
+        ),
+        (
+            "all else",
+            "policy put lab --deny --priority 3 --role user --comment x",
+            Some(
+                "effect allow -> deny; priority 0 -> 3; where service=lab -> all services; comment - -> x",
+            ),
+        ),
+    ] {
+        let change = policy::change(&rule(old), &rule(new));
+        assert_eq!(change.as_deref(), told, "{description}");
+    }
+}
+
+#[test]
+fn a_client_is_told_what_its_configuration_needs() {
+    let mut wiki = pb::Service {
+        name: "wiki".to_owned(),
+        ..pb::Service::default()
+    };
+    let has = |wiki: &pb::Service, text: &str| service::lines(wiki).iter().any(|(_, t)| t == text);
+    assert!(!has(&wiki, "wiki/.well-known/openid-configuration"));
+    assert_eq!(service::lines(&wiki).len(), 6, "no client");
+    wiki.issuer = "https://auth.example".to_owned();
+    for text in [
+        "https://auth.example",
+        "https://auth.example/.well-known/openid-configuration",
+    ] {
+        assert!(has(&wiki, text), "{text}");
     }
 }
