@@ -73,6 +73,24 @@ fn what_did_not_come_as_configured_is_in_the_status() -> Result<()> {
 }
 
 #[test]
+fn rules_for_countries_that_cannot_be_known_are_told() -> Result<()> {
+    let world = World::started("")?;
+    ensure!(world.warnings()?.is_empty());
+    let told = "rules for countries are set, and without a GeoIP database";
+    for (description, rule, warned) in [
+        ("one is blocked", "firewall country block US", true),
+        ("none any more", "firewall country allow US", false),
+        ("all others are", "firewall country allow DE --only", true),
+    ] {
+        world.run(rule)?;
+        let warnings = world.warnings()?;
+        let found = warnings.iter().any(|w| w.starts_with(told));
+        ensure!(found == warned, "{description}: {warnings:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn why_a_listener_fails_is_what_it_fails_for_now() -> Result<()> {
     let config =
         "[[listeners]]\naddress = \"10.9.1.77:443\"\n[[listeners]]\naddress = \"0.0.0.0:443\"\n";

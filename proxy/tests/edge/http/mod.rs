@@ -1,5 +1,6 @@
 //! L7 routes: real clients through TLS that ends at the proxy.
 
+mod acks;
 mod certificates;
 mod changes;
 mod hardening;
