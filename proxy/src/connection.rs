@@ -6,6 +6,7 @@
 mod backend;
 mod log;
 mod preface;
+mod redirecting;
 mod terminating;
 
 use std::{
@@ -24,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use backend::{acknowledge, connect_to};
 use backend::{connect, connect_timeout, send_preface};
 pub use log::Sampled;
-use preface::{identify, read_preface};
+use preface::read_preface;
+use redirecting::redirect;
 use terminating::Hello;
 pub use terminating::{Terminating, moved};
 
@@ -74,6 +76,9 @@ pub struct Context {
     pub denied: Reasons,
     /// Clients known by their PROXY header only, by verdict and reason of the firewall.
     pub judged: Reasons<(&'static str, &'static str)>,
+    /// Requests on listeners that redirect, by port and status.
+    pub redirects: Reasons<(u16, u16)>,
+    pub(crate) redirect_log: Sampled,
     /// Connections open now, all listeners.
     pub active: Gauge,
     denied_log: Sampled,
@@ -159,6 +164,8 @@ impl Context {
             abort: CancellationToken::new(),
             denied: Reasons::default(),
             judged: Reasons::default(),
+            redirects: Reasons::default(),
+            redirect_log: Sampled::default(),
             active: Gauge::default(),
             denied_log: Sampled::default(),
             failure_log: Arc::default(),
@@ -256,33 +263,6 @@ pub async fn serve(
         }
     }
     None
-}
-
-/// Sends a client of plain HTTP to https.
-async fn redirect(
-    context: Arc<Context>,
-    listener: &ListenerContext,
-    mut client: TcpStream,
-    mut source: SocketAddr,
-    to: u16,
-) {
-    let mut bytes = Vec::new();
-    let identified = timeout(
-        context.timeouts.client_hello,
-        identify(&context, listener, &mut client, &mut source, &mut bytes),
-    )
-    .await
-    .unwrap_or_else(|_| Err("proxy_header_timeout".into()));
-    match identified {
-        Ok((_, counted)) => {
-            http::redirect(client, bytes, to, &context).await;
-            drop(counted);
-        }
-        Err(denied) => {
-            context.count_denied(source, listener.port, &denied);
-            reset(client);
-        }
-    }
 }
 
 async fn relay(context: &Context, client: TcpStream, established: Established) {

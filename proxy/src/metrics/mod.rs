@@ -203,6 +203,16 @@ impl Scrape {
         for (reason, count) in self.0.context.denied.snapshot() {
             add(&mut m, &vec![("reason", reason)], count)?;
         }
+        let mut m = counter(
+            encoder,
+            "redirects",
+            "Requests on listeners that redirect to https, by the status of the answer",
+        )?;
+        for ((port, status), count) in self.0.context.redirects.snapshot() {
+            let (port, status) = (port.to_string(), status.to_string());
+            let labels: Labels<'_> = vec![("port", &port), ("status", &status)];
+            add(&mut m, &labels, count)?;
+        }
         let mut m = gauge(
             encoder,
             "listener_connections_active",

@@ -7,6 +7,7 @@ mod hardening;
 mod heads;
 mod health;
 mod real;
+mod redirects;
 mod refused;
 mod requests;
 mod server;

@@ -124,7 +124,10 @@ fn a_full_backend_gives_way_and_full_ones_refuse() -> Result<()> {
         both?;
         ensure!(refused? == ["503"; 2]);
         let told = told?;
-        ensure!(told == "too much is under way here; try again soon\n", "{told}");
+        ensure!(
+            told == "too much is under way here; try again soon\n",
+            "{told}"
+        );
         site.world
             .wait_metric("mc_proxy_errors_total", &["reason=\"max_requests\""], 3.0)?;
         ensure!(site.gets(4)? == ["200"; 4], "there is room again");
