@@ -6,6 +6,7 @@ mod changes;
 mod hardening;
 mod heads;
 mod health;
+mod interim;
 mod real;
 mod redirects;
 mod refused;
