@@ -1,8 +1,10 @@
 //! What an operator should look at, and how the last load of everything that is loaded again went.
 
 use std::{
+    error::Error,
     fs,
-    sync::{Arc, PoisonError},
+    os::fd::OwnedFd,
+    sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -41,6 +43,7 @@ impl Control {
         }
         warnings.extend(self.config_changed());
         warnings.extend(self.not_listening());
+        warnings.extend(self.metrics().clone());
         warnings.extend(self.without_listener());
         warnings.extend(self.unfiltered());
         warnings.extend(self.without_backend());
@@ -61,6 +64,27 @@ impl Control {
         let routes = self.context.router.all();
         warnings.extend(routes.iter().filter_map(|route| certificate(route, now)));
         warnings
+    }
+
+    /// The metrics' address cannot be listened on; it is tried again. Logged where the reason is another than before.
+    pub(crate) fn metrics_fail(&self, error: &dyn Error) {
+        let error = mcdsl::cli::chain(error);
+        let told = format!("no metrics: {error}; trying again");
+        let mut before = self.metrics();
+        if before.as_ref() != Some(&told) {
+            tracing::warn!(error, "no metrics; trying again");
+            *before = Some(told);
+        }
+    }
+
+    /// Their address is listened on: `socket` is for the daemon that takes over.
+    pub(crate) fn metrics_listen(&self, socket: OwnedFd) {
+        *self.metrics() = None;
+        self.hold(socket);
+    }
+
+    fn metrics(&self) -> MutexGuard<'_, Option<String>> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// That the configuration file is no longer what was read.

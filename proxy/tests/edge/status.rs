@@ -73,6 +73,36 @@ fn what_did_not_come_as_configured_is_in_the_status() -> Result<()> {
 }
 
 #[test]
+fn metrics_whose_address_is_taken_come_later() -> Result<()> {
+    let mut world = World::new("")?;
+    let bind = || std::net::TcpListener::bind("127.0.0.1:9901");
+    let taken = world.node.run(bind)??;
+    world.start()?;
+    let told = world.warnings()?;
+    let wanted =
+        "no metrics: cannot listen on the metrics address 127.0.0.1:9901: Address already in use";
+    ensure!(told.len() == 1 && told[0].starts_with(wanted), "{told:?}");
+    ensure!(
+        world.log().contains("metrics=\"not yet\""),
+        "{}",
+        world.log()
+    );
+    drop(taken);
+    wait_for("the metrics", || world.metrics().ok())?;
+    let told = world.warnings()?;
+    ensure!(told.is_empty(), "{told:?}");
+    ensure!(
+        world.log().matches("no metrics").count() == 1,
+        "{}",
+        world.log()
+    );
+    // The next daemon gets the socket like any other.
+    world.run("upgrade")?;
+    world.metrics()?;
+    Ok(())
+}
+
+#[test]
 fn rules_for_countries_that_cannot_be_known_are_told() -> Result<()> {
     let world = World::started("")?;
     ensure!(world.warnings()?.is_empty());
