@@ -89,10 +89,17 @@ pub struct Context {
 pub struct Engines {
     /// Userland copy.
     pub copy: Arc<dyn Engine>,
-    /// In-kernel redirect, if the kernel offers it.
-    pub sockmap: Option<Arc<dyn Engine>>,
+    /// In-kernel redirect, or why the kernel does not offer it.
+    pub sockmap: Result<Arc<dyn Engine>, String>,
     /// For routes that do not choose.
     pub default: EngineKind,
+}
+
+impl Engines {
+    /// What a relayed route asks for.
+    pub(crate) fn asked(&self, route: &LiveRoute) -> EngineKind {
+        route.route.engine.unwrap_or(self.default)
+    }
 }
 
 /// What of a listener concerns its connections.
@@ -173,12 +180,9 @@ impl Context {
     }
 
     fn engine(&self, route: &LiveRoute) -> (&Arc<dyn Engine>, &'static str) {
-        match (
-            route.route.engine.unwrap_or(self.engines.default),
-            &self.engines.sockmap,
-        ) {
-            (EngineKind::Sockmap, Some(sockmap)) => (sockmap, ""),
-            (EngineKind::Sockmap, None) => (&self.engines.copy, "sockmap_unavailable"),
+        match (self.engines.asked(route), &self.engines.sockmap) {
+            (EngineKind::Sockmap, Ok(sockmap)) => (sockmap, ""),
+            (EngineKind::Sockmap, Err(_)) => (&self.engines.copy, "sockmap_unavailable"),
             (EngineKind::Copy, _) => (&self.engines.copy, ""),
         }
     }

@@ -256,15 +256,15 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     })
 }
 
-fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Option<Arc<dyn Engine>> {
+fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Result<Arc<dyn Engine>, String> {
     match SockmapEngine::new(kernel, pool) {
-        Ok(engine) => Some(Arc::new(engine)),
+        Ok(engine) => Ok(Arc::new(engine)),
         Err(error) => {
             // The verifier may have written megabytes.
             let mut error = mcdsl::cli::chain(&error);
             error.truncate(error.floor_char_boundary(MAX_ERROR));
             tracing::warn!(error, "no sockmap engine; its routes are copied");
-            None
+            Err(error)
         }
     }
 }

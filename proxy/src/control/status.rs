@@ -16,7 +16,7 @@ use crate::{
     kernel::LinkMode,
     listener::ListenerState,
     router::LiveRoute,
-    spec::RouteId,
+    spec::{EngineKind, RouteId},
     stats::BackendStats,
 };
 
@@ -45,6 +45,7 @@ impl Control {
         warnings.extend(self.not_listening());
         warnings.extend(self.metrics().clone());
         warnings.extend(self.without_listener());
+        warnings.extend(self.copied());
         warnings.extend(self.unfiltered());
         warnings.extend(self.without_backend());
         let geoip = self.geoip.status();
@@ -128,6 +129,24 @@ impl Control {
             ))
         });
         told.collect()
+    }
+
+    /// The routes that ask for redirects in the kernel and are copied, since there are none.
+    fn copied(&self) -> Option<String> {
+        let engines = &self.context.engines;
+        let why = engines.sockmap.as_ref().err()?;
+        // The verifier's log follows, in lines.
+        let why = why.lines().next().unwrap_or_default();
+        let asks = |route: &Arc<LiveRoute>| {
+            route.route.l7.is_none() && engines.asked(route) == EngineKind::Sockmap
+        };
+        let routes = self.context.router.all();
+        let asking = routes.iter().filter(|route| asks(route));
+        let asking: Vec<_> = asking.map(|r| r.route.key.hostname.to_string()).collect();
+        (!asking.is_empty()).then(|| {
+            let routes = human::some(&asking);
+            format!("no sockmap engine ({why}): what asks for it is copied: {routes}")
+        })
     }
 
     /// The routes that can answer nothing, since all of their backends are down. Those that are passed over are used where there is no other.

@@ -5,6 +5,7 @@ mod btf;
 mod link;
 mod netlink;
 mod pinned;
+mod signals;
 mod sys;
 
 use std::{
@@ -23,6 +24,7 @@ use aya::{
 pub use link::{LinkMode, LinkStatus, check_frames, detach, index, links};
 use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP, relay::NO_OFFSET};
 pub(crate) use pinned::Pinned;
+pub(crate) use signals::undisturbed;
 
 /// The object that `build.rs` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MC_EDGE_OBJECT"));
@@ -306,13 +308,15 @@ impl Kernel {
         let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
         // Without it the verifier refuses the program that needs it, and only that.
         let copied_seq = btf::member_offset(&types, "tcp_sock", "copied_seq").unwrap_or(NO_OFFSET);
-        let ebpf = EbpfLoader::new()
-            .override_global("COPIED_SEQ_OFFSET", &copied_seq, true)
-            .default_map_pin_directory(&pins)
-            // aya-ebpf's BTF maps cannot say that they want to be pinned.
-            .map_pin_path(GEO_MAP, pins.join(GEO_MAP))
-            .load(OBJECT)
-            .map_err(|e| KernelError::Load(Box::new(e)))?;
+        let load = || {
+            EbpfLoader::new()
+                .override_global("COPIED_SEQ_OFFSET", &copied_seq, true)
+                .default_map_pin_directory(&pins)
+                // aya-ebpf's BTF maps cannot say that they want to be pinned.
+                .map_pin_path(GEO_MAP, pins.join(GEO_MAP))
+                .load(OBJECT)
+        };
+        let ebpf = undisturbed(load).map_err(|e| KernelError::Load(Box::new(e)))?;
         let pinned = Pinned::open(&pins)?;
         Ok(Self { ebpf, pins, pinned })
     }
