@@ -11,7 +11,10 @@ mod sys;
 use std::{
     fs::{self, File, TryLockError},
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -270,15 +273,26 @@ pub fn lock_inherited(pin_path: &Path, open: Option<File>) -> Result<PinLock, Ke
         path: pin_path.to_owned(),
         source,
     };
-    let directory = match open {
-        Some(directory) => directory,
-        None => File::open(pin_path).map_err(error)?,
+    let (directory, inherited) = match open {
+        Some(directory) => (directory, true),
+        None => (File::open(pin_path).map_err(error)?, false),
     };
     match directory.try_lock() {
+        // `mc-proxy detach` removes it, and whoever makes it anew would lock another.
+        Ok(()) if !inherited && !is_at(&directory, pin_path).map_err(error)? => {
+            let removed = "it was removed just now; try again";
+            Err(error(io::Error::other(removed)))
+        }
         Ok(()) => Ok(PinLock { directory }),
         Err(TryLockError::WouldBlock) => Err(KernelError::PinsInUse(pin_path.to_owned())),
         Err(TryLockError::Error(source)) => Err(error(source)),
     }
+}
+
+/// Whether an open file is the one at `path`.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, there) = (file.metadata()?, fs::metadata(path)?);
+    Ok((open.dev(), open.ino()) == (there.dev(), there.ino()))
 }
 
 /// The loaded eBPF object: maps (pinned ones are taken over from an earlier daemon) and programs,
