@@ -13,7 +13,7 @@ const DASHBOARD: &str = include_str!("../../grafana-dashboard.json");
 fn names(query: &str) -> impl Iterator<Item = &str> {
     query
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| word.starts_with("mc_proxy_"))
+        .filter(|word| word.starts_with("mc_proxy_") || word.starts_with("process_"))
 }
 
 #[test]
