@@ -7,6 +7,7 @@ mod hardening;
 mod heads;
 mod health;
 mod interim;
+mod protocols;
 mod real;
 mod redirects;
 mod refused;
