@@ -271,6 +271,13 @@ fn a_configuration_is_checked_against_its_machine() -> Result<()> {
             "routes[0].port: no listener is on port 8443",
         ),
         (
+            "a certificate that is not there",
+            text.clone()
+                + route("10.9.9.9:443", 443).as_str()
+                + "[routes.l7]\ncertificate = \"none.pem\"\nkey = \"none.key\"\n",
+            "routes[0].l7.certificate: ",
+        ),
+        (
             "a route to the daemon itself",
             text.clone() + route("127.0.0.1:443", 443).as_str(),
             "127.0.0.1:443 is the own listener 0.0.0.0:443",
