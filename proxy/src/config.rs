@@ -4,30 +4,45 @@
 // By path: the fuzz targets have this file as a module without the directory.
 #[path = "config/raw.rs"]
 mod raw;
+#[path = "config/seed.rs"]
+mod seed;
 #[cfg(test)]
 #[path = "config/tests.rs"]
 mod tests;
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use mc_edge_common::route::MAX_BACKENDS;
+use crate::spec::{EngineKind, Listener, Route, Rule};
 
-use self::raw::{RawAction, RawRoute, RawRuleKind};
-use crate::spec::{Action, EngineKind, Listener, Route, RouteId, Rule, RuleKind};
+pub use self::{
+    raw::{Raw, UnparsedPolicy},
+    seed::{validate_listener, validate_route},
+};
 
-pub use self::raw::{Raw, UnparsedPolicy};
+/// A key, and why its value cannot be.
+pub type Problem = (String, String);
 
-/// A value in the file that cannot be.
+/// Values in the file that cannot be.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}: {key}: {reason}")]
 pub struct InvalidConfig {
     file: String,
-    key: String,
-    reason: String,
+    problems: Vec<Problem>,
+}
+
+/// A line for each.
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (key, reason)) in self.problems.iter().enumerate() {
+            let between = if i == 0 { "" } else { "\n" };
+            write!(f, "{between}{}: {key}: {reason}", self.file)?;
+        }
+        Ok(())
+    }
 }
 
 /// The daemon's configuration, checked.
@@ -122,6 +137,9 @@ const PER_SOURCE: u32 = 10;
 /// Of durations that the admin API has in seconds.
 const WHOLE: &str = "must be whole seconds, 1s or more, like 90s or 10m";
 
+/// Of durations that have a default.
+const ABOVE_ZERO: &str = "must be above zero; leave it out for the default";
+
 /// Not whole seconds.
 fn broken(duration: Duration) -> bool {
     duration.subsec_nanos() != 0
@@ -134,75 +152,14 @@ impl Config {
     /// Checks a raw configuration; relative paths are below `root`.
     ///
     /// # Errors
-    /// [`InvalidConfig`] names the file, the key and what is wrong.
+    /// [`InvalidConfig`] names the file, and each key with what is wrong with it.
     pub fn check(raw: Raw, file: &Path, root: &Path) -> Result<Self, InvalidConfig> {
-        let invalid = |key: &str, reason: String| InvalidConfig {
-            file: file.display().to_string(),
-            key: key.to_owned(),
-            reason,
-        };
-        if let Some(listen) = raw.metrics.listen.filter(|l| !l.ip().is_loopback()) {
-            return Err(invalid(
-                "metrics.listen",
-                format!(
-                    "{listen} is not a loopback address; use 127.0.0.1 and let the scraper reach it there"
-                ),
-            ));
+        let mut problems = problems(&raw);
+        let seed = seed::check(&raw, root, &mut problems);
+        if !problems.is_empty() {
+            let file = file.display().to_string();
+            return Err(InvalidConfig { file, problems });
         }
-        let durations = [
-            ("relay.client_hello_timeout", raw.relay.client_hello_timeout),
-            ("relay.connect_timeout", raw.relay.connect_timeout),
-            ("relay.idle_timeout", raw.relay.idle_timeout),
-            ("relay.max_age", raw.relay.max_age),
-        ];
-        if let Some((key, _)) = durations
-            .iter()
-            .find(|(_, d)| d.is_some_and(|d| d.is_zero()))
-        {
-            return Err(invalid(
-                key,
-                "must be above zero; leave it out for the default".into(),
-            ));
-        }
-        let whole = [
-            ("relay.idle_timeout", raw.relay.idle_timeout),
-            ("relay.max_age", raw.relay.max_age),
-        ];
-        if let Some((key, _)) = whole.iter().find(|(_, d)| d.is_some_and(broken)) {
-            return Err(invalid(key, WHOLE.to_owned()));
-        }
-        raw.log
-            .filter()
-            .map_err(|e| invalid("log.level", mcdsl::cli::chain(&e)))?;
-        if let Some(path) = raw.firewall.pin_path.as_ref().filter(|p| !p.is_absolute()) {
-            let reason = format!(
-                "{} is not an absolute path on a BPF file system, like {PIN_PATH}",
-                path.display()
-            );
-            return Err(invalid("firewall.pin_path", reason));
-        }
-        let limits = [
-            ("server.max_connections", raw.server.max_connections),
-            (
-                "server.max_connections_per_source",
-                raw.server.max_connections_per_source,
-            ),
-        ];
-        if let Some((key, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
-            return Err(invalid(key, "must be above zero".into()));
-        }
-        if let Some(name) = raw
-            .firewall
-            .interfaces
-            .iter()
-            .find(|n| n.is_empty() || n.len() > 15)
-        {
-            return Err(invalid(
-                "firewall.interfaces",
-                format!("{name:?} is not an interface name"),
-            ));
-        }
-        let seed = check_seed(&raw, root).map_err(|(key, reason)| invalid(&key, reason))?;
         let under_root = |path: Option<PathBuf>, default: &str| {
             root.join(path.unwrap_or_else(|| default.into()))
         };
@@ -252,161 +209,57 @@ impl Config {
     }
 }
 
-fn check_seed(raw: &Raw, root: &Path) -> Result<Seed, (String, String)> {
-    let mut seed = Seed::default();
-    for (i, l) in raw.listeners.iter().enumerate() {
-        let listener = Listener {
-            id: 0,
-            address: l.address,
-            trusted_proxies: l.trusted_proxies.clone(),
-            redirect: l.redirect,
-            guarded: l.guarded.unwrap_or(true),
-        };
-        validate_listener(&listener)
-            .map_err(|(key, reason)| (format!("listeners[{i}].{key}"), reason))?;
-        if seed
-            .listeners
-            .iter()
-            .any(|other: &Listener| other.address == listener.address)
-        {
-            return Err((
-                format!("listeners[{i}].address"),
-                format!("{} is there twice", l.address),
-            ));
-        }
-        seed.listeners.push(listener);
+/// What is wrong besides the seed.
+fn problems(raw: &Raw) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut invalid = |key: &str, reason: String| problems.push((key.to_owned(), reason));
+    if let Some(listen) = raw.metrics.listen.filter(|l| !l.ip().is_loopback()) {
+        let reason = format!(
+            "{listen} is not a loopback address; use 127.0.0.1 and let the scraper reach it there"
+        );
+        invalid("metrics.listen", reason);
     }
-    for (i, r) in raw.routes.iter().enumerate() {
-        let route =
-            check_route(r, root).map_err(|(key, reason)| (format!("routes[{i}].{key}"), reason))?;
-        if seed.routes.iter().any(|other| other.key == route.key) {
-            return Err((
-                format!("routes[{i}].hostname"),
-                format!("{} port {} is there twice", r.hostname, r.port),
-            ));
-        }
-        seed.routes.push(route);
-    }
-    for (i, r) in raw.rules.iter().enumerate() {
-        let rule = Rule {
-            id: 0,
-            kind: match r.kind {
-                RawRuleKind::Allow => RuleKind::Allow,
-                RawRuleKind::Block => RuleKind::Block,
-            },
-            cidr: r.cidr,
-            action: match r.action {
-                RawAction::Drop => Action::Drop,
-                RawAction::Reset => Action::Reset,
-                RawAction::Observe => Action::Observe,
-            },
-            expires: None,
-            comment: r.comment.clone(),
-            created: SystemTime::now(),
-        };
-        crate::firewall::check_prefix(rule.kind, rule.cidr)
-            .map_err(|e| (format!("rules[{i}].cidr"), e.to_string()))?;
-        if seed
-            .rules
-            .iter()
-            .any(|other| (other.kind, other.cidr) == (rule.kind, rule.cidr))
-        {
-            return Err((
-                format!("rules[{i}].cidr"),
-                format!("{} is there twice", rule.cidr),
-            ));
-        }
-        seed.rules.push(rule);
-    }
-    Ok(seed)
-}
-
-fn check_route(raw: &RawRoute, root: &Path) -> Result<Route, (String, String)> {
-    let hostname = raw
-        .hostname
-        .parse()
-        .map_err(|e| ("hostname".to_owned(), format!("{}: {e}", raw.hostname)))?;
-    let route = Route {
-        id: 0,
-        key: RouteId {
-            port: raw.port,
-            hostname,
-        },
-        backends: raw.backends.clone(),
-        engine: raw.engine.map(Into::into),
-        enabled: raw.enabled.unwrap_or(true),
-        send_proxy: raw.send_proxy,
-        connect_timeout: raw.connect_timeout,
-        idle_timeout: raw.idle_timeout,
-        max_age: raw.max_age,
-        max_connections: raw.max_connections.filter(|n| *n > 0),
-        l7: raw.l7.clone().map(|mut l7| {
-            l7.resolve(root);
-            l7
-        }),
-    };
-    validate_route(&route)?;
-    Ok(route)
-}
-
-/// The rules that hold for a listener wherever it comes from (config, admin API).
-///
-/// # Errors
-/// The field and what is wrong with it.
-pub fn validate_listener(listener: &Listener) -> Result<(), (String, String)> {
-    if listener.address.port() == 0 {
-        return Err(("address".into(), "needs a port other than 0".into()));
-    }
-    Ok(())
-}
-
-/// The rules that hold for a route wherever it comes from (config, admin API).
-///
-/// # Errors
-/// The field and what is wrong with it.
-pub fn validate_route(route: &Route) -> Result<(), (String, String)> {
-    if route.key.port == 0 {
-        return Err(("port".into(), "must be a listener's port, not 0".into()));
-    }
-    if route.backends.is_empty() || route.backends.len() > MAX_BACKENDS {
-        return Err((
-            "backends".into(),
-            format!(
-                "a route has 1 to {MAX_BACKENDS} backends, this one {}",
-                route.backends.len()
-            ),
-        ));
-    }
-    for (i, backend) in route.backends.iter().enumerate() {
-        if backend.port() == 0 || backend.ip().is_unspecified() || backend.ip().is_multicast() {
-            return Err((
-                "backends".into(),
-                format!("{backend} cannot be connected to"),
-            ));
-        }
-        if route.backends[..i].contains(backend) {
-            return Err(("backends".into(), format!("{backend} is there twice")));
-        }
-    }
+    let (idle, age) = (raw.relay.idle_timeout, raw.relay.max_age);
     for (key, duration) in [
-        ("connect_timeout", route.connect_timeout),
-        ("idle_timeout", route.idle_timeout),
-        ("max_age", route.max_age),
+        ("relay.client_hello_timeout", raw.relay.client_hello_timeout),
+        ("relay.connect_timeout", raw.relay.connect_timeout),
+        ("relay.idle_timeout", idle),
+        ("relay.max_age", age),
     ] {
         if duration.is_some_and(|d| d.is_zero()) {
-            return Err((
-                key.into(),
-                "must be above zero; leave it out for the default".into(),
-            ));
+            invalid(key, ABOVE_ZERO.to_owned());
         }
     }
-    for (key, duration) in [
-        ("idle_timeout", route.idle_timeout),
-        ("max_age", route.max_age),
-    ] {
+    for (key, duration) in [("relay.idle_timeout", idle), ("relay.max_age", age)] {
         if duration.is_some_and(broken) {
-            return Err((key.into(), WHOLE.into()));
+            invalid(key, WHOLE.to_owned());
         }
     }
-    route.l7.as_ref().map_or(Ok(()), |l7| l7.validate(route))
+    if let Err(error) = raw.log.filter() {
+        invalid("log.level", mcdsl::cli::chain(&error));
+    }
+    if let Some(path) = raw.firewall.pin_path.as_ref().filter(|p| !p.is_absolute()) {
+        let reason = format!(
+            "{} is not an absolute path on a BPF file system, like {PIN_PATH}",
+            path.display()
+        );
+        invalid("firewall.pin_path", reason);
+    }
+    for (key, limit) in [
+        ("server.max_connections", raw.server.max_connections),
+        (
+            "server.max_connections_per_source",
+            raw.server.max_connections_per_source,
+        ),
+    ] {
+        if limit == Some(0) {
+            invalid(key, "must be above zero".to_owned());
+        }
+    }
+    let named = |name: &&String| name.is_empty() || name.len() > 15;
+    for name in raw.firewall.interfaces.iter().filter(named) {
+        let reason = format!("{name:?} is not an interface name");
+        invalid("firewall.interfaces", reason);
+    }
+    problems
 }

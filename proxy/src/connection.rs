@@ -6,6 +6,7 @@
 mod backend;
 mod log;
 mod preface;
+mod redirecting;
 mod terminating;
 
 use std::{
@@ -24,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use backend::{acknowledge, connect_to};
 use backend::{connect, connect_timeout, send_preface};
 pub use log::Sampled;
-use preface::{identify, read_preface};
+use preface::read_preface;
+use redirecting::redirect;
 use terminating::Hello;
 pub use terminating::{Terminating, moved};
 
@@ -74,6 +76,9 @@ pub struct Context {
     pub denied: Reasons,
     /// Clients known by their PROXY header only, by verdict and reason of the firewall.
     pub judged: Reasons<(&'static str, &'static str)>,
+    /// Requests on listeners that redirect, by port and status.
+    pub redirects: Reasons<(u16, u16)>,
+    pub(crate) redirect_log: Sampled,
     /// Connections open now, all listeners.
     pub active: Gauge,
     denied_log: Sampled,
@@ -84,10 +89,17 @@ pub struct Context {
 pub struct Engines {
     /// Userland copy.
     pub copy: Arc<dyn Engine>,
-    /// In-kernel redirect, if the kernel offers it.
-    pub sockmap: Option<Arc<dyn Engine>>,
+    /// In-kernel redirect, or why the kernel does not offer it.
+    pub sockmap: Result<Arc<dyn Engine>, String>,
     /// For routes that do not choose.
     pub default: EngineKind,
+}
+
+impl Engines {
+    /// What a relayed route asks for.
+    pub(crate) fn asked(&self, route: &LiveRoute) -> EngineKind {
+        route.route.engine.unwrap_or(self.default)
+    }
 }
 
 /// What of a listener concerns its connections.
@@ -159,6 +171,8 @@ impl Context {
             abort: CancellationToken::new(),
             denied: Reasons::default(),
             judged: Reasons::default(),
+            redirects: Reasons::default(),
+            redirect_log: Sampled::default(),
             active: Gauge::default(),
             denied_log: Sampled::default(),
             failure_log: Arc::default(),
@@ -166,12 +180,9 @@ impl Context {
     }
 
     fn engine(&self, route: &LiveRoute) -> (&Arc<dyn Engine>, &'static str) {
-        match (
-            route.route.engine.unwrap_or(self.engines.default),
-            &self.engines.sockmap,
-        ) {
-            (EngineKind::Sockmap, Some(sockmap)) => (sockmap, ""),
-            (EngineKind::Sockmap, None) => (&self.engines.copy, "sockmap_unavailable"),
+        match (self.engines.asked(route), &self.engines.sockmap) {
+            (EngineKind::Sockmap, Ok(sockmap)) => (sockmap, ""),
+            (EngineKind::Sockmap, Err(_)) => (&self.engines.copy, "sockmap_unavailable"),
             (EngineKind::Copy, _) => (&self.engines.copy, ""),
         }
     }
@@ -256,33 +267,6 @@ pub async fn serve(
         }
     }
     None
-}
-
-/// Sends a client of plain HTTP to https.
-async fn redirect(
-    context: Arc<Context>,
-    listener: &ListenerContext,
-    mut client: TcpStream,
-    mut source: SocketAddr,
-    to: u16,
-) {
-    let mut bytes = Vec::new();
-    let identified = timeout(
-        context.timeouts.client_hello,
-        identify(&context, listener, &mut client, &mut source, &mut bytes),
-    )
-    .await
-    .unwrap_or_else(|_| Err("proxy_header_timeout".into()));
-    match identified {
-        Ok((_, counted)) => {
-            http::redirect(client, bytes, to, &context).await;
-            drop(counted);
-        }
-        Err(denied) => {
-            context.count_denied(source, listener.port, &denied);
-            reset(client);
-        }
-    }
 }
 
 async fn relay(context: &Context, client: TcpStream, established: Established) {

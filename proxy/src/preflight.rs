@@ -1,7 +1,10 @@
 //! What of a configuration only shows on the machine: files, interfaces, the place of the pins. A daemon starts without most of it,
 //! serves what it can and says so; whoever asks beforehand wants to know.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use nix::{
     errno::Errno,
@@ -52,7 +55,15 @@ pub fn problems(config: &Config) -> Vec<String> {
         if let Some(l7) = &route.l7
             && let Err(error) = Tls::default().load(l7, &route.key.hostname)
         {
-            problems.push(format!("routes[{i}].l7: {}", mcdsl::cli::chain(&error)));
+            let error = mcdsl::cli::chain(&error);
+            // Of the file that it is about, if it is about one.
+            let names = |(_, path): &(&str, &PathBuf)| error.contains(&*path.to_string_lossy());
+            let file = l7
+                .files()
+                .filter(names)
+                .max_by_key(|(_, path)| path.as_os_str().len());
+            let key = file.map(|(key, _)| format!(".{key}")).unwrap_or_default();
+            problems.push(format!("routes[{i}].l7{key}: {error}"));
         }
     }
     problems.extend(unserved(&config.seed));

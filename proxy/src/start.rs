@@ -4,6 +4,7 @@
 //! checked once; only then does anything listen, so that no packet is served before it can be filtered.
 
 mod database;
+mod endpoint;
 mod open;
 mod stop;
 
@@ -24,7 +25,6 @@ use crate::{
     geoip::{GeoIp, GeoIpError},
     health::check::Checks,
     kernel::{self, Kernel, KernelError},
-    metrics,
     relay::{BufferPool, CopyEngine, Engine, SockmapEngine},
     router::Router,
     routes::{RouteTable, RouteTableError},
@@ -108,9 +108,6 @@ pub enum StartError {
     /// MCIAS cannot be asked for bans.
     #[error(transparent)]
     Mcias(#[from] mcdsl::auth::client::ClientError),
-    /// The metrics endpoint cannot be bound.
-    #[error(transparent)]
-    Metrics(#[from] mcdsl::telemetry::TelemetryError),
 }
 
 /// A running daemon.
@@ -126,7 +123,7 @@ impl Handle {
         &self.control
     }
 
-    /// Where the metrics are, port 0 resolved.
+    /// Where the metrics are, port 0 resolved; `None` also if their address could not be listened on yet.
     pub fn metrics(&self) -> Option<SocketAddr> {
         self.metrics
     }
@@ -174,7 +171,11 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     database::check_new(&store, &config, &kernel, &firewall, &router.table)?;
 
     let mcias = config.mcias.as_ref().map(bans::client).transpose()?;
-    let (socket, metrics_listener) = open_services(&config, &mut inherited).await?;
+    let (socket, metrics) = open_services(&config, &mut inherited).await?;
+    let (metrics_listener, metrics_error) = match metrics {
+        Ok(listener) => (listener, None),
+        Err(error) => (None, Some(error)),
+    };
     let estate = Estate {
         root,
         pins,
@@ -211,6 +212,9 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     ));
     let control = Control::new(config, context, geoip, kernel, store, workers, warnings);
     let control = Arc::new(control.with_estate(program, predecessor.clone(), estate));
+    if let Some(error) = metrics_error {
+        control.metrics_fail(&error);
+    }
     reconcile(&control, taken_over)?;
     control.set_policies(&state)?;
     load_geoip(&control).await;
@@ -252,15 +256,15 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     })
 }
 
-fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Option<Arc<dyn Engine>> {
+fn sockmap(kernel: &mut Kernel, pool: BufferPool) -> Result<Arc<dyn Engine>, String> {
     match SockmapEngine::new(kernel, pool) {
-        Ok(engine) => Some(Arc::new(engine)),
+        Ok(engine) => Ok(Arc::new(engine)),
         Err(error) => {
             // The verifier may have written megabytes.
             let mut error = mcdsl::cli::chain(&error);
             error.truncate(error.floor_char_boundary(MAX_ERROR));
             tracing::warn!(error, "no sockmap engine; its routes are copied");
-            None
+            Err(error)
         }
     }
 }
@@ -319,15 +323,8 @@ fn spawn_services(
             tracing::error!(%error, "the admin API ended");
         }
     });
-    if let Some(listener) = metrics_listener {
-        let scraped = Arc::clone(control);
-        let render = move || metrics::render(&scraped);
-        tasks.spawn(mcdsl::telemetry::serve_metrics(
-            listener,
-            render,
-            stop.clone(),
-        ));
-    }
+    let scraped = Arc::clone(control);
+    tasks.spawn(endpoint::serve(scraped, metrics_listener, stop.clone()));
     tasks.spawn(housekeeping(Arc::clone(control), stop.clone()));
     tasks.spawn(Arc::clone(&control.geoip).watch(stop.clone()));
 }

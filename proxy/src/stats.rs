@@ -16,7 +16,7 @@ use crate::{
     sources::Sources,
 };
 
-/// Counters by one label or several. Labels are static strings, so the map is bounded by the program text.
+/// Counters by one label or several. Labels are static strings, so the map is bounded by the program text; or ports, so by the operator.
 #[derive(Debug)]
 pub struct Reasons<K = &'static str>(Mutex<BTreeMap<K, u64>>);
 

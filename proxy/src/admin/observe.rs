@@ -15,6 +15,7 @@ use crate::{
     control::{Control, ControlError, CountedRule},
     firewall::{CountryCount, ObservedSample, ktime},
     geoip::countries,
+    metrics::http::CLASSES,
     router::LiveRoute,
     spec::{Action, CountryPolicy},
     store::MAX_RULES,
@@ -126,6 +127,8 @@ fn reasons(counts: BTreeMap<&'static str, u64>) -> Vec<pb::ReasonStats> {
 fn route_stats(control: &Control, live: &LiveRoute) -> pb::RouteStats {
     let stats = &live.stats;
     let errors = stats.errors.snapshot();
+    let classes = CLASSES.iter().zip(&stats.http.classes);
+    let classes = classes.filter(|_| live.route.l7.is_some());
     pb::RouteStats {
         port: live.route.key.port.into(),
         hostname: live.route.key.hostname.to_string(),
@@ -135,6 +138,12 @@ fn route_stats(control: &Control, live: &LiveRoute) -> pb::RouteStats {
         bytes_to_client: stats.traffic.to_client.load(Relaxed),
         errors: errors.values().sum(),
         reasons: reasons(errors),
+        requests: classes
+            .map(|(class, count)| pb::ClassStats {
+                class: (*class).to_owned(),
+                requests: count.load(Relaxed),
+            })
+            .collect(),
         engine: match live.route.l7 {
             Some(_) => "http",
             None => live.route.engine.unwrap_or(control.config.engine).name(),

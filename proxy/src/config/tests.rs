@@ -38,6 +38,49 @@ fn sizes_are_numbers_with_a_unit_or_without() {
 }
 
 #[test]
+fn all_that_cannot_be_is_told_at_once() {
+    let error = check(
+        "[server]\nmax_connections=0\n[relay]\nidle_timeout='0s'\nmax_age='10ms'\n[metrics]\nlisten='0.0.0.0:9'\n[log]\nlevel='verbose'\n\
+         [firewall]\ninterfaces=['', 'abcdefghijklmnopq']\n\
+         [[listeners]]\naddress='1.1.1.1:0'\n[[listeners]]\naddress='1.1.1.1:0'\n\
+         [[routes]]\nhostname='-'\nport=443\nbackends=['1.1.1.1:1']\n\
+         [[routes]]\nhostname='a.example'\nport=0\nbackends=['1.1.1.1:0']\nsend_proxy=true\nengine='copy'\n\
+         [routes.l7]\ncertificate='a.pem'\nkey='a.key'\nprotocol='h2'\nmax_streams=0\nretries=99\n\
+         [routes.l7.health]\ncheck='tcp'\npath='x'\n\
+         [[rules]]\nkind='block'\ncidr='64:ff9b::/96'",
+    )
+    .unwrap_err();
+    let keys: Vec<&str> = error
+        .lines()
+        .map(|line| line.split(": ").nth(1).expect(line))
+        .collect();
+    let wanted = [
+        "metrics.listen",
+        "relay.idle_timeout",
+        "relay.max_age",
+        "log.level",
+        "server.max_connections",
+        "firewall.interfaces",
+        "firewall.interfaces",
+        "listeners[0].address",
+        "listeners[1].address",
+        "listeners[1].address",
+        "routes[0].hostname",
+        "routes[1].port",
+        "routes[1].backends",
+        "routes[1].send_proxy",
+        "routes[1].engine",
+        "routes[1].l7.backend_ca",
+        "routes[1].l7.max_streams",
+        "routes[1].l7.retries",
+        "routes[1].l7.health.path",
+        "routes[1].l7.health.path",
+        "rules[0].cidr",
+    ];
+    assert_eq!(keys, wanted, "{error}");
+}
+
+#[test]
 fn what_cannot_be_is_refused_by_name() {
     let route = "[[routes]]\nhostname='a.example'\nport=443\n";
     for (description, toml, wanted) in [

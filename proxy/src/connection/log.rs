@@ -20,7 +20,7 @@ impl Default for Sampled {
 
 impl Sampled {
     /// Whether there may be another.
-    pub(super) fn next(&self) -> bool {
+    pub(crate) fn next(&self) -> bool {
         self.0.check().is_ok()
     }
 

@@ -122,6 +122,8 @@ pub struct Control {
     detached: AtomicBool,
     life: upgrade::Life,
     reload: Mutex<Option<Reload>>,
+    // Why the metrics are not served.
+    metrics: Mutex<Option<String>>,
     /// How the subscription to MCIAS's bans goes, if one is configured.
     pub bans_watched: Watched,
     /// When the daemon started.
@@ -161,6 +163,7 @@ impl Control {
             detached: AtomicBool::new(false),
             life: upgrade::Life::default(),
             reload: Mutex::default(),
+            metrics: Mutex::default(),
             bans_watched: Watched::default(),
             started: Instant::now(),
             configured: SystemTime::now(),

@@ -24,18 +24,19 @@ impl Control {
     /// database). Blocks.
     pub fn reload(&self) {
         let problems = self.try_reload();
-        for problem in &problems {
-            tracing::error!(problem, "reload");
-        }
         let at = SystemTime::now();
         *self.reload_slot() = Some(Reload { at, problems });
     }
 
+    /// What is not as it should be, which is logged: as an error what is not served or filtered, as a warning what goes on as before.
     fn try_reload(&self) -> Vec<String> {
         // Nothing may hand over meanwhile.
         let _held = match self.store() {
             Ok(held) => held,
-            Err(error) => return vec![error.to_string()],
+            Err(error) => {
+                tracing::warn!(%error, "no reload");
+                return vec![error.to_string()];
+            }
         };
         self.listeners.retry();
         self.attach();
@@ -43,6 +44,7 @@ impl Control {
         if self.geoip.status().path.is_some()
             && let Err(error) = self.geoip.load_now()
         {
+            // Logged where it happens.
             problems.push(mcdsl::cli::chain(&error));
         }
         self.context.router.reload_certificates();
@@ -56,12 +58,18 @@ impl Control {
             }
         }
         let told = refused.into_iter();
-        problems.extend(
-            told.map(|(error, routes)| format!("certificate of {}: {error}", human::some(&routes))),
-        );
-        problems.extend(self.not_listening());
-        problems.extend(self.unfiltered());
-        problems.extend(self.config_changed());
+        let as_before = told
+            .map(|(error, routes)| format!("certificate of {}: {error}", human::some(&routes)))
+            .chain(self.config_changed());
+        for problem in as_before {
+            tracing::warn!(problem, "reload");
+            problems.push(problem);
+        }
+        let missing = self.not_listening().into_iter().chain(self.unfiltered());
+        for problem in missing {
+            tracing::error!(problem, "reload");
+            problems.push(problem);
+        }
         problems
     }
 

@@ -1,9 +1,11 @@
 //! What an operator should look at, and how the last load of everything that is loaded again went.
 
 use std::{
+    error::Error,
     fs,
-    sync::{Arc, PoisonError},
-    time::SystemTime,
+    os::fd::OwnedFd,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use mcdsl::{certificate::ENDS_SOON, human, server::little_left};
@@ -14,7 +16,7 @@ use crate::{
     kernel::LinkMode,
     listener::ListenerState,
     router::LiveRoute,
-    spec::RouteId,
+    spec::{EngineKind, RouteId},
     stats::BackendStats,
 };
 
@@ -38,7 +40,9 @@ impl Control {
         }
         warnings.extend(self.config_changed());
         warnings.extend(self.not_listening());
+        warnings.extend(self.metrics().clone());
         warnings.extend(self.without_listener());
+        warnings.extend(self.copied());
         warnings.extend(self.unfiltered());
         warnings.extend(self.without_backend());
         let geoip = self.geoip.status();
@@ -58,6 +62,27 @@ impl Control {
         let routes = self.context.router.all();
         warnings.extend(routes.iter().filter_map(|route| certificate(route, now)));
         warnings
+    }
+
+    /// The metrics' address cannot be listened on; it is tried again. Logged where the reason is another than before.
+    pub(crate) fn metrics_fail(&self, error: &dyn Error) {
+        let error = mcdsl::cli::chain(error);
+        let told = format!("no metrics: {error}; trying again");
+        let mut before = self.metrics();
+        if before.as_ref() != Some(&told) {
+            tracing::warn!(error, "no metrics; trying again");
+            *before = Some(told);
+        }
+    }
+
+    /// Their address is listened on: `socket` is for the daemon that takes over.
+    pub(crate) fn metrics_listen(&self, socket: OwnedFd) {
+        *self.metrics() = None;
+        self.hold(socket);
+    }
+
+    fn metrics(&self) -> MutexGuard<'_, Option<String>> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// That the configuration file is no longer what was read.
@@ -101,6 +126,24 @@ impl Control {
             ))
         });
         told.collect()
+    }
+
+    /// The routes that ask for redirects in the kernel and are copied, since there are none.
+    fn copied(&self) -> Option<String> {
+        let engines = &self.context.engines;
+        let why = engines.sockmap.as_ref().err()?;
+        // The verifier's log follows, in lines.
+        let why = why.lines().next().unwrap_or_default();
+        let asks = |route: &Arc<LiveRoute>| {
+            route.route.l7.is_none() && engines.asked(route) == EngineKind::Sockmap
+        };
+        let routes = self.context.router.all();
+        let asking = routes.iter().filter(|route| asks(route));
+        let asking: Vec<_> = asking.map(|r| r.route.key.hostname.to_string()).collect();
+        (!asking.is_empty()).then(|| {
+            let routes = human::some(&asking);
+            format!("no sockmap engine ({why}): what asks for it is copied: {routes}")
+        })
     }
 
     /// The routes that can answer nothing, since all of their backends are down. Those that are passed over are used where there is no other.

@@ -88,6 +88,13 @@ impl Control {
         self
     }
 
+    /// One more socket for the daemon that takes over.
+    pub(super) fn hold(&self, socket: OwnedFd) {
+        if let Some(estate) = lock(&self.life.estate).as_mut() {
+            estate.sockets.push(socket);
+        }
+    }
+
     /// Replaces this daemon by the installed binary: starts it, hands everything over. After it this daemon changes
     /// nothing more and is to drain, see [`Self::replaced`]. Blocks until it is decided. `force`: also if a route would be without its certificate.
     ///

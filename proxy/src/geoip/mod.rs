@@ -323,11 +323,16 @@ impl GeoIp {
     fn noted<T>(&self, result: Result<T, GeoIpError>) -> Result<T, GeoIpError> {
         if let Err(error) = &result {
             let message = chain(error);
-            let instead = match self.current.load().is_some() {
-                true => "the table before it stays in force",
-                false => "the country of every address is unknown",
-            };
-            tracing::error!(error = %message, "GeoIP database refused; {instead}");
+            match self.current.load().is_some() {
+                true => tracing::warn!(
+                    error = message,
+                    "GeoIP database refused; the table before it stays in force"
+                ),
+                false => tracing::error!(
+                    error = message,
+                    "GeoIP database refused; the country of every address is unknown"
+                ),
+            }
             lock(&self.last).error = Some(message);
         }
         result

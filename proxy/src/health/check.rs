@@ -35,7 +35,7 @@ use super::{
 use crate::{
     connection::Context,
     hostname::Hostname,
-    http::{ConnectError, Http1Error, Http2Error, Loaded, Sender, open},
+    http::{ConnectError, Http1Error, Http2Error, Loaded, Sender, open, response::Malformed},
     router::LiveRoute,
     spec::{Check, HealthCheck, Protocol, RouteId},
     stats::BackendStats,
@@ -260,6 +260,11 @@ impl Task {
         }
         let sender = open(backend, protocol, loaded).await;
         let sender = sender.map_err(|error| why(&error))?;
+        if let Sender::Http2(http2) = &sender
+            && !http2.settled().await
+        {
+            return Err(why(&ConnectError::NotHttp2));
+        }
         match check {
             Check::Tcp => Ok(()),
             Check::Http => self.http(sender).await.map_err(Some),
@@ -302,6 +307,9 @@ impl Task {
                 let asked = http1.ask(&parts, self.authority().as_bytes(), limit).await;
                 let response = asked.map_err(|error| match error {
                     Http1Error::TimedOut => "timeout".into(),
+                    Http1Error::Malformed(other @ (Malformed::Http2 | Malformed::Tls)) => {
+                        other.to_string().into()
+                    }
                     error => broken(matches!(error, Http1Error::Malformed(_))),
                 });
                 response?.status()
@@ -354,6 +362,7 @@ fn why(error: &ConnectError) -> Option<Why> {
         ConnectError::TimedOut => "timeout",
         ConnectError::Tls(why) => return Some(format!("TLS: {why}").into()),
         ConnectError::Protocol => "does not speak the protocol",
+        ConnectError::NotHttp2 => return Some(error.to_string().into()),
         ConnectError::Local => {
             tracing::debug!(%error, "a backend cannot be checked");
             return None;

@@ -240,6 +240,10 @@ async fn attempt(
         }),
         Err(error) => {
             tracing::debug!(backend = %backend.address, %error, "a request failed");
+            if error.is_protocol() {
+                let (route, backend) = (&connection.route, backend.address);
+                (connection.context.failure_log).failed(route, backend, &error);
+            }
             let not_begun = error.has_not_begun();
             if not_begun {
                 lease.retire();

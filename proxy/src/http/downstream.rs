@@ -18,7 +18,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, flow, guard, proxy, replayed::Replayed, resets, seldom::Seldom};
+use super::{Connection, exchange, flow, guard, proxy, replayed::Replayed, resets, seldom::Seldom};
 
 /// Between HTTP/2 pings: a client that does not answer is gone.
 const PING: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ pub(super) fn http1(
     bodies: Arc<flow::Flow>,
     drain: CancellationToken,
 ) -> impl Future<Output = Result<(), &'static str>> {
-    let of = Arc::clone(&connection);
+    let (of, told) = (Arc::clone(&connection), Arc::clone(&connection));
     let gate = Arc::new(guard::Gate::default());
     let stream = guard::Guarded::new(stream, Arc::clone(&gate));
     let ours = Arc::clone(&gate);
@@ -89,14 +89,22 @@ pub(super) fn http1(
     let mut serving = Box::pin(serving);
     async move {
         let enough = Seldom::new(enough(drain, of));
-        tokio::select! {
+        let served = tokio::select! {
             biased;
-            served = &mut serving => return served.map_err(|e| reason(&e)),
-            () = enough => {}
-        }
-        // Not hyper's `graceful_shutdown`: it closes what is idle, or has not asked yet, while a request may be on its way.
-        gate.last();
-        serving.await.map_err(|e| reason(&e))
+            served = &mut serving => served,
+            () = enough => {
+                // Not hyper's `graceful_shutdown`: it closes what is idle, or has not asked yet, while a request may be on its way.
+                gate.last();
+                serving.await
+            }
+        };
+        served.map_err(|error| match unread(&error, &gate) {
+            Some((status, reason)) => {
+                exchange::unread(&told, status, reason);
+                reason
+            }
+            None => reason(&error),
+        })
     }
 }
 
@@ -224,6 +232,23 @@ async fn leaves(connection: &Connection, asked: &SetOnce<()>) {
     // Of the last one some may still be on its way.
     if asked.initialized() {
         sleep(connection.limits.idle).await;
+    }
+}
+
+/// What the client was told, and why, if a connection over HTTP/1.1 has ended with a head that is none, or took too long.
+pub(super) fn unread(
+    error: &hyper::Error,
+    gate: &guard::Gate,
+) -> Option<(StatusCode, &'static str)> {
+    if gate.is_slow() {
+        Some((StatusCode::REQUEST_TIMEOUT, "request_header_timeout"))
+    } else if error.is_parse_too_large() {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Some((status, "malformed_request"))
+    } else if error.is_parse() {
+        Some((StatusCode::BAD_REQUEST, "malformed_request"))
+    } else {
+        None
     }
 }
 

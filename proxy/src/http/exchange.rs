@@ -25,6 +25,8 @@ use crate::{
     stats::{Active, BackendGauge},
 };
 
+/// Of the access log's lines.
+pub(super) const ACCESS: &str = "mc_proxy::access";
 /// A call's time, which its client said, is over.
 pub(super) const GRPC_DEADLINE: &str = "grpc_deadline";
 
@@ -38,7 +40,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Backend => "backend",
@@ -101,10 +103,8 @@ impl Exchange {
         authority: Option<Authority>,
     ) -> Arc<Self> {
         let http = &connection.route.stats.http;
-        let number = http.requests.fetch_add(1, Relaxed);
+        let logged = is_logged(connection, http.requests.fetch_add(1, Relaxed));
         http.budget.pay_in();
-        let sample = connection.l7().access_log;
-        let logged = sample > 0 && number.is_multiple_of(u64::from(sample));
         Arc::new(Self {
             connection: Arc::clone(connection),
             method: request.method.clone(),
@@ -265,6 +265,30 @@ impl Exchange {
     }
 }
 
+/// Whether a request is among those that are logged, by its number.
+fn is_logged(connection: &Connection, number: u64) -> bool {
+    let sample = connection.l7().access_log;
+    sample > 0 && number.is_multiple_of(u64::from(sample))
+}
+
+/// A head that came to no request, and was answered with `status`: counted, and logged, as requests are. Its connection counts the reason.
+pub(super) fn unread(connection: &Connection, status: StatusCode, reason: &'static str) {
+    let http = &connection.route.stats.http;
+    let number = http.requests.fetch_add(1, Relaxed);
+    http.count(Some(status.as_u16()));
+    if is_logged(connection, number) {
+        tracing::info!(
+            target: ACCESS,
+            client = %connection.client,
+            route = %connection.route.route.key.hostname,
+            port = connection.route.route.key.port,
+            status = status.as_u16(),
+            side = Side::Client.name(),
+            reason,
+        );
+    }
+}
+
 /// Whether a backend says that it cannot answer.
 pub(super) fn gateway_failed(status: StatusCode) -> bool {
     matches!(
@@ -289,7 +313,7 @@ impl Drop for Exchange {
         }
         let micros = |d: Option<Duration>| d.map(|d| d.as_micros() as u64);
         tracing::info!(
-            target: "mc_proxy::access",
+            target: ACCESS,
             client = %self.connection.client,
             route = %self.route().route.key.hostname,
             port = self.route().route.key.port,

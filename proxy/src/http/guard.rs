@@ -1,7 +1,8 @@
 //! A client's HTTP/1.1 connection as hyper may read it: checked (see `strict`), and with a deadline while a head is waited for.
 //!
 //! What is refused in a head is replaced by bytes that hyper refuses itself, so that it answers 400 in order, after the responses to
-//! earlier requests, and closes. In a body it is an error, which breaks the request off. In both cases nothing after it is read.
+//! earlier requests, and closes. A head that took too long is refused alike, and 408 written where hyper writes 400. In a body it is an
+//! error, which breaks the request off. In all cases nothing after it is read.
 
 use std::{
     future::Future as _,
@@ -10,8 +11,8 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicU8, AtomicU32,
-            Ordering::{AcqRel, Acquire, Release},
+            AtomicBool, AtomicU8, AtomicU32,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
     task::{Context, Poll, ready},
@@ -26,7 +27,7 @@ use tokio::{
 
 use super::{
     downstream::LAST_REQUEST,
-    strict::{Refusal, Step, Validator},
+    strict::{Refusal, Step, Validator, Violation},
 };
 
 /// A head, from its first byte.
@@ -36,6 +37,10 @@ pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// NUL stands nowhere in a head (httparse checks each byte against the classes of RFC 9110). hyper looks at a head that came in
 /// pieces only when it sees its end: the empty line.
 const POISON: &[u8] = b"\0\n\n";
+/// How hyper's answer to it begins.
+const MALFORMED: &[u8] = b"HTTP/1.1 400 Bad Request\r\n";
+/// What the client gets instead if its head took too long (RFC 9110 §15.5.9).
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n";
 /// Bytes that are read while it is open whose they are: only to see the client's end.
 const AHEAD: usize = 64;
 
@@ -53,6 +58,8 @@ pub(super) struct Gate {
     reader: AtomicWaker,
     /// Since when the connection is to end.
     last: OnceLock<Instant>,
+    /// A head took too long.
+    slow: AtomicBool,
 }
 
 /// A request that is being answered: until it is, its connection is not idle.
@@ -72,6 +79,11 @@ impl Gate {
 
     pub(super) fn is_last(&self) -> bool {
         self.last.get().is_some()
+    }
+
+    /// Whether the connection has ended with a head that took too long.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.load(Relaxed)
     }
 
     /// The answer to a request to upgrade. To be called for each, even if it is refused: nothing is read before.
@@ -97,6 +109,10 @@ pub(super) struct Guarded<S> {
     ahead: Vec<u8>,
     refused: Option<Refusal>,
     poison: &'static [u8],
+    /// What is to stand for [`MALFORMED`], as far as it was not written.
+    status: &'static [u8],
+    /// Some of what was written may still be on this side.
+    blocked: bool,
     head: Duration,
     idle: Duration,
     /// [`Self::idle`] of a connection that is to end.
@@ -118,6 +134,8 @@ impl<S> Guarded<S> {
             ahead: Vec::new(),
             refused: None,
             poison: POISON,
+            status: b"",
+            blocked: false,
             head: HEAD,
             idle: IDLE,
             last: LAST_REQUEST,
@@ -125,6 +143,27 @@ impl<S> Guarded<S> {
             waiting: None,
             timer: None,
         }
+    }
+
+    /// The same, for a connection on which no request is waited for as long.
+    pub(super) fn with_idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// A head that took too long is answered, unless the client takes nothing anyway.
+    fn too_slow(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        if self.validator.blank() || self.blocked {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.gate.slow.store(true, Relaxed);
+        self.status = TOO_SLOW;
+        let refusal = Refusal {
+            violation: Violation::TooSlow,
+            in_head: true,
+        };
+        self.refused = Some(refusal);
+        self.refuse(buf, refusal)
     }
 
     /// Checks what was read into `buf` after its first `before` bytes.
@@ -257,7 +296,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 }
                 // Between requests it is the end as the client might have made it.
                 return Poll::Ready(if this.validator.in_head() {
-                    Err(io::ErrorKind::TimedOut.into())
+                    this.too_slow(buf)
                 } else {
                     Ok(())
                 });
@@ -279,9 +318,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 
 impl<S: AsyncWrite + Unpin> Guarded<S> {
     fn written(&mut self, polled: &Poll<io::Result<usize>>) {
+        self.blocked = polled.is_pending();
         if matches!(polled, Poll::Ready(Ok(1..))) && !self.validator.opaque() {
             self.active = Instant::now();
         }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Writes the right status in the place of hyper's, which `buf` begins with. Says how much of it that was.
+    fn replace_status(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        while !self.status.is_empty() {
+            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, self.status))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.status = &self.status[n..];
+        }
+        Poll::Ready(Ok(MALFORMED.len()))
     }
 }
 
@@ -291,6 +345,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if !self.status.is_empty() && buf.starts_with(MALFORMED) {
+            return self.replace_status(cx);
+        }
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.written(&polled);
         polled
@@ -309,6 +366,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if !self.status.is_empty() && bufs.first().is_some_and(|b| b.starts_with(MALFORMED)) {
+            return self.replace_status(cx);
+        }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.written(&polled);
         polled

@@ -37,7 +37,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-pub use redirect::{location, redirect, redirects};
+pub use redirect::{Asks, location, redirect, redirects};
 
 pub use tls::{Loaded, Tls, TlsError};
 pub(crate) use upstream::{ConnectError, Http1Error, Http2Error, Sender, open, sweep};

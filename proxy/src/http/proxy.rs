@@ -69,25 +69,30 @@ pub(super) async fn answer(
     response
 }
 
+/// What the client reads of it.
+fn words(refusal: Refusal) -> &'static str {
+    match refusal.status {
+        StatusCode::BAD_REQUEST => "bad request\n",
+        StatusCode::PAYLOAD_TOO_LARGE => "the request is too large\n",
+        StatusCode::MISDIRECTED_REQUEST => "this connection is for another host\n",
+        StatusCode::NOT_IMPLEMENTED => "not implemented\n",
+        StatusCode::REQUEST_TIMEOUT => "the request took too long\n",
+        StatusCode::SERVICE_UNAVAILABLE => match refusal.fault.side {
+            Side::Proxy => "too much is under way here; try again soon\n",
+            _ => "no backend is available\n",
+        },
+        StatusCode::GATEWAY_TIMEOUT => "there was no answer in time\n",
+        _ => "the backend failed\n",
+    }
+}
+
 fn refuse(
     refusal: Refusal,
     call: Option<grpc::Call>,
     exchange: Arc<Exchange>,
 ) -> Response<ResponseBody> {
     exchange.failed(refusal.status, refusal.fault);
-    let text = match refusal.status {
-        StatusCode::BAD_REQUEST => "bad request\n",
-        StatusCode::PAYLOAD_TOO_LARGE => "the request is too large\n",
-        StatusCode::MISDIRECTED_REQUEST => "this connection is for another host\n",
-        StatusCode::NOT_IMPLEMENTED => "not implemented\n",
-        StatusCode::REQUEST_TIMEOUT => "the request took too long\n",
-        StatusCode::SERVICE_UNAVAILABLE if refusal.fault.side == Side::Proxy => {
-            "too much is under way here; try again soon\n"
-        }
-        StatusCode::SERVICE_UNAVAILABLE => "no backend is available\n",
-        StatusCode::GATEWAY_TIMEOUT => "there was no answer in time\n",
-        _ => "the backend failed\n",
-    };
+    let text = words(refusal);
     if call.is_some() {
         let body = ResponseBody::text("", exchange);
         return grpc::refusal(refusal.status, text.trim_end(), body);

@@ -1,6 +1,6 @@
 //! Plain HTTP on a listener of its own: every request is sent to https, if there is a route for its host.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::Empty;
 use hyper::{
@@ -11,37 +11,95 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::replayed::Replayed;
+use super::{
+    downstream::unread,
+    exchange::{ACCESS, Side},
+    guard::{Gate, Guarded},
+    headers,
+    replayed::Replayed,
+};
 use crate::{
     connection::Context,
     hostname::Hostname,
     router::{Miss, Router},
 };
 
-/// A request's headers, the wait for them included.
-const HEADERS: Duration = Duration::from_secs(10);
+/// A request is waited for.
+const IDLE: Duration = Duration::from_secs(10);
 /// Bytes of a request's headers.
 const MAX_HEADERS: usize = 16 * 1024;
 
-/// Serves a connection to its end.
-pub async fn redirect(client: TcpStream, before: Vec<u8>, to: u16, context: &Context) {
-    let service = service_fn(|request| {
-        let response = answer(&request, to, context);
+/// Who asks to be sent on, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Asks {
+    /// The client.
+    pub client: SocketAddr,
+    /// The listener's.
+    pub port: u16,
+    /// Of https.
+    pub to: u16,
+}
+
+/// Serves a connection to its end. `before` is what was read of it.
+pub async fn redirect(client: TcpStream, before: Vec<u8>, asks: Asks, context: &Context) {
+    let gate = Arc::new(Gate::default());
+    let stream = Guarded::new(Replayed::new(before, client), Arc::clone(&gate)).with_idle(IDLE);
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = answer(&request, asks, context);
+        // It is the last one, whatever it asked for.
+        gate.decide(false);
         async move { Ok::<_, Infallible>(response) }
     });
     let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        // The guard has its own timeouts.
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEADERS)
-        .serve_connection(TokioIo::new(Replayed::new(before, client)), service);
+        .serve_connection(TokioIo::new(stream), service);
     // A broken connection is the client's loss alone.
-    let _ = context.abort.run_until_cancelled(serving).await;
+    if let Some(Err(error)) = context.abort.run_until_cancelled(serving).await
+        && let Some((status, reason)) = unread(&error, &gate)
+    {
+        context.denied.count(reason);
+        told(asks, None, status, Some(reason), context);
+    }
 }
 
-fn answer(request: &Request<Incoming>, to: u16, context: &Context) -> Response<Empty<Bytes>> {
+/// Counts what a client was told, and logs it.
+fn told(
+    asks: Asks,
+    request: Option<&Request<Incoming>>,
+    status: StatusCode,
+    reason: Option<&'static str>,
+    context: &Context,
+) {
+    context.redirects.count((asks.port, status.as_u16()));
+    if !context.redirect_log.next() {
+        return;
+    }
+    let host = request.and_then(|request| {
+        let field = || request.headers().get(header::HOST)?.to_str().ok();
+        request.uri().host().or_else(field)
+    });
+    tracing::info!(
+        target: ACCESS,
+        client = %asks.client,
+        port = asks.port,
+        method = request.map(|r| r.method().as_str()),
+        host,
+        // Without the query, which often carries secrets.
+        path = request.map(|r| r.uri().path()),
+        version = request.map(|r| headers::version(r.version())),
+        status = status.as_u16(),
+        side = reason.map(|_| Side::Client.name()),
+        reason,
+    );
+}
+
+fn answer(request: &Request<Incoming>, asks: Asks, context: &Context) -> Response<Empty<Bytes>> {
+    let to = asks.to;
     let mut response = Response::new(Empty::new());
     let location = host(request).ok_or("redirect_bad_host").and_then(|host| {
         redirects(&context.router, to, &host).map_err(|(reason, _)| reason)?;
@@ -50,17 +108,19 @@ fn answer(request: &Request<Incoming>, to: u16, context: &Context) -> Response<E
         let path = if path.starts_with('/') { path } else { "/" };
         HeaderValue::try_from(location(&host, to, path)).map_err(|_| "redirect_bad_host")
     });
-    match location {
+    // RFC 9110 §15.4.9: the method stays.
+    let (status, reason) = match location {
         Ok(location) => {
-            // RFC 9110 §15.4.9: the method stays.
-            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
             response.headers_mut().insert(header::LOCATION, location);
+            (StatusCode::PERMANENT_REDIRECT, None)
         }
         Err(reason) => {
             context.denied.count(reason);
-            *response.status_mut() = StatusCode::NOT_FOUND;
+            (StatusCode::NOT_FOUND, Some(reason))
         }
-    }
+    };
+    *response.status_mut() = status;
+    told(asks, Some(request), status, reason, context);
     // Its next request is for another connection anyway, and one request cannot come too late for a daemon that drains.
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(header::CONNECTION, close);

@@ -18,7 +18,7 @@ use aya::programs::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::{Kernel, KernelError, netlink, sys};
+use super::{Kernel, KernelError, netlink, sys, undisturbed};
 
 /// How an interface is filtered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +76,8 @@ impl Kernel {
         use aya::programs::Program;
         for (name, program) in self.ebpf.programs_mut() {
             let result = match program {
-                Program::Xdp(program) => program.load(),
-                Program::SkSkb(program) => program.load(),
+                Program::Xdp(program) => undisturbed(|| program.load()),
+                Program::SkSkb(program) => undisturbed(|| program.load()),
                 _ => return Err(KernelError::ProgramType(name.to_owned())),
             };
             match result {
@@ -108,7 +108,7 @@ impl Kernel {
                 source: Box::new(source),
             })?;
         if program.fd().is_err() {
-            program.load().map_err(|source| KernelError::Verify {
+            undisturbed(|| program.load()).map_err(|source| KernelError::Verify {
                 name: "firewall".into(),
                 source: Box::new(source),
             })?;

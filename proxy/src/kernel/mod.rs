@@ -5,12 +5,16 @@ mod btf;
 mod link;
 mod netlink;
 mod pinned;
+mod signals;
 mod sys;
 
 use std::{
     fs::{self, File, TryLockError},
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -23,6 +27,7 @@ use aya::{
 pub use link::{LinkMode, LinkStatus, check_frames, detach, index, links};
 use mc_edge_common::{LAYOUT_VERSION, geo::GEO_MAP, relay::NO_OFFSET};
 pub(crate) use pinned::Pinned;
+pub(crate) use signals::undisturbed;
 
 /// The object that `build.rs` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MC_EDGE_OBJECT"));
@@ -268,15 +273,26 @@ pub fn lock_inherited(pin_path: &Path, open: Option<File>) -> Result<PinLock, Ke
         path: pin_path.to_owned(),
         source,
     };
-    let directory = match open {
-        Some(directory) => directory,
-        None => File::open(pin_path).map_err(error)?,
+    let (directory, inherited) = match open {
+        Some(directory) => (directory, true),
+        None => (File::open(pin_path).map_err(error)?, false),
     };
     match directory.try_lock() {
+        // `mc-proxy detach` removes it, and whoever makes it anew would lock another.
+        Ok(()) if !inherited && !is_at(&directory, pin_path).map_err(error)? => {
+            let removed = "it was removed just now; try again";
+            Err(error(io::Error::other(removed)))
+        }
         Ok(()) => Ok(PinLock { directory }),
         Err(TryLockError::WouldBlock) => Err(KernelError::PinsInUse(pin_path.to_owned())),
         Err(TryLockError::Error(source)) => Err(error(source)),
     }
+}
+
+/// Whether an open file is the one at `path`.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, there) = (file.metadata()?, fs::metadata(path)?);
+    Ok((open.dev(), open.ino()) == (there.dev(), there.ino()))
 }
 
 /// The loaded eBPF object: maps (pinned ones are taken over from an earlier daemon) and programs,
@@ -306,13 +322,15 @@ impl Kernel {
         let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
         // Without it the verifier refuses the program that needs it, and only that.
         let copied_seq = btf::member_offset(&types, "tcp_sock", "copied_seq").unwrap_or(NO_OFFSET);
-        let ebpf = EbpfLoader::new()
-            .override_global("COPIED_SEQ_OFFSET", &copied_seq, true)
-            .default_map_pin_directory(&pins)
-            // aya-ebpf's BTF maps cannot say that they want to be pinned.
-            .map_pin_path(GEO_MAP, pins.join(GEO_MAP))
-            .load(OBJECT)
-            .map_err(|e| KernelError::Load(Box::new(e)))?;
+        let load = || {
+            EbpfLoader::new()
+                .override_global("COPIED_SEQ_OFFSET", &copied_seq, true)
+                .default_map_pin_directory(&pins)
+                // aya-ebpf's BTF maps cannot say that they want to be pinned.
+                .map_pin_path(GEO_MAP, pins.join(GEO_MAP))
+                .load(OBJECT)
+        };
+        let ebpf = undisturbed(load).map_err(|e| KernelError::Load(Box::new(e)))?;
         let pinned = Pinned::open(&pins)?;
         Ok(Self { ebpf, pins, pinned })
     }

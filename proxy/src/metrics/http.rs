@@ -11,7 +11,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{Keyed, add, counter, gauge, histogram, labels, set};
 
 /// By the first digit of the status; first those that ended without one.
-const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+pub(crate) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, routes: &[Keyed<'_>]) -> fmt::Result {
     let routes: Vec<Keyed<'_>> = routes

@@ -4,7 +4,9 @@
 //! what an operator then needs most.
 
 mod backends;
-mod http;
+mod firewall;
+pub(crate) mod http;
+mod process;
 
 use std::{
     fmt,
@@ -13,7 +15,10 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet},
+    encoding::{
+        DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet,
+        text::{encode_eof, encode_registry},
+    },
     metrics::MetricType,
     registry::Registry,
 };
@@ -21,7 +26,6 @@ use prometheus_client::{
 use crate::{
     control::{Control, CountedRule},
     firewall::{CountryCount, VerdictCount},
-    geoip::countries,
     kernel::{LinkMode, LinkStatus},
     router::LiveRoute,
     spec::MapFill,
@@ -40,10 +44,14 @@ struct Scrape(Arc<Control>);
 /// # Errors
 /// If formatting fails.
 pub fn render(control: &Arc<Control>) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("mc_proxy");
-    registry.register_collector(Box::new(Scrape(Arc::clone(control))));
+    let mut daemon = Registry::with_prefix("mc_proxy");
+    daemon.register_collector(Box::new(Scrape(Arc::clone(control))));
+    let mut process = Registry::default();
+    process.register_collector(Box::new(process::Process));
     let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    encode_registry(&mut text, &daemon)?;
+    encode_registry(&mut text, &process)?;
+    encode_eof(&mut text)?;
     Ok(text)
 }
 
@@ -118,7 +126,7 @@ impl Collector for Scrape {
         backends::encode(&mut encoder, &routes)?;
         let readings = Readings::of(&self.0);
         self.daemon(&mut encoder, &readings)?;
-        self.firewall(&mut encoder, &readings)?;
+        firewall::encode(&mut encoder, &self.0, &readings)?;
         let mut m = gauge(
             &mut encoder,
             "scrape_part_up",
@@ -195,6 +203,8 @@ impl Scrape {
     }
 
     fn daemon(&self, encoder: &mut DescriptorEncoder<'_>, readings: &Readings) -> fmt::Result {
+        let mut m = gauge(encoder, "build_info", "1; the labels say what runs")?;
+        set(&mut m, &vec![("version", env!("CARGO_PKG_VERSION"))], 1)?;
         let mut m = counter(
             encoder,
             "denied",
@@ -202,6 +212,16 @@ impl Scrape {
         )?;
         for (reason, count) in self.0.context.denied.snapshot() {
             add(&mut m, &vec![("reason", reason)], count)?;
+        }
+        let mut m = counter(
+            encoder,
+            "redirects",
+            "Requests on listeners that redirect to https, by the status of the answer",
+        )?;
+        for ((port, status), count) in self.0.context.redirects.snapshot() {
+            let (port, status) = (port.to_string(), status.to_string());
+            let labels: Labels<'_> = vec![("port", &port), ("status", &status)];
+            add(&mut m, &labels, count)?;
         }
         let mut m = gauge(
             encoder,
@@ -292,70 +312,6 @@ impl Scrape {
             "Bans of MCIAS that were put in force",
         )?;
         add(&mut m, &Labels::new(), state.taken)
-    }
-
-    fn firewall(&self, encoder: &mut DescriptorEncoder<'_>, readings: &Readings) -> fmt::Result {
-        let mut m = counter(
-            encoder,
-            "firewall_packets",
-            "Packets judged, by verdict and reason",
-        )?;
-        for v in readings.verdicts.iter().flatten() {
-            let labels: Labels<'_> =
-                vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
-            add(&mut m, &labels, v.count.packets)?;
-        }
-        let mut m = counter(
-            encoder,
-            "proxied_clients",
-            "Clients known by their PROXY header only, by verdict and reason of the firewall",
-        )?;
-        for ((verdict, reason), count) in self.0.context.judged.snapshot() {
-            add(
-                &mut m,
-                &vec![("verdict", verdict), ("reason", reason)],
-                count,
-            )?;
-        }
-        let mut m = counter(
-            encoder,
-            "firewall_bytes",
-            "Bytes judged, by verdict and reason",
-        )?;
-        for v in readings.verdicts.iter().flatten() {
-            let labels: Labels<'_> =
-                vec![("verdict", v.verdict.name()), ("reason", v.reason.name())];
-            add(&mut m, &labels, v.count.bytes)?;
-        }
-        let mut m = counter(
-            encoder,
-            "firewall_rule_packets",
-            "Packets that a rule decided or observed",
-        )?;
-        for counted in readings.rules.iter().flatten() {
-            let rule = &counted.rule;
-            let (id, cidr) = (rule.id.to_string(), rule.cidr.to_string());
-            let labels: Labels<'_> =
-                vec![("rule", &id), ("kind", rule.kind.name()), ("cidr", &cidr)];
-            add(&mut m, &labels, counted.count.packets)?;
-        }
-        let mut m = counter(
-            encoder,
-            "firewall_country_packets",
-            "New connections by country; those that are only observed count as denied",
-        )?;
-        let countries = readings.countries.iter().flatten();
-        for counted in countries.filter(|c| c.passed + c.denied > 0) {
-            let country = countries::code(counted.country).to_string();
-            for (result, packets) in [("passed", counted.passed), ("denied", counted.denied)] {
-                add(
-                    &mut m,
-                    &vec![("country", country.as_str()), ("result", result)],
-                    packets,
-                )?;
-            }
-        }
-        Ok(())
     }
 }
 

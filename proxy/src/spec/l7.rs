@@ -111,35 +111,35 @@ impl L7 {
         }
     }
 
-    /// Checks what of it can be checked without its files.
-    ///
-    /// # Errors
-    /// The key, and what is wrong.
-    pub fn validate(&self, route: &Route) -> Result<(), (String, String)> {
-        let invalid = |key: &str, reason: &str| Err((format!("l7.{key}"), reason.to_owned()));
-        if let Some((key, path)) = self.files().find(|(_, path)| !path.is_absolute()) {
-            return invalid(key, &format!("{} is not an absolute path", path.display()));
+    /// What of it cannot be, as far as that shows without its files: keys of the route, and why.
+    #[must_use]
+    pub fn problems(&self, route: &Route) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        if route.send_proxy {
+            problems.push((
+                "send_proxy".to_owned(),
+                "is for relayed routes; an L7 route tells its backends in Forwarded".to_owned(),
+            ));
+        }
+        if route.engine.is_some() {
+            problems.push(("engine".to_owned(), "is for relayed routes".to_owned()));
+        }
+        let mut invalid =
+            |key: &str, reason: &str| problems.push((format!("l7.{key}"), reason.to_owned()));
+        for (key, path) in self.files().filter(|(_, path)| !path.is_absolute()) {
+            invalid(key, &format!("{} is not an absolute path", path.display()));
         }
         if (self.protocol == Protocol::H2) != self.backend_ca.is_some() {
-            return invalid("backend_ca", "is needed for protocol h2, and only for it");
+            invalid("backend_ca", "is needed for protocol h2, and only for it");
         }
         if self.protocol == Protocol::H2
             && self.backend_name.is_none()
             && route.key.hostname.as_str().starts_with('*')
         {
-            return invalid(
+            invalid(
                 "backend_name",
                 "is needed: the route's hostname is a wildcard",
             );
-        }
-        if route.send_proxy {
-            return invalid(
-                "protocol",
-                "send_proxy is for relayed routes; an L7 route tells its backends in Forwarded",
-            );
-        }
-        if route.engine.is_some() {
-            return invalid("protocol", "engine is for relayed routes");
         }
         let health = self.health.as_ref();
         for (key, duration) in [
@@ -148,11 +148,11 @@ impl L7 {
             ("health.timeout", health.and_then(|h| h.timeout)),
         ] {
             if duration.is_some_and(|d| d.is_zero()) {
-                return invalid(key, "must be above zero; leave it out for the default");
+                invalid(key, "must be above zero; leave it out for the default");
             }
             // Clocks are added to it.
             if duration.is_some_and(|d| d > LONGEST) {
-                return invalid(key, "must be 365d at most");
+                invalid(key, "must be 365d at most");
             }
         }
         for (key, number) in [
@@ -160,16 +160,19 @@ impl L7 {
             ("max_requests", self.max_requests),
         ] {
             if number == Some(0) {
-                return invalid(key, "must be above zero; leave it out for the default");
+                invalid(key, "must be above zero; leave it out for the default");
             }
         }
         if self.retries.is_some_and(|n| n > MAX_RETRIES) {
-            return invalid("retries", "is more than 15, the other backends of a route");
+            invalid("retries", "is more than 15, the other backends of a route");
         }
         if self.protocol == Protocol::Http1 && health.is_some_and(|h| h.check == Check::Grpc) {
-            return invalid("health.check", "grpc needs protocol h2c or h2");
+            invalid("health.check", "grpc needs protocol h2c or h2");
         }
-        health.map_or(Ok(()), HealthCheck::validate)
+        for (key, reason) in health.into_iter().flat_map(HealthCheck::problems) {
+            invalid(key, reason);
+        }
+        problems
     }
 }
 
@@ -179,21 +182,20 @@ const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 const MAX_RETRIES: u32 = 15;
 
 impl HealthCheck {
-    fn validate(&self) -> Result<(), (String, String)> {
-        let invalid =
-            |key: &str, reason: &str| Err((format!("l7.health.{key}"), reason.to_owned()));
+    fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        let mut problems = Vec::new();
         if self.path.is_some() && self.check != Check::Http {
-            return invalid("path", "is for check http");
+            problems.push(("health.path", "is for check http"));
         }
         if self.service.is_some() && self.check != Check::Grpc {
-            return invalid("service", "is for check grpc");
+            problems.push(("health.service", "is for check grpc"));
         }
         let path =
             |path: &String| path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
         if !self.path.as_ref().is_none_or(path) {
-            return invalid("path", "begins with / and has no spaces");
+            problems.push(("health.path", "begins with / and has no spaces"));
         }
-        Ok(())
+        problems
     }
 }
 

@@ -13,7 +13,7 @@ const DASHBOARD: &str = include_str!("../../grafana-dashboard.json");
 fn names(query: &str) -> impl Iterator<Item = &str> {
     query
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| word.starts_with("mc_proxy_"))
+        .filter(|word| word.starts_with("mc_proxy_") || word.starts_with("process_"))
 }
 
 #[test]
@@ -36,5 +36,24 @@ fn every_query_of_the_dashboard_names_a_metric() -> Result<()> {
     };
     let unknown: Vec<_> = asked.iter().filter(|name| !of(name)).collect();
     ensure!(unknown.is_empty(), "{unknown:?} of {known:?}");
+    let version = format!(
+        "mc_proxy_build_info{{version=\"{}\"}} 1",
+        env!("CARGO_PKG_VERSION")
+    );
+    ensure!(scrape.contains(&version), "{scrape}");
+    // By the names of Prometheus' own clients.
+    for name in [
+        "cpu_seconds_total",
+        "max_fds",
+        "open_fds",
+        "resident_memory_bytes",
+        "start_time_seconds",
+        "threads",
+        "virtual_memory_bytes",
+    ] {
+        let value = world.metric(&format!("process_{name} "), &[])?;
+        ensure!(value > 0.0 || name.starts_with("cpu"), "{name}: {value}");
+    }
+    ensure!(scrape.matches("# EOF").count() == 1, "{scrape}");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod backends;
 mod clients;
 mod control;
 mod dashboard;
+mod engines;
 mod explain;
 mod http;
 mod in_process;

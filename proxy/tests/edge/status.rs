@@ -73,6 +73,54 @@ fn what_did_not_come_as_configured_is_in_the_status() -> Result<()> {
 }
 
 #[test]
+fn metrics_whose_address_is_taken_come_later() -> Result<()> {
+    let mut world = World::new("")?;
+    let bind = || std::net::TcpListener::bind("127.0.0.1:9901");
+    let taken = world.node.run(bind)??;
+    world.start()?;
+    let told = world.warnings()?;
+    let wanted =
+        "no metrics: cannot listen on the metrics address 127.0.0.1:9901: Address already in use";
+    ensure!(told.len() == 1 && told[0].starts_with(wanted), "{told:?}");
+    ensure!(
+        world.log().contains("metrics=\"not yet\""),
+        "{}",
+        world.log()
+    );
+    drop(taken);
+    wait_for("the metrics", || world.metrics().ok())?;
+    let told = world.warnings()?;
+    ensure!(told.is_empty(), "{told:?}");
+    ensure!(
+        world.log().matches("no metrics").count() == 1,
+        "{}",
+        world.log()
+    );
+    // The next daemon gets the socket like any other.
+    world.run("upgrade")?;
+    world.metrics()?;
+    Ok(())
+}
+
+#[test]
+fn rules_for_countries_that_cannot_be_known_are_told() -> Result<()> {
+    let world = World::started("")?;
+    ensure!(world.warnings()?.is_empty());
+    let told = "rules for countries are set, and without a GeoIP database";
+    for (description, rule, warned) in [
+        ("one is blocked", "firewall country block US", true),
+        ("none any more", "firewall country allow US", false),
+        ("all others are", "firewall country allow DE --only", true),
+    ] {
+        world.run(rule)?;
+        let warnings = world.warnings()?;
+        let found = warnings.iter().any(|w| w.starts_with(told));
+        ensure!(found == warned, "{description}: {warnings:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn why_a_listener_fails_is_what_it_fails_for_now() -> Result<()> {
     let config =
         "[[listeners]]\naddress = \"10.9.1.77:443\"\n[[listeners]]\naddress = \"0.0.0.0:443\"\n";
@@ -221,6 +269,13 @@ fn a_configuration_is_checked_against_its_machine() -> Result<()> {
             "a route that nobody comes by",
             text.clone() + route("10.9.9.9:443", 8443).as_str(),
             "routes[0].port: no listener is on port 8443",
+        ),
+        (
+            "a certificate that is not there",
+            text.clone()
+                + route("10.9.9.9:443", 443).as_str()
+                + "[routes.l7]\ncertificate = \"none.pem\"\nkey = \"none.key\"\n",
+            "routes[0].l7.certificate: ",
         ),
         (
             "a route to the daemon itself",

@@ -47,7 +47,14 @@ pub(crate) fn detach(pins: &Path) -> anyhow::Result<Vec<String>> {
         ),
         other => other.into(),
     })?;
-    Ok(kernel::detach(pins)?)
+    let interfaces = kernel::detach(pins)?;
+    match std::fs::remove_dir(pins) {
+        // What else is in it is somebody else's.
+        Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => {
+            Err(error).with_context(|| format!("cannot remove {}", pins.display()))
+        }
+        _ => Ok(interfaces),
+    }
 }
 
 /// In a pin directory of its own, which it removes: a running daemon's maps are not touched.

@@ -1,7 +1,5 @@
 //! The daemon: from its configuration to its end.
 
-use std::net::SocketAddr;
-
 use anyhow::Context as _;
 use mc_proxy::{
     config::Config,
@@ -50,13 +48,17 @@ pub(crate) async fn run(
         () = signals.stop() => std::process::exit(1),
     };
     let pid = std::process::id();
-    let metrics = handle.metrics().map(|m: SocketAddr| m.to_string());
+    let metrics = match (handle.metrics(), handle.control().config.metrics) {
+        (Some(address), _) => address.to_string(),
+        (None, Some(_)) => "not yet".to_owned(),
+        (None, None) => "off".to_owned(),
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         // Of two daemons of one service, which one speaks; here and where it ends.
         pid,
         socket = %handle.control().config.admin_socket.display(),
-        metrics = metrics.as_deref().unwrap_or("off"),
+        metrics,
         "mc-proxy runs"
     );
     if predecessor.is_some() {

@@ -1,6 +1,6 @@
 //! `mcproxyctl firewall`: address rules.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -13,6 +13,7 @@ use mcdsl::{
 use crate::{
     Result,
     client::{Client, call, call_add},
+    confirm::{Confirmed, caller},
     country, export,
     parse::{self, Action},
     rate, view,
@@ -58,6 +59,8 @@ pub(crate) enum Command {
         /// Replaces rules that exist, action, time and comment included
         #[arg(long)]
         replace: bool,
+        #[command(flatten)]
+        confirmed: Confirmed,
     },
     /// Which countries may open connections to the listeners
     #[command(subcommand)]
@@ -119,6 +122,8 @@ pub(crate) struct Block {
     action: Action,
     #[command(flatten)]
     notes: Notes,
+    #[command(flatten)]
+    confirmed: Confirmed,
 }
 
 #[derive(Debug, clap::Args)]
@@ -141,6 +146,8 @@ pub(crate) struct Ban {
     action: Action,
     #[command(flatten)]
     notes: Notes,
+    #[command(flatten)]
+    confirmed: Confirmed,
 }
 
 fn ttl(text: &str) -> std::result::Result<u64, String> {
@@ -205,8 +212,20 @@ impl Command {
         })
     }
 
+    /// Refuses additions that lock out who makes them, unless they are confirmed.
+    pub(crate) fn check(&self, rules: &[pb::Rule], caller: Option<IpAddr>) -> Result {
+        let confirmed = match self {
+            Self::Block(Block { confirmed, .. })
+            | Self::Ban(Ban { confirmed, .. })
+            | Self::Import { confirmed, .. } => *confirmed,
+            _ => Confirmed::default(),
+        };
+        confirmed.check(rules, caller)
+    }
+
     pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
         if let Some(request) = self.additions() {
+            self.check(&request.rules, caller())?;
             return add(client, out, request).await;
         }
         if let Some(request) = self.removals() {
@@ -229,8 +248,9 @@ impl Command {
                 let rules = list(client, *kind).await?;
                 write_out(&export::write(&rules, format.unwrap_or(default))?)?;
             }
-            Self::Import { file, replace } => {
+            Self::Import { file, replace, .. } => {
                 let rules = export::read(file)?;
+                self.check(&rules, caller())?;
                 let replace = *replace;
                 add(client, out, pb::AddRulesRequest { rules, replace }).await?;
             }

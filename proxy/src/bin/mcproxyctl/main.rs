@@ -5,6 +5,7 @@
 
 mod backend;
 mod client;
+mod confirm;
 mod country;
 mod export;
 mod firewall;

@@ -159,6 +159,7 @@ pub(crate) fn page(now: &pb::Stats, before: Option<&pb::Stats>, fit: Fit) -> Str
     let rates = Rates::new(now, before);
     let mut sections = vec![
         routes(now, before, &rates),
+        requests(now, before, &rates),
         errors(now, before, &rates),
         rules(now, before, &rates),
         verdicts(now, before, &rates),
@@ -224,6 +225,51 @@ fn routes(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section
             "ENGINE",
         ],
         spare: &["ENGINE", "IN", "OUT", "CONNECTIONS"],
+        rows: rows.collect(),
+    }
+}
+
+/// Requests that have ended, of routes whose TLS ends here.
+fn requests(now: &pb::Stats, before: Option<&pb::Stats>, rates: &Rates) -> Section {
+    let all = |r: &pb::RouteStats| r.requests.iter().map(|c| c.requests).sum::<u64>();
+    let old = index(before.map(|b| &*b.routes), |r| {
+        (r.port, r.hostname.as_str())
+    });
+    let routes = now.routes.iter().filter(|r| !r.requests.is_empty());
+    let rows = routes.map(|r| {
+        let old = old.get(&(r.port, r.hostname.as_str()));
+        let rate = rates.of(all(r), old.map(|o| all(o)));
+        let of = |class: &str| {
+            let found = r.requests.iter().find(|c| c.class == class);
+            found.map_or(0, |c| c.requests).to_string()
+        };
+        let row = vec![
+            r.hostname.clone(),
+            r.port.to_string(),
+            all(r).to_string(),
+            per_second(rate),
+            of("2xx"),
+            of("3xx"),
+            of("4xx"),
+            of("5xx"),
+            of("none"),
+        ];
+        (rate.unwrap_or(0.0), row)
+    });
+    Section {
+        title: "requests",
+        header: &[
+            "HOSTNAME",
+            "PORT",
+            "REQUESTS",
+            "/S",
+            "2XX",
+            "3XX",
+            "4XX",
+            "5XX",
+            "NO STATUS",
+        ],
+        spare: &["3XX", "NO STATUS", "2XX", "REQUESTS"],
         rows: rows.collect(),
     }
 }

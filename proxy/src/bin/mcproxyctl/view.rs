@@ -253,6 +253,9 @@ pub(crate) fn stats(s: &pb::Stats) -> Value {
             "errors": r.errors,
             "reasons": r.reasons.iter().map(|e| (e.reason.clone(), e.connections.into()))
                 .collect::<serde_json::Map<_, _>>(),
+            "requests": (!r.requests.is_empty()).then(|| r.requests.iter()
+                .map(|c| (c.class.clone(), c.requests.into()))
+                .collect::<serde_json::Map<_, _>>()),
             "engine": r.engine,
         })),
         "rules": list(&s.rules, rule),

@@ -203,29 +203,52 @@ fn a_tunnel_may_begin_early() {
 fn a_slow_head_and_silence_end_the_connection() {
     const SHORT: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(3600);
-    for (description, limits, sent, fails) in [
-        ("silence", (LONG, SHORT), "", false),
+    for (description, limits, sent, fails, answered) in [
+        ("silence", (LONG, SHORT), "", false, &[][..]),
         (
             "silence after a request",
             (LONG, SHORT),
             "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             false,
+            &["200"],
         ),
-        ("half a head", (SHORT, LONG), "GET / HT", true),
+        ("a byte", (SHORT, LONG), "G", true, &["408"]),
+        ("half a head", (SHORT, LONG), "GET / HT", true, &["408"]),
+        (
+            "half a field",
+            (SHORT, LONG),
+            "GET / HTTP/1.1\r\nHost: a\r\nX",
+            true,
+            &["408"],
+        ),
+        (
+            "all but the end",
+            (SHORT, LONG),
+            "GET / HTTP/1.1\r\nHost: a\r\n\r",
+            true,
+            &["408"],
+        ),
         (
             "half a second head",
             (SHORT, LONG),
             "GET / HTTP/1.1\r\nHost: a\r\n\r\nG",
             true,
+            &["200", "408"],
         ),
-        ("an empty line", (SHORT, LONG), "\r\n", false),
+        ("an empty line", (SHORT, LONG), "\r\n", false, &[]),
     ] {
         block_on(async {
             let (mut client, served) = serve(limits);
             client.write_all(sent.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            client.read_to_end(&mut answer).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
             assert_eq!(served.await.unwrap().is_err(), fails, "{description}");
+            assert_eq!(statuses(&answer), answered, "{description}: {answer}");
+            if answered.contains(&"408") {
+                for line in ["408 Request Timeout\r\n", "\r\nconnection: close\r\n"] {
+                    assert!(answer.contains(line), "{description}: {answer}");
+                }
+            }
         });
     }
 }

@@ -42,6 +42,16 @@ pub enum Malformed {
     /// Interim responses without end.
     #[error("it sends one interim response after the other")]
     Interim,
+    /// It begins as an HTTP/2 server does (RFC 9113 §3.4).
+    #[error(
+        "it seems to speak HTTP/2, and the route's protocol is HTTP/1.1: set it to h2c (`--protocol h2c`, in the file `l7.protocol`)"
+    )]
+    Http2,
+    /// It answers with an alert of TLS (RFC 8446 §6).
+    #[error(
+        "it seems to speak TLS, and the route's protocol is HTTP/1.1 without: set it to h2, with backend_ca (`--protocol h2 --backend-ca …`, in the file `l7.protocol`)"
+    )]
+    Tls,
 }
 
 /// What the request was, as far as it decides how the response is framed.
@@ -102,7 +112,8 @@ impl Reader {
     /// If it is not what RFC 9112 wants; then nothing more of the connection may be used.
     pub fn head(&mut self, input: &mut BytesMut) -> Result<Option<Response<()>>, Malformed> {
         while let Some(section) = self.section(input, false)? {
-            let mut response = parse(&section)?;
+            let parsed = parse(&section);
+            let mut response = parsed.map_err(|e| other_protocol(&section).unwrap_or(e))?;
             let status = response.status();
             if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
                 self.interim += 1;
@@ -124,7 +135,7 @@ impl Reader {
             }
             return Ok(Some(response));
         }
-        Ok(None)
+        other_protocol(input).map_or(Ok(None), Err)
     }
 
     /// The next piece of the body, taken out of `input`; `None`: more is needed.
@@ -300,6 +311,16 @@ fn end_of_section(bytes: &[u8], from: usize, may_be_empty: bool) -> Option<usize
         return Some(end);
     }
     memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| empty(from + at + 1))
+}
+
+/// Whether what stands for a head is of another protocol.
+fn other_protocol(bytes: &[u8]) -> Option<Malformed> {
+    match bytes {
+        // A SETTINGS frame, of fewer than 64 KiB and of no stream.
+        [0, _, _, 4, 0, 0, 0, 0, 0, ..] => Some(Malformed::Http2),
+        [0x15, 3, ..] => Some(Malformed::Tls),
+        _ => None,
+    }
 }
 
 fn parse(section: &Bytes) -> Result<Response<()>, Malformed> {

@@ -284,6 +284,21 @@ fn what_two_could_read_differently_is_refused() {
             "SSH-2.0-OpenSSH\r\n\r\n".to_owned(),
             Head,
         ),
+        (
+            "an HTTP/2 server",
+            "\0\0\u{6}\u{4}\0\0\0\0\0\0\u{3}\0\0\0d".to_owned(),
+            Http2,
+        ),
+        (
+            "an HTTP/2 server whose frames have an empty line",
+            "\0\0\u{6}\u{4}\0\0\0\0\0\0\n\0\n\n\0".to_owned(),
+            Http2,
+        ),
+        (
+            "a server of TLS",
+            "\u{15}\u{3}\u{3}\0\u{2}\u{2}\u{16}".to_owned(),
+            Tls,
+        ),
         ("a name with a space", fields("Content-Length : 1"), Head),
         ("a folded field", fields("A: 1\r\n 2"), Head),
         ("no size", chunked("x\r\n"), Chunk),

@@ -194,6 +194,12 @@ impl Validator {
         }
     }
 
+    /// Of the next head nothing but an empty line before it is there, at most.
+    #[must_use]
+    pub fn blank(&self) -> bool {
+        matches!(self.state, State::Start | State::StartLf)
+    }
+
     /// No byte of the next head is there.
     #[must_use]
     pub fn between(&self) -> bool {

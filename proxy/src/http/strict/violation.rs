@@ -51,6 +51,9 @@ pub enum Violation {
     /// Longer than a bound, or more than one.
     #[error("the head is too large")]
     TooLarge,
+    /// RFC 9110 §15.5.9: of its time the stream itself knows nothing.
+    #[error("the head took too long")]
+    TooSlow,
 }
 
 /// Where the stream ends to be HTTP.

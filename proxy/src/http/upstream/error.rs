@@ -18,6 +18,11 @@ pub(crate) enum ConnectError {
     Tls(Why),
     #[error("it does not speak the protocol")]
     Protocol,
+    /// What it says has no frames, as HTTP/1.1 and TLS have none.
+    #[error(
+        "it does not answer in HTTP/2: if it speaks HTTP/1.1, set the route's protocol to http1 (`--protocol http1`, in the file `l7.protocol`), if TLS, to h2"
+    )]
+    NotHttp2,
     /// Not the backend's fault.
     #[error("this machine has no descriptor, port or memory left for it")]
     Local,
@@ -30,7 +35,7 @@ impl ConnectError {
             Self::Unreachable => "backend_unreachable",
             Self::TimedOut => "backend_connect_timeout",
             Self::Tls(_) => "backend_tls",
-            Self::Protocol => "backend_protocol",
+            Self::Protocol | Self::NotHttp2 => "backend_protocol",
             Self::Local => "local_resources",
         }
     }
@@ -87,6 +92,14 @@ impl SendError {
         }
     }
 
+    /// It speaks another protocol than the route says.
+    pub(in crate::http) fn is_protocol(&self) -> bool {
+        matches!(
+            self,
+            Self::Http1(http1::Error::Malformed(Malformed::Http2 | Malformed::Tls))
+        )
+    }
+
     /// Whether the backend says that it did nothing of the request: REFUSED_STREAM, or GOAWAY with an earlier stream (RFC 9113 §8.7).
     /// h2 gives a GOAWAY of the backend as the error of later streams alone.
     pub(in crate::http) fn has_not_begun(&self) -> bool {
@@ -108,6 +121,7 @@ impl SendError {
             return "response_timeout";
         }
         match self {
+            _ if self.is_protocol() => "backend_protocol",
             Self::Http1(http1::Error::Malformed(Malformed::TooLarge)) => "backend_head_too_large",
             Self::Http1(http1::Error::Malformed(_)) | Self::Http2(http2::Error::Malformed(_)) => {
                 "backend_malformed"

@@ -90,9 +90,18 @@ struct Shared {
     /// Somebody waits for the backend's SETTINGS.
     asked: Notify,
     /// They came, or never will.
-    settled: SetOnce<()>,
+    settled: SetOnce<Settled>,
     /// Among the connections, to its end.
     place: OnceLock<Place>,
+}
+
+/// What a backend's first word was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    Settings,
+    /// No frame, or one of such a length as HTTP/1.1's status line and TLS's records give.
+    NoFrame,
+    Nothing,
 }
 
 /// A stream of the connection, as long as anybody wants something of it. Clones are of the same.
@@ -156,14 +165,18 @@ impl Http2 {
         let shared = Arc::<Shared>::default();
         let (pings, of) = (connection.ping_pong(), Arc::clone(&shared));
         tokio::spawn(async move {
+            let mut first = Settled::Nothing;
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "a backend's connection broke");
+                    if error.is_library() && error.reason() == Some(h2::Reason::FRAME_SIZE_ERROR) {
+                        first = Settled::NoFrame;
+                    }
                 },
                 () = silent(&of, pings, interval, limit) => tracing::debug!("a backend answers no PING"),
             }
             // Fails only if it is set.
-            let _ = of.settled.set(());
+            let _ = of.settled.set(first);
         });
         Ok(Self {
             sender,
@@ -173,10 +186,10 @@ impl Http2 {
         })
     }
 
-    /// Waits until the backend has said what it takes.
-    pub(super) async fn settled(&self) {
+    /// Waits until the backend has said what it takes, or has ended the connection. False: what it said is not HTTP/2.
+    pub(crate) async fn settled(&self) -> bool {
         self.shared.asked.notify_one();
-        self.shared.settled.wait().await;
+        *self.shared.settled.wait().await != Settled::NoFrame
     }
 
     /// A handle for one more request, if the backend takes one more. What h2 is given beyond that it queues without a bound, and sends
@@ -337,6 +350,6 @@ async fn silent(shared: &Shared, pings: Option<PingPong>, interval: Duration, li
             return;
         }
         // Fails only if it is set.
-        let _ = shared.settled.set(());
+        let _ = shared.settled.set(Settled::Settings);
     }
 }

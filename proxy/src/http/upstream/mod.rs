@@ -286,7 +286,9 @@ async fn make(
         Sender::Http2(http2) => {
             http2.hold(place);
             // A burst would have more of it than it takes.
-            http2.settled().await;
+            if !http2.settled().await {
+                return Err(ConnectError::NotHttp2);
+            }
             let lent = http2.lend().ok_or(ConnectError::Protocol)?;
             let made = std::mem::replace(http2, lent);
             with(key, |slot| slot.shared.push(made));

@@ -17,7 +17,7 @@ use mc_edge_common::relay::{CAP, Credit, Flow};
 use tokio::net::TcpStream;
 
 use super::{super::sys, SockmapError};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, undisturbed};
 
 pub(super) struct Tables {
     /// Held for one system call at a time.
@@ -47,7 +47,7 @@ impl Tables {
         let program: &mut SkSkb = (kernel.ebpf.program_mut("relay"))
             .ok_or(SockmapError::NoProgram)?
             .try_into()?;
-        program.load()?;
+        undisturbed(|| program.load())?;
         program.attach(src.fd())?;
         let aya::maps::Map::HashMap(data) = flows else {
             return Err(MapError::InvalidMapType { map_type: 0 }.into());

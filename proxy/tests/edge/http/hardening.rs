@@ -8,7 +8,7 @@ mod http2;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use mc_testkit::ca::KeyExchange;
+use mc_testkit::{ca::KeyExchange, wait_for};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -331,12 +331,27 @@ fn slow_heads_and_bodies_end_the_connection() -> Result<()> {
             }
         }
     })?;
-    ensure!(
-        dripped.is_empty(),
-        "{:?}",
-        String::from_utf8_lossy(&dripped)
-    );
+    let dripped = String::from_utf8_lossy(&dripped).into_owned();
+    ensure!(statuses(&dripped) == ["408"], "{dripped}");
+    ensure!(dripped.contains("\r\nconnection: close\r\n"), "{dripped}");
     ensure!(taken(&seen).is_empty(), "the backend saw half a head");
+    let answer = site.raw(vec![b"hello\r\n\r\n".to_vec()])?;
+    ensure!(statuses(&answer) == ["400"], "{answer}");
+    for (status, reason) in [(408, "request_header_timeout"), (400, "malformed_request")] {
+        let wanted = format!(
+            "route=web.example.org port=443 status={status} side=\"client\" reason=\"{reason}\""
+        );
+        wait_for("a line in the access log", || {
+            let log = site.world.log();
+            let mut lines = log.lines().filter(|line| line.contains("mc_proxy::access"));
+            lines.any(|line| line.contains(&wanted)).then_some(())
+        })
+        .with_context(|| format!("{wanted}\n{}", site.world.log()))?;
+        let labels = [&format!("reason=\"{reason}\"")[..]];
+        (site.world).wait_metric("mc_proxy_errors_total", &labels, 1.0)?;
+    }
+    let labels = ["class=\"4xx\""];
+    (site.world).wait_metric("mc_proxy_requests_total", &labels, 2.0)?;
     let head = format!("POST /sum HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nhe");
     let answer = site.raw(vec![head.into_bytes()])?;
     ensure!(statuses(&answer) == ["408"], "{answer}");

@@ -31,7 +31,7 @@ impl Site {
     }
 
     /// Waits until a backend is what it should be, by itself.
-    fn wait_health(&self, backend: SocketAddr, wanted: &str) -> Result<Value> {
+    pub(super) fn wait_health(&self, backend: SocketAddr, wanted: &str) -> Result<Value> {
         let mut last = Value::Null;
         wait_for(&format!("{backend} {wanted}"), || {
             last = self.health(backend).ok()?;

@@ -1,11 +1,15 @@
 //! L7 routes: real clients through TLS that ends at the proxy.
 
+mod acks;
 mod certificates;
 mod changes;
 mod hardening;
 mod heads;
 mod health;
+mod interim;
+mod protocols;
 mod real;
+mod redirects;
 mod refused;
 mod requests;
 mod server;

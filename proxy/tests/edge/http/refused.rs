@@ -47,6 +47,17 @@ fn a_refused_upload_over_http2_has_its_status() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn who_asks_for_another_host_is_told_so() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    for version in ["--http2", "--http1.1"] {
+        let told = site.curl(&format!("{version} -H Host:other.example.org"), "/")?;
+        let wanted = "this connection is for another host\n";
+        ensure!(told == wanted, "{version}: {told}");
+    }
+    Ok(())
+}
+
 impl Site {
     /// The status of a request for `host` over an HTTP/1.1 connection.
     fn status(
@@ -67,7 +78,7 @@ impl Site {
         })
     }
 
-    fn http1(&self, stream: Client) -> Result<conn::http1::SendRequest<Empty<Bytes>>> {
+    pub(super) fn http1(&self, stream: Client) -> Result<conn::http1::SendRequest<Empty<Bytes>>> {
         self.run(async move {
             let (sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await?;
             tokio::spawn(connection);

@@ -291,51 +291,6 @@ fn more_requests_than_a_backend_takes_streams_go_over_more_connections() -> Resu
 }
 
 #[test]
-fn plain_http_is_redirected_to_names_that_have_a_route() -> Result<()> {
-    let site = Site::new(Speaks::Http1, "")?;
-    site.world.run("listener add 0.0.0.0:80 --redirect")?;
-    let get = |host: &str, path: &str| -> Result<String> {
-        let url = format!("http://{NODE}{path}");
-        let host = format!("Host: {host}");
-        let args = [
-            "-sS",
-            "-m",
-            "10",
-            "-o",
-            "/dev/null",
-            "-H",
-            &host,
-            "-w",
-            "%{http_code} %{redirect_url}",
-            &url,
-        ];
-        let output = site.world.client_command("curl", &args)?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    for (description, host, path, wanted) in [
-        (
-            "a route",
-            NAME,
-            "/a?b=c",
-            format!("308 https://{NAME}/a?b=c"),
-        ),
-        (
-            "with a port",
-            "web.example.org:80",
-            "/",
-            format!("308 https://{NAME}/"),
-        ),
-        ("nobody's name", "evil.example.org", "/", "404 ".to_owned()),
-        ("no name", "10.9.1.1", "/", "404 ".to_owned()),
-        ("a user", "x@web.example.org", "/", "404 ".to_owned()),
-    ] {
-        let got = get(host, path)?;
-        ensure!(got == wanted, "{description}: {got}");
-    }
-    Ok(())
-}
-
-#[test]
 fn a_slow_client_is_not_a_slow_backend() -> Result<()> {
     for speaks in [Speaks::Http1, Speaks::H2c] {
         let site = Site::new(speaks, "--response-timeout 400ms")?;

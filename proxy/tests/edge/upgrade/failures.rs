@@ -81,10 +81,13 @@ const AFTER: [Failure; 5] = [
         "a start that fails",
         |world| {
             let file = world.dir.path().join("mc-proxy.toml");
-            let elsewhere = fs::read_to_string(&file)?.replace("127.0.0.1:9901", "127.0.0.1:443");
+            fs::create_dir_all(world.dir.path().join("taken"))?;
+            let here = "[server]\n";
+            let elsewhere = format!("{here}admin_socket = \"taken\"\n");
+            let elsewhere = fs::read_to_string(&file)?.replace(here, &elsewhere);
             Ok(fs::write(file, elsewhere)?)
         },
-        "metrics address 127.0.0.1:443",
+        "cannot bind the admin socket",
     ),
     (
         "a later version that migrates the database and fails",

@@ -265,6 +265,48 @@ fn detaching_is_confirmed() {
 }
 
 #[test]
+fn rules_that_lock_out_who_makes_them_are_confirmed() {
+    let caller = Some("192.0.2.7".parse().unwrap());
+    for (line, why) in [
+        ("block 0.0.0.0/0", Some("0.0.0.0/0 is every IPv4 address")),
+        ("block ::/0 --action reset", Some("is every IPv6 address")),
+        (
+            "block 203.0.113.1 192.0.2.0/24",
+            Some("192.0.2.0/24 holds 192.0.2.7, where this session comes from"),
+        ),
+        ("ban 192.0.2.7", Some("you could not connect again")),
+        ("block 127.0.0.1", Some("holds loopback addresses")),
+        ("block 127.0.0.0/8", Some("holds loopback addresses")),
+        ("block 126.0.0.0/7", Some("holds loopback addresses")),
+        ("block ::1", Some("holds loopback addresses")),
+        ("ban ::1", Some("holds loopback addresses")),
+        ("block 0.0.0.0/0 --yes", None),
+        ("ban 192.0.2.7 --yes", None),
+        ("block 0.0.0.0/0 --action observe", None),
+        ("block 192.0.2.8/29", None),
+        ("block 2001:db8::/32", None),
+        ("allow 0.0.0.0/0", None),
+    ] {
+        let command = firewall_command(line);
+        let rules = command.additions().unwrap().rules;
+        let refused = command.check(&rules, caller).err();
+        assert_eq!(refused.is_some(), why.is_some(), "{line}: {refused:?}");
+        if let (Some(refused), Some(why)) = (refused, why) {
+            assert_eq!(refused.exit, Exit::Usage, "{line}");
+            assert!(refused.message.contains(why), "{line}: {refused:?}");
+            let hint = refused.hint.unwrap_or_default();
+            assert!(hint.contains("--yes"), "{line}: {hint}");
+        }
+    }
+    let import = firewall_command("import rules.toml");
+    let rules = firewall_command("block 0.0.0.0/0")
+        .additions()
+        .unwrap()
+        .rules;
+    assert!(import.check(&rules, None).is_err(), "of a file as well");
+}
+
+#[test]
 fn a_refused_command_line_is_a_sentence_in_json() {
     let rows = [
         ("bogus", "unrecognized subcommand 'bogus'"),

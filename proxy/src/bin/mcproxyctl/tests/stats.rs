@@ -41,6 +41,37 @@ fn stats_show_change_per_second() {
 }
 
 #[test]
+fn requests_are_shown_of_routes_that_have_them() {
+    let look = |unix_ms, ok| pb::Stats {
+        unix_ms,
+        routes: vec![
+            pb::RouteStats {
+                hostname: "relayed.example".into(),
+                ..Default::default()
+            },
+            pb::RouteStats {
+                port: 443,
+                hostname: "http.example".into(),
+                requests: [("none", 1), ("1xx", 0), ("2xx", ok), ("4xx", 2)]
+                    .map(|(class, requests)| pb::ClassStats {
+                        class: class.into(),
+                        requests,
+                    })
+                    .into(),
+                ..Default::default()
+            },
+        ],
+        ..Default::default()
+    };
+    let page = stats::page(&look(3_000, 17), Some(&look(1_000, 10)), stats::Fit::All);
+    let (_, section) = page.split_once("\nrequests\n").expect(&page);
+    let rows: Vec<&str> = section.lines().take_while(|l| !l.is_empty()).collect();
+    let cells: Vec<&str> = rows[1].split_whitespace().collect();
+    let wanted = ["http.example", "443", "20", "3.5", "17", "0", "2", "0", "1"];
+    assert_eq!((rows.len(), cells), (2, wanted.to_vec()), "{page}");
+}
+
+#[test]
 fn watching_shows_the_busiest() {
     let look = |unix_ms, step: u64| pb::Stats {
         unix_ms,

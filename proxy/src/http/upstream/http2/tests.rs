@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use futures_util::future::join_all;
 use h2::server;
 use http_body_util::{BodyExt as _, Full};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
 
 use super::*;
 
@@ -57,7 +57,7 @@ async fn as_many_streams_are_lent_as_the_backend_takes() {
     let (ours, theirs) = tokio::io::duplex(1024);
     let echo = tokio::spawn(echo(theirs, 2));
     let http2 = Http2::new(ours).await.unwrap();
-    http2.settled().await;
+    assert!(http2.settled().await);
     for _ in 0..100 {
         let lent: Vec<_> = std::iter::from_fn(|| http2.lend()).collect();
         assert_eq!(lent.len(), 2);
@@ -76,6 +76,26 @@ async fn as_many_streams_are_lent_as_the_backend_takes() {
     drop(http2);
     let most = echo.await.unwrap();
     assert!((1..=2).contains(&most), "{most} at once");
+}
+
+#[tokio::test]
+async fn a_backend_that_speaks_no_http2_is_known() {
+    for (description, said, speaks) in [
+        ("HTTP/1.1", &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], false),
+        (
+            "HTTP/1.0",
+            b"HTTP/1.0 505 HTTP Version Not Supported\r\n\r\n",
+            false,
+        ),
+        ("TLS", b"\x15\x03\x03\x00\x02\x02\x16\0\0\0", false),
+        ("nothing", b"", true),
+    ] {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let http2 = Http2::new(ours).await.unwrap();
+        theirs.write_all(said).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        assert_eq!(http2.settled().await, speaks, "{description}");
+    }
 }
 
 #[tokio::test]

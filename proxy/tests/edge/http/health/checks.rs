@@ -162,8 +162,10 @@ fn what_is_down_gets_no_request() -> Result<()> {
         site.wait_health(backend.address, "down")?;
     }
     ensure!(site.gets(2)? == ["503"; 2]);
+    let told = site.curl("", "/")?;
+    ensure!(told == "no backend is available\n", "{told}");
     site.world
-        .wait_metric("mc_proxy_errors_total", &["reason=\"no_backend\""], 2.0)?;
+        .wait_metric("mc_proxy_errors_total", &["reason=\"no_backend\""], 3.0)?;
     Ok(())
 }
 

@@ -114,6 +114,7 @@ fn a_full_backend_gives_way_and_full_ones_refuse() -> Result<()> {
             (one.requests() == 1 && two.requests() == 1).then_some(())
         });
         let refused = site.gets(2);
+        let told = site.curl("", "/");
         for backend in &backends {
             backend.mood.released.add_permits(1);
         }
@@ -122,8 +123,13 @@ fn a_full_backend_gives_way_and_full_ones_refuse() -> Result<()> {
         }
         both?;
         ensure!(refused? == ["503"; 2]);
+        let told = told?;
+        ensure!(
+            told == "too much is under way here; try again soon\n",
+            "{told}"
+        );
         site.world
-            .wait_metric("mc_proxy_errors_total", &["reason=\"max_requests\""], 2.0)?;
+            .wait_metric("mc_proxy_errors_total", &["reason=\"max_requests\""], 3.0)?;
         ensure!(site.gets(4)? == ["200"; 4], "there is room again");
         Ok(())
     })
