@@ -16,9 +16,10 @@ mod slot;
 mod written;
 
 use std::{
+    any::Any,
     collections::BTreeMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use mcdsl::{
@@ -96,7 +97,9 @@ pub struct Mount {
     id: String,
     name: String,
     engine: String,
+    made_s: i64,
     key: Key,
+    memory: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Mount {
@@ -110,6 +113,20 @@ impl Mount {
     #[must_use]
     pub fn engine(&self) -> &str {
         &self.engine
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn made(&self) -> SystemTime {
+        let since = Duration::from_secs(self.made_s.try_into().unwrap_or_default());
+        UNIX_EPOCH + since
+    }
+
+    /// What its engine keeps of it in memory, empty at first; it is dropped with the keys. An engine has one such type: `None` for others.
+    #[must_use]
+    pub fn memory<T: Any + Default + Send + Sync>(&self) -> Option<&T> {
+        let memory = self.memory.get_or_init(|| Box::<T>::default());
+        memory.downcast_ref()
     }
 }
 
@@ -186,6 +203,12 @@ impl Seal {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Its database.
+    #[must_use]
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     /// What is known without opening it; `None`: there is none yet.
@@ -304,21 +327,25 @@ impl Seal {
     ///
     /// # Errors
     /// [`SealError`].
-    pub async fn mount(
+    pub async fn mount<'u>(
         &self,
-        unsealed: &mut Unsealed,
+        unsealed: &'u mut Unsealed,
         name: &str,
         engine: &'static str,
-    ) -> Result<(), SealError> {
+        log: Log,
+    ) -> Result<&'u Mount, SealError> {
         let (master, generation) = (unsealed.master.clone(), unsealed.generation);
         let (wanted, now) = (name.to_owned(), seconds(self.clock.now()));
         let write = move |tx: &Transaction<'_>| -> Result<_, SealError> {
             rows::is_still(tx, generation)?;
-            rows::new_mount(tx, &master, &wanted, engine, now)
+            let mount = rows::new_mount(tx, &master, &wanted, engine, now)?;
+            log(tx)?;
+            Ok(mount)
         };
         let mount = self.store.write(write).await?;
-        unsealed.mounts.insert(name.to_owned(), mount);
-        Ok(())
+        let mounts = &mut unsealed.mounts;
+        mounts.remove(name);
+        Ok(mounts.entry(name.to_owned()).or_insert(mount))
     }
 
     /// Drops a mount with all that it has. SQLite leaves its rows in free pages until they are used again, and snapshots have them too, sealed data key and all:
@@ -326,14 +353,19 @@ impl Seal {
     ///
     /// # Errors
     /// [`SealError`].
-    pub async fn unmount(&self, unsealed: &mut Unsealed, name: &str) -> Result<(), SealError> {
+    pub async fn unmount(
+        &self,
+        unsealed: &mut Unsealed,
+        name: &str,
+        log: Log,
+    ) -> Result<(), SealError> {
         let mount = unsealed.mounts.get(name).filter(|m| m.engine != SYSTEM);
         let id = mount.ok_or_else(|| SealError::NoMount(name.to_owned()))?;
         let (id, generation) = (id.id.clone(), unsealed.generation);
         let write = move |tx: &Transaction<'_>| -> Result<_, SealError> {
             rows::is_still(tx, generation)?;
             tx.execute("DELETE FROM mount WHERE id = ?1", [id])?;
-            Ok(())
+            log(tx)
         };
         self.store.write(write).await?;
         unsealed.mounts.remove(name);
