@@ -86,6 +86,8 @@ impl Metacrypt {
         if !self.is_sealed() {
             return Err(SealError::Unsealed.into());
         }
+        // Known from here on, so that what was done can be told.
+        self.seal.status().await?;
         let unsealed = self.seal.open(secret, source, log).await?;
         let load = move |db: &Connection| -> Result<_, EngineError> {
             policy::load(&unsealed, db)?;
@@ -222,6 +224,7 @@ mod tests {
         sync::{Arc, mpsc},
     };
 
+    use futures_util::FutureExt as _;
     use mcdsl::{
         clock::Clock,
         db::{Migration, Store},
@@ -281,6 +284,24 @@ mod tests {
             (1, 1),
             "{both:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_rotation_made_is_told_whoever_keeps_the_database_busy() {
+        let (_directory, metacrypt) = metacrypt().await;
+        let here = Ipv4Addr::LOCALHOST.into();
+        let one = || Secret::Password(password());
+        metacrypt.unseal(one(), here, nothing()).await.unwrap();
+        let wanted = Rotation {
+            shares: Shares::Of(2, 3),
+            ..Rotation::default()
+        };
+        let fresh = metacrypt.rotate(one(), wanted, here, nothing());
+        assert_eq!(fresh.await.unwrap().shares.len(), 3);
+        // At once: it waits for nothing that could fail.
+        let status = metacrypt.seal.status().now_or_never().unwrap();
+        let status = status.unwrap().unwrap();
+        assert_eq!((status.generation, status.shares), (2, Some((2, 3))));
     }
 
     #[tokio::test]

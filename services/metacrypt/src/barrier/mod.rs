@@ -22,6 +22,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwapOption;
 use mcdsl::{
     clock::Clock,
     db::{Store, StoreError},
@@ -84,12 +85,28 @@ pub struct Status {
     pub shares: Option<(u8, u8)>,
 }
 
+impl Status {
+    fn of(generation: i64, slots: &[Slot]) -> Self {
+        let shares = |slot: &Slot| match slot.kind {
+            Kind::Shares { needed, of, .. } => Some((needed, of)),
+            _ => None,
+        };
+        Self {
+            generation,
+            recovery: slots.iter().any(|slot| slot.kind == Kind::Recovery),
+            shares: slots.iter().find_map(shares),
+        }
+    }
+}
+
 /// The seal, open or not.
 #[derive(Debug)]
 pub struct Seal {
     store: Arc<Store>,
     clock: Clock,
     lines: Lines,
+    /// What is known of it without a look into the database, which strangers may keep busy; nothing while there is none.
+    status: ArcSwapOption<Status>,
 }
 
 /// A mount's id, name, engine and data key.
@@ -196,6 +213,7 @@ impl Seal {
             store,
             clock,
             lines: Lines::new(),
+            status: ArcSwapOption::empty(),
         }
     }
 
@@ -216,21 +234,21 @@ impl Seal {
     /// # Errors
     /// [`SealError`].
     pub async fn status(&self) -> Result<Option<Status>, SealError> {
+        if let Some(known) = self.status.load_full() {
+            return Ok(Some(Status::clone(&known)));
+        }
+        let found = self.read_status().await?;
+        self.status.store(found.clone().map(Arc::new));
+        Ok(found)
+    }
+
+    async fn read_status(&self) -> Result<Option<Status>, SealError> {
         let read = |db: &Connection| -> Result<_, SealError> {
             let generation = match rows::generation(db) {
                 Err(SealError::NotInitialised) => return Ok(None),
                 found => found?,
             };
-            let slots = rows::slots(db)?;
-            let shares = |slot: &Slot| match slot.kind {
-                Kind::Shares { needed, of, .. } => Some((needed, of)),
-                _ => None,
-            };
-            Ok(Some(Status {
-                generation,
-                recovery: slots.iter().any(|slot| slot.kind == Kind::Recovery),
-                shares: slots.iter().find_map(shares),
-            }))
+            Ok(Some(Status::of(generation, &rows::slots(db)?)))
         };
         self.store.read(read).await
     }
@@ -316,9 +334,11 @@ impl Seal {
             slots.all.iter().try_for_each(|slot| rows::put(tx, slot))?;
             rows::seal_anew(tx, &old, &new)?;
             log(tx)?;
-            Ok(slots.fresh)
+            Ok((Status::of(next, &slots.all), slots.fresh))
         };
-        let fresh = self.store.write(write).await?;
+        let (status, fresh) = self.store.write(write).await?;
+        // From here on nothing may fail: what opens it now is nobody's but the caller's.
+        self.status.store(Some(Arc::new(status)));
         (unsealed.master, unsealed.generation) = (master, next);
         Ok(fresh)
     }

@@ -81,6 +81,25 @@ fn update(name: &str) -> UpdateKeyRequest {
     }
 }
 
+/// A key that was used, and is known.
+pub(crate) async fn exported(admin: &mut Clients) -> Vec<u8> {
+    vault(admin, &[]).await;
+    create(admin, "known", KeyAlgorithm::Aes256Gcm, true).await;
+    encrypt(admin, "known", &[b"one"]).await;
+    let request = ExportKeyRequest {
+        mount: MOUNT.to_owned(),
+        name: "known".to_owned(),
+        version: 1,
+    };
+    admin
+        .transit
+        .export_key(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .key
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_earlier_version_encrypted_is_opened_until_it_may_not_be() {
     let world = World::open().await;

@@ -42,7 +42,7 @@ pub(super) enum Ready {
     XChaCha(Box<XChaCha20Poly1305>),
     Ed25519(Ed25519KeyPair),
     Ecdsa(EcdsaKeyPair, &'static dyn VerificationAlgorithm),
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
 }
 
 fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, KeyError> {
@@ -107,7 +107,9 @@ impl Algorithm {
                 let key = XChaCha20Poly1305::new_from_slice(secret).map_err(broken)?;
                 Ready::XChaCha(Box::new(key))
             }
-            (Self::HmacSha256, _) => Ready::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret)),
+            (Self::HmacSha256, _) => {
+                Ready::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+            }
             _ => {
                 let key = UnboundKey::new(&AES_256_GCM, secret).map_err(broken)?;
                 Ready::AesGcm(LessSafeKey::new(key))
