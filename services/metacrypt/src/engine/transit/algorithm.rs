@@ -51,6 +51,17 @@ fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, KeyError> {
     Ok(bytes)
 }
 
+/// Whether the owner of this public key signed that.
+pub(super) fn verified(
+    algorithm: &'static dyn VerificationAlgorithm,
+    public_key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    let key = UnparsedPublicKey::new(algorithm, public_key);
+    key.verify(message, signature).is_ok()
+}
+
 /// Of what cannot be: a key that was made here is one.
 fn broken<E>(_: E) -> KeyError {
     KeyError::Opened("a transit key".to_owned())
@@ -191,14 +202,13 @@ impl Ready {
 
     /// Whether this key signed that.
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        let by = |algorithm, key: &[u8]| {
-            UnparsedPublicKey::new(algorithm, key)
-                .verify(message, signature)
-                .is_ok()
-        };
         match self {
-            Self::Ed25519(pair) => by(&ED25519, pair.public_key().as_ref()),
-            Self::Ecdsa(pair, algorithm) => by(*algorithm, pair.public_key().as_ref()),
+            Self::Ed25519(pair) => {
+                verified(&ED25519, pair.public_key().as_ref(), message, signature)
+            }
+            Self::Ecdsa(pair, algorithm) => {
+                verified(*algorithm, pair.public_key().as_ref(), message, signature)
+            }
             Self::Hmac(key) => hmac::verify(key, message, signature).is_ok(),
             _ => false,
         }

@@ -5,6 +5,8 @@ mod api;
 mod key;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 mod written;
 
 use std::{
