@@ -162,7 +162,7 @@ impl World {
         SealingClient::new(self.channel().await)
     }
 
-    async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(self.mcias.ca.pem()))
             .domain_name("localhost");
