@@ -2,21 +2,33 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{
-        AtomicBool, AtomicU64,
-        Ordering::{Relaxed, SeqCst},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
-use tokio::sync::{RwLock, RwLockReadGuard};
+use mcdsl::policy::PolicySet;
+use rusqlite::{Connection, Transaction};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use zeroize::Zeroizing;
 
-use crate::barrier::{Cost, Fresh, Log, Seal, SealError, Secret, Unsealed, Wanted};
+use crate::{
+    barrier::{Cost, Fresh, Items, Log, Mount, Seal, SealError, Secret, Unsealed, Wanted},
+    engine::EngineError,
+    policy,
+};
+
+/// What is behind the seal, and the seal held open.
+pub(crate) type Opened = OwnedRwLockReadGuard<Option<Unsealed>, Unsealed>;
 
 /// Metacrypt.
 pub(crate) struct Metacrypt {
     pub(crate) seal: Seal,
-    open: RwLock<Option<Unsealed>>,
+    pub(crate) unsealed: Arc<RwLock<Option<Unsealed>>>,
     /// What the server asks before it lets a call in.
     sealed: AtomicBool,
     /// How often it was closed: what began to open it before the last time does not.
@@ -49,7 +61,7 @@ impl Metacrypt {
     pub(crate) fn new(seal: Seal) -> Self {
         Self {
             seal,
-            open: RwLock::new(None),
+            unsealed: Arc::default(),
             sealed: AtomicBool::new(true),
             closes: AtomicU64::new(0),
         }
@@ -58,16 +70,6 @@ impl Metacrypt {
     /// Whether it is.
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.load(Relaxed)
-    }
-
-    /// What is behind the seal, for as long as it is held: sealing waits for it.
-    ///
-    /// # Errors
-    /// [`SealError::Sealed`].
-    #[allow(dead_code, reason = "for engines, which are to come")]
-    pub(crate) async fn open(&self) -> Result<RwLockReadGuard<'_, Unsealed>, SealError> {
-        let open = self.open.read().await;
-        RwLockReadGuard::try_map(open, Option::as_ref).map_err(|_| SealError::Sealed)
     }
 
     /// Opens it, unless it is closed meanwhile.
@@ -79,18 +81,25 @@ impl Metacrypt {
         secret: Secret,
         source: IpAddr,
         log: Log,
-    ) -> Result<(), SealError> {
+    ) -> Result<(), EngineError> {
         let closes = self.closes.load(SeqCst);
         if !self.is_sealed() {
-            return Err(SealError::Unsealed);
+            return Err(SealError::Unsealed.into());
         }
+        // Known from here on, so that what was done can be told.
+        self.seal.status().await?;
         let unsealed = self.seal.open(secret, source, log).await?;
-        let mut open = self.open.write().await;
+        let load = move |db: &Connection| -> Result<_, EngineError> {
+            policy::load(&unsealed, db)?;
+            Ok(unsealed)
+        };
+        let unsealed = self.seal.store().read(load).await?;
+        let mut open = self.unsealed.write().await;
         if self.closes.load(SeqCst) != closes {
-            return Err(SealError::Closed);
+            return Err(SealError::Closed.into());
         }
         if open.is_some() {
-            return Err(SealError::Unsealed);
+            return Err(SealError::Unsealed.into());
         }
         *open = Some(unsealed);
         self.sealed.store(false, Relaxed);
@@ -101,7 +110,7 @@ impl Metacrypt {
     pub(crate) async fn close(&self) {
         self.closes.fetch_add(1, SeqCst);
         self.sealed.store(true, Relaxed);
-        let mut open = self.open.write().await;
+        let mut open = self.unsealed.write().await;
         *open = None;
         // One that was let in before it began to close.
         self.sealed.store(true, Relaxed);
@@ -118,7 +127,7 @@ impl Metacrypt {
         source: IpAddr,
         log: Log,
     ) -> Result<(), SealError> {
-        let open = self.open.write().await;
+        let open = self.unsealed.write().await;
         let unsealed = open.as_ref().ok_or(SealError::Sealed)?;
         self.seal.verify(current, source).await?;
         let changed = self
@@ -138,7 +147,7 @@ impl Metacrypt {
         source: IpAddr,
         log: Log,
     ) -> Result<Fresh, SealError> {
-        let mut open = self.open.write().await;
+        let mut open = self.unsealed.write().await;
         let unsealed = open.as_mut().ok_or(SealError::Sealed)?;
         let password = match (rotation.password, &current) {
             (Some(password), _) => password,
@@ -158,6 +167,54 @@ impl Metacrypt {
         };
         self.seal.rotate(unsealed, password, wanted, log).await
     }
+
+    /// Makes a mount of an engine; what `shown` gives of it.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub(crate) async fn mount<T>(
+        &self,
+        name: &str,
+        engine: &'static str,
+        log: Log,
+        shown: fn(&Mount) -> T,
+    ) -> Result<T, SealError> {
+        let mut open = self.unsealed.write().await;
+        let unsealed = open.as_mut().ok_or(SealError::Sealed)?;
+        self.seal
+            .mount(unsealed, name, engine, log)
+            .await
+            .map(shown)
+    }
+
+    /// Removes a mount with all that it has.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub(crate) async fn unmount(&self, name: &str, log: Log) -> Result<(), SealError> {
+        let mut open = self.unsealed.write().await;
+        let unsealed = open.as_mut().ok_or(SealError::Sealed)?;
+        self.seal.unmount(unsealed, name, log).await
+    }
+
+    /// Changes the policy's rules; what comes of it is in force when this returns.
+    ///
+    /// # Errors
+    /// Those of `change`, and the database's; then the policy is as it was.
+    pub(crate) async fn change_policy(
+        &self,
+        log: Log,
+        change: impl FnOnce(&Items<'_>) -> Result<PolicySet, EngineError> + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let open = self.open().await?;
+        let write = move |tx: &Transaction<'_>| -> Result<_, EngineError> {
+            let set = change(&policy::system(&open)?.items(tx))?;
+            log(tx)?;
+            Ok((set, open))
+        };
+        let then = |(set, open): (PolicySet, Opened)| policy::apply(&open, set);
+        self.seal.store().write_then(write, then).await
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +224,7 @@ mod tests {
         sync::{Arc, mpsc},
     };
 
+    use futures_util::FutureExt as _;
     use mcdsl::{
         clock::Clock,
         db::{Migration, Store},
@@ -229,6 +287,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_rotation_made_is_told_whoever_keeps_the_database_busy() {
+        let (_directory, metacrypt) = metacrypt().await;
+        let here = Ipv4Addr::LOCALHOST.into();
+        let one = || Secret::Password(password());
+        metacrypt.unseal(one(), here, nothing()).await.unwrap();
+        let wanted = Rotation {
+            shares: Shares::Of(2, 3),
+            ..Rotation::default()
+        };
+        let fresh = metacrypt.rotate(one(), wanted, here, nothing());
+        assert_eq!(fresh.await.unwrap().shares.len(), 3);
+        // At once: it waits for nothing that could fail.
+        let status = metacrypt.seal.status().now_or_never().unwrap();
+        let status = status.unwrap().unwrap();
+        assert_eq!((status.generation, status.shares), (2, Some((2, 3))));
+    }
+
+    #[tokio::test]
     async fn what_was_opening_when_it_was_closed_does_not_open_it() {
         let (_directory, metacrypt) = metacrypt().await;
         let here = Ipv4Addr::LOCALHOST.into();
@@ -246,7 +322,10 @@ mod tests {
         metacrypt.close().await;
         go.send(()).unwrap();
         let late = unseal.await.unwrap();
-        assert!(matches!(late, Err(SealError::Closed)), "{late:?}");
+        assert!(
+            matches!(late, Err(EngineError::Seal(SealError::Closed))),
+            "{late:?}"
+        );
         assert!(metacrypt.is_sealed() && metacrypt.open().await.is_err());
         let again = metacrypt.unseal(Secret::Password(password()), here, nothing());
         again.await.unwrap();

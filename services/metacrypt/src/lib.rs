@@ -3,8 +3,11 @@
 mod api;
 pub mod barrier;
 mod core;
+mod engine;
+mod entered;
 mod memory;
 pub mod password;
+mod policy;
 mod program;
 mod start;
 

@@ -1,20 +1,25 @@
 //! The API: what is asked, in terms of what the service does. Who may ask is decided before.
 
 mod seal;
+mod system;
 
 use std::sync::Arc;
 
-use mc_proto::metacrypt::v1::sealing_server::SealingServer;
+use mc_proto::metacrypt::v1::{sealing_server::SealingServer, system_server::SystemServer};
 use tonic::service::Routes;
 
-use crate::core::Metacrypt;
+use crate::{core::Metacrypt, engine::KINDS};
 
 /// The implementation of all methods.
 #[derive(Clone)]
-struct Api(Arc<Metacrypt>);
+pub(crate) struct Api(pub(crate) Arc<Metacrypt>);
 
 /// The methods of all services.
 pub(crate) fn routes(metacrypt: &Arc<Metacrypt>) -> Routes {
     let api = Api(Arc::clone(metacrypt));
-    Routes::new(SealingServer::new(api))
+    let routes = Routes::new(SealingServer::new(api.clone()));
+    let routes = routes.add_service(SystemServer::new(api.clone()));
+    KINDS
+        .iter()
+        .fold(routes, |routes, kind| (kind.routes)(routes, &api))
 }

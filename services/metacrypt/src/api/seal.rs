@@ -140,7 +140,7 @@ impl Api {
     }
 
     /// Writes that a call succeeds.
-    fn log(&self, caller: &Caller) -> Log {
+    pub(super) fn log(&self, caller: &Caller) -> Log {
         let (caller, clock) = (caller.clone(), self.0.seal.clock().clone());
         Box::new(move |tx| {
             let entry = Entry {

@@ -16,11 +16,13 @@ mod slot;
 mod written;
 
 use std::{
+    any::Any,
     collections::BTreeMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwapOption;
 use mcdsl::{
     clock::Clock,
     db::{Store, StoreError},
@@ -83,12 +85,28 @@ pub struct Status {
     pub shares: Option<(u8, u8)>,
 }
 
+impl Status {
+    fn of(generation: i64, slots: &[Slot]) -> Self {
+        let shares = |slot: &Slot| match slot.kind {
+            Kind::Shares { needed, of, .. } => Some((needed, of)),
+            _ => None,
+        };
+        Self {
+            generation,
+            recovery: slots.iter().any(|slot| slot.kind == Kind::Recovery),
+            shares: slots.iter().find_map(shares),
+        }
+    }
+}
+
 /// The seal, open or not.
 #[derive(Debug)]
 pub struct Seal {
     store: Arc<Store>,
     clock: Clock,
     lines: Lines,
+    /// What is known of it without a look into the database, which strangers may keep busy; nothing while there is none.
+    status: ArcSwapOption<Status>,
 }
 
 /// A mount's id, name, engine and data key.
@@ -96,7 +114,9 @@ pub struct Mount {
     id: String,
     name: String,
     engine: String,
+    made_s: i64,
     key: Key,
+    memory: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Mount {
@@ -110,6 +130,20 @@ impl Mount {
     #[must_use]
     pub fn engine(&self) -> &str {
         &self.engine
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn made(&self) -> SystemTime {
+        let since = Duration::from_secs(self.made_s.try_into().unwrap_or_default());
+        UNIX_EPOCH + since
+    }
+
+    /// What its engine keeps of it in memory, empty at first; it is dropped with the keys. An engine has one such type: `None` for others.
+    #[must_use]
+    pub fn memory<T: Any + Default + Send + Sync>(&self) -> Option<&T> {
+        let memory = self.memory.get_or_init(|| Box::<T>::default());
+        memory.downcast_ref()
     }
 }
 
@@ -179,6 +213,7 @@ impl Seal {
             store,
             clock,
             lines: Lines::new(),
+            status: ArcSwapOption::empty(),
         }
     }
 
@@ -188,26 +223,32 @@ impl Seal {
         &self.clock
     }
 
+    /// Its database.
+    #[must_use]
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// What is known without opening it; `None`: there is none yet.
     ///
     /// # Errors
     /// [`SealError`].
     pub async fn status(&self) -> Result<Option<Status>, SealError> {
+        if let Some(known) = self.status.load_full() {
+            return Ok(Some(Status::clone(&known)));
+        }
+        let found = self.read_status().await?;
+        self.status.store(found.clone().map(Arc::new));
+        Ok(found)
+    }
+
+    async fn read_status(&self) -> Result<Option<Status>, SealError> {
         let read = |db: &Connection| -> Result<_, SealError> {
             let generation = match rows::generation(db) {
                 Err(SealError::NotInitialised) => return Ok(None),
                 found => found?,
             };
-            let slots = rows::slots(db)?;
-            let shares = |slot: &Slot| match slot.kind {
-                Kind::Shares { needed, of, .. } => Some((needed, of)),
-                _ => None,
-            };
-            Ok(Some(Status {
-                generation,
-                recovery: slots.iter().any(|slot| slot.kind == Kind::Recovery),
-                shares: slots.iter().find_map(shares),
-            }))
+            Ok(Some(Status::of(generation, &rows::slots(db)?)))
         };
         self.store.read(read).await
     }
@@ -293,9 +334,11 @@ impl Seal {
             slots.all.iter().try_for_each(|slot| rows::put(tx, slot))?;
             rows::seal_anew(tx, &old, &new)?;
             log(tx)?;
-            Ok(slots.fresh)
+            Ok((Status::of(next, &slots.all), slots.fresh))
         };
-        let fresh = self.store.write(write).await?;
+        let (status, fresh) = self.store.write(write).await?;
+        // From here on nothing may fail: what opens it now is nobody's but the caller's.
+        self.status.store(Some(Arc::new(status)));
         (unsealed.master, unsealed.generation) = (master, next);
         Ok(fresh)
     }
@@ -304,21 +347,25 @@ impl Seal {
     ///
     /// # Errors
     /// [`SealError`].
-    pub async fn mount(
+    pub async fn mount<'u>(
         &self,
-        unsealed: &mut Unsealed,
+        unsealed: &'u mut Unsealed,
         name: &str,
         engine: &'static str,
-    ) -> Result<(), SealError> {
+        log: Log,
+    ) -> Result<&'u Mount, SealError> {
         let (master, generation) = (unsealed.master.clone(), unsealed.generation);
         let (wanted, now) = (name.to_owned(), seconds(self.clock.now()));
         let write = move |tx: &Transaction<'_>| -> Result<_, SealError> {
             rows::is_still(tx, generation)?;
-            rows::new_mount(tx, &master, &wanted, engine, now)
+            let mount = rows::new_mount(tx, &master, &wanted, engine, now)?;
+            log(tx)?;
+            Ok(mount)
         };
         let mount = self.store.write(write).await?;
-        unsealed.mounts.insert(name.to_owned(), mount);
-        Ok(())
+        let mounts = &mut unsealed.mounts;
+        mounts.remove(name);
+        Ok(mounts.entry(name.to_owned()).or_insert(mount))
     }
 
     /// Drops a mount with all that it has. SQLite leaves its rows in free pages until they are used again, and snapshots have them too, sealed data key and all:
@@ -326,14 +373,19 @@ impl Seal {
     ///
     /// # Errors
     /// [`SealError`].
-    pub async fn unmount(&self, unsealed: &mut Unsealed, name: &str) -> Result<(), SealError> {
+    pub async fn unmount(
+        &self,
+        unsealed: &mut Unsealed,
+        name: &str,
+        log: Log,
+    ) -> Result<(), SealError> {
         let mount = unsealed.mounts.get(name).filter(|m| m.engine != SYSTEM);
         let id = mount.ok_or_else(|| SealError::NoMount(name.to_owned()))?;
         let (id, generation) = (id.id.clone(), unsealed.generation);
         let write = move |tx: &Transaction<'_>| -> Result<_, SealError> {
             rows::is_still(tx, generation)?;
             tx.execute("DELETE FROM mount WHERE id = ?1", [id])?;
-            Ok(())
+            log(tx)
         };
         self.store.write(write).await?;
         unsealed.mounts.remove(name);

@@ -1,6 +1,6 @@
 //! The seal's rows: slots, mounts, attempts, and networks that it was opened from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
@@ -57,17 +57,21 @@ fn place(id: &str, engine: &str) -> String {
 }
 
 pub(super) fn mounts(db: &Connection, master: &Key) -> Result<BTreeMap<String, Mount>, SealError> {
-    let mut statement = db.prepare("SELECT id, name, engine, data_key FROM mount")?;
-    let rows = statement.query_map([], |row| <(String, String, String, Vec<u8>)>::try_from(row))?;
+    let mut statement = db.prepare("SELECT id, name, engine, made_s, data_key FROM mount")?;
+    let rows = statement.query_map([], |row| {
+        <(String, String, String, i64, Vec<u8>)>::try_from(row)
+    })?;
     rows.map(|row| {
-        let (id, name, engine, sealed) = row?;
+        let (id, name, engine, made_s, sealed) = row?;
         let what = place(&id, &engine);
         let key = Key::of(&master.open(&what, &sealed)?).ok_or(KeyError::Opened(what))?;
         let mount = Mount {
             id,
             name: name.clone(),
             engine,
+            made_s,
             key,
+            memory: OnceLock::new(),
         };
         Ok((name, mount))
     })
@@ -106,7 +110,9 @@ pub(super) fn new_mount(
         id,
         name: name.to_owned(),
         engine: engine.to_owned(),
+        made_s: now_s,
         key,
+        memory: OnceLock::new(),
     })
 }
 

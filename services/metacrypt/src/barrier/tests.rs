@@ -96,7 +96,11 @@ async fn each_secret_opens_what_was_put_behind_it() {
     let again = world.seal.init(text("two"), ALL).await;
     assert!(matches!(again, Err(SealError::Initialised)), "{again:?}");
     let mut unsealed = world.open(password("one")).await.unwrap();
-    world.seal.mount(&mut unsealed, "pki", "pki").await.unwrap();
+    world
+        .seal
+        .mount(&mut unsealed, "pki", "pki", nothing())
+        .await
+        .unwrap();
     let db = world.db();
     let items = unsealed.mounts()["pki"].items(&db);
     items.put("issuer/infra", &"private").unwrap();
@@ -119,10 +123,17 @@ async fn each_secret_opens_what_was_put_behind_it() {
         shares: Some((2, 3)),
     };
     assert_eq!(status, wanted);
-    let again = world.seal.mount(&mut unsealed, "pki", "transit").await;
+    let again = world
+        .seal
+        .mount(&mut unsealed, "pki", "transit", nothing())
+        .await;
     assert!(matches!(again, Err(SealError::MountExists(name)) if name == "pki"));
-    world.seal.unmount(&mut unsealed, "pki").await.unwrap();
-    let system = world.seal.unmount(&mut unsealed, SYSTEM).await;
+    world
+        .seal
+        .unmount(&mut unsealed, "pki", nothing())
+        .await
+        .unwrap();
+    let system = world.seal.unmount(&mut unsealed, SYSTEM, nothing()).await;
     assert!(matches!(system, Err(SealError::NoMount(_))));
     let left: i64 = db
         .query_row("SELECT count(*) FROM item", [], |r| r.get(0))
@@ -273,7 +284,11 @@ async fn strangers_have_a_line_of_their_own_and_slips_need_none() {
 async fn another_password_and_another_master_key_end_the_one_before() {
     let (world, fresh) = World::new().await;
     let mut unsealed = world.open(password("one")).await.unwrap();
-    world.seal.mount(&mut unsealed, "pki", "pki").await.unwrap();
+    world
+        .seal
+        .mount(&mut unsealed, "pki", "pki", nothing())
+        .await
+        .unwrap();
     let db = world.db();
     unsealed.mounts()[SYSTEM].items(&db).put("a/b", &7).unwrap();
     world
@@ -329,7 +344,7 @@ async fn another_password_and_another_master_key_end_the_one_before() {
         .set_password(&stale, text("four"), CHEAP, nothing());
     let changed = changed.await;
     assert!(matches!(changed, Err(SealError::Changed)), "{changed:?}");
-    let dropped = world.seal.unmount(&mut stale, "pki").await;
+    let dropped = world.seal.unmount(&mut stale, "pki", nothing()).await;
     assert!(matches!(dropped, Err(SealError::Changed)), "{dropped:?}");
 }
 
@@ -338,7 +353,11 @@ async fn what_was_put_in_another_place_is_found_out() {
     let (world, _) = World::new().await;
     let mut unsealed = world.open(password("one")).await.unwrap();
     for (name, engine) in [("a", "transit"), ("b", "transit"), ("c", "pki")] {
-        world.seal.mount(&mut unsealed, name, engine).await.unwrap();
+        world
+            .seal
+            .mount(&mut unsealed, name, engine, nothing())
+            .await
+            .unwrap();
     }
     let db = world.db();
     for name in ["a", "b"] {

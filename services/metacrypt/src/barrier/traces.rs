@@ -5,7 +5,10 @@ use std::{
     os::unix::fs::FileExt as _,
 };
 
-use super::{tests::World, *};
+use super::{
+    tests::{World, nothing},
+    *,
+};
 
 /// What is looked for is never there itself: it would find its own copy.
 const MASK: u8 = 0x5a;
@@ -83,7 +86,11 @@ async fn what_was_sealed_is_not_in_memory() {
         )
         .await
         .unwrap();
-    world.seal.mount(&mut unsealed, "pki", "pki").await.unwrap();
+    world
+        .seal
+        .mount(&mut unsealed, "pki", "pki", nothing())
+        .await
+        .unwrap();
     let secret = Needle::of("a value", b"PRIVATE KEY of an issuer");
     let db = world.db();
     let value = ["PRIVATE KEY", "of an issuer"].join(" ");

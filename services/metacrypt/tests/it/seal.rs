@@ -1,5 +1,6 @@
 //! The seal, by tool, gRPC and REST.
 
+use data_encoding::BASE64;
 use mc_proto::metacrypt::v1::{
     GetSealStatusRequest, RotateMasterKeyRequest, SealRequest, SealSecret, SetPasswordRequest,
     UnsealRequest,
@@ -9,6 +10,7 @@ use tonic::Code;
 
 use crate::{
     running::PASSWORD,
+    transit,
     world::{SEAL, World, by},
 };
 
@@ -331,6 +333,7 @@ async fn a_sealed_process_has_no_secret_in_memory() {
         ..UnsealRequest::default()
     };
     client.unseal(unsealed).await.unwrap();
+    let key = transit::exported(&mut world.admin().await).await;
     client.seal(by(&admin, SealRequest {})).await.unwrap();
     drop(client);
     let pid = world.metacrypt.as_mut().unwrap().id();
@@ -339,8 +342,14 @@ async fn a_sealed_process_has_no_secret_in_memory() {
         is_in_memory(pid, issuer.as_bytes()),
         "what is there is found"
     );
-    for (what, secret) in [("the password", SEAL), ("the recovery key", &recovery)] {
-        let gone = || (!is_in_memory(pid, secret.as_bytes())).then_some(());
+    let stored = BASE64.encode(&key);
+    for (what, secret) in [
+        ("the password", SEAL.as_bytes()),
+        ("the recovery key", recovery.as_bytes()),
+        ("a key of an engine", &key),
+        ("the same as it is stored", stored.as_bytes()),
+    ] {
+        let gone = || (!is_in_memory(pid, secret)).then_some(());
         wait_for(&format!("{what} to be gone"), gone).unwrap();
     }
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();

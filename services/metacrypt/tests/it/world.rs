@@ -10,15 +10,19 @@ use std::{
 
 use mc_proto::{
     mcias::v1::{IssueTokenRequest, LoginRequest, PutServiceRequest, Service},
-    metacrypt::v1::sealing_client::SealingClient,
+    metacrypt::v1::{
+        UnsealRequest, sealing_client::SealingClient, system_client::SystemClient,
+        transit_client::TransitClient,
+    },
 };
 use mc_testkit::{port::free, process::Process};
 use tonic::{
     Request,
+    service::interceptor::InterceptedService,
     transport::{Certificate, Channel, ClientTlsConfig},
 };
 
-use crate::running::{PASSWORD, Running};
+use crate::running::{Bearer, PASSWORD, Running};
 
 /// Good enough for a seal.
 pub(crate) const SEAL: &str = "walnut anchor tepid flamingo lease";
@@ -155,12 +159,63 @@ impl World {
     }
 
     pub(crate) async fn client(&self) -> SealingClient<Channel> {
+        SealingClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(self.mcias.ca.pem()))
             .domain_name("localhost");
         let endpoint = Channel::from_shared(format!("https://{}", self.grpc)).unwrap();
-        SealingClient::new(endpoint.tls_config(tls).unwrap().connect().await.unwrap())
+        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
     }
+
+    /// Running and open.
+    pub(crate) async fn open() -> Self {
+        let (world, _) = Self::sealed().await;
+        world.unseal().await;
+        world
+    }
+
+    pub(crate) async fn unseal(&self) {
+        let request = UnsealRequest {
+            password: SEAL.to_owned(),
+            ..UnsealRequest::default()
+        };
+        self.client().await.unseal(request).await.unwrap();
+    }
+
+    /// Who calls with this token.
+    pub(crate) async fn clients(&self, token: &str) -> Clients {
+        let (channel, bearer) = (self.channel().await, Bearer::of(token));
+        Clients {
+            system: SystemClient::with_interceptor(channel.clone(), bearer.clone()),
+            transit: TransitClient::with_interceptor(channel, bearer),
+        }
+    }
+
+    /// Who calls with the administrator's.
+    pub(crate) async fn admin(&self) -> Clients {
+        let token = self.token("admin", &self.mcias.password).await;
+        self.clients(&token).await
+    }
+
+    /// Rows of the audit log: action, resource, outcome and detail.
+    pub(crate) fn audit(&self) -> Vec<(String, String, String, String)> {
+        let db = rusqlite::Connection::open(self.root.path().join("metacrypt.db")).unwrap();
+        let sql = "SELECT action, resource, outcome, detail FROM audit ORDER BY seq";
+        let mut rows = db.prepare(sql).unwrap();
+        let rows = rows.query_map([], |row| row.try_into()).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+}
+
+type Client = InterceptedService<Channel, Bearer>;
+
+/// Clients of somebody.
+pub(crate) struct Clients {
+    pub(crate) system: SystemClient<Client>,
+    pub(crate) transit: TransitClient<Client>,
 }
 
 pub(crate) fn by<T>(token: &str, message: T) -> Request<T> {

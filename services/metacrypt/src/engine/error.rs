@@ -1,0 +1,86 @@
+//! Why an engine does not do something.
+
+use mcdsl::{
+    audit::AuditError,
+    db::StoreError,
+    policy::{PolicyError, Refused},
+};
+use tonic::{Code, Status};
+
+use crate::barrier::{ItemError, KeyError, SealError};
+
+/// Why something is not done behind the seal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    /// What was asked makes no sense; the text names the field.
+    #[error("{0}")]
+    Invalid(String),
+    /// It does, but not as things are.
+    #[error("{0}")]
+    Precondition(String),
+    /// There is nothing of this kind and name.
+    #[error("there is no {0} {1:?}")]
+    NotFound(&'static str, String),
+    /// There is one already.
+    #[error("there is a {0} {1:?} already")]
+    Exists(&'static str, String),
+    /// By the policy, or the name is none.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A rule is none.
+    #[error("{}", mcdsl::cli::chain(.0))]
+    Policy(#[from] PolicyError),
+    /// What is stored cannot be read or written.
+    #[error(transparent)]
+    Item(#[from] ItemError),
+    /// The seal.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A primitive failed that does not fail, or the system gives no random bytes.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The audit log, without which nothing is done.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+}
+
+impl EngineError {
+    /// A field whose value cannot be.
+    pub(crate) fn field(name: &str, why: impl std::fmt::Display) -> Self {
+        Self::Invalid(format!("{name}: {why}"))
+    }
+}
+
+impl From<rusqlite::Error> for EngineError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<EngineError> for Status {
+    fn from(error: EngineError) -> Self {
+        let text = error.to_string();
+        let code = match error {
+            EngineError::Refused(refused) => return refused.into(),
+            EngineError::Seal(error) => return error.into(),
+            EngineError::Store(error) | EngineError::Item(ItemError::Store(error)) => {
+                return error.into();
+            }
+            EngineError::Audit(error) => return error.into(),
+            EngineError::Invalid(_)
+            | EngineError::Policy(_)
+            | EngineError::Item(ItemError::TooLong { .. }) => Code::InvalidArgument,
+            EngineError::Precondition(_) => Code::FailedPrecondition,
+            EngineError::NotFound(..) => Code::NotFound,
+            EngineError::Exists(..) => Code::AlreadyExists,
+            EngineError::Item(_) | EngineError::Key(_) => {
+                tracing::error!(error = text, "what is behind the seal cannot be used");
+                Code::Internal
+            }
+        };
+        Self::new(code, text)
+    }
+}

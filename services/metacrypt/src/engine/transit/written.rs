@@ -1,0 +1,40 @@
+//! How what a key made is written: which version made it, and what.
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::BASE64;
+
+/// What it begins with.
+const PREFIX: &str = "metacrypt:v";
+
+/// A ciphertext or a signature, and the version of the key that made it: `metacrypt:v<version>:<base64>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) version: u32,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Why a text is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not of the form metacrypt:v<version>:<base64>")]
+pub(super) struct NotWritten;
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}:{}", self.version, BASE64.encode(&self.bytes))
+    }
+}
+
+impl FromStr for Written {
+    type Err = NotWritten;
+
+    /// One spelling alone.
+    fn from_str(text: &str) -> Result<Self, NotWritten> {
+        let rest = text.strip_prefix(PREFIX).ok_or(NotWritten)?;
+        let (version, bytes) = rest.split_once(':').ok_or(NotWritten)?;
+        let digits = version.bytes().all(|b| b.is_ascii_digit()) && !version.starts_with('0');
+        let version = version.parse().ok().filter(|_| digits).ok_or(NotWritten)?;
+        let bytes = BASE64.decode(bytes.as_bytes()).map_err(|_| NotWritten)?;
+        Ok(Self { version, bytes })
+    }
+}
