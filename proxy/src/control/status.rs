@@ -5,7 +5,7 @@ use std::{
     fs,
     os::fd::OwnedFd,
     sync::{Arc, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use mcdsl::{certificate::ENDS_SOON, human, server::little_left};
