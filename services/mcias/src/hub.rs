@@ -15,8 +15,8 @@ use tonic::Status;
 
 use crate::error::Error;
 
-/// Changes that a watcher may be behind.
-const BEHIND: usize = 1024;
+/// Changes that a watcher may be behind: more than one change of the policy or of a password makes at once.
+const BEHIND: usize = 16 * 1024;
 /// Watchers at once: a service of each node and some more.
 const MAX_WATCHERS: usize = 256;
 /// Of those, of one account: whoever has a service's token is not to keep the other services from hearing.

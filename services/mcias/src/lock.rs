@@ -100,17 +100,23 @@ impl Lock {
     }
 }
 
-/// The file beside the database itself: whatever links lead there, all find the same one.
-fn beside(database: &Path) -> io::Result<PathBuf> {
-    let real = match database.canonicalize() {
-        // A link that leads nowhere would be one file now and another one later.
+/// Where the database itself is or is to be, whatever links lead there.
+///
+/// # Errors
+/// The system's; for a link that leads nowhere too, which would be one file now and another one later.
+pub(crate) fn real(database: &Path) -> io::Result<PathBuf> {
+    match database.canonicalize() {
         Err(e) if e.kind() == io::ErrorKind::NotFound && !database.is_symlink() => {
             let name = database.file_name().ok_or(e)?;
-            directory_of(database).canonicalize()?.join(name)
+            Ok(directory_of(database).canonicalize()?.join(name))
         }
-        found => found?,
-    };
-    let mut path = real.into_os_string();
+        found => found,
+    }
+}
+
+/// The file beside the database itself: all find the same one.
+fn beside(database: &Path) -> io::Result<PathBuf> {
+    let mut path = real(database)?.into_os_string();
     path.push(".lock");
     Ok(path.into())
 }

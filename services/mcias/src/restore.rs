@@ -29,7 +29,7 @@ use crate::{
     error::Error,
     init, keys,
     left::newest_snapshot,
-    lock::{Lock, LockError},
+    lock::{self, Lock, LockError},
     schema,
     seal::{self, SealError},
     time::unix,
@@ -146,11 +146,13 @@ pub fn restore(
     snapshot: &Path,
     how: Restoration,
 ) -> Result<Restored, RestoreError> {
-    let database = &config.database.path;
     if !snapshot.exists() {
         return Err(missing(config, snapshot));
     }
-    let _lock = Lock::of(database)?;
+    let _lock = Lock::of(&config.database.path)?;
+    // Where links lead: they stay, and the file stays on its disk.
+    let database =
+        &lock::real(&config.database.path).map_err(failed("find", &config.database.path))?;
     let exists = database.exists();
     if exists && !how.replace {
         return Err(RestoreError::Exists(database.clone()));

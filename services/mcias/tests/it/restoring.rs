@@ -284,3 +284,29 @@ async fn a_restore_that_is_killed_leaves_the_old_or_the_new_one() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(people(&root), new);
 }
+
+#[tokio::test]
+async fn a_database_behind_a_link_is_replaced_where_it_is() {
+    let snapshot = Snapshot::take().await;
+    let (link, disk) = (
+        snapshot.root().join("mcias.db"),
+        tempfile::tempdir().unwrap(),
+    );
+    let real = disk.path().join("the.db");
+    fs::rename(&link, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let restored = snapshot.run(&["--replace"]);
+    assert!(restored.status.success(), "{restored:?}");
+    assert_eq!(fs::read_link(&link).unwrap(), real, "the link stays");
+    assert_eq!(people(snapshot.root()), ["admin", "before"]);
+    let beside = fs::read_dir(disk.path())
+        .unwrap()
+        .map(|entry| entry.unwrap());
+    let kept = beside.filter(|entry| {
+        entry
+            .file_name()
+            .to_string_lossy()
+            .contains(".before-restore-")
+    });
+    assert_eq!(kept.count(), 1, "what was there is beside it");
+}
