@@ -1,4 +1,4 @@
-//! Memory for the bodies of requests: each is bounded, but of connections and their streams there are many. Strangers have little of it, by network;
+//! Memory for requests, their heads and bodies: each is bounded, but of connections and their streams there are many. Strangers have little of it, by network;
 //! who showed who he is has more, by account. What a body has it keeps until its request is answered, for whatever was made of it is there until
 //! then.
 //!
@@ -28,7 +28,7 @@ const KNOWN: usize = 256 << 20;
 /// One network has at most the fourth part, and one account.
 const SHARE: usize = 4;
 /// What keeping a piece costs beside its bytes: a body may come in pieces of one.
-const PIECE: usize = 64;
+pub(super) const PIECE: usize = 64;
 /// After which whose body was ended may try again.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -217,6 +217,26 @@ impl Hold {
         });
         held.bytes += bytes;
         Ok(())
+    }
+
+    /// So many bytes that came in so many pieces are not kept any more, though the body goes on.
+    pub(super) fn less(&self, bytes: usize, pieces: usize) {
+        let Some((owner, number)) = self.0.taken.get() else {
+            return;
+        };
+        let mut state = self.0.bodies.pool(owner).state();
+        let state = &mut *state;
+        let Some(share) = state.shares.get_mut(owner) else {
+            return;
+        };
+        // One that was ended holds nothing.
+        let Some(held) = share.bodies.get_mut(number) else {
+            return;
+        };
+        let less = held.bytes.min(bytes + pieces * PIECE);
+        held.bytes -= less;
+        share.held -= less;
+        state.held -= less;
     }
 
     /// All of it came.
