@@ -1,5 +1,7 @@
 //! Requests of programs: JSON and queries as messages, and where messages of gRPC begin.
 
+#[path = "../../mcdsl/src/server/rest/flaw.rs"]
+mod flaw;
 #[path = "../../mcdsl/src/server/rest/input.rs"]
 mod input;
 #[path = "../../mcdsl/src/server/rest/json.rs"]

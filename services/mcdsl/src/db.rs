@@ -4,6 +4,7 @@
 //! The text of each applied migration is kept in the database, and compared at every start: exact where a
 //! checksum would only be likely, it needs no hash, and shows an operator what was run.
 
+mod asker;
 mod copy;
 mod files;
 mod full;
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+pub use asker::{Asker, asked_by, carried};
 pub use copy::{open_as_it_is, snapshot};
 pub use files::Files;
 pub use full::is_unwritable;

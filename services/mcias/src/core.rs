@@ -17,7 +17,7 @@ use mcdsl::{
     auth::{ADMIN, AuthError, Identity},
     clock::Clock,
     db::Store,
-    server::Strangers,
+    server::Failures,
     shutdown::Shutdown,
 };
 use rusqlite::Transaction;
@@ -61,8 +61,8 @@ pub(crate) struct Mcias {
     pub(crate) shutdown: Shutdown,
     pub(crate) started: SystemTime,
     pub(crate) server: OnceLock<Arc<mcdsl::server::Handle>>,
-    /// What fails of nobody who is known, by whichever way.
-    pub(crate) strangers: Arc<Strangers>,
+    /// What fails, by whichever way.
+    pub(crate) failures: Arc<Failures>,
     pub(crate) login_limit: LoginLimit,
     in_force: RwLock<InForce>,
 }
@@ -76,7 +76,7 @@ pub(crate) struct Parts {
     pub(crate) passwords: Passwords,
     pub(crate) breached: Option<Arc<breached::List>>,
     pub(crate) never_ban: Vec<IpNet>,
-    pub(crate) strangers: Arc<Strangers>,
+    pub(crate) failures: Arc<Failures>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -94,7 +94,7 @@ impl Mcias {
             passwords,
             breached,
             never_ban,
-            strangers,
+            failures,
             shutdown,
         } = parts;
         let (now, steady) = (clock.now(), clock.steady());
@@ -114,7 +114,7 @@ impl Mcias {
             clock,
             rounds: tokio::sync::Mutex::new(Rounds::from(steady)),
             webauthn: passkey::relying_party(&issuer)?,
-            strangers,
+            failures,
             login_limit: LoginLimit::default(),
             store,
             seal,
@@ -155,7 +155,8 @@ impl Mcias {
     {
         let by = by.into();
         let (who, this) = (by.clone(), Arc::clone(self));
-        let untold = self.strangers.untold();
+        let untold = Arc::new(self.failures.untold());
+        let told = Arc::clone(&untold);
         let write = move |tx: &Transaction<'_>| {
             // What was revoked since it was asked changes nothing any more.
             if let Some(identity) = &who.identity
@@ -171,8 +172,8 @@ impl Mcias {
             }
             let value = changed?;
             let in_vain = made.anybodys && tx.total_changes() == before;
-            Strangers::tell(tx, untold, made.now)?;
-            if in_vain && !this.strangers.admit() {
+            Failures::tell(tx, &told, made.now)?;
+            if in_vain && !this.failures.admit(who.identity.as_ref()) {
                 return Ok((value, made.effects, None));
             }
             let actor = match (&made.actor, &who.identity) {
@@ -206,9 +207,24 @@ impl Mcias {
         };
         let written = self.store.write_then(write, follow).await;
         if written.is_err() {
-            self.strangers.still_untold(untold);
+            self.failures.still_untold(&untold);
         }
         written
+    }
+
+    /// Writes down what was refused and changes nothing, as far as failures are: what has no row does not wait for the database either.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) async fn refuse<F>(self: &Arc<Self>, by: &By, row: F) -> Result<(), Error>
+    where
+        F: FnOnce(&mut Change<'_>) -> Result<(), Error> + Send + 'static,
+    {
+        if self.failures.admit(by.identity.as_ref()) {
+            return self.write(by, row).await;
+        }
+        by.recorded();
+        Ok(())
     }
 
     /// Where failures come from.

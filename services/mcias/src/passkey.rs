@@ -160,16 +160,16 @@ impl Mcias {
         let source = self.enter_source(by).await?;
         let opened = self.open_ceremony(LOGIN, &request.ceremony);
         let opened = opened.and_then(|ceremony| Ok((ceremony, parse(&request.credential)?)));
+        let (ceremony, credential) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.refuse_passkey(by, error).await,
+        };
         let asked = Asked::new(String::new(), request.service, &request.device);
         let this = Arc::clone(self);
         let decide = move |change: &mut Change<'_>| {
             // Nothing was to be paid for it, unlike a check of a password.
             change.anybodys = true;
             NOBODY.clone_into(&mut change.resource);
-            let (ceremony, credential) = match opened {
-                Ok(opened) => opened,
-                Err(error) => return refuse(change, error),
-            };
             let verified = this.verify_passkey(change, ceremony.state, &credential)?;
             let verified = match verified {
                 Some(verified) if finish_once(change, &request.ceremony, ceremony.until)? => {
@@ -188,6 +188,22 @@ impl Mcias {
             this.admit(change, &account, &asked, &Shown::Passkey { source })
         };
         self.write(by, decide).await?
+    }
+
+    /// Refuses what is no answer to any ceremony: that is seen without the database.
+    async fn refuse_passkey<T>(self: &Arc<Self>, by: &By, error: Error) -> Result<T, Error> {
+        let Error::Client { code, message, .. } = &error else {
+            return Err(error);
+        };
+        let (code, message) = (*code, message.clone());
+        let row = move |change: &mut Change<'_>| {
+            NOBODY.clone_into(&mut change.resource);
+            change.outcome = code;
+            change.note(|detail| detail.text("message", &message));
+            Ok(())
+        };
+        Mcias::refuse(self, by, row).await?;
+        Err(error)
     }
 
     /// Whose passkey it is that has answered, if it is one and its answer is right. Whose it should be is noted for the log.

@@ -235,7 +235,7 @@ pub(crate) async fn start_checked(
         passwords: Passwords::new(cores).map_err(Error::from)?,
         breached: breached.map(Arc::new),
         never_ban,
-        strangers: recorder.strangers(),
+        failures: recorder.failures(),
         shutdown: shutdown.clone(),
     })
     .await?;

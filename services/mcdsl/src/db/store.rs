@@ -12,15 +12,17 @@ use std::{
 use rusqlite::{Connection, OpenFlags, Params, Row, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{DbError, Files, Migration, is_unwritable, open};
+use super::{
+    DbError, Files, Migration,
+    asker::{Place, Places},
+    is_unwritable, open,
+};
 use crate::cli::chain;
 
 /// Bytes for which there has to be room on the disk before it is said not to be full: more than an ordinary change.
 const ROOM: usize = 256 << 10;
 /// Connections that read at once; more readers wait for a turn, in order of arrival, without holding a thread.
 const READERS: usize = 4;
-/// Who may wait to read, and as many to write: at a millisecond each, the last of them has already waited too long.
-const MAX_WAITING: usize = 1024;
 
 /// The database.
 #[derive(Debug)]
@@ -34,28 +36,27 @@ pub struct Store {
     full: watch::Sender<bool>,
 }
 
-/// So many at once; the others wait in order of arrival, and not too many of them.
+/// So many at once; the others wait in order of arrival, and not too many of them, nor of one network or account ([`super::asker`]).
 #[derive(Debug)]
 struct Turns {
     now: Arc<Semaphore>,
     /// Of those and of who waits.
-    all: Arc<Semaphore>,
+    all: Arc<Places>,
 }
 
 /// What is held until it is done; whoever asked may be gone by then.
-type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+type Turn = (OwnedSemaphorePermit, Place);
 
 impl Turns {
     fn new(at_once: usize) -> Self {
         Self {
             now: Arc::new(Semaphore::new(at_once)),
-            all: Arc::new(Semaphore::new(at_once + MAX_WAITING)),
+            all: Places::new(at_once),
         }
     }
 
     async fn next(&self) -> Result<Turn, StoreError> {
-        let place = Arc::clone(&self.all).try_acquire_owned();
-        let place = place.map_err(|_| StoreError::Busy)?;
+        let place = self.all.take()?;
         let turn = Arc::clone(&self.now).acquire_owned().await;
         // It is never closed.
         Ok((turn.map_err(|_| StoreError::Busy)?, place))
@@ -71,8 +72,8 @@ pub enum StoreError {
     /// The database is not where it was.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// [`MAX_WAITING`] wait already.
-    #[error("the database has too much to do: {MAX_WAITING} wait for it already; try again later")]
+    /// As many wait as may, in all or of who asks.
+    #[error("the database has too much to do; try again later")]
     Busy,
     /// The thread that had it has panicked.
     #[error("an internal error in the database's thread")]
@@ -298,6 +299,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::asker::MAX_WAITING;
     use std::sync::mpsc;
 
     const SCHEMA: Migration = Migration {
@@ -335,7 +337,7 @@ mod tests {
                     async move { store.write(insert(number)).await },
                 ));
             }
-            while store.writing.all.available_permits() > 1 + MAX_WAITING - calls.len() {
+            while store.writing.all.taken() < calls.len() {
                 tokio::task::yield_now().await;
             }
             // A thread is left to read.

@@ -21,7 +21,10 @@ use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
 use super::{bearer::bearer, places, public_streams::PublicStreams, record::Audit, streams};
-use crate::auth::{AuthError, Authenticator, ELSEWHERE, Identity};
+use crate::{
+    auth::{AuthError, Authenticator, ELSEWHERE, Identity},
+    db,
+};
 
 /// Services that are not ours and answer anybody: they tell no more than the OpenAPI document.
 const OPEN: [&str; 2] = [
@@ -142,10 +145,10 @@ impl Access {
         }
         // To its end, whether the client still waits or not: what is done is recorded.
         let (writer, who) = (Arc::clone(self), caller.clone());
-        let done = self.tasks.spawn(async move {
+        let done = self.tasks.spawn(db::carried(async move {
             let response = calling.await;
             writer.record(&who, response, refuse).await
-        });
+        }));
         match done.await {
             Ok(response) => response,
             // It panicked, which is in the log.

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Bytes, HttpBody as _},
     extract::Request,
     http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware::{self, Next},
@@ -13,24 +13,26 @@ use axum::{
 };
 use mc_proto::Level;
 use prost_reflect::DescriptorPool;
-use tonic::Status;
 use tower::{ServiceExt as _, util::MapResponseLayer};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
 
 use super::{
     App, StartError,
     access::{self, Access, REFLECTION},
-    bodies::Bodies,
+    bodies::{Bodies, Hold},
     body::{self, Kind},
+    head,
     health::Health,
-    host, idle, reflection, rest,
+    host, idle, places, reflection, rest,
 };
-use crate::shutdown::Shutdown;
+use crate::{db, shutdown::Shutdown};
 
 /// Bytes of a request, whoever asks, in gRPC as in REST.
 const MAX_BODY: usize = 1 << 20;
 /// Bytes of a request for a method that anybody may call: what comes is held until it is whole, and all may send at once.
 pub(super) const MAX_PUBLIC_BODY: usize = 64 << 10;
+/// Bytes of a message for reflection: the name of something.
+const MAX_ASKED: usize = 4 << 10;
 /// For the next bytes of a body to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -103,7 +105,7 @@ pub(super) fn router(
         set(&mut response, true);
         response
     }))
-    .layer(middleware::from_fn(check_host))
+    .layer(middleware::from_fn(check_head))
     .layer(middleware::from_fn(idle::count));
     Ok(Built {
         router,
@@ -114,17 +116,32 @@ pub(super) fn router(
     })
 }
 
-/// Around all requests: refuses those that do not say in one way whom they are for, in the way of the client that asks.
-async fn check_host(request: Request, next: Next) -> Response {
+/// Around all requests: refuses those that do not say in one way whom they are for, or have too many fields, in the way of the client that
+/// asks.
+async fn check_head(request: Request, next: Next) -> Response {
     let grpc = is_grpc(&request);
     let (parts, body) = request.into_parts();
-    let Some(flaw) = host::flaw(&parts) else {
+    let flaw = if head::too_many(&parts) {
+        let text = format!(
+            "the request has more than {} fields in its head",
+            head::MAX_FIELDS
+        );
+        let http = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        rest::Error::from_status(http, text)
+    } else if let Some(flaw) = host::flaw(&parts) {
+        rest::Error::invalid(flaw)
+    } else {
         return next.run(Request::from_parts(parts, body)).await;
     };
+    refuse(flaw, grpc)
+}
+
+/// An answer in the way of the client that asks, from before anything else has the request.
+fn refuse(error: rest::Error, grpc: bool) -> Response {
     let mut response = if grpc {
-        Status::invalid_argument(flaw).into_http()
+        error.into_status().into_http()
     } else {
-        rest::Error::invalid(flaw).into_response()
+        error.into_response()
     };
     set(&mut response, !grpc);
     response
@@ -204,17 +221,28 @@ fn build(
         } else {
             (&others, Kind::Plain)
         };
-        let max = match public.contains(path) {
-            true => max_body.min(MAX_PUBLIC_BODY),
-            false => max_body,
+        let max = match path {
+            REFLECTION => max_body.min(MAX_ASKED),
+            _ if public.contains(path) => max_body.min(MAX_PUBLIC_BODY),
+            _ => max_body,
         };
-        let hold = bodies.hold(request.extensions());
-        // What was read of it is in memory until it is answered.
+        let grpc = kind != Kind::Plain;
+        let (parts, all) = request.into_parts();
+        // What was read of it is in memory until it is answered: the head is already.
+        let hold = bodies.hold(&parts.extensions);
+        let room = hold.as_ref().map(|hold| hold.more(head::cost(&parts)));
+        if all.is_end_stream() {
+            hold.iter().for_each(Hold::is_whole);
+        }
         let held = hold.clone();
-        let request = request.map(|all| body::bounded(all, kind, max, hold));
-        let answering = router.clone().oneshot(request);
+        let asker = places::asker(&parts.extensions);
+        let all = body::bounded(all, kind, max, hold);
+        let answering = router.clone().oneshot(Request::from_parts(parts, all));
         async move {
-            let answer = answering.await;
+            if let Some(Err(status)) = room {
+                return Ok(refuse(status.into(), grpc));
+            }
+            let answer = db::asked_by(asker, answering).await;
             drop(held);
             answer
         }
@@ -292,8 +320,9 @@ pub(super) mod tests {
         };
         let others = Router::new().route("/form", axum::routing::post(taken));
         let package = "metacircular.mcias.v1";
-        // Of a network one body of 100 bytes, with what its piece costs.
-        let bodies = Bodies::of(4 * 164, 4 * 164);
+        // Of a network one body of 100 bytes, with what head and piece cost.
+        let one = 1024 + 5 + 64 + 100 + 64;
+        let bodies = Bodies::of(4 * one, 4 * one);
         let router = build(package, Router::new(), others, MAX_BODY, bodies, None).unwrap();
         let places = Places::new(100);
         let ask = |source: [u8; 4], known: bool, path: &str, body| {

@@ -1,4 +1,4 @@
-//! Memory for the bodies of requests: each is bounded, but of connections and their streams there are many. Strangers have little of it, by network;
+//! Memory for requests, their heads and bodies: each is bounded, but of connections and their streams there are many. Strangers have little of it, by network;
 //! who showed who he is has more, by account. What a body has it keeps until its request is answered, for whatever was made of it is there until
 //! then.
 //!
@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -28,7 +28,7 @@ const KNOWN: usize = 256 << 20;
 /// One network has at most the fourth part, and one account.
 const SHARE: usize = 4;
 /// What keeping a piece costs beside its bytes: a body may come in pieces of one.
-const PIECE: usize = 64;
+pub(super) const PIECE: usize = 64;
 /// After which whose body was ended may try again.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -152,7 +152,7 @@ impl Bodies {
             bodies: Arc::clone(self),
             place: Arc::clone(request.get()?),
             source: network(request.get::<Source>()?.0),
-            taken: OnceLock::new(),
+            taken: Mutex::default(),
             over: CancellationToken::new(),
         })))
     }
@@ -166,8 +166,8 @@ struct Claim {
     bodies: Arc<Bodies>,
     place: Arc<Place>,
     source: IpNet,
-    /// Whose it is and its number, from its first piece on: who shows later who he is, by another request, is counted so from the next on.
-    taken: OnceLock<(Owner, u64)>,
+    /// Whose it is and its number, from its first piece on. That is the head, so that who shows by it who he is has it counted so from the next.
+    taken: Mutex<Option<(Owner, u64)>>,
     over: CancellationToken,
 }
 
@@ -178,15 +178,25 @@ impl Hold {
     /// If there is no room: it was ended for another, or has it all itself.
     pub(super) fn more(&self, bytes: usize) -> Result<(), Status> {
         let claim = &*self.0;
-        let (owner, number) = match claim.taken.get() {
+        let mut taken = claim.taken();
+        let (mut owner, mut number) = match &*taken {
             Some((owner, number)) => (owner.clone(), Some(*number)),
             None => (claim.owner(), None),
         };
         if self.is_over() {
             return Err(refusal(&owner));
         }
+        let mut bytes = bytes + PIECE;
+        if let (Owner::Network(_), Some(had), known @ Owner::Account(_)) =
+            (&owner, number, claim.owner())
+        {
+            let freed = claim.bodies.pool(&owner).state().free(&owner, had);
+            *taken = None;
+            bytes += freed.map_or(0, |held| held.bytes);
+            (owner, number) = (known, None);
+        }
         let pool = claim.bodies.pool(&owner);
-        let (bytes, share) = (bytes + PIECE, pool.max / SHARE);
+        let share = pool.max / SHARE;
         let mut state = pool.state();
         if state.of(&owner, number) + bytes > share {
             return Err(refusal(&owner));
@@ -205,12 +215,13 @@ impl Hold {
             }
         }
         let next = state.next;
-        let (owner, number) = claim.taken.get_or_init(|| (owner, next));
-        state.next += u64::from(*number == next);
+        let number = number.unwrap_or(next);
+        state.next += u64::from(number == next);
+        *taken = Some((owner.clone(), number));
         state.held += bytes;
-        let share = state.shares.entry(owner.clone()).or_default();
+        let share = state.shares.entry(owner).or_default();
         share.held += bytes;
-        let held = share.bodies.entry(*number).or_insert_with(|| Held {
+        let held = share.bodies.entry(number).or_insert_with(|| Held {
             bytes: 0,
             whole: false,
             over: claim.over.clone(),
@@ -219,14 +230,34 @@ impl Hold {
         Ok(())
     }
 
-    /// All of it came.
-    pub(super) fn is_whole(&self) {
-        let Some((owner, number)) = self.0.taken.get() else {
+    /// So many bytes that came in so many pieces are not kept any more, though the body goes on.
+    pub(super) fn less(&self, bytes: usize, pieces: usize) {
+        let Some((owner, number)) = self.0.taken().clone() else {
             return;
         };
-        let mut state = self.0.bodies.pool(owner).state();
-        let share = state.shares.get_mut(owner);
-        if let Some(held) = share.and_then(|share| share.bodies.get_mut(number)) {
+        let mut state = self.0.bodies.pool(&owner).state();
+        let state = &mut *state;
+        let Some(share) = state.shares.get_mut(&owner) else {
+            return;
+        };
+        // One that was ended holds nothing.
+        let Some(held) = share.bodies.get_mut(&number) else {
+            return;
+        };
+        let less = held.bytes.min(bytes + pieces * PIECE);
+        held.bytes -= less;
+        share.held -= less;
+        state.held -= less;
+    }
+
+    /// All of it came.
+    pub(super) fn is_whole(&self) {
+        let Some((owner, number)) = self.0.taken().clone() else {
+            return;
+        };
+        let mut state = self.0.bodies.pool(&owner).state();
+        let share = state.shares.get_mut(&owner);
+        if let Some(held) = share.and_then(|share| share.bodies.get_mut(&number)) {
             held.whole = true;
         }
     }
@@ -243,12 +274,18 @@ impl Hold {
 
     /// What is told if it was.
     pub(super) fn refusal(&self) -> Status {
-        let taken = self.0.taken.get();
-        taken.map_or_else(|| refusal(&self.0.owner()), |(owner, _)| refusal(owner))
+        let taken = self.0.taken().clone();
+        let owner = taken.map_or_else(|| self.0.owner(), |(owner, _)| owner);
+        refusal(&owner)
     }
 }
 
 impl Claim {
+    /// Locked before a pool's state, never behind it.
+    fn taken(&self) -> MutexGuard<'_, Option<(Owner, u64)>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn owner(&self) -> Owner {
         let account = self.place.account().map(Owner::Account);
         account.unwrap_or(Owner::Network(self.source))
@@ -272,8 +309,9 @@ fn refusal(owner: &Owner) -> Status {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some((owner, number)) = self.taken.get() {
-            self.bodies.pool(owner).state().free(owner, *number);
+        let taken = self.taken().take();
+        if let Some((owner, number)) = taken {
+            self.bodies.pool(&owner).state().free(&owner, number);
         }
     }
 }

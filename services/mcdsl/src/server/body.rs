@@ -34,7 +34,8 @@ pub(super) enum Kind {
 }
 
 /// At most `max` bytes within [`TOTAL`]; of [`Kind::Messages`] each that long. What is beyond is an error that a [`Status`] tells, said as
-/// soon as it is announced. `hold`: what it takes of the memory for bodies; of [`Kind::Messages`] nothing is kept.
+/// soon as it is announced, and each within [`TOTAL`] once it has begun. `hold`: what it takes of the memory for requests; of
+/// [`Kind::Messages`] what came of the last one is kept.
 pub(super) fn bounded(body: Body, kind: Kind, max: usize, hold: Option<Hold>) -> Body {
     let left = match kind {
         Kind::Plain => max,
@@ -46,8 +47,10 @@ pub(super) fn bounded(body: Body, kind: Kind, max: usize, hold: Option<Hold>) ->
         kind,
         left,
         max,
-        hold: hold.filter(|_| kind != Kind::Messages),
+        hold,
         prefix: Prefix::default(),
+        kept: 0,
+        pieces: 0,
         deadline: None,
         over: None,
     })
@@ -76,6 +79,9 @@ struct Bounded {
     max: usize,
     hold: Option<Hold>,
     prefix: Prefix,
+    /// Of [`Kind::Messages`]: bytes for which room was taken, and in how many pieces they came.
+    kept: usize,
+    pieces: usize,
     /// Set once the body keeps somebody waiting.
     deadline: Option<Pin<Box<Sleep>>>,
     /// The same: ends it if others need its room.
@@ -86,6 +92,21 @@ impl Bounded {
     fn too_large(&self) -> axum::BoxError {
         let text = format!("the request is larger than {} bytes", self.max);
         Status::resource_exhausted(text).into()
+    }
+
+    /// More is asked for, so that whole messages have been taken: frees what they took.
+    fn free_taken(&mut self) {
+        let unfinished = self.prefix.unfinished();
+        if self.kept == unfinished {
+            return;
+        }
+        let pieces = usize::from(unfinished > 0);
+        if let Some(hold) = &self.hold {
+            hold.less(self.kept - unfinished, self.pieces - pieces);
+        }
+        (self.kept, self.pieces) = (unfinished, pieces);
+        // The time is that of the next one.
+        self.deadline = None;
     }
 }
 
@@ -104,16 +125,19 @@ impl HttpBody for Bounded {
         if let Some(hold) = self.hold.as_ref().filter(|hold| hold.is_over()) {
             return Poll::Ready(Some(Err(hold.refusal().into())));
         }
+        if self.kind == Kind::Messages {
+            self.free_taken();
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
-            if self.kind == Kind::Messages {
-                return Poll::Pending;
-            }
             let this = &mut *self;
             if let Some(hold) = &this.hold {
                 let over = this.over.get_or_insert_with(|| Box::pin(hold.over()));
                 if over.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Some(Err(hold.refusal().into())));
                 }
+            }
+            if this.kind == Kind::Messages && this.prefix.unfinished() == 0 {
+                return Poll::Pending;
             }
             let deadline = this.deadline.get_or_insert_with(|| Box::pin(sleep(TOTAL)));
             ready!(deadline.as_mut().poll(cx));
@@ -139,13 +163,16 @@ impl HttpBody for Bounded {
         let (false, Some(left)) = (too_long, left) else {
             return Poll::Ready(Some(Err(self.too_large())));
         };
+        let frame_length = data.len();
         if let Some(hold) = &this.hold {
-            hold.more(data.len())?;
+            hold.more(frame_length)?;
             if this.inner.is_end_stream() {
                 hold.is_whole();
             }
         }
-        if self.kind != Kind::Messages {
+        if self.kind == Kind::Messages {
+            (self.kept, self.pieces) = (self.kept + frame_length, self.pieces + 1);
+        } else {
             self.left = left;
         }
         Poll::Ready(Some(Ok(frame)))
@@ -192,6 +219,59 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_does_not_end_is_bounded_in_time() {
+        use http_body_util::BodyExt as _;
+        const SHORT: &[u8] = &[0, 0, 0, 0, 2, b'a', b'b'];
+        for (description, parts, every, code) in [
+            ("whole ones, and rests between", &[SHORT; 9][..], 100, None),
+            (
+                "in halves, each with the end of another",
+                &[&SHORT[..5], b"ab\0\0\0\0\x02", b"ab\0\0\0\0\x02", b"ab"],
+                100,
+                None,
+            ),
+            (
+                "one that stops",
+                &[SHORT, &SHORT[..6], b""],
+                1000,
+                Some(Code::DeadlineExceeded),
+            ),
+            (
+                "one in drops",
+                &[SHORT, &SHORT[..1], &SHORT[1..2], &SHORT[2..3], &SHORT[3..]],
+                50,
+                Some(Code::DeadlineExceeded),
+            ),
+        ] {
+            let parts: Vec<Bytes> = parts
+                .iter()
+                .map(|part| Bytes::copy_from_slice(part))
+                .collect();
+            let (to, from) = tokio::sync::mpsc::channel(1);
+            let sender = tokio::spawn(async move {
+                for part in parts {
+                    if to.send(Ok::<_, std::io::Error>(part)).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_secs(every)).await;
+                }
+            });
+            let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(from));
+            let mut body = bounded(body, Kind::Messages, 10, None);
+            let mut got = None;
+            while let Some(frame) = body.frame().await {
+                if let Err(error) = frame {
+                    got = status(&error).map(Status::code);
+                    break;
+                }
+            }
+            assert_eq!(got, code, "{description}");
+            drop(body);
+            sender.await.unwrap();
         }
     }
 

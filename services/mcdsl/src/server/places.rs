@@ -8,14 +8,18 @@ use std::{
     fmt::Write as _,
     hash::Hash,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use axum::http::Extensions;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::idle::{Activity, Dispensable};
+use super::{
+    access::Source,
+    idle::{Activity, Dispensable},
+};
+use crate::db::Asker;
 
 /// One source has at most the fourth part of all places, and one account.
 const SHARE: usize = 4;
@@ -147,6 +151,8 @@ pub(super) struct Place {
     places: Arc<Places>,
     id: u64,
     pub(super) activity: Arc<Activity>,
+    /// Who showed first who he is.
+    account: Arc<OnceLock<Arc<str>>>,
 }
 
 impl Places {
@@ -184,6 +190,7 @@ impl Places {
             places: Arc::clone(self),
             id,
             activity,
+            account: Arc::default(),
         })
     }
 
@@ -245,8 +252,7 @@ impl Place {
 
     /// Who showed first who he is.
     pub(super) fn account(&self) -> Option<Arc<str>> {
-        let state = self.places.state();
-        state.held.get(&self.id)?.account.clone()
+        self.account.get().cloned()
     }
 
     /// Somebody showed who he is: by a token that is good, or by a page's session. Counts it as one of the account's, who makes room for
@@ -268,15 +274,42 @@ impl Place {
         };
         let account: Arc<str> = account.into();
         held.account = Some(Arc::clone(&account));
+        // Nobody was before him.
+        let _ = self.account.set(Arc::clone(&account));
         *state.accounts.entry(account).or_default() += 1;
     }
 }
 
-/// The request is of that account; its connection is told, if it has one.
-pub(crate) fn known(request: &Extensions, account: &str) {
-    if let Some(place) = request.get::<Arc<Place>>() {
-        place.known(account);
+/// For whom the database is asked by a request; `None` if no connection brought it.
+pub(super) fn asker(request: &Extensions) -> Option<Asker> {
+    let place = request.get::<Arc<Place>>()?;
+    let source = request.get::<Source>()?;
+    Some(Asker {
+        network: network(source.0),
+        account: Arc::clone(&place.account),
+    })
+}
+
+/// What brought a request, if that is a connection.
+#[derive(Clone)]
+pub(crate) struct Connection(Option<Arc<Place>>);
+
+impl Connection {
+    pub(crate) fn of(request: &Extensions) -> Self {
+        Self(request.get().cloned())
     }
+
+    /// The request is of that account.
+    pub(crate) fn known(&self, account: &str) {
+        if let Some(place) = &self.0 {
+            place.known(account);
+        }
+    }
+}
+
+/// The request is of that account; its connection is told, if it has one.
+pub(super) fn known(request: &Extensions, account: &str) {
+    Connection::of(request).known(account);
 }
 
 impl Drop for Place {

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use rusqlite::Transaction;
 use tonic::{Code, Status};
 
-use super::{access::Caller, status::UNWRITTEN, strangers::Strangers};
+use super::{access::Caller, failures::Failures, status::UNWRITTEN};
 use crate::{
     audit::{self, AuditError, Detail, Entry},
     clock::Clock,
@@ -26,12 +26,11 @@ pub trait Audit: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
 }
 
-/// The log of [`crate::audit`] in a service's database. Calls that fail and whose callers have no identity are bounded, as [`Strangers`]
-/// says.
+/// The log of [`crate::audit`] in a service's database. Calls that fail are bounded, as [`Failures`] says.
 pub struct Recorder {
     store: Arc<Store>,
     clock: Clock,
-    strangers: Arc<Strangers>,
+    failures: Arc<Failures>,
 }
 
 impl Recorder {
@@ -46,15 +45,15 @@ impl Recorder {
     pub fn by(clock: Clock, store: Arc<Store>) -> Self {
         Self {
             store,
-            strangers: Arc::new(Strangers::by(clock.clone())),
+            failures: Arc::new(Failures::by(clock.clone())),
             clock,
         }
     }
 
-    /// For other ways into the service by which nobody who is known may fail: one bound for all.
+    /// For other ways into the service by which somebody may fail: one bound for all.
     #[must_use]
-    pub fn strangers(&self) -> Arc<Strangers> {
-        Arc::clone(&self.strangers)
+    pub fn failures(&self) -> Arc<Failures> {
+        Arc::clone(&self.failures)
     }
 
     /// Makes a change and writes it down in one transaction: both are, or neither is. What fails is the
@@ -95,17 +94,16 @@ impl Recorder {
         outcome: Code,
         message: &str,
     ) -> Result<(), RecordError> {
-        let counted = caller.identity.is_none() && outcome != Code::Ok;
-        let fits = !counted || self.strangers.admit();
-        let untold = self.strangers.untold();
-        if !fits && untold == 0 {
+        let fits = outcome == Code::Ok || self.failures.admit(caller.identity.as_ref());
+        let untold = Arc::new(self.failures.untold());
+        if !fits && untold.is_empty() {
             return Ok(());
         }
         let (caller, detail) = (caller.clone(), Detail::new().text("message", message));
-        let clock = self.clock.clone();
+        let (clock, told) = (self.clock.clone(), Arc::clone(&untold));
         let write = move |tx: &Transaction<'_>| -> Result<(), RecordError> {
             let now = clock.now();
-            Strangers::tell(tx, untold, now)?;
+            Failures::tell(tx, &told, now)?;
             if fits {
                 let entry = Entry {
                     actor: caller.identity.as_ref().into(),
@@ -121,7 +119,7 @@ impl Recorder {
         };
         let written = self.store.write(write).await;
         if written.is_err() {
-            self.strangers.still_untold(untold);
+            self.failures.still_untold(&untold);
         }
         written
     }
@@ -182,7 +180,7 @@ mod tests {
     use crate::{
         audit::{Filter, Record},
         db::Migration,
-        server::{access::tests::caller, strangers::SUPPRESSED},
+        server::{access::tests::caller, failures::SUPPRESSED},
     };
 
     fn rows(records: &[Record], action: &str) -> usize {
@@ -191,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_fails_at_is_bounded_and_counted() {
+    async fn what_fails_is_bounded_and_counted() {
         let directory = tempfile::tempdir().unwrap();
         let migration = Migration {
             version: 1,
@@ -206,8 +204,12 @@ mod tests {
             let written = recorder.write(&nobody, Code::Unauthenticated, "no");
             written.await.unwrap();
         }
-        for code in [Code::Unauthenticated, Code::Ok] {
-            recorder.write(&somebody, code, "").await.unwrap();
+        for _ in 0..70 {
+            let written = recorder.write(&somebody, Code::NotFound, "no");
+            written.await.unwrap();
+        }
+        for _ in 0..10 {
+            recorder.write(&somebody, Code::Ok, "").await.unwrap();
         }
         recorder.write(&nobody, Code::Ok, "").await.unwrap();
         let read = async || {
@@ -218,7 +220,7 @@ mod tests {
         };
         let before = read().await;
         assert_eq!(rows(&before, "/s/Nobody"), 60 + 1);
-        assert_eq!(rows(&before, "/s/Somebody"), 2);
+        assert_eq!(rows(&before, "/s/Somebody"), 60 + 10);
         assert_eq!(rows(&before, SUPPRESSED), 0, "the minute is not over");
         clock.advance(Duration::from_secs(60));
         for _ in 0..2 {
@@ -228,21 +230,11 @@ mod tests {
         let after = read().await;
         assert_eq!(rows(&after, "/s/Nobody"), 60 + 3);
         let told = after.iter().filter(|record| record.action == SUPPRESSED);
-        let told: Vec<_> = told.map(|record| record.detail.as_str()).collect();
-        assert_eq!(told, [r#"{"calls":40}"#], "told once");
-    }
-
-    #[test]
-    fn what_could_not_be_told_is_told_later() {
-        let clock = FakeClock::new();
-        let strangers = Strangers::by(Clock::of(clock.source()));
-        let admitted = (0..70).filter(|_| strangers.admit()).count();
-        assert_eq!((admitted, strangers.untold()), (60, 0));
-        clock.advance(Duration::from_secs(60));
-        assert_eq!(strangers.untold(), 10);
-        assert_eq!(strangers.untold(), 0);
-        strangers.still_untold(10);
-        assert!(strangers.admit());
-        assert_eq!(strangers.untold(), 10);
+        let mut told: Vec<_> = told
+            .map(|record| (record.detail.as_str(), record.name.is_some()))
+            .collect();
+        told.sort_unstable();
+        let wanted = [(r#"{"calls":10}"#, true), (r#"{"calls":40}"#, false)];
+        assert_eq!(told, wanted, "told once");
     }
 }

@@ -1,4 +1,4 @@
-//! Streams end with what let them begin: the token of who asked.
+//! Streams end with what let them begin: the token of who asked, or a place among those that anybody may have.
 
 use std::{
     future::Future,
@@ -32,9 +32,17 @@ pub(super) fn while_valid(
     token: String,
     authenticator: Arc<dyn Authenticator>,
 ) -> Response {
+    until(response, end(token, authenticator))
+}
+
+/// The response, which ends with the status that `end` gives.
+pub(super) fn until(
+    response: Response,
+    end: impl Future<Output = Status> + Send + 'static,
+) -> Response {
     response.map(|body| {
         Body::new(Stream {
-            going: Some((body, Box::pin(end(token, authenticator)))),
+            going: Some((body, Box::pin(end))),
         })
     })
 }

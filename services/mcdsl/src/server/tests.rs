@@ -166,8 +166,8 @@ async fn who_holds_all_places_and_says_nothing_keeps_nobody_out() {
 
 #[tokio::test]
 async fn a_body_that_does_not_end_gives_way_to_the_next_of_its_network() {
-    // A network has 200 bytes of it: one of these, with what its piece costs.
-    let running = Running::with(Bodies::of(4 * 200, 0)).await;
+    // A network has 1600 bytes of it: one of these, with what head and piece cost.
+    let running = Running::with(Bodies::of(4 * 1600, 0)).await;
     let head = |length| {
         format!("POST /form HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
     };

@@ -116,6 +116,14 @@ impl Page {
         self.visit.session.as_ref()
     }
 
+    /// The service has found that the session's login goes on: its connection is one of the account's from now on, and not a stranger's. A
+    /// site with a login elsewhere (`sso`) needs not say so.
+    pub fn login_goes_on(&self) {
+        if let Some(session) = self.session() {
+            self.visit.connection.known(&session.account);
+        }
+    }
+
     /// The account's roles now, by which this page's navigation goes instead of those at its login.
     pub fn has_roles(&self, roles: &[String]) {
         // Said twice, it is the same request: the first holds.

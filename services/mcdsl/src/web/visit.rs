@@ -8,12 +8,14 @@ use std::{
 use axum::http::{HeaderMap, Uri, request::Parts};
 
 use super::{ErrorPage, LocalPath, Session, State, cookie, error::Wants, secret::Secret};
-use crate::server::{self, Source};
+use crate::server::{Connection, Source};
 
 /// What is known of a request before its handler runs.
 pub(super) struct Visit {
     pub(super) state: Arc<State>,
     pub(super) session: Option<Session>,
+    /// What is to be told once it is known whose the session is.
+    pub(super) connection: Connection,
     /// The account's roles by now, if the service has looked.
     pub(super) roles: OnceLock<Vec<String>>,
     /// What tokens are bound to: the session's cookie, or without a session the form cookie.
@@ -47,8 +49,10 @@ impl Visit {
                 Err(error) => known = Err(error),
             }
         }
-        if let Some((session, _)) = &found {
-            server::known(&request.extensions, &session.account);
+        let connection = Connection::of(&request.extensions);
+        // Of a login elsewhere was asked just now whether it goes on; of others the service looks.
+        if let (Some((session, _)), Some(_)) = (&found, &state.site.sso) {
+            connection.known(&session.account);
         }
         let form_secret = read(&state.cookies.form);
         let secret_is_new = found.is_none() && form_secret.is_none();
@@ -60,6 +64,7 @@ impl Visit {
         let foreign = matches!(text("sec-fetch-site"), Some("cross-site" | "same-site"));
         let visit = Self {
             session,
+            connection,
             roles: OnceLock::new(),
             secret,
             secret_is_new,

@@ -293,3 +293,20 @@ async fn a_request_says_once_whom_it_is_for() {
         assert_eq!(status(&answer), Some(wanted), "{description}: {answer:?}");
     }
 }
+
+#[tokio::test]
+async fn a_head_has_so_many_fields() {
+    let running = Running::start(|_| {}).await;
+    for (description, version, count, status) in [
+        ("HTTP/1.1", "--http1.1", 90, 200),
+        ("HTTP/1.1, too many", "--http1.1", 101, 431),
+        ("HTTP/2", "--http2", 90, 200),
+        ("HTTP/2, too many", "--http2", 101, 431),
+    ] {
+        let fields: Vec<String> = (0..count).map(|n| format!("x{n}: v")).collect();
+        let mut more = vec![version];
+        more.extend(fields.iter().flat_map(|field| ["-H", field]));
+        let (got, answer) = running.curl(&more, "/v1/ping").await;
+        assert_eq!(got, status, "{description}: {answer}");
+    }
+}

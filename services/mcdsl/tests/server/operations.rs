@@ -189,3 +189,20 @@ async fn streams_that_anybody_may_have_are_bounded_for_each_source() {
     let again = async || client.clone().watch(of("")).await.ok();
     wait_for_async("its place", again).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_reflection_is_asked_is_short() {
+    let running = Running::start(|_| {}).await;
+    for (description, length, code) in [
+        ("a name", 100, Code::Ok),
+        ("nearly 4 KiB", 4000, Code::Ok),
+        ("more", 4096, Code::ResourceExhausted),
+    ] {
+        let asked = MessageRequest::FileContainingSymbol("x".repeat(length));
+        let got = reflected(&running, asked).await;
+        let got = got.map_or_else(|status| status.code(), |_| Code::Ok);
+        // That there is no such symbol may be an answer or a status.
+        let got = if got == Code::NotFound { Code::Ok } else { got };
+        assert_eq!(got, code, "{description}");
+    }
+}

@@ -30,7 +30,7 @@ pub(crate) struct Change<'t> {
     pub(crate) detail: Detail,
     /// Who it turned out to be, for the log.
     pub(crate) actor: Option<(String, String, AccountType)>,
-    /// Anybody can ask for it: if it changes nothing, its row is one of [`Strangers`].
+    /// Anybody can ask for it: if it changes nothing, its row is one of [`mcdsl::server::Failures`].
     pub(crate) anybodys: bool,
     pub(super) effects: Effects,
 }

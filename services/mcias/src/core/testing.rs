@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mcdsl::{clock::Clock, db::Store, server::Strangers, shutdown::Shutdown};
+use mcdsl::{clock::Clock, db::Store, server::Failures, shutdown::Shutdown};
 use rusqlite::Transaction;
 use tempfile::TempDir;
 use tokio::{
@@ -28,7 +28,7 @@ pub(crate) async fn mcias_by(clock: Clock) -> (TempDir, Arc<Mcias>) {
     let create = move |tx: &Transaction<'_>| keys::create(tx, &seal, now);
     store.write(create).await.unwrap();
     let parts = Parts {
-        strangers: Arc::new(Strangers::by(clock.clone())),
+        failures: Arc::new(Failures::by(clock.clone())),
         clock,
         store,
         seal: seal::Key::read(&path).unwrap(),

@@ -232,7 +232,6 @@ async fn turned_away(
     );
     let by = by(page, AUTHORIZE, person)?;
     let write = move |change: &mut Change<'_>| {
-        change.anybodys = true;
         let known = service::find(change.tx, &client)?.is_some();
         change.outcome = Outcome::InvalidArgument;
         let message = match known {
@@ -246,7 +245,7 @@ async fn turned_away(
         change.resource = client;
         Ok(())
     };
-    mcias.write(&by, write).await.map_err(failed)
+    mcias.refuse(&by, write).await.map_err(failed)
 }
 
 async fn target(mcias: &Arc<Mcias>, params: Params) -> Result<Option<Target>, Error> {

@@ -77,15 +77,13 @@ impl Credentials {
         let Some(error) = mcias.store.read(read).await? else {
             return Ok(());
         };
-        if mcias.strangers.admit() {
-            let (client, told) = (self.name(), error.clone());
-            let write = move |change: &mut Change<'_>| {
-                change.note(|detail| detail.text("client", &client));
-                refused(change, &told);
-                Ok(())
-            };
-            mcias.write(by, write).await?;
-        }
+        let (client, told) = (self.name(), error.clone());
+        let write = move |change: &mut Change<'_>| {
+            change.note(|detail| detail.text("client", &client));
+            refused(change, &told);
+            Ok(())
+        };
+        mcias.refuse(by, write).await?;
         Err(error)
     }
 

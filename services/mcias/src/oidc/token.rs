@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use mcdsl::server::Source;
+use rusqlite::Connection;
 use serde::Serialize;
 
 use super::{
@@ -35,6 +36,11 @@ use crate::{
     token::{Issued, NewSession},
 };
 
+/// What is told of a code that is not known, or another client's.
+const NO_CODE: &str = "the code is none of this client's";
+/// The same of a refresh token.
+const NO_REFRESH_TOKEN: &str = "the refresh token is none of this client's, or its login is over";
+
 /// RFC 6749 §5.1.
 #[derive(Serialize)]
 struct Tokens {
@@ -55,6 +61,22 @@ pub(super) async fn token(
     let credentials = Credentials::of(&headers, &params)?;
     let by = By::path(TOKEN, source, None);
     credentials.known(&mcias, &by).await?;
+    let asked = params.clone();
+    let made_up = (mcias.store.read(move |db: &Connection| made_up(db, &asked))).await?;
+    if let Some((grant_type, error)) = made_up {
+        let (client, told) = (credentials.name(), error.clone());
+        let row = move |change: &mut Change<'_>| {
+            change.note(|detail| {
+                detail
+                    .text("client", &client)
+                    .text("grant_type", grant_type)
+            });
+            refused(change, &told);
+            Ok(())
+        };
+        mcias.refuse(&by, row).await?;
+        return Err(error);
+    }
     let this = Arc::clone(&mcias);
     let write = move |change: &mut Change<'_>| {
         let client = credentials.name();
@@ -65,6 +87,35 @@ pub(super) async fn token(
     let tokens = mcias.write(&by, write).await??;
     let headers = [(header::CACHE_CONTROL, "no-store")];
     Ok((headers, Json(tokens)).into_response())
+}
+
+/// What is refused of a code or a refresh token that nobody was given, and by which grant: anybody may show one as a client without a secret, and
+/// nothing would change, so that it is seen by reading.
+fn made_up(db: &Connection, params: &Params) -> Result<Option<(&'static str, OAuthError)>, Error> {
+    let said = |name| params.get(name);
+    match said("grant_type") {
+        Some("authorization_code") => {
+            let all = (said("code"), said("redirect_uri"), said("code_verifier"));
+            let (Some(code), Some(_), Some(_)) = all else {
+                return Ok(None);
+            };
+            let known = code::find(db, code)?.is_some();
+            let error = || ("authorization_code", OAuthError::invalid_grant(NO_CODE));
+            Ok((!known).then(error))
+        }
+        Some("refresh_token") => {
+            let Some(shown) = said("refresh_token") else {
+                return Ok(None);
+            };
+            let known = match RefreshToken::parse(shown) {
+                Some(token) => grant::find(db, &token)?.is_some(),
+                None => false,
+            };
+            let error = || ("refresh_token", OAuthError::invalid_grant(NO_REFRESH_TOKEN));
+            Ok((!known).then(error))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// What is told is committed and in the log; what failed is not. A code, a refresh token or the name of a client without a secret may be
@@ -120,7 +171,7 @@ fn exchange(
     let verifier = params.need("code_verifier")?;
     let refused = |text: &str| Refused::from(OAuthError::invalid_grant(text));
     let found = code::find(change.tx, shown)?.filter(|found| found.code.client == client.name);
-    let found = found.ok_or_else(|| refused("the code is none of this client's"))?;
+    let found = found.ok_or_else(|| refused(NO_CODE))?;
     let code = &found.code;
     let account = account::by_id(change.tx, &code.account)?;
     if let Some(account) = &account {
@@ -212,7 +263,7 @@ fn refresh(
 ) -> Result<Tokens, Refused> {
     change.note(|detail| detail.text("grant_type", "refresh_token"));
     let refused = |text: &str| Refused::from(OAuthError::invalid_grant(text));
-    let none = || refused("the refresh token is none of this client's, or its login is over");
+    let none = || refused(NO_REFRESH_TOKEN);
     let shown = RefreshToken::parse(params.need("refresh_token")?).ok_or_else(none)?;
     let (granted, latest) = grant::find(change.tx, &shown)?.ok_or_else(none)?;
     let session = find_session(change.tx, &granted.account, &granted.session)?;

@@ -23,6 +23,7 @@ use axum::{
 };
 use mcdsl::{
     audit::{self, Actor, Detail, Entry},
+    db,
     web::{ErrorPage, LocalPath, NavItem, Page, Script, Sessions, Site},
 };
 use rusqlite::Transaction;
@@ -185,7 +186,7 @@ async fn refused(mcias: &Arc<Mcias>, by: &By, error: Error) -> Result<Refusal, E
     Ok(refusal)
 }
 
-/// What somebody is told who is not logged in and was refused. It is written down as long as strangers are, with the account that was
+/// What somebody is told who is not logged in and was refused. It is written down as long as failures are, with the account that was
 /// tried if there is one: what else was typed there may be a password.
 async fn refused_login(
     mcias: &Arc<Mcias>,
@@ -203,11 +204,10 @@ async fn refused_login(
         let account = account::by_name(change.tx, &tried)?;
         change.resource = account.map_or_else(|| "(unknown)".to_owned(), |account| account.name);
         change.outcome = code;
-        change.anybodys = true;
         change.note(|detail| detail.text("message", &message));
         Ok(())
     };
-    mcias.write(by, write).await.map_err(failed)?;
+    mcias.refuse(by, write).await.map_err(failed)?;
     Ok(refusal)
 }
 
@@ -236,6 +236,10 @@ async fn write_down(
     outcome: Code,
     message: &str,
 ) -> Result<(), Error> {
+    if !mcias.failures.admit(by.identity.as_ref()) {
+        by.recorded();
+        return Ok(());
+    }
     let (who, detail) = (by.clone(), Detail::new().text("message", message));
     let now = mcias.now();
     let write = move |tx: &Transaction<'_>| {
@@ -261,7 +265,7 @@ pub(crate) fn to_the_end(mcias: &Arc<Mcias>, routes: Router) -> Router {
         move |request, next: axum::middleware::Next| {
             let tasks = tasks.clone();
             async move {
-                let done = tasks.spawn(next.run(request)).await;
+                let done = tasks.spawn(db::carried(next.run(request))).await;
                 // It panicked, which is in the log.
                 done.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
             }

@@ -51,6 +51,9 @@ impl Person {
         };
         let person = Self::find(mcias, session).await?;
         let roles = person.as_ref().map(|person| person.identity().roles);
+        if person.is_some() {
+            page.login_goes_on();
+        }
         page.has_roles(&roles.unwrap_or_default());
         Ok(person)
     }

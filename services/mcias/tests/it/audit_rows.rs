@@ -1,13 +1,15 @@
 //! What a row of the audit log says: what was changed into what, and on what somebody was refused.
 
 use mc_proto::mcias::v1::{
-    AuditEntry, CreateAccountRequest, DeleteAccountRequest, DeleteRuleRequest, IssueTokenRequest,
-    LiftBanRequest, ListAuditRequest, ListRulesRequest, PutRuleRequest, PutServiceRequest, Rule,
-    Service,
+    AuditEntry, CreateAccountRequest, DeleteAccountRequest, DeleteRuleRequest, EndSessionRequest,
+    IssueTokenRequest, LiftBanRequest, ListAuditRequest, ListRulesRequest, ListSessionsRequest,
+    PutRuleRequest, PutServiceRequest, Rule, Service,
 };
+use mc_testkit::clock::FakeClock;
 use serde_json::{Value, json};
+use std::time::Duration;
 
-use crate::running::{Clients, Running};
+use crate::running::{Clients, PASSWORD, Running};
 
 /// The newest rows first.
 async fn rows(admin: &mut Clients, limit: u32) -> Vec<AuditEntry> {
@@ -226,4 +228,54 @@ async fn rules_are_listed_as_they_are_asked() {
         .collect();
     let wanted = ["high", "z-deny", "a-allow", "b-allow", "users", "a-low"];
     assert_eq!(names, wanted);
+}
+
+/// Somebody who has a token has no more rows of what is refused than strangers have, and all of what he changes.
+#[tokio::test]
+async fn what_somebody_is_refused_over_and_over_is_counted() {
+    let clock = FakeClock::new();
+    let running = Running::start_at(&clock).await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    let token = running.log_in("ada", PASSWORD).await.unwrap().token;
+    let mut ada = running.clients(Some(&token)).await;
+    let of_ada = async |admin: &mut Clients, action: &str| {
+        let rows = rows(admin, 500).await;
+        let of = rows.into_iter();
+        let of = of.filter(|row| row.account == "ada" && row.action.ends_with(action));
+        of.collect::<Vec<_>>()
+    };
+    for n in 0..70 {
+        let id = format!("Z{n}");
+        ada.profile
+            .end_session(EndSessionRequest { id })
+            .await
+            .unwrap_err();
+    }
+    assert_eq!(
+        of_ada(&mut admin, "/EndSession").await.len(),
+        60,
+        "a minute's"
+    );
+    for _ in 0..2 {
+        running.log_in("ada", PASSWORD).await.unwrap();
+    }
+    let own = ada
+        .profile
+        .list_sessions(ListSessionsRequest {})
+        .await
+        .unwrap();
+    for session in own.into_inner().sessions.iter().filter(|one| !one.current) {
+        let id = session.id.clone();
+        ada.profile
+            .end_session(EndSessionRequest { id })
+            .await
+            .unwrap();
+    }
+    assert_eq!(of_ada(&mut admin, "/EndSession").await.len(), 62, "changes");
+    clock.advance(Duration::from_secs(60));
+    running.log_in("ada", PASSWORD).await.unwrap();
+    let told = of_ada(&mut admin, "audit.suppressed").await;
+    let told: Vec<_> = told.iter().map(|row| row.detail.as_str()).collect();
+    assert_eq!(told, [r#"{"calls":10}"#]);
 }

@@ -162,6 +162,36 @@ fn an_account_makes_room_itself() {
 }
 
 #[test]
+fn who_shows_by_the_head_who_he_is_is_no_stranger() {
+    let bodies = Bodies::of(800, 80_000);
+    let asked = request("192.0.2.1");
+    let hold = bodies.hold(&asked).unwrap();
+    assert!(more(&hold, 150), "the head, of nobody yet");
+    crate::server::places::known(&asked, "ada");
+    assert!(more(&hold, 5000), "more than strangers have");
+    let stranger = bodies.hold(&request("192.0.2.1")).unwrap();
+    assert!(more(&stranger, 200) && !hold.is_over(), "all of a network");
+    assert_eq!(bodies.known.state().held, 5150);
+    drop((hold, stranger));
+    assert!(is_empty(&bodies));
+}
+
+#[test]
+fn what_is_not_kept_any_more_is_free() {
+    let bodies = Bodies::of(8000, 0);
+    let hold = || bodies.hold(&request("192.0.2.1")).unwrap();
+    let (stream, newcomer) = (hold(), hold());
+    for _ in 0..10 {
+        assert!(more(&stream, 1500));
+        stream.less(1500 - PIECE, 1);
+    }
+    assert!(more(&newcomer, 2000) && !stream.is_over(), "all the room");
+    stream.less(100, 1);
+    drop((stream, newcomer));
+    assert!(is_empty(&bodies));
+}
+
+#[test]
 fn what_is_whole_is_held_until_its_answer() {
     let bodies = Bodies::of(8000, 0);
     let hold = || bodies.hold(&request("192.0.2.1")).unwrap();

@@ -280,6 +280,7 @@ async fn who_is_logged_in_on_a_page_is_known() {
     };
     let routes = Router::new()
         .route("/", get(async || "ok"))
+        .route("/own", get(async |page: Page| page.login_goes_on()))
         .route("/login", get(log_in));
     let router = web::wrap(site, routes);
     let places = Places::new(8);
@@ -299,12 +300,23 @@ async fn who_is_logged_in_on_a_page_is_known() {
     let mut cookies = cookies.map(|cookie| cookie.to_str().unwrap());
     let session = cookies.find(|cookie| cookie.starts_with("__Host-sample="));
     let (session, _) = session.unwrap().split_once(';').unwrap();
-    for (description, cookie, wanted) in [
-        ("nobody", "", Dispensable::Stranger),
-        ("another's cookie", "__Host-sample=a", Dispensable::Stranger),
-        ("somebody", session, Dispensable::Known),
+    for (description, path, cookie, wanted) in [
+        ("nobody", "/own", "", Dispensable::Stranger),
+        (
+            "another's cookie",
+            "/own",
+            "__Host-sample=a",
+            Dispensable::Stranger,
+        ),
+        (
+            "whose login may be over",
+            "/",
+            session,
+            Dispensable::Stranger,
+        ),
+        ("whose login goes on", "/own", session, Dispensable::Known),
     ] {
-        let (_, standing) = ask("/", cookie).await;
+        let (_, standing) = ask(path, cookie).await;
         assert_eq!(standing, wanted, "{description}");
     }
 }

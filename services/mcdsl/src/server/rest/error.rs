@@ -66,8 +66,13 @@ impl Error {
         Self { http, status }
     }
 
+    /// As gRPC has it.
+    pub(in crate::server) fn into_status(self) -> Status {
+        self.status
+    }
+
     /// What HTTP has a status for and gRPC has not.
-    pub(super) fn from_status(http: StatusCode, message: impl Into<String>) -> Self {
+    pub(in crate::server) fn from_status(http: StatusCode, message: impl Into<String>) -> Self {
         let status = Status::invalid_argument(message);
         Self { http, status }
     }

@@ -1,10 +1,10 @@
 //! What a path, a query and a body say, as the message that they stand for. Nothing of HTTP or gRPC: bytes in, a message out.
 
 use mc_proto::Rest;
-use prost_reflect::{DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
-use super::json::twice;
+use super::{flaw, json::twice};
 
 /// What is wrong with it.
 #[derive(Debug)]
@@ -36,27 +36,8 @@ impl Input {
     }
 
     fn parse(&self, fields: Map<String, Value>) -> Result<DynamicMessage, Invalid> {
-        let parse = |fields: Map<String, Value>| {
-            let options = DeserializeOptions::new().deny_unknown_fields(true);
-            DynamicMessage::deserialize_with_options(
-                self.message.clone(),
-                Value::Object(fields),
-                &options,
-            )
-        };
-        let all = match parse(fields.clone()) {
-            Ok(message) => return Ok(message),
-            Err(all) => all,
-        };
-        // Which it is, the error does not always say: the first that is wrong alone.
-        let alone = |(name, value): (String, Value)| {
-            let error = parse(Map::from_iter([(name.clone(), value)])).err()?;
-            Some(Invalid(format!("{name}: {error}")))
-        };
-        Err(fields
-            .into_iter()
-            .find_map(alone)
-            .unwrap_or_else(|| Invalid(all.to_string())))
+        let parsed = flaw::parse(&self.message, fields.clone());
+        parsed.ok_or_else(|| Invalid(flaw::of(&self.message, fields)))
     }
 
     /// The fields that a query says.
@@ -76,7 +57,7 @@ impl Input {
 
     /// Enters what the path or the query says as JSON would say it.
     fn set(&self, fields: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), Invalid> {
-        let unknown = || Invalid(format!("there is no {name:?} in the request"));
+        let unknown = || Invalid(format!("there is no {} in the request", flaw::name(name)));
         let (fields, name, field) = match name.split_once('.') {
             None => (fields, name, self.message.get_field_by_name(name)),
             Some((outer, inner)) => {

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Map, Value, error::Category};
 
-use super::input::Invalid;
+use super::{flaw::name, input::Invalid};
 
 /// The fields that a body says.
 ///
@@ -123,7 +123,7 @@ impl<'de> Visitor<'de> for Build {
         let mut fields = Map::new();
         while let Some((key, Once(value))) = object.next_entry::<String, _>()? {
             if fields.contains_key(&key) {
-                return Err(A::Error::custom(format!("{key:?} is said twice")));
+                return Err(A::Error::custom(format!("{} is said twice", name(&key))));
             }
             fields.insert(key, value);
         }

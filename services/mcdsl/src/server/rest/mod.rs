@@ -6,6 +6,7 @@
 
 mod codec;
 mod error;
+mod flaw;
 mod input;
 mod json;
 
@@ -178,3 +179,6 @@ fn check_type(headers: &HeaderMap) -> Result<(), Error> {
     let text = "the body's Content-Type must be application/json";
     Err(Error::from_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Authenticator as _, EXPIRED, Identity, id_token::Expected},
+    db,
     web::{ErrorPage, NewSession, Session, Sessions, secret::Secret},
 };
 
@@ -114,9 +115,9 @@ impl Sso {
         }
         // To its end, whether the browser waits or not: a refresh token is good once, and the next one has to be kept.
         let (this, sessions, secret) = (Arc::clone(self), sessions.clone(), secret.clone());
-        let renewed = self
-            .tasks
-            .spawn(async move { this.renew(&sessions, &secret).await });
+        let renewed = self.tasks.spawn(db::carried(
+            async move { this.renew(&sessions, &secret).await },
+        ));
         // It panicked, which is in the log.
         renewed.await.unwrap_or_else(|_| Err(ErrorPage::internal()))
     }
