@@ -18,7 +18,9 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, exchange, flow, guard, proxy, replayed::Replayed, resets, seldom::Seldom};
+use super::{
+    Connection, body, exchange, flow, guard, proxy, replayed::Replayed, resets, seldom::Seldom,
+};
 
 /// Between HTTP/2 pings: a client that does not answer is gone.
 const PING: Duration = Duration::from_secs(60);
@@ -39,10 +41,6 @@ const WINDOW: u32 = 256 * 1024;
 /// Bytes of a stream's response beyond which no more is taken from its body: what a client that reads nothing can make us hold, times
 /// [`MAX_STREAMS`], and one frame of a body each.
 const SEND_BUFFER: usize = 32 * 1024;
-/// Bytes of a response in a DATA frame: with its head, as many as a TLS record takes (RFC 8446 §5.1). Of a frame of the default size
-/// 9 bytes would be a record of their own.
-const DATA: usize = 16 * 1024 - 9;
-
 /// Serves HTTP/1.1 until the connection ends, or is to.
 ///
 /// # Errors
@@ -138,7 +136,7 @@ pub(super) fn http2(
             let mut response = proxy::answer(&connection, &mut parts, body).await;
             response.body_mut().answers(pending);
             response.body_mut().follow(bodies.begin(), None);
-            response.body_mut().split(DATA);
+            response.body_mut().split(body::DATA);
             Ok::<_, Infallible>(response)
         })
     });
