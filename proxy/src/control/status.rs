@@ -2,13 +2,12 @@
 
 use std::{
     error::Error,
-    fs,
     os::fd::OwnedFd,
     sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use mcdsl::human;
+use mcdsl::{config::MAX_FILE, files::read_regular, human};
 
 use super::Control;
 use crate::{
@@ -91,7 +90,7 @@ impl Control {
     /// That the configuration file is no longer what was read.
     pub(super) fn config_changed(&self) -> Option<String> {
         // Not by its time: what deploys it may write the same again.
-        let now = fs::read(&self.config.file).ok();
+        let now = read_regular(&self.config.file, MAX_FILE).ok();
         (now != self.config.contents).then(|| {
             let file = self.config.file.display();
             format!("{file} has changed since it was read; `mcproxyctl upgrade` applies it")
