@@ -16,7 +16,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
-    exchange::{Exchange, GRPC_DEADLINE},
+    exchange::Exchange,
     flow::Flowing,
     guard::Busy,
     headers,
@@ -182,11 +182,9 @@ impl ResponseBody {
         }
     }
 
-    /// A call whose time is over counts as one that its client took back: it said when, and the backend may be at it still.
     fn answered(&mut self) {
-        let expired = || (self.exchange.fault()).is_some_and(|f| f.reason == GRPC_DEADLINE);
-        if let Some(pending) = self.pending.take_if(|_| !expired()) {
-            pending.answered();
+        if let Some(pending) = self.pending.take() {
+            pending.ended(self.exchange.end());
         }
     }
 

@@ -32,7 +32,11 @@ const MAX_FIELDS: usize = 128;
 const MAX_STREAMS: u32 = 128;
 /// Streams that a client may have reset before they were answered: rapid reset (CVE-2023-44487) ends the connection.
 const MAX_RESET: usize = 64;
-/// What a connection with too many resets has left for the answers that it waits for.
+/// Streams that may be reset for what their clients sent: an upload that was refused may go on, and what they take back has an account of its
+/// own (`resets`).
+const MAX_ERRORS: usize = 1024;
+/// How long a connection with too many resets goes on for the responses that it waits for, and then for what of them is on its way.
+const ANSWERS: Duration = Duration::from_secs(600);
 const TAKEN_BACK: Duration = Duration::from_secs(10);
 /// How long a connection that is to end waits for a last request, whose response says so.
 pub(super) const LAST_REQUEST: Duration = Duration::from_secs(5);
@@ -118,7 +122,7 @@ pub(super) fn http2(
 ) -> impl Future<Output = Result<(), &'static str>> {
     let of = Arc::clone(&connection);
     let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
-    let resets = Arc::new(resets::Resets::default());
+    let resets = Arc::new(resets::Resets::new(connection.requests.clone()));
     let account = Arc::clone(&resets);
     let asked = Arc::new(SetOnce::new());
     let asks = Arc::clone(&asked);
@@ -132,7 +136,7 @@ pub(super) fn http2(
         }
         let (mut parts, body) = request.into_parts();
         Box::pin(async move {
-            let pending = account.pending().await;
+            let pending = account.pending();
             let mut response = proxy::answer(&connection, &mut parts, body).await;
             response.body_mut().answers(pending);
             response.body_mut().follow(bodies.begin(), None);
@@ -168,7 +172,15 @@ pub(super) fn http2(
                 () = leaves(&of, &asked) => return Err("deaf_to_goaway"),
             }
         }
-        drop(timeout(TAKEN_BACK, serving).await);
+        // As by a drain, but not for ever.
+        let answered = async {
+            drop(timeout(ANSWERS, of.requests.wait()).await);
+            sleep(TAKEN_BACK).await;
+        };
+        tokio::select! {
+            _ = &mut serving => {}
+            () = answered => {}
+        }
         Err("too_many_resets")
     }
 }

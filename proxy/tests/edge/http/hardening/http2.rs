@@ -112,7 +112,7 @@ fn rapid_reset_ends_the_connection() -> Result<()> {
         bail!("nothing stops it")
     })?;
     ensure!(rounds < 500, "{rounds} rounds after their heads");
-    // A call says when it is taken back.
+    // A call says when it is taken back, which costs less.
     let rounds = site.http2(None, |mut http2| async move {
         let mut call = get("/slow/600000");
         call.extend(block(
@@ -129,7 +129,7 @@ fn rapid_reset_ends_the_connection() -> Result<()> {
         }
         bail!("nothing stops it")
     })?;
-    ensure!(rounds < 500, "{rounds} calls");
+    ensure!(rounds < 1500, "{rounds} calls");
     site.grown(before, "rapid reset")?;
     site.serves()
 }
