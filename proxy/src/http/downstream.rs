@@ -42,6 +42,9 @@ const TAKEN_BACK: Duration = Duration::from_secs(10);
 pub(super) const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// Receive window of a stream, bytes: what a client may send that no backend has taken.
 const WINDOW: u32 = 256 * 1024;
+/// The same of the connection. h2 also takes half of it for what small frames cost beyond that (256 bytes for each, less its payload) and ends a connection
+/// that needs more: so a client may make us hold 6 MiB, and messages of 32 bytes may fill a stream that no backend takes.
+const CONNECTION_WINDOW: u32 = 16 * WINDOW;
 /// Bytes of a stream's response beyond which no more is taken from its body: what a client that reads nothing can make us hold, times
 /// [`MAX_STREAMS`], and one frame of a body each.
 const SEND_BUFFER: usize = 32 * 1024;
@@ -150,9 +153,9 @@ pub(super) fn http2(
         .max_concurrent_streams(streams)
         .max_header_list_size(MAX_HEADERS as u32)
         .max_pending_accept_reset_streams(MAX_RESET)
-        .max_local_error_reset_streams(MAX_RESET)
+        .max_local_error_reset_streams(MAX_ERRORS)
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(4 * WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING)
         .enable_connect_protocol();
