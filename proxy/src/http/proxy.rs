@@ -154,7 +154,7 @@ fn check(
             return Err(client(StatusCode::BAD_REQUEST, "bad_host"));
         }
         // A certificate may be good for more names than the route: the connection is not (RFC 9110 §7.4).
-        if !connection.serves(authority.host()) {
+        if !connection.serves(authority) {
             return Err(client(StatusCode::MISDIRECTED_REQUEST, "misdirected"));
         }
     }
