@@ -83,7 +83,9 @@ impl Http2Body {
         let mut joined = BytesMut::new();
         while !self.stream.is_end_stream() {
             match self.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) if first.len() + joined.len() + data.len() > JOINED => {
+                Poll::Ready(Some(Ok(data)))
+                    if first.len().max(joined.len()) + data.len() > JOINED =>
+                {
                     self.next = Some(data);
                     break;
                 }
