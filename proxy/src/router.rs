@@ -191,7 +191,7 @@ impl Router {
     /// Loads the files of L7 routes that have changed; what is refused is logged, once for all the routes that share it, and shown, and
     /// what was in force stays.
     pub fn reload_certificates(&self) {
-        let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut refused: BTreeMap<(bool, String), Vec<String>> = BTreeMap::new();
         for live in self.all() {
             let (Some(l7), Some(tls)) = (&live.route.l7, &live.tls) else {
                 continue;
@@ -201,17 +201,23 @@ impl Router {
                 None => {}
                 Some(Ok(())) => tracing::info!(route = %name, "certificate loaded"),
                 Some(Err(error)) => {
-                    let routes = refused.entry(mcdsl::cli::chain(&error)).or_default();
-                    routes.push(name.to_string());
+                    let serves = tls.current().is_some();
+                    let refused = refused.entry((serves, mcdsl::cli::chain(&error)));
+                    refused.or_default().push(name.to_string());
                 }
             }
         }
-        for (error, routes) in refused {
-            tracing::error!(
-                route = mcdsl::human::some(&routes),
-                error,
-                "certificate refused; the one before it stays in force"
-            );
+        for ((serves, error), routes) in refused {
+            let route = mcdsl::human::some(&routes);
+            if serves {
+                tracing::warn!(
+                    route,
+                    error,
+                    "certificate refused; the one before it stays in force"
+                );
+            } else {
+                tracing::error!(route, error, "certificate refused; there is none");
+            }
         }
     }
 

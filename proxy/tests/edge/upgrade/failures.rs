@@ -82,7 +82,9 @@ const AFTER: [Failure; 6] = [
         |world| {
             let file = world.dir.path().join("mc-proxy.toml");
             fs::create_dir_all(world.dir.path().join("taken"))?;
-            let elsewhere = fs::read_to_string(&file)? + "\n[server]\nadmin_socket = \"taken\"\n";
+            let here = "[server]\n";
+            let elsewhere = format!("{here}admin_socket = \"taken\"\n");
+            let elsewhere = fs::read_to_string(&file)?.replace(here, &elsewhere);
             Ok(fs::write(file, elsewhere)?)
         },
         "cannot bind the admin socket",
