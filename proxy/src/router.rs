@@ -221,6 +221,13 @@ impl Router {
         }
     }
 
+    /// How many L7 routes have no certificate in force.
+    pub fn bare(&self) -> usize {
+        let routes = self.all();
+        let tls = routes.iter().filter_map(|live| live.tls.as_ref());
+        tls.filter(|tls| tls.current().is_none()).count()
+    }
+
     /// One route by its key.
     pub fn get(&self, id: &RouteId) -> Option<Arc<LiveRoute>> {
         self.live().by_key.get(id).cloned()

@@ -7,7 +7,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
 };
 
 use aya::maps::{HashMap, MapData, MapError};
@@ -53,6 +59,8 @@ pub enum RouteTableError {
 pub struct RouteTable {
     // Lookups take the read side; the lock orders writers only, the kernel orders readers.
     map: RwLock<HashMap<MapData, RouteKey, RouteValue>>,
+    /// How often it was written.
+    generation: AtomicU64,
 }
 
 impl RouteTable {
@@ -64,7 +72,17 @@ impl RouteTable {
         let map = HashMap::try_from(kernel.take_map(MAP)?).map_err(RouteTableError::Layout)?;
         Ok(Self {
             map: RwLock::new(map),
+            generation: AtomicU64::new(0),
         })
+    }
+
+    /// Grows with each change that this process made: what was looked up before may be otherwise.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
+    fn written(&self) {
+        self.generation.fetch_add(1, Release);
     }
 
     /// The entry that routes `name` on `port`: the exact name first, then `*.` by parent labels.
@@ -89,11 +107,12 @@ impl RouteTable {
     /// [`RouteTableError::Write`] if the table is full or the kernel refuses.
     pub fn insert(&self, route: &Route) -> Result<(), RouteTableError> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        map.insert(encode_key(&route.key), encode_value(route), 0)
-            .map_err(|source| RouteTableError::Write {
-                key: describe_id(&route.key),
-                source,
-            })
+        let inserted = map.insert(encode_key(&route.key), encode_value(route), 0);
+        self.written();
+        inserted.map_err(|source| RouteTableError::Write {
+            key: describe_id(&route.key),
+            source,
+        })
     }
 
     /// Removes one route; one that is not there is no error.
@@ -102,7 +121,9 @@ impl RouteTable {
     /// [`RouteTableError::Write`] if the kernel refuses.
     pub fn remove(&self, id: &RouteId) -> Result<(), RouteTableError> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        match map.remove(&encode_key(id)) {
+        let removed = map.remove(&encode_key(id));
+        self.written();
+        match removed {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::NotFound => {
                 Ok(())
@@ -171,9 +192,11 @@ impl RouteTable {
             };
             for key in &stale {
                 map.remove(key).map_err(|e| failed(key, e))?;
+                self.written();
             }
             for (key, value) in wanted.values() {
                 map.insert(key, value, 0).map_err(|e| failed(key, e))?;
+                self.written();
             }
         }
         Ok(differences)

@@ -129,11 +129,11 @@ impl Handle {
     }
 }
 
-async fn wait_for_go(predecessor: Option<Predecessor>) -> Result<(), StartError> {
+async fn wait_for_go(predecessor: Option<Predecessor>, bare: usize) -> Result<(), StartError> {
     let Some(predecessor) = predecessor else {
         return Ok(());
     };
-    let ready = tokio::task::spawn_blocking(move || predecessor.ready());
+    let ready = tokio::task::spawn_blocking(move || predecessor.ready(bare));
     let ready = ready.await.map_err(io::Error::other);
     ready.map_err(StartError::Workers)
 }
@@ -229,7 +229,7 @@ pub async fn start_from(config: Config, origin: Origin) -> Result<Handle, StartE
     control.declare_listeners(&state.listeners)?;
     let checks = Checks::begin(Arc::clone(&control.context));
     checks.first().await;
-    wait_for_go(predecessor.clone()).await?;
+    wait_for_go(predecessor.clone(), control.context.router.bare()).await?;
     control.listen(&state.listeners);
     if let Some(predecessor) = &predecessor {
         if let Some((address, reason)) = control.listeners.not_taken_over() {

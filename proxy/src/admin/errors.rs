@@ -27,9 +27,10 @@ pub(super) fn refused(error: ControlError) -> Status {
 pub(super) fn not_upgraded(error: &UpgradeError) -> Status {
     let message = mcdsl::cli::chain(error);
     match error {
-        UpgradeError::InProgress | UpgradeError::NoProgram | UpgradeError::Certificates(_) => {
-            Status::failed_precondition(message)
-        }
+        UpgradeError::InProgress
+        | UpgradeError::NoProgram
+        | UpgradeError::Certificates(_)
+        | UpgradeError::Bare { .. } => Status::failed_precondition(message),
         UpgradeError::Stopping => Status::aborted(message),
         UpgradeError::Spawn { .. }
         | UpgradeError::Failed(_)

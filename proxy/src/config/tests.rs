@@ -180,6 +180,11 @@ fn what_cannot_be_is_refused_by_name() {
             "firewall.pin_path: pins is not an absolute path",
         ),
         (
+            "a path that a terminal would obey",
+            format!("{L7}client_ca=\"a\\u001b[31m.pem\""),
+            "l7.client_ca: \"/srv/mc-proxy/a\\u{1b}[31m.pem\" has a control character",
+        ),
+        (
             "interface name too long",
             "[firewall]\ninterfaces=['abcdefghijklmnopq']".to_owned(),
             "firewall.interfaces",

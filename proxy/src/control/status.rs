@@ -2,13 +2,14 @@
 
 use std::{
     error::Error,
-    fs,
     os::fd::OwnedFd,
     sync::{Arc, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
-use mcdsl::{certificate::ENDS_SOON, human, server::little_left};
+use mcdsl::{
+    certificate::ENDS_SOON, config::MAX_FILE, files::read_regular, human, server::little_left,
+};
 
 use super::Control;
 use crate::{
@@ -88,7 +89,7 @@ impl Control {
     /// That the configuration file is no longer what was read.
     pub(super) fn config_changed(&self) -> Option<String> {
         // Not by its time: what deploys it may write the same again.
-        let now = fs::read(&self.config.file).ok();
+        let now = read_regular(&self.config.file, MAX_FILE).ok();
         (now != self.config.contents).then(|| {
             let file = self.config.file.display();
             format!("{file} has changed since it was read; `mcproxyctl upgrade` applies it")

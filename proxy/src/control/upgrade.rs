@@ -113,7 +113,7 @@ impl Control {
         } else {
             self.certificates_load()
         };
-        let result = loads.and_then(|()| self.replace_by(program, by));
+        let result = loads.and_then(|()| self.replace_by(program, by, force));
         match &result {
             Ok(new) => {
                 tracing::info!(
@@ -167,7 +167,12 @@ impl Control {
         }
     }
 
-    fn replace_by(&self, program: &Program, by: &Actor) -> Result<Upgraded, UpgradeError> {
+    fn replace_by(
+        &self,
+        program: &Program,
+        by: &Actor,
+        force: bool,
+    ) -> Result<Upgraded, UpgradeError> {
         let new = Successor::start(program, &self.life.pending)?;
         tracing::info!(pid = new.pid, "an upgrade begins");
         let version = new.hello()?;
@@ -181,7 +186,11 @@ impl Control {
             let mut descriptors: Vec<BorrowedFd<'_>> =
                 vec![estate.root.as_fd(), estate.pins.as_fd()];
             descriptors.extend(estate.sockets.iter().chain(&listeners).map(OwnedFd::as_fd));
-            new.hand_over(&descriptors, detached)?;
+            let bare = new.hand_over(&descriptors, detached)?;
+            let old = self.context.router.bare();
+            if !force && bare > old {
+                return Err(UpgradeError::Bare { new: bare, old });
+            }
         }
         *lock(&self.life.reports) = Some(new.go()?);
         mcdsl::shutdown::main_process_is(pid);

@@ -16,7 +16,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
-    exchange::{Exchange, GRPC_DEADLINE},
+    exchange::Exchange,
     flow::Flowing,
     guard::Busy,
     headers,
@@ -26,6 +26,14 @@ use super::{
 
 use request::Unread;
 pub(super) use request::{Replay, RequestBody, Rest};
+
+/// Bytes of a frame of data to clients over HTTP/2: with its head, as many as a TLS record takes (RFC 8446 §5.1). Of a frame of the default
+/// size 9 bytes would be a record of their own.
+pub(super) const DATA: usize = 16 * 1024 - 9;
+/// What a backend sent in pieces goes on as one up to this, bytes, as far as it has come.
+pub(super) const JOINED: usize = DATA;
+/// A piece of so many bytes goes on as it is: joining copies.
+pub(super) const SMALL: usize = 4 * 1024;
 
 /// Why a body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,11 +182,9 @@ impl ResponseBody {
         }
     }
 
-    /// A call whose time is over counts as one that its client took back: it said when, and the backend may be at it still.
     fn answered(&mut self) {
-        let expired = || (self.exchange.fault()).is_some_and(|f| f.reason == GRPC_DEADLINE);
-        if let Some(pending) = self.pending.take_if(|_| !expired()) {
-            pending.answered();
+        if let Some(pending) = self.pending.take() {
+            pending.ended(self.exchange.end());
         }
     }
 

@@ -18,7 +18,9 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, exchange, flow, guard, proxy, replayed::Replayed, resets, seldom::Seldom};
+use super::{
+    Connection, body, exchange, flow, guard, proxy, replayed::Replayed, resets, seldom::Seldom,
+};
 
 /// Between HTTP/2 pings: a client that does not answer is gone.
 const PING: Duration = Duration::from_secs(60);
@@ -30,19 +32,22 @@ const MAX_FIELDS: usize = 128;
 const MAX_STREAMS: u32 = 128;
 /// Streams that a client may have reset before they were answered: rapid reset (CVE-2023-44487) ends the connection.
 const MAX_RESET: usize = 64;
-/// What a connection with too many resets has left for the answers that it waits for.
+/// Streams that may be reset for what their clients sent: an upload that was refused may go on, and what they take back has an account of its
+/// own (`resets`).
+const MAX_ERRORS: usize = 1024;
+/// How long a connection with too many resets goes on for the responses that it waits for, and then for what of them is on its way.
+const ANSWERS: Duration = Duration::from_secs(600);
 const TAKEN_BACK: Duration = Duration::from_secs(10);
 /// How long a connection that is to end waits for a last request, whose response says so.
 pub(super) const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// Receive window of a stream, bytes: what a client may send that no backend has taken.
 const WINDOW: u32 = 256 * 1024;
+/// The same of the connection. h2 also takes half of it for what small frames cost beyond that (256 bytes for each, less its payload) and ends a connection
+/// that needs more: so a client may make us hold 6 MiB, and messages of 32 bytes may fill a stream that no backend takes.
+const CONNECTION_WINDOW: u32 = 16 * WINDOW;
 /// Bytes of a stream's response beyond which no more is taken from its body: what a client that reads nothing can make us hold, times
 /// [`MAX_STREAMS`], and one frame of a body each.
 const SEND_BUFFER: usize = 32 * 1024;
-/// Bytes of a response in a DATA frame: with its head, as many as a TLS record takes (RFC 8446 §5.1). Of a frame of the default size
-/// 9 bytes would be a record of their own.
-const DATA: usize = 16 * 1024 - 9;
-
 /// Serves HTTP/1.1 until the connection ends, or is to.
 ///
 /// # Errors
@@ -120,7 +125,7 @@ pub(super) fn http2(
 ) -> impl Future<Output = Result<(), &'static str>> {
     let of = Arc::clone(&connection);
     let streams = connection.l7().max_streams.unwrap_or(MAX_STREAMS);
-    let resets = Arc::new(resets::Resets::default());
+    let resets = Arc::new(resets::Resets::new(connection.requests.clone()));
     let account = Arc::clone(&resets);
     let asked = Arc::new(SetOnce::new());
     let asks = Arc::clone(&asked);
@@ -134,11 +139,11 @@ pub(super) fn http2(
         }
         let (mut parts, body) = request.into_parts();
         Box::pin(async move {
-            let pending = account.pending().await;
+            let pending = account.pending();
             let mut response = proxy::answer(&connection, &mut parts, body).await;
             response.body_mut().answers(pending);
             response.body_mut().follow(bodies.begin(), None);
-            response.body_mut().split(DATA);
+            response.body_mut().split(body::DATA);
             Ok::<_, Infallible>(response)
         })
     });
@@ -148,9 +153,9 @@ pub(super) fn http2(
         .max_concurrent_streams(streams)
         .max_header_list_size(MAX_HEADERS as u32)
         .max_pending_accept_reset_streams(MAX_RESET)
-        .max_local_error_reset_streams(MAX_RESET)
+        .max_local_error_reset_streams(MAX_ERRORS)
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(4 * WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING)
         .enable_connect_protocol();
@@ -170,7 +175,15 @@ pub(super) fn http2(
                 () = leaves(&of, &asked) => return Err("deaf_to_goaway"),
             }
         }
-        drop(timeout(TAKEN_BACK, serving).await);
+        // As by a drain, but not for ever.
+        let answered = async {
+            drop(timeout(ANSWERS, of.requests.wait()).await);
+            sleep(TAKEN_BACK).await;
+        };
+        tokio::select! {
+            _ = &mut serving => {}
+            () = answered => {}
+        }
         Err("too_many_resets")
     }
 }

@@ -62,6 +62,17 @@ impl Fault {
     }
 }
 
+/// What came of a request whose response has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// A backend had it.
+    Answered,
+    /// None had.
+    Refused,
+    /// The time was over that its client gave it.
+    Expired,
+}
+
 /// What is written when it is over.
 #[derive(Debug, Default)]
 struct Outcome {
@@ -229,6 +240,16 @@ impl Exchange {
     /// The first to go wrong is the cause of the rest.
     pub(super) fn blame(&self, fault: Fault) {
         self.outcome().fault.get_or_insert(fault);
+    }
+
+    /// What came of it, once there is a response.
+    pub(super) fn end(&self) -> End {
+        let outcome = self.outcome();
+        match outcome.fault {
+            Some(fault) if fault.reason == GRPC_DEADLINE => End::Expired,
+            _ if outcome.attempts == 0 => End::Refused,
+            _ => End::Answered,
+        }
     }
 
     /// What is known to have gone wrong.

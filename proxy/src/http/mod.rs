@@ -27,7 +27,7 @@ mod upstream;
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -72,6 +72,8 @@ pub(crate) struct Connection {
     identity: headers::Identity,
     /// The host of the first request, found to be the route's, and what backends are told with it: most connections have no other.
     known: OnceLock<(Authority, Arc<Told>)>,
+    /// Of a wildcard's connection: the last host that was found to be the route's, and by which state of the table.
+    found: Mutex<Option<(Authority, u64)>>,
     limits: Limits,
     context: Arc<Context>,
     /// The connection itself, not a stream of it, is no longer HTTP.
@@ -114,30 +116,50 @@ impl Connection {
 
     /// Whether they still are, and always will be while there is this connection.
     fn is_for(&self, authority: &Authority) -> bool {
-        self.known() == Some(authority) && !self.route.route.key.hostname.is_wildcard()
+        if self.route.route.key.hostname.is_wildcard() {
+            let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = self.context.router.table.generation();
+            return (found.as_ref()).is_some_and(|(a, when)| same(a, authority) && *when == now);
+        }
+        self.known().is_some_and(|known| same(known, authority))
     }
 
     /// What backends are told with a request for a host that is the route's.
     fn told(&self, authority: &Authority) -> Arc<Told> {
         let tell = || Arc::new(self.identity.told(authority));
         let (known, told) = self.known.get_or_init(|| (authority.clone(), tell()));
-        if known == authority {
+        if same(known, authority) {
             Arc::clone(told)
         } else {
             tell()
         }
     }
 
-    /// Whether a request for `host` may come over a connection of this route: a name that a wildcard matches may have a route of its own.
-    fn serves(&self, host: &str) -> bool {
+    /// Whether a request for `authority` may come over a connection of this route: a name that a wildcard matches may have a route of its own.
+    fn serves(&self, authority: &Authority) -> bool {
         let key = &self.route.route.key;
-        host.parse::<Hostname>().is_ok_and(|host| {
-            key.hostname.matches(&host)
-                && (!key.hostname.is_wildcard()
-                    || (self.context.router.find(key.port, &host))
-                        .is_ok_and(|route| route.route.key == *key))
-        })
+        let host = authority.host().parse::<Hostname>();
+        let Some(host) = host.ok().filter(|host| key.hostname.matches(host)) else {
+            return false;
+        };
+        if !key.hostname.is_wildcard() {
+            return true;
+        }
+        let router = &self.context.router;
+        // First: a change from here on is seen by the next request.
+        let when = router.table.generation();
+        let found = (router.find(key.port, &host)).is_ok_and(|route| route.route.key == *key);
+        if found {
+            let mut last = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some((authority.clone(), when));
+        }
+        found
     }
+}
+
+/// By their bytes: backends are told what each request says, and `Authority` takes names in other cases for the same.
+fn same(one: &Authority, other: &Authority) -> bool {
+    one.as_str() == other.as_str()
 }
 
 /// What is served.
@@ -223,6 +245,7 @@ pub async fn serve(job: Job) -> Result<(), Failure> {
         client: source,
         identity: headers::Identity::new(source),
         known: OnceLock::new(),
+        found: Mutex::new(None),
         limits,
         context,
         tunnel,

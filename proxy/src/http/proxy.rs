@@ -97,7 +97,13 @@ fn refuse(
         let body = ResponseBody::text("", exchange);
         return grpc::refusal(refusal.status, text.trim_end(), body);
     }
-    let mut response = Response::new(ResponseBody::text(text, exchange));
+    // Over HTTP/2 a body would be an error of the whole stream.
+    let bodiless = exchange.is_bodiless(refusal.status);
+    let body = if bodiless { "" } else { text };
+    let mut response = Response::new(ResponseBody::text(body, exchange));
+    if bodiless {
+        (response.headers_mut()).insert(header::CONTENT_LENGTH, text.len().into());
+    }
     *response.status_mut() = refusal.status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -149,7 +155,7 @@ fn check(
             return Err(client(StatusCode::BAD_REQUEST, "bad_host"));
         }
         // A certificate may be good for more names than the route: the connection is not (RFC 9110 §7.4).
-        if !connection.serves(authority.host()) {
+        if !connection.serves(authority) {
             return Err(client(StatusCode::MISDIRECTED_REQUEST, "misdirected"));
         }
     }

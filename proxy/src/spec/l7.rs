@@ -126,6 +126,13 @@ impl L7 {
         }
         let mut invalid =
             |key: &str, reason: &str| problems.push((format!("l7.{key}"), reason.to_owned()));
+        for (key, path) in self.files() {
+            // It is printed to terminals.
+            if path.to_string_lossy().contains(char::is_control) {
+                let reason = format!("{path:?} has a control character; name the file otherwise");
+                invalid(key, &reason);
+            }
+        }
         for (key, path) in self.files().filter(|(_, path)| !path.is_absolute()) {
             invalid(key, &format!("{} is not an absolute path", path.display()));
         }

@@ -45,7 +45,11 @@ pub(super) enum Message {
         detached: bool,
     },
     /// The new one could serve.
-    Ready {},
+    Ready {
+        /// L7 routes for which it could load no certificate.
+        #[serde(default)]
+        bare: usize,
+    },
     /// The new one shall serve.
     Go {},
     /// The new one accepts connections.
@@ -203,7 +207,7 @@ mod tests {
         let (a, b) = Channel::pair().unwrap();
         let b = Channel::over(b).unwrap();
         let file = File::open("/dev/null").unwrap();
-        a.send(&Message::Ready {}, &[]).unwrap();
+        a.send(&Message::Ready { bare: 2 }, &[]).unwrap();
         let many = vec![file.as_fd(); MAX_DESCRIPTORS];
         let last = || Message::Descriptors {
             last: true,
@@ -213,7 +217,10 @@ mod tests {
         a.send(&failed(&"\u{1}".repeat(1 << 20)), &[]).unwrap();
         drop(a);
         let (message, descriptors) = b.receive(None).unwrap().unwrap();
-        assert_eq!((message, descriptors.len()), (Message::Ready {}, 0));
+        assert_eq!(
+            (message, descriptors.len()),
+            (Message::Ready { bare: 2 }, 0)
+        );
         let (message, descriptors) = b.receive(None).unwrap().unwrap();
         assert_eq!(message, last());
         assert_eq!(descriptors.len(), MAX_DESCRIPTORS);

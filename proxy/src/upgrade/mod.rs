@@ -89,6 +89,16 @@ pub enum UpgradeError {
         .0.join("; ")
     )]
     Certificates(Vec<String>),
+    /// They were in the files just before.
+    #[error(
+        "the new daemon could load no certificate for {new} of the routes, this one for all but {old}: a file was changed meanwhile; mend it, or say --force to go without"
+    )]
+    Bare {
+        /// Routes without one in the new daemon.
+        new: usize,
+        /// In this one.
+        old: usize,
+    },
     /// The system refuses sockets or messages.
     #[error("cannot talk to the new daemon")]
     Channel(#[source] io::Error),

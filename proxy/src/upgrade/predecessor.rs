@@ -92,10 +92,10 @@ impl Predecessor {
         }
     }
 
-    /// Says that this daemon could serve, and waits until it shall: until the old one says so, or has died.
-    pub fn ready(&self) {
+    /// Says that this daemon could serve, but for `bare` routes whose certificates it could not load, and waits until it shall: until the old one says so, or has died.
+    pub fn ready(&self, bare: usize) {
         // If it fails, the old one is gone, which the next line finds.
-        let _ = self.0.channel.send(&Message::Ready {}, &[]);
+        let _ = self.0.channel.send(&Message::Ready { bare }, &[]);
         loop {
             match self.0.channel.receive(None) {
                 Ok(Some((Message::Go {}, _))) => return,

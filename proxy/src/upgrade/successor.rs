@@ -108,19 +108,19 @@ impl<'a> Successor<'a> {
         }
     }
 
-    /// Gives it the descriptors and waits until it could serve.
+    /// Gives it the descriptors and waits until it could serve. Returns for how many routes it has no certificate.
     pub(crate) fn hand_over(
         &self,
         descriptors: &[BorrowedFd<'_>],
         detached: bool,
-    ) -> Result<(), UpgradeError> {
+    ) -> Result<usize, UpgradeError> {
         let mut chunks = descriptors.chunks(MAX_DESCRIPTORS).peekable();
         while let Some(chunk) = chunks.next() {
             let last = chunks.peek().is_none();
             self.send(&Message::Descriptors { last, detached }, chunk)?;
         }
         match self.receive(READY)? {
-            Message::Ready {} => Ok(()),
+            Message::Ready { bare } => Ok(bare),
             other => Err(UpgradeError::Protocol(other.to_string())),
         }
     }

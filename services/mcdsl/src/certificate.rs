@@ -21,7 +21,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::hostname::HostPattern;
+use crate::{files, hostname::HostPattern};
 
 /// Certificates of one file: a chain has two or three.
 const MAX_CHAIN: usize = 16;
@@ -30,6 +30,11 @@ const MAX_CHAIN: usize = 16;
 pub const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 /// CA certificates of one file: a system's bundle has some 150.
 const MAX_ANCHORS: usize = 1024;
+
+/// Bytes of a file with a chain or a key: they have a few KiB.
+const MAX_FILE: u64 = 1024 * 1024;
+/// Bytes of a file with CA certificates: a system's bundle has some 250 KiB.
+const MAX_ANCHORS_FILE: u64 = 4 * 1024 * 1024;
 
 /// Why a certificate is not used.
 #[derive(Debug, thiserror::Error)]
@@ -227,7 +232,7 @@ pub fn load(
     provider: &CryptoProvider,
     now: SystemTime,
 ) -> Result<Identity, CertificateError> {
-    let chain = certificates(certificate, MAX_CHAIN)?;
+    let chain = certificates(certificate, MAX_CHAIN, MAX_FILE)?;
     let not_after = verify::validity(certificate, &chain, now)?;
     match ca {
         Some(ca) => verify::issuer(certificate, &chain, ca, now)?,
@@ -236,7 +241,8 @@ pub fn load(
     if let Some(name) = name {
         verify::name(certificate, &chain[0], name)?;
     }
-    let der = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable_key(key, e))?;
+    let text = read(key, MAX_FILE)?;
+    let der = PrivateKeyDer::from_pem_slice(&text).map_err(|e| unreadable_key(key, &text, e))?;
     let unusable = |reason| CertificateError::Key {
         path: key.to_owned(),
         reason,
@@ -265,7 +271,7 @@ pub fn load(
 /// [`CertificateError`] if there is none, or one cannot be trusted.
 pub fn anchors(path: &Path) -> Result<RootCertStore, CertificateError> {
     let mut store = RootCertStore::empty();
-    for certificate in certificates(path, MAX_ANCHORS)? {
+    for certificate in certificates(path, MAX_ANCHORS, MAX_ANCHORS_FILE)? {
         store
             .add(certificate)
             .map_err(|reason| CertificateError::Anchors {
@@ -274,6 +280,14 @@ pub fn anchors(path: &Path) -> Result<RootCertStore, CertificateError> {
             })?;
     }
     Ok(store)
+}
+
+/// Once: what is said of a file is said of the same bytes.
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, CertificateError> {
+    files::read_regular(path, most).map_err(|source| CertificateError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn unreadable(path: &Path, error: pem::Error) -> CertificateError {
@@ -287,8 +301,7 @@ fn unreadable(path: &Path, error: pem::Error) -> CertificateError {
 }
 
 /// What it holds instead. Nobody is there to type a passphrase.
-fn unreadable_key(path: &Path, error: pem::Error) -> CertificateError {
-    let text = std::fs::read(path).unwrap_or_default();
+fn unreadable_key(path: &Path, text: &[u8], error: pem::Error) -> CertificateError {
     let has = |mark: &str| text.windows(mark.len()).any(|w| w == mark.as_bytes());
     let source = match error {
         pem::Error::Io(source) => source,
@@ -310,9 +323,9 @@ fn unreadable_key(path: &Path, error: pem::Error) -> CertificateError {
 fn certificates(
     path: &Path,
     most: usize,
+    most_bytes: u64,
 ) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(|e| unreadable(path, e))?
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&read(path, most_bytes)?)
         .take(most + 1)
         .collect::<Result<_, _>>()
         .map_err(|e| unreadable(path, e))?;

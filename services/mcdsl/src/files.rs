@@ -1,6 +1,50 @@
-//! Files that stay through a crash.
+//! Files that stay through a crash, and files that are read while a service runs.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use nix::fcntl::OFlag;
+
+/// Opens a regular file to read it. Never waits: a FIFO would until somebody writes to it, and some devices have no end.
+///
+/// # Errors
+/// If it cannot be opened, or is something else.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let mut options = OpenOptions::new();
+    let file = (options.read(true).custom_flags(flags.bits())).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other(
+            "it is no regular file (but a directory, a FIFO or a device, say); put one there",
+        )),
+    }
+}
+
+/// The bytes of a regular file, of which it has `most` at most.
+///
+/// # Errors
+/// As [`open_regular`]; if it is longer, or the disk fails.
+pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    let longer = || io::Error::other(format!("it is longer than {most} bytes"));
+    let length = file.metadata()?.len();
+    if length > most {
+        return Err(longer());
+    }
+    // At once: what grew out of a smaller buffer would leave a copy of it.
+    let mut bytes = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)? + 1);
+    // It may be growing.
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(longer()),
+        false => Ok(bytes),
+    }
+}
 
 /// The directory that a path is in.
 #[must_use]
@@ -35,4 +79,39 @@ pub fn sync(file: &Path) -> io::Result<()> {
 /// As [`sync_entry`].
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_that_are_not_too_long_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("short"), "some").unwrap();
+        std::fs::write(at("long"), "some more").unwrap();
+        File::create(at("huge")).unwrap().set_len(1 << 40).unwrap();
+        mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("short", at("link")).unwrap();
+        for (path, wanted) in [
+            (at("short"), Ok("some")),
+            (at("link"), Ok("some")),
+            (at("long"), Err("longer than 8 bytes")),
+            (at("huge"), Err("longer than 8 bytes")),
+            (at("fifo"), Err("no regular file")),
+            (at("."), Err("no regular file")),
+            ("/dev/zero".into(), Err("no regular file")),
+            (at("missing"), Err("No such file")),
+        ] {
+            let read = read_regular(&path, 8).map_err(|e| e.to_string());
+            match (&read, wanted) {
+                (Ok(read), Ok(wanted)) => assert_eq!(read, wanted.as_bytes(), "{path:?}"),
+                (Err(error), Err(wanted)) => assert!(error.contains(wanted), "{path:?}: {error}"),
+                _ => panic!("{path:?}: {read:?}"),
+            }
+        }
+    }
 }

@@ -1,11 +1,16 @@
 //! A secret in a file that somebody replaces while the service runs: who rotates it restarts nothing.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
-use crate::{certificate::Fingerprint, cli::Failure};
+use crate::{
+    certificate::Fingerprint,
+    cli::{Exit, Failure},
+    files,
+};
 
 /// The file, and what it said when it was last looked at. What is refused later (others may read it, it is empty) leaves in force what was.
 pub(crate) struct SecretFile<T> {
@@ -36,7 +41,7 @@ impl<T: Clone> SecretFile<T> {
             path: path.to_owned(),
             read,
             state: Mutex::new(State {
-                secret: read(path)?,
+                secret: regular(path, read)?,
                 seen,
                 refused: false,
             }),
@@ -50,7 +55,7 @@ impl<T: Clone> SecretFile<T> {
         let changed = seen != state.seen;
         if changed || state.refused {
             let file = self.path.display();
-            let read = (self.read)(&self.path);
+            let read = regular(&self.path, self.read);
             (state.seen, state.refused) = (seen, read.is_err());
             match read {
                 Ok(secret) => {
@@ -68,10 +73,27 @@ impl<T: Clone> SecretFile<T> {
     }
 }
 
+/// A service is not to wait for whoever writes to a FIFO.
+fn regular<T>(path: &Path, read: fn(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
+    let unread = |e| {
+        Failure::new(
+            Exit::Failure,
+            format!("cannot read {}: {e}", path.display()),
+        )
+    };
+    match files::open_regular(path) {
+        // `read` says so in its own way.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        opened => drop(opened.map_err(unread)?),
+    }
+    read(path)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
+    use nix::{sys::stat::Mode, unistd::mkfifo};
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -110,6 +132,8 @@ mod tests {
         says("its mode is mended", "third");
         fs::remove_file(&path).unwrap();
         says("it is gone", "third");
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        says("a FIFO", "third");
         put("fourth", 0o640);
         says("one that the group may read", "fourth");
     }

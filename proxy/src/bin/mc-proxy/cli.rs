@@ -63,7 +63,7 @@ impl Cli {
             .clone()
             .unwrap_or_else(|| root.join("mc-proxy.toml"));
         // Before reading: a change from here on is told.
-        let contents = std::fs::read(&file).ok();
+        let contents = mcdsl::files::read_regular(&file, mcdsl::config::MAX_FILE).ok();
         let loaded = mcdsl::config::load::<Raw>("mc-proxy", Some(&file), std::env::vars());
         let loaded = loaded.map_err(|error| match error {
         ConfigError::Read { path, source } if source.kind() == ErrorKind::PermissionDenied => {

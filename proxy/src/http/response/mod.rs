@@ -3,14 +3,13 @@
 //! httparse reads the lines. What it leaves to its user is how the body is framed, and there nothing is repaired: a backend that says it
 //! in two ways is cut off, because what it says next may be another client's.
 
-use std::mem::MaybeUninit;
+mod head;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use httparse::{EMPTY_HEADER, ParserConfig, Status};
-use hyper::{
-    HeaderMap, Response, StatusCode, Version,
-    header::{self, HeaderName, HeaderValue},
-};
+use httparse::{EMPTY_HEADER, Status};
+use hyper::{HeaderMap, Response, StatusCode, Version, header};
+
+use self::head::{closes, map, other_protocol, parse};
 
 /// Bytes of a head, and of a trailer section.
 pub const MAX_HEAD: usize = 64 * 1024;
@@ -96,6 +95,21 @@ pub enum Piece {
     End,
 }
 
+/// What came of looking at the input once.
+enum Step {
+    Piece(Piece),
+    /// The next of its parts is to be looked at.
+    Next,
+    /// More of it is needed.
+    More,
+}
+
+impl Step {
+    fn data(data: Option<Bytes>) -> Self {
+        data.map_or(Self::More, |data| Self::Piece(Piece::Data(data)))
+    }
+}
+
 impl Reader {
     /// For the response to such a request.
     #[must_use]
@@ -144,73 +158,116 @@ impl Reader {
     /// As [`Self::head`].
     pub fn body(&mut self, input: &mut BytesMut) -> Result<Option<Piece>, Malformed> {
         loop {
-            match self.state {
-                State::Head => return Ok(None),
-                State::End => return Ok(Some(Piece::End)),
-                State::UntilClose => {
-                    return Ok((!input.is_empty()).then(|| Piece::Data(input.split().freeze())));
-                }
-                State::Sized(left) => {
-                    let (left, data) = some(left, input);
-                    self.state = match left {
-                        0 => State::End,
-                        _ => State::Sized(left),
-                    };
-                    return Ok(data.map(Piece::Data));
-                }
-                State::ChunkSize => {
-                    let line = &input[..input.len().min(MAX_SIZE_LINE)];
-                    if line.first().is_some_and(|b| !b.is_ascii_hexdigit()) {
-                        return Err(Malformed::Chunk); // httparse takes nothing for 0
-                    }
-                    match httparse::parse_chunk_size(line) {
-                        Ok(Status::Complete((n, size))) => {
-                            input.advance(n);
-                            self.state = match size {
-                                0 => State::Trailers,
-                                _ => State::Chunk(size),
-                            };
-                        }
-                        Ok(Status::Partial) if line.len() < MAX_SIZE_LINE => return Ok(None),
-                        _ => return Err(Malformed::Chunk),
-                    }
-                }
-                State::Chunk(left) => {
-                    let (left, data) = some(left, input);
-                    self.state = match left {
-                        0 => State::ChunkEnd,
-                        _ => State::Chunk(left),
-                    };
-                    return Ok(data.map(Piece::Data));
-                }
-                State::ChunkEnd => {
-                    if !b"\r\n".starts_with(&input[..input.len().min(2)]) {
-                        return Err(Malformed::Chunk);
-                    }
-                    if input.len() < 2 {
-                        return Ok(None);
-                    }
-                    input.advance(2);
-                    self.state = State::ChunkSize;
-                }
-                State::Trailers => {
-                    let Some(section) = self.section(input, true)? else {
-                        return Ok(None);
-                    };
-                    self.state = State::End;
-                    if section.len() <= 2 {
-                        return Ok(Some(Piece::End));
-                    }
-                    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
-                    let (_, fields) = match httparse::parse_headers(&section, &mut fields) {
-                        Ok(Status::Complete(parsed)) => parsed,
-                        Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
-                        _ => return Err(Malformed::Head),
-                    };
-                    return Ok(Some(Piece::Trailers(map(&section, fields)?)));
-                }
+            match self.step(input)? {
+                Step::Piece(piece) => return Ok(Some(piece)),
+                Step::More => return Ok(None),
+                Step::Next => {}
             }
         }
+    }
+
+    /// One piece of `first`, which [`Self::body`] gave, and the chunks after it that are whole in `input`, up to `most` bytes.
+    #[must_use]
+    pub fn join(&mut self, first: Bytes, input: &mut BytesMut, most: usize) -> Bytes {
+        let mut joined = BytesMut::new();
+        loop {
+            match self.state {
+                State::ChunkEnd | State::ChunkSize => {}
+                State::Chunk(left)
+                    if fits(
+                        left,
+                        most.saturating_sub(first.len().max(joined.len())),
+                        input,
+                    ) => {}
+                _ => break,
+            }
+            match self.step(input) {
+                Ok(Step::Next) => {}
+                Ok(Step::Piece(Piece::Data(data))) => {
+                    if joined.is_empty() {
+                        joined.extend_from_slice(&first);
+                    }
+                    joined.extend_from_slice(&data);
+                }
+                // What is wrong is still so when it is asked for.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        match joined.is_empty() {
+            true => first,
+            false => joined.freeze(),
+        }
+    }
+
+    fn step(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
+        match self.state {
+            State::Head => return Ok(Step::More),
+            State::End => return Ok(Step::Piece(Piece::End)),
+            State::UntilClose => {
+                let data = (!input.is_empty()).then(|| input.split().freeze());
+                return Ok(Step::data(data));
+            }
+            State::Sized(left) => {
+                let (left, data) = some(left, input);
+                self.state = match left {
+                    0 => State::End,
+                    _ => State::Sized(left),
+                };
+                return Ok(Step::data(data));
+            }
+            State::ChunkSize => {
+                let line = &input[..input.len().min(MAX_SIZE_LINE)];
+                if line.first().is_some_and(|b| !b.is_ascii_hexdigit()) {
+                    return Err(Malformed::Chunk); // httparse takes nothing for 0
+                }
+                match httparse::parse_chunk_size(line) {
+                    Ok(Status::Complete((n, size))) => {
+                        input.advance(n);
+                        self.state = match size {
+                            0 => State::Trailers,
+                            _ => State::Chunk(size),
+                        };
+                    }
+                    Ok(Status::Partial) if line.len() < MAX_SIZE_LINE => return Ok(Step::More),
+                    _ => return Err(Malformed::Chunk),
+                }
+            }
+            State::Chunk(left) => {
+                let (left, data) = some(left, input);
+                self.state = match left {
+                    0 => State::ChunkEnd,
+                    _ => State::Chunk(left),
+                };
+                return Ok(Step::data(data));
+            }
+            State::ChunkEnd => {
+                if !b"\r\n".starts_with(&input[..input.len().min(2)]) {
+                    return Err(Malformed::Chunk);
+                }
+                if input.len() < 2 {
+                    return Ok(Step::More);
+                }
+                input.advance(2);
+                self.state = State::ChunkSize;
+            }
+            State::Trailers => {
+                let Some(section) = self.section(input, true)? else {
+                    return Ok(Step::More);
+                };
+                self.state = State::End;
+                if section.len() <= 2 {
+                    return Ok(Step::Piece(Piece::End));
+                }
+                let mut fields = [EMPTY_HEADER; MAX_FIELDS];
+                let (_, fields) = match httparse::parse_headers(&section, &mut fields) {
+                    Ok(Status::Complete(parsed)) => parsed,
+                    Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
+                    _ => return Err(Malformed::Head),
+                };
+                return Ok(Step::Piece(Piece::Trailers(map(&section, fields)?)));
+            }
+        }
+        Ok(Step::Next)
     }
 
     /// The backend has closed its side. Whether that ends the response as it should.
@@ -300,6 +357,11 @@ fn some(left: u64, input: &mut BytesMut) -> (u64, Option<Bytes>) {
     (left - n as u64, data)
 }
 
+/// Whether a chunk of which `left` bytes are to come is in `input`, and has no more than `room`.
+fn fits(left: u64, room: usize, input: &BytesMut) -> bool {
+    usize::try_from(left).is_ok_and(|left| left <= room.min(input.len()))
+}
+
 /// Where the first empty line ends. Lines before `from` hold none.
 fn end_of_section(bytes: &[u8], from: usize, may_be_empty: bool) -> Option<usize> {
     let empty = |at: usize| match bytes.get(at..)? {
@@ -311,47 +373,6 @@ fn end_of_section(bytes: &[u8], from: usize, may_be_empty: bool) -> Option<usize
         return Some(end);
     }
     memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| empty(from + at + 1))
-}
-
-/// Whether what stands for a head is of another protocol.
-fn other_protocol(bytes: &[u8]) -> Option<Malformed> {
-    match bytes {
-        // A SETTINGS frame, of fewer than 64 KiB and of no stream.
-        [0, _, _, 4, 0, 0, 0, 0, 0, ..] => Some(Malformed::Http2),
-        [0x15, 3, ..] => Some(Malformed::Tls),
-        _ => None,
-    }
-}
-
-fn parse(section: &Bytes) -> Result<Response<()>, Malformed> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut []);
-    let config = ParserConfig::default();
-    match config.parse_response_with_uninit_headers(&mut parsed, section, &mut fields) {
-        Ok(Status::Complete(_)) => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
-        _ => return Err(Malformed::Head),
-    }
-    let mut response = Response::new(());
-    let code = parsed.code.ok_or(Malformed::Head)?;
-    *response.status_mut() = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
-    *response.version_mut() = match parsed.version {
-        Some(0) => Version::HTTP_10,
-        _ => Version::HTTP_11,
-    };
-    *response.headers_mut() = map(section, parsed.headers)?;
-    Ok(response)
-}
-
-fn map(section: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Malformed> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Head)?;
-        let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value))
-            .map_err(|_| Malformed::Head)?;
-        headers.append(name, value);
-    }
-    Ok(headers)
 }
 
 /// What the field of that name says, which must be said once.
@@ -368,21 +389,6 @@ pub(super) fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
         .ok()
         .and_then(|n| n.parse().ok());
     number.map(Some).ok_or(Malformed::Length)
-}
-
-/// RFC 9112 §9.3.
-fn closes(response: &Response<()>) -> bool {
-    let says = |wanted: &str| {
-        let mut values = response.headers().get_all(header::CONNECTION).iter();
-        values.any(|value| {
-            let mut options = value.as_bytes().split(|b| *b == b',');
-            options.any(|o| o.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
-        })
-    };
-    match response.version() {
-        Version::HTTP_10 => !says("keep-alive") || says("close"),
-        _ => says("close"),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::*;
 
-/// Head, body and trailers of a response that comes `size` bytes at a time, then is closed.
-fn read(asked: Asked, bytes: &[u8], size: usize) -> Result<Read, Malformed> {
+/// Head, body and trailers of a response that comes `size` bytes at a time, then is closed. Pieces are joined up to `most` bytes.
+fn read(asked: Asked, bytes: &[u8], size: usize, most: usize) -> Result<Read, Malformed> {
     let (mut reader, mut input) = (Reader::new(asked), BytesMut::new());
     let mut read = Read::default();
     for some in bytes.chunks(size) {
@@ -12,7 +12,10 @@ fn read(asked: Asked, bytes: &[u8], size: usize) -> Result<Read, Malformed> {
         while read.head.is_some() && !reader.ended() {
             match reader.body(&mut input)? {
                 None => break,
-                Some(Piece::Data(data)) => read.body.extend_from_slice(&data),
+                Some(Piece::Data(data)) => {
+                    let data = reader.join(data, &mut input, most);
+                    read.body.extend_from_slice(&data);
+                }
                 Some(Piece::Trailers(trailers)) => read.trailers = trailers,
                 Some(Piece::End) => {}
             }
@@ -35,13 +38,15 @@ struct Read {
 }
 
 fn all_ways(asked: Asked, text: &str) -> Result<Read, Malformed> {
-    let whole = read(asked, text.as_bytes(), text.len().max(1));
-    for size in 1..8 {
-        assert_eq!(
-            read(asked, text.as_bytes(), size),
-            whole,
-            "{size} bytes at a time of {text:?}"
-        );
+    let whole = read(asked, text.as_bytes(), text.len().max(1), 0);
+    for size in (1..8).chain([text.len().max(1)]) {
+        for most in [0, 3, 1000] {
+            assert_eq!(
+                read(asked, text.as_bytes(), size, most),
+                whole,
+                "{size} bytes at a time of {text:?}, joined up to {most}"
+            );
+        }
     }
     whole
 }
@@ -336,5 +341,50 @@ fn what_two_could_read_differently_is_refused() {
             Err(error),
             "{description}"
         );
+    }
+}
+
+#[test]
+fn chunks_that_are_there_are_joined_up_to_a_limit() {
+    let chunks = |sizes: &[usize]| -> String {
+        let chunk = |n: &usize| format!("{n:x}\r\n{}\r\n", "x".repeat(*n));
+        sizes.iter().map(chunk).collect()
+    };
+    for (description, input, pieces) in [
+        ("one", chunks(&[5]), vec![5]),
+        ("many small ones", chunks(&[1; 250]), vec![100, 100, 50]),
+        (
+            "one that does not fit",
+            chunks(&[1, 1, 99, 1]),
+            vec![2, 100],
+        ),
+        (
+            "a large one is not copied",
+            chunks(&[1, 1, 5000, 1]),
+            vec![2, 5000, 1],
+        ),
+        (
+            "one that is not whole",
+            chunks(&[1, 1]) + "5\r\nab",
+            vec![2, 2],
+        ),
+        ("the end", chunks(&[1, 1]) + "0\r\n\r\n", vec![2]),
+        ("trailers", chunks(&[1, 1]) + "0\r\na: b\r\n\r\n", vec![2]),
+    ] {
+        let mut reader = Reader::new(Asked::default());
+        let mut bytes = BytesMut::from("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        bytes.extend_from_slice(input.as_bytes());
+        reader.head(&mut bytes).unwrap().expect("a head");
+        let mut got = Vec::new();
+        while let Some(Piece::Data(first)) = reader.body(&mut bytes).unwrap() {
+            let at = first.as_ptr();
+            let joined = reader.join(first.clone(), &mut bytes, 100);
+            assert!(
+                joined.len() > first.len() || joined.as_ptr() == at,
+                "{description}"
+            );
+            got.push(joined.len());
+        }
+        assert_eq!(got, pieces, "{description}");
     }
 }

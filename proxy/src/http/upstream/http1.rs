@@ -33,7 +33,7 @@ use super::{
 use crate::{
     connection,
     http::{
-        body::RequestBody,
+        body::{JOINED, RequestBody, SMALL},
         response::{Asked, Malformed, Piece, Reader},
     },
 };
@@ -181,7 +181,13 @@ impl Http1 {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
             match self.response.body(&mut self.input) {
-                Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Some(Piece::Data(data))) => {
+                    let data = match data.len() < SMALL {
+                        true => self.response.join(data, &mut self.input, JOINED),
+                        false => data,
+                    };
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
                 Ok(Some(Piece::Trailers(map))) => {
                     return Poll::Ready(Some(Ok(Frame::trailers(map))));
                 }

@@ -6,6 +6,7 @@
 //! Rejected: hyper's client, whose task for a body waits for a window that nobody opens, whatever becomes of the request.
 
 mod body;
+mod empty;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -42,7 +43,10 @@ use tokio::{
 pub(crate) use body::Http2Body;
 pub(in crate::http) use tunnel::Http2Tunnel;
 
-use self::upload::{Upload, UploadError};
+use self::{
+    empty::WithoutEmpty,
+    upload::{Upload, UploadError},
+};
 use super::{IDLE, Patience, Place, STALE, upload::expects_length};
 use crate::http::response::{MAX_HEAD, Malformed, length};
 
@@ -51,6 +55,11 @@ const WINDOW: u32 = 128 * 1024;
 /// Receive window of the connection: no bound (RFC 9113 §6.9.1), or clients that take nothing would keep all others from their responses. What is held is
 /// bounded by streams, of which `max_requests` bounds the number.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// What frames of less than 256 bytes may cost beyond their payload while no client takes them, bytes: h2 holds some 256 for each, whatever is in it. Beyond
+/// that it ends the connection. Its own bound would be half the connection's window, 1 GiB.
+const FRAMES: usize = 32 * 1024 * 1024;
+/// Streams of a connection at once, whatever its backend takes: as many end with it.
+const MAX_STREAMS: usize = 100;
 /// Bytes of a stream that wait for the socket: no more than a client's window lets come.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Streams before the backend has said how many (RFC 9113 §6.5.2 wants no fewer than that of it).
@@ -153,6 +162,7 @@ impl Http2 {
             .enable_push(false)
             .initial_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .data_frame_budget(FRAMES)
             .max_header_list_size(MAX_HEAD as u32)
             .max_send_buffer_size(SEND_BUFFER)
             .initial_max_send_streams(FIRST_STREAMS)
@@ -160,7 +170,7 @@ impl Http2 {
             .reset_stream_duration(RESET)
             // The backend is the operator's. What comes later still is an error of a stream that nobody has.
             .max_local_error_reset_streams(None)
-            .handshake(io)
+            .handshake(WithoutEmpty::new(io))
             .await?;
         let shared = Arc::<Shared>::default();
         let (pings, of) = (connection.ping_pong(), Arc::clone(&shared));
@@ -196,7 +206,8 @@ impl Http2 {
     /// even if it is reset meanwhile.
     pub(crate) fn lend(&self) -> Option<Self> {
         let streams = self.shared.streams.load(Relaxed) as usize;
-        (streams < self.sender.current_max_send_streams()).then(|| Self {
+        let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
+        (streams < most).then(|| Self {
             sender: self.sender.clone(),
             shared: Arc::clone(&self.shared),
             live: Some(Live::new(&self.shared)),

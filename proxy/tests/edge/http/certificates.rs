@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use mc_testkit::{ca::Ca, wait_for};
+use nix::{sys::stat::Mode, unistd::mkfifo};
 
 use super::{NAME, Site, Speaks};
 
@@ -12,6 +13,30 @@ fn leaf_only(chain: &str) -> &str {
     let end = "-----END CERTIFICATE-----\n";
     let at = chain.find(end).map_or(chain.len(), |i| i + end.len());
     &chain[..at]
+}
+
+/// Who opens one waits for a writer, and housekeeping, changes and shutdown would with it.
+#[test]
+fn a_fifo_in_the_place_of_a_certificate_stops_nothing() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    for file in ["web.crt", "web.key"] {
+        let path = site.path(file);
+        let before = fs::read(&path)?;
+        fs::remove_file(&path)?;
+        mkfifo(path.as_str(), Mode::S_IRWXU)?;
+        let refused = format!("cannot read {path}: it is no regular file");
+        let told = wait_for("the refusal", || {
+            site.world.log().contains(&refused).then_some(())
+        });
+        told.with_context(|| site.world.log())?;
+        site.world.run("firewall block 203.0.113.9")?;
+        let got = site.curl("--http2", "/")?;
+        ensure!(got.starts_with("hello"), "{file}: {got}");
+        fs::remove_file(&path)?;
+        fs::write(&path, before)?;
+        site.world.run("firewall unblock 203.0.113.9")?;
+    }
+    Ok(())
 }
 
 #[test]

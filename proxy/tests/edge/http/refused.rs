@@ -58,6 +58,25 @@ fn who_asks_for_another_host_is_told_so() -> Result<()> {
     Ok(())
 }
 
+/// Over HTTP/2 clients take one for an error of the protocol (RFC 9113 §8.1.1).
+#[test]
+fn the_refusal_of_a_head_has_no_body() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    for version in ["--http2", "--http1.1"] {
+        let told = site.curl(&format!("{version} -I -H Host:other.example.org"), "/")?;
+        let told = told.to_lowercase();
+        let length = format!(
+            "content-length: {}",
+            "this connection is for another host\n".len()
+        );
+        ensure!(
+            told.contains(" 421") && told.contains(&length),
+            "{version}: {told}"
+        );
+    }
+    Ok(())
+}
+
 impl Site {
     /// The status of a request for `host` over an HTTP/1.1 connection.
     fn status(

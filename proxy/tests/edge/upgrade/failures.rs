@@ -76,7 +76,7 @@ const BEFORE: [Failure; 5] = [
     ),
 ];
 
-const AFTER: [Failure; 5] = [
+const AFTER: [Failure; 6] = [
     (
         "a start that fails",
         |world| {
@@ -115,6 +115,14 @@ const AFTER: [Failure; 5] = [
             world.install_script(&taking_over(&remove))
         },
         "exit status: 5",
+    ),
+    (
+        "one that could load fewer certificates",
+        |world| {
+            let ready = r#"echo '{"ready":{"bare":1}}' >&0"#;
+            world.install_script(&taking_over(&format!("{ready}\nexec sleep 1000\n")))
+        },
+        "could load no certificate for 1 of the routes, this one for all but 0",
     ),
     (
         "one that ends when it is told to serve",

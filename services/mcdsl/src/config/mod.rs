@@ -15,18 +15,19 @@ mod layer;
 mod names;
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::de::DeserializeOwned;
 
+use crate::files;
+
 /// Variables (after the service's prefix) that flags read, of the service or of its tool, not the configuration.
 pub const EXEMPT: [&str; 6] = ["ROOT", "CONFIG", "SOCKET", "SERVER", "CA", "LOG_FORMAT"];
-/// No configuration is longer; a mistaken path (a device, a log) is refused instead of read.
-const MAX_FILE: u64 = 16 << 20;
+/// Bytes of a configuration file. None is longer; a mistaken path (a device, a log) is refused instead of read.
+pub const MAX_FILE: u64 = 16 << 20;
 
 /// A configuration and where it came from.
 #[derive(Clone, Debug)]
@@ -151,14 +152,8 @@ fn read(path: &Path) -> Result<String, ConfigError> {
             source,
         },
     };
-    let mut text = String::new();
-    let length = File::open(path)
-        .and_then(|f| f.take(MAX_FILE + 1).read_to_string(&mut text))
-        .map_err(failed)?;
-    if length as u64 > MAX_FILE {
-        return Err(failed(io::Error::other("longer than 16 MiB")));
-    }
-    Ok(text)
+    let bytes = files::read_regular(path, MAX_FILE).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|e| failed(io::Error::new(io::ErrorKind::InvalidData, e)))
 }
 
 /// Puts `$PORT` (without a name) or `$PORT_<NAME>` into a listen address, if the variable is set.

@@ -5,12 +5,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::{Http2Tunnel, Live, upload::Upload};
+use crate::http::body::{JOINED, SMALL};
 
 /// The body. Dropped before its end it resets the stream, whatever is left of the request.
 pub(crate) struct Http2Body {
@@ -18,6 +19,10 @@ pub(crate) struct Http2Body {
     /// Bytes to come, where that is known.
     left: Option<u64>,
     only_trailers: bool,
+    /// What came when frames were joined, after what they gave.
+    failed: Option<h2::Error>,
+    /// What did not fit to them.
+    next: Option<Bytes>,
     /// Sends the rest of the request.
     upload: Option<oneshot::Sender<()>>,
     /// The other half, of what may be a tunnel.
@@ -40,6 +45,8 @@ impl Http2Body {
             stream,
             left,
             only_trailers: false,
+            failed: None,
+            next: None,
             upload: None,
             sender: None,
             live,
@@ -58,9 +65,53 @@ impl Http2Body {
         Some(Http2Tunnel::new(self.stream, self.sender?, self.live))
     }
 
+    /// The next data that has come, whatever its length. The backend may send as much again.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        let Some(data) = ready!(self.stream.poll_data(cx)?) else {
+            self.only_trailers = true;
+            return Poll::Ready(None);
+        };
+        self.live.heard();
+        // Whoever asks for it has room for it. Fails only for what was not received.
+        let _ = self.stream.flow_control().release_capacity(data.len());
+        self.left = (self.left).map(|left| left.saturating_sub(data.len() as u64));
+        Poll::Ready(Some(Ok(data)))
+    }
+
+    /// One piece of `first` and of what has come after it, for each costs as much as many bytes wherever it waits. Waits for nothing.
+    fn join(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let mut joined = BytesMut::new();
+        while !self.stream.is_end_stream() {
+            match self.poll_data(cx) {
+                Poll::Ready(Some(Ok(data)))
+                    if first.len().max(joined.len()) + data.len() > JOINED =>
+                {
+                    self.next = Some(data);
+                    break;
+                }
+                Poll::Ready(Some(Ok(data))) => {
+                    if joined.is_empty() {
+                        joined.extend_from_slice(&first);
+                    }
+                    joined.extend_from_slice(&data);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        match joined.is_empty() {
+            true => first,
+            false => joined.freeze(),
+        }
+    }
+
     /// At the end: what is left of the request has only so long.
     fn settle(&mut self) {
-        if self.stream.is_end_stream()
+        if self.upload.is_some()
+            && self.is_end_stream()
             && let Some(upload) = self.upload.take()
         {
             // It may have ended before.
@@ -78,16 +129,20 @@ impl Body for Http2Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = &mut *self;
-        if !this.only_trailers {
-            if let Some(data) = ready!(this.stream.poll_data(cx)?) {
-                this.live.heard();
-                // Whoever asks for it has room for it. Fails only for what was not received.
-                let _ = this.stream.flow_control().release_capacity(data.len());
-                this.left = (this.left).map(|left| left.saturating_sub(data.len() as u64));
-                this.settle();
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+        if let Some(error) = this.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let next = match this.next.take() {
+            Some(data) => Some(data),
+            None if this.only_trailers => None,
+            None => ready!(this.poll_data(cx)?),
+        };
+        if let Some(mut data) = next {
+            if data.len() < SMALL {
+                data = this.join(data, cx);
             }
-            this.only_trailers = true;
+            this.settle();
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         let trailers = ready!(this.stream.poll_trailers(cx))?;
         this.settle();
@@ -95,12 +150,14 @@ impl Body for Http2Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.next.is_none() && self.failed.is_none() && self.stream.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.left {
-            Some(left) => SizeHint::with_exact(left),
+            Some(left) => {
+                SizeHint::with_exact(left + self.next.as_ref().map_or(0, |next| next.len() as u64))
+            }
             None if self.is_end_stream() => SizeHint::with_exact(0),
             None => SizeHint::default(),
         }

@@ -52,8 +52,100 @@ async fn echo(stream: DuplexStream, streams: u32) -> u32 {
     u32::try_from(most).expect("it counts up first")
 }
 
+/// Answers each request with as many frames of data as are wanted, and an end if it is.
+async fn frames(stream: DuplexStream, data: &'static [u8], count: usize, ends: bool) {
+    let made = server::Builder::new()
+        .max_send_buffer_size(u32::MAX as usize)
+        .handshake::<_, Bytes>(stream)
+        .await;
+    let mut connection = made.expect("HTTP/2");
+    let mut open = Vec::new();
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        let mut sender = respond.send_response(Response::new(()), false).unwrap();
+        for _ in 0..count {
+            sender.send_data(Bytes::from_static(data), false).unwrap();
+        }
+        if ends {
+            (sender.send_data(Bytes::from_static(b"end"), true)).unwrap();
+        }
+        open.push((respond, sender));
+    }
+}
+
 #[tokio::test]
-async fn as_many_streams_are_lent_as_the_backend_takes() {
+async fn empty_frames_are_nothing() {
+    let (ours, theirs) = tokio::io::duplex(1024);
+    tokio::spawn(frames(theirs, b"", 300, true));
+    let mut http2 = Http2::new(ours).await.unwrap();
+    let response = http2.send(&parts(Method::GET), &mut body(""), LIMIT).await;
+    let collected = response.unwrap().into_body().collect().await;
+    assert_eq!(collected.unwrap().to_bytes(), "end");
+}
+
+#[tokio::test]
+async fn frames_that_have_come_are_one_piece() {
+    const COUNT: usize = 40_000;
+    let (ours, theirs) = tokio::io::duplex(1024 * 1024);
+    tokio::spawn(frames(theirs, b"x", COUNT, true));
+    let mut http2 = Http2::new(ours).await.unwrap();
+    let response = http2.send(&parts(Method::GET), &mut body(""), LIMIT).await;
+    let mut body = response.unwrap().into_body();
+    let (mut pieces, mut bytes) = (0, 0);
+    while let Some(frame) = body.frame().await {
+        let data = frame.unwrap().into_data().expect("data");
+        assert!(data.len() <= crate::http::body::JOINED);
+        (pieces, bytes) = (pieces + 1, bytes + data.len());
+        // Until all that can come has come.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(bytes, COUNT + "end".len());
+    assert!(pieces < COUNT / 100, "{pieces} pieces");
+}
+
+#[tokio::test]
+async fn frames_that_nobody_takes_are_bounded_by_what_they_cost() {
+    let (ours, theirs) = tokio::io::duplex(1024 * 1024);
+    // As many as the window of a stream lets come.
+    tokio::spawn(frames(theirs, b"x", WINDOW as usize, false));
+    let http2 = Http2::new(ours).await.unwrap();
+    assert!(http2.settled().await);
+    let mut untaken = Vec::new();
+    for n in 0..4 {
+        let lent = http2.lend();
+        if http2.closed() {
+            assert!(n > 0, "at the first stream");
+            return;
+        }
+        let (parts, mut body) = (parts(Method::GET), body(""));
+        match lent.expect("a stream").send(&parts, &mut body, LIMIT).await {
+            Ok(response) => untaken.push(response.into_body()),
+            Err(_) => return,
+        }
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    panic!("h2 keeps them all");
+}
+
+#[tokio::test]
+async fn as_many_streams_are_lent_as_the_backend_takes_and_one_end_may_cost() {
+    for (takes, wanted) in [(2, 2), (1000, MAX_STREAMS)] {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        tokio::spawn(echo(theirs, takes));
+        let http2 = Http2::new(ours).await.unwrap();
+        assert!(http2.settled().await);
+        let lent: Vec<_> = std::iter::from_fn(|| http2.lend())
+            .take(2 * wanted)
+            .collect();
+        assert_eq!(lent.len(), wanted, "it takes {takes}");
+    }
+}
+
+#[tokio::test]
+async fn streams_are_lent_again_and_the_connection_ends_with_the_last_handle() {
     let (ours, theirs) = tokio::io::duplex(1024);
     let echo = tokio::spawn(echo(theirs, 2));
     let http2 = Http2::new(ours).await.unwrap();
