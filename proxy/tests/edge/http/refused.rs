@@ -145,7 +145,8 @@ fn a_wildcards_connection_serves_no_name_with_a_route_of_its_own() -> Result<()>
         if let Some(line) = change {
             site.world.run(&line)?;
         }
-        for (host, wanted) in [(NAME, 200), (OTHER, wanted)] {
+        // The last of each is the first of the next.
+        for (host, wanted) in [(OTHER, wanted), (NAME, 200), (OTHER, wanted)] {
             let (status, same) = site
                 .status(sender, host)
                 .with_context(|| format!("{description}: {host}"))?;

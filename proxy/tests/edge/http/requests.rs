@@ -342,3 +342,23 @@ fn a_client_may_send_all_before_it_reads() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn backends_are_told_the_host_as_each_request_spells_it() -> Result<()> {
+    let site = Site::new(Speaks::Http1, "")?;
+    let mut sender = site.http1(site.connect("http/1.1")?)?;
+    site.run(async move {
+        for host in [NAME.to_owned(), NAME.to_uppercase(), NAME.to_owned()] {
+            let request = Request::get("/headers").header("host", &host);
+            sender.ready().await?;
+            let response = sender.send_request(request.body(Empty::new())?).await?;
+            let told = String::from_utf8(response.collect().await?.to_bytes().to_vec())?;
+            let forwarded = format!(";host={host}\n");
+            ensure!(
+                told.contains(&format!("host: {host}\n")) && told.contains(&forwarded),
+                "{host}: {told}"
+            );
+        }
+        Ok(())
+    })
+}

@@ -10,7 +10,7 @@ use super::{
     PATIENCE, connect,
     frames::{
         ACK, CONTINUATION, Connection, DATA, END_HEADERS, END_STREAM, HEADERS, INDEXED,
-        NOT_INDEXED, Outcome, PING, RST_STREAM, SETTINGS, WINDOW, block, frame, get,
+        NOT_INDEXED, Outcome, PING, RST_STREAM, SETTINGS, WINDOW, WINDOW_UPDATE, block, frame, get,
     },
     taken,
 };
@@ -360,12 +360,13 @@ fn control_frames_wait_for_a_client_that_does_not_read() -> Result<()> {
 fn small_messages_may_wait_for_a_slow_backend() -> Result<()> {
     const MESSAGE: &[u8] = &[b'm'; 32];
     // Of a stream's window of 256 KiB.
-    const MESSAGES: usize = 8000;
+    const MESSAGES: usize = 7000;
     let site = Site::bare()?;
     let (backend, _) = site.deaf(Says::Nothing)?;
     site.route(&format!("--backend {backend} --protocol h2c"))?;
     let ended = site.http2(None, |mut http2| async move {
-        while http2.next().await.context("settings")?.kind != SETTINGS {}
+        // SETTINGS before it.
+        while http2.next().await.context("a window")?.kind != WINDOW_UPDATE {}
         let fields = [
             (":method", "POST"),
             (":scheme", "https"),
