@@ -134,6 +134,7 @@ mod tests {
         says("it is gone", "third");
         mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
         says("a FIFO", "third");
+        fs::remove_file(&path).unwrap();
         put("fourth", 0o640);
         says("one that the group may read", "fourth");
     }
