@@ -114,7 +114,7 @@ enum Source {
     Text(Option<Bytes>),
     Backend {
         /// `None`: it is read from the lease.
-        incoming: Option<Http2Body>,
+        incoming: Option<Box<Http2Body>>,
         idle: Idle,
         /// Goes back to the pool when the body has ended: until then the connection is this response's.
         lease: Option<Lease>,
@@ -146,7 +146,7 @@ impl ResponseBody {
     ) -> Self {
         let mut body = Self {
             source: Source::Backend {
-                incoming,
+                incoming: incoming.map(Box::new),
                 idle: Idle::new(idle),
                 lease: Some(lease),
             },
@@ -234,7 +234,7 @@ impl Body for ResponseBody {
                 incoming,
                 idle,
                 lease,
-            } => match poll_backend(incoming.as_mut(), lease.as_mut(), cx) {
+            } => match poll_backend(incoming.as_deref_mut(), lease.as_mut(), cx) {
                 Poll::Pending => match idle.expired_but(cx, this.exchange.uploaded()) {
                     true => Poll::Ready(Some(Err(BodyError::Idle))),
                     false => Poll::Pending,
