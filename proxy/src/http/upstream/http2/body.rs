@@ -19,10 +19,6 @@ pub(crate) struct Http2Body {
     /// Bytes to come, where that is known.
     left: Option<u64>,
     only_trailers: bool,
-    /// What came when frames were joined, after what they gave.
-    failed: Option<h2::Error>,
-    /// What did not fit to them.
-    next: Option<Bytes>,
     /// Sends the rest of the request.
     upload: Option<oneshot::Sender<()>>,
     /// The other half, of what may be a tunnel.
@@ -45,8 +41,6 @@ impl Http2Body {
             stream,
             left,
             only_trailers: false,
-            failed: None,
-            next: None,
             upload: None,
             sender: None,
             live,
@@ -78,29 +72,19 @@ impl Http2Body {
         Poll::Ready(Some(Ok(data)))
     }
 
-    /// One piece of `first` and of what has come after it, for each costs as much as many bytes wherever it waits. Waits for nothing.
+    /// One piece of `first` and of what has come after it, for each costs as much as many bytes wherever it waits: up to
+    /// [`JOINED`] and a frame. Waits for nothing.
     fn join(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
         let mut joined = BytesMut::new();
-        while !self.stream.is_end_stream() {
-            match self.poll_data(cx) {
-                Poll::Ready(Some(Ok(data)))
-                    if first.len().max(joined.len()) + data.len() > JOINED =>
-                {
-                    self.next = Some(data);
-                    break;
-                }
-                Poll::Ready(Some(Ok(data))) => {
-                    if joined.is_empty() {
-                        joined.extend_from_slice(&first);
-                    }
-                    joined.extend_from_slice(&data);
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.failed = Some(error);
-                    break;
-                }
-                Poll::Ready(None) | Poll::Pending => break,
+        while joined.len() < JOINED && !self.stream.is_end_stream() {
+            // An error is still there when more is asked for.
+            let Poll::Ready(Some(Ok(data))) = self.poll_data(cx) else {
+                break;
+            };
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
             }
+            joined.extend_from_slice(&data);
         }
         match joined.is_empty() {
             true => first,
@@ -129,13 +113,9 @@ impl Body for Http2Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = &mut *self;
-        if let Some(error) = this.failed.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let next = match this.next.take() {
-            Some(data) => Some(data),
-            None if this.only_trailers => None,
-            None => ready!(this.poll_data(cx)?),
+        let next = match this.only_trailers {
+            true => None,
+            false => ready!(this.poll_data(cx)?),
         };
         if let Some(mut data) = next {
             if data.len() < SMALL {
@@ -150,14 +130,12 @@ impl Body for Http2Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.next.is_none() && self.failed.is_none() && self.stream.is_end_stream()
+        self.stream.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.left {
-            Some(left) => {
-                SizeHint::with_exact(left + self.next.as_ref().map_or(0, |next| next.len() as u64))
-            }
+            Some(left) => SizeHint::with_exact(left),
             None if self.is_end_stream() => SizeHint::with_exact(0),
             None => SizeHint::default(),
         }
