@@ -241,7 +241,7 @@ pub fn load(
     if let Some(name) = name {
         verify::name(certificate, &chain[0], name)?;
     }
-    let text = read(key, MAX_FILE)?;
+    let text = files::read_regular(key, MAX_FILE).map_err(|e| key_file(key, e))?;
     let der = PrivateKeyDer::from_pem_slice(&text).map_err(|e| unreadable_key(key, &text, e))?;
     let unusable = |reason| CertificateError::Key {
         path: key.to_owned(),
@@ -314,6 +314,10 @@ fn unreadable_key(path: &Path, text: &[u8], error: pem::Error) -> CertificateErr
         pem::Error::NoItemsFound => io::Error::other("no private key in PEM form is in it"),
         other => io::Error::other(other.to_string()),
     };
+    key_file(path, source)
+}
+
+fn key_file(path: &Path, source: io::Error) -> CertificateError {
     CertificateError::KeyFile {
         path: path.to_owned(),
         source,
