@@ -10,6 +10,7 @@ pub mod password;
 mod policy;
 mod program;
 mod start;
+mod tool;
 
 pub use program::program;
 pub use start::{Config, SERVICE, start};
