@@ -18,6 +18,7 @@ mod program;
 mod start;
 #[cfg(test)]
 mod testing;
+mod tool;
 
 pub use program::program;
 pub use start::{Config, SERVICE, start};

@@ -31,26 +31,27 @@ use crate::{
     barrier::{self, Cost, Fresh, Seal, Wanted},
     memory, password,
     start::{Config, SERVICE},
+    tool::{self, Server},
 };
 
 /// Why a secret is not typed.
-const DUMPED: &str = "the process cannot be kept from being dumped";
+pub(crate) const DUMPED: &str = "the process cannot be kept from being dumped";
 
 /// Certificates and secrets behind a seal
 #[derive(Debug, Parser)]
 #[command(name = "metacrypt", version)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     root: Root,
     /// The configuration [default: <root>/metacrypt.toml]
     #[arg(long, env = "METACRYPT_CONFIG", global = true, value_name = "FILE", help_heading = GLOBAL)]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// Runs the service, sealed until it is unsealed
     Server {
         /// How the log is written
@@ -95,21 +96,13 @@ enum Command {
         #[arg(long, value_name = "N")]
         keep: Option<NonZero<usize>>,
     },
+    #[command(flatten)]
+    Tool(Box<tool::Command>),
     /// Prints the version
     Version,
 }
 
-#[derive(Debug, clap::Args)]
-struct Server {
-    /// Its gRPC [default: this machine, at the port of the configuration]
-    #[arg(long, env = "METACRYPT_SERVER", value_name = "URL")]
-    server: Option<ServerUrl>,
-    /// The CA that its certificate leads to, PEM [default: `tls_ca` of the configuration, else `ca_cert`]
-    #[arg(long, env = "METACRYPT_CA", value_name = "FILE")]
-    ca: Option<PathBuf>,
-}
-
-fn threshold(text: &str) -> Result<(u8, u8), String> {
+pub(crate) fn threshold(text: &str) -> Result<(u8, u8), String> {
     let both = text
         .split_once('/')
         .and_then(|(needed, all)| Some((needed.parse().ok()?, all.parse().ok()?)));
@@ -197,6 +190,18 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let database = load()?.database.path;
             let path = service::snapshot(SERVICE.name, &database, to.as_deref(), *keep)?;
             println!("{}", path.display());
+        }
+        Command::Tool(command) => {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let find = |server: &Server| {
+                server
+                    .of(load)
+                    .map_err(|e| Failure::usage(chain(e.as_ref())))
+            };
+            return Ok(match runtime.block_on(command.run(find)) {
+                Ok(()) => Exit::Ok.into(),
+                Err(failure) => command.output().fail(&failure),
+            });
         }
     }
     Ok(ExitCode::SUCCESS)

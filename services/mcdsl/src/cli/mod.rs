@@ -12,6 +12,8 @@ mod connect;
 #[cfg(feature = "service")]
 mod json;
 #[cfg(feature = "service")]
+mod login;
+#[cfg(feature = "service")]
 mod private;
 mod progress;
 #[cfg(feature = "service")]
@@ -20,6 +22,8 @@ pub mod prompt;
 mod status;
 #[cfg(feature = "service")]
 mod tokens;
+#[cfg(feature = "service")]
+pub mod view;
 
 use std::{
     fmt,
@@ -40,10 +44,12 @@ pub use connect::{Bearer, check_ca, connect};
 #[cfg(feature = "service")]
 pub use json::message_json;
 #[cfg(feature = "service")]
+pub use login::{Login, MCIAS, Mcias, stored};
+#[cfg(feature = "service")]
 pub use private::{PrivateFile, read_private};
 pub use progress::Progress;
 #[cfg(feature = "service")]
-pub use status::status_failure;
+pub use status::{call, status_failure};
 #[cfg(feature = "service")]
 pub use tokens::{Room, StoredToken, TokenStore, token_file};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use super::{Exit, Failure, chain};
 use crate::human;
@@ -51,6 +51,19 @@ pub fn status_failure(status: &Status) -> Failure {
             failure.hint("the service is of another version than this tool, or this is the port of another")
         }
         _ => failure,
+    }
+}
+
+/// Awaits an answer.
+///
+/// # Errors
+/// As [`status_failure`] says.
+pub async fn call<T>(
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Failure> {
+    match answer.await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) => Err(status_failure(&status)),
     }
 }
 

@@ -7,5 +7,6 @@ mod policy;
 #[allow(dead_code, reason = "of MCIAS's tests, which need the rest")]
 mod running;
 mod seal;
+mod tool;
 mod transit;
 mod world;

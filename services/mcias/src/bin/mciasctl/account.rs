@@ -2,13 +2,13 @@
 
 use clap::{Subcommand, ValueEnum};
 use mc_proto::mcias::v1 as pb;
-use mcdsl::cli::{Output, prompt, write_out};
+use mcdsl::cli::{MCIAS, Output, prompt, write_out};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::{
     Result,
-    client::{Client, MCIAS, call},
+    client::{Client, call},
     failures, parse,
     update::Update,
     view,

@@ -4,7 +4,8 @@ use std::{fs, time::SystemTime};
 
 use mc_proto::mcias::v1 as pb;
 use mcdsl::cli::{
-    Exit, Failure, Output, StoredToken, TokenStore, prompt, status_failure, write_out,
+    Exit, Failure, MCIAS, Output, StoredToken, TokenStore, prompt, status_failure, stored,
+    write_out,
 };
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -12,7 +13,7 @@ use tonic::Code;
 
 use crate::{
     Result,
-    client::{Client, MCIAS, call, stored},
+    client::{Client, call},
     parse, view,
 };
 
@@ -66,15 +67,15 @@ impl Login {
             )
             .hint("is its time right?"));
         }
-        let server = client.settings.server.clone();
+        let server = client.login.mcias().server.clone();
         let locked = store.lock()?;
-        let before = client.kept(&store)?;
+        let before = client.login.kept(&store)?;
         locked.put(room, &server, &token, now)?;
         drop(locked);
         if let Some(before) = before {
             replaced(client, &before).await;
         }
-        let saved = self.save.then(|| client.settings.save()).transpose()?;
+        let saved = self.save.then(|| client.login.mcias().save()).transpose()?;
         let expires = view::system_time(token.expires);
         let mut sentence = format!("logged in to {server} as {account}, until {expires}");
         if let Some(path) = &saved {
@@ -174,15 +175,15 @@ pub(crate) struct Logout {
 
 impl Logout {
     pub(crate) async fn run(&self, client: &mut Client, out: Output) -> Result {
-        if client.settings.token_file.is_some() {
+        if client.token_file.is_some() {
             return Err(Failure::usage(
                 "--token-file and MC_TOKEN_FILE name a token that is no login",
             )
             .hint("`mciasctl token revoke` ends it"));
         }
         let store = TokenStore::of(&self.service)?;
-        let server = client.settings.server.clone();
-        let Some(kept) = client.kept(&store)? else {
+        let server = client.login.mcias().server.clone();
+        let Some(kept) = client.login.kept(&store)? else {
             out.done(
                 &format!("not logged in to {server}"),
                 &json!({ "logged_out": false }),

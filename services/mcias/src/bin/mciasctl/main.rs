@@ -102,7 +102,7 @@ async fn run(cli: Cli, out: Output) -> Result {
     if let Command::Completions { shell } = cli.command {
         return Ok(cli::completions::<Cli>(shell)?);
     }
-    let mut client = Client::new(cli.connection.settings()?);
+    let mut client = Client::new(cli.connection.mcias()?, cli.connection.token_file.clone());
     match &cli.command {
         Command::Login(c) => c.run(&mut client, out).await,
         Command::Logout(c) => c.run(&mut client, out).await,

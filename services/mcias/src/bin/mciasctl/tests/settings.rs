@@ -2,11 +2,17 @@
 
 use std::{fs, path::Path};
 
-use mcdsl::cli::Exit;
+use mcdsl::cli::{Exit, Failure, Mcias};
 
 use super::cli;
+use crate::{Cli, settings::FLAGS};
 
 const FILE: &str = "server = \"https://file.example:9443\"\nca = \"/etc/file.pem\"\n";
+
+fn mcias(cli: &Cli, file: Option<&Path>) -> Result<Mcias, Failure> {
+    let said = &cli.connection;
+    Mcias::with(said.server.clone(), said.ca.clone(), FLAGS, file)
+}
 
 #[test]
 fn flags_win_over_the_file() {
@@ -30,7 +36,7 @@ fn flags_win_over_the_file() {
         ),
     ] {
         let cli = cli(line).unwrap();
-        let settings = cli.connection.settings_with(Some(&path)).unwrap();
+        let settings = mcias(&cli, Some(&path)).unwrap();
         assert_eq!(settings.server.to_string(), server, "{description}");
         assert_eq!(settings.ca, Path::new(ca), "{description}");
     }
@@ -71,8 +77,7 @@ fn what_is_missing_or_wrong_is_said() {
         if let Some(text) = text {
             fs::write(&path, text).unwrap();
         }
-        let connection = cli("whoami").unwrap().connection;
-        let failure = connection.settings_with(Some(&path)).unwrap_err();
+        let failure = mcias(&cli("whoami").unwrap(), Some(&path)).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage, "{description}");
         for want in want {
             assert!(failure.message.contains(want), "{description}: {failure}");
@@ -89,13 +94,9 @@ fn what_is_saved_is_read_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a/b/mciasctl.toml");
     let line = "whoami --server https://a.example:1 --ca ca.pem";
-    let settings = cli(line).unwrap().connection.settings_with(None).unwrap();
+    let settings = mcias(&cli(line).unwrap(), None).unwrap();
     settings.save_to(&path).unwrap();
-    let read = cli("whoami")
-        .unwrap()
-        .connection
-        .settings_with(Some(&path))
-        .unwrap();
+    let read = mcias(&cli("whoami").unwrap(), Some(&path)).unwrap();
     assert_eq!(read.server, settings.server);
     assert_eq!(read.ca, std::path::absolute("ca.pem").unwrap());
 }

@@ -1,0 +1,201 @@
+//! The subcommands that call the running service: each area has a module with its arguments, the requests made of them, and how answers are shown.
+//!
+//! A call carries the token of the person's login (`mciasctl login --service metacrypt`), or that of a file. What nobody but the person may see is asked
+//! for, or read from stdin; it is no argument.
+
+mod mount;
+mod policy;
+mod seal;
+#[cfg(test)]
+mod tests;
+mod transit;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use mc_proto::metacrypt::v1::{
+    sealing_client::SealingClient, system_client::SystemClient, transit_client::TransitClient,
+};
+use mcdsl::{
+    cli::{
+        Bearer, EXIT_CODES_HELP, Failure, Login, Mcias, Output, ServerUrl, connect, message_json,
+        token_file,
+    },
+    config::GLOBAL,
+};
+use serde_json::Value;
+use tonic::{service::interceptor::InterceptedService, transport::Channel};
+
+use crate::start::SERVICE;
+
+type Result<T = ()> = std::result::Result<T, Failure>;
+type Authorized = InterceptedService<Channel, Bearer>;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Closes the seal of the running service: what is under way ends, and no key is left in its memory
+    #[command(after_help = EXIT_CODES_HELP)]
+    Seal(Call<seal::Seal>),
+    /// Gives the seal another password, by whoever knows one of its secrets
+    #[command(after_help = EXIT_CODES_HELP)]
+    Password(Call<seal::Password>),
+    /// Gives the seal another master key, with a new recovery key and new shares, which are printed once
+    #[command(after_help = EXIT_CODES_HELP)]
+    Rotate(Call<seal::Rotate>),
+    /// Mounts of engines
+    #[command(after_help = EXIT_CODES_HELP)]
+    Mount(Calls<mount::Command>),
+    /// Who may do what behind the seal
+    #[command(after_help = EXIT_CODES_HELP)]
+    Policy(Calls<policy::Command>),
+    /// Keys that encrypt and sign for others
+    #[command(after_help = EXIT_CODES_HELP)]
+    Transit(Calls<transit::Command>),
+}
+
+/// Which service, and as whom.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Connection {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// MCIAS, where one is logged in, like https://auth.example.org [default: as of `mciasctl login --save`]
+    #[arg(long, global = true, env = "MCIAS_SERVER", value_name = "URL", help_heading = GLOBAL)]
+    mcias: Option<ServerUrl>,
+    /// The CA that the certificate of MCIAS leads to, PEM [default: as of `mciasctl login --save`]
+    #[arg(long, global = true, env = "MCIAS_CA", value_name = "FILE", help_heading = GLOBAL)]
+    mcias_ca: Option<PathBuf>,
+    /// Holds a token to be used instead of one's login
+    #[arg(long, global = true, env = "MC_TOKEN_FILE", value_name = "FILE", help_heading = GLOBAL)]
+    token_file: Option<PathBuf>,
+    /// Prints JSON, errors included
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    json: bool,
+}
+
+/// Where the service is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Server {
+    /// Its address, like https://crypt.example.org; port 443 unless it says another [default: this machine, at the port of the configuration]
+    #[arg(long, global = true, env = "METACRYPT_SERVER", value_name = "URL", help_heading = GLOBAL)]
+    pub(crate) server: Option<ServerUrl>,
+    /// The CA that its certificate leads to, PEM [default: `tls_ca` of the configuration, else `ca_cert`]
+    #[arg(long, global = true, env = "METACRYPT_CA", value_name = "FILE", help_heading = GLOBAL)]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// A command that is one call.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Call<A: clap::Args> {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    command: A,
+}
+
+/// Commands of an area.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Calls<C: Subcommand> {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: C,
+}
+
+impl Command {
+    fn connection(&self) -> &Connection {
+        match self {
+            Self::Seal(call) => &call.connection,
+            Self::Password(call) => &call.connection,
+            Self::Rotate(call) => &call.connection,
+            Self::Mount(calls) => &calls.connection,
+            Self::Policy(calls) => &calls.connection,
+            Self::Transit(calls) => &calls.connection,
+        }
+    }
+
+    /// Where results go.
+    pub(crate) fn output(&self) -> Output {
+        Output {
+            json: self.connection().json,
+        }
+    }
+
+    /// Does it; `find` knows the service's address and CA of what was said.
+    ///
+    /// # Errors
+    /// Whatever there is to tell.
+    pub(crate) async fn run(
+        &self,
+        find: impl FnOnce(&Server) -> Result<(ServerUrl, PathBuf)>,
+    ) -> Result {
+        let connection = self.connection();
+        let (server, ca) = find(&connection.server)?;
+        let client = Client {
+            server,
+            ca,
+            bearer: connection.bearer().await?,
+        };
+        let out = self.output();
+        match self {
+            Self::Seal(call) => call.command.run(&client, out).await,
+            Self::Password(call) => call.command.run(&client, out).await,
+            Self::Rotate(call) => call.command.run(&client, out).await,
+            Self::Mount(calls) => calls.command.run(&client, out).await,
+            Self::Policy(calls) => calls.command.run(&client, out).await,
+            Self::Transit(calls) => calls.command.run(&client, out).await,
+        }
+    }
+}
+
+impl Connection {
+    /// The token that calls carry.
+    async fn bearer(&self) -> Result<Bearer> {
+        if let Some(path) = &self.token_file {
+            return Bearer::new(&token_file(path)?);
+        }
+        let flags = ["--mcias", "--mcias-ca"];
+        let mcias = Mcias::of(self.mcias.clone(), self.mcias_ca.clone(), flags)?;
+        Login::new(SERVICE.name, mcias).bearer().await
+    }
+}
+
+/// The service, with the caller's token.
+pub(crate) struct Client {
+    server: ServerUrl,
+    ca: PathBuf,
+    bearer: Bearer,
+}
+
+impl Client {
+    async fn channel(&self) -> Result<Channel> {
+        connect(&self.server, &self.ca).await
+    }
+
+    async fn sealing(&self) -> Result<SealingClient<Authorized>> {
+        let channel = self.channel().await?;
+        let bearer = self.bearer.clone();
+        Ok(SealingClient::with_interceptor(channel, bearer))
+    }
+
+    async fn system(&self) -> Result<SystemClient<Authorized>> {
+        let channel = self.channel().await?;
+        let bearer = self.bearer.clone();
+        Ok(SystemClient::with_interceptor(channel, bearer))
+    }
+
+    async fn transit(&self) -> Result<TransitClient<Authorized>> {
+        let channel = self.channel().await?;
+        let bearer = self.bearer.clone();
+        Ok(TransitClient::with_interceptor(channel, bearer))
+    }
+}
+
+/// A message of Metacrypt's definition, by its short name, as REST has it.
+fn json(name: &str, message: &impl prost::Message) -> Result<Value> {
+    message_json(&format!("metacircular.metacrypt.v1.{name}"), message)
+}
+
+/// Many of them.
+fn json_list<M: prost::Message>(name: &str, messages: &[M]) -> Result<Value> {
+    messages.iter().map(|message| json(name, message)).collect()
+}

@@ -1,0 +1,93 @@
+//! `metacrypt mount`: mounts, and what they can be.
+
+use clap::Subcommand;
+use mc_proto::metacrypt::v1 as pb;
+use mcdsl::cli::{Output, call, prompt, view};
+use serde_json::json;
+
+use super::{Client, Result, json, json_list};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows the mounts that one may see
+    #[command(visible_alias = "ls")]
+    List,
+    /// Shows the kinds of engines, and the actions that rules may name
+    Engines,
+    /// Makes a mount
+    Create {
+        /// Its name, the first part of all paths in it: small letters, digits and `-`
+        name: String,
+        /// What it is, of `metacrypt mount engines`
+        #[arg(long, value_name = "KIND")]
+        engine: String,
+    },
+    /// Removes a mount with all that is in it, for ever
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// The mount
+        name: String,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl Command {
+    pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
+        let mut system = client.system().await?;
+        match self {
+            Self::List => {
+                let mounts = call(system.list_mounts(pb::ListMountsRequest {}))
+                    .await?
+                    .mounts;
+                let rows = mounts.iter().map(row).collect();
+                let value = json_list("Mount", &mounts)?;
+                let empty =
+                    "there is no mount that you may see; `metacrypt mount create` makes one";
+                out.table(&["MOUNT", "ENGINE", "CREATED"], rows, empty, &value)?;
+            }
+            Self::Engines => {
+                let engines = call(system.list_engines(pb::ListEnginesRequest {}))
+                    .await?
+                    .engines;
+                let rows = engines
+                    .iter()
+                    .map(|engine| {
+                        let actions = view::names(&engine.actions);
+                        vec![engine.name.clone(), engine.description.clone(), actions]
+                    })
+                    .collect();
+                let value = json_list("Engine", &engines)?;
+                out.table(&["ENGINE", "FOR", "ACTIONS"], rows, "there is none", &value)?;
+            }
+            Self::Create { name, engine } => {
+                let request = pb::CreateMountRequest {
+                    name: name.clone(),
+                    engine: engine.clone(),
+                };
+                let made = call(system.create_mount(request)).await?;
+                let sentence = format!("{name} is a mount of {engine}");
+                out.done(&sentence, &json("Mount", &made)?)?;
+            }
+            Self::Delete { name, yes } => {
+                let what = format!(
+                    "{name} will be removed with all that is in it, for ever: what its keys encrypted is lost"
+                );
+                prompt::confirm(&what, *yes)?;
+                let request = pb::DeleteMountRequest { name: name.clone() };
+                call(system.delete_mount(request)).await?;
+                out.done(&format!("{name} is removed"), &json!({ "deleted": name }))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn row(mount: &pb::Mount) -> Vec<String> {
+    vec![
+        mount.name.clone(),
+        mount.engine.clone(),
+        view::time(mount.created.as_ref()),
+    ]
+}

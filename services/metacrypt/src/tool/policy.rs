@@ -1,0 +1,309 @@
+//! `metacrypt policy`: who may do what behind the seal.
+
+use clap::{ArgGroup, Subcommand};
+use mc_proto::metacrypt::v1 as pb;
+use mcdsl::cli::{Exit, Failure, Output, call, prompt, quoted, view, write_out};
+use serde_json::json;
+
+use super::{Client, Result, json, json_list};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows the rules, in the order in which they are asked
+    ///
+    /// The highest priority comes first, at the same one deny before allow. The first that fits decides; if none fits, it is refused. Administrators may do
+    /// everything, which is in the audit log as such.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Shows a rule, and the command that makes it as it is
+    Show {
+        /// The rule
+        name: String,
+    },
+    /// Adds a rule, or replaces the one of that name as a whole
+    Put(Put),
+    /// Removes a rule
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// The rule
+        name: String,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Whether somebody could do something, by which rule, and why not by the others; nothing is done
+    Explain(Explain),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("effect").required(true).args(["allow", "deny"]))]
+pub(crate) struct Put {
+    /// The rule
+    name: String,
+    /// Allows what it fits
+    #[arg(long)]
+    allow: bool,
+    /// Refuses what it fits
+    #[arg(long)]
+    deny: bool,
+    /// Higher ones are asked first; at the same one deny wins
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    priority: i32,
+    /// Everybody, where no other option says who
+    #[arg(long, conflicts_with_all = ["role", "account_type", "account", "tag"])]
+    anyone: bool,
+    /// Accounts with one of these roles; repeatable
+    #[arg(long)]
+    role: Vec<String>,
+    /// human or system
+    #[arg(long, value_name = "TYPE", value_parser = ["human", "system"])]
+    account_type: Vec<String>,
+    /// One of these accounts; repeatable
+    #[arg(long, value_name = "NAME")]
+    account: Vec<String>,
+    /// Accounts with all of these tags; repeatable
+    #[arg(long)]
+    tag: Vec<String>,
+    /// What may be done, like `transit:encrypt` or `transit:*`; repeatable. `metacrypt mount engines` shows them
+    #[arg(long, value_name = "PATTERN", required = true)]
+    action: Vec<String>,
+    /// On what, like `transit/keys/backup-*` or `transit/**`; repeatable
+    #[arg(long, value_name = "PATTERN", required = true)]
+    resource: Vec<String>,
+    /// Why there is this rule
+    #[arg(long, default_value = "")]
+    comment: String,
+    /// Does not ask before a rule is replaced
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    /// Who would do it
+    #[arg(long, value_name = "NAME")]
+    account: String,
+    /// human or system
+    #[arg(long, value_name = "TYPE", value_parser = ["human", "system"], default_value = "human")]
+    account_type: String,
+    /// The account's roles; repeatable
+    #[arg(long)]
+    role: Vec<String>,
+    /// The account's tags; repeatable
+    #[arg(long)]
+    tag: Vec<String>,
+    /// What, like `transit:encrypt`
+    #[arg(long)]
+    action: String,
+    /// On what, like `transit/keys/backup`
+    #[arg(long)]
+    resource: String,
+}
+
+impl Put {
+    pub(super) fn rule(&self) -> pb::Rule {
+        pb::Rule {
+            name: self.name.clone(),
+            priority: self.priority,
+            deny: self.deny,
+            anyone: self.anyone,
+            roles: self.role.clone(),
+            account_types: self.account_type.clone(),
+            accounts: self.account.clone(),
+            tags: self.tag.clone(),
+            actions: self.action.clone(),
+            resources: self.resource.clone(),
+            comment: self.comment.clone(),
+        }
+    }
+}
+
+impl Explain {
+    fn request(&self) -> pb::ExplainRequest {
+        pb::ExplainRequest {
+            account: self.account.clone(),
+            account_type: self.account_type.clone(),
+            roles: self.role.clone(),
+            tags: self.tag.clone(),
+            action: self.action.clone(),
+            resource: self.resource.clone(),
+        }
+    }
+}
+
+impl Command {
+    pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
+        let mut system = client.system().await?;
+        match self {
+            Self::List => {
+                let rules = call(system.list_rules(pb::ListRulesRequest {}))
+                    .await?
+                    .rules;
+                let rows = rules.iter().map(row).collect();
+                let empty = "there is no rule: administrators alone may do anything";
+                let header = [
+                    "PRIORITY", "RULE", "EFFECT", "WHO", "ACTIONS", "ON", "COMMENT",
+                ];
+                out.table(&header, rows, empty, &json_list("Rule", &rules)?)?;
+            }
+            Self::Show { name } => {
+                let rules = call(system.list_rules(pb::ListRulesRequest {}))
+                    .await?
+                    .rules;
+                let rule = find(&rules, name)?;
+                if out.json {
+                    return Ok(out.json(&json("Rule", rule)?)?);
+                }
+                let shown = view::lines(&lines(rule));
+                write_out(&format!("{shown}\n{}\n", command(rule)))?;
+            }
+            Self::Put(put) => {
+                let rule = put.rule();
+                let rules = call(system.list_rules(pb::ListRulesRequest {}))
+                    .await?
+                    .rules;
+                let before = rules.iter().find(|before| before.name == put.name);
+                if let Some(change) = before.and_then(|before| change(before, &rule)) {
+                    let what = format!("the rule {} will be replaced: {change}", put.name);
+                    prompt::confirm(&what, put.yes)?;
+                }
+                let request = pb::CreateRuleRequest {
+                    rule: Some(rule),
+                    // Only of one that was shown, or where that was not wanted.
+                    replace: put.yes || before.is_some(),
+                };
+                let made = call(system.create_rule(request)).await?;
+                let [_, name, effect, who, actions, on, _] = cells(&made);
+                let sentence = format!("{name}: {effect} {who} {actions} on {on}");
+                out.done(&sentence, &json("Rule", &made)?)?;
+            }
+            Self::Delete { name, yes } => {
+                let rules = call(system.list_rules(pb::ListRulesRequest {}))
+                    .await?
+                    .rules;
+                let [_, _, effect, who, actions, on, _] = cells(find(&rules, name)?);
+                let what =
+                    format!("the rule {name} ({effect} {who} {actions} on {on}) will be removed");
+                prompt::confirm(&what, *yes)?;
+                let request = pb::DeleteRuleRequest { name: name.clone() };
+                call(system.delete_rule(request)).await?;
+                out.done(&format!("{name} is removed"), &json!({ "deleted": name }))?;
+            }
+            Self::Explain(asked) => {
+                let answer = call(system.explain(asked.request())).await?;
+                if out.json {
+                    return Ok(out.json(&json("ExplainResponse", &answer)?)?);
+                }
+                write_out(&explanation(asked, &answer))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn find<'r>(rules: &'r [pb::Rule], name: &str) -> Result<&'r pb::Rule> {
+    let found = rules.iter().find(|rule| rule.name == name);
+    found.ok_or_else(|| Failure::new(Exit::NotFound, format_args!("there is no rule {name:?}")))
+}
+
+fn who(rule: &pb::Rule) -> String {
+    let parts = [
+        ("role", &rule.roles),
+        ("type", &rule.account_types),
+        ("account", &rule.accounts),
+        ("tag", &rule.tags),
+    ];
+    let said = parts.iter().filter(|(_, names)| !names.is_empty());
+    let said: Vec<_> = said
+        .map(|(what, names)| format!("{what} {}", names.join(" ")))
+        .collect();
+    match said.is_empty() {
+        true => "anyone".to_owned(),
+        false => said.join(", "),
+    }
+}
+
+/// Priority, name, effect, who, actions, on what, comment.
+fn cells(rule: &pb::Rule) -> [String; 7] {
+    [
+        rule.priority.to_string(),
+        rule.name.clone(),
+        if rule.deny { "deny" } else { "allow" }.to_owned(),
+        who(rule),
+        view::names(&rule.actions),
+        view::names(&rule.resources),
+        view::text(&rule.comment),
+    ]
+}
+
+fn row(rule: &pb::Rule) -> Vec<String> {
+    cells(rule).to_vec()
+}
+
+fn lines(rule: &pb::Rule) -> Vec<(&'static str, String)> {
+    let [priority, name, effect, who, actions, on, comment] = cells(rule);
+    vec![
+        ("rule", name),
+        ("effect", effect),
+        ("priority", priority),
+        ("who", who),
+        ("actions", actions),
+        ("on", on),
+        ("comment", comment),
+    ]
+}
+
+/// What is otherwise in the rule that replaces one, old and new; `None`: nothing.
+pub(super) fn change(before: &pb::Rule, after: &pb::Rule) -> Option<String> {
+    let both = lines(before).into_iter().zip(lines(after));
+    let differ = both.filter(|((_, old), (_, new))| old != new);
+    let told: Vec<_> = differ
+        .map(|((what, old), (_, new))| format!("{what} {old} -> {new}"))
+        .collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// What makes the rule as it is, for a shell.
+pub(super) fn command(rule: &pb::Rule) -> String {
+    let effect = if rule.deny { "--deny" } else { "--allow" };
+    let mut words: Vec<String> = ["metacrypt", "policy", "put", &rule.name, effect]
+        .map(str::to_owned)
+        .to_vec();
+    if rule.priority != 0 {
+        words.push(format!("--priority={}", rule.priority));
+    }
+    if rule.anyone {
+        words.push("--anyone".to_owned());
+    }
+    for (option, names) in [
+        ("role", &rule.roles),
+        ("account-type", &rule.account_types),
+        ("account", &rule.accounts),
+        ("tag", &rule.tags),
+        ("action", &rule.actions),
+        ("resource", &rule.resources),
+    ] {
+        words.extend(names.iter().map(|name| format!("--{option}={name}")));
+    }
+    if !rule.comment.is_empty() {
+        words.push(format!("--comment={}", rule.comment));
+    }
+    let words = words.iter().map(|word| quoted(word));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn explanation(asked: &Explain, answer: &pb::ExplainResponse) -> String {
+    let Explain {
+        account,
+        action,
+        resource,
+        ..
+    } = asked;
+    let may = if answer.allowed { "may" } else { "may not" };
+    let why = answer.why.iter().map(|why| format!("  {why}\n"));
+    let why: String = why.collect();
+    format!(
+        "{account} {may} {action} on {resource}: {}\n{why}",
+        answer.reason
+    )
+}

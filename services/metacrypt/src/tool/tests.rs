@@ -1,0 +1,81 @@
+//! Arguments and what is shown; calls are tested with the program.
+
+use clap::Parser as _;
+
+use super::{policy, transit};
+use crate::program::{Cli, Command};
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("metacrypt").chain(line.split_whitespace()))
+}
+
+#[test]
+fn what_is_said_wrongly_is_refused() {
+    for (description, line, fine) in [
+        ("a key", "transit show transit/backup", true),
+        ("no mount", "transit show backup", false),
+        ("a path", "transit show transit/a/b", false),
+        ("an update of nothing", "transit update t/k", false),
+        ("an age", "transit update t/k --rotate-after 90d", true),
+        ("never", "transit update t/k --rotate-after never", true),
+        ("no age", "transit update t/k --rotate-after often", false),
+        (
+            "no effect",
+            "policy put a --anyone --action ** --resource **",
+            false,
+        ),
+        (
+            "both effects",
+            "policy put a --allow --deny --anyone --action ** --resource **",
+            false,
+        ),
+        (
+            "everybody and somebody",
+            "policy put a --allow --anyone --role x --action ** --resource **",
+            false,
+        ),
+        (
+            "nothing to do",
+            "policy put a --allow --anyone --resource **",
+            false,
+        ),
+        ("no shares", "rotate --new-shares none", true),
+        ("shares", "rotate --new-shares 2/3", true),
+        ("one of none", "rotate --new-shares 3/2", false),
+        ("two proofs", "rotate --shares --recovery-key", false),
+    ] {
+        assert_eq!(parse(line).is_ok(), fine, "{description}: {line}");
+    }
+}
+
+#[test]
+fn a_key_is_a_mount_and_a_name() {
+    let at = transit::at("transit/backup").unwrap();
+    assert_eq!((at.mount.as_str(), at.name.as_str()), ("transit", "backup"));
+}
+
+#[test]
+fn a_rule_is_shown_as_the_command_that_makes_it() {
+    let line = "policy put backups --allow --priority=3 --role=backup --account=box --action=transit:encrypt \
+                --resource=transit/keys/** --comment=nightly";
+    let rule = |line: &str| {
+        let Command::Tool(command) = parse(line).unwrap().command else {
+            panic!("{line}");
+        };
+        match *command {
+            super::Command::Policy(super::Calls {
+                command: policy::Command::Put(put),
+                ..
+            }) => put.rule(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let made = rule(line);
+    let command = policy::command(&made);
+    let again = rule(&command.replace("metacrypt ", "").replace('\'', ""));
+    assert_eq!(made, again, "{command}");
+    assert_eq!(policy::change(&made, &again), None);
+    let other = rule(&line.replace("nightly", "hourly"));
+    let change = policy::change(&made, &other).unwrap();
+    assert_eq!(change, "comment nightly -> hourly");
+}

@@ -1,0 +1,212 @@
+//! The subcommands that call the service, as an operator types them.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    process::Output,
+    time::{Duration, SystemTime},
+};
+
+use mcdsl::cli::{StoredToken, TokenStore};
+
+use crate::{
+    running::PASSWORD,
+    world::{SEAL, World},
+};
+
+/// As the administrator, by the file of a token.
+struct Admin {
+    world: World,
+}
+
+impl Admin {
+    async fn new() -> Self {
+        let world = World::open().await;
+        let token = world.token("admin", &world.mcias.password).await;
+        let file = world.root.path().join("admin.token");
+        fs::write(&file, token).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        Self { world }
+    }
+
+    /// Runs a line with that for stdin.
+    fn run(&self, line: &str, stdin: &str) -> Output {
+        let file = self.world.root.path().join("admin.token");
+        let file = file.to_str().unwrap();
+        let words = line.split_whitespace().chain(["--token-file", file]);
+        self.world.run(&words.collect::<Vec<_>>(), stdin)
+    }
+
+    /// What it prints, once it has succeeded.
+    fn said(&self, line: &str, stdin: &str) -> String {
+        let out = self.run(line, stdin);
+        assert!(out.status.success(), "{line}: {out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Its exit code and what it prints, which both are of a failure.
+    fn refused(&self, line: &str, stdin: &str) -> (i32, String) {
+        let out = self.run(line, stdin);
+        assert!(!out.status.success(), "{line}: {out:?}");
+        let text = String::from_utf8(out.stderr).unwrap();
+        (out.status.code().unwrap(), text)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_made_and_used() {
+    let admin = Admin::new().await;
+    assert!(admin.said("mount list", "").contains("system"));
+    assert!(admin.said("mount engines", "").contains("transit:encrypt"));
+    admin.said("mount create transit --engine transit", "");
+    let (code, told) = admin.refused("mount create other --engine cubbyhole", "");
+    assert!(code == 2 && told.contains("there are: "), "{told}");
+    let made = "transit create transit/backup --algorithm aes256-gcm --rotate-after 90d";
+    let made = admin.said(made, "");
+    assert!(
+        made.contains("aes-256-gcm") && made.contains("after 90d"),
+        "{made}"
+    );
+    let secret = "correct horse";
+    let sealed = admin.said("transit encrypt transit/backup --about row-7", secret);
+    assert!(sealed.starts_with("metacrypt:v1:"), "{sealed}");
+    let opened = admin.said("transit decrypt transit/backup --about row-7", &sealed);
+    assert_eq!(opened.trim_end(), secret);
+    let (code, told) = admin.refused("transit decrypt transit/backup --about row-8", &sealed);
+    assert!(code == 2 && told.contains("associated data"), "{told}");
+    assert!(
+        admin
+            .said("transit rotate transit/backup", "")
+            .contains("2 of ")
+    );
+    let again = admin.said("transit rewrap transit/backup --about row-7", &sealed);
+    assert!(again.starts_with("metacrypt:v2:"), "{again}");
+    admin.said("transit create transit/sign --algorithm ed25519", "");
+    let signature = admin.said("transit sign transit/sign", "a text");
+    let verify = format!(
+        "transit verify transit/sign --signature {}",
+        signature.trim()
+    );
+    assert!(admin.said(&verify, "a text").contains("good"));
+    assert_eq!(admin.refused(&verify, "another").0, 1);
+    let shown = admin.said("transit show transit/sign", "");
+    assert!(shown.contains("BEGIN PUBLIC KEY"), "{shown}");
+    let list = admin.said("transit list transit --json", "");
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list[0]["name"], "backup", "{list}");
+    assert!(
+        admin
+            .said("transit datakey transit/backup", "")
+            .contains("plaintext")
+    );
+    let (code, _) = admin.refused("transit export transit/backup", "");
+    assert_eq!(code, 5, "not exportable");
+    let (code, told) = admin.refused("transit delete transit/sign", "");
+    assert!(code == 2 && told.contains("--yes"), "{told}");
+    let (code, told) = admin.refused("transit delete transit/sign --yes", "");
+    assert!(code == 5 && told.contains("deletable"), "{told}");
+    admin.said("transit update transit/sign --deletable true", "");
+    admin.said("transit delete transit/sign --yes", "");
+    assert_eq!(admin.refused("transit show transit/sign", "").0, 3);
+    let (code, told) = admin.refused("mount delete transit --json", "");
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &told["exit_code"]), (2, &2.into()), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_are_written_and_explained() {
+    let admin = Admin::new().await;
+    let put = "policy put backups --allow --account ada --action transit:encrypt --resource transit/keys/backup-*";
+    admin.said(put, "");
+    let (code, told) = admin.refused(&format!("{put} --priority 3"), "");
+    let wanted = ["will be replaced", "priority 0 -> 3", "--yes"];
+    let all = wanted.iter().all(|wanted| told.contains(wanted));
+    assert!(code == 2 && all, "{told}");
+    admin.said(&format!("{put} --priority 3 --yes"), "");
+    let shown = admin.said("policy show backups", "");
+    assert!(
+        shown.contains("metacrypt policy put backups --allow --priority=3"),
+        "{shown}"
+    );
+    assert!(admin.said("policy list", "").contains("backup-*"));
+    let explain = |name: &str| {
+        let line = "policy explain --account ada --action transit:encrypt --resource transit/keys/";
+        admin.said(&format!("{line}{name}"), "")
+    };
+    let allowed = explain("backup-db");
+    assert!(allowed.starts_with("ada may transit:encrypt"), "{allowed}");
+    let denied = explain("other");
+    assert!(denied.starts_with("ada may not"), "{denied}");
+    assert_eq!(admin.refused("policy delete none --yes", "").0, 3);
+    admin.said("policy delete backups --yes", "");
+    assert!(admin.said("policy list", "").contains("no rule"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_seal_is_changed_and_closed() {
+    let admin = Admin::new().await;
+    let next = "copper lantern drizzle mosaic thimble";
+    let (code, told) = admin.refused("password", &format!("wrong\n{next}"));
+    assert!(code == 5, "{told}");
+    let (code, told) = admin.refused("password", &format!("{SEAL}\npassword1"));
+    assert!(code == 2 && told.contains("too easy"), "{told}");
+    admin.said("password", &format!("{SEAL}\n{next}"));
+    let made = admin.said("rotate --no-recovery-key --new-shares none", next);
+    assert!(
+        made.contains("number 2") && !made.contains("share 1"),
+        "{made}"
+    );
+    let made = admin.said(
+        "rotate --new-shares 2/2 --new-password",
+        &format!("{next}\n{SEAL}"),
+    );
+    assert!(
+        made.contains("number 3") && made.contains("share 2"),
+        "{made}"
+    );
+    assert!(admin.said("seal", "").contains("is sealed"));
+    let (code, told) = admin.refused("mount list", "");
+    assert!(code == 4 && told.contains("sealed"), "{told}");
+    admin.world.unseal().await;
+    admin.said("mount list", "");
+}
+
+/// A token that is about to end is renewed at MCIAS, and a person who is not logged in is told how to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_is_used_and_renewed() {
+    let world = World::open().await;
+    let state = world.root.path().join("state");
+    let mcias = format!("https://localhost:{}", world.mcias.handle.grpc().port());
+    let run = |args: &[&str]| {
+        let mut command = world.command();
+        command.args(args).env("XDG_STATE_HOME", &state);
+        command.env("MCIAS_SERVER", &mcias);
+        command.env("MCIAS_CA", world.root.path().join("ca.pem"));
+        command.output().unwrap()
+    };
+    let nobody = run(&["mount", "list"]);
+    let told = String::from_utf8(nobody.stderr).unwrap();
+    assert!(
+        told.contains("`mciasctl login --service metacrypt`"),
+        "{told}"
+    );
+    let store = TokenStore::within(&state.join("metacircular/tokens"), "metacrypt").unwrap();
+    let token = StoredToken {
+        account: "ada".to_owned(),
+        token: world.token("ada", PASSWORD).await.into(),
+        expires: SystemTime::now() + Duration::from_secs(60),
+    };
+    let (room, server) = (
+        store.room(SystemTime::now()).unwrap(),
+        mcias.parse().unwrap(),
+    );
+    let locked = store.lock().unwrap();
+    locked
+        .put(room, &server, &token, SystemTime::now())
+        .unwrap();
+    drop(locked);
+    let listed = run(&["mount", "list"]);
+    assert!(listed.status.success(), "{listed:?}");
+    let kept = store.get(&server, SystemTime::now()).unwrap().unwrap();
+    assert!(kept.expires > token.expires + Duration::from_secs(600));
+}
