@@ -68,6 +68,11 @@ impl Entered {
         &self.mount
     }
 
+    /// What was judged.
+    pub(crate) fn allowed(&self) -> &Authorized {
+        &self.allowed
+    }
+
     /// The last part of what was judged: what it is on.
     pub(crate) fn name(&self) -> &str {
         let path = self.allowed.resource().name.as_str();

@@ -1,6 +1,7 @@
 //! Engines: what a mount can be. A new one is a folder here and a line in [`KINDS`]; nothing else knows which there are.
 
 mod error;
+pub(crate) mod ssh;
 pub(crate) mod transit;
 
 use tonic::service::Routes;
@@ -21,7 +22,7 @@ pub(crate) struct Kind {
 }
 
 /// All of them.
-pub(crate) const KINDS: &[&Kind] = &[&transit::KIND];
+pub(crate) const KINDS: &[&Kind] = &[&transit::KIND, &ssh::KIND];
 
 /// That of this name.
 ///
