@@ -6,5 +6,6 @@ mod policy;
 #[allow(dead_code, reason = "of MCIAS's tests, which need the rest")]
 mod running;
 mod seal;
+mod ssh;
 mod transit;
 mod world;

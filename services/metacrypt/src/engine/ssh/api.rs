@@ -17,21 +17,21 @@ use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
-    KIND, PROFILES, SIGN, authority,
+    KIND, PROFILES, action, authority,
     authority::{Authority, Kind as Of},
     authority_path,
     certificate::{Certificate, NONCE, Stamp, issue},
     inventory::{self, Place},
     message, profile,
     profile::Profile,
-    profile_path,
-    revoked::{self, Published, Revocation},
+    profile_path, published,
+    revoked::{self, Revocation},
     seconds,
 };
 use crate::{
     api::Api,
     barrier::{Items, KeyError},
-    engine::EngineError,
+    engine::{Act, EngineError},
     entered::Entered,
 };
 
@@ -63,28 +63,50 @@ fn told(items: &Items<'_>, found: Certificate) -> Result<SshCertificate, EngineE
 
 impl Api {
     /// Lets a caller in to an authority.
-    async fn authority(
+    fn authority(
         &self,
         caller: &Caller,
-        action: &str,
+        action: Act,
         mount: &str,
         ca: &str,
     ) -> Result<(Arc<Entered>, Of), EngineError> {
         let of = Of::named(ca)?;
         let on = ["ca", of.name()];
-        Ok((self.0.enter(caller, &KIND, action, mount, &on).await?, of))
+        Ok((self.0.enter(caller, &KIND, action, mount, &on)?, of))
     }
 
     /// Lets a caller in to a profile.
-    async fn profile(
+    fn profile(
         &self,
         caller: &Caller,
-        action: &str,
+        action: Act,
         mount: &str,
         name: &str,
     ) -> Result<Arc<Entered>, EngineError> {
         let on = [PROFILES, name];
-        self.0.enter(caller, &KIND, action, mount, &on).await
+        self.0.enter(caller, &KIND, action, mount, &on)
+    }
+
+    /// Lets a caller in to a certificate, by the profile that it was signed by.
+    async fn certificate(
+        &self,
+        caller: &Caller,
+        action: Act,
+        mount: &str,
+        serial: u64,
+    ) -> Result<(Arc<Entered>, Certificate), EngineError> {
+        let find = move |items: &Items<'_>| {
+            let found = inventory::find(items, serial)?;
+            Ok(found.map(|found| {
+                let judged = vec![PROFILES.to_owned(), found.profile.to_string()];
+                (found, judged)
+            }))
+        };
+        let visit = self.0.visit(caller, &KIND, mount)?;
+        let asked = ["certificates", &serial.to_string()];
+        visit
+            .find(action, "certificate", &asked, &[PROFILES], find)
+            .await
     }
 
     /// Changes an authority, and answers as it then is.
@@ -108,12 +130,6 @@ impl Api {
     }
 }
 
-/// What was committed is what is published.
-fn published<T>(done: T, at: &Entered) -> Result<T, EngineError> {
-    Published::of(at.mount())?.change();
-    Ok(done)
-}
-
 #[async_trait]
 impl Ssh for Api {
     async fn create_ssh_ca_key(
@@ -121,9 +137,7 @@ impl Ssh for Api {
         request: Request<CreateSshCaKeyRequest>,
     ) -> Result<Response<SshCa>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let (at, of) = self
-            .authority(&caller, "ssh:manage-ca", &asked.mount, &asked.ca)
-            .await?;
+        let (at, of) = self.authority(&caller, action::MANAGE_CA, &asked.mount, &asked.ca)?;
         let algorithm = message::algorithm_of(asked.algorithm)?;
         let now = self.0.seal.clock().now();
         let detail = Detail::new().text("algorithm", algorithm.name());
@@ -136,9 +150,7 @@ impl Ssh for Api {
         request: Request<GetSshCaRequest>,
     ) -> Result<Response<SshCa>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let (at, of) = self
-            .authority(&caller, "ssh:read-ca", &asked.mount, &asked.ca)
-            .await?;
+        let (at, of) = self.authority(&caller, action::READ_CA, &asked.mount, &asked.ca)?;
         let read = move |items: &Items<'_>, _: &Entered| message::ca(of, &authority(items, of)?);
         let ca = at.read(read).await?;
         at.done(Detail::new()).await?;
@@ -150,9 +162,7 @@ impl Ssh for Api {
         request: Request<UseSshCaKeyRequest>,
     ) -> Result<Response<SshCa>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let (at, of) = self
-            .authority(&caller, "ssh:manage-ca", &asked.mount, &asked.ca)
-            .await?;
+        let (at, of) = self.authority(&caller, action::MANAGE_CA, &asked.mount, &asked.ca)?;
         let detail = Detail::new().number("key", asked.number.into());
         let change = move |authority: &mut Authority| authority.use_key(asked.number);
         self.change_authority(&at, of, detail, change).await
@@ -163,9 +173,7 @@ impl Ssh for Api {
         request: Request<DeleteSshCaKeyRequest>,
     ) -> Result<Response<SshCa>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let (at, of) = self
-            .authority(&caller, "ssh:manage-ca", &asked.mount, &asked.ca)
-            .await?;
+        let (at, of) = self.authority(&caller, action::MANAGE_CA, &asked.mount, &asked.ca)?;
         let detail = Detail::new().number("key", asked.number.into());
         let change = move |authority: &mut Authority| authority.remove(asked.number);
         self.change_authority(&at, of, detail, change).await
@@ -176,9 +184,7 @@ impl Ssh for Api {
         request: Request<PutSshProfileRequest>,
     ) -> Result<Response<SshProfile>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .profile(&caller, "ssh:write-profile", &asked.mount, &asked.name)
-            .await?;
+        let at = self.profile(&caller, action::WRITE_PROFILE, &asked.mount, &asked.name)?;
         let sent = asked.profile.unwrap_or_default();
         let made = message::profile_of(at.name(), sent)?;
         let answer = message::profile(&made);
@@ -196,8 +202,7 @@ impl Ssh for Api {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
         let list = self
             .0
-            .list(&caller, &KIND, "ssh:read-profile", &asked.mount, PROFILES)
-            .await?;
+            .list(&caller, &KIND, action::READ_PROFILE, &asked.mount, PROFILES)?;
         let page = Page {
             place: "profiles/",
             after: asked.after,
@@ -215,9 +220,7 @@ impl Ssh for Api {
         request: Request<GetSshProfileRequest>,
     ) -> Result<Response<SshProfile>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .profile(&caller, "ssh:read-profile", &asked.mount, &asked.name)
-            .await?;
+        let at = self.profile(&caller, action::READ_PROFILE, &asked.mount, &asked.name)?;
         let read = |items: &Items<'_>, at: &Entered| profile(items, at.name());
         let found = at.read(read).await?;
         at.done(Detail::new()).await?;
@@ -229,9 +232,7 @@ impl Ssh for Api {
         request: Request<DeleteSshProfileRequest>,
     ) -> Result<Response<DeleteSshProfileResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .profile(&caller, "ssh:write-profile", &asked.mount, &asked.name)
-            .await?;
+        let at = self.profile(&caller, action::WRITE_PROFILE, &asked.mount, &asked.name)?;
         let delete = |items: &Items<'_>, at: &Entered| -> Result<(), EngineError> {
             let there_was = items.delete(&profile_path(at.name()))?;
             let none = || EngineError::NotFound("profile", at.name().to_owned());
@@ -246,17 +247,15 @@ impl Ssh for Api {
         request: Request<SignSshKeyRequest>,
     ) -> Result<Response<SshCertificate>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .profile(&caller, SIGN, &asked.mount, &asked.profile)
-            .await?;
+        let at = self.profile(&caller, action::SIGN, &asked.mount, &asked.profile)?;
         let now_s = seconds(self.0.seal.clock().now());
         let mut nonce = [0; NONCE];
         rand::fill(&mut nonce).map_err(|_| EngineError::from(KeyError::Random))?;
-        let detail = Detail::new().list("principals", asked.principals.iter().map(String::as_str));
         let sign = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
             let profile = profile(items, at.name())?;
             let wanted = message::wanted(profile.kind, &asked)?;
-            revoked::refuse(items, &at.allowed().subject().name, &wanted.key)?;
+            let allowed = at.allowed()?;
+            revoked::refuse(items, &allowed.subject().name, &wanted.key)?;
             let authority = authority(items, profile.kind)?;
             if authority.keys.is_empty() {
                 return Err(EngineError::Precondition(format!(
@@ -269,19 +268,16 @@ impl Ssh for Api {
                 nonce,
                 now_s,
             };
-            let signing = authority.signing()?;
-            let made = issue(at.allowed(), &profile, &wanted, &signing, stamp)?;
-            let changed = inventory::keep(items, &made, now_s)?;
-            Ok((made, changed))
+            let made = issue(allowed, &profile, &wanted, &authority.signing()?, stamp)?;
+            inventory::keep(items, &made)?;
+            let detail = Detail::new().text("serial", &made.serial.to_string());
+            let detail = detail.text("key", &made.fingerprint);
+            let principals = made.principals.iter().map(String::as_str);
+            let detail = detail.list("principals", principals);
+            Ok((message::certificate(made, false), detail))
         };
-        let then = |(made, changed): (Certificate, bool), at: &Entered| {
-            let made = message::certificate(made, false);
-            match changed {
-                true => published(made, at),
-                false => Ok(made),
-            }
-        };
-        Ok(Response::new(at.change(detail, sign, then).await??))
+        let made = at.change_and_say(sign, |made, _| made).await?;
+        Ok(Response::new(made))
     }
 
     async fn list_ssh_certificates(
@@ -289,16 +285,13 @@ impl Ssh for Api {
         request: Request<ListSshCertificatesRequest>,
     ) -> Result<Response<ListSshCertificatesResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let list = self
-            .0
-            .list(
-                &caller,
-                &KIND,
-                "ssh:read-certificate",
-                &asked.mount,
-                PROFILES,
-            )
-            .await?;
+        let list = self.0.list(
+            &caller,
+            &KIND,
+            action::READ_CERTIFICATE,
+            &asked.mount,
+            PROFILES,
+        )?;
         let now_s = seconds(self.0.seal.clock().now());
         let from_s = when("expires_from", asked.expires_from)?.unwrap_or(now_s);
         let until_s = when("expires_before", asked.expires_before)?.unwrap_or(u64::MAX);
@@ -335,19 +328,16 @@ impl Ssh for Api {
         request: Request<GetSshCertificateRequest>,
     ) -> Result<Response<SshCertificate>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .profile(
-                &caller,
-                "ssh:read-certificate",
-                &asked.mount,
-                &asked.profile,
-            )
-            .await?;
-        let read = move |items: &Items<'_>, at: &Entered| {
-            told(items, inventory::find(items, at.name(), asked.serial)?)
-        };
+        let find = self.certificate(
+            &caller,
+            action::READ_CERTIFICATE,
+            &asked.mount,
+            asked.serial,
+        );
+        let (at, found) = find.await?;
+        let read = move |items: &Items<'_>, _: &Entered| told(items, found);
         let found = at.read(read).await?;
-        at.done(serial(asked.serial)).await?;
+        at.done(Detail::new()).await?;
         Ok(Response::new(found))
     }
 
@@ -356,21 +346,19 @@ impl Ssh for Api {
         request: Request<RevokeSshCertificateRequest>,
     ) -> Result<Response<SshCertificate>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .profile(
-                &caller,
-                "ssh:revoke-certificate",
-                &asked.mount,
-                &asked.profile,
-            )
-            .await?;
+        let find = self.certificate(
+            &caller,
+            action::REVOKE_CERTIFICATE,
+            &asked.mount,
+            asked.serial,
+        );
+        let (at, found) = find.await?;
         let now_s = seconds(self.0.seal.clock().now());
-        let revoke = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
-            let found = inventory::find(items, at.name(), asked.serial)?;
+        let revoke = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
             revoked::revoke(items, &found, now_s)?;
             Ok(message::certificate(found, true))
         };
-        let done = at.change(serial(asked.serial), revoke, published).await??;
+        let done = at.change(Detail::new(), revoke, published).await??;
         Ok(Response::new(done))
     }
 
@@ -384,8 +372,7 @@ impl Ssh for Api {
         let on = [REVOCATIONS, &what.id()?];
         let at = self
             .0
-            .enter(&caller, &KIND, "ssh:write-revocation", &mount, &on)
-            .await?;
+            .enter(&caller, &KIND, action::WRITE_REVOCATION, &mount, &on)?;
         let now_s = seconds(self.0.seal.clock().now());
         let add = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
             let id = revoked::add(items, what.clone(), now_s)?;
@@ -404,16 +391,13 @@ impl Ssh for Api {
         request: Request<ListSshRevocationsRequest>,
     ) -> Result<Response<ListSshRevocationsResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let list = self
-            .0
-            .list(
-                &caller,
-                &KIND,
-                "ssh:read-revocation",
-                &asked.mount,
-                REVOCATIONS,
-            )
-            .await?;
+        let list = self.0.list(
+            &caller,
+            &KIND,
+            action::READ_REVOCATION,
+            &asked.mount,
+            REVOCATIONS,
+        )?;
         let page = Page {
             place: revoked::WHOLE,
             after: asked.after,
@@ -437,17 +421,12 @@ impl Ssh for Api {
         let on = [REVOCATIONS, &asked.id];
         let at = self
             .0
-            .enter(&caller, &KIND, "ssh:write-revocation", &asked.mount, &on)
-            .await?;
+            .enter(&caller, &KIND, action::WRITE_REVOCATION, &asked.mount, &on)?;
         let now_s = seconds(self.0.seal.clock().now());
         let lift = move |items: &Items<'_>, at: &Entered| revoked::lift(items, at.name(), now_s);
         at.change(Detail::new(), lift, published).await??;
         Ok(Response::new(DeleteSshRevocationResponse {}))
     }
-}
-
-fn serial(serial: u64) -> Detail {
-    Detail::new().text("serial", &serial.to_string())
 }
 
 /// A part of a list by names.

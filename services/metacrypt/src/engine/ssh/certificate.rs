@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use ssh_key::{Certificate as Read, certificate::CertType, public::PublicKey};
 
 use super::{
-    SIGN,
+    action,
     authority::{Kind, Ready},
     key::SubjectKey,
     principal::Principal,
@@ -75,7 +75,7 @@ pub(super) fn issue(
 ) -> Result<Certificate, EngineError> {
     let on = allowed.resource().name.as_str();
     let judged = on.rsplit_once("/profiles/").map(|(_, name)| name);
-    if allowed.action().as_str() != SIGN || judged != Some(profile.name.as_str()) {
+    if allowed.action().as_str() != action::SIGN.0 || judged != Some(profile.name.as_str()) {
         return Err(wrong("the profile"));
     }
     let caller = &allowed.subject().name;

@@ -1,7 +1,5 @@
 //! Certificates that were signed: by their serials, and in the order in which they expire.
 
-use serde::{Deserialize, Serialize};
-
 use super::{certificate::Certificate, revoked};
 use crate::{barrier::Items, engine::EngineError};
 
@@ -11,10 +9,12 @@ const CERTIFICATES: &str = "certificates/";
 const EXPIRY: &str = "expiry/";
 /// How long they are kept when they have expired: 30 days.
 const KEPT_S: u64 = 30 * 24 * 60 * 60;
-/// Most that are dropped whenever one is signed: more than are added.
-const DROPPED: usize = 4;
+/// Most that are dropped at once.
+const DROPPED: usize = 200;
 /// Serials of one second.
 const SECOND: u32 = 20;
+/// Places that are read at once.
+const PAGE: usize = 200;
 /// Most that a list looks at.
 const MAX_LOOKED_AT: usize = 2000;
 
@@ -78,41 +78,45 @@ impl std::str::FromStr for Place {
     }
 }
 
-/// Nothing: where it is says it.
-#[derive(Serialize, Deserialize)]
-struct Marked;
-
-/// Keeps a certificate, and drops some that expired long ago. Whether what is revoked changed by that.
-pub(super) fn keep(
-    items: &Items<'_>,
-    certificate: &Certificate,
-    now_s: u64,
-) -> Result<bool, EngineError> {
+/// Keeps a certificate.
+pub(super) fn keep(items: &Items<'_>, certificate: &Certificate) -> Result<(), EngineError> {
     items.put(&path(certificate.serial), certificate)?;
-    items.put(&Place::of(certificate).path(), &Marked)?;
-    let mut changed = false;
-    for (place, Marked) in items.list(EXPIRY, "", DROPPED)? {
-        let old: Place = place.strip_prefix(EXPIRY).unwrap_or(&place).parse()?;
-        if old.valid_before_s.saturating_add(KEPT_S) > now_s {
-            break;
-        }
-        items.delete(&place)?;
-        items.delete(&path(old.serial))?;
-        changed |= revoked::forget(items, old.serial, now_s)?;
-    }
-    Ok(changed)
+    Ok(items.put(&Place::of(certificate).path(), &())?)
 }
 
-/// The certificate of this serial and profile.
-pub(super) fn find(
-    items: &Items<'_>,
-    profile: &str,
-    serial: u64,
-) -> Result<Certificate, EngineError> {
-    let found: Option<Certificate> = items.get(&path(serial))?;
-    found
-        .filter(|found| found.profile.as_str() == profile)
-        .ok_or_else(|| EngineError::NotFound("certificate", serial.to_string()))
+/// What came of dropping some.
+pub(super) struct Dropped {
+    /// One of them was revoked.
+    pub(super) revoked: bool,
+    /// There are more.
+    pub(super) more: bool,
+}
+
+/// Places behind one, in their order.
+fn places(items: &Items<'_>, after: &str, limit: usize) -> Result<Vec<Place>, EngineError> {
+    let names = items.names(EXPIRY, after, limit)?;
+    let place = |name: &String| name.strip_prefix(EXPIRY).unwrap_or(name).parse();
+    names.iter().map(place).collect()
+}
+
+/// Drops some that expired long ago.
+pub(super) fn drop_old(items: &Items<'_>, now_s: u64) -> Result<Dropped, EngineError> {
+    let old = |place: &Place| place.valid_before_s.saturating_add(KEPT_S) <= now_s;
+    let mut places = places(items, "", DROPPED)?;
+    let more = places.len() == DROPPED && places.last().is_some_and(old);
+    places.retain(old);
+    let mut revoked = false;
+    for place in places {
+        items.delete(&place.path())?;
+        items.delete(&path(place.serial))?;
+        revoked |= revoked::forget(items, place.serial, now_s)?;
+    }
+    Ok(Dropped { revoked, more })
+}
+
+/// The certificate of this serial.
+pub(super) fn find(items: &Items<'_>, serial: u64) -> Result<Option<Certificate>, EngineError> {
+    Ok(items.get(&path(serial))?)
 }
 
 /// Certificates behind a place that expire before a time, as many as are `wanted` and at most `limit`, and the place to go on from, if there may be more.
@@ -125,10 +129,9 @@ pub(super) fn list(
 ) -> Result<(Vec<Certificate>, Option<Place>), EngineError> {
     let (mut found, mut at, mut looked_at) = (Vec::new(), after, 0);
     loop {
-        let page = items.list(EXPIRY, &at.path(), limit)?;
-        let last = page.len() < limit;
-        for (place, Marked) in page {
-            let place: Place = place.strip_prefix(EXPIRY).unwrap_or(&place).parse()?;
+        let page = places(items, &at.path(), PAGE)?;
+        let last = page.len() < PAGE;
+        for place in page {
             if place.valid_before_s >= until_s {
                 return Ok((found, None));
             }

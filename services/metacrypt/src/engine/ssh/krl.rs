@@ -231,7 +231,7 @@ mod tests {
 
         fn certificate(&self, one: &One) -> String {
             let account = one.account.as_str();
-            let allowed = allowed(account, crate::engine::ssh::SIGN, "people");
+            let allowed = allowed(account, crate::engine::ssh::action::SIGN.0, "people");
             let wanted = wanted(Kind::User, &self.keys[one.key], &[account]);
             let stamp = stamp(one.serial, NOW_S);
             issue(&allowed, &people(), &wanted, &self.cas[one.ca], stamp)

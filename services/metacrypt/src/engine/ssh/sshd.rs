@@ -40,13 +40,20 @@ fn sshd_takes_a_certificate_for_as_long_as_it_is_valid() {
             fs::write(at.join("key-cert.pub"), made.line + "\n").unwrap();
             let output = sshd.login("key", CLIENT, "host").unwrap();
             let said = sshd.output();
-            assert_eq!(output.status.success(), good, "{description}: {output:?}, {said}");
+            assert_eq!(
+                output.status.success(),
+                good,
+                "{description}: {output:?}, {said}"
+            );
             if good {
                 assert_eq!(output.stdout, b"in\n", "{description}");
             }
         }
         let said = sshd.output();
         assert!(said.contains("Certificate invalid: expired"), "{said}");
-        assert!(said.contains("Certificate invalid: not yet valid"), "{said}");
+        assert!(
+            said.contains("Certificate invalid: not yet valid"),
+            "{said}"
+        );
     }
 }

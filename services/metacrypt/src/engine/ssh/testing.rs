@@ -14,7 +14,7 @@ use mcdsl::policy::{
 };
 
 use super::{
-    SIGN,
+    action,
     authority::{Algorithm, Authority, Kind, Ready},
     certificate::{NONCE, Stamp, Wanted},
     key::{KeyType, SubjectKey},
@@ -89,7 +89,7 @@ pub(super) fn allowed(account: &str, action: &str, profile: &str) -> Authorized 
 
 /// That Ada may sign by it.
 pub(super) fn ada(profile: &str) -> Authorized {
-    allowed("ada", SIGN, profile)
+    allowed("ada", action::SIGN.0, profile)
 }
 
 /// A profile that allows people their own names.
