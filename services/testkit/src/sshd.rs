@@ -28,9 +28,10 @@ const EMPTY: &str = "/run/sshd";
 /// The daemon, running, and the host that logs in to it.
 #[derive(Debug)]
 pub struct Sshd {
+    // Ended before its network is.
+    process: Process,
     client: Namespace,
     _server: Namespace,
-    process: Process,
     directory: PathBuf,
 }
 
@@ -66,9 +67,9 @@ impl Sshd {
         let mut process = Process::start(command.args(["-D", "-e", "-f"]).arg(path))?;
         process.wait_for_output("Server listening")?;
         Ok(Self {
+            process,
             client,
             _server: server,
-            process,
             directory: directory.to_owned(),
         })
     }

@@ -196,7 +196,7 @@ async fn sshd_and_ssh_take_what_is_signed_and_refuse_the_rest() {
             OTHER,
             host,
             false,
-            "not permitted to use it from this host",
+            "not from a permitted source address",
         ),
         (
             "a host of another name",

@@ -253,7 +253,7 @@ async fn what_was_signed_is_in_the_log() {
     assert_eq!((who.as_deref(), &*on), (Some("ada"), "ssh/profiles/people"));
     let detail: serde_json::Value = serde_json::from_str(&detail).unwrap();
     let wanted = serde_json::json!({
-        "by": "rule \"sign\"",
+        "by": "rule sign",
         "key": made.fingerprint,
         "principals": ["ada"],
         "serial": made.serial.to_string(),
