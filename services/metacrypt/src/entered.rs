@@ -11,6 +11,7 @@ mod visit;
 
 use std::{sync::Arc, time::SystemTime};
 
+use mc_proto::Secrets;
 use mcdsl::{
     audit::{self, Actor, Detail, Entry},
     policy::{Authorized, Reason, Refused, ResourceName, Subject},
@@ -204,6 +205,11 @@ impl Entered {
         path.rsplit('/').next().unwrap_or(path)
     }
 
+    /// Adds to a detail what tells the request's secrets to who has them (AuditHash).
+    pub(crate) fn noted(&self, detail: Detail, request: &dyn Secrets) -> Detail {
+        self.mount.prints().noted(detail, request)
+    }
+
     /// Reads what the mount has, beside the async threads.
     ///
     /// # Errors
@@ -227,23 +233,7 @@ impl Entered {
         change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,
     ) -> Result<U, EngineError> {
-        let change = |items: &Items<'_>, at: &Self| Ok((change(items, at)?, detail));
-        self.change_and_say(change, then).await
-    }
-
-    /// As [`Self::change`], where what is written down is known by the change alone.
-    ///
-    /// # Errors
-    /// As [`Self::change`].
-    pub(crate) async fn change_and_say<T: Send + 'static, U: Send + 'static>(
-        self: &Arc<Self>,
-        change: impl FnOnce(&Items<'_>, &Self) -> Result<(T, Detail), EngineError> + Send + 'static,
-        then: impl FnOnce(T, &Self) -> U + Send + 'static,
-    ) -> Result<U, EngineError> {
-        let change = |items: &Items<'_>, at: &Self| {
-            let (made, detail) = change(items, at)?;
-            Ok((made, Some(detail)))
-        };
+        let change = |items: &Items<'_>, at: &Self| Ok((change(items, at)?, Some(detail)));
         let done = self.write(change, then).await?;
         self.recorded();
         Ok(done)
@@ -269,16 +259,27 @@ impl Entered {
         + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,
     ) -> Result<U, EngineError> {
+        let then = |(made, this): (T, Arc<Self>)| then(made, &this);
+        let store = self.metacrypt.seal.store();
+        store.write_then(self.writes(change), then).await
+    }
+
+    /// A change and its row; the seal is held open until what it gives is dropped.
+    fn writes<T, F>(
+        self: &Arc<Self>,
+        change: F,
+    ) -> impl FnOnce(&Transaction<'_>) -> Result<(T, Arc<Self>), EngineError> + use<T, F>
+    where
+        F: FnOnce(&Items<'_>, &Self) -> Result<(T, Option<Detail>), EngineError>,
+    {
         let this = Arc::clone(self);
-        let write = move |tx: &Transaction<'_>| -> Result<_, EngineError> {
+        move |tx| {
             let (made, detail) = change(&this.mount.items(tx), &this)?;
             if let Some(detail) = detail {
                 this.append(tx, detail)?;
             }
             Ok((made, this))
-        };
-        let then = |(made, this): (T, Arc<Self>)| then(made, &this);
-        self.metacrypt.seal.store().write_then(write, then).await
+        }
     }
 
     /// Writes down what was done that changed nothing: who it is answered to gets it after that.
@@ -286,7 +287,38 @@ impl Entered {
     /// # Errors
     /// The database's; then nothing is answered.
     pub(crate) async fn done(self: &Arc<Self>, detail: Detail) -> Result<(), EngineError> {
-        self.change(detail, |_, _| Ok(()), |(), _| ()).await
+        self.record(detail, |_, _| Ok(())).await
+    }
+
+    /// As [`Self::change`], where nothing in memory is to follow: who writes at the same time is in the same commit, which is one wait for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn record<T: Send + 'static>(
+        self: &Arc<Self>,
+        detail: Detail,
+        change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        self.record_with(|items, at| Ok((change(items, at)?, detail)))
+            .await
+    }
+
+    /// As [`Self::record`], where what is written down is known by the change alone.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn record_with<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Items<'_>, &Self) -> Result<(T, Detail), EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let write = self.writes(|items, at| {
+            let (made, detail) = change(items, at)?;
+            Ok((made, Some(detail)))
+        });
+        let store = self.metacrypt.seal.store();
+        let (made, _) = store.write(write).await?;
+        self.recorded();
+        Ok(made)
     }
 
     /// The call has its row.

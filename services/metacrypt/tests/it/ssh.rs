@@ -92,6 +92,27 @@ async fn sign(
     Ok(clients.ssh.sign_ssh_key(request).await?.into_inner())
 }
 
+/// Profiles `app` and `gone`, three keys of the user authority, a certificate, and the key id `app` revoked; a public key, and the certificate's serial.
+pub(crate) async fn one_of_each(admin: &mut Clients) -> (String, String) {
+    mount(admin).await;
+    for _ in 0..3 {
+        ca_key(admin, "user", SshCaAlgorithm::Ed25519).await;
+    }
+    for name in ["app", "gone"] {
+        let profile = users(vec![What::Account(true), What::Exact("app".to_owned())]);
+        put(admin, name, profile).await.unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let key = keygen(directory.path(), "key").unwrap();
+    let made = sign(admin, "app", &key, &["app"]).await.unwrap();
+    let request = CreateSshRevocationRequest {
+        mount: MOUNT.to_owned(),
+        what: Some(create_ssh_revocation_request::What::KeyId("app".to_owned())),
+    };
+    admin.ssh.create_ssh_revocation(request).await.unwrap();
+    (key.trim().to_owned(), made.serial.to_string())
+}
+
 /// What is published, in the files that sshd and ssh read.
 fn publish(world: &World, at: &Path) {
     for (what, file, media) in [

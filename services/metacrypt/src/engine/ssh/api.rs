@@ -276,7 +276,7 @@ impl Ssh for Api {
             let detail = detail.list("principals", principals);
             Ok((message::certificate(made, false), detail))
         };
-        let made = at.change_and_say(sign, |made, _| made).await?;
+        let made = at.record_with(sign).await?;
         Ok(Response::new(made))
     }
 
