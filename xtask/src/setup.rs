@@ -58,6 +58,8 @@ const DEBIAN: &[(Need, &str, &str)] = &[
         "/usr/lib/python3/dist-packages/websockets",
         "python3-websockets",
     ),
+    (Need::Test, "ssh", "openssh-client"),
+    (Need::Test, "/usr/sbin/sshd", "openssh-server"),
     (Need::Test, "sslscan", "sslscan"),
     (Need::Test, "testssl", "testssl.sh"),
     (
@@ -256,8 +258,12 @@ fn install(packages: &[&'static str]) -> Result<()> {
     };
     run(&mut apt(&["update"]))?;
     run(apt(&["install", "--no-install-recommends"]).args(packages))?;
-    for service in ["nginx", "haproxy"] {
-        if packages.contains(&service) && Path::new("/run/systemd/system").exists() {
+    for (package, service) in [
+        ("nginx", "nginx"),
+        ("haproxy", "haproxy"),
+        ("openssh-server", "ssh"),
+    ] {
+        if packages.contains(&package) && Path::new("/run/systemd/system").exists() {
             run(Command::new("systemctl").args(["disable", service]))?;
         }
     }

@@ -9,7 +9,7 @@
 mod tests;
 mod visit;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::Secrets;
 use mcdsl::{
@@ -183,6 +183,22 @@ impl Entered {
         &self.mount
     }
 
+    /// What time it is.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.metacrypt.seal.clock().now()
+    }
+
+    /// What was judged, where it is one thing.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(crate) fn allowed(&self) -> Result<&Authorized, EngineError> {
+        match &*self.allowed {
+            [one] => Ok(one),
+            _ => Err(EngineError::Unsound("not one thing was judged".to_owned())),
+        }
+    }
+
     /// The last part of what was asked for: what it is on.
     pub(crate) fn name(&self) -> &str {
         let path = self.asked.as_str();
@@ -217,7 +233,8 @@ impl Entered {
         change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,
     ) -> Result<U, EngineError> {
-        let done = self.write(Some(detail), change, then).await?;
+        let change = |items: &Items<'_>, at: &Self| Ok((change(items, at)?, Some(detail)));
+        let done = self.write(change, then).await?;
         self.recorded();
         Ok(done)
     }
@@ -231,32 +248,33 @@ impl Entered {
         change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,
     ) -> Result<U, EngineError> {
-        self.write(None, change, then).await
+        let change = |items: &Items<'_>, at: &Self| Ok((change(items, at)?, None));
+        self.write(change, then).await
     }
 
     async fn write<T: Send + 'static, U: Send + 'static>(
         self: &Arc<Self>,
-        detail: Option<Detail>,
-        change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
+        change: impl FnOnce(&Items<'_>, &Self) -> Result<(T, Option<Detail>), EngineError>
+        + Send
+        + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,
     ) -> Result<U, EngineError> {
         let then = |(made, this): (T, Arc<Self>)| then(made, &this);
         let store = self.metacrypt.seal.store();
-        store.write_then(self.writes(detail, change), then).await
+        store.write_then(self.writes(change), then).await
     }
 
     /// A change and its row; the seal is held open until what it gives is dropped.
     fn writes<T, F>(
         self: &Arc<Self>,
-        detail: Option<Detail>,
         change: F,
     ) -> impl FnOnce(&Transaction<'_>) -> Result<(T, Arc<Self>), EngineError> + use<T, F>
     where
-        F: FnOnce(&Items<'_>, &Self) -> Result<T, EngineError>,
+        F: FnOnce(&Items<'_>, &Self) -> Result<(T, Option<Detail>), EngineError>,
     {
         let this = Arc::clone(self);
         move |tx| {
-            let made = change(&this.mount.items(tx), &this)?;
+            let (made, detail) = change(&this.mount.items(tx), &this)?;
             if let Some(detail) = detail {
                 this.append(tx, detail)?;
             }
@@ -281,7 +299,22 @@ impl Entered {
         detail: Detail,
         change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        let write = self.writes(Some(detail), change);
+        self.record_with(|items, at| Ok((change(items, at)?, detail)))
+            .await
+    }
+
+    /// As [`Self::record`], where what is written down is known by the change alone.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn record_with<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Items<'_>, &Self) -> Result<(T, Detail), EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let write = self.writes(|items, at| {
+            let (made, detail) = change(items, at)?;
+            Ok((made, Some(detail)))
+        });
         let store = self.metacrypt.seal.store();
         let (made, _) = store.write(write).await?;
         self.recorded();
@@ -322,7 +355,7 @@ impl Entered {
             outcome: Code::Ok,
             detail,
         };
-        audit::append(tx, &entry, self.metacrypt.seal.clock().now())?;
+        audit::append(tx, &entry, self.now())?;
         Ok(())
     }
 }

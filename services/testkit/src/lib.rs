@@ -14,6 +14,7 @@ pub mod mmdb;
 pub mod netns;
 pub mod port;
 pub mod process;
+pub mod sshd;
 mod wait;
 pub mod xdp;
 

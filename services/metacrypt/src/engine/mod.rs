@@ -10,6 +10,7 @@ macro_rules! actions {
     };
 }
 
+pub(crate) mod ssh;
 pub(crate) mod transit;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -67,7 +68,7 @@ pub(crate) struct Job {
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<bool, EngineError>> + Send>>;
 
 /// All of them.
-pub(crate) const KINDS: &[&Kind] = &[&transit::KIND];
+pub(crate) const KINDS: &[&Kind] = &[&transit::KIND, &ssh::KIND];
 
 /// All that rules may name.
 pub(crate) fn actions() -> impl Iterator<Item = Act> {

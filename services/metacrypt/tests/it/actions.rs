@@ -85,7 +85,100 @@ const ROWS: &[Row] = &[
         Refused,
         "transit:random",
     ),
+    (
+        "Ssh/CreateSshCaKey",
+        r#"{"mount": "ssh", "ca": "host"}"#,
+        Refused,
+        "ssh:manage-ca",
+    ),
+    (
+        "Ssh/GetSshCa",
+        r#"{"mount": "ssh", "ca": "user"}"#,
+        Refused,
+        "ssh:read-ca",
+    ),
+    (
+        "Ssh/UseSshCaKey",
+        r#"{"mount": "ssh", "ca": "user", "number": "2"}"#,
+        Refused,
+        "ssh:manage-ca",
+    ),
+    (
+        "Ssh/DeleteSshCaKey",
+        r#"{"mount": "ssh", "ca": "user", "number": "3"}"#,
+        Refused,
+        "ssh:manage-ca",
+    ),
+    (
+        "Ssh/PutSshProfile",
+        r#"{"mount": "ssh", "name": "new", "profile": {"kind": "SSH_KIND_USER", "principals": [{"account": true}], "max_ttl_s": "60"}}"#,
+        Refused,
+        "ssh:write-profile",
+    ),
+    (
+        "Ssh/ListSshProfiles",
+        r#"{"mount": "ssh"}"#,
+        Empty,
+        "ssh:read-profile",
+    ),
+    (
+        "Ssh/GetSshProfile",
+        r#"{"mount": "ssh", "name": "app"}"#,
+        Refused,
+        "ssh:read-profile",
+    ),
+    (
+        "Ssh/DeleteSshProfile",
+        r#"{"mount": "ssh", "name": "gone"}"#,
+        Refused,
+        "ssh:write-profile",
+    ),
+    (
+        "Ssh/SignSshKey",
+        r#"{"mount": "ssh", "profile": "app", "public_key": "PUBLIC", "principals": ["ada"]}"#,
+        Refused,
+        "ssh:sign",
+    ),
+    (
+        "Ssh/ListSshCertificates",
+        r#"{"mount": "ssh"}"#,
+        Empty,
+        "ssh:read-certificate",
+    ),
+    (
+        "Ssh/GetSshCertificate",
+        r#"{"mount": "ssh", "serial": "SERIAL"}"#,
+        Refused,
+        "ssh:read-certificate",
+    ),
+    (
+        "Ssh/RevokeSshCertificate",
+        r#"{"mount": "ssh", "serial": "SERIAL"}"#,
+        Refused,
+        "ssh:revoke-certificate",
+    ),
+    (
+        "Ssh/CreateSshRevocation",
+        r#"{"mount": "ssh", "key_id": "bob"}"#,
+        Refused,
+        "ssh:write-revocation",
+    ),
+    (
+        "Ssh/ListSshRevocations",
+        r#"{"mount": "ssh"}"#,
+        Empty,
+        "ssh:read-revocation",
+    ),
+    (
+        "Ssh/DeleteSshRevocation",
+        r#"{"mount": "ssh", "id": "id-app"}"#,
+        Refused,
+        "ssh:write-revocation",
+    ),
 ];
+
+/// Mounts that they are in.
+const MOUNTS: [&str; 2] = ["vault", "ssh"];
 
 /// Methods for whoever has a token, of which the policy has nothing to say.
 const UNJUDGED: [&str; 1] = ["System/ListEngines"];
@@ -143,7 +236,7 @@ async fn rules(admin: &mut Clients, allowed: &[String], denied: &[String]) {
         deny,
         accounts: vec!["ada".to_owned()],
         actions: actions.to_vec(),
-        resources: vec!["vault/**".to_owned()],
+        resources: MOUNTS.map(|mount| format!("{mount}/**")).to_vec(),
         ..Rule::default()
     };
     let both = [(false, allowed), (true, denied)];
@@ -160,6 +253,7 @@ async fn each_method_takes_its_action_and_no_other() {
     let mut admin = world.admin().await;
     let token = world.user().await;
     let (ciphertext, signature) = vault(&mut admin).await;
+    let (key, serial) = crate::ssh::one_of_each(&mut admin).await;
     let engines = admin.system.list_engines(ListEnginesRequest {}).await;
     let engines = engines.unwrap().into_inner().engines;
     let mut all: Vec<String> = engines.into_iter().flat_map(|e| e.actions).collect();
@@ -177,7 +271,13 @@ async fn each_method_takes_its_action_and_no_other() {
             row.unwrap_or_else(|| panic!("{} has no row", method.path));
         let body = body
             .replace("CIPHERTEXT", &ciphertext)
-            .replace("SIGNATURE", &signature);
+            .replace("SIGNATURE", &signature)
+            .replace("PUBLIC", &key)
+            .replace("SERIAL", &serial);
+        let mount = MOUNTS
+            .iter()
+            .find(|m| body.contains(&format!("\"mount\": \"{m}\"")));
+        let mount = mount.unwrap_or(&MOUNTS[0]);
         let others: Vec<_> = all.iter().filter(|a| *a != action).cloned().collect();
         let own = [action.to_owned()];
         for (description, allowed, denied, works) in [
@@ -189,7 +289,8 @@ async fn each_method_takes_its_action_and_no_other() {
             rules(&mut admin, allowed, denied).await;
             let (status, text) = world.rest(&token, method, &body);
             let what = format!("{} ({description}): {status} {text}", method.path);
-            let refused = status == 403 && text.contains(&format!("ada may not {action} on vault"));
+            let refused =
+                status == 403 && text.contains(&format!("ada may not {action} on {mount}/"));
             let empty = status == 200 && !text.contains("vault") && !text.contains("app");
             match (works, answer) {
                 (true, _) => {

@@ -8,5 +8,6 @@ mod policy;
 mod running;
 mod seal;
 mod tool;
+mod ssh;
 mod transit;
 mod world;

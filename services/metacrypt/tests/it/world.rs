@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
@@ -12,8 +13,8 @@ use mc_proto::{
     Method,
     mcias::v1::{IssueTokenRequest, LoginRequest, PutServiceRequest, Service},
     metacrypt::v1::{
-        UnsealRequest, sealing_client::SealingClient, system_client::SystemClient,
-        transit_client::TransitClient,
+        UnsealRequest, sealing_client::SealingClient, ssh_client::SshClient,
+        system_client::SystemClient, transit_client::TransitClient,
     },
 };
 use mc_testkit::{port::free, process::Process};
@@ -178,6 +179,20 @@ impl World {
         (status.parse().unwrap(), body.to_owned())
     }
 
+    /// What anybody gets at a path: the status, the media type, and a file of what came.
+    pub(crate) fn fetch(&self, path: &str, to: &Path) -> (u16, String) {
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--show-error", "--max-time", "60", "--cacert"])
+            .arg(self.root.path().join("ca.pem"))
+            .args(["--write-out", "%{http_code} %{content_type}", "--output"])
+            .arg(to)
+            .arg(format!("https://localhost:{}{path}", self.https.port()));
+        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let (status, media) = text.split_once(' ').unwrap();
+        (status.parse().unwrap(), media.to_owned())
+    }
+
     pub(crate) async fn user(&self) -> String {
         self.token("ada", PASSWORD).await
     }
@@ -214,6 +229,7 @@ impl World {
         let (channel, bearer) = (self.channel().await, Bearer::of(token));
         Clients {
             system: SystemClient::with_interceptor(channel.clone(), bearer.clone()),
+            ssh: SshClient::with_interceptor(channel.clone(), bearer.clone()),
             transit: TransitClient::with_interceptor(channel, bearer),
         }
     }
@@ -239,6 +255,7 @@ type Client = InterceptedService<Channel, Bearer>;
 /// Clients of somebody.
 pub(crate) struct Clients {
     pub(crate) system: SystemClient<Client>,
+    pub(crate) ssh: SshClient<Client>,
     pub(crate) transit: TransitClient<Client>,
 }
 

@@ -1,0 +1,557 @@
+use std::{fs, process::Command};
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
+
+use super::*;
+use crate::engine::ssh::{
+    authority::Algorithm,
+    key::{KeyType, NotAKey},
+    principal::Allowed,
+    profile::Extension,
+    testing::{NOW_S, ada, allowed, ca, hosts, key, line, pair, people, stamp, wanted},
+};
+
+/// What ssh-keygen shows of a certificate, without what is in front of the lines.
+fn shown(line: &str) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("some-cert.pub");
+    fs::write(&path, format!("{line}\n")).unwrap();
+    let mut command = Command::new("ssh-keygen");
+    command.env("TZ", "UTC").arg("-L").arg("-f").arg(path);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .skip(1)
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn ssh_keygen_shows_what_was_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = key(directory.path());
+    let user = Profile {
+        principals: vec![
+            Allowed::Caller,
+            Allowed::Exact(Principal::parse(Kind::User, "deploy").unwrap()),
+        ],
+        extensions: BTreeSet::from([Extension::PermitX11Forwarding, Extension::PermitPty]),
+        source_addresses: vec![
+            "192.0.2.0/24".parse().unwrap(),
+            "2001:db8::/32".parse().unwrap(),
+        ],
+        force_command: Some("uptime -p".to_owned()),
+        ..people()
+    };
+    let host = hosts();
+    for (profile, principals, algorithm, rest) in [
+        (
+            &user,
+            &["ada", "deploy"][..],
+            Algorithm::Ed25519,
+            &[
+                "Principals:",
+                "ada",
+                "deploy",
+                "Critical Options:",
+                "force-command uptime -p",
+                "source-address 192.0.2.0/24,2001:db8::/32",
+                "Extensions:",
+                "permit-X11-forwarding",
+                "permit-pty",
+            ][..],
+        ),
+        (
+            &host,
+            &["web.example.org"],
+            Algorithm::EcdsaP256,
+            &[
+                "Principals:",
+                "web.example.org",
+                "Critical Options: (none)",
+                "Extensions: (none)",
+            ],
+        ),
+    ] {
+        let ca = ca(algorithm);
+        let wanted = wanted(profile.kind, &key, principals);
+        let allowed = ada(profile.name.as_str());
+        let made = issue(&allowed, profile, &wanted, &ca, stamp(42, NOW_S)).unwrap();
+        let short = match algorithm {
+            Algorithm::Ed25519 => "ED25519",
+            Algorithm::EcdsaP256 => "ECDSA",
+        };
+        let signed = format!("{short} {} (using {})", ca.fingerprint(), algorithm.name());
+        let first = [
+            format!(
+                "Type: ssh-ed25519-cert-v01@openssh.com {} certificate",
+                profile.kind.name()
+            ),
+            format!("Public key: ED25519-CERT {}", key.fingerprint()),
+            format!("Signing CA: {signed}"),
+            "Key ID: \"ada\"".to_owned(),
+            "Serial: 42".to_owned(),
+            "Valid: from 2027-01-15T07:59:00 to 2027-01-15T09:00:00".to_owned(),
+        ];
+        let rest = rest.iter().map(|line| (*line).to_owned());
+        let lines: Vec<_> = first.into_iter().chain(rest).collect();
+        assert_eq!(shown(&made.line), lines);
+        assert_eq!(
+            (made.valid_after_s, made.valid_before_s),
+            (NOW_S - 60, NOW_S + 3600)
+        );
+    }
+}
+
+#[test]
+fn the_authority_signed_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = key(directory.path());
+    for algorithm in [Algorithm::Ed25519, Algorithm::EcdsaP256] {
+        let ca = ca(algorithm);
+        let wanted = wanted(Kind::User, &key, &["ada"]);
+        let made = issue(&ada("people"), &people(), &wanted, &ca, stamp(42, NOW_S)).unwrap();
+        let read = Read::from_openssh(&made.line).unwrap();
+        let whole = read.to_bytes().unwrap();
+        let signature = read.signature();
+        let written = algorithm.name().len() + 4 + signature.as_bytes().len() + 4;
+        let signed = &whole[..whole.len() - 4 - written];
+        let public = &ca.public()[ca.public().len()
+            - if algorithm == Algorithm::Ed25519 {
+                32
+            } else {
+                65
+            }..];
+        match algorithm {
+            Algorithm::Ed25519 => {
+                let key = UnparsedPublicKey::new(&ED25519, public);
+                key.verify(signed, signature.as_bytes()).unwrap();
+            }
+            Algorithm::EcdsaP256 => {
+                let mut rest = signature.as_bytes();
+                let mut both = Vec::new();
+                for _ in 0..2 {
+                    let (length, behind) = rest.split_first_chunk().unwrap();
+                    let (number, behind) = behind.split_at(u32::from_be_bytes(*length) as usize);
+                    let number: Vec<u8> = number.iter().copied().skip_while(|b| *b == 0).collect();
+                    both.extend(std::iter::repeat_n(0, 32 - number.len()));
+                    both.extend(number);
+                    rest = behind;
+                }
+                let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public);
+                key.verify(signed, &both).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_what_was_allowed_is_not_signed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (key(directory.path()), tempfile::tempdir().unwrap());
+    let two = key(two.path());
+    let profile = Profile {
+        principals: vec![
+            Allowed::Caller,
+            Allowed::Exact(Principal::parse(Kind::User, "deploy").unwrap()),
+        ],
+        ..people()
+    };
+    let (ca_one, ca_two) = (ca(Algorithm::Ed25519), ca(Algorithm::Ed25519));
+    let (ada, bob): (Name, Name) = ("ada".parse().unwrap(), "bob".parse().unwrap());
+    let asked = wanted(Kind::User, &one, &["ada"]);
+    let terms = Terms {
+        profile: &profile,
+        caller: &ada,
+        wanted: &asked,
+        authority: &ca_one,
+        stamp: stamp(42, NOW_S),
+        ttl_s: 3600,
+    };
+    assert!(terms.check(terms.draft()).is_ok());
+    let none = Wanted {
+        principals: BTreeSet::new(),
+        ..asked.clone()
+    };
+    let more = wanted(Kind::User, &one, &["ada", "deploy"]);
+    let root = wanted(Kind::User, &one, &["root"]);
+    let other_key = wanted(Kind::User, &two, &["ada"]);
+    let host = Profile {
+        kind: Kind::Host,
+        ..profile.clone()
+    };
+    let forwarding = Profile {
+        extensions: BTreeSet::from([Extension::PermitPty, Extension::PermitPortForwarding]),
+        ..profile.clone()
+    };
+    let bare = Profile {
+        extensions: BTreeSet::new(),
+        ..profile.clone()
+    };
+    let forced = Profile {
+        force_command: Some("true".to_owned()),
+        ..profile.clone()
+    };
+    let from = Profile {
+        source_addresses: vec!["192.0.2.0/24".parse().unwrap()],
+        ..profile.clone()
+    };
+    let other_nonce = Stamp {
+        nonce: [8; NONCE],
+        ..terms.stamp
+    };
+    let with = |change: &dyn Fn(&mut Terms<'_>)| {
+        let mut other = terms;
+        change(&mut other);
+        other.draft()
+    };
+    let mut behind = terms.draft();
+    behind.push(0);
+    let mut cut = terms.draft();
+    cut.pop();
+    for (description, draft) in [
+        ("another key", {
+            let other = Terms {
+                wanted: &other_key,
+                ..terms
+            };
+            other.draft()
+        }),
+        (
+            "no principal",
+            Terms {
+                wanted: &none,
+                ..terms
+            }
+            .draft(),
+        ),
+        (
+            "a principal more",
+            Terms {
+                wanted: &more,
+                ..terms
+            }
+            .draft(),
+        ),
+        (
+            "another principal",
+            Terms {
+                wanted: &root,
+                ..terms
+            }
+            .draft(),
+        ),
+        (
+            "another key id",
+            Terms {
+                caller: &bob,
+                ..terms
+            }
+            .draft(),
+        ),
+        (
+            "a host's",
+            Terms {
+                profile: &host,
+                ..terms
+            }
+            .draft(),
+        ),
+        (
+            "an extension more",
+            Terms {
+                profile: &forwarding,
+                ..terms
+            }
+            .draft(),
+        ),
+        (
+            "an extension less",
+            Terms {
+                profile: &bare,
+                ..terms
+            }
+            .draft(),
+        ),
+        (
+            "a command",
+            Terms {
+                profile: &forced,
+                ..terms
+            }
+            .draft(),
+        ),
+        (
+            "networks",
+            Terms {
+                profile: &from,
+                ..terms
+            }
+            .draft(),
+        ),
+        (
+            "another authority",
+            Terms {
+                authority: &ca_two,
+                ..terms
+            }
+            .draft(),
+        ),
+        ("another serial", with(&|t| t.stamp.serial = 43)),
+        ("no serial", with(&|t| t.stamp.serial = 0)),
+        (
+            "another nonce",
+            Terms {
+                stamp: other_nonce,
+                ..terms
+            }
+            .draft(),
+        ),
+        ("a longer time", with(&|t| t.ttl_s = 3601)),
+        ("no time", with(&|t| t.ttl_s = 0)),
+        ("for ever", with(&|t| t.ttl_s = u64::MAX)),
+        ("from later on", with(&|t| t.stamp.now_s += 1)),
+        ("a byte more", behind),
+        ("a byte less", cut),
+        ("nothing", Vec::new()),
+    ] {
+        assert!(terms.check(draft).is_err(), "{description}");
+    }
+    for at in 0..terms.draft().len() {
+        let mut changed = terms.draft();
+        changed[at] ^= 1;
+        assert!(terms.check(changed).is_err(), "a bit of byte {at}");
+    }
+    // What the profile does not allow is refused whatever was asked for.
+    let terms = Terms {
+        wanted: &root,
+        ..terms
+    };
+    assert!(terms.check(terms.draft()).is_err());
+    let terms = Terms {
+        wanted: &none,
+        ..terms
+    };
+    assert!(terms.check(terms.draft()).is_err());
+    let terms = Terms {
+        wanted: &asked,
+        ttl_s: profile.max_ttl_s + 1,
+        ..terms
+    };
+    assert!(terms.check(terms.draft()).is_err());
+    let terms = Terms {
+        ttl_s: 60,
+        stamp: stamp(0, NOW_S),
+        ..terms
+    };
+    assert!(terms.check(terms.draft()).is_err());
+}
+
+#[test]
+fn what_is_refused_says_which_field() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let key = key(at);
+    let rsa = SubjectKey::parse(&line(&pair(at, "rsa", &["rsa", "-b", "3072"]))).unwrap();
+    let ca = ca(Algorithm::Ed25519);
+    let hardware = Profile {
+        key_types: BTreeSet::from([KeyType::SkEd25519, KeyType::SkEcdsa]),
+        ..people()
+    };
+    let user = |key, principals: &[&str]| wanted(Kind::User, key, principals);
+    let long = |ttl_s| Wanted {
+        ttl_s,
+        ..user(&key, &["ada"])
+    };
+    let many: Vec<_> = (0..65).map(|n| format!("a{n}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    for (description, profile, wanted, names) in [
+        (
+            "no principal",
+            people(),
+            user(&key, &[]),
+            "principals: empty",
+        ),
+        (
+            "another's",
+            people(),
+            user(&key, &["bob"]),
+            "principals: the profile does not allow \"bob\"",
+        ),
+        (
+            "one of two",
+            people(),
+            user(&key, &["ada", "bob"]),
+            "\"bob\"",
+        ),
+        (
+            "many",
+            people(),
+            user(&key, &many),
+            "principals: at most 64",
+        ),
+        (
+            "a host",
+            people(),
+            wanted(Kind::Host, &key, &["ada"]),
+            "principals: ",
+        ),
+        (
+            "too short",
+            people(),
+            long(59),
+            "ttl_s: 0 (as the profile says), or 60 to 7200",
+        ),
+        ("too long", people(), long(7201), "ttl_s: "),
+        ("for ever", people(), long(u64::MAX), "ttl_s: "),
+        (
+            "not in hardware",
+            hardware,
+            user(&rsa, &["ada"]),
+            "public_key: RSA is not taken",
+        ),
+    ] {
+        let refused = issue(
+            &ada(profile.name.as_str()),
+            &profile,
+            &wanted,
+            &ca,
+            stamp(1, NOW_S),
+        );
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(names), "{description}: {refused}");
+    }
+    for (description, allowed) in [
+        ("another profile", ada("hosts")),
+        (
+            "another action",
+            allowed("ada", "ssh:read-profile", "people"),
+        ),
+    ] {
+        let wanted = user(&key, &["ada"]);
+        let refused = issue(&allowed, &people(), &wanted, &ca, stamp(1, NOW_S));
+        assert!(
+            matches!(refused, Err(EngineError::Unsound(_))),
+            "{description}"
+        );
+    }
+}
+
+#[test]
+fn keys_of_all_types_are_signed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let made = |name: &str, kind: &[&str]| line(&pair(at, name, kind));
+    let p256 = made("p256", &["ecdsa", "-b", "256"]);
+    let point = SubjectKey::parse(&p256).unwrap();
+    let point = &point.fields()[4 + "nistp256".len() + 4..];
+    let ed25519 = made("ed25519", &["ed25519"]);
+    let raw = SubjectKey::parse(&ed25519).unwrap();
+    let raw = &raw.fields()[4..];
+    let sk = "sk-ssh-ed25519@openssh.com";
+    let sk_ed25519 = Wire::new().string(sk).string(raw).string("ssh:").bytes();
+    let sk_ed25519 = crate::engine::ssh::key::line(sk, &sk_ed25519);
+    let sk = "sk-ecdsa-sha2-nistp256@openssh.com";
+    let sk_ecdsa = Wire::new()
+        .string(sk)
+        .string("nistp256")
+        .string(point)
+        .string("ssh:");
+    let sk_ecdsa = crate::engine::ssh::key::line(sk, sk_ecdsa.as_bytes());
+    let ca = ca(Algorithm::Ed25519);
+    for (key_type, text) in [
+        (KeyType::Ed25519, ed25519),
+        (KeyType::Ecdsa, p256),
+        (KeyType::Ecdsa, made("p384", &["ecdsa", "-b", "384"])),
+        (KeyType::Ecdsa, made("p521", &["ecdsa", "-b", "521"])),
+        (KeyType::Rsa, made("rsa", &["rsa", "-b", "3072"])),
+        (KeyType::SkEd25519, sk_ed25519),
+        (KeyType::SkEcdsa, sk_ecdsa),
+    ] {
+        let key = SubjectKey::parse(&text).unwrap();
+        assert_eq!(key.key_type(), key_type, "{text}");
+        let wanted = wanted(Kind::User, &key, &["ada"]);
+        let made = issue(&ada("people"), &people(), &wanted, &ca, stamp(42, NOW_S)).unwrap();
+        let lines = shown(&made.line);
+        assert!(lines[1].ends_with(&key.fingerprint()), "{lines:?}");
+    }
+}
+
+#[test]
+fn what_is_no_key_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let good = line(&pair(at, "good", &["ed25519"]));
+    let good = good.trim();
+    let key = SubjectKey::parse(good).unwrap();
+    let wanted = wanted(Kind::User, &key, &["ada"]);
+    let ca = ca(Algorithm::Ed25519);
+    let made = issue(&ada("people"), &people(), &wanted, &ca, stamp(42, NOW_S)).unwrap();
+    let of = |name: &str, wire: Wire| {
+        let wire = Wire::new().string(name).raw(wire.as_bytes());
+        crate::engine::ssh::key::line(name, wire.as_bytes())
+    };
+    let rsa = |e: &[u8], n: &[u8]| of("ssh-rsa", Wire::new().mpint(e).mpint(n));
+    let mut off = vec![4; 65];
+    off[64] = 5;
+    let p256 = |point: &[u8]| {
+        let wire = Wire::new().string("nistp256").string(point);
+        of("ecdsa-sha2-nistp256", wire)
+    };
+    let dsa = (0..4).fold(Wire::new(), |wire, _| wire.mpint(&[0x7f; 20]));
+    for (description, text, why) in [
+        ("nothing", String::new(), NotAKey::Form),
+        ("a word", "ssh-ed25519".to_owned(), NotAKey::Form),
+        ("no Base64", "ssh-ed25519 !".to_owned(), NotAKey::Form),
+        ("two lines", format!("{good}\n{good}"), NotAKey::Form),
+        ("options in front", format!("no-pty {good}"), NotAKey::Form),
+        (
+            "another type in front",
+            good.replace("ssh-ed25519", "ssh-rsa"),
+            NotAKey::Form,
+        ),
+        ("cut", good[..40].to_owned(), NotAKey::Form),
+        (
+            "long",
+            format!("{good} {}", "a".repeat(8192)),
+            NotAKey::TooLong,
+        ),
+        ("a certificate", made.line.clone(), NotAKey::Certificate),
+        (
+            "DSA",
+            of("ssh-dss", dsa),
+            NotAKey::Type("ssh-dss".to_owned()),
+        ),
+        (
+            "short RSA",
+            rsa(&[1, 0, 1], &[0xff; 256]),
+            NotAKey::Bits(2048),
+        ),
+        (
+            "a bit too short",
+            rsa(&[1, 0, 1], &[[0x7f].as_slice(), &[0xff; 383]].concat()),
+            NotAKey::Bits(3071),
+        ),
+        (
+            "long RSA",
+            rsa(&[1, 0, 1], &[0xff; 1025]),
+            NotAKey::Bits(8200),
+        ),
+        (
+            "an exponent of 3",
+            rsa(&[3], &[0xff; 384]),
+            NotAKey::Exponent,
+        ),
+        (
+            "an even one",
+            rsa(&[1, 0, 2], &[0xff; 384]),
+            NotAKey::Exponent,
+        ),
+        ("a long one", rsa(&[1; 5], &[0xff; 384]), NotAKey::Exponent),
+        ("not on the curve", p256(&off), NotAKey::Point),
+    ] {
+        let refused = SubjectKey::parse(&text).map(|key| key.line());
+        assert_eq!(refused, Err(why), "{description}");
+    }
+}

@@ -1,0 +1,119 @@
+//! SSH: certificates for those who log in and for machines, and lists of what is revoked.
+
+mod api;
+mod authority;
+mod certificate;
+mod inventory;
+mod key;
+mod krl;
+mod message;
+mod principal;
+mod profile;
+mod public;
+mod revoked;
+#[cfg(test)]
+mod sshd;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use mc_proto::metacrypt::v1::ssh_server::SshServer;
+
+use self::{
+    authority::{Authority, Kind as Of},
+    profile::Profile,
+};
+use super::{EngineError, Job, Kind};
+use crate::{barrier::Items, entered::Entered};
+
+/// What may be done.
+mod action {
+    actions! {
+        ALL:
+        READ_CA = "ssh:read-ca",
+        MANAGE_CA = "ssh:manage-ca",
+        READ_PROFILE = "ssh:read-profile",
+        WRITE_PROFILE = "ssh:write-profile",
+        SIGN = "ssh:sign",
+        READ_CERTIFICATE = "ssh:read-certificate",
+        REVOKE_CERTIFICATE = "ssh:revoke-certificate",
+        READ_REVOCATION = "ssh:read-revocation",
+        WRITE_REVOCATION = "ssh:write-revocation",
+    }
+}
+
+/// The engine.
+pub(crate) const KIND: Kind = Kind {
+    name: "ssh",
+    description: "signs certificates for SSH, and publishes what is revoked of them",
+    actions: action::ALL,
+    routes: |routes, api| routes.add_service(SshServer::new(api.clone())),
+    http: public::router,
+    keeps: kept,
+    job: Some(Job {
+        name: "ssh.tidy",
+        every: Duration::from_secs(3600),
+        run: |at| Box::pin(tidy(at)),
+    }),
+};
+
+/// Authorities whose keys hosts may trust.
+fn kept(items: &Items<'_>) -> Result<Option<String>, EngineError> {
+    for of in [Of::User, Of::Host] {
+        if !authority(items, of)?.keys.is_empty() {
+            return Ok(Some(format!("the {} authority's keys", of.name())));
+        }
+    }
+    Ok(None)
+}
+
+/// Drops certificates that expired long ago.
+async fn tidy(at: Arc<Entered>) -> Result<bool, EngineError> {
+    let now_s = seconds(at.now());
+    let drop = move |items: &Items<'_>, _: &Entered| inventory::drop_old(items, now_s);
+    let then = |dropped: inventory::Dropped, at: &Entered| match dropped.revoked {
+        true => published(dropped.more, at),
+        false => Ok(dropped.more),
+    };
+    at.keep(drop, then).await?
+}
+
+/// What was committed is what is published.
+fn published<T>(done: T, at: &Entered) -> Result<T, EngineError> {
+    revoked::Published::of(at.mount())?.change();
+    Ok(done)
+}
+
+/// Where profiles are stored, and what they are judged as.
+const PROFILES: &str = "profiles";
+
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs()
+}
+
+fn profile_path(name: &str) -> String {
+    format!("{PROFILES}/{name}")
+}
+
+/// The profile of this name.
+fn profile(items: &Items<'_>, name: &str) -> Result<Profile, EngineError> {
+    let found = items.get(&profile_path(name))?;
+    found.ok_or_else(|| EngineError::NotFound("profile", name.to_owned()))
+}
+
+fn authority_path(of: Of) -> String {
+    format!("ca/{}", of.name())
+}
+
+/// An authority; without a key if none was made.
+fn authority(items: &Items<'_>, of: Of) -> Result<Authority, EngineError> {
+    Ok(items.get(&authority_path(of))?.unwrap_or_default())
+}

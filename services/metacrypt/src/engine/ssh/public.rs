@@ -1,0 +1,91 @@
+//! What anybody may read: the authorities' keys, and what is revoked.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tonic::{Code, Status};
+
+use super::{
+    KIND, authority,
+    authority::Kind as Of,
+    revoked::{self, Published},
+};
+use crate::{api::Api, engine::EngineError};
+
+/// Below `/v1/ssh`.
+pub(super) fn router(api: &Api) -> Router {
+    let keys = |of| {
+        move |State(api): State<Api>, Path(mount): Path<String>| async move {
+            answer("text/plain; charset=utf-8", keys(&api, &mount, of).await)
+        }
+    };
+    Router::new()
+        .route("/{mount}/user-ca", get(keys(Of::User)))
+        .route("/{mount}/host-ca", get(keys(Of::Host)))
+        .route("/{mount}/krl", get(list))
+        .with_state(api.clone())
+}
+
+/// Nobody is to keep it: what is revoked is to be known at once.
+fn answer(media: &'static str, made: Result<Vec<u8>, EngineError>) -> Response {
+    let never = (header::CACHE_CONTROL, "no-store");
+    match made.map_err(Status::from) {
+        Ok(bytes) => ([(header::CONTENT_TYPE, media), never], bytes).into_response(),
+        Err(status) => {
+            let code = match status.code() {
+                Code::NotFound | Code::InvalidArgument => StatusCode::NOT_FOUND,
+                Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            (code, [never], format!("{}\n", status.message())).into_response()
+        }
+    }
+}
+
+/// An authority's keys as sshd's TrustedUserCAKeys (users) or known_hosts (hosts) has them, a line each.
+pub(super) async fn keys(api: &Api, mount: &str, of: Of) -> Result<Vec<u8>, EngineError> {
+    let public = api.0.public(&KIND, mount, &["ca", of.name()])?;
+    let read = move |items: &crate::barrier::Items<'_>| -> Result<_, EngineError> {
+        let mut lines = String::new();
+        for key in &authority(items, of)?.keys {
+            let line = key.ready()?.line();
+            lines += &match of {
+                Of::User => format!("{line}\n"),
+                Of::Host => format!("@cert-authority * {line}\n"),
+            };
+        }
+        Ok(lines.into_bytes())
+    };
+    public.read(read).await
+}
+
+async fn list(State(api): State<Api>, Path(mount): Path<String>) -> Response {
+    let made = krl(&api, &mount).await;
+    answer("application/octet-stream", made.map(|krl| krl.to_vec()))
+}
+
+/// What is revoked: as it was made last, if nothing changed since.
+pub(super) async fn krl(api: &Api, mount: &str) -> Result<Arc<[u8]>, EngineError> {
+    let public = api.0.public(&KIND, mount, &["krl"])?;
+    let published = Published::of(public.mount())?;
+    let _turn = published.making.lock().await;
+    let changes = {
+        let kept = published.kept();
+        if let Some(krl) = &kept.krl {
+            return Ok(Arc::clone(krl));
+        }
+        kept.changes
+    };
+    let krl: Arc<[u8]> = public.read(|items| revoked::krl(items)).await?.into();
+    let mut kept = published.kept();
+    if kept.changes == changes {
+        kept.krl = Some(Arc::clone(&krl));
+    }
+    Ok(krl)
+}

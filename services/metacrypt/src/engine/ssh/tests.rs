@@ -1,0 +1,631 @@
+//! The engine's methods, by a clock that is moved.
+
+use mc_proto::metacrypt::v1::{self as pb, ssh_server::Ssh as _};
+use mcdsl::{
+    audit::Detail,
+    policy::{Effect, Rule, Subjects},
+};
+use tonic::{Code, Request, Response, Status};
+
+use super::*;
+use crate::{
+    api::Api,
+    barrier::SealError,
+    jobs, policy,
+    testing::{World, caller, nothing},
+};
+
+const MOUNT: &str = "ssh";
+
+/// A mount with both authorities and two profiles for users, `people` and `others`.
+struct Engine {
+    world: World,
+    api: Api,
+    directory: tempfile::TempDir,
+}
+
+fn request<T>(who: &str, message: T) -> Request<T> {
+    let role = if who == "root" { "admin" } else { "user" };
+    let mut request = Request::new(message);
+    let caller = caller(who, role, "/metacircular.metacrypt.v1.Ssh/Something");
+    request.extensions_mut().insert(caller);
+    request
+}
+
+fn told<T>(answer: Result<Response<T>, Status>) -> Result<T, (Code, String)> {
+    match answer {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) => Err((status.code(), status.message().to_owned())),
+    }
+}
+
+fn people() -> pb::SshProfile {
+    let what = Some(pb::ssh_principal::What::Account(true));
+    pb::SshProfile {
+        kind: pb::SshKind::User.into(),
+        principals: vec![pb::SshPrincipal { what }],
+        max_ttl_s: 7200,
+        ttl_s: 3600,
+        ..pb::SshProfile::default()
+    }
+}
+
+impl Engine {
+    async fn new() -> Self {
+        let world = World::open().await;
+        let made = world.metacrypt.mount(MOUNT, "ssh", nothing());
+        made.await.unwrap();
+        let engine = Self {
+            api: Api(Arc::clone(&world.metacrypt)),
+            directory: tempfile::tempdir().unwrap(),
+            world,
+        };
+        for ca in ["user", "host"] {
+            engine.add_key(ca).await;
+        }
+        for name in ["people", "others"] {
+            engine.put(name, people()).await.unwrap();
+        }
+        engine
+    }
+
+    async fn add_key(&self, ca: &str) -> pb::SshCa {
+        let message = pb::CreateSshCaKeyRequest {
+            mount: MOUNT.to_owned(),
+            ca: ca.to_owned(),
+            algorithm: 0,
+        };
+        told(self.api.create_ssh_ca_key(request("root", message)).await).unwrap()
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        profile: pb::SshProfile,
+    ) -> Result<pb::SshProfile, (Code, String)> {
+        let message = pb::PutSshProfileRequest {
+            mount: MOUNT.to_owned(),
+            name: name.to_owned(),
+            profile: Some(profile),
+        };
+        told(self.api.put_ssh_profile(request("root", message)).await)
+    }
+
+    async fn allow(&self, name: &str, deny: bool, action: &str, resource: &str) {
+        let rule = Rule {
+            name: name.to_owned(),
+            description: String::new(),
+            priority: 0,
+            effect: if deny { Effect::Deny } else { Effect::Allow },
+            subjects: Subjects {
+                accounts: vec!["ada".to_owned()],
+                ..Subjects::default()
+            },
+            actions: vec![action.to_owned()],
+            resources: vec![resource.to_owned()],
+            resource_tags: Vec::new(),
+        };
+        let root = caller(
+            "root",
+            "admin",
+            "/metacircular.metacrypt.v1.System/CreateRule",
+        );
+        let put = move |all: &mut Vec<Rule>| policy::put(all, rule, false);
+        let changed = self
+            .world
+            .metacrypt
+            .change_policy(&root, false, Detail::new(), put);
+        changed.await.unwrap();
+    }
+
+    /// A line of a key that is made once.
+    fn key(&self) -> String {
+        let path = self.directory.path().join("some");
+        match path.exists() {
+            true => testing::line(&path),
+            false => testing::line(&testing::pair(self.directory.path(), "some", &["ed25519"])),
+        }
+    }
+
+    async fn sign(
+        &self,
+        who: &str,
+        profile: &str,
+        ttl_s: u64,
+    ) -> Result<pb::SshCertificate, (Code, String)> {
+        let message = pb::SignSshKeyRequest {
+            mount: MOUNT.to_owned(),
+            profile: profile.to_owned(),
+            public_key: self.key(),
+            principals: vec![if who == "root" { "other" } else { who }.to_owned()],
+            ttl_s,
+        };
+        told(self.api.sign_ssh_key(request(who, message)).await)
+    }
+
+    async fn get(&self, who: &str, serial: u64) -> Result<pb::SshCertificate, (Code, String)> {
+        let message = pb::GetSshCertificateRequest {
+            mount: MOUNT.to_owned(),
+            serial,
+        };
+        told(self.api.get_ssh_certificate(request(who, message)).await)
+    }
+
+    async fn revoke(&self, who: &str, serial: u64) -> Result<pb::SshCertificate, (Code, String)> {
+        let message = pb::RevokeSshCertificateRequest {
+            mount: MOUNT.to_owned(),
+            serial,
+        };
+        told(self.api.revoke_ssh_certificate(request(who, message)).await)
+    }
+
+    fn asked() -> pb::ListSshCertificatesRequest {
+        pb::ListSshCertificatesRequest {
+            mount: MOUNT.to_owned(),
+            ..pb::ListSshCertificatesRequest::default()
+        }
+    }
+
+    /// Serials, and where to go on.
+    async fn list(&self, who: &str, asked: pb::ListSshCertificatesRequest) -> (Vec<u64>, String) {
+        let listed = told(self.api.list_ssh_certificates(request(who, asked)).await).unwrap();
+        let serials = listed.certificates.iter().map(|one| one.serial);
+        (serials.collect(), listed.next)
+    }
+
+    async fn krl(&self) -> Vec<u8> {
+        public::krl(&self.api, MOUNT).await.unwrap().to_vec()
+    }
+
+    async fn version(&self) -> u64 {
+        u64::from_be_bytes(self.krl().await[12..20].try_into().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_judged_by_its_profile_and_a_deny_holds_for_lists() {
+    let engine = Engine::new().await;
+    engine
+        .allow("sign", false, "ssh:sign", "ssh/profiles/*")
+        .await;
+    let first = engine.sign("ada", "people", 0).await.unwrap().serial;
+    let second = engine.sign("ada", "others", 0).await.unwrap().serial;
+    assert!(second > first);
+    assert_eq!(
+        engine.list("ada", Engine::asked()).await.0,
+        [0; 0],
+        "she may sign alone"
+    );
+    let denied = |what: &str, serial| {
+        (
+            Code::PermissionDenied,
+            format!("ada may not ssh:{what}-certificate on ssh/certificates/{serial}"),
+        )
+    };
+    for serial in [first, 9] {
+        assert_eq!(
+            engine.get("ada", serial).await.unwrap_err(),
+            denied("read", serial)
+        );
+        assert_eq!(
+            engine.revoke("ada", serial).await.unwrap_err(),
+            denied("revoke", serial)
+        );
+    }
+    engine
+        .allow("read", false, "ssh:read-certificate", "ssh/profiles/**")
+        .await;
+    assert_eq!(engine.list("ada", Engine::asked()).await.0, [first, second]);
+    engine
+        .allow("deny", true, "ssh:*", "ssh/profiles/others")
+        .await;
+    assert_eq!(engine.list("ada", Engine::asked()).await.0, [first]);
+    assert_eq!(engine.get("ada", first).await.unwrap().key_id, "ada");
+    assert_eq!(
+        engine.get("ada", second).await.unwrap_err(),
+        denied("read", second)
+    );
+    assert_eq!(
+        engine.sign("ada", "others", 0).await.unwrap_err().0,
+        Code::PermissionDenied
+    );
+    let absent = (Code::NotFound, "there is no certificate \"9\"".to_owned());
+    assert_eq!(engine.get("root", 9).await.unwrap_err(), absent);
+    let none = engine.sign("root", "nothing", 0).await.unwrap_err();
+    assert_eq!(
+        none,
+        (Code::NotFound, "there is no profile \"nothing\"".to_owned())
+    );
+    for name in ["", "a/b", "..", "%2e", "é", "*"] {
+        let refused = engine.sign("root", name, 0).await.unwrap_err();
+        assert_eq!(refused.0, Code::InvalidArgument, "{name}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_signed_is_in_the_log() {
+    let engine = Engine::new().await;
+    engine
+        .allow("sign", false, "ssh:sign", "ssh/profiles/people")
+        .await;
+    let made = engine.sign("ada", "people", 0).await.unwrap();
+    let (who, _, on, detail) = engine.world.audit().pop().unwrap();
+    assert_eq!((who.as_deref(), &*on), (Some("ada"), "ssh/profiles/people"));
+    let detail: serde_json::Value = serde_json::from_str(&detail).unwrap();
+    let wanted = serde_json::json!({
+        "by": "rule sign",
+        "key": made.fingerprint,
+        "principals": ["ada"],
+        "serial": made.serial.to_string(),
+    });
+    assert_eq!(detail, wanted);
+}
+
+#[tokio::test]
+async fn a_new_key_is_published_before_it_signs() {
+    let engine = Engine::new().await;
+    engine
+        .allow("sign", false, "ssh:sign", "ssh/profiles/people")
+        .await;
+    let lines = async |of| {
+        let keys = public::keys(&engine.api, MOUNT, of).await.unwrap();
+        let text = String::from_utf8(keys).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let ca = engine.add_key("user").await;
+    assert_eq!((ca.signing, ca.keys.len()), (1, 2));
+    let told: Vec<_> = ca.keys.iter().map(|key| key.public_key.clone()).collect();
+    assert_eq!(lines(Of::User).await, told);
+    let host = lines(Of::Host).await;
+    assert!(
+        host.len() == 1 && host[0].starts_with("@cert-authority * ssh-ed25519 "),
+        "{host:?}"
+    );
+    let by = async || {
+        engine
+            .sign("ada", "people", 0)
+            .await
+            .unwrap()
+            .ca_fingerprint
+    };
+    assert_eq!(by().await, ca.keys[0].fingerprint);
+    let number = |number| pb::UseSshCaKeyRequest {
+        mount: MOUNT.to_owned(),
+        ca: "user".to_owned(),
+        number,
+    };
+    let delete = |number| pb::DeleteSshCaKeyRequest {
+        mount: MOUNT.to_owned(),
+        ca: "user".to_owned(),
+        number,
+    };
+    let refused = engine
+        .api
+        .delete_ssh_ca_key(request("root", delete(1)))
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
+    engine
+        .api
+        .use_ssh_ca_key(request("root", number(2)))
+        .await
+        .unwrap();
+    assert_eq!(by().await, ca.keys[1].fingerprint);
+    engine
+        .api
+        .delete_ssh_ca_key(request("root", delete(1)))
+        .await
+        .unwrap();
+    assert_eq!(lines(Of::User).await, told[1..]);
+    let none = engine.api.use_ssh_ca_key(request("root", number(1))).await;
+    assert_eq!(none.unwrap_err().code(), Code::NotFound);
+    let root = pb::GetSshCaRequest {
+        mount: MOUNT.to_owned(),
+        ca: "root".to_owned(),
+    };
+    let refused = engine
+        .api
+        .get_ssh_ca(request("root", root))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.message(), "ca: `user` or `host`");
+}
+
+#[tokio::test]
+async fn certificates_are_listed_as_they_expire_and_dropped_long_after() {
+    let engine = Engine::new().await;
+    for (name, action) in [("sign", "ssh:sign"), ("read", "ssh:read-certificate")] {
+        engine.allow(name, false, action, "ssh/profiles/**").await;
+    }
+    let long = engine.sign("ada", "people", 7200).await.unwrap();
+    let short = engine.sign("ada", "others", 60).await.unwrap();
+    let middle = engine.sign("ada", "people", 600).await.unwrap();
+    let asked = Engine::asked;
+    let in_s = |seconds| Some((engine.world.clock.now() + Duration::from_secs(seconds)).into());
+    let of = |profile: &str| pb::ListSshCertificatesRequest {
+        profile: profile.to_owned(),
+        ..asked()
+    };
+    let (long, short, middle) = (long.serial, short.serial, middle.serial);
+    let eve = pb::ListSshCertificatesRequest {
+        key_id: "eve".to_owned(),
+        ..asked()
+    };
+    let before = pb::ListSshCertificatesRequest {
+        expires_before: in_s(601),
+        ..asked()
+    };
+    let from = pb::ListSshCertificatesRequest {
+        expires_from: in_s(600),
+        ..asked()
+    };
+    for (description, asked, wanted) in [
+        ("all", asked(), &[short, middle, long][..]),
+        ("of a profile", of("people"), &[middle, long]),
+        ("of an account", eve, &[]),
+        ("that expire soon", before, &[short, middle]),
+        ("that do not", from, &[middle, long]),
+    ] {
+        let listed = engine.list("ada", asked).await;
+        assert_eq!(listed, (wanted.to_vec(), String::new()), "{description}");
+    }
+    let mut seen = Vec::new();
+    let mut page = pb::ListSshCertificatesRequest {
+        limit: 1,
+        ..asked()
+    };
+    loop {
+        let (serials, next) = engine.list("ada", page.clone()).await;
+        seen.extend(serials);
+        if next.is_empty() {
+            break;
+        }
+        page.after = next;
+    }
+    assert_eq!(seen, [short, middle, long]);
+
+    engine.revoke("root", short).await.unwrap();
+    let version = engine.version().await;
+    let job = KIND.job.as_ref().unwrap();
+    let tidy = async || jobs::round(&engine.world.metacrypt, &KIND, job).await;
+    engine
+        .world
+        .clock
+        .advance(Duration::from_secs(30 * 24 * 3600 + 59));
+    tidy().await;
+    assert!(
+        engine.get("ada", short).await.unwrap().revoked,
+        "for 30 days"
+    );
+    engine.world.clock.advance(Duration::from_secs(1));
+    tidy().await;
+    assert_eq!(
+        engine.get("ada", short).await.unwrap_err().0,
+        Code::NotFound
+    );
+    assert!(engine.version().await > version);
+    let all = pb::ListSshCertificatesRequest {
+        expires_from: Some(UNIX_EPOCH.into()),
+        ..asked()
+    };
+    assert_eq!(engine.list("ada", all).await.0, [middle, long]);
+    assert_eq!(engine.list("ada", asked()).await.0, [0; 0], "from now on");
+}
+
+#[tokio::test]
+async fn each_change_makes_a_greater_version_and_nothing_else_does() {
+    let engine = Engine::new().await;
+    engine
+        .allow("sign", false, "ssh:sign", "ssh/profiles/**")
+        .await;
+    let made = engine.sign("ada", "people", 0).await.unwrap();
+    let mut version = engine.version().await;
+    let mut greater = async |what: &str| {
+        let next = engine.version().await;
+        assert!(next > version, "{what}");
+        version = next;
+    };
+    engine.revoke("root", made.serial).await.unwrap();
+    greater("a certificate").await;
+    let krl = engine.krl().await;
+    engine.revoke("root", made.serial).await.unwrap();
+    engine.sign("ada", "people", 0).await.unwrap();
+    assert_eq!(engine.krl().await, krl, "nothing that it did not say");
+    engine.world.clock.set_back(Duration::from_secs(3600));
+    engine.add_key("user").await;
+    greater("another key, and the clock was set back").await;
+    let key_id = pb::CreateSshRevocationRequest {
+        mount: MOUNT.to_owned(),
+        what: Some(pb::create_ssh_revocation_request::What::KeyId(
+            "ada".to_owned(),
+        )),
+    };
+    let revoke = || {
+        engine
+            .api
+            .create_ssh_revocation(request("root", key_id.clone()))
+    };
+    let revoked = told(revoke().await).unwrap();
+    assert_eq!(revoked.id, "id-ada");
+    greater("a key id").await;
+    assert_eq!(told(revoke().await).unwrap_err().0, Code::AlreadyExists);
+    let refused = engine.sign("ada", "people", 0).await.unwrap_err();
+    assert_eq!(refused.0, Code::FailedPrecondition, "{refused:?}");
+    let lift = pb::DeleteSshRevocationRequest {
+        mount: MOUNT.to_owned(),
+        id: "id-ada".to_owned(),
+    };
+    let lifted = engine
+        .api
+        .delete_ssh_revocation(request("root", lift.clone()))
+        .await;
+    lifted.unwrap();
+    greater("a revocation that was lifted").await;
+    let again = engine
+        .api
+        .delete_ssh_revocation(request("root", lift))
+        .await;
+    assert_eq!(again.unwrap_err().code(), Code::NotFound);
+    engine.sign("ada", "people", 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_profile_that_makes_no_sense_is_refused_by_its_field() {
+    let engine = Engine::new().await;
+    let principal = |what| vec![pb::SshPrincipal { what: Some(what) }];
+    let exact = |text: &str| principal(pb::ssh_principal::What::Exact(text.to_owned()));
+    let below = |text: &str| principal(pb::ssh_principal::What::Below(text.to_owned()));
+    let host = || pb::SshProfile {
+        kind: pb::SshKind::Host.into(),
+        principals: below("example.org"),
+        ..people()
+    };
+    let no_kind = pb::SshProfile {
+        kind: 0,
+        ..people()
+    };
+    let with = |principals| pb::SshProfile {
+        principals,
+        ..people()
+    };
+    let hosts = |principals| pb::SshProfile {
+        principals,
+        ..host()
+    };
+    let extensions = |extensions: &[i32]| pb::SshProfile {
+        extensions: extensions.to_vec(),
+        ..people()
+    };
+    let from = |text: &str| pb::SshProfile {
+        source_addresses: vec![text.to_owned()],
+        ..people()
+    };
+    let forced = |text: &str| pb::SshProfile {
+        force_command: text.to_owned(),
+        ..people()
+    };
+    let ttl = |ttl_s, max_ttl_s| pb::SshProfile {
+        ttl_s,
+        max_ttl_s,
+        ..people()
+    };
+    let both = pb::SshProfile {
+        no_extensions: true,
+        ..extensions(&[1])
+    };
+    let verified = pb::SshProfile {
+        verify_required: true,
+        ..people()
+    };
+    let named = pb::SshProfile {
+        name: "other".to_owned(),
+        ..people()
+    };
+    let what = |what| vec![pb::SshPrincipal { what }];
+    let many = vec![principal(pb::ssh_principal::What::Account(true)).remove(0); 65];
+    let away = pb::ssh_principal::What::Account(false);
+    for (description, profile, field) in [
+        ("no kind", no_kind, "kind: "),
+        ("another name", named, "profile.name: "),
+        ("no principal", with(Vec::new()), "principals: empty"),
+        ("many", with(many), "principals: at most 64"),
+        ("nothing said", with(what(None)), "principals[0]: "),
+        ("nothing said", with(what(Some(away))), "principals[0]: "),
+        ("all", with(exact("*")), "principals[0]: "),
+        ("empty", with(exact("")), "principals[0]: empty"),
+        ("a host's", with(below("example.org")), "principals[0]: "),
+        (
+            "a user's",
+            hosts(principal(pb::ssh_principal::What::Account(true))),
+            "principals[0]: ",
+        ),
+        (
+            "a pattern",
+            hosts(exact("*.example.org")),
+            "principals[0]: ",
+        ),
+        (
+            "a pattern",
+            hosts(below("*.example.org")),
+            "principals[0]: ",
+        ),
+        (
+            "a host's extension",
+            pb::SshProfile {
+                extensions: vec![1],
+                ..host()
+            },
+            "extensions: ",
+        ),
+        (
+            "a host's command",
+            pb::SshProfile {
+                force_command: "true".to_owned(),
+                ..host()
+            },
+            "force_command: ",
+        ),
+        ("no extension", extensions(&[0]), "extensions[0]: "),
+        (
+            "one that there is not",
+            extensions(&[1, 99]),
+            "extensions[1]: ",
+        ),
+        ("none and one", both, "no_extensions: "),
+        (
+            "host bits",
+            from("192.0.2.1/24"),
+            "source_addresses[0]: 192.0.2.1/24 has host bits",
+        ),
+        ("no network", from("example.org"), "source_addresses[0]: "),
+        ("two lines", forced("a\nb"), "force_command: "),
+        ("nothing", forced(" "), "force_command: "),
+        ("long", forced(&"a".repeat(1025)), "force_command: "),
+        ("software keys", verified, "verify_required: "),
+        ("no longest time", ttl(0, 0), "max_ttl_s: 60 to "),
+        ("for ever", ttl(0, u64::MAX), "max_ttl_s: 60 to "),
+        ("longer than that", ttl(7201, 7200), "ttl_s: 60 to 7200"),
+        (
+            "a type that there is not",
+            pb::SshProfile {
+                key_types: vec![9],
+                ..people()
+            },
+            "key_types[0]: ",
+        ),
+    ] {
+        let (code, text) = engine.put("bad", profile).await.unwrap_err();
+        assert_eq!(code, Code::InvalidArgument, "{description}: {text}");
+        assert!(text.starts_with(field), "{description}: {text}");
+    }
+    let plain = engine.put("plain", people()).await.unwrap();
+    assert_eq!((plain.extensions, plain.key_types.len()), (vec![1], 5));
+    let none = pb::SshProfile {
+        no_extensions: true,
+        source_addresses: vec!["192.0.2.7".to_owned(), "::ffff:198.51.100.0/120".to_owned()],
+        ..people()
+    };
+    let none = engine.put("none", none).await.unwrap();
+    assert_eq!(none.extensions, [0; 0]);
+    assert_eq!(none.source_addresses, ["192.0.2.7/32", "198.51.100.0/24"]);
+    assert_eq!(
+        engine.put("again", none.clone()).await.unwrap_err().0,
+        Code::InvalidArgument
+    );
+    assert_eq!(
+        engine.put("none", none.clone()).await.unwrap(),
+        none,
+        "what was read is taken"
+    );
+}
+
+#[tokio::test]
+async fn authorities_are_not_removed_by_the_way() {
+    let engine = Engine::new().await;
+    let removed = engine
+        .world
+        .metacrypt
+        .unmount(MOUNT, Some(KIND.keeps), nothing());
+    let kept = removed.await.unwrap_err();
+    assert!(matches!(kept, SealError::Kept(_)), "{kept}");
+    assert!(kept.to_string().contains("user authority"), "{kept}");
+}
