@@ -1,6 +1,7 @@
 //! Engines: what a mount can be. A new one is a folder here and a line in [`KINDS`]; nothing else knows which there are.
 
 mod error;
+mod pki;
 pub(crate) mod transit;
 
 use tonic::service::Routes;
