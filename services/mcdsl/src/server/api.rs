@@ -90,10 +90,14 @@ pub(super) fn router(
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     };
     let web = app.web.route("/healthz", get(ready));
+    let others = Others {
+        web,
+        plain: app.plain,
+    };
     let router = build(
         app.package,
         grpc.clone(),
-        web,
+        others,
         MAX_BODY,
         bodies,
         Some(&access),
@@ -167,13 +171,29 @@ pub fn api(
     others: Router,
     max_body: usize,
 ) -> Result<Router, StartError> {
+    let others = Others {
+        web: others,
+        plain: Router::new(),
+    };
     build(package, grpc, others, max_body, Bodies::new(), None)
+}
+
+/// What is beside the methods.
+struct Others {
+    web: Router,
+    plain: Router,
+}
+
+/// Around what is plain HTTP below `/v1/`, which anybody may ask for.
+async fn short(request: Request, next: Next) -> Response {
+    let body = |all| body::bounded(all, Kind::Plain, MAX_PUBLIC_BODY, None);
+    next.run(request.map(body)).await
 }
 
 fn build(
     package: &str,
     grpc: Router,
-    others: Router,
+    others: Others,
     max_body: usize,
     bodies: Arc<Bodies>,
     access: Option<&Arc<Access>>,
@@ -190,13 +210,15 @@ fn build(
         }))
     };
     let grpc = mark(grpc, false);
+    let Others { web: others, plain } = others;
     let rest = rest::router(package, &pool, &grpc, access)
         .route(
             "/openapi.json",
             get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
         )
         .method_not_allowed_fallback(async || rest::Error::method_not_allowed(&["GET"]))
-        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()));
+        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
+        .merge(plain.layer(middleware::from_fn(short)));
     let rest = mark(rest, true);
     let uploads: HashSet<&str> = mc_proto::METHODS
         .iter()
@@ -323,6 +345,10 @@ pub(super) mod tests {
         // Of a network one body of 100 bytes, with what head and piece cost.
         let one = 1024 + 5 + 64 + 100 + 64;
         let bodies = Bodies::of(4 * one, 4 * one);
+        let others = Others {
+            web: others,
+            plain: Router::new(),
+        };
         let router = build(package, Router::new(), others, MAX_BODY, bodies, None).unwrap();
         let places = Places::new(100);
         let ask = |source: [u8; 4], known: bool, path: &str, body| {
@@ -391,6 +417,7 @@ pub(super) mod tests {
                 package,
                 grpc: tonic::service::Routes::default(),
                 web: Router::new(),
+                plain: Router::new(),
                 authenticator: Arc::new(Nobody),
                 audit: None,
                 sealed: Box::new(|| false),

@@ -109,8 +109,9 @@ pub struct Seal {
     status: ArcSwapOption<Status>,
 }
 
-/// A mount's id, name, engine and data key.
+/// A mount: its names, its engine and its data key.
 pub struct Mount {
+    number: i64,
     id: String,
     name: String,
     engine: String,
@@ -148,17 +149,30 @@ impl Mount {
 }
 
 /// What is behind the seal while it is open.
+#[derive(Clone)]
 pub struct Unsealed {
     master: Key,
     generation: i64,
-    mounts: BTreeMap<String, Mount>,
+    mounts: BTreeMap<String, Arc<Mount>>,
 }
 
 impl Unsealed {
     /// The mounts by their names.
     #[must_use]
-    pub fn mounts(&self) -> &BTreeMap<String, Mount> {
+    pub fn mounts(&self) -> &BTreeMap<String, Arc<Mount>> {
         &self.mounts
+    }
+
+    /// Takes a mount out, so that nobody comes to it any more.
+    ///
+    /// # Errors
+    /// [`SealError::NoMount`]; the core's own is none that could be.
+    pub fn take(&mut self, name: &str) -> Result<Arc<Mount>, SealError> {
+        let none = || SealError::NoMount(name.to_owned());
+        let found = self.mounts.get(name).filter(|m| m.engine != SYSTEM);
+        let mount = Arc::clone(found.ok_or_else(none)?);
+        self.mounts.remove(name);
+        Ok(mount)
     }
 }
 
@@ -347,13 +361,13 @@ impl Seal {
     ///
     /// # Errors
     /// [`SealError`].
-    pub async fn mount<'u>(
+    pub async fn mount(
         &self,
-        unsealed: &'u mut Unsealed,
+        unsealed: &mut Unsealed,
         name: &str,
         engine: &'static str,
         log: Log,
-    ) -> Result<&'u Mount, SealError> {
+    ) -> Result<Arc<Mount>, SealError> {
         let (master, generation) = (unsealed.master.clone(), unsealed.generation);
         let (wanted, now) = (name.to_owned(), seconds(self.clock.now()));
         let write = move |tx: &Transaction<'_>| -> Result<_, SealError> {
@@ -362,34 +376,51 @@ impl Seal {
             log(tx)?;
             Ok(mount)
         };
-        let mount = self.store.write(write).await?;
-        let mounts = &mut unsealed.mounts;
-        mounts.remove(name);
-        Ok(mounts.entry(name.to_owned()).or_insert(mount))
+        let mount = Arc::new(self.store.write(write).await?);
+        unsealed.mounts.insert(name.to_owned(), Arc::clone(&mount));
+        Ok(mount)
     }
 
-    /// Drops a mount with all that it has. SQLite leaves its rows in free pages until they are used again, and snapshots have them too, sealed data key and all:
-    /// whoever has those and opens the seal of their time can read them.
+    /// Removes a mount that was taken out, with its data key; what it had is deleted by [`Self::sweep`]. Snapshots have both: whoever opens the seal of their time
+    /// can read them.
     ///
     /// # Errors
     /// [`SealError`].
     pub async fn unmount(
         &self,
-        unsealed: &mut Unsealed,
-        name: &str,
+        unsealed: &Unsealed,
+        mount: Arc<Mount>,
         log: Log,
     ) -> Result<(), SealError> {
-        let mount = unsealed.mounts.get(name).filter(|m| m.engine != SYSTEM);
-        let id = mount.ok_or_else(|| SealError::NoMount(name.to_owned()))?;
-        let (id, generation) = (id.id.clone(), unsealed.generation);
+        let generation = unsealed.generation;
         let write = move |tx: &Transaction<'_>| -> Result<_, SealError> {
             rows::is_still(tx, generation)?;
-            tx.execute("DELETE FROM mount WHERE id = ?1", [id])?;
+            rows::drop_mount(tx, &mount)?;
             log(tx)
         };
-        self.store.write(write).await?;
-        unsealed.mounts.remove(name);
-        Ok(())
+        self.store.write(write).await
+    }
+
+    /// Writes what was changed and deleted into the database's file itself, so that SQLite's log has nothing of before.
+    pub(crate) async fn settle(&self) {
+        let store = Arc::clone(&self.store);
+        let settled = tokio::task::spawn_blocking(move || store.settle()).await;
+        if let Ok(Err(error)) = settled {
+            let error = mcdsl::cli::chain(&error);
+            tracing::warn!(error, "what was deleted is still in the database's log");
+        }
+    }
+
+    /// Deletes what removed mounts had, in pieces, so that others write in between. Whether there was any.
+    ///
+    /// # Errors
+    /// [`SealError`]; what is left is deleted by the next.
+    pub async fn sweep(&self) -> Result<bool, SealError> {
+        let mut any = false;
+        while self.store.write(rows::sweep).await? {
+            any = true;
+        }
+        Ok(any)
     }
 }
 

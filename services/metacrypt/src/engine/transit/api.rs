@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, async_trait};
 use zeroize::Zeroizing;
 
 use super::{
-    Algorithm, KIND, PLACE, Rings,
+    Algorithm, KIND, PLACE, Rings, action,
     key::{Key, Ring},
     path, ring, ring_for, stored,
     written::Written,
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     api::Api,
     barrier::{Items, KeyError},
-    engine::EngineError,
+    engine::{Act, EngineError},
     entered::Entered,
 };
 
@@ -177,16 +177,14 @@ fn count(entries: u64) -> Detail {
 
 impl Api {
     /// Lets a caller in to a key.
-    async fn key(
+    fn key(
         &self,
         caller: &Caller,
-        action: &str,
+        action: Act,
         mount: &str,
         name: &str,
     ) -> Result<Arc<Entered>, EngineError> {
-        self.0
-            .enter(caller, &KIND, action, mount, &["keys", name])
-            .await
+        self.0.enter(caller, &KIND, action, mount, &["keys", name])
     }
 
     /// Changes a key, and answers as it then is.
@@ -215,9 +213,7 @@ impl Transit for Api {
         request: Request<CreateKeyRequest>,
     ) -> Result<Response<TransitKey>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:create", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::CREATE, &asked.mount, &asked.name)?;
         let algorithm = algorithm(asked.algorithm)?;
         let rotate_after_s = age(asked.rotate_after_s)?;
         let now = self.0.seal.clock().now();
@@ -248,8 +244,7 @@ impl Transit for Api {
         };
         let list = self
             .0
-            .list(&caller, &KIND, "transit:read", &asked.mount, "keys")
-            .await?;
+            .list(&caller, &KIND, action::READ, &asked.mount, "keys")?;
         let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| {
             let mut keys: Vec<TransitKey> = Vec::new();
             let mut after = format!("{PLACE}{}", asked.after);
@@ -281,9 +276,7 @@ impl Transit for Api {
         request: Request<GetKeyRequest>,
     ) -> Result<Response<TransitKey>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:read", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::READ, &asked.mount, &asked.name)?;
         let read = |items: &Items<'_>, at: &Entered| message(at.name(), &stored(items, at.name())?);
         let key = at.read(read).await?;
         at.done(Detail::new()).await?;
@@ -295,9 +288,7 @@ impl Transit for Api {
         request: Request<UpdateKeyRequest>,
     ) -> Result<Response<TransitKey>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:update", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::UPDATE, &asked.mount, &asked.name)?;
         let rotate_after_s = asked.rotate_after_s.map(age).transpose()?;
         let mut detail = Detail::new();
         for (what, value) in [
@@ -333,9 +324,7 @@ impl Transit for Api {
         request: Request<RotateKeyRequest>,
     ) -> Result<Response<TransitKey>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:rotate", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::ROTATE, &asked.mount, &asked.name)?;
         let now = self.0.seal.clock().now();
         let rotate = move |key: &mut Key| key.rotate(now);
         self.change(&at, Detail::new(), rotate).await
@@ -346,9 +335,7 @@ impl Transit for Api {
         request: Request<DeleteKeyRequest>,
     ) -> Result<Response<DeleteKeyResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:delete", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::DELETE, &asked.mount, &asked.name)?;
         let delete = |items: &Items<'_>, at: &Entered| -> Result<(), EngineError> {
             if !stored(items, at.name())?.deletable {
                 return Err(EngineError::Precondition(
@@ -371,9 +358,7 @@ impl Transit for Api {
         request: Request<ExportKeyRequest>,
     ) -> Result<Response<ExportKeyResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:export", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::EXPORT, &asked.mount, &asked.name)?;
         let read = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
             let key = stored(items, at.name())?;
             if !key.exportable {
@@ -401,9 +386,7 @@ impl Transit for Api {
         request: Request<EncryptRequest>,
     ) -> Result<Response<EncryptResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:encrypt", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::ENCRYPT, &asked.mount, &asked.name)?;
         let uses = entries("plaintexts", &asked.plaintexts)?;
         wants(&*ring(&at).await?, true)?;
         let ring = ring_for(&at, uses, self.0.seal.clock().now()).await?;
@@ -422,9 +405,7 @@ impl Transit for Api {
         request: Request<DecryptRequest>,
     ) -> Result<Response<DecryptResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:decrypt", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::DECRYPT, &asked.mount, &asked.name)?;
         let number = entries("ciphertexts", &asked.ciphertexts)?;
         let ring = ring(&at).await?;
         wants(&ring, true)?;
@@ -443,9 +424,7 @@ impl Transit for Api {
         request: Request<RewrapRequest>,
     ) -> Result<Response<RewrapResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:rewrap", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::REWRAP, &asked.mount, &asked.name)?;
         let uses = entries("ciphertexts", &asked.ciphertexts)?;
         wants(&*ring(&at).await?, true)?;
         let ring = ring_for(&at, uses, self.0.seal.clock().now()).await?;
@@ -464,9 +443,7 @@ impl Transit for Api {
         request: Request<CreateDataKeyRequest>,
     ) -> Result<Response<CreateDataKeyResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:datakey", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::DATAKEY, &asked.mount, &asked.name)?;
         let length = match asked.length {
             0 => 32,
             length @ 16..=64 => length,
@@ -490,9 +467,7 @@ impl Transit for Api {
 
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:sign", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::SIGN, &asked.mount, &asked.name)?;
         let uses = entries("messages", &asked.messages)?;
         wants(&*ring(&at).await?, false)?;
         let ring = ring_for(&at, uses, self.0.seal.clock().now()).await?;
@@ -513,9 +488,7 @@ impl Transit for Api {
         request: Request<VerifyRequest>,
     ) -> Result<Response<VerifyResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let at = self
-            .key(&caller, "transit:verify", &asked.mount, &asked.name)
-            .await?;
+        let at = self.key(&caller, action::VERIFY, &asked.mount, &asked.name)?;
         let number = entries("signed", &asked.signed)?;
         let ring = ring(&at).await?;
         wants(&ring, false)?;
@@ -543,8 +516,7 @@ impl Transit for Api {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
         let at = self
             .0
-            .enter(&caller, &KIND, "transit:random", &asked.mount, &["random"]);
-        let at = at.await?;
+            .enter(&caller, &KIND, action::RANDOM, &asked.mount, &["random"])?;
         let length = match asked.length {
             0 => 32,
             length @ 1..=MAX_RANDOM => length,
