@@ -9,7 +9,7 @@
 mod tests;
 mod visit;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use mcdsl::{
     audit::{self, Actor, Detail, Entry},
@@ -186,6 +186,20 @@ impl Entered {
     pub(crate) fn name(&self) -> &str {
         let path = self.asked.as_str();
         path.rsplit('/').next().unwrap_or(path)
+    }
+
+    /// What was judged first, for what is done by the proof of it alone.
+    ///
+    /// # Errors
+    /// Nothing was: the service itself acts.
+    pub(crate) fn proof(&self) -> Result<&Authorized, EngineError> {
+        let nobody = || EngineError::Precondition("nobody asked for it".to_owned());
+        self.allowed.first().ok_or_else(nobody)
+    }
+
+    /// The service's time.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.metacrypt.seal.clock().now()
     }
 
     /// Reads what the mount has, beside the async threads.

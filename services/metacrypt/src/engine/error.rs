@@ -39,6 +39,9 @@ pub(crate) enum EngineError {
     /// A primitive failed that does not fail, or the system gives no random bytes.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// What was made here is not what it should be.
+    #[error("{0}")]
+    Flaw(String),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -76,7 +79,7 @@ impl From<EngineError> for Status {
             EngineError::Precondition(_) => Code::FailedPrecondition,
             EngineError::NotFound(..) => Code::NotFound,
             EngineError::Exists(..) => Code::AlreadyExists,
-            EngineError::Item(_) | EngineError::Key(_) => {
+            EngineError::Item(_) | EngineError::Key(_) | EngineError::Flaw(_) => {
                 tracing::error!(error = text, "what is behind the seal cannot be used");
                 Code::Internal
             }

@@ -7,11 +7,7 @@ use super::{
     signed::{Crl, crl},
     store::{CrlState, revoked, seconds},
 };
-use crate::{
-    barrier::Items,
-    engine::EngineError,
-    entered::Entered,
-};
+use crate::{barrier::Items, engine::EngineError, entered::Entered};
 
 /// How long one is valid: a service that stays sealed for a weekend has no clients that refuse everything.
 const LIFE: Duration = Duration::from_secs(3 * 24 * 60 * 60);

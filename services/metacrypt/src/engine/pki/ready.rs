@@ -6,11 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{
-    issuer::Issuer,
-    signed::SigningKey,
-    store::StoredIssuer,
-};
+use super::{issuer::Issuer, signed::SigningKey, store::StoredIssuer};
 use crate::{
     barrier::{Items, KeyError, Mount, SealError},
     engine::EngineError,

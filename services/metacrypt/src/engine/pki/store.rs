@@ -204,7 +204,7 @@ pub(super) fn profile(items: &Items<'_>, name: &str) -> Result<Profile, EngineEr
 }
 
 /// What a certificate is of, and how it is judged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Of {
     /// Somebody's, by this profile.

@@ -25,14 +25,17 @@ use super::{
     Refusal,
     certificate::{BACKDATED, MAX_NAME, Request, Subject, access, ca_usages, distribution, usages},
 };
-use crate::engine::pki::{
-    ACTION_CREATE_ISSUER, CERTIFYING, ISSUERS, PROFILES,
-    constraints::Constraints,
-    issuer::Issuer,
-    name::{AltName, Names},
-    profile::{MIN_TTL_S, Profile},
-    public_key::{KeyAlgorithm, PublicKey},
-    serial::Serial,
+use crate::engine::{
+    Act,
+    pki::{
+        CERTIFYING, ISSUERS, PROFILES, action,
+        constraints::Constraints,
+        issuer::Issuer,
+        name::{AltName, Names},
+        profile::{MIN_TTL_S, Profile},
+        public_key::{KeyAlgorithm, PublicKey},
+        serial::Serial,
+    },
 };
 
 /// Longest life of a root: thirty years.
@@ -173,15 +176,15 @@ pub(super) fn check(
 
 /// That what was judged is what is done.
 fn authorised(allowed: &Authorized, subject: &Subject<'_>) -> Result<(), Refusal> {
-    let (place, item, actions): (_, _, &[&str]) = match subject {
+    let (place, item, actions): (_, _, &[Act]) = match subject {
         Subject::Root { item, .. } | Subject::Issuer { item, .. } => {
-            (ISSUERS, item, &[ACTION_CREATE_ISSUER])
+            (ISSUERS, item, &[action::CREATE_ISSUER])
         }
         Subject::Leaf { profile, .. } => (PROFILES, &profile.0, CERTIFYING),
     };
     let path: Vec<_> = allowed.resource().name.as_str().split('/').collect();
     let here = matches!(path[..], [_, of, name] if of == place && name == *item);
-    let this = actions.contains(&allowed.action().as_str());
+    let this = actions.iter().any(|act| act.0 == allowed.action().as_str());
     is(here && this, "what it was allowed for")
 }
 
@@ -288,7 +291,10 @@ fn check_subject(profile: &Profile, names: &Names, tbs: &TbsCertificate) -> Resu
     let common_name = tbs.subject().common_name()?;
     let found = common_name.as_ref().map(|name| name.value());
     let alone = tbs.subject().iter().count() == usize::from(wanted.is_some());
-    is(found == wanted.as_deref() && alone, "the subject")
+    is(
+        found.as_deref() == wanted.as_deref() && alone,
+        "the subject",
+    )
 }
 
 fn check_leaf(

@@ -93,7 +93,12 @@ fn what_is_issued_is_within_profile_and_issuer() {
             proptest::test_runner::RngAlgorithm::ChaCha,
         ),
     );
-    let all = (profiles(), asked, 0usize..2, proptest::option::of(0u64..300));
+    let all = (
+        profiles(),
+        asked,
+        0usize..2,
+        proptest::option::of(0u64..300),
+    );
     let counted = std::cell::Cell::new(0);
     let run = |(profile, asked, which, ttl): (Profile, Vec<&str>, usize, Option<u64>)| {
         let (constraints, under) = &issuers[which];
@@ -112,7 +117,9 @@ fn what_is_issued_is_within_profile_and_issuer() {
             urls: None,
             now: now(),
         };
-        let good = asked.iter().all(|name| profile.allows(name) && constraints.allow(name).is_ok())
+        let good = asked
+            .iter()
+            .all(|name| profile.allows(name) && constraints.allow(name).is_ok())
             && ttl.is_none_or(|ttl| (60..=profile.max_ttl_s).contains(&ttl));
         let made = match issue(&allowed, &request) {
             Err(refused) => {
@@ -127,7 +134,12 @@ fn what_is_issued_is_within_profile_and_issuer() {
         let read = Certificate::from_der(&made.der).unwrap();
         let tbs = read.tbs_certificate();
         let (_, found) = tbs.get_extension::<SubjectAltName>().unwrap().unwrap();
-        let found: Vec<_> = found.0.iter().map(AltName::asked).collect::<Result<_, _>>().unwrap();
+        let found: Vec<_> = found
+            .0
+            .iter()
+            .map(AltName::asked)
+            .collect::<Result<_, _>>()
+            .unwrap();
         prop_assert_eq!(found, asked.iter().cloned().collect::<Vec<_>>());
         prop_assert!(tbs.get_extension::<BasicConstraints>().unwrap().is_none());
         let life = made.not_after.duration_since(now()).unwrap();
@@ -144,6 +156,10 @@ fn what_is_issued_is_within_profile_and_issuer() {
 fn no_address_is_two_names() {
     for text in NAMES {
         let name: AltName = text.parse().unwrap();
-        assert_eq!(matches!(name, AltName::Ip(_)), text.parse::<IpAddr>().is_ok(), "{text}");
+        assert_eq!(
+            matches!(name, AltName::Ip(_)),
+            text.parse::<IpAddr>().is_ok(),
+            "{text}"
+        );
     }
 }

@@ -46,7 +46,8 @@ pub(super) fn allowed(action: &str, place: &str, item: &str) -> Authorized {
     };
     let set = PolicySet::compile(&policy).unwrap();
     let on = ResourceName::of(["pki", place, item]).unwrap();
-    set.authorize(&admin, &action.parse().unwrap(), &on.into()).unwrap()
+    set.authorize(&admin, &action.parse().unwrap(), &on.into())
+        .unwrap()
 }
 
 pub(super) fn named(name: &str) -> CaName {
@@ -85,7 +86,11 @@ pub(super) fn below(root: &Issuer, algorithm: KeyAlgorithm, constraints: &Constr
         urls: None,
         now: now(),
     };
-    let made = issue(&allowed("pki:create-issuer", "issuers", "services"), &request).unwrap();
+    let made = issue(
+        &allowed("pki:create-issuer", "issuers", "services"),
+        &request,
+    )
+    .unwrap();
     let chain = [vec![made.der], root.chain().to_vec()].concat();
     Issuer::new("services", chain, key).unwrap()
 }
@@ -118,7 +123,10 @@ fn every_algorithm_makes_chains_that_others_verify() {
             ..profile()
         };
         let (pkcs8, key) = new_key(of_leaf).unwrap();
-        assert_eq!(SigningKey::from_pkcs8(of_leaf, &pkcs8).unwrap().public(), &key);
+        assert_eq!(
+            SigningKey::from_pkcs8(of_leaf, &pkcs8).unwrap().public(),
+            &key
+        );
         let wanted = names(&["exact.example", "a.svc.example", "10.0.0.1"]);
         let request = Request {
             subject: Subject::Leaf {
@@ -135,23 +143,23 @@ fn every_algorithm_makes_chains_that_others_verify() {
         verified(&made.der, &issuer, now()).unwrap();
         let leaf = made.der.as_slice().into();
         let leaf = webpki::EndEntityCert::try_from(&leaf).unwrap();
-        for (name, wanted) in [("a.svc.example", true), ("10.0.0.1", true), ("b.example", false)] {
+        for (name, wanted) in [
+            ("a.svc.example", true),
+            ("10.0.0.1", true),
+            ("b.example", false),
+        ] {
             let name = rustls_pki_types_name(name);
             assert_eq!(leaf.verify_is_valid_for_subject_name(&name).is_ok(), wanted);
         }
     }
 }
 
-fn rustls_pki_types_name(name: &str) -> webpki::types::ServerName<'_> {
+fn rustls_pki_types_name(name: &str) -> rustls::pki_types::ServerName<'_> {
     name.try_into().unwrap()
 }
 
 /// Whether another implementation takes a certificate for a server's.
-pub(super) fn verified(
-    der: &[u8],
-    issuer: &Issuer,
-    now: SystemTime,
-) -> Result<(), webpki::Error> {
+pub(super) fn verified(der: &[u8], issuer: &Issuer, now: SystemTime) -> Result<(), webpki::Error> {
     let (root, between) = issuer.chain().split_last().unwrap();
     let root = root.as_slice().into();
     let anchors = [webpki::anchor_from_trusted_cert(&root).unwrap()];
@@ -162,7 +170,7 @@ pub(super) fn verified(
         webpki::ALL_VERIFICATION_ALGS,
         &anchors,
         &between,
-        webpki::types::UnixTime::since_unix_epoch(since),
+        rustls::pki_types::UnixTime::since_unix_epoch(since),
         webpki::KeyUsage::server_auth(),
         None,
         None,
@@ -213,13 +221,17 @@ fn what_is_not_what_was_asked_for_is_not_signed() {
     let allowed = allowed("pki:issue", "profiles", "web");
     let serial = Serial::new([7; 20]);
     let tbs = parts.with(|request| write(request, &serial)).unwrap();
-    parts.with(|request| check(&allowed, request, &tbs)).unwrap();
+    parts
+        .with(|request| check(&allowed, request, &tbs))
+        .unwrap();
     let rows: [(&str, fn(&mut Parts<'_>)); 9] = [
         ("other names", |p| p.names = names(&["exact.example"])),
         ("more names", |p| {
             p.names = names(&["exact.example", "a.svc.example", "b.svc.example"]);
         }),
-        ("another key", |p| p.key = new_key(KeyAlgorithm::EcdsaP256).unwrap().1),
+        ("another key", |p| {
+            p.key = new_key(KeyAlgorithm::EcdsaP256).unwrap().1
+        }),
         ("another use", |p| p.profile.client = true),
         ("a common name", |p| p.profile.common_name = true),
         ("no addresses", |p| p.urls = None),
@@ -244,7 +256,10 @@ fn what_is_not_what_was_asked_for_is_not_signed() {
         let mut changed = tbs.clone();
         changed[at] ^= 1;
         let checked = parts.with(|request| check(&allowed, request, &changed));
-        let in_serial = tbs.windows(20).position(|w| w == serial_bytes(&serial)).unwrap();
+        let in_serial = tbs
+            .windows(20)
+            .position(|w| w == serial_bytes(&serial))
+            .unwrap();
         let good = (in_serial..in_serial + 20).contains(&at);
         assert_eq!(checked.is_ok(), good, "byte {at}");
     }
@@ -289,7 +304,11 @@ fn what_exceeds_the_profile_or_the_issuer_is_refused_by_the_field() {
     let short = root(KeyAlgorithm::EcdsaP256, 1);
     let (services, limited) = (
         services(),
-        below(&root(KeyAlgorithm::EcdsaP256, 3650), KeyAlgorithm::EcdsaP256, &limited),
+        below(
+            &root(KeyAlgorithm::EcdsaP256, 3650),
+            KeyAlgorithm::EcdsaP256,
+            &limited,
+        ),
     );
     let ending = below(&short, KeyAlgorithm::EcdsaP256, &Constraints::default());
     let parts = |under| Parts {
@@ -306,13 +325,48 @@ fn what_exceeds_the_profile_or_the_issuer_is_refused_by_the_field() {
     let rows: [(&str, &Issuer, Change, Result<(), &str>); 13] = [
         ("as the profile has it", &services, |_| {}, Ok(())),
         ("all its time", &services, |p| p.ttl = Some(DAY), Ok(())),
-        ("more", &services, |p| p.ttl = Some(DAY + Duration::from_secs(1)), Err("ttl_s: ")),
-        ("none", &services, |p| p.ttl = Some(Duration::ZERO), Err("ttl_s: ")),
-        ("to the issuer's end", &ending, |p| p.profile.ttl_s = 100 * 86400, Err("ttl_s: ")),
-        ("a name it does not allow", &services, |p| p.names = names(&["b.example"]), Err("names: ")),
-        ("a wildcard", &services, |p| p.names = names(&["*.svc.example"]), Err("names: ")),
-        ("outside of the constraints", &limited, |_| {}, Err("names: ")),
-        ("within them", &limited, |p| p.names = names(&["a.svc.example"]), Ok(())),
+        (
+            "more",
+            &services,
+            |p| p.ttl = Some(DAY + Duration::from_secs(1)),
+            Err("ttl_s: "),
+        ),
+        (
+            "none",
+            &services,
+            |p| p.ttl = Some(Duration::ZERO),
+            Err("ttl_s: "),
+        ),
+        (
+            "to the issuer's end",
+            &ending,
+            |p| p.profile.ttl_s = 100 * 86400,
+            Err("ttl_s: "),
+        ),
+        (
+            "a name it does not allow",
+            &services,
+            |p| p.names = names(&["b.example"]),
+            Err("names: "),
+        ),
+        (
+            "a wildcard",
+            &services,
+            |p| p.names = names(&["*.svc.example"]),
+            Err("names: "),
+        ),
+        (
+            "outside of the constraints",
+            &limited,
+            |_| {},
+            Err("names: "),
+        ),
+        (
+            "within them",
+            &limited,
+            |p| p.names = names(&["a.svc.example"]),
+            Ok(()),
+        ),
         (
             "another kind of key",
             &services,
@@ -320,8 +374,18 @@ fn what_exceeds_the_profile_or_the_issuer_is_refused_by_the_field() {
             Err("key: "),
         ),
         ("a root", &short, |_| {}, Err("is a root")),
-        ("after the issuer's end", &ending, |p| p.now = p.now + DAY * 2, Err("not valid now")),
-        ("before its begin", &ending, |p| p.now = p.now - DAY, Err("not valid now")),
+        (
+            "after the issuer's end",
+            &ending,
+            |p| p.now = p.now + DAY * 2,
+            Err("not valid now"),
+        ),
+        (
+            "before its begin",
+            &ending,
+            |p| p.now = p.now - DAY,
+            Err("not valid now"),
+        ),
     ];
     for (description, under, change, wanted) in rows {
         let mut parts = parts(under);
@@ -332,7 +396,10 @@ fn what_exceeds_the_profile_or_the_issuer_is_refused_by_the_field() {
             (Err(refused), Err(text)) => {
                 let said = refused.to_string();
                 assert!(said.contains(text), "{description}: {said}");
-                assert!(!matches!(refused, Refusal::Flaw(_)), "{description}: {said}");
+                assert!(
+                    !matches!(refused, Refusal::Flaw(_)),
+                    "{description}: {said}"
+                );
             }
             (made, _) => panic!("{description}: {made:?}"),
         }
@@ -371,7 +438,11 @@ fn issuers_are_below_roots_alone() {
         (&"r".repeat(65), "", false),
         ("Root", &"r".repeat(65), false),
     ] {
-        assert_eq!(CaName::new(name, organization).is_ok(), good, "{name:?} {organization:?}");
+        assert_eq!(
+            CaName::new(name, organization).is_ok(),
+            good,
+            "{name:?} {organization:?}"
+        );
     }
 }
 
@@ -387,7 +458,10 @@ fn chains_and_keys_are_compared() {
     let other = b.chain()[1].clone();
     let of = |chain: &[&Vec<u8>]| {
         let chain = chain.iter().map(|der| (*der).clone()).collect();
-        Issuer::new("a", chain, key(&a)).map(drop).unwrap_err().to_string()
+        Issuer::new("a", chain, key(&a))
+            .map(drop)
+            .unwrap_err()
+            .to_string()
     };
     assert!(of(&[&leaf, &root]).contains("private key"), "another key");
     assert!(of(&[]).contains("there is none"));
@@ -411,14 +485,25 @@ fn chains_and_keys_are_compared() {
     let of = |chain: &[&Vec<u8>]| {
         let key = SigningKey::from_pkcs8(KeyAlgorithm::EcdsaP256, &pkcs8).unwrap();
         let chain = chain.iter().map(|der| (*der).clone()).collect();
-        Issuer::new("a", chain, key).map(drop).unwrap_err().to_string()
+        Issuer::new("a", chain, key)
+            .map(drop)
+            .unwrap_err()
+            .to_string()
     };
     for (description, chain, wanted) in [
         ("without its root", vec![&made], "no root"),
         ("with another root", vec![&made, &other], "not signed by"),
-        ("below what may have none", vec![&made, &leaf, &root], "not signed by"),
+        (
+            "below what may have none",
+            vec![&made, &leaf, &root],
+            "not signed by",
+        ),
         ("too many", vec![&made; 6], "more than"),
-        ("no certificate", vec![&vec![0x30, 0]], "certificate 0 is none"),
+        (
+            "no certificate",
+            vec![&vec![0x30, 0]],
+            "certificate 0 is none",
+        ),
     ] {
         let said = match description {
             "no certificate" => of(&[&vec![0x30, 0]]),
@@ -461,7 +546,12 @@ fn lists_have_all_that_is_revoked() {
         let list: CertificateList = CertificateList::from_der(&der.unwrap()).unwrap();
         let tbs = list.tbs_cert_list.to_der().unwrap();
         let signature = list.signature.as_bytes().unwrap();
-        assert!(issuer.key().public().verifies(&list.signature_algorithm, &tbs, signature));
+        assert!(
+            issuer
+                .key()
+                .public()
+                .verifies(&list.signature_algorithm, &tbs, signature)
+        );
         let entries = list.tbs_cert_list.revoked_certificates.unwrap_or_default();
         assert_eq!(entries.len(), revoked.len());
     }
@@ -481,7 +571,11 @@ fn requests_of_status_are_bounded() {
         ("nothing", vec![], Status::MalformedRequest),
         ("too long", vec![0x30; 10_000], Status::MalformedRequest),
         ("no list", vec![0x30, 2, 0x30, 0], Status::MalformedRequest),
-        ("an empty list", vec![0x30, 4, 0x30, 2, 0x30, 0], Status::MalformedRequest),
+        (
+            "an empty list",
+            vec![0x30, 4, 0x30, 2, 0x30, 0],
+            Status::MalformedRequest,
+        ),
     ] {
         assert_eq!(Asked::from_der(&der), Err(wanted), "{description}");
     }
@@ -491,7 +585,10 @@ fn requests_of_status_are_bounded() {
 fn a_root_is_what_it_is() {
     let root = root(KeyAlgorithm::Ed25519, 3650);
     let parsed = Certificate::from_der(&root.chain()[0]).unwrap();
-    assert_eq!(parsed.tbs_certificate().subject().to_string(), "CN=Root,O=Example");
+    assert_eq!(
+        parsed.tbs_certificate().subject().to_string(),
+        "CN=Root,O=Example"
+    );
     assert!(root.is_root() && root.may_have_issuers());
     assert!(!services().may_have_issuers());
 }
