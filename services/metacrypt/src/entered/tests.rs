@@ -267,7 +267,7 @@ async fn an_account_that_is_stored_is_no_administrator() {
 }
 
 mod properties {
-    use mcdsl::policy::Policy;
+    use mcdsl::policy::{Policy, PolicySet};
     use proptest::{
         collection::vec,
         prelude::*,

@@ -232,10 +232,6 @@ impl Issuer {
         &self.links[0]
     }
 
-    pub(crate) fn certificate(&self) -> &Certificate {
-        &self.link().certificate
-    }
-
     /// What certificates name as their issuer.
     pub(crate) fn subject(&self) -> &Name {
         self.link().subject()
@@ -283,10 +279,5 @@ impl Issuer {
         self.links
             .iter()
             .try_for_each(|link| link.constraints.allow(name))
-    }
-
-    /// The name constraints of its own certificate.
-    pub(crate) fn constraints(&self) -> &Constraints {
-        &self.link().constraints
     }
 }

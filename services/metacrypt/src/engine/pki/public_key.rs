@@ -14,7 +14,7 @@ use aws_lc_rs::{
 use serde::{Deserialize, Serialize};
 use x509_cert::{
     der::{
-        self, Decode as _, Encode as _, Sequence,
+        self, Decode as _, Sequence,
         asn1::{ObjectIdentifier, UintRef},
     },
     spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned},
@@ -172,11 +172,6 @@ impl PublicKey {
         let key = self.spki.subject_public_key.raw_bytes();
         let key = UnparsedPublicKey::new(algorithm, key);
         key.verify(message, signature).is_ok()
-    }
-
-    /// SubjectPublicKeyInfo in DER.
-    pub(crate) fn der(&self) -> der::Result<Vec<u8>> {
-        self.spki.to_der()
     }
 }
 

@@ -36,6 +36,8 @@ use crate::{
     entered::{Entered, identity},
 };
 
+/// Most certificates of an answer.
+const MAX_LISTED: usize = 100;
 /// Most certificates that are looked at for one answer.
 const MAX_LOOKED_AT: usize = 1000;
 
@@ -411,8 +413,8 @@ pub(super) async fn list_certificates(
 ) -> Result<ListCertificatesResponse, EngineError> {
     let visit = api.0.visit(caller, &KIND, &asked.mount)?;
     let limit = match usize::try_from(asked.limit) {
-        Ok(limit @ 1..100) => limit,
-        _ => 100,
+        Ok(limit @ 1..MAX_LISTED) => limit,
+        _ => MAX_LISTED,
     };
     let name = Some(&asked.name).filter(|name| !name.is_empty());
     let name = name.map(|name| name.parse::<AltName>()).transpose();
