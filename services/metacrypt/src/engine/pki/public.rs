@@ -88,7 +88,7 @@ fn typed(kind: &'static str, body: impl Into<Body>) -> Response {
 }
 
 fn none(name: &str) -> EngineError {
-    EngineError::NotFound("issuer", name.to_owned())
+    EngineError::NotFound("CA", name.to_owned())
 }
 
 /// Reads something of an issuer; `None`: of the default.
@@ -162,6 +162,8 @@ async fn list(api: &Api, mount: &str, name: &str) -> Answered {
     if !is_item_name(name) {
         return Err(none(name).into());
     }
+    // What strangers make up costs no transaction.
+    of(api, mount, Some(name), |_, _| Ok(())).await?;
     // One that is old is made anew, which the service does itself.
     let at = api.0.own(&KIND, mount, "pki.crl")?;
     let served = crls::current(&at, name).await?;

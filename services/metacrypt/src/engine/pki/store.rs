@@ -121,7 +121,7 @@ impl StoredIssuer {
     }
 
     pub(super) fn get(items: &Items<'_>, name: &str) -> Result<Self, EngineError> {
-        let none = || EngineError::NotFound("issuer", name.to_owned());
+        let none = || EngineError::NotFound("CA", name.to_owned());
         Self::find(items, name)?.ok_or_else(none)
     }
 
@@ -137,7 +137,7 @@ impl StoredIssuer {
         pkcs8: &[u8],
     ) -> Result<(), EngineError> {
         if Self::find(items, name)?.is_some() {
-            return Err(EngineError::Exists("issuer", name.to_owned()));
+            return Err(EngineError::Exists("CA", name.to_owned()));
         }
         if issuers(items)?.len() >= MAX_ISSUERS {
             return Err(EngineError::Precondition(format!(
@@ -159,7 +159,7 @@ impl StoredIssuer {
 
     pub(super) fn key(items: &Items<'_>, name: &str) -> Result<Zeroizing<Vec<u8>>, EngineError> {
         let key: Option<StoredKey> = items.get(&key_at(name))?;
-        let none = || EngineError::NotFound("issuer", name.to_owned());
+        let none = || EngineError::NotFound("CA", name.to_owned());
         Ok(Zeroizing::new(decoded(&key.ok_or_else(none)?.pkcs8)?))
     }
 

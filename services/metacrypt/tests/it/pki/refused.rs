@@ -78,9 +78,9 @@ async fn what_cannot_be_is_told_by_its_field() {
     };
     let rows: [(Change<CreateIssuerRequest>, &str); 6] = [
         (|r| r.under = "services".to_owned(), "under: "),
-        (|r| r.under = "nothing".to_owned(), "there is no issuer"),
+        (|r| r.under = "nothing".to_owned(), "there is no CA"),
         (|r| r.ttl_s = 11 * 365 * 86400, "ttl_s: "),
-        (|r| r.name = "services".to_owned(), "there is a issuer"),
+        (|r| r.name = "services".to_owned(), "there is a CA"),
         (
             |r| {
                 r.constraints = Some(NameConstraints {

@@ -177,7 +177,7 @@ impl<'a> Request<'a> {
     }
 
     /// What was asked for; what was not asked for ends with the issuer, if that is earlier.
-    fn validity(&self) -> (SystemTime, SystemTime) {
+    pub(super) fn validity(&self) -> (SystemTime, SystemTime) {
         let (asked, usual) = match self.subject {
             Subject::Root { ttl, .. } => (Some(ttl), ttl),
             Subject::Issuer { ttl, .. } => (ttl, ISSUER_TTL),

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::Display,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use mcdsl::policy::Authorized;
@@ -192,38 +192,38 @@ fn check_life(request: &Request<'_>, tbs: &TbsCertificate) -> Result<(), Refusal
     let begin: SystemTime = tbs.validity().not_before.to_system_time();
     let end: SystemTime = tbs.validity().not_after.to_system_time();
     let now = request.now;
-    // Whole seconds: what begins, begins a moment before.
-    let early = now - BACKDATED - Duration::from_secs(1);
-    is((early..=now).contains(&begin) && begin < end, "its begin")?;
     let ttl = |seconds: u64| Duration::from_secs(seconds);
     let (least, most) = match request.subject {
         Subject::Root { .. } | Subject::Issuer { .. } => (ttl(MIN_CA_S), ttl(MAX_ROOT_S)),
         Subject::Leaf { profile, .. } => (ttl(MIN_TTL_S), profile.1.max_ttl()),
     };
     if let Some(issuer) = request.issuer() {
+        let name = issuer.name();
         if now >= issuer.not_after() || now < issuer.not_before() {
             return Err(Refusal::Precondition(format!(
-                "the issuer {:?} is not valid now; make another one",
-                issuer.name()
+                "the issuer {name:?} is not valid now; make another one"
             )));
         }
-        is(begin >= issuer.not_before(), "a begin before its issuer's")?;
         let left = issuer.not_after().duration_since(now).unwrap_or_default();
-        asked(end <= issuer.not_after(), "ttl_s", || {
-            let name = issuer.name();
+        asked(end <= issuer.not_after() && left >= least, "ttl_s", || {
+            let left = left.as_secs();
             format!(
-                "the issuer {name:?} ends in {} seconds; ask for less, or have another issuer",
-                left.as_secs()
+                "the issuer {name:?} ends in {left} seconds; ask for less, or have another issuer"
             )
         })?;
-        asked(left >= least, "ttl_s", || {
-            let name = issuer.name();
-            format!(
-                "the issuer {name:?} ends in {} seconds; make another one",
-                left.as_secs()
-            )
-        })?;
+        is(begin >= issuer.not_before(), "a begin before its issuer's")?;
     }
+    // Whole seconds: what begins, begins a moment before.
+    let early = now - BACKDATED - Duration::from_secs(1);
+    is((early..=now).contains(&begin) && begin < end, "its begin")?;
+    let whole = |time: SystemTime| {
+        time.duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs()
+    };
+    let (from, to) = request.validity();
+    let same = (whole(begin), whole(end)) == (whole(from), whole(to));
+    is(same, "its begin or end")?;
     let life = end.duration_since(now).unwrap_or_default();
     // Whole seconds, again.
     let life = Duration::from_secs(life.as_secs() + u64::from(life.subsec_nanos() > 0));

@@ -251,7 +251,7 @@ fn what_is_not_what_was_asked_for_is_not_signed() {
     changed.under = &other;
     let refused = changed.with(|request| check(&allowed, request, &tbs));
     assert!(refused.is_err(), "another issuer");
-    // No byte of it may be another one, but for the serial number's and the key's, of which each is as good.
+    // No byte of it may be another one, but for the serial number's, of which each is as good.
     for at in 0..tbs.len() {
         let mut changed = tbs.clone();
         changed[at] ^= 1;
@@ -338,10 +338,10 @@ fn what_exceeds_the_profile_or_the_issuer_is_refused_by_the_field() {
             Err("ttl_s: "),
         ),
         (
-            "to the issuer's end",
+            "beyond the issuer's end",
             &ending,
-            |p| p.profile.ttl_s = 100 * 86400,
-            Err("ttl_s: "),
+            |p| (p.profile.max_ttl_s, p.ttl) = (10 * 86400, Some(DAY * 2)),
+            Err("ttl_s: the issuer"),
         ),
         (
             "a name it does not allow",
