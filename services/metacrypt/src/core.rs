@@ -121,8 +121,10 @@ impl Metacrypt {
         log: Log,
     ) -> Result<(), SealError> {
         let _turn = self.changes.lock().await;
-        let open = self.open()?;
+        // Not held through the proof: sealing would wait for it.
+        self.open()?;
         self.seal.verify(current, source).await?;
+        let open = self.open()?;
         let changed = self.seal.set_password(&open, password, Cost::DEFAULT, log);
         changed.await
     }
@@ -139,7 +141,7 @@ impl Metacrypt {
         log: Log,
     ) -> Result<Fresh, SealError> {
         let _turn = self.changes.lock().await;
-        let open = self.open()?;
+        self.open()?;
         let password = match (rotation.password, &current) {
             (Some(password), _) => password,
             (None, Secret::Password(password)) => password.clone(),
@@ -147,6 +149,7 @@ impl Metacrypt {
         };
         let now = self.seal.status().await?.ok_or(SealError::NotInitialised)?;
         self.seal.verify(current, source).await?;
+        let open = self.open()?;
         let wanted = Wanted {
             cost: Cost::DEFAULT,
             recovery: rotation.recovery.unwrap_or(now.recovery),

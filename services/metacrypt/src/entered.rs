@@ -11,6 +11,7 @@ mod visit;
 
 use std::{sync::Arc, time::SystemTime};
 
+use mc_proto::Secrets;
 use mcdsl::{
     audit::{self, Actor, Detail, Entry},
     policy::{Authorized, Reason, Refused, ResourceName, Subject},
@@ -202,6 +203,11 @@ impl Entered {
         self.metacrypt.seal.clock().now()
     }
 
+    /// Adds to a detail what tells the request's secrets to who has them (AuditHash).
+    pub(crate) fn noted(&self, detail: Detail, request: &dyn Secrets) -> Detail {
+        self.mount.prints().noted(detail, request)
+    }
+
     /// Reads what the mount has, beside the async threads.
     ///
     /// # Errors
@@ -248,16 +254,28 @@ impl Entered {
         change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,
     ) -> Result<U, EngineError> {
+        let then = |(made, this): (T, Arc<Self>)| then(made, &this);
+        let store = self.metacrypt.seal.store();
+        store.write_then(self.writes(detail, change), then).await
+    }
+
+    /// A change and its row; the seal is held open until what it gives is dropped.
+    fn writes<T, F>(
+        self: &Arc<Self>,
+        detail: Option<Detail>,
+        change: F,
+    ) -> impl FnOnce(&Transaction<'_>) -> Result<(T, Arc<Self>), EngineError> + use<T, F>
+    where
+        F: FnOnce(&Items<'_>, &Self) -> Result<T, EngineError>,
+    {
         let this = Arc::clone(self);
-        let write = move |tx: &Transaction<'_>| -> Result<_, EngineError> {
+        move |tx| {
             let made = change(&this.mount.items(tx), &this)?;
             if let Some(detail) = detail {
                 this.append(tx, detail)?;
             }
             Ok((made, this))
-        };
-        let then = |(made, this): (T, Arc<Self>)| then(made, &this);
-        self.metacrypt.seal.store().write_then(write, then).await
+        }
     }
 
     /// Writes down what was done that changed nothing: who it is answered to gets it after that.
@@ -265,7 +283,23 @@ impl Entered {
     /// # Errors
     /// The database's; then nothing is answered.
     pub(crate) async fn done(self: &Arc<Self>, detail: Detail) -> Result<(), EngineError> {
-        self.change(detail, |_, _| Ok(()), |(), _| ()).await
+        self.record(detail, |_, _| Ok(())).await
+    }
+
+    /// As [`Self::change`], where nothing in memory is to follow: who writes at the same time is in the same commit, which is one wait for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn record<T: Send + 'static>(
+        self: &Arc<Self>,
+        detail: Detail,
+        change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let write = self.writes(Some(detail), change);
+        let store = self.metacrypt.seal.store();
+        let (made, _) = store.write(write).await?;
+        self.recorded();
+        Ok(made)
     }
 
     /// The call has its row.

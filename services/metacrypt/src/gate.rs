@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
-    barrier::{Mount, SealError, Unsealed},
+    barrier::{Mount, Prints, SealError, Unsealed},
     engine::{EngineError, Kind},
 };
 
@@ -58,7 +58,14 @@ impl Deref for Opened {
 #[derive(Clone)]
 pub(crate) struct Mounted {
     mount: Arc<Mount>,
-    _open: Opened,
+    open: Opened,
+}
+
+impl Mounted {
+    /// What the audit log has in the place of secrets.
+    pub(crate) fn prints(&self) -> Prints {
+        self.open.prints()
+    }
 }
 
 impl Deref for Mounted {
@@ -80,7 +87,7 @@ impl Opened {
         let none = || EngineError::NotFound(kind.name, name.to_owned());
         Ok(Mounted {
             mount: found.ok_or_else(none)?,
-            _open: self,
+            open: self,
         })
     }
 }

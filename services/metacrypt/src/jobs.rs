@@ -99,3 +99,87 @@ async fn sweep(metacrypt: &Metacrypt) {
         let _ = timeout(AGAIN, metacrypt.removed.notified()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use mcdsl::audit::Detail;
+
+    use super::*;
+    use crate::{
+        barrier::Items,
+        engine::transit,
+        entered::Entered,
+        testing::{World, nothing},
+    };
+
+    /// Counts to three in a mount, one a piece.
+    const COUNTS: Kind = Kind {
+        job: Some(Job {
+            name: "test.count",
+            every: Duration::from_secs(1),
+            run: |at| {
+                Box::pin(async move {
+                    let count = |items: &Items<'_>, _: &Entered| {
+                        let number = items.get::<u32>("count")?.unwrap_or_default() + 1;
+                        items.put("count", &number)?;
+                        Ok(number)
+                    };
+                    let number = at.change(Detail::new(), count, |number, _| number).await?;
+                    Ok(number < 3)
+                })
+            },
+        }),
+        ..transit::KIND
+    };
+
+    #[tokio::test]
+    async fn a_job_is_done_in_each_mount_piece_by_piece_while_the_seal_is_open() {
+        let world = World::vault().await;
+        let other = world.metacrypt.mount("other", "transit", nothing());
+        other.await.unwrap();
+        let job = COUNTS.job.as_ref().unwrap();
+        let done = || {
+            let rows = world.audit().into_iter();
+            let ours = rows.filter(|row| row.1 == "test.count");
+            ours.map(|(who, _, on, _)| (who, on)).collect::<Vec<_>>()
+        };
+        round(&world.metacrypt, &COUNTS, job).await;
+        let mut wanted = vec![(None, "other".to_owned()); 3];
+        wanted.extend(vec![(None, "vault".to_owned()); 3]);
+        assert_eq!(done(), wanted);
+        assert!(
+            world.metacrypt.close().now_or_never().is_some(),
+            "it holds nothing"
+        );
+        round(&world.metacrypt, &COUNTS, job).await;
+        assert_eq!(done().len(), 6, "nothing while it is sealed");
+    }
+
+    #[tokio::test]
+    async fn what_a_removed_mount_had_is_deleted() {
+        let world = World::vault().await;
+        let at = world.metacrypt.own(&transit::KIND, "vault", "test.fill");
+        let fill = |items: &Items<'_>, _: &Entered| {
+            for number in 0..1000 {
+                items.put(&format!("many/{number}"), &"PLAIN")?;
+            }
+            Ok(())
+        };
+        let at = at.unwrap();
+        at.keep(fill, |(), _| ()).await.unwrap();
+        world
+            .metacrypt
+            .unmount("vault", None, nothing())
+            .await
+            .unwrap();
+        // Who is in it still writes there, and that goes too.
+        let late = |items: &Items<'_>, _: &Entered| Ok(items.put("late", &1)?);
+        at.keep(late, |(), _| ()).await.unwrap();
+        drop(at);
+        assert!(world.metacrypt.seal.sweep().await.unwrap());
+        let sql = "SELECT count(*) FROM item";
+        let left: i64 = world.db().query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
+}

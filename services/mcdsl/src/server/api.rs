@@ -408,6 +408,51 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_plain_is_beside_rest_and_short() {
+        use axum::{body::Body, routing::post};
+        let taken = async |body: Body| match axum::body::to_bytes(body, usize::MAX).await {
+            Ok(bytes) => (StatusCode::OK, bytes.len().to_string()),
+            Err(error) => {
+                let told = body::status(&error).map(|status| status.message().to_owned());
+                (StatusCode::PAYLOAD_TOO_LARGE, told.unwrap_or_default())
+            }
+        };
+        let others = Others {
+            web: Router::new(),
+            plain: Router::new().route("/v1/own/crl", post(taken)),
+        };
+        let package = "metacircular.mcias.v1";
+        let router = build(
+            package,
+            Router::new(),
+            others,
+            MAX_BODY,
+            Bodies::new(),
+            None,
+        )
+        .unwrap();
+        for (description, verb, path, length, status) in [
+            (
+                "as long as may be",
+                "POST",
+                "/v1/own/crl",
+                MAX_PUBLIC_BODY,
+                200,
+            ),
+            ("longer", "POST", "/v1/own/crl", MAX_PUBLIC_BODY + 1, 413),
+            ("another method", "GET", "/v1/own/crl", 0, 405),
+            ("nothing", "POST", "/v1/own/other", 0, 404),
+            ("a method's path", "DELETE", "/v1/accounts", 0, 405),
+        ] {
+            let request = Request::builder().method(verb).uri(path);
+            let request = request.body(Body::from(vec![b'a'; length])).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{description}");
+            assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store");
+        }
+    }
+
+    #[tokio::test]
     async fn audited_methods_need_an_audit_log() {
         for (package, starts) in [
             ("metacircular.example.v1", false),

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use mc_proto::{
     AccountType,
     metacrypt::v1::{
-        CreateMountRequest, CreateRuleRequest, DeleteMountRequest, DeleteMountResponse,
-        DeleteRuleRequest, DeleteRuleResponse, Engine, ExplainRequest, ExplainResponse,
-        ListEnginesRequest, ListEnginesResponse, ListMountsRequest, ListMountsResponse,
-        ListRulesRequest, ListRulesResponse, Mount, ReplaceRulesRequest, ReplaceRulesResponse,
-        Rule, system_server::System,
+        AuditHashRequest, AuditHashResponse, CreateMountRequest, CreateRuleRequest,
+        DeleteMountRequest, DeleteMountResponse, DeleteRuleRequest, DeleteRuleResponse, Engine,
+        ExplainRequest, ExplainResponse, ListEnginesRequest, ListEnginesResponse,
+        ListMountsRequest, ListMountsResponse, ListRulesRequest, ListRulesResponse, Mount,
+        ReplaceRulesRequest, ReplaceRulesResponse, Rule, system_server::System,
     },
 };
 use mcdsl::{
@@ -227,6 +227,18 @@ impl System for Api {
         };
         self.0.change_policy(&caller, true, detail, replace).await?;
         Ok(Response::new(ReplaceRulesResponse {}))
+    }
+
+    async fn audit_hash(
+        &self,
+        request: Request<AuditHashRequest>,
+    ) -> Result<Response<AuditHashResponse>, Status> {
+        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
+        let prints = self.0.open()?.prints();
+        let detail = prints.noted(Detail::new(), &asked);
+        self.done(&caller, detail).await?;
+        let hash = prints.of(&asked.input);
+        Ok(Response::new(AuditHashResponse { hash }))
     }
 
     async fn explain(

@@ -11,6 +11,7 @@ mod items;
 mod key;
 mod line;
 mod open;
+mod prints;
 mod rows;
 mod slot;
 mod written;
@@ -35,6 +36,7 @@ pub use self::{
     error::SealError,
     items::{ItemError, Items},
     key::KeyError,
+    prints::Prints,
     slot::{Cost, MAX_SHARES, Secret, SlotError, threshold},
     written::Slip,
 };
@@ -161,6 +163,13 @@ impl Unsealed {
     #[must_use]
     pub fn mounts(&self) -> &BTreeMap<String, Arc<Mount>> {
         &self.mounts
+    }
+
+    /// What the audit log has in the place of secrets. The same for as long as the database lives: its key comes of the core's own data key, which rotations keep.
+    #[must_use]
+    pub(crate) fn prints(&self) -> Prints {
+        let system = self.mounts.get(SYSTEM);
+        Prints::new(system.map_or(&self.master, |mount| &mount.key))
     }
 
     /// Takes a mount out, so that nobody comes to it any more.

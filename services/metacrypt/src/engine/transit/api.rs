@@ -390,13 +390,14 @@ impl Transit for Api {
         let uses = entries("plaintexts", &asked.plaintexts)?;
         wants(&*ring(&at).await?, true)?;
         let ring = ring_for(&at, uses, self.0.seal.clock().now()).await?;
+        let detail = at.noted(count(uses), &asked);
         let encrypt = move || {
             all(&asked.plaintexts, |_, p| {
                 sealed(&ring, &p.plaintext, &p.associated_data)
             })
         };
         let ciphertexts = beside(&at, encrypt).await?;
-        at.done(count(uses)).await?;
+        at.done(detail).await?;
         Ok(Response::new(EncryptResponse { ciphertexts }))
     }
 

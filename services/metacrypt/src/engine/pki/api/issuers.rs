@@ -167,13 +167,14 @@ pub(super) async fn import_issuer(
     caller: &Caller,
     asked: ImportIssuerRequest,
 ) -> Result<PkiIssuer, EngineError> {
-    let pkcs8 = zeroize::Zeroizing::new(asked.private_key);
     let on = [ISSUERS, &*asked.name];
     let at = api
         .0
         .enter(caller, &KIND, action::CREATE_ISSUER, &asked.mount, &on)?;
     item_name("name", &asked.name)?;
     let chain = pem::read_chain(&asked.chain).map_err(|e| EngineError::field("chain", e))?;
+    let detail = at.noted(Detail::new().flag("imported", true), &asked);
+    let pkcs8 = zeroize::Zeroizing::new(asked.private_key);
     let pkcs8 = pem::read_key(&pkcs8).map_err(|e| EngineError::field("private_key", e))?;
     let make = move |_: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         let algorithm = algorithm_of(&chain)?;
@@ -195,13 +196,7 @@ pub(super) async fn import_issuer(
         ))
     };
     let (pkcs8, stored) = at.read(make).await?;
-    create(
-        &at,
-        Detail::new().flag("imported", true),
-        stored,
-        pkcs8,
-        None,
-    )
+    create(&at, detail, stored, pkcs8, None)
     .await
 }
 
