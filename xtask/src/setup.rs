@@ -4,7 +4,7 @@
 //! 12 and 13 as root; anywhere else it says what is missing.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -60,6 +60,7 @@ const DEBIAN: &[(Need, &str, &str)] = &[
     ),
     (Need::Test, "ssh", "openssh-client"),
     (Need::Test, "/usr/sbin/sshd", "openssh-server"),
+    (Need::Test, "/usr/share/doc/python3-venv", "python3-venv"),
     (Need::Test, "sslscan", "sslscan"),
     (Need::Test, "testssl", "testssl.sh"),
     (
@@ -76,6 +77,9 @@ const DEBIAN: &[(Need, &str, &str)] = &[
 /// A compiler for the BPF target, prebuilt `core` included.
 const BPF_COMPILER: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
 const BPF_LINKER: &str = "0.10.0";
+/// Of PyPI: finds what is not as RFC 5280 has it. `services/metacrypt/tests/it/pki/tools.rs` looks for it there.
+const PKILINT: &str = ".cache/metacircular/pkilint-0.13.3";
+const PKILINT_VERSION: &str = "pkilint==0.13.3";
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// What is not there.
@@ -163,6 +167,9 @@ fn look(needs: &[Need]) -> Missing {
             .commands
             .push(cargo(["install", "cargo-fuzz", "--locked"]));
     }
+    if needs.contains(&Need::Test) {
+        missing.commands.extend(pkilint());
+    }
     if needs.contains(&Need::Run) {
         missing.bpffs = !statfs(BPFFS).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
     }
@@ -204,6 +211,19 @@ fn debian_release() -> Option<&'static str> {
     }
     let version = value("VERSION_ID")?;
     ["12", "13"].into_iter().find(|known| *known == version)
+}
+
+/// What installs it, if it is not there.
+fn pkilint() -> Vec<Command> {
+    let place = env::home_dir().unwrap_or_default().join(PKILINT);
+    if place.join("bin/lint_pkix_cert").exists() {
+        return Vec::new();
+    }
+    let mut venv = Command::new("/usr/bin/python3");
+    venv.args(["-m", "venv"]).arg(&place);
+    let mut pip = Command::new(place.join("bin/pip"));
+    pip.args(["install", "--quiet", PKILINT_VERSION]);
+    vec![venv, pip]
 }
 
 fn instructions(missing: &Missing) -> String {

@@ -1,5 +1,5 @@
 //! What reads hostile bytes, without the services around it: the modules themselves, under the names that they know one another by, so that
-//! neither SQLite nor gRPC is built for it. A module whose functions are its service's own has its properties beside it here (`head`, `oidc`, `rest`,
+//! neither SQLite nor gRPC is built for it. A module whose functions are its service's own has its properties beside it here (`head`, `oidc`, `pki`, `rest`,
 //! `shares`, `typed`, `web`); those of the others are in their targets.
 
 #![expect(dead_code, reason = "of the modules no target uses all")]
@@ -9,6 +9,7 @@ extern crate self as mcdsl;
 
 pub mod head;
 pub mod oidc;
+pub mod pki;
 pub mod rest;
 pub mod shares;
 pub mod typed;
@@ -51,6 +52,8 @@ pub mod cidr;
 pub mod clock;
 #[path = "../../mcdsl/src/files.rs"]
 pub mod files;
+#[path = "../../mcdsl/src/hostname.rs"]
+pub mod hostname;
 #[path = "../../mcdsl/src/human.rs"]
 pub mod human;
 #[path = "../../mcias/src/name.rs"]

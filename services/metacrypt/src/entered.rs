@@ -205,6 +205,20 @@ impl Entered {
         path.rsplit('/').next().unwrap_or(path)
     }
 
+    /// What was judged first, for what is done by the proof of it alone.
+    ///
+    /// # Errors
+    /// Nothing was: the service itself acts.
+    pub(crate) fn proof(&self) -> Result<&Authorized, EngineError> {
+        let nobody = || EngineError::Precondition("nobody asked for it".to_owned());
+        self.allowed.first().ok_or_else(nobody)
+    }
+
+    /// The service's time.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.metacrypt.seal.clock().now()
+    }
+
     /// Adds to a detail what tells the request's secrets to who has them (AuditHash).
     pub(crate) fn noted(&self, detail: Detail, request: &dyn Secrets) -> Detail {
         self.mount.prints().noted(detail, request)

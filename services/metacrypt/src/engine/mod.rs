@@ -10,6 +10,7 @@ macro_rules! actions {
     };
 }
 
+pub(crate) mod pki;
 pub(crate) mod ssh;
 pub(crate) mod transit;
 
@@ -68,7 +69,7 @@ pub(crate) struct Job {
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<bool, EngineError>> + Send>>;
 
 /// All of them.
-pub(crate) const KINDS: &[&Kind] = &[&transit::KIND, &ssh::KIND];
+pub(crate) const KINDS: &[&Kind] = &[&pki::KIND, &ssh::KIND, &transit::KIND];
 
 /// All that rules may name.
 pub(crate) fn actions() -> impl Iterator<Item = Act> {

@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod pki;
 mod policy;
 #[path = "../../../mcias/tests/it/running.rs"]
 #[allow(dead_code, reason = "of MCIAS's tests, which need the rest")]

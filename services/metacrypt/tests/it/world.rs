@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) metacrypt: Option<Process>,
     pub(crate) root: tempfile::TempDir,
     pub(crate) grpc: SocketAddr,
-    https: SocketAddr,
+    pub(crate) https: SocketAddr,
 }
 
 impl World {

@@ -1,0 +1,14 @@
+//! What the CA reads of strangers and clients.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mc_services_fuzz::pki;
+
+fuzz_target!(|data: &[u8]| {
+    pki::csr(data);
+    pki::status(data);
+    if let Ok(text) = std::str::from_utf8(data) {
+        pki::name(text);
+        pki::pem(text);
+    }
+});

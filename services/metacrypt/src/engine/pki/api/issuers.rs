@@ -1,0 +1,395 @@
+//! CAs.
+
+use std::{sync::Arc, time::Duration};
+
+use mc_proto::metacrypt::v1::{
+    CreateIssuerRequest, CreateRootRequest, DeleteIssuerRequest, DeleteIssuerResponse,
+    GetIssuerRequest, GetUrlsRequest, ImportIssuerRequest, ListIssuersRequest, ListIssuersResponse,
+    PkiIssuer, PkiUrls, SetUrlsRequest, UpdateIssuerRequest,
+};
+use mcdsl::{audit::Detail, server::Caller};
+
+use super::message;
+use crate::{
+    api::Api,
+    barrier::Items,
+    engine::{
+        EngineError,
+        pki::{
+            ISSUERS, KIND, URLS, action,
+            issuer::{Issuer, IssuerFault},
+            item_name, pem,
+            public_key::PublicKey,
+            ready::{self, Ready},
+            signed::{CaName, Issued, Request, SigningKey, Subject, issue},
+            store::{
+                Of, PAGE, Record, Settings, StoredIssuer, expiry_at, issuers, profiles, seconds,
+            },
+            urls::{self, Urls},
+        },
+    },
+    entered::{Entered, identity},
+};
+
+/// Life of a root, if nothing is said: ten years.
+const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+fn ca_name(common_name: &str, organization: &str) -> Result<CaName, EngineError> {
+    let wrong = |(field, fault)| EngineError::field(field, fault);
+    CaName::new(common_name, organization).map_err(wrong)
+}
+
+/// Stores a CA that was made or imported, with its key, and answers as it is.
+async fn create(
+    at: &Arc<Entered>,
+    detail: Detail,
+    stored: StoredIssuer,
+    pkcs8: zeroize::Zeroizing<Vec<u8>>,
+    record: Option<(Issued, String, String)>,
+) -> Result<PkiIssuer, EngineError> {
+    let create = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        stored.create(items, at.name(), &pkcs8)?;
+        if let Some((issued, under, account)) = record {
+            // It was there when it signed; nothing is issued by what is gone.
+            let signer = StoredIssuer::get(items, &under)?;
+            may_issue(&under, &signer)?;
+            let of = Of::Issuer(at.name().to_owned());
+            Record::new(&issued, of, &under, &account).create(items, &issued.serial)?;
+        }
+        message::issuer(at.name(), &stored, &Settings::get(items)?)
+    };
+    let then = |message, at: &Entered| -> Result<_, EngineError> {
+        Ready::of(at.mount())?.changed(at.name());
+        Ok(message)
+    };
+    at.change(detail, create, then).await?
+}
+
+/// Whether it issues.
+pub(super) fn may_issue(name: &str, stored: &StoredIssuer) -> Result<(), EngineError> {
+    match stored.disabled {
+        true => Err(EngineError::Precondition(format!(
+            "the issuer {name:?} is disabled; enable it (UpdateIssuer) or take another"
+        ))),
+        false => Ok(()),
+    }
+}
+
+pub(super) async fn create_root(
+    api: &Api,
+    caller: &Caller,
+    asked: CreateRootRequest,
+) -> Result<PkiIssuer, EngineError> {
+    let on = [ISSUERS, &*asked.name];
+    let at = api
+        .0
+        .enter(caller, &KIND, action::CREATE_ISSUER, &asked.mount, &on)?;
+    item_name("name", &asked.name)?;
+    let algorithm = message::made_algorithm(asked.key_algorithm)?;
+    let name = ca_name(&asked.common_name, &asked.organization)?;
+    let make = move |_: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        let (pkcs8, key) = SigningKey::generate(algorithm)?;
+        let request = Request {
+            subject: Subject::Root {
+                item: at.name(),
+                name: &name,
+                key: &key,
+                ttl: message::ttl(asked.ttl_s).unwrap_or(ROOT_TTL),
+            },
+            urls: None,
+            now: at.now(),
+        };
+        let issued = issue(at.proof()?, &request)?;
+        let made = Issuer::new(at.name(), vec![issued.der], key).map_err(flaw)?;
+        Ok((
+            pkcs8,
+            StoredIssuer::new(algorithm, made.chain(), None, Some(issued.serial)),
+        ))
+    };
+    let (pkcs8, stored) = at.read(make).await?;
+    let detail = Detail::new().text("algorithm", &algorithm.to_string());
+    create(&at, detail, stored, pkcs8, None).await
+}
+
+/// Of what was made here.
+fn flaw(fault: IssuerFault) -> EngineError {
+    EngineError::Unsound(fault.to_string())
+}
+
+pub(super) async fn create_issuer(
+    api: &Api,
+    caller: &Caller,
+    asked: CreateIssuerRequest,
+) -> Result<PkiIssuer, EngineError> {
+    let visit = api.0.visit(caller, &KIND, &asked.mount)?;
+    let on = [[ISSUERS, &*asked.name], [ISSUERS, &*asked.under]];
+    let at = visit.judge(action::CREATE_ISSUER, &[&on[0], &on[1]])?;
+    item_name("name", &asked.name)?;
+    let algorithm = message::made_algorithm(asked.key_algorithm)?;
+    let name = ca_name(&asked.common_name, &asked.organization)?;
+    let constraints = message::constraints(asked.constraints)?;
+    let (under, account) = (asked.under.clone(), identity(caller)?.account.clone());
+    let make = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        may_issue(&asked.under, &StoredIssuer::get(items, &asked.under)?)?;
+        let under = ready::issuer(at.mount(), items, &asked.under)?;
+        let urls = Settings::get(items)?.base;
+        let urls = urls.map(|base| Urls::new(&base, at.mount().name(), under.name()));
+        let (pkcs8, key) = SigningKey::generate(algorithm)?;
+        let request = Request {
+            subject: Subject::Issuer {
+                item: at.name(),
+                name: &name,
+                constraints: &constraints,
+                key: key.public(),
+                ttl: message::ttl(asked.ttl_s),
+                under: &under,
+            },
+            urls: urls.as_ref(),
+            now: at.now(),
+        };
+        let issued = issue(at.proof()?, &request)?;
+        let chain = [vec![issued.der.clone()], under.chain().to_vec()].concat();
+        let made = Issuer::new(at.name(), chain, key).map_err(flaw)?;
+        let serial = Some(issued.serial.clone());
+        let stored = StoredIssuer::new(algorithm, made.chain(), Some(asked.under), serial);
+        Ok((pkcs8, stored, issued))
+    };
+    let (pkcs8, stored, issued) = at.read(make).await?;
+    let detail = Detail::new().text("algorithm", &algorithm.to_string());
+    let detail = detail
+        .text("under", &under)
+        .text("serial", &issued.serial.to_string());
+    create(&at, detail, stored, pkcs8, Some((issued, under, account))).await
+}
+
+pub(super) async fn import_issuer(
+    api: &Api,
+    caller: &Caller,
+    asked: ImportIssuerRequest,
+) -> Result<PkiIssuer, EngineError> {
+    let on = [ISSUERS, &*asked.name];
+    let at = api
+        .0
+        .enter(caller, &KIND, action::CREATE_ISSUER, &asked.mount, &on)?;
+    item_name("name", &asked.name)?;
+    let chain = pem::read_chain(&asked.chain).map_err(|e| EngineError::field("chain", e))?;
+    let detail = at.noted(Detail::new().flag("imported", true), &asked);
+    let pkcs8 = zeroize::Zeroizing::new(asked.private_key);
+    let pkcs8 = pem::read_key(&pkcs8).map_err(|e| EngineError::field("private_key", e))?;
+    let make = move |_: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        let algorithm = algorithm_of(&chain)?;
+        let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(|_| {
+            let why = format!("it is no {algorithm} key, as the certificate's is");
+            EngineError::field("private_key", why)
+        })?;
+        let made = Issuer::new(at.name(), chain, key);
+        let made = made.map_err(|e| match e {
+            IssuerFault::OtherKey => EngineError::field("private_key", e),
+            _ => EngineError::field("chain", e),
+        })?;
+        if at.now() >= made.not_after() || at.now() < made.not_before() {
+            return Err(EngineError::field("chain", "it is not valid now"));
+        }
+        Ok((
+            pkcs8,
+            StoredIssuer::new(algorithm, made.chain(), None, None),
+        ))
+    };
+    let (pkcs8, stored) = at.read(make).await?;
+    create(&at, detail, stored, pkcs8, None)
+    .await
+}
+
+fn algorithm_of(
+    chain: &[Vec<u8>],
+) -> Result<crate::engine::pki::public_key::KeyAlgorithm, EngineError> {
+    use x509_cert::der::Decode as _;
+    let field = |why: &dyn std::fmt::Display| EngineError::field("chain", why);
+    let first = chain
+        .first()
+        .ok_or_else(|| field(&"there is no certificate in it"))?;
+    let first = x509_cert::Certificate::from_der(first).map_err(|e| field(&e))?;
+    let key = first.tbs_certificate().subject_public_key_info().clone();
+    Ok(PublicKey::new(key).map_err(|e| field(&e))?.algorithm())
+}
+
+pub(super) async fn list_issuers(
+    api: &Api,
+    caller: &Caller,
+    asked: ListIssuersRequest,
+) -> Result<ListIssuersResponse, EngineError> {
+    let list = api
+        .0
+        .list(caller, &KIND, action::READ, &asked.mount, ISSUERS)?;
+    let read = |items: &Items<'_>, may: &dyn Fn(&str) -> bool| -> Result<_, EngineError> {
+        let settings = Settings::get(items)?;
+        let names = issuers(items)?;
+        let names = names.iter().filter(|name| may(name));
+        let all =
+            names.map(|name| message::issuer(name, &StoredIssuer::get(items, name)?, &settings));
+        all.collect::<Result<Vec<_>, _>>()
+    };
+    let issuers = list.read(read).await?;
+    Ok(ListIssuersResponse { issuers })
+}
+
+pub(super) async fn get_issuer(
+    api: &Api,
+    caller: &Caller,
+    asked: GetIssuerRequest,
+) -> Result<PkiIssuer, EngineError> {
+    let on = [ISSUERS, &*asked.name];
+    let at = api
+        .0
+        .enter(caller, &KIND, action::READ, &asked.mount, &on)?;
+    let read = |items: &Items<'_>, at: &Entered| {
+        let stored = StoredIssuer::get(items, at.name())?;
+        message::issuer(at.name(), &stored, &Settings::get(items)?)
+    };
+    let found = at.read(read).await?;
+    at.done(Detail::new()).await?;
+    Ok(found)
+}
+
+pub(super) async fn update_issuer(
+    api: &Api,
+    caller: &Caller,
+    asked: UpdateIssuerRequest,
+) -> Result<PkiIssuer, EngineError> {
+    let on = [ISSUERS, &*asked.name];
+    let at = api
+        .0
+        .enter(caller, &KIND, action::UPDATE_ISSUER, &asked.mount, &on)?;
+    let mut detail = Detail::new();
+    if let Some(disabled) = asked.disabled {
+        detail = detail.flag("disabled", disabled);
+    }
+    if asked.make_default {
+        detail = detail.flag("default", true);
+    }
+    let change = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        let mut stored = StoredIssuer::get(items, at.name())?;
+        let mut settings = Settings::get(items)?;
+        if let Some(disabled) = asked.disabled {
+            if !disabled && is_revoked(items, &stored)? {
+                return Err(EngineError::Precondition(
+                    "its certificate is revoked; make another issuer".to_owned(),
+                ));
+            }
+            stored.disabled = disabled;
+            stored.put(items, at.name())?;
+        }
+        if asked.make_default {
+            settings.default = Some(at.name().to_owned());
+            settings.put(items)?;
+        }
+        message::issuer(at.name(), &stored, &settings)
+    };
+    at.change(detail, change, |message, _| message).await
+}
+
+/// Whether its own certificate is.
+fn is_revoked(items: &Items<'_>, stored: &StoredIssuer) -> Result<bool, EngineError> {
+    let Some(serial) = &stored.serial else {
+        return Ok(false);
+    };
+    let record = Record::find(items, serial)?;
+    Ok(record.is_some_and(|record| record.revoked.is_some()))
+}
+
+pub(super) async fn delete_issuer(
+    api: &Api,
+    caller: &Caller,
+    asked: DeleteIssuerRequest,
+) -> Result<DeleteIssuerResponse, EngineError> {
+    let on = [ISSUERS, &*asked.name];
+    let at = api
+        .0
+        .enter(caller, &KIND, action::DELETE_ISSUER, &asked.mount, &on)?;
+    let confirmed = asked.confirm == asked.name;
+    if !confirmed && !asked.confirm.is_empty() {
+        return Err(EngineError::field("confirm", "it is not the issuer's name"));
+    }
+    let now = at.now();
+    // Outside of the transaction, for it may be long: what is issued meanwhile is refused there, since the issuer is gone.
+    let look = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        StoredIssuer::get(items, at.name())?;
+        if confirmed {
+            return Ok(());
+        }
+        in_use(items, at.name(), seconds(now))
+    };
+    at.read(look).await?;
+    let delete = |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        StoredIssuer::get(items, at.name())?;
+        StoredIssuer::delete(items, at.name())
+    };
+    let then = |(), at: &Entered| -> Result<_, EngineError> {
+        Ready::of(at.mount())?.changed(at.name());
+        Ok(DeleteIssuerResponse {})
+    };
+    let detail = Detail::new().flag("confirmed", confirmed);
+    at.change(detail, delete, then).await?
+}
+
+/// That nothing would be lost with an issuer.
+fn in_use(items: &Items<'_>, name: &str, now_s: u64) -> Result<(), EngineError> {
+    let confirm = "send its name as `confirm` if that is meant";
+    for profile in profiles(items)? {
+        if crate::engine::pki::store::profile(items, &profile)?.issuer == name {
+            return Err(EngineError::Precondition(format!(
+                "the profile {profile:?} is by it; {confirm}"
+            )));
+        }
+    }
+    let mut after = expiry_at(now_s);
+    loop {
+        let page = items.names("expiry/", &after, PAGE)?;
+        if page.iter().any(|path| path.split('/').nth(2) == Some(name)) {
+            return Err(EngineError::Precondition(format!(
+                "it has issued certificates that have not ended: nobody could revoke them any more; {confirm}"
+            )));
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => after.clone_from(last),
+            _ => return Ok(()),
+        }
+    }
+}
+
+pub(super) async fn set_urls(
+    api: &Api,
+    caller: &Caller,
+    asked: SetUrlsRequest,
+) -> Result<PkiUrls, EngineError> {
+    let at = api
+        .0
+        .enter(caller, &KIND, action::SET_URLS, &asked.mount, &[URLS])?;
+    let base = match &*asked.base {
+        "" => None,
+        base => Some(urls::base(base).map_err(|e| EngineError::field("base", e))?),
+    };
+    let detail = Detail::new().text("base", base.as_deref().unwrap_or_default());
+    let change = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
+        let mut settings = Settings::get(items)?;
+        settings.base = base;
+        settings.put(items)?;
+        let base = settings.base.unwrap_or_default();
+        Ok(PkiUrls { base })
+    };
+    at.change(detail, change, |message, _| message).await
+}
+
+pub(super) async fn get_urls(
+    api: &Api,
+    caller: &Caller,
+    asked: GetUrlsRequest,
+) -> Result<PkiUrls, EngineError> {
+    let at = api
+        .0
+        .enter(caller, &KIND, action::READ, &asked.mount, &[URLS])?;
+    let settings = at.read(|items, _| Settings::get(items)).await?;
+    at.done(Detail::new()).await?;
+    let base = settings.base.unwrap_or_default();
+    Ok(PkiUrls { base })
+}

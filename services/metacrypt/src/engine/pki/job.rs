@@ -1,0 +1,64 @@
+//! What the CA does of itself: CRLs are made before they are old, and what ended long ago is forgotten.
+
+use std::{sync::Arc, time::Duration};
+
+use mcdsl::audit::Detail;
+
+use super::{
+    crls,
+    store::{PAGE, Record, issuers, seconds, serial_of},
+};
+use crate::{
+    barrier::Items,
+    engine::{EngineError, Work},
+    entered::Entered,
+};
+
+pub(super) const NAME: &str = "pki.tidy";
+pub(super) const EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long certificates are kept that have ended.
+const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+pub(super) fn run(at: Arc<Entered>) -> Work {
+    Box::pin(async move {
+        let all = at.read(|items, _| issuers(items)).await?;
+        for issuer in &all {
+            if let Err(error) = crls::current(&at, issuer).await {
+                tracing::error!(mount = at.mount().name(), issuer, %error, "its CRL cannot be made");
+            }
+        }
+        forget(&at).await
+    })
+}
+
+/// Forgets some of what ended long ago; whether there is more.
+async fn forget(at: &Arc<Entered>) -> Result<bool, EngineError> {
+    let before = format!("expiry/{:012}/", seconds(at.now() - KEPT));
+    let old = |items: &Items<'_>| -> Result<Vec<String>, EngineError> {
+        Ok(items.names("expiry/", "", PAGE)?)
+    };
+    let ended = before.clone();
+    let some = at
+        .read(move |items, _| Ok(old(items)?.first().is_some_and(|path| *path < ended)))
+        .await?;
+    if !some {
+        return Ok(false);
+    }
+    let forget = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
+        let mut count = 0;
+        for path in old(items)?.iter().take_while(|path| **path < before) {
+            let serial = serial_of(path)?;
+            match Record::find(items, &serial)? {
+                Some(record) => record.forget(items, &serial)?,
+                // What finds nothing.
+                None => drop(items.delete(path)?),
+            }
+            count += 1;
+        }
+        Ok(count)
+    };
+    let count = at.keep(forget, |count, _| count).await?;
+    at.done(Detail::new().number("forgotten", i64::try_from(count).unwrap_or(i64::MAX)))
+        .await?;
+    Ok(count == PAGE)
+}

@@ -1,0 +1,233 @@
+//! What everybody may have, over plain HTTP and without a token: certificates of CAs, CRLs (RFC 5280) and OCSP (RFC 6960, RFC 5019).
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use data_encoding::BASE64;
+use x509_cert::der::Encode as _;
+
+use super::{
+    ISSUERS, KIND, crls, is_item_name,
+    issuer::Issuer,
+    ocsp::{self, Asked, MAX_REQUEST},
+    pem, ready,
+    serial::Serial,
+    signed::{Answer, ocsp as sign},
+    store::{Record, Settings},
+};
+use crate::{api::Api, barrier::Items, engine::EngineError, entered::Public};
+
+/// Several certificates, and one (RFC 8555 §9.1, RFC 2585 §4).
+const PEM: &str = "application/pem-certificate-chain";
+const DER: &str = "application/pkix-cert";
+/// RFC 2585 §4, RFC 6960 appendix A.
+const CRL: &str = "application/pkix-crl";
+const OCSP: &str = "application/ocsp-response";
+
+pub(super) fn routes(api: &Api) -> Router {
+    Router::new()
+        .route("/{mount}/ca", get(default_root))
+        .route("/{mount}/ca/chain", get(default_chain))
+        .route("/{mount}/crl", get(default_crl))
+        .route("/{mount}/issuer/{name}", get(certificate))
+        .route("/{mount}/issuer/{name}/der", get(certificate_der))
+        .route("/{mount}/issuer/{name}/chain", get(chain))
+        .route("/{mount}/issuer/{name}/crl", get(crl))
+        .route("/{mount}/issuer/{name}/ocsp", post(ocsp_by_post))
+        .route("/{mount}/issuer/{name}/ocsp/{*request}", get(ocsp_by_get))
+        .with_state(api.clone())
+}
+
+/// Why there is nothing.
+struct Failed(EngineError);
+
+impl<E: Into<EngineError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let (status, text) = match self.0 {
+            EngineError::NotFound(..) | EngineError::Refused(_) => {
+                (StatusCode::NOT_FOUND, format!("{}\n", self.0))
+            }
+            EngineError::Seal(_) | EngineError::Store(_) => {
+                let text = "not now; try again\n".to_owned();
+                (StatusCode::SERVICE_UNAVAILABLE, text)
+            }
+            other => {
+                tracing::error!(error = %other, "what everybody may have cannot be answered");
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal error\n".to_owned(),
+                )
+            }
+        };
+        (
+            status,
+            [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+            text,
+        )
+            .into_response()
+    }
+}
+
+type Answered = Result<Response, Failed>;
+
+fn typed(kind: &'static str, body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, kind)], body.into()).into_response()
+}
+
+fn none(name: &str) -> EngineError {
+    EngineError::NotFound("CA", name.to_owned())
+}
+
+/// Reads something of an issuer; `None`: of the default.
+async fn of<T: Send + 'static>(
+    api: &Api,
+    mount: &str,
+    name: Option<&str>,
+    read: impl FnOnce(&Items<'_>, &Issuer) -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    let on: Vec<_> = [ISSUERS].into_iter().chain(name).collect();
+    let public = Arc::new(api.0.public(&KIND, mount, &on)?);
+    let (name, held) = (name.map(ToOwned::to_owned), Arc::clone(&public));
+    let find = move |items: &Items<'_>| {
+        let name = match name {
+            Some(name) => name,
+            None => default(items)?,
+        };
+        read(items, &*ready::issuer(Public::mount(&held), items, &name)?)
+    };
+    public.read(find).await
+}
+
+fn default(items: &Items<'_>) -> Result<String, EngineError> {
+    Settings::get(items)?.default.ok_or_else(|| none("default"))
+}
+
+/// What clients are to trust.
+async fn default_root(State(api): State<Api>, Path(mount): Path<String>) -> Answered {
+    let root = |_: &Items<'_>, issuer: &Issuer| Ok(pem::chain(issuer.chain().last())?);
+    Ok(typed(PEM, of(&api, &mount, None, root).await?))
+}
+
+async fn default_chain(State(api): State<Api>, Path(mount): Path<String>) -> Answered {
+    let all = |_: &Items<'_>, issuer: &Issuer| Ok(pem::chain(issuer.chain())?);
+    Ok(typed(PEM, of(&api, &mount, None, all).await?))
+}
+
+async fn certificate(
+    State(api): State<Api>,
+    Path((mount, name)): Path<(String, String)>,
+) -> Answered {
+    let own = |_: &Items<'_>, issuer: &Issuer| Ok(pem::chain(issuer.chain().first())?);
+    Ok(typed(PEM, of(&api, &mount, Some(&name), own).await?))
+}
+
+async fn certificate_der(
+    State(api): State<Api>,
+    Path((mount, name)): Path<(String, String)>,
+) -> Answered {
+    let own = |_: &Items<'_>, issuer: &Issuer| Ok(issuer.chain().first().cloned());
+    let der = of(&api, &mount, Some(&name), own).await?;
+    Ok(typed(DER, der.unwrap_or_default()))
+}
+
+async fn chain(State(api): State<Api>, Path((mount, name)): Path<(String, String)>) -> Answered {
+    let all = |_: &Items<'_>, issuer: &Issuer| Ok(pem::chain(issuer.chain())?);
+    Ok(typed(PEM, of(&api, &mount, Some(&name), all).await?))
+}
+
+async fn default_crl(State(api): State<Api>, Path(mount): Path<String>) -> Answered {
+    let name = |_: &Items<'_>, issuer: &Issuer| Ok(issuer.name().to_owned());
+    let name = of(&api, &mount, None, name).await?;
+    list(&api, &mount, &name).await
+}
+
+async fn crl(State(api): State<Api>, Path((mount, name)): Path<(String, String)>) -> Answered {
+    list(&api, &mount, &name).await
+}
+
+async fn list(api: &Api, mount: &str, name: &str) -> Answered {
+    if !is_item_name(name) {
+        return Err(none(name).into());
+    }
+    // What strangers make up costs no transaction.
+    of(api, mount, Some(name), |_, _| Ok(())).await?;
+    // One that is old is made anew, which the service does itself.
+    let at = api.0.own(&KIND, mount, "pki.crl")?;
+    let served = crls::current(&at, name).await?;
+    Ok(typed(CRL, served.der.clone()))
+}
+
+async fn ocsp_by_post(
+    State(api): State<Api>,
+    Path((mount, name)): Path<(String, String)>,
+    body: Body,
+) -> Answered {
+    let request = axum::body::to_bytes(body, MAX_REQUEST).await;
+    status(&api, &mount, &name, request.ok().map(Vec::from)).await
+}
+
+async fn ocsp_by_get(
+    State(api): State<Api>,
+    Path((mount, name, request)): Path<(String, String, String)>,
+) -> Answered {
+    let request = BASE64.decode(request.as_bytes());
+    status(&api, &mount, &name, request.ok()).await
+}
+
+/// The answer to a request; `None`: it is none.
+async fn status(api: &Api, mount: &str, name: &str, request: Option<Vec<u8>>) -> Answered {
+    let answer = move |items: &Items<'_>, issuer: &Issuer| -> Result<_, EngineError> {
+        let asked = request.ok_or(ocsp::Status::MalformedRequest);
+        let asked = match asked.and_then(|der| Asked::from_der(&der)) {
+            Ok(asked) => asked,
+            Err(status) => return Ok(Err(status)),
+        };
+        let subject = issuer.subject().to_der()?;
+        let key = issuer.key().public().spki();
+        let key = key.subject_public_key.raw_bytes();
+        if !asked.about.iter().all(|id| id.is_of(&subject, key)) {
+            // RFC 5019 §2.2.3: of others nothing is known here.
+            return Ok(Err(ocsp::Status::Unauthorized));
+        }
+        let answers = asked.about.iter().map(|id| known(items, issuer, id));
+        Ok(Ok((answers.collect::<Result<Vec<_>, _>>()?, asked)))
+    };
+    let now = api.0.seal.clock().now();
+    let signed = move |items: &Items<'_>, issuer: &Issuer| -> Result<_, EngineError> {
+        Ok(match answer(items, issuer)? {
+            Ok((answers, asked)) => sign(issuer, &asked, &answers, now)?,
+            Err(status) => ocsp::refusal(status)?,
+        })
+    };
+    let answer = of(api, mount, Some(name), signed).await?;
+    Ok(typed(OCSP, answer))
+}
+
+/// What is known of one that was asked about.
+fn known(items: &Items<'_>, issuer: &Issuer, id: &ocsp::CertId) -> Result<Answer, EngineError> {
+    let Some(serial) = Serial::of(id.serial.as_bytes()) else {
+        return Ok(Answer::Unknown);
+    };
+    let record = Record::find(items, &serial)?;
+    let record = record.filter(|record| record.issuer == issuer.name());
+    Ok(match record {
+        None => Answer::Unknown,
+        Some(record) => match record.revoked {
+            Some(revocation) => Answer::Revoked(revocation),
+            None => Answer::Good,
+        },
+    })
+}
