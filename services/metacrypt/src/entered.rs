@@ -183,20 +183,9 @@ impl Entered {
         &self.mount
     }
 
-    /// What time it is.
+    /// The service's time.
     pub(crate) fn now(&self) -> SystemTime {
         self.metacrypt.seal.clock().now()
-    }
-
-    /// What was judged, where it is one thing.
-    ///
-    /// # Errors
-    /// If it is not.
-    pub(crate) fn allowed(&self) -> Result<&Authorized, EngineError> {
-        match &*self.allowed {
-            [one] => Ok(one),
-            _ => Err(EngineError::Unsound("not one thing was judged".to_owned())),
-        }
     }
 
     /// The last part of what was asked for: what it is on.
@@ -212,11 +201,6 @@ impl Entered {
     pub(crate) fn proof(&self) -> Result<&Authorized, EngineError> {
         let nobody = || EngineError::Precondition("nobody asked for it".to_owned());
         self.allowed.first().ok_or_else(nobody)
-    }
-
-    /// The service's time.
-    pub(crate) fn now(&self) -> SystemTime {
-        self.metacrypt.seal.clock().now()
     }
 
     /// Adds to a detail what tells the request's secrets to who has them (AuditHash).

@@ -27,6 +27,9 @@ pub(crate) enum Command {
     Delete {
         /// The mount
         name: String,
+        /// Also one that has what is not to be lost, like keys that are not deletable
+        #[arg(long)]
+        with_all: bool,
         /// Does not ask
         #[arg(long)]
         yes: bool,
@@ -70,12 +73,20 @@ impl Command {
                 let sentence = format!("{name} is a mount of {engine}");
                 out.done(&sentence, &json("Mount", &made)?)?;
             }
-            Self::Delete { name, yes } => {
+            Self::Delete {
+                name,
+                with_all,
+                yes,
+            } => {
                 let what = format!(
                     "{name} will be removed with all that is in it, for ever: what its keys encrypted is lost"
                 );
                 prompt::confirm(&what, *yes)?;
-                let request = pb::DeleteMountRequest { name: name.clone() };
+                let confirm = with_all.then(|| name.clone()).unwrap_or_default();
+                let request = pb::DeleteMountRequest {
+                    name: name.clone(),
+                    confirm,
+                };
                 call(system.delete_mount(request)).await?;
                 out.done(&format!("{name} is removed"), &json!({ "deleted": name }))?;
             }

@@ -8,7 +8,7 @@ mod policy;
 #[allow(dead_code, reason = "of MCIAS's tests, which need the rest")]
 mod running;
 mod seal;
-mod tool;
 mod ssh;
+mod tool;
 mod transit;
 mod world;

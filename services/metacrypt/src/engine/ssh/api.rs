@@ -254,7 +254,7 @@ impl Ssh for Api {
         let sign = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
             let profile = profile(items, at.name())?;
             let wanted = message::wanted(profile.kind, &asked)?;
-            let allowed = at.allowed()?;
+            let allowed = at.proof()?;
             revoked::refuse(items, &allowed.subject().name, &wanted.key)?;
             let authority = authority(items, profile.kind)?;
             if authority.keys.is_empty() {

@@ -27,7 +27,7 @@ impl From<Refusal> for EngineError {
         match refusal {
             Refusal::Request(field, why) => Self::field(field, why),
             Refusal::Precondition(why) => Self::Precondition(why),
-            Refusal::Flaw(_) => Self::Flaw(refusal.to_string()),
+            Refusal::Flaw(_) => Self::Unsound(refusal.to_string()),
             Refusal::Key(error) => error.into(),
         }
     }
