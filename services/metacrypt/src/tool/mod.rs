@@ -4,17 +4,25 @@
 //! for, or read from stdin; it is no argument.
 
 mod mount;
+mod pki;
 mod policy;
 mod seal;
+mod seconds;
+mod ssh;
 #[cfg(test)]
 mod tests;
 mod transit;
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
 
 use clap::Subcommand;
 use mc_proto::metacrypt::v1::{
-    sealing_client::SealingClient, system_client::SystemClient, transit_client::TransitClient,
+    pki_client::PkiClient, sealing_client::SealingClient, ssh_client::SshClient,
+    system_client::SystemClient, transit_client::TransitClient,
 };
 use mcdsl::{
     cli::{
@@ -51,6 +59,12 @@ pub(crate) enum Command {
     /// Keys that encrypt and sign for others
     #[command(after_help = EXIT_CODES_HELP)]
     Transit(Calls<transit::Command>),
+    /// Certificates (X.509) for servers and clients
+    #[command(after_help = EXIT_CODES_HELP)]
+    Pki(Calls<pki::Command>),
+    /// Certificates for SSH, of those who log in and of machines
+    #[command(after_help = EXIT_CODES_HELP)]
+    Ssh(Calls<ssh::Command>),
 }
 
 /// Which service, and as whom.
@@ -110,6 +124,8 @@ impl Command {
             Self::Mount(calls) => &calls.connection,
             Self::Policy(calls) => &calls.connection,
             Self::Transit(calls) => &calls.connection,
+            Self::Pki(calls) => &calls.connection,
+            Self::Ssh(calls) => &calls.connection,
         }
     }
 
@@ -143,6 +159,8 @@ impl Command {
             Self::Mount(calls) => calls.command.run(&client, out).await,
             Self::Policy(calls) => calls.command.run(&client, out).await,
             Self::Transit(calls) => calls.command.run(&client, out).await,
+            Self::Pki(calls) => calls.command.run(&client, out).await,
+            Self::Ssh(calls) => calls.command.run(&client, out).await,
         }
     }
 }
@@ -167,26 +185,65 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    async fn channel(&self) -> Result<Channel> {
-        connect(&self.server, &self.ca).await
+    /// A service's client, by what makes it.
+    async fn of<C>(&self, client: fn(Channel, Bearer) -> C) -> Result<C> {
+        let channel = connect(&self.server, &self.ca).await?;
+        Ok(client(channel, self.bearer.clone()))
     }
 
     async fn sealing(&self) -> Result<SealingClient<Authorized>> {
-        let channel = self.channel().await?;
-        let bearer = self.bearer.clone();
-        Ok(SealingClient::with_interceptor(channel, bearer))
+        self.of(SealingClient::with_interceptor).await
     }
 
     async fn system(&self) -> Result<SystemClient<Authorized>> {
-        let channel = self.channel().await?;
-        let bearer = self.bearer.clone();
-        Ok(SystemClient::with_interceptor(channel, bearer))
+        self.of(SystemClient::with_interceptor).await
     }
 
     async fn transit(&self) -> Result<TransitClient<Authorized>> {
-        let channel = self.channel().await?;
-        let bearer = self.bearer.clone();
-        Ok(TransitClient::with_interceptor(channel, bearer))
+        self.of(TransitClient::with_interceptor).await
+    }
+
+    async fn pki(&self) -> Result<PkiClient<Authorized>> {
+        self.of(PkiClient::with_interceptor).await
+    }
+
+    async fn ssh(&self) -> Result<SshClient<Authorized>> {
+        self.of(SshClient::with_interceptor).await
+    }
+}
+
+/// Where something is: the mount, and its name there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    mount: String,
+    name: String,
+}
+
+/// `mount/name`.
+fn at(text: &str) -> std::result::Result<At, String> {
+    match text.split_once('/') {
+        Some((mount, name)) if !mount.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(At {
+                mount: mount.to_owned(),
+                name: name.to_owned(),
+            })
+        }
+        _ => Err("write MOUNT/NAME, like transit/backup".to_owned()),
+    }
+}
+
+/// A file of text that is no secret.
+fn read_text(path: &Path, longest: u64) -> Result<String> {
+    let unread = |e: io::Error| Failure::usage(format_args!("{}: {e}", path.display()));
+    let mut text = String::new();
+    let file = File::open(path).map_err(unread)?;
+    let length = file.take(longest + 1).read_to_string(&mut text);
+    match length.map_err(unread)? as u64 > longest {
+        true => Err(Failure::usage(format_args!(
+            "{}: it is longer than {longest} bytes",
+            path.display()
+        ))),
+        false => Ok(text),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 
-use super::{policy, transit};
+use super::policy;
 use crate::program::{Cli, Command};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -50,7 +50,7 @@ fn what_is_said_wrongly_is_refused() {
 
 #[test]
 fn a_key_is_a_mount_and_a_name() {
-    let at = transit::at("transit/backup").unwrap();
+    let at = super::at("transit/backup").unwrap();
     assert_eq!((at.mount.as_str(), at.name.as_str()), ("transit", "backup"));
 }
 

@@ -15,30 +15,10 @@ use mcdsl::{
 };
 use serde_json::json;
 
-use super::{Client, Result, json, json_list};
+use super::{At, Client, Result, at, json, json_list};
 
 /// Most bytes of one text: a request takes 1 MiB.
 const MAX_INPUT: u64 = 700 << 10;
-
-/// Where something is: the mount, and the name of the key in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct At {
-    pub(crate) mount: String,
-    pub(crate) name: String,
-}
-
-/// `mount/key`.
-pub(super) fn at(text: &str) -> std::result::Result<At, String> {
-    match text.split_once('/') {
-        Some((mount, name)) if !mount.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok(At {
-                mount: mount.to_owned(),
-                name: name.to_owned(),
-            })
-        }
-        _ => Err("write MOUNT/KEY, like transit/backup".to_owned()),
-    }
-}
 
 fn age(text: &str) -> std::result::Result<u64, String> {
     match text {
