@@ -21,6 +21,9 @@ const MIN_RSA: usize = 3072;
 /// Most bits of an RSA key: each login verifies by it.
 const MAX_RSA: usize = 8192;
 
+/// How types of certificates end.
+const CERTIFICATE: &str = "-cert-v01@openssh.com";
+
 /// Types of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -97,6 +100,10 @@ impl SubjectKey {
         }
         if text.chars().any(char::is_control) {
             return Err(NotAKey::Form);
+        }
+        let name = text.split(' ').next().unwrap_or_default();
+        if name.ends_with(CERTIFICATE) {
+            return Err(NotAKey::Certificate);
         }
         let key = PublicKey::from_openssh(text).map_err(|_| NotAKey::Form)?;
         let data = KeyData::from(key);
