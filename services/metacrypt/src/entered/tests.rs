@@ -355,7 +355,7 @@ mod properties {
         );
         let mut runner = TestRunner::new(Config::with_cases(2048));
         let judged =
-            |(rules, account, role, act, mount, on): (Vec<Rule>, _, _, _, _, Vec<&str>)| {
+            |(rules, account, role, act, mount, on): (Vec<Rule>, _, _, Act, _, Vec<&str>)| {
                 let set = PolicySet::compile(&Policy {
                     admin_bypass: true,
                     rules,
