@@ -10,13 +10,16 @@ use mc_proto::{
     },
 };
 
-use crate::world::{Clients, World};
+use crate::{
+    pki,
+    world::{Clients, World},
+};
 
 /// A method, what it is asked in JSON (what is in the address too), and the action that allows it. A list is not refused: it has nothing in it.
-type Row = (&'static str, &'static str, Answer, &'static str);
+pub(crate) type Row = (&'static str, &'static str, Answer, &'static str);
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Answer {
+pub(crate) enum Answer {
     Refused,
     Empty,
 }
@@ -147,13 +150,13 @@ const ROWS: &[Row] = &[
     ),
     (
         "Ssh/GetSshCertificate",
-        r#"{"mount": "ssh", "serial": "SERIAL"}"#,
+        r#"{"mount": "ssh", "serial": "NUMBER"}"#,
         Refused,
         "ssh:read-certificate",
     ),
     (
         "Ssh/RevokeSshCertificate",
-        r#"{"mount": "ssh", "serial": "SERIAL"}"#,
+        r#"{"mount": "ssh", "serial": "NUMBER"}"#,
         Refused,
         "ssh:revoke-certificate",
     ),
@@ -178,7 +181,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Mounts that they are in.
-const MOUNTS: [&str; 2] = ["vault", "ssh"];
+const MOUNTS: [&str; 3] = ["vault", "ssh", "vault-ca"];
 
 /// Methods for whoever has a token, of which the policy has nothing to say.
 const UNJUDGED: [&str; 1] = ["System/ListEngines"];
@@ -258,7 +261,9 @@ async fn each_method_takes_its_action_and_no_other() {
     let engines = engines.unwrap().into_inner().engines;
     let mut all: Vec<String> = engines.into_iter().flat_map(|e| e.actions).collect();
     all.push("mount:read".to_owned());
-    let named: BTreeSet<&str> = ROWS.iter().map(|row| row.3).collect();
+    let of_ca = pki::actions::vault(&world).await;
+    let rows = || ROWS.iter().chain(pki::actions::ROWS);
+    let named: BTreeSet<&str> = rows().map(|row| row.3).collect();
     let known: BTreeSet<&str> = all.iter().map(String::as_str).collect();
     assert_eq!(named, known, "each action has a row");
     let ours = |method: &&Method| method.package == "metacircular.metacrypt.v1";
@@ -266,14 +271,17 @@ async fn each_method_takes_its_action_and_no_other() {
         if method.access.level != Level::Authenticated || UNJUDGED.contains(&short(method)) {
             continue;
         }
-        let row = ROWS.iter().find(|row| row.0 == short(method));
+        let row = rows().find(|row| row.0 == short(method));
         let &(_, body, answer, action) =
             row.unwrap_or_else(|| panic!("{} has no row", method.path));
         let body = body
             .replace("CIPHERTEXT", &ciphertext)
             .replace("SIGNATURE", &signature)
             .replace("PUBLIC", &key)
-            .replace("SERIAL", &serial);
+            .replace("NUMBER", &serial);
+        let body = of_ca
+            .iter()
+            .fold(body, |body, (name, value)| body.replace(name, value));
         let mount = MOUNTS
             .iter()
             .find(|m| body.contains(&format!("\"mount\": \"{m}\"")));

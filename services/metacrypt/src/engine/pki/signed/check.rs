@@ -10,7 +10,7 @@ use mcdsl::policy::Authorized;
 use x509_cert::{
     TbsCertificate,
     certificate::Version,
-    der::{Decode, Encode as _, asn1::ObjectIdentifier, oid::AssociatedOid},
+    der::{Decode, Encode, asn1::ObjectIdentifier, oid::AssociatedOid},
     ext::{
         Extension,
         pkix::{
@@ -48,7 +48,7 @@ struct Extensions<'a>(Vec<&'a Extension>);
 
 impl<'a> Extensions<'a> {
     /// The one of this type, whether it is critical, and what it says.
-    fn take<T: AssociatedOid + Decode<'a, Error = x509_cert::der::Error>>(
+    fn take<T: AssociatedOid + Encode + Decode<'a, Error = x509_cert::der::Error>>(
         &mut self,
     ) -> Result<Option<(bool, T)>, Refusal> {
         let Some(at) = self.0.iter().position(|e| e.extn_id == T::OID) else {
@@ -58,14 +58,18 @@ impl<'a> Extensions<'a> {
         if self.0.iter().any(|e| e.extn_id == T::OID) {
             return Err(Refusal::flaw(format!("the extension {} twice", T::OID)));
         }
-        Ok(Some((
-            found.critical,
-            T::from_der(found.extn_value.as_bytes())?,
-        )))
+        let bytes = found.extn_value.as_bytes();
+        let value = T::from_der(bytes)?;
+        // Some readers take more than one spelling.
+        is(
+            value.to_der()? == bytes,
+            format_args!("the encoding of the extension {}", T::OID),
+        )?;
+        Ok(Some((found.critical, value)))
     }
 
     /// That there is one of this type which says this, and is critical or not.
-    fn says<T: AssociatedOid + PartialEq + Decode<'a, Error = x509_cert::der::Error>>(
+    fn says<T: AssociatedOid + Encode + PartialEq + Decode<'a, Error = x509_cert::der::Error>>(
         &mut self,
         critical: bool,
         wanted: &T,
