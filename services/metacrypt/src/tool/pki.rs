@@ -692,7 +692,8 @@ struct Files<'a> {
 
 impl To {
     fn files<'a>(&'a self, key: Option<&'a Path>) -> Result<Files<'a>> {
-        let room = |path: &'a Path| Ok((path, PrivateFile::create(path)?.reserve(ROOM)?));
+        let room =
+            |path: &'a Path| -> Result<_> { Ok((path, PrivateFile::create(path)?.reserve(ROOM)?)) };
         Ok(Files {
             cert: room(&self.cert)?,
             key: key.map(room).transpose()?,

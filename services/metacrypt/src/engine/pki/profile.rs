@@ -200,9 +200,12 @@ pub(super) mod tests {
         }
     }
 
+    /// What is done to a profile, and what is wrong with it then.
+    type Row = (fn(&mut Profile), ProfileFault);
+
     #[test]
     fn what_allows_nothing_or_too_much_is_none() {
-        let change: [(fn(&mut Profile), ProfileFault); 9] = [
+        let change: [Row; 9] = [
             (
                 |p| {
                     p.dns_names.clear();

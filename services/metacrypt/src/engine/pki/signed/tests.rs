@@ -224,7 +224,8 @@ fn what_is_not_what_was_asked_for_is_not_signed() {
     parts
         .with(|request| check(&allowed, request, &tbs))
         .unwrap();
-    let rows: [(&str, fn(&mut Parts<'_>)); 9] = [
+    type Row<'r, 'p> = (&'r str, fn(&mut Parts<'p>));
+    let rows: [Row<'_, '_>; 9] = [
         ("other names", |p| p.names = names(&["exact.example"])),
         ("more names", |p| {
             p.names = names(&["exact.example", "a.svc.example", "b.svc.example"]);
@@ -238,7 +239,7 @@ fn what_is_not_what_was_asked_for_is_not_signed() {
         ("other addresses", |p| {
             p.urls = Some(Urls::new("http://evil.example", "pki", "services"));
         }),
-        ("another time", |p| p.now = p.now + HOUR),
+        ("another time", |p| p.now += HOUR),
         ("a shorter life", |p| p.profile.max_ttl_s = 60),
     ];
     for (description, change) in rows {
@@ -377,13 +378,13 @@ fn what_exceeds_the_profile_or_the_issuer_is_refused_by_the_field() {
         (
             "after the issuer's end",
             &ending,
-            |p| p.now = p.now + DAY * 2,
+            |p| p.now += DAY * 2,
             Err("not valid now"),
         ),
         (
             "before its begin",
             &ending,
-            |p| p.now = p.now - DAY,
+            |p| p.now -= DAY,
             Err("not valid now"),
         ),
     ];
