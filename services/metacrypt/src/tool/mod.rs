@@ -232,6 +232,12 @@ fn at(text: &str) -> std::result::Result<At, String> {
     }
 }
 
+/// A name of an enum without its beginning, as it is said on the command line.
+fn said(name: &str, prefix: &str) -> String {
+    let name = name.strip_prefix(prefix).unwrap_or(name);
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
 /// A file of text that is no secret.
 fn read_text(path: &Path, longest: u64) -> Result<String> {
     let unread = |e: io::Error| Failure::usage(format_args!("{}: {e}", path.display()));

@@ -15,7 +15,7 @@ use mcdsl::{
 };
 use serde_json::json;
 
-use super::{At, Client, Result, at, json, json_list};
+use super::{At, Client, Result, at, json, json_list, said};
 
 /// Most bytes of one text: a request takes 1 MiB.
 const MAX_INPUT: u64 = 700 << 10;
@@ -470,12 +470,8 @@ async fn list(client: &Client, out: Output, mount: &str) -> Result {
     Ok(out.table(&header, rows, &empty, &json_list("TransitKey", &keys)?)?)
 }
 
-/// As it is said on the command line.
 fn algorithm(key: &pb::TransitKey) -> String {
-    key.algorithm()
-        .as_str_name()
-        .to_ascii_lowercase()
-        .replace('_', "-")
+    said(key.algorithm().as_str_name(), "")
 }
 
 fn row(key: &pb::TransitKey) -> Vec<String> {

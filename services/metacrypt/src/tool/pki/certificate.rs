@@ -1,0 +1,192 @@
+//! `metacrypt pki certificate`.
+
+use std::time::{Duration, SystemTime};
+
+use clap::{Subcommand, ValueEnum};
+use mc_proto::metacrypt::v1 as pb;
+use mcdsl::cli::{Output, call, prompt, view, write_out};
+use prost_types::Timestamp;
+
+use super::{Client, Result, json, json_list, said, seconds::seconds};
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Reason {
+    Unspecified,
+    KeyCompromise,
+    AffiliationChanged,
+    Superseded,
+    CessationOfOperation,
+    PrivilegeWithdrawn,
+}
+
+impl From<Reason> for pb::RevocationReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Unspecified => Self::Unspecified,
+            Reason::KeyCompromise => Self::KeyCompromise,
+            Reason::AffiliationChanged => Self::AffiliationChanged,
+            Reason::Superseded => Self::Superseded,
+            Reason::CessationOfOperation => Self::CessationOfOperation,
+            Reason::PrivilegeWithdrawn => Self::PrivilegeWithdrawn,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertificateCommand {
+    /// Shows certificates that one may read; with --expires-within as they end
+    #[command(visible_alias = "ls")]
+    List {
+        /// The mount
+        mount: String,
+        /// Those alone that end within this time, like 30d
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires_within: Option<u64>,
+        /// Those for this name alone
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
+        name: String,
+        /// Those of this profile alone
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
+        profile: String,
+        /// Those that are revoked alone
+        #[arg(long)]
+        revoked: bool,
+    },
+    /// Shows a certificate
+    Show {
+        /// The mount
+        mount: String,
+        /// Its serial number
+        serial: String,
+    },
+    /// Revokes a certificate, for ever; CRL and OCSP say so at once
+    Revoke {
+        /// The mount
+        mount: String,
+        /// Its serial number
+        serial: String,
+        /// Why
+        #[arg(long, value_enum, default_value = "unspecified")]
+        reason: Reason,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl CertificateCommand {
+    pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
+        let mut pki = client.pki().await?;
+        let certificate = match self {
+            Self::List { .. } => return self.list(client, out).await,
+            Self::Show { mount, serial } => {
+                let request = pb::GetCertificateRequest {
+                    mount: mount.clone(),
+                    serial: serial.clone(),
+                };
+                call(pki.get_certificate(request)).await?
+            }
+            Self::Revoke {
+                mount,
+                serial,
+                reason,
+                yes,
+            } => {
+                prompt::confirm(
+                    &format!("the certificate {serial} will be revoked, for ever"),
+                    *yes,
+                )?;
+                let request = pb::RevokeCertificateRequest {
+                    mount: mount.clone(),
+                    serial: serial.clone(),
+                    reason: pb::RevocationReason::from(*reason).into(),
+                };
+                call(pki.revoke(request)).await?
+            }
+        };
+        if out.json {
+            return Ok(out.json(&json("PkiCertificate", &certificate)?)?);
+        }
+        let rows = [
+            ("serial", certificate.serial.clone()),
+            ("names", view::names(&certificate.names)),
+            ("profile", view::text(&certificate.profile)),
+            ("issuer", certificate.issuer.clone()),
+            ("account", view::text(&certificate.account)),
+            ("from", view::time(certificate.not_before.as_ref())),
+            ("until", view::time(certificate.not_after.as_ref())),
+            ("revoked", revoked(&certificate)),
+            ("renews", view::text(&certificate.renews)),
+        ];
+        Ok(write_out(&(view::lines(&rows) + &certificate.certificate))?)
+    }
+
+    async fn list(&self, client: &Client, out: Output) -> Result {
+        let Self::List {
+            mount,
+            expires_within,
+            name,
+            profile,
+            revoked: only_revoked,
+        } = self
+        else {
+            return Ok(());
+        };
+        let mut pki = client.pki().await?;
+        let before = expires_within.map(|within| {
+            let now = SystemTime::now();
+            Timestamp::from(now + Duration::from_secs(within))
+        });
+        let (mut all, mut after) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListCertificatesRequest {
+                mount: mount.clone(),
+                expires_before: before,
+                name: name.clone(),
+                revoked: *only_revoked,
+                profile: profile.clone(),
+                after,
+                ..pb::ListCertificatesRequest::default()
+            };
+            let page = call(pki.list_certificates(request)).await?;
+            all.extend(page.certificates);
+            after = page.next;
+            if after.is_empty() {
+                break;
+            }
+        }
+        let row = |certificate: &pb::PkiCertificate| {
+            vec![
+                certificate.serial.clone(),
+                view::names(&certificate.names),
+                view::text(&certificate.profile),
+                view::time(certificate.not_after.as_ref()),
+                revoked(certificate),
+            ]
+        };
+        let rows = all.iter().map(row).collect();
+        let header = ["SERIAL", "NAMES", "PROFILE", "UNTIL", "REVOKED"];
+        let empty = format!("there is no such certificate of {mount} that you may read");
+        Ok(out.table(&header, rows, &empty, &json_list("PkiCertificate", &all)?)?)
+    }
+}
+
+fn revoked(certificate: &pb::PkiCertificate) -> String {
+    match &certificate.revoked {
+        None => "-".to_owned(),
+        Some(_) => {
+            let reason = said(certificate.reason().as_str_name(), "REVOCATION_REASON_");
+            format!("{}, {reason}", view::time(certificate.revoked.as_ref()))
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `metacrypt ssh ca`.
+
+use clap::{Subcommand, ValueEnum};
+use mc_proto::metacrypt::v1 as pb;
+use mcdsl::cli::{Output, call, prompt, view};
+
+use super::{Client, Result, json};
+
+/// Which authority.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Ca {
+    /// Signs those who log in
+    User,
+    /// Signs machines
+    Host,
+}
+
+impl Ca {
+    fn name(self) -> String {
+        match self {
+            Self::User => "user",
+            Self::Host => "host",
+        }
+        .to_owned()
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CaAlgorithm {
+    Ed25519,
+    EcdsaP256,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Shows the keys of an authority
+    Show {
+        /// The mount
+        mount: String,
+        /// Which one
+        ca: Ca,
+    },
+    /// Makes a key: the first one signs, each other is published until it is used
+    Create {
+        /// The mount
+        mount: String,
+        /// Which authority
+        ca: Ca,
+        /// What it is
+        #[arg(long, value_enum, default_value = "ed25519")]
+        algorithm: CaAlgorithm,
+    },
+    /// Lets a key sign from now on
+    Use {
+        /// The mount
+        mount: String,
+        /// Which authority
+        ca: Ca,
+        /// The key's number
+        number: u32,
+    },
+    /// Removes a key that does not sign; certificates by it are trusted no more by who fetches what is published
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// The mount
+        mount: String,
+        /// Which authority
+        ca: Ca,
+        /// The key's number
+        number: u32,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl CaCommand {
+    pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
+        let mut ssh = client.ssh().await?;
+        let shown = match self {
+            Self::Show { mount, ca } => {
+                let request = pb::GetSshCaRequest {
+                    mount: mount.clone(),
+                    ca: ca.name(),
+                };
+                call(ssh.get_ssh_ca(request)).await?
+            }
+            Self::Create {
+                mount,
+                ca,
+                algorithm,
+            } => {
+                let algorithm = match algorithm {
+                    CaAlgorithm::Ed25519 => pb::SshCaAlgorithm::Ed25519,
+                    CaAlgorithm::EcdsaP256 => pb::SshCaAlgorithm::EcdsaP256,
+                };
+                let request = pb::CreateSshCaKeyRequest {
+                    mount: mount.clone(),
+                    ca: ca.name(),
+                    algorithm: algorithm.into(),
+                };
+                call(ssh.create_ssh_ca_key(request)).await?
+            }
+            Self::Use { mount, ca, number } => {
+                let request = pb::UseSshCaKeyRequest {
+                    mount: mount.clone(),
+                    ca: ca.name(),
+                    number: *number,
+                };
+                call(ssh.use_ssh_ca_key(request)).await?
+            }
+            Self::Delete {
+                mount,
+                ca,
+                number,
+                yes,
+            } => {
+                let what = format!(
+                    "key {number} of {mount}'s authority {} will be removed: certificates by it are trusted no more",
+                    ca.name()
+                );
+                prompt::confirm(&what, *yes)?;
+                let request = pb::DeleteSshCaKeyRequest {
+                    mount: mount.clone(),
+                    ca: ca.name(),
+                    number: *number,
+                };
+                call(ssh.delete_ssh_ca_key(request)).await?
+            }
+        };
+        let row = |key: &pb::SshCaKey| {
+            let signs = match key.number == shown.signing {
+                true => "signs",
+                false => "published",
+            };
+            vec![
+                key.number.to_string(),
+                signs.to_owned(),
+                view::time(key.created.as_ref()),
+                key.fingerprint.clone(),
+                key.public_key.clone(),
+            ]
+        };
+        let rows = shown.keys.iter().map(row).collect();
+        let header = ["KEY", "STATE", "CREATED", "FINGERPRINT", "PUBLIC KEY"];
+        let empty = "it has no key; `metacrypt ssh ca create` makes one";
+        Ok(out.table(&header, rows, empty, &json("SshCa", &shown)?)?)
+    }
+}

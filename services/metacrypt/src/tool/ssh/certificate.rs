@@ -1,0 +1,195 @@
+//! `metacrypt ssh sign`, and `metacrypt ssh certificate`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Subcommand;
+use mc_proto::metacrypt::v1 as pb;
+use mcdsl::cli::{Exit, Failure, Output, call, prompt, view, write_out};
+
+use super::{At, Client, MAX_KEY, Result, at, json, json_list, kind, read_text, seconds::seconds};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sign {
+    /// MOUNT/PROFILE
+    #[arg(value_parser = at)]
+    profile: At,
+    /// The public key's file, like ~/.ssh/id_ed25519.pub
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Whom it is for; repeatable
+    #[arg(long, value_name = "NAME", required = true)]
+    principal: Vec<String>,
+    /// How long it is valid, like 8h [default: as the profile says]
+    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0s", hide_default_value = true)]
+    ttl: u64,
+    /// Writes the certificate there [default: beside the key, `-cert.pub` in the place of `.pub`]
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertificateCommand {
+    /// Shows certificates that have not expired, as they do
+    #[command(visible_alias = "ls")]
+    List {
+        /// The mount
+        mount: String,
+        /// Of this profile alone
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
+        profile: String,
+        /// Of this account alone
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
+        account: String,
+    },
+    /// Shows a certificate
+    Show {
+        /// The mount
+        mount: String,
+        /// Its serial number
+        serial: u64,
+    },
+    /// Revokes a certificate, for ever
+    Revoke {
+        /// The mount
+        mount: String,
+        /// Its serial number
+        serial: u64,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Where ssh looks for the certificate of this key.
+pub(super) fn beside(key: &Path) -> Option<PathBuf> {
+    let name = key.file_name()?.to_str()?.strip_suffix(".pub")?;
+    Some(key.with_file_name(format!("{name}-cert.pub")))
+}
+
+impl Sign {
+    pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
+        let to = self.to.clone().or_else(|| beside(&self.key));
+        let to = to.ok_or_else(|| {
+            let what = format!("{} does not end in .pub", self.key.display());
+            Failure::usage(what)
+                .hint("name the public key, or where the certificate is to be: --to FILE")
+        })?;
+        let At { mount, name } = self.profile.clone();
+        let request = pb::SignSshKeyRequest {
+            mount,
+            profile: name,
+            public_key: read_text(&self.key, MAX_KEY)?.trim().to_owned(),
+            principals: self.principal.clone(),
+            ttl_s: self.ttl,
+        };
+        let signed = call(client.ssh().await?.sign_ssh_key(request)).await?;
+        fs::write(&to, format!("{}\n", signed.certificate))
+            .map_err(|e| Failure::new(Exit::Failure, format_args!("{}: {e}", to.display())))?;
+        let sentence = format!(
+            "{}: serial {}, for {}, until {}",
+            to.display(),
+            signed.serial,
+            signed.principals.join(" "),
+            view::time(signed.valid_before.as_ref())
+        );
+        Ok(out.done(&sentence, &json("SshCertificate", &signed)?)?)
+    }
+}
+
+impl CertificateCommand {
+    pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
+        let mut ssh = client.ssh().await?;
+        let certificate = match self {
+            Self::List {
+                mount,
+                profile,
+                account,
+            } => {
+                let (mut all, mut after) = (Vec::new(), String::new());
+                loop {
+                    let request = pb::ListSshCertificatesRequest {
+                        mount: mount.clone(),
+                        profile: profile.clone(),
+                        key_id: account.clone(),
+                        after,
+                        ..pb::ListSshCertificatesRequest::default()
+                    };
+                    let page = call(ssh.list_ssh_certificates(request)).await?;
+                    all.extend(page.certificates);
+                    after = page.next;
+                    if after.is_empty() {
+                        break;
+                    }
+                }
+                let row = |certificate: &pb::SshCertificate| {
+                    vec![
+                        certificate.serial.to_string(),
+                        certificate.key_id.clone(),
+                        certificate.profile.clone(),
+                        view::names(&certificate.principals),
+                        view::time(certificate.valid_before.as_ref()),
+                        view::yes(certificate.revoked),
+                    ]
+                };
+                let rows = all.iter().map(row).collect();
+                let header = [
+                    "SERIAL",
+                    "ACCOUNT",
+                    "PROFILE",
+                    "PRINCIPALS",
+                    "UNTIL",
+                    "REVOKED",
+                ];
+                let empty = format!("there is no certificate of {mount} that you may read");
+                let value = json_list("SshCertificate", &all)?;
+                return Ok(out.table(&header, rows, &empty, &value)?);
+            }
+            Self::Show { mount, serial } => {
+                let request = pb::GetSshCertificateRequest {
+                    mount: mount.clone(),
+                    serial: *serial,
+                };
+                call(ssh.get_ssh_certificate(request)).await?
+            }
+            Self::Revoke { mount, serial, yes } => {
+                let what = format!("the certificate {serial} will be revoked, for ever");
+                prompt::confirm(&what, *yes)?;
+                let request = pb::RevokeSshCertificateRequest {
+                    mount: mount.clone(),
+                    serial: *serial,
+                };
+                call(ssh.revoke_ssh_certificate(request)).await?
+            }
+        };
+        if out.json {
+            return Ok(out.json(&json("SshCertificate", &certificate)?)?);
+        }
+        let rows = [
+            ("serial", certificate.serial.to_string()),
+            ("account", certificate.key_id.clone()),
+            ("profile", certificate.profile.clone()),
+            ("for", kind(certificate.kind()).to_owned()),
+            ("principals", view::names(&certificate.principals)),
+            ("from", view::time(certificate.valid_after.as_ref())),
+            ("until", view::time(certificate.valid_before.as_ref())),
+            ("revoked", view::yes(certificate.revoked)),
+            ("key", certificate.fingerprint.clone()),
+            ("signed by", certificate.ca_fingerprint.clone()),
+        ];
+        let text = view::lines(&rows);
+        Ok(write_out(&format!("{text}{}\n", certificate.certificate))?)
+    }
+}
