@@ -202,14 +202,28 @@ fn check_life(request: &Request<'_>, tbs: &TbsCertificate) -> Result<(), Refusal
         Subject::Leaf { profile, .. } => (ttl(MIN_TTL_S), profile.1.max_ttl()),
     };
     if let Some(issuer) = request.issuer() {
-        let name = issuer.name();
-        if now >= issuer.not_after() || now < issuer.not_before() {
+        let left = issuer.not_after().duration_since(now).unwrap_or_default();
+        if left < least || now < issuer.not_before() {
             return Err(Refusal::Precondition(format!(
-                "the issuer {name:?} is not valid now; make another one"
+                "the issuer {:?} is not valid now, or not for long enough; make another one",
+                issuer.name()
             )));
         }
+    }
+    let life = end.duration_since(now).unwrap_or_default();
+    // Whole seconds, again.
+    let life = Duration::from_secs(life.as_secs() + u64::from(life.subsec_nanos() > 0));
+    asked((least..=most).contains(&life), "ttl_s", || {
+        format!(
+            "{} to {} seconds, or 0 for what is usual",
+            least.as_secs(),
+            most.as_secs()
+        )
+    })?;
+    if let Some(issuer) = request.issuer() {
+        let name = issuer.name();
         let left = issuer.not_after().duration_since(now).unwrap_or_default();
-        asked(end <= issuer.not_after() && left >= least, "ttl_s", || {
+        asked(end <= issuer.not_after(), "ttl_s", || {
             let left = left.as_secs();
             format!(
                 "the issuer {name:?} ends in {left} seconds; ask for less, or have another issuer"
@@ -228,16 +242,7 @@ fn check_life(request: &Request<'_>, tbs: &TbsCertificate) -> Result<(), Refusal
     let (from, to) = request.validity();
     let same = (whole(begin), whole(end)) == (whole(from), whole(to));
     is(same, "its begin or end")?;
-    let life = end.duration_since(now).unwrap_or_default();
-    // Whole seconds, again.
-    let life = Duration::from_secs(life.as_secs() + u64::from(life.subsec_nanos() > 0));
-    asked((least..=most).contains(&life), "ttl_s", || {
-        format!(
-            "{} to {} seconds, or 0 for what is usual",
-            least.as_secs(),
-            most.as_secs()
-        )
-    })
+    Ok(())
 }
 
 /// What names the issuer.
