@@ -1,12 +1,17 @@
 //! Arguments and what is shown; calls are tested with the program.
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use super::policy;
 use crate::program::{Cli, Command};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("metacrypt").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
 }
 
 #[test]
@@ -42,6 +47,30 @@ fn what_is_said_wrongly_is_refused() {
         ("no shares", "rotate --new-shares none", true),
         ("shares", "rotate --new-shares 2/3", true),
         ("one of none", "rotate --new-shares 3/2", false),
+        ("an authority", "ssh ca show ssh host", true),
+        ("no authority", "ssh ca show ssh robots", false),
+        (
+            "no end",
+            "ssh profile put s/p --user --account --max-ttl soon",
+            false,
+        ),
+        ("nobody", "ssh profile put s/p --user --max-ttl 8h", false),
+        (
+            "a host's account",
+            "ssh profile put s/p --host --account --max-ttl 8h",
+            false,
+        ),
+        (
+            "for nothing",
+            "pki profile put p/w --issuer i --dns a.example --max-ttl 8h",
+            false,
+        ),
+        ("for nobody", "pki issue p/w --cert a --key b", false),
+        (
+            "a key and a request",
+            "pki renew p 01 --cert a --key b --csr c",
+            false,
+        ),
         ("two proofs", "rotate --shares --recovery-key", false),
     ] {
         assert_eq!(parse(line).is_ok(), fine, "{description}: {line}");

@@ -95,6 +95,7 @@ pub(crate) enum IssuerCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Create {
     /// MOUNT/ISSUER
     #[arg(value_parser = at)]

@@ -38,6 +38,7 @@ pub(crate) enum CaCommand {
         /// The mount
         mount: String,
         /// Which one
+        #[arg(id = "authority")]
         ca: Ca,
     },
     /// Makes a key: the first one signs, each other is published until it is used
@@ -45,6 +46,7 @@ pub(crate) enum CaCommand {
         /// The mount
         mount: String,
         /// Which authority
+        #[arg(id = "authority")]
         ca: Ca,
         /// What it is
         #[arg(long, value_enum, default_value = "ed25519")]
@@ -55,6 +57,7 @@ pub(crate) enum CaCommand {
         /// The mount
         mount: String,
         /// Which authority
+        #[arg(id = "authority")]
         ca: Ca,
         /// The key's number
         number: u32,
@@ -65,6 +68,7 @@ pub(crate) enum CaCommand {
         /// The mount
         mount: String,
         /// Which authority
+        #[arg(id = "authority")]
         ca: Ca,
         /// The key's number
         number: u32,
