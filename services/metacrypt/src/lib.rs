@@ -12,7 +12,7 @@ mod program;
 mod start;
 
 pub use program::program;
-pub use start::{Config, SERVICE, start};
+pub use start::{Config, SERVICE, start, start_by};
 
 /// That of the program, for the tests that look for keys in memory.
 #[cfg(test)]

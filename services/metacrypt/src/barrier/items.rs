@@ -148,4 +148,21 @@ impl Items<'_> {
         })
         .collect()
     }
+
+    /// Paths below `prefix`, which ends with a `/`, in their order: at most `limit` behind the path `after`. Nothing of what is there is opened.
+    ///
+    /// # Errors
+    /// [`ItemError`].
+    pub fn paths(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, ItemError> {
+        // `0` comes behind `/`.
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let sql = "SELECT path FROM item WHERE mount = ?1 AND path > ?2 AND path > ?3 AND path < ?4 ORDER BY path LIMIT ?5";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement
+            .query_map(params![self.mount.id, prefix, after, end, limit], |row| {
+                row.get(0)
+            })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
 }

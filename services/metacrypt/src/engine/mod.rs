@@ -2,10 +2,11 @@
 
 mod error;
 pub(crate) mod transit;
+mod work;
 
 use tonic::service::Routes;
 
-pub(crate) use self::error::EngineError;
+pub(crate) use self::{error::EngineError, work::beside};
 use crate::api::Api;
 
 /// A kind of engine.
