@@ -8,6 +8,7 @@ mod asker;
 mod copy;
 mod files;
 mod full;
+mod group;
 mod store;
 
 use std::{
@@ -177,6 +178,8 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
+    // What is deleted is overwritten, in pages that are free from then on as well.
+    db.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;
     db.pragma_update(None, "trusted_schema", false)
 }
 
@@ -325,6 +328,7 @@ mod tests {
         assert_eq!(pragma("journal_mode"), "wal");
         assert_eq!(pragma("synchronous"), "2");
         assert_eq!(pragma("foreign_keys"), "1");
+        assert_eq!(pragma("secure_delete"), "1");
     }
 
     #[test]

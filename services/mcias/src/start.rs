@@ -245,6 +245,7 @@ pub(crate) async fn start_checked(
         package: "metacircular.mcias.v1",
         grpc: api::routes(&mcias),
         web: web(&mcias, sessions),
+        plain: Router::new(),
         authenticator: Arc::new(Own(Arc::clone(&mcias))),
         audit: Some(Arc::new(recorder)),
         sealed: Box::new(|| false),

@@ -1,38 +1,34 @@
 //! The service: the seal, and what is behind it while it is open.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
-    },
-};
+use std::{net::IpAddr, sync::Arc};
 
-use mcdsl::policy::PolicySet;
-use rusqlite::{Connection, Transaction};
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use mcdsl::{
+    audit::Detail,
+    policy::Rule,
+    server::{Caller, Recorder},
+};
+use rusqlite::Transaction;
+use tokio::sync::{Mutex, Notify};
 use zeroize::Zeroizing;
 
 use crate::{
     barrier::{Cost, Fresh, Items, Log, Mount, Seal, SealError, Secret, Unsealed, Wanted},
     engine::EngineError,
+    gate::{Gate, Opened},
     policy,
 };
-
-/// What is behind the seal, and the seal held open.
-pub(crate) type Opened = OwnedRwLockReadGuard<Option<Unsealed>, Unsealed>;
 
 /// Metacrypt.
 pub(crate) struct Metacrypt {
     pub(crate) seal: Seal,
-    pub(crate) unsealed: Arc<RwLock<Option<Unsealed>>>,
-    /// What the server asks before it lets a call in.
-    sealed: AtomicBool,
-    /// How often it was closed: what began to open it before the last time does not.
-    closes: AtomicU64,
+    pub(crate) gate: Gate,
+    /// For what is asked by another way than methods, whose calls the server writes down.
+    #[allow(dead_code, reason = "ACME, which is to come, uses it")]
+    pub(crate) audit: Arc<Recorder>,
+    /// Held by who changes the seal or what is behind it: one at a time, from the proof to the end, so that each is of what the one before left.
+    changes: Mutex<()>,
+    /// A mount was removed.
+    pub(crate) removed: Notify,
 }
 
 /// What another master key is opened by; nothing said: as the one before.
@@ -56,20 +52,32 @@ pub(crate) enum Shares {
     Of(u8, u8),
 }
 
+/// Asks a mount what of it is not to be lost by a slip of the pen; nothing: it may be removed.
+pub(crate) type Keeps = fn(&Items<'_>) -> Result<Option<String>, EngineError>;
+
 impl Metacrypt {
     /// Sealed, as every start is.
-    pub(crate) fn new(seal: Seal) -> Self {
+    pub(crate) fn new(seal: Seal, audit: Arc<Recorder>) -> Self {
         Self {
             seal,
-            unsealed: Arc::default(),
-            sealed: AtomicBool::new(true),
-            closes: AtomicU64::new(0),
+            gate: Gate::default(),
+            audit,
+            changes: Mutex::default(),
+            removed: Notify::new(),
         }
     }
 
     /// Whether it is.
     pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed.load(Relaxed)
+        self.gate.is_closed()
+    }
+
+    /// What is behind the seal, for as long as it is held: sealing waits for it.
+    ///
+    /// # Errors
+    /// [`SealError::Sealed`].
+    pub(crate) fn open(&self) -> Result<Opened, SealError> {
+        self.gate.enter()
     }
 
     /// Opens it, unless it is closed meanwhile.
@@ -81,42 +89,27 @@ impl Metacrypt {
         secret: Secret,
         source: IpAddr,
         log: Log,
-    ) -> Result<(), EngineError> {
-        let closes = self.closes.load(SeqCst);
+    ) -> Result<(), SealError> {
+        let closes = self.gate.closes();
         if !self.is_sealed() {
-            return Err(SealError::Unsealed.into());
+            return Err(SealError::Unsealed);
         }
         // Known from here on, so that what was done can be told.
         self.seal.status().await?;
-        let unsealed = self.seal.open(secret, source, log).await?;
-        let load = move |db: &Connection| -> Result<_, EngineError> {
-            policy::load(&unsealed, db)?;
-            Ok(unsealed)
+        let ready = |tx: &Transaction<'_>, unsealed: &Unsealed| {
+            policy::load(unsealed, tx)?;
+            log(tx)
         };
-        let unsealed = self.seal.store().read(load).await?;
-        let mut open = self.unsealed.write().await;
-        if self.closes.load(SeqCst) != closes {
-            return Err(SealError::Closed.into());
-        }
-        if open.is_some() {
-            return Err(SealError::Unsealed.into());
-        }
-        *open = Some(unsealed);
-        self.sealed.store(false, Relaxed);
-        Ok(())
+        let unsealed = self.seal.open(secret, source, ready).await?;
+        self.gate.open(unsealed, closes)
     }
 
     /// Closes it: nothing begins from now on, and no key is left when this returns.
     pub(crate) async fn close(&self) {
-        self.closes.fetch_add(1, SeqCst);
-        self.sealed.store(true, Relaxed);
-        let mut open = self.unsealed.write().await;
-        *open = None;
-        // One that was let in before it began to close.
-        self.sealed.store(true, Relaxed);
+        self.gate.close().await;
     }
 
-    /// Another password, by whoever knows one of the secrets. One change at a time, the secret's proof included: each is of what the one before left.
+    /// Another password, by whoever knows one of the secrets.
     ///
     /// # Errors
     /// [`SealError`].
@@ -127,12 +120,12 @@ impl Metacrypt {
         source: IpAddr,
         log: Log,
     ) -> Result<(), SealError> {
-        let open = self.unsealed.write().await;
-        let unsealed = open.as_ref().ok_or(SealError::Sealed)?;
+        let _turn = self.changes.lock().await;
+        // Not held through the proof: sealing would wait for it.
+        self.open()?;
         self.seal.verify(current, source).await?;
-        let changed = self
-            .seal
-            .set_password(unsealed, password, Cost::DEFAULT, log);
+        let open = self.open()?;
+        let changed = self.seal.set_password(&open, password, Cost::DEFAULT, log);
         changed.await
     }
 
@@ -147,8 +140,8 @@ impl Metacrypt {
         source: IpAddr,
         log: Log,
     ) -> Result<Fresh, SealError> {
-        let mut open = self.unsealed.write().await;
-        let unsealed = open.as_mut().ok_or(SealError::Sealed)?;
+        let _turn = self.changes.lock().await;
+        self.open()?;
         let password = match (rotation.password, &current) {
             (Some(password), _) => password,
             (None, Secret::Password(password)) => password.clone(),
@@ -156,6 +149,7 @@ impl Metacrypt {
         };
         let now = self.seal.status().await?.ok_or(SealError::NotInitialised)?;
         self.seal.verify(current, source).await?;
+        let open = self.open()?;
         let wanted = Wanted {
             cost: Cost::DEFAULT,
             recovery: rotation.recovery.unwrap_or(now.recovery),
@@ -165,55 +159,90 @@ impl Metacrypt {
                 Shares::Of(needed, of) => Some((needed, of)),
             },
         };
-        self.seal.rotate(unsealed, password, wanted, log).await
+        let mut next = Unsealed::clone(&open);
+        let fresh = self.seal.rotate(&mut next, password, wanted, log).await?;
+        self.gate.change(&open, next);
+        Ok(fresh)
     }
 
-    /// Makes a mount of an engine; what `shown` gives of it.
+    /// Makes a mount of an engine.
     ///
     /// # Errors
     /// [`SealError`].
-    pub(crate) async fn mount<T>(
+    pub(crate) async fn mount(
         &self,
         name: &str,
         engine: &'static str,
         log: Log,
-        shown: fn(&Mount) -> T,
-    ) -> Result<T, SealError> {
-        let mut open = self.unsealed.write().await;
-        let unsealed = open.as_mut().ok_or(SealError::Sealed)?;
-        self.seal
-            .mount(unsealed, name, engine, log)
-            .await
-            .map(shown)
+    ) -> Result<Arc<Mount>, SealError> {
+        let _turn = self.changes.lock().await;
+        let open = self.open()?;
+        let mut next = Unsealed::clone(&open);
+        let mount = self.seal.mount(&mut next, name, engine, log).await?;
+        self.gate.change(&open, next);
+        Ok(mount)
     }
 
-    /// Removes a mount with all that it has.
+    /// Removes a mount with all that it has, unless it has what is kept and that is not meant.
     ///
     /// # Errors
     /// [`SealError`].
-    pub(crate) async fn unmount(&self, name: &str, log: Log) -> Result<(), SealError> {
-        let mut open = self.unsealed.write().await;
-        let unsealed = open.as_mut().ok_or(SealError::Sealed)?;
-        self.seal.unmount(unsealed, name, log).await
+    pub(crate) async fn unmount(
+        &self,
+        name: &str,
+        keeps: Option<Keeps>,
+        log: Log,
+    ) -> Result<(), SealError> {
+        let _turn = self.changes.lock().await;
+        let open = self.open()?;
+        let mut next = Unsealed::clone(&open);
+        let mount = next.take(name)?;
+        // Nobody comes to it from here on, so that nobody changes what is looked at. Who is in it already goes on until it is gone.
+        self.gate.change(&open, next.clone());
+        let looked = Arc::clone(&mount);
+        let check = move |tx: &Transaction<'_>| -> Result<(), SealError> {
+            let kept = keeps.map(|keeps| keeps(&looked.items(tx)));
+            match kept.transpose() {
+                Ok(None | Some(None)) => log(tx),
+                Ok(Some(Some(kept))) => Err(SealError::Kept(kept)),
+                Err(EngineError::Store(error)) => Err(error.into()),
+                // What cannot be read is lost already, which is no reason to have whoever deletes it not say that he means it.
+                Err(error) => Err(SealError::Kept(format!(
+                    "what it has cannot be read: {error}"
+                ))),
+            }
+        };
+        let removed = self.seal.unmount(&next, mount, Box::new(check)).await;
+        match &removed {
+            Ok(()) => self.removed.notify_one(),
+            Err(_) => self.gate.change(&open, Unsealed::clone(&open)),
+        }
+        removed
     }
 
-    /// Changes the policy's rules; what comes of it is in force when this returns.
+    /// Changes the policy's rules and writes that down; what comes of it is in force when this returns. `whole`: all of them are replaced, which needs no policy that can
+    /// be used.
     ///
     /// # Errors
     /// Those of `change`, and the database's; then the policy is as it was.
     pub(crate) async fn change_policy(
         &self,
-        log: Log,
-        change: impl FnOnce(&Items<'_>) -> Result<PolicySet, EngineError> + Send + 'static,
+        caller: &Caller,
+        whole: bool,
+        detail: Detail,
+        change: impl FnOnce(&mut Vec<Rule>) -> Result<(), EngineError> + Send + 'static,
     ) -> Result<(), EngineError> {
-        let open = self.open().await?;
+        let open = self.open()?;
+        let (who, now) = (caller.clone(), self.seal.clock().now());
         let write = move |tx: &Transaction<'_>| -> Result<_, EngineError> {
-            let set = change(&policy::system(&open)?.items(tx))?;
-            log(tx)?;
-            Ok((set, open))
+            let (next, version) = policy::change(&open, tx, whole, change)?;
+            policy::append(tx, &who, detail, version, now)?;
+            Ok((next, open))
         };
-        let then = |(set, open): (PolicySet, Opened)| policy::apply(&open, set);
-        self.seal.store().write_then(write, then).await
+        let then = |(next, open): (policy::InForce, Opened)| policy::apply(&open, next);
+        self.seal.store().write_then(write, then).await?;
+        caller.recorded();
+        Ok(())
     }
 }
 
@@ -225,47 +254,18 @@ mod tests {
     };
 
     use futures_util::FutureExt as _;
-    use mcdsl::{
-        clock::Clock,
-        db::{Migration, Store},
-    };
-    use tempfile::TempDir;
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::barrier::{SCHEMA, SlotError};
-
-    const MIGRATIONS: &[Migration] = &[Migration::new(1, "seal", SCHEMA)];
-    const CHEAP: Cost = Cost {
-        memory_kib: 64,
-        passes: 1,
-        lanes: 1,
+    use crate::{
+        barrier::SlotError,
+        testing::{World, nothing, password},
     };
-
-    fn password() -> Zeroizing<String> {
-        Zeroizing::new("one".to_owned())
-    }
-
-    async fn metacrypt() -> (TempDir, Arc<Metacrypt>) {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("metacrypt.db"), MIGRATIONS).unwrap();
-        let seal = Seal::new(store, Clock::default());
-        let wanted = Wanted {
-            cost: CHEAP,
-            recovery: false,
-            shares: None,
-        };
-        seal.init(password(), wanted).await.unwrap();
-        (directory, Arc::new(Metacrypt::new(seal)))
-    }
-
-    fn nothing() -> Log {
-        Box::new(|_| Ok(()))
-    }
 
     #[tokio::test]
     async fn of_two_changes_at_once_one_is_made() {
-        let (_directory, metacrypt) = metacrypt().await;
+        let world = World::sealed().await;
+        let metacrypt = &world.metacrypt;
         let here = Ipv4Addr::LOCALHOST.into();
         let one = || Secret::Password(password());
         metacrypt.unseal(one(), here, nothing()).await.unwrap();
@@ -288,7 +288,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_rotation_made_is_told_whoever_keeps_the_database_busy() {
-        let (_directory, metacrypt) = metacrypt().await;
+        let world = World::sealed().await;
+        let metacrypt = &world.metacrypt;
         let here = Ipv4Addr::LOCALHOST.into();
         let one = || Secret::Password(password());
         metacrypt.unseal(one(), here, nothing()).await.unwrap();
@@ -306,7 +307,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_opening_when_it_was_closed_does_not_open_it() {
-        let (_directory, metacrypt) = metacrypt().await;
+        let world = World::sealed().await;
+        let metacrypt = &world.metacrypt;
         let here = Ipv4Addr::LOCALHOST.into();
         let (begun, opening) = oneshot::channel();
         let (go, wait) = mpsc::channel::<()>();
@@ -315,20 +317,17 @@ mod tests {
             wait.recv().unwrap();
             Ok(())
         });
-        let late = Arc::clone(&metacrypt);
+        let late = Arc::clone(metacrypt);
         let unseal = async move { late.unseal(Secret::Password(password()), here, log).await };
         let unseal = tokio::spawn(unseal);
         opening.await.unwrap();
         metacrypt.close().await;
         go.send(()).unwrap();
         let late = unseal.await.unwrap();
-        assert!(
-            matches!(late, Err(EngineError::Seal(SealError::Closed))),
-            "{late:?}"
-        );
-        assert!(metacrypt.is_sealed() && metacrypt.open().await.is_err());
+        assert!(matches!(late, Err(SealError::Closed)), "{late:?}");
+        assert!(metacrypt.is_sealed() && metacrypt.open().is_err());
         let again = metacrypt.unseal(Secret::Password(password()), here, nothing());
         again.await.unwrap();
-        assert!(!metacrypt.is_sealed() && metacrypt.open().await.is_ok());
+        assert!(!metacrypt.is_sealed() && metacrypt.open().is_ok());
     }
 }

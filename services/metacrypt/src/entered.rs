@@ -1,65 +1,180 @@
 //! The one way to what is behind the seal: who is let in holds it open, and has what was judged.
 //!
 //! Names become types, the policy is asked, and only then is looked whether there is such a mount: who may not use it does not learn that. What acts takes
-//! the name from what was judged, so that nothing can be judged by one name and done by another.
+//! the name from what was judged, so that nothing can be judged by one name and done by another. A request is one visit of one mount, with one policy for all
+//! that is judged in it: most judge one thing ([`Metacrypt::enter`]), lists judge each entry, and some find a thing by one name and judge it by another
+//! ([`Visit::find`]).
+
+#[cfg(test)]
+mod tests;
+mod visit;
 
 use std::sync::Arc;
 
+use mc_proto::Secrets;
 use mcdsl::{
-    audit::{self, Detail, Entry},
-    policy::{Action, Authorized, PolicySet, Refused, ResourceName, Subject},
+    audit::{self, Actor, Detail, Entry},
+    policy::{Authorized, Reason, Refused, ResourceName, Subject},
     server::Caller,
 };
 use rusqlite::{Connection, Transaction};
-use tokio::sync::OwnedRwLockReadGuard;
 use tonic::Code;
 
+pub(crate) use self::visit::{Listed, Visit};
 use crate::{
-    barrier::{Items, Mount, SealError, Unsealed},
-    core::{Metacrypt, Opened},
-    engine::{EngineError, Kind},
+    barrier::{Items, Mount},
+    core::Metacrypt,
+    engine::{Act, EngineError, Kind},
+    gate::Mounted,
 };
-
-/// Somebody who was let in to a mount for one thing. While it lives, the seal stays open.
-pub(crate) struct Entered {
-    metacrypt: Arc<Metacrypt>,
-    mount: OwnedRwLockReadGuard<Option<Unsealed>, Mount>,
-    allowed: Authorized,
-    caller: Caller,
-}
-
-impl Metacrypt {
-    /// Lets a caller in to do `action` on what is at `on` in the mount.
-    ///
-    /// # Errors
-    /// If the policy does not, or there is no such mount of that kind.
-    pub(crate) async fn enter(
-        self: &Arc<Self>,
-        caller: &Caller,
-        kind: &Kind,
-        action: &str,
-        mount: &str,
-        on: &[&str],
-    ) -> Result<Arc<Entered>, EngineError> {
-        let path: Vec<_> = [mount].iter().chain(on).copied().collect();
-        let name = ResourceName::of(path.iter().copied()).map_err(Refused::from)?;
-        caller.about.say(name.as_str());
-        let open = self.open().await?;
-        let who = identity(caller)?;
-        let allowed = crate::policy::of(&open)?.judge(who, action, &path)?;
-        Ok(Arc::new(Entered {
-            metacrypt: Arc::clone(self),
-            mount: in_mount(open, kind, mount)?,
-            allowed,
-            caller: caller.clone(),
-        }))
-    }
-}
 
 /// Who calls a method that nobody calls without a token.
 pub(crate) fn identity(caller: &Caller) -> Result<&mcdsl::auth::Identity, EngineError> {
     let nobody = || EngineError::Precondition("a token is needed".to_owned());
     caller.identity.as_ref().ok_or_else(nobody)
+}
+
+impl Metacrypt {
+    /// A caller comes to a mount.
+    ///
+    /// # Errors
+    /// If it is sealed, or a name is none.
+    pub(crate) fn visit(
+        self: &Arc<Self>,
+        caller: &Caller,
+        kind: &'static Kind,
+        mount: &str,
+    ) -> Result<Arc<Visit>, EngineError> {
+        ResourceName::of([mount]).map_err(Refused::from)?;
+        let open = self.open()?;
+        Ok(Arc::new(Visit {
+            metacrypt: Arc::clone(self),
+            caller: caller.clone(),
+            who: Subject::try_from(identity(caller)?).map_err(Refused::from)?,
+            policy: crate::policy::of(&open)?,
+            kind,
+            name: mount.to_owned(),
+            mount: open.mount(kind, mount).ok(),
+        }))
+    }
+
+    /// Lets a caller in to do `action` on what is at `on` in the mount.
+    ///
+    /// # Errors
+    /// If the policy does not, or there is no such mount of that kind.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        caller: &Caller,
+        kind: &'static Kind,
+        action: Act,
+        mount: &str,
+        on: &[&str],
+    ) -> Result<Arc<Entered>, EngineError> {
+        self.visit(caller, kind, mount)?.judge(action, &[on])
+    }
+
+    /// Lets a caller read a list of what is at `place` in the mount: `action` is that of reading one, and asked for each.
+    ///
+    /// # Errors
+    /// If nobody calls, or there is no such mount of that kind and he may read everything in it.
+    pub(crate) fn list(
+        self: &Arc<Self>,
+        caller: &Caller,
+        kind: &'static Kind,
+        action: Act,
+        mount: &str,
+        place: &'static str,
+    ) -> Result<Listed, EngineError> {
+        let visit = self.visit(caller, kind, mount)?;
+        visit.lists(action, &[place])?;
+        Ok(Listed {
+            visit,
+            action,
+            place,
+        })
+    }
+
+    /// What is public by what it is: anybody may read it, nothing of it is judged, and `kind`'s own function says what it is.
+    ///
+    /// # Errors
+    /// If it is sealed, a name is none, or there is no such mount of that kind.
+    pub(crate) fn public(
+        self: &Arc<Self>,
+        kind: &'static Kind,
+        mount: &str,
+        on: &[&str],
+    ) -> Result<Public, EngineError> {
+        let path = [mount].into_iter().chain(on.iter().copied());
+        ResourceName::of(path).map_err(Refused::from)?;
+        Ok(Public {
+            mount: self.open()?.mount(kind, mount)?,
+            metacrypt: Arc::clone(self),
+        })
+    }
+
+    /// The service itself does something in a mount; `what` is in the place of the method in the log.
+    ///
+    /// # Errors
+    /// If it is sealed, or there is no such mount of that kind.
+    pub(crate) fn own(
+        self: &Arc<Self>,
+        kind: &'static Kind,
+        mount: &str,
+        what: &'static str,
+    ) -> Result<Arc<Entered>, EngineError> {
+        Ok(Arc::new(Entered {
+            mount: self.open()?.mount(kind, mount)?,
+            metacrypt: Arc::clone(self),
+            by: By::Service(what),
+            asked: ResourceName::of([mount]).map_err(Refused::from)?,
+            allowed: Vec::new(),
+        }))
+    }
+}
+
+/// What anybody may read of a mount. While it lives, the seal stays open.
+pub(crate) struct Public {
+    metacrypt: Arc<Metacrypt>,
+    mount: Mounted,
+}
+
+impl Public {
+    /// Where.
+    pub(crate) fn mount(&self) -> &Mount {
+        &self.mount
+    }
+
+    /// Reads what is public of the mount, beside the async threads.
+    ///
+    /// # Errors
+    /// Those of `read`, and the database's.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Items<'_>) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let mount = self.mount.clone();
+        let read = move |db: &Connection| read(&mount.items(db));
+        self.metacrypt.seal.store().read(read).await
+    }
+}
+
+/// Who acts.
+enum By {
+    /// Somebody: what fails, others write down.
+    Caller(Caller),
+    /// The service itself, which does this.
+    Service(&'static str),
+}
+
+/// Somebody who was let in to a mount to do something. While it lives, the seal stays open.
+pub(crate) struct Entered {
+    metacrypt: Arc<Metacrypt>,
+    mount: Mounted,
+    by: By,
+    /// On what it is, as the log has it.
+    asked: ResourceName,
+    /// What was judged; nothing of the service itself.
+    allowed: Vec<Authorized>,
 }
 
 impl Entered {
@@ -68,10 +183,15 @@ impl Entered {
         &self.mount
     }
 
-    /// The last part of what was judged: what it is on.
+    /// The last part of what was asked for: what it is on.
     pub(crate) fn name(&self) -> &str {
-        let path = self.allowed.resource().name.as_str();
+        let path = self.asked.as_str();
         path.rsplit('/').next().unwrap_or(path)
+    }
+
+    /// Adds to a detail what tells the request's secrets to who has them (AuditHash).
+    pub(crate) fn noted(&self, detail: Detail, request: &dyn Secrets) -> Detail {
+        self.mount.prints().noted(detail, request)
     }
 
     /// Reads what the mount has, beside the async threads.
@@ -97,18 +217,8 @@ impl Entered {
         change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,
     ) -> Result<U, EngineError> {
-        let this = Arc::clone(self);
-        let write = move |tx: &Transaction<'_>| {
-            let made = change(&this.mount.items(tx), &this)?;
-            this.append(tx, detail)?;
-            Ok((made, this))
-        };
-        let then = |(made, this): (T, Arc<Self>)| then(made, &this);
-        let store = self.metacrypt.seal.store();
-        let done = store
-            .write_then::<_, _, EngineError, _, _>(write, then)
-            .await?;
-        self.caller.recorded();
+        let done = self.write(Some(detail), change, then).await?;
+        self.recorded();
         Ok(done)
     }
 
@@ -121,16 +231,37 @@ impl Entered {
         change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,
     ) -> Result<U, EngineError> {
-        let this = Arc::clone(self);
-        let write = move |tx: &Transaction<'_>| {
-            let made = change(&this.mount.items(tx), &this)?;
-            Ok((made, this))
-        };
+        self.write(None, change, then).await
+    }
+
+    async fn write<T: Send + 'static, U: Send + 'static>(
+        self: &Arc<Self>,
+        detail: Option<Detail>,
+        change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
+        then: impl FnOnce(T, &Self) -> U + Send + 'static,
+    ) -> Result<U, EngineError> {
         let then = |(made, this): (T, Arc<Self>)| then(made, &this);
         let store = self.metacrypt.seal.store();
-        store
-            .write_then::<_, _, EngineError, _, _>(write, then)
-            .await
+        store.write_then(self.writes(detail, change), then).await
+    }
+
+    /// A change and its row; the seal is held open until what it gives is dropped.
+    fn writes<T, F>(
+        self: &Arc<Self>,
+        detail: Option<Detail>,
+        change: F,
+    ) -> impl FnOnce(&Transaction<'_>) -> Result<(T, Arc<Self>), EngineError> + use<T, F>
+    where
+        F: FnOnce(&Items<'_>, &Self) -> Result<T, EngineError>,
+    {
+        let this = Arc::clone(self);
+        move |tx| {
+            let made = change(&this.mount.items(tx), &this)?;
+            if let Some(detail) = detail {
+                this.append(tx, detail)?;
+            }
+            Ok((made, this))
+        }
     }
 
     /// Writes down what was done that changed nothing: who it is answered to gets it after that.
@@ -138,112 +269,60 @@ impl Entered {
     /// # Errors
     /// The database's; then nothing is answered.
     pub(crate) async fn done(self: &Arc<Self>, detail: Detail) -> Result<(), EngineError> {
-        let this = Arc::clone(self);
-        let write = move |tx: &Transaction<'_>| this.append(tx, detail);
-        self.metacrypt.seal.store().write(write).await?;
-        self.caller.recorded();
-        Ok(())
+        self.record(detail, |_, _| Ok(())).await
     }
 
-    fn append(&self, tx: &Transaction<'_>, detail: Detail) -> Result<(), EngineError> {
+    /// As [`Self::change`], where nothing in memory is to follow: who writes at the same time is in the same commit, which is one wait for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn record<T: Send + 'static>(
+        self: &Arc<Self>,
+        detail: Detail,
+        change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let write = self.writes(Some(detail), change);
+        let store = self.metacrypt.seal.store();
+        let (made, _) = store.write(write).await?;
+        self.recorded();
+        Ok(made)
+    }
+
+    /// The call has its row.
+    fn recorded(&self) {
+        if let By::Caller(caller) = &self.by {
+            caller.recorded();
+        }
+    }
+
+    fn append(&self, tx: &Transaction<'_>, mut detail: Detail) -> Result<(), EngineError> {
+        let mut by: Vec<&Reason> = self.allowed.iter().map(Authorized::reason).collect();
+        by.dedup();
+        if !by.is_empty() {
+            let by: Vec<_> = by.iter().map(ToString::to_string).collect();
+            detail = detail.text("by", &by.join(", "));
+        }
+        let judged = self.allowed.iter().map(|a| a.resource().name.as_str());
+        if self.allowed.len() > 1 || judged.clone().any(|name| name != self.asked.as_str()) {
+            detail = detail.list("judged", judged);
+        }
+        let (actor, source, action) = match &self.by {
+            By::Caller(caller) => (
+                caller.identity.as_ref().into(),
+                Some(caller.source),
+                caller.method,
+            ),
+            By::Service(what) => (Actor::Anonymous, None, *what),
+        };
         let entry = Entry {
-            actor: self.caller.identity.as_ref().into(),
-            source: Some(self.caller.source),
-            action: self.caller.method,
-            resource: self.allowed.resource().name.as_str(),
+            actor,
+            source,
+            action,
+            resource: self.asked.as_str(),
             outcome: Code::Ok,
-            detail: detail.text("by", &self.allowed.reason().to_string()),
+            detail,
         };
         audit::append(tx, &entry, self.metacrypt.seal.clock().now())?;
         Ok(())
-    }
-}
-
-/// A list that somebody reads: of what he may read there. While it lives, the seal stays open.
-pub(crate) struct Listed {
-    metacrypt: Arc<Metacrypt>,
-    mount: OwnedRwLockReadGuard<Option<Unsealed>, Mount>,
-    policy: Arc<PolicySet>,
-    who: Subject,
-    action: Action,
-    place: String,
-}
-
-impl Listed {
-    /// Whether who reads may read what is of this name.
-    fn may(&self, name: &str) -> bool {
-        let path = [self.mount.name(), &self.place, name];
-        ResourceName::of(path).is_ok_and(|name| {
-            let judged = self.policy.authorize(&self.who, &self.action, &name.into());
-            judged.is_ok()
-        })
-    }
-
-    /// Reads what the mount has, beside the async threads; `read` is given what says whether a name may be in it.
-    ///
-    /// # Errors
-    /// Those of `read`, and the database's.
-    pub(crate) async fn read<T: Send + 'static>(
-        self,
-        read: impl FnOnce(&Items<'_>, &dyn Fn(&str) -> bool) -> Result<T, EngineError> + Send + 'static,
-    ) -> Result<T, EngineError> {
-        let store = Arc::clone(self.metacrypt.seal.store());
-        let read = move |db: &Connection| read(&self.mount.items(db), &|name| self.may(name));
-        store.read(read).await
-    }
-}
-
-impl Metacrypt {
-    /// Lets a caller read a list of what is at `place` in the mount: `action` is that of reading one, and asked for each.
-    ///
-    /// # Errors
-    /// If nobody calls, or there is no such mount of that kind.
-    pub(crate) async fn list(
-        self: &Arc<Self>,
-        caller: &Caller,
-        kind: &Kind,
-        action: &str,
-        mount: &str,
-        place: &str,
-    ) -> Result<Listed, EngineError> {
-        let name = ResourceName::of([mount, place]).map_err(Refused::from)?;
-        caller.about.say(name.as_str());
-        let open = self.open().await?;
-        let policy = crate::policy::of(&open)?;
-        let mount = in_mount(open, kind, mount)?;
-        Ok(Listed {
-            metacrypt: Arc::clone(self),
-            mount,
-            policy,
-            who: Subject::try_from(identity(caller)?).map_err(Refused::from)?,
-            action: action.parse().map_err(Refused::from)?,
-            place: place.to_owned(),
-        })
-    }
-}
-
-/// The mount of that name, if it is of that kind.
-fn in_mount(
-    open: Opened,
-    kind: &Kind,
-    name: &str,
-) -> Result<OwnedRwLockReadGuard<Option<Unsealed>, Mount>, EngineError> {
-    let found = OwnedRwLockReadGuard::try_map(open, |open| {
-        open.mounts()
-            .get(name)
-            .filter(|mount| mount.engine() == kind.name)
-    });
-    found.map_err(|_| EngineError::NotFound(kind.name, name.to_owned()))
-}
-
-/// The seal of a process that has it open.
-impl Metacrypt {
-    /// What is behind the seal, for as long as it is held: sealing waits for it.
-    ///
-    /// # Errors
-    /// [`SealError::Sealed`].
-    pub(crate) async fn open(&self) -> Result<Opened, SealError> {
-        let open = Arc::clone(&self.unsealed).read_owned().await;
-        OwnedRwLockReadGuard::try_map(open, Option::as_ref).map_err(|_| SealError::Sealed)
     }
 }

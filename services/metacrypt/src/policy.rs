@@ -1,110 +1,303 @@
-//! The policy: who may do what behind the seal. Its rules are sealed items of the core's own mount, and are in memory while it is open.
+//! The policy: who may do what behind the seal.
+//!
+//! All rules are one sealed item of the core's own mount, so that none can be taken out of the file or put back into it alone, and in memory while the seal is open.
+//! Each change counts on a version, and the audit log says which: an item that is not the one of the last change, or is missing, is seen when the seal opens. A
+//! policy that cannot be used lets nobody in but administrators, who may replace it as a whole.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwapOption;
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::policy::{Effect, Policy, PolicySet, Rule, Subjects};
-use rusqlite::Connection;
+use mcdsl::{
+    audit::{self, Detail, Entry},
+    db::StoreError,
+    policy::{Effect, MAX_RULE_TEXT, Policy, PolicySet, Rule, Subjects},
+    server::Caller,
+};
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
+use serde::{Deserialize, Serialize};
+use tonic::Code;
 
 use crate::{
-    barrier::{Items, Mount, SYSTEM, SealError, Unsealed},
-    engine::EngineError,
+    barrier::{ItemError, Mount, SYSTEM, SealError, Unsealed},
+    engine::{self, Act, EngineError},
 };
 
-/// Where they are.
-const PLACE: &str = "rules/";
-/// Most that are read at once; the engine takes no more.
-const ALL: usize = mcdsl::policy::MAX_RULES + 1;
+/// What rules name to show a mount.
+pub(crate) const READ_MOUNT: Act = Act("mount:read");
+/// Where the rules are.
+const PATH: &str = "policy";
+/// Bytes of all rules together: what is answered to who lists them fits into one message.
+const MAX_POLICY: usize = 512 << 10;
+/// Calls that change it.
+const CHANGES: [&str; 3] = [
+    "/metacircular.metacrypt.v1.System/CreateRule",
+    "/metacircular.metacrypt.v1.System/DeleteRule",
+    "/metacircular.metacrypt.v1.System/ReplaceRules",
+];
+
+/// As it is stored.
+#[derive(Default, Serialize, Deserialize)]
+struct Stored {
+    /// How often it was changed.
+    version: u64,
+    rules: Vec<Rule>,
+}
+
+/// As it is in force.
+pub(crate) struct InForce {
+    pub(crate) set: Arc<PolicySet>,
+    /// As they were written.
+    pub(crate) rules: Vec<Rule>,
+    /// Why they are not asked, and administrators alone are let in.
+    pub(crate) unusable: Option<String>,
+}
 
 /// What the core's mount keeps in memory.
 #[derive(Default)]
-struct InForce(ArcSwapOption<PolicySet>);
+struct Memory(ArcSwapOption<InForce>);
 
 /// The core's own mount.
-///
-/// # Errors
-/// If there is none, which whoever changed the database did.
-pub(crate) fn system(open: &Unsealed) -> Result<&Mount, SealError> {
-    let mount = open.mounts().get(SYSTEM);
+fn system(open: &Unsealed) -> Result<&Mount, SealError> {
+    let mount = open.mounts().get(SYSTEM).map(Arc::as_ref);
     mount.ok_or_else(|| SealError::NoMount(SYSTEM.to_owned()))
 }
 
-fn in_force(open: &Unsealed) -> Result<&InForce, SealError> {
+fn memory(open: &Unsealed) -> Result<&Memory, SealError> {
     let memory = system(open)?.memory();
     memory.ok_or_else(|| SealError::NoMount(SYSTEM.to_owned()))
+}
+
+/// What is in force.
+///
+/// # Errors
+/// If it was not read, which opening the seal does.
+pub(crate) fn in_force(open: &Unsealed) -> Result<Arc<InForce>, SealError> {
+    memory(open)?.0.load_full().ok_or(SealError::Sealed)
 }
 
 /// The policy in force.
 ///
 /// # Errors
-/// If it was not read, which opening the seal does.
+/// As [`in_force`].
 pub(crate) fn of(open: &Unsealed) -> Result<Arc<PolicySet>, SealError> {
-    let set = in_force(open)?.0.load_full();
-    set.ok_or(SealError::Sealed)
+    Ok(Arc::clone(&in_force(open)?.set))
 }
 
-/// Puts a policy in force.
-pub(crate) fn apply(open: &Unsealed, set: PolicySet) {
-    if let Ok(in_force) = in_force(open) {
-        in_force.0.store(Some(Arc::new(set)));
+/// Puts what was committed in force.
+pub(crate) fn apply(open: &Unsealed, next: InForce) {
+    if let Ok(memory) = memory(open) {
+        memory.0.store(Some(Arc::new(next)));
     }
 }
 
-/// Reads and checks what is stored: what opens the seal does.
+fn compile(rules: Vec<Rule>) -> Result<InForce, EngineError> {
+    let policy = Policy {
+        admin_bypass: true,
+        rules,
+    };
+    Ok(InForce {
+        set: Arc::new(PolicySet::compile(&policy)?),
+        rules: policy.rules,
+        unusable: None,
+    })
+}
+
+/// Reads what is stored: what opens the seal does.
 ///
 /// # Errors
-/// If a rule is none: then nobody may do anything, and nothing is open.
-pub(crate) fn load(open: &Unsealed, db: &Connection) -> Result<(), EngineError> {
-    apply(open, compile(&system(open)?.items(db))?);
+/// If the database cannot be read. Rules that cannot be used are told ([`InForce::unusable`]).
+pub(crate) fn load(open: &Unsealed, db: &Connection) -> Result<(), SealError> {
+    let last = last_change(db)?;
+    let stored = stored(open, db);
+    let rules = stored
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |found| found.rules.clone());
+    let usable = stored.and_then(|stored| {
+        if stored.version == last {
+            return compile(stored.rules);
+        }
+        Err(EngineError::Precondition(format!(
+            "the database was changed by somebody else: the rules are of change {}, and the audit log's last is {last}",
+            stored.version
+        )))
+    });
+    let loaded = match usable {
+        Err(EngineError::Store(error) | EngineError::Item(ItemError::Store(error))) => {
+            return Err(error.into());
+        }
+        Ok(in_force) => in_force,
+        Err(error) => {
+            let why = error.to_string();
+            tracing::error!(
+                error = why,
+                "the policy cannot be used: nobody but administrators may do anything until one of them replaces it (ReplaceRules)"
+            );
+            let nothing = compile(Vec::new()).map_err(|_| SealError::Sealed)?;
+            InForce {
+                rules,
+                unusable: Some(why),
+                ..nothing
+            }
+        }
+    };
+    apply(open, loaded);
     Ok(())
 }
 
-/// The rules, by name.
-///
-/// # Errors
-/// If one cannot be read.
-pub(crate) fn rules(items: &Items<'_>) -> Result<Vec<Rule>, EngineError> {
-    let all = items.list::<Rule>(PLACE, "", ALL)?;
-    Ok(all.into_iter().map(|(_, rule)| rule).collect())
+fn stored(open: &Unsealed, db: &Connection) -> Result<Stored, EngineError> {
+    Ok(system(open)?.items(db).get(PATH)?.unwrap_or_default())
 }
 
-fn compile(items: &Items<'_>) -> Result<PolicySet, EngineError> {
-    let policy = Policy {
-        admin_bypass: true,
-        rules: rules(items)?,
-    };
-    Ok(PolicySet::compile(&policy)?)
+/// The version that the last change of the policy made, by the audit log.
+fn last_change(db: &Connection) -> Result<u64, StoreError> {
+    let sql = "SELECT json_extract(detail, '$.policy') FROM audit WHERE action IN (?1, ?2, ?3) AND outcome = 'OK' ORDER BY seq DESC LIMIT 1";
+    let found = db.query_row(sql, CHANGES, |row| row.get::<_, Option<i64>>(0));
+    let version = found.optional()?.flatten().unwrap_or_default();
+    Ok(version.try_into().unwrap_or_default())
 }
 
-/// Stores a rule; the policy with it.
+/// Changes what is stored; what is to be in force, and its version, which the row of the change has to say ([`append`]).
 ///
 /// # Errors
-/// If it is none, or is there already and is not to be replaced.
-pub(crate) fn put(items: &Items<'_>, rule: &Rule, replace: bool) -> Result<PolicySet, EngineError> {
-    let alone = Policy {
-        admin_bypass: true,
-        rules: vec![rule.clone()],
+/// Those of `change`, and if what comes of it is no policy. One that cannot be used may only be replaced as a `whole`.
+pub(crate) fn change(
+    open: &Unsealed,
+    tx: &Transaction<'_>,
+    whole: bool,
+    change: impl FnOnce(&mut Vec<Rule>) -> Result<(), EngineError>,
+) -> Result<(InForce, u64), EngineError> {
+    let before = match (&in_force(open)?.unusable, whole) {
+        (None, _) => stored(open, tx)?,
+        (Some(_), true) => Stored {
+            version: stored(open, tx)
+                .map_or(0, |found| found.version)
+                .max(last_change(tx)?),
+            rules: Vec::new(),
+        },
+        (Some(why), false) => {
+            return Err(EngineError::Precondition(format!(
+                "the policy cannot be used ({why}); replace it as a whole (ReplaceRules)"
+            )));
+        }
     };
-    // Alone first, so that what is wrong is its own; and its name is checked before it is part of a path.
-    PolicySet::compile(&alone)?;
-    let path = format!("{PLACE}{}", rule.name);
-    if !replace && items.get::<Rule>(&path)?.is_some() {
-        return Err(EngineError::Exists("rule", rule.name.clone()));
+    let mut rules = before.rules;
+    change(&mut rules)?;
+    let next = compile(rules)?;
+    let bytes = serde_json::to_vec(&next.rules).map_or(usize::MAX, |text| text.len());
+    if bytes > MAX_POLICY {
+        return Err(EngineError::Invalid(format!(
+            "all rules together would be {bytes} bytes long, more than {MAX_POLICY}; patterns cover what many rules name"
+        )));
     }
-    items.put(&path, rule)?;
-    compile(items)
+    let after = Stored {
+        version: before.version + 1,
+        rules: next.rules.clone(),
+    };
+    system(open)?.items(tx).put(PATH, &after)?;
+    Ok((next, after.version))
 }
 
-/// Removes a rule; the policy without it.
+/// Writes a change down.
+///
+/// # Errors
+/// If it cannot be; then nothing is changed.
+pub(crate) fn append(
+    tx: &Transaction<'_>,
+    caller: &Caller,
+    detail: Detail,
+    version: u64,
+    now: SystemTime,
+) -> Result<(), EngineError> {
+    debug_assert!(CHANGES.contains(&caller.method), "{}", caller.method);
+    let version = i64::try_from(version).unwrap_or(i64::MAX);
+    let entry = Entry {
+        actor: caller.identity.as_ref().into(),
+        source: Some(caller.source),
+        action: caller.method,
+        resource: caller.about.said().unwrap_or_default(),
+        outcome: Code::Ok,
+        detail: detail.number("policy", version),
+    };
+    audit::append(tx, &entry, now)?;
+    Ok(())
+}
+
+/// That a rule is one, and about what can be done.
+///
+/// # Errors
+/// Which part of it is not.
+pub(crate) fn check(rule: &Rule) -> Result<(), EngineError> {
+    let bytes = serde_json::to_vec(rule).map_or(usize::MAX, |text| text.len());
+    if bytes > MAX_RULE_TEXT {
+        let why = format!(
+            "{bytes} bytes long, more than {MAX_RULE_TEXT}; split it, or shorten its comment"
+        );
+        return Err(EngineError::field("rule", why));
+    }
+    let alone = compile(vec![rule.clone()])?;
+    let known: Vec<_> = engine::actions().map(|action| action.0).collect();
+    let Some((_, pattern)) = alone.set.idle_actions(&known).next() else {
+        return Ok(());
+    };
+    let first = |action: &str| action.split(':').next().map(str::to_owned);
+    let alike = |action: &&str| first(action) == first(pattern);
+    let near: Vec<_> = known.iter().copied().filter(alike).collect();
+    let there = if near.is_empty() { &known } else { &near };
+    let why = format!(
+        "{pattern:?} covers nothing that can be done; there are: {}",
+        there.join(", ")
+    );
+    Err(EngineError::field("actions", why))
+}
+
+/// Adds a rule, or puts it in the place of the one of its name.
+///
+/// # Errors
+/// If there is one that is not to be replaced.
+pub(crate) fn put(rules: &mut Vec<Rule>, rule: Rule, replace: bool) -> Result<(), EngineError> {
+    match rules.iter_mut().find(|known| known.name == rule.name) {
+        Some(_) if !replace => return Err(EngineError::Exists("rule", rule.name)),
+        Some(known) => *known = rule,
+        None => rules.push(rule),
+    }
+    Ok(())
+}
+
+/// Removes a rule.
 ///
 /// # Errors
 /// If there is none.
-pub(crate) fn delete(items: &Items<'_>, name: &str) -> Result<PolicySet, EngineError> {
-    if !items.delete(&format!("{PLACE}{name}"))? {
-        return Err(EngineError::NotFound("rule", name.to_owned()));
+pub(crate) fn delete(rules: &mut Vec<Rule>, name: &str) -> Result<(), EngineError> {
+    let before = rules.len();
+    rules.retain(|rule| rule.name != name);
+    match rules.len() < before {
+        true => Ok(()),
+        false => Err(EngineError::NotFound("rule", name.to_owned())),
     }
-    compile(items)
+}
+
+/// What a rule says, for the log.
+pub(crate) fn detail(rule: &Rule) -> Detail {
+    let mut detail = Detail::new()
+        .text("effect", &rule.effect.to_string())
+        .number("priority", rule.priority.into());
+    if rule.subjects.anyone {
+        detail = detail.flag("anyone", true);
+    }
+    for (what, list) in [
+        ("roles", &rule.subjects.roles),
+        ("account_types", &rule.subjects.account_types),
+        ("accounts", &rule.subjects.accounts),
+        ("tags", &rule.subjects.tags),
+        ("actions", &rule.actions),
+        ("resources", &rule.resources),
+    ] {
+        if !list.is_empty() {
+            detail = detail.list(what, list.iter().map(String::as_str));
+        }
+    }
+    detail
 }
 
 /// From what a client sent.

@@ -277,6 +277,11 @@ async fn status(url: &ServerUrl, ca: &Path) -> anyhow::Result<ExitCode> {
         0 => "none".to_owned(),
         all => format!("{} of {all}", status.shares_needed),
     };
+    if status.policy_unusable {
+        eprintln!(
+            "warning: the policy cannot be used, so that administrators alone may do anything; ListRules says why, ReplaceRules mends it"
+        );
+    }
     println!(
         "server        {url} {}\nseal          {state}\nmaster key    number {}\nrecovery key  {recovery}\nshares        {shares}",
         status.version, status.generation

@@ -14,9 +14,10 @@ use mcdsl::{
 use serde::Deserialize;
 
 use crate::{
-    api,
+    api::{self, Api},
     barrier::{SCHEMA, Seal},
     core::Metacrypt,
+    http, jobs,
 };
 
 /// The service.
@@ -75,10 +76,12 @@ pub async fn start_by(
 
 fn build(clock: Clock, base: Base) -> Result<App, Box<dyn Error + Send + Sync>> {
     let seal = Seal::new(Arc::clone(&base.store), clock);
-    let metacrypt = Arc::new(Metacrypt::new(seal));
-    let routes = api::routes(&metacrypt);
+    let metacrypt = Arc::new(Metacrypt::new(seal, Arc::clone(&base.audit)));
+    let api = Api(Arc::clone(&metacrypt));
     let pages = base.pages(Vec::new(), Router::new());
-    let mut app = base.app(routes, pages);
+    let mut app = base.app(api::routes(&api), pages);
+    app.plain = http::router(&api);
+    jobs::start(&metacrypt, &base.shutdown);
     app.sealed = Box::new(move || metacrypt.is_sealed());
     Ok(app)
 }

@@ -44,7 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .skip_debug(secrets::paths(&pool))
         .compile_fds(compiler.file_descriptor_set())?;
-    for (package, text) in secrets::debug(&pool)? {
+    let generated = secrets::debug(&pool)?.into_iter();
+    for (package, text) in generated.chain(secrets::each(&pool)?) {
         let path = out.join(format!("{package}.rs"));
         let code = fs::read_to_string(&path)? + &text;
         fs::write(path, code)?;

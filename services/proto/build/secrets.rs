@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use heck::{ToSnakeCase as _, ToUpperCamelCase as _};
-use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, OneofDescriptor};
+use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 
 /// Whether the option says so (`metacircular/options/v1/options.proto`).
 pub(crate) fn is_secret(field: &FieldDescriptor) -> bool {
@@ -56,6 +56,80 @@ pub(crate) fn debug(pool: &DescriptorPool) -> Result<BTreeMap<String, String>, S
         }
     }
     Ok(packages)
+}
+
+/// For each package what gives the secrets of its messages, as Rust: of those that have some, or have messages that do.
+///
+/// # Errors
+/// A secret that is neither text nor bytes, or in a map.
+pub(crate) fn each(pool: &DescriptorPool) -> Result<BTreeMap<String, String>, String> {
+    let mut packages: BTreeMap<String, String> = BTreeMap::new();
+    let all = pool.all_messages().filter(|m| !m.is_map_entry());
+    for message in all.filter(|message| reaches(message, &mut Vec::new())) {
+        let mut body = String::new();
+        for field in message.fields() {
+            let of = field
+                .containing_oneof()
+                .filter(|oneof| !oneof.is_synthetic());
+            let Some(one) = told(&field)? else { continue };
+            let name = field.name().to_snake_case();
+            let place = format!("&self.{}", identifier(&name));
+            let _ = match of {
+                Some(oneof) => {
+                    let of = format!("&self.{}", identifier(&oneof.name().to_snake_case()));
+                    let variant =
+                        module(Some(message.clone())) + &oneof.name().to_upper_camel_case();
+                    let name = field.name().to_upper_camel_case();
+                    write!(
+                        body,
+                        "if let Some({variant}::{name}(one)) = {of} {{ {one} }}"
+                    )
+                }
+                None if field.is_list() => write!(body, "for one in {place} {{ {one} }}"),
+                None if field.supports_presence() => {
+                    write!(body, "if let Some(one) = {place} {{ {one} }}")
+                }
+                None => write!(body, "{{ let one = {place}; {one} }}"),
+            };
+        }
+        let path = module(message.parent_message()) + &message.name().to_upper_camel_case();
+        let text = packages
+            .entry(message.package_name().to_owned())
+            .or_default();
+        let _ = writeln!(
+            text,
+            "impl crate::Secrets for {path} {{\n    fn each_secret(&self, each: &mut dyn FnMut(&'static str, &[u8])) {{\n        {body}\n    }}\n}}"
+        );
+    }
+    Ok(packages)
+}
+
+/// Whether a message has a secret, or has messages that do; `seen` are those that are being asked.
+fn reaches(message: &MessageDescriptor, seen: &mut Vec<String>) -> bool {
+    if seen.iter().any(|name| name == message.full_name()) {
+        return false;
+    }
+    seen.push(message.full_name().to_owned());
+    message.fields().any(|field| {
+        let inner = field.kind().as_message().cloned();
+        is_secret(&field) || inner.is_some_and(|inner| !field.is_map() && reaches(&inner, seen))
+    })
+}
+
+/// What is done with `one` of a field.
+fn told(field: &FieldDescriptor) -> Result<Option<String>, String> {
+    let bytes = matches!(field.kind(), Kind::String | Kind::Bytes);
+    match (is_secret(field), field.kind().as_message()) {
+        (true, _) if !bytes || field.is_map() => Err(format!(
+            "{} is secret, and neither text nor bytes",
+            field.full_name()
+        )),
+        (true, _) => Ok(Some(format!("each({:?}, one.as_ref());", field.name()))),
+        (false, Some(inner)) if !field.is_map() && reaches(inner, &mut Vec::new()) => {
+            Ok(Some("crate::Secrets::each_secret(one, each);".to_owned()))
+        }
+        (false, _) => Ok(None),
+    }
 }
 
 // Writing to a String cannot fail.

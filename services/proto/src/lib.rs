@@ -3,6 +3,12 @@
 
 mod method;
 
+/// A message whose definition says which of its fields are secret, or whose fields have such messages.
+pub trait Secrets {
+    /// Gives each secret with the name of its field; one that was not sent may be given as empty.
+    fn each_secret(&self, each: &mut dyn FnMut(&'static str, &[u8]));
+}
+
 pub use method::{Access, AccountType, Level, Method, Rest};
 
 /// The admin API of mc-proxy.

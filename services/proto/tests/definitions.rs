@@ -280,6 +280,43 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn secrets_are_given_with_their_names() {
+    use mc_proto::{
+        Secrets,
+        metacrypt::v1::{EncryptRequest, Plaintext, RotateMasterKeyRequest, SealSecret},
+    };
+    let given = |message: &dyn Secrets| {
+        let mut all = Vec::new();
+        message.each_secret(&mut |name, bytes| {
+            if !bytes.is_empty() {
+                all.push((name, String::from_utf8(bytes.to_vec()).unwrap()));
+            }
+        });
+        all
+    };
+    let plaintext = |text: &str| Plaintext {
+        plaintext: text.into(),
+        associated_data: b"about".to_vec(),
+    };
+    let encrypt = EncryptRequest {
+        plaintexts: vec![plaintext("one"), plaintext("two")],
+        ..EncryptRequest::default()
+    };
+    let wanted = [("plaintext", "one"), ("plaintext", "two")];
+    assert_eq!(given(&encrypt), wanted.map(|(n, t)| (n, t.to_owned())));
+    let rotate = RotateMasterKeyRequest {
+        current: Some(SealSecret {
+            shares: vec!["a".to_owned(), "b".to_owned()],
+            ..SealSecret::default()
+        }),
+        password: "c".to_owned(),
+        ..RotateMasterKeyRequest::default()
+    };
+    let wanted = [("shares", "a"), ("shares", "b"), ("password", "c")];
+    assert_eq!(given(&rotate), wanted.map(|(n, t)| (n, t.to_owned())));
+}
+
+#[test]
 fn secrets_are_found_wherever_they_are() {
     let secret = "[(metacircular.options.v1.secret) = true]";
     let of = format!(
@@ -306,6 +343,19 @@ fn secrets_are_found_wherever_they_are() {
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+    let text = secrets::each(&pool_of).unwrap()["metacircular.t"].clone();
+    for part in [
+        "Secrets for Outer {",
+        r#"if let Some(outer::What::PassWord(one)) = &self.what { each("pass_word", one.as_ref()); }"#,
+        "Secrets for Plain {",
+        "if let Some(one) = &self.outer { crate::Secrets::each_secret(one, each); }",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("Inner"), "{text}");
+    let number = format!("message M {{ int32 pin = 1 {secret}; }}");
+    let error = secrets::each(&pool(&number)).unwrap_err();
+    assert!(error.contains("M.pin is secret, and neither"), "{error}");
     let with_enum = format!("message M {{ string a = 1 {secret}; enum Kind {{ NONE = 0; }} }}");
     let error = secrets::debug(&pool(&with_enum)).unwrap_err();
     assert!(error.contains("define Kind outside of it"), "{error}");

@@ -1,6 +1,6 @@
 //! A service's open database: one connection that writes and a few that read, off the async threads.
 //!
-//! SQLite has one writer at a time in any case; readers see the last commit and wait for nobody (WAL).
+//! SQLite has one writer at a time in any case, and what waits for it is committed together ([`super::group`]); readers see the last commit and wait for nobody (WAL).
 
 use std::{
     error::Error,
@@ -9,12 +9,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
-use rusqlite::{Connection, OpenFlags, Params, Row, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Params, Row, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     DbError, Files, Migration,
     asker::{Place, Places},
+    group::{Line, Write},
     is_unwritable, open,
 };
 use crate::cli::chain;
@@ -32,7 +33,8 @@ pub struct Store {
     writer: Mutex<Connection>,
     readers: Vec<Mutex<Connection>>,
     reading: Turns,
-    writing: Turns,
+    writing: Arc<Places>,
+    pub(super) line: Line,
     full: watch::Sender<bool>,
 }
 
@@ -108,7 +110,8 @@ impl Store {
             writer: Mutex::new(writer),
             readers,
             reading: Turns::new(READERS),
-            writing: Turns::new(1),
+            writing: Places::new(1),
+            line: Line::default(),
             full: watch::Sender::new(false),
         }))
     }
@@ -150,7 +153,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn settle(&self) -> Result<(), StoreError> {
-        let db = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let db = self.writer();
         self.files.check()?;
         db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
@@ -199,7 +202,8 @@ impl Store {
         self.read(read).await
     }
 
-    /// Writes in one transaction, which is committed if `write` succeeds, and durable when this returns.
+    /// Writes in one transaction, which is committed if `write` succeeds, and durable when this returns. Others may be in it, each of which fails alone; if the commit
+    /// fails, all have failed.
     ///
     /// # Errors
     /// Those of `write`, and [`StoreError`]; then nothing was written.
@@ -209,57 +213,61 @@ impl Store {
         E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     {
-        self.write_then(write, std::convert::identity).await
+        self.in_line(write, std::convert::identity, false).await
     }
 
     /// As [`Self::write`]; `then` puts in force what was committed. It is called before anybody else writes, so in the order of the
-    /// commits, and whether or not whoever asked still waits. It must not wait for the database.
+    /// commits, and whether or not whoever asked still waits. It must not wait for the database. What comes behind it in line is not in its commit.
     ///
     /// # Errors
     /// Those of `write`, and [`StoreError`]; then nothing was written, and `then` is not called.
     pub async fn write_then<T, U, E, F, G>(self: &Arc<Self>, write: F, then: G) -> Result<U, E>
     where
+        T: Send + 'static,
         U: Send + 'static,
         E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
         G: FnOnce(T) -> U + Send + 'static,
     {
-        let (store, turn) = (Arc::clone(self), self.writing.next().await?);
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let written = store.commit(write);
-            match &written {
-                // One that had nothing to write says nothing of the disk.
-                Ok((_, false)) => {}
-                Ok((_, true)) => store.note(None),
-                Err(error) => store.note(Some(error)),
-            }
-            written.map(|(value, _)| then(value))
-        });
-        done.await
+        self.in_line(write, then, true).await
+    }
+
+    async fn in_line<T, U, E, F, G>(
+        self: &Arc<Self>,
+        write: F,
+        then: G,
+        is_last: bool,
+    ) -> Result<U, E>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        E: Error + From<StoreError> + Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        G: FnOnce(T) -> U + Send + 'static,
+    {
+        let (write, answered) = Write::new(write, then, is_last, self.writing.take()?);
+        Line::push(self, write);
+        answered
+            .await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))
     }
 
-    /// What it gives, and whether anything was written.
-    fn commit<T, E, F>(&self, write: F) -> Result<(T, bool), E>
-    where
-        E: From<StoreError>,
-        F: FnOnce(&Transaction<'_>) -> Result<T, E>,
-    {
-        let mut db = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.files.check().map_err(StoreError::from)?;
-        let transaction = db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(StoreError::from)?;
-        let before = transaction.total_changes();
-        let value = write(&transaction)?;
-        let changed = transaction.total_changes() != before;
-        transaction.commit().map_err(StoreError::from)?;
-        Ok((value, changed))
+    pub(super) fn writer(&self) -> MutexGuard<'_, Connection> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// How many write or wait for that.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.writing.taken()
     }
 
     /// Whether the disk takes what is written, by how a write ended; one that failed for another reason says nothing of that.
-    fn note(&self, error: Option<&(dyn Error + 'static)>) {
+    pub(super) fn note(&self, error: Option<&(dyn Error + 'static)>) {
         let full = match error {
             None => false,
             Some(error) if is_unwritable(error) => true,
@@ -337,7 +345,7 @@ mod tests {
                     async move { store.write(insert(number)).await },
                 ));
             }
-            while store.writing.all.taken() < calls.len() {
+            while store.waiting() < calls.len() {
                 tokio::task::yield_now().await;
             }
             // A thread is left to read.

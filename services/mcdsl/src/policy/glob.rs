@@ -49,6 +49,11 @@ impl Glob {
         })
     }
 
+    /// As it is written.
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it covers this canonical name.
     pub(super) fn matches(&self, name: &str) -> bool {
         let mut rest = name.split(self.kind.separator());

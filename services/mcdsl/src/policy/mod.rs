@@ -278,6 +278,18 @@ impl PolicySet {
         self.rules.iter().map(|rule| &rule.name)
     }
 
+    /// Patterns of actions in its rules that cover none of `known`, which is all that can be asked for: a slip of the pen, by which a rule
+    /// says less than whoever wrote it thinks.
+    pub fn idle_actions<'s>(
+        &'s self,
+        known: &'s [&str],
+    ) -> impl Iterator<Item = (&'s Name, &'s str)> {
+        self.rules.iter().flat_map(|rule| {
+            let idle = rule.idle_actions(known);
+            idle.map(|pattern| (&rule.name, pattern))
+        })
+    }
+
     /// The answer and what decided: the one evaluation.
     fn decide<'r>(
         &self,

@@ -202,6 +202,12 @@ impl Compiled {
         }
     }
 
+    /// See [`super::PolicySet::idle_actions`].
+    pub(super) fn idle_actions<'s>(&'s self, known: &'s [&str]) -> impl Iterator<Item = &'s str> {
+        let idle = |glob: &&Glob| !known.iter().any(|action| glob.matches(action));
+        self.actions.iter().filter(idle).map(Glob::as_str)
+    }
+
     /// As [`Self::asked`], of the resource.
     pub(super) fn on(&self, resource: &Resource) -> Option<Part> {
         if !self

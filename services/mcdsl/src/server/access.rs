@@ -55,9 +55,22 @@ pub struct Caller {
     recorded: Arc<AtomicBool>,
 }
 
-/// On what a call is, for the audit log: what is said first counts, and is bounded. Clones are of one call.
+/// On what a call is, and what refused it, for the audit log: what is said first counts, and is bounded. Clones are of one call.
 #[derive(Clone, Debug, Default)]
-pub struct About(Arc<OnceLock<String>>);
+pub struct About(Arc<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    on: OnceLock<String>,
+    by: OnceLock<String>,
+}
+
+fn say(to: &OnceLock<String>, text: &str) {
+    if !text.is_empty() {
+        // It was said already.
+        let _ = to.set(text.chars().take(About::MAX).collect());
+    }
+}
 
 impl About {
     /// Most characters of it.
@@ -65,21 +78,45 @@ impl About {
 
     /// It is on this; nothing says nothing.
     pub fn say(&self, resource: &str) {
-        if resource.is_empty() {
-            return;
-        }
-        // It was said already.
-        let _ = self.0.set(resource.chars().take(Self::MAX).collect());
+        say(&self.0.on, resource);
+    }
+
+    /// This refuses it (a rule of the policy): for the log alone, since what is answered does not say it.
+    pub fn refused_by(&self, what: &str) {
+        say(&self.0.by, what);
     }
 
     /// On what, if that was said.
     #[must_use]
     pub fn said(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
+        self.0.on.get().map(String::as_str)
+    }
+
+    /// What refused it, if that was said.
+    pub(super) fn by(&self) -> Option<&str> {
+        self.0.by.get().map(String::as_str)
     }
 }
 
 impl Caller {
+    /// Who asks by another way than a method, as a protocol of its own knows him; `what` is in the place of the method. Whoever makes one
+    /// has [`super::Recorder::outcome`] write how it ended.
+    #[must_use]
+    pub fn elsewhere(identity: Option<Identity>, source: IpAddr, what: &'static str) -> Self {
+        Self {
+            identity,
+            source,
+            method: what,
+            about: About::default(),
+            recorded: Arc::default(),
+        }
+    }
+
+    /// Whether [`Self::recorded`] was called.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.recorded.load(Relaxed)
+    }
+
     /// Of this request.
     ///
     /// # Errors
@@ -166,13 +203,7 @@ impl Access {
         request: &Parts,
     ) -> Result<(Caller, Result<(), Status>), Status> {
         let source = source(&request.extensions)?;
-        let mut caller = Caller {
-            identity: None,
-            source,
-            method: method.path,
-            about: About::default(),
-            recorded: Arc::default(),
-        };
+        let mut caller = Caller::elsewhere(None, source, method.path);
         let allowed = match self.identify(method, &request.headers).await {
             Ok(identity) => {
                 if let Some(identity) = &identity {
@@ -212,7 +243,7 @@ impl Access {
         response: Response,
         refuse: fn(Status) -> Response,
     ) -> Response {
-        let (false, Some(audit)) = (caller.recorded.load(Relaxed), &self.audit) else {
+        let (false, Some(audit)) = (caller.is_recorded(), &self.audit) else {
             return response;
         };
         // REST says it in the extensions. gRPC has a failure in the head, since nothing went before it; of what succeeded the trailers
@@ -376,12 +407,7 @@ pub(super) mod tests {
 
     /// One who calls that, known or not.
     pub(in crate::server) fn caller(method: &'static str, known: bool) -> Caller {
-        Caller {
-            identity: known.then(identity),
-            source: Ipv4Addr::LOCALHOST.into(),
-            method,
-            about: About::default(),
-            recorded: Arc::default(),
-        }
+        let source = Ipv4Addr::LOCALHOST.into();
+        Caller::elsewhere(known.then(identity), source, method)
     }
 }

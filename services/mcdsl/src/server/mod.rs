@@ -140,6 +140,8 @@ pub struct App {
     pub grpc: Routes,
     /// Pages, and what no definition has.
     pub web: Router,
+    /// What is below `/v1/` beside REST and has no definition: media types of their own, for anybody. Their bodies are as short as those of public methods.
+    pub plain: Router,
     /// Knows tokens.
     pub authenticator: Arc<dyn Authenticator>,
     /// Writes down what the methods have not. `None` only if no method of the package is audited.

@@ -88,6 +88,22 @@ impl Recorder {
         Ok(value)
     }
 
+    /// Writes how ended what was asked by [`Caller::elsewhere`], unless that was done.
+    ///
+    /// # Errors
+    /// Those of `done`, or that it cannot be written, whatever was done.
+    pub async fn outcome<T>(&self, caller: &Caller, done: Result<T, Status>) -> Result<T, Status> {
+        if caller.is_recorded() {
+            return done;
+        }
+        let (code, message) = match &done {
+            Ok(_) => (Code::Ok, ""),
+            Err(status) => (status.code(), status.message()),
+        };
+        self.record(caller, code, message).await?;
+        done
+    }
+
     async fn write(
         &self,
         caller: &Caller,
@@ -99,7 +115,11 @@ impl Recorder {
         if !fits && untold.is_empty() {
             return Ok(());
         }
-        let (caller, detail) = (caller.clone(), Detail::new().text("message", message));
+        let mut detail = Detail::new().text("message", message);
+        if let Some(by) = caller.about.by() {
+            detail = detail.text("by", by);
+        }
+        let caller = caller.clone();
         let (clock, told) = (self.clock.clone(), Arc::clone(&untold));
         let write = move |tx: &Transaction<'_>| -> Result<(), RecordError> {
             let now = clock.now();

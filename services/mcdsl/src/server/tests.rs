@@ -58,6 +58,7 @@ impl Running {
             package: "metacircular.none.v1",
             grpc: Routes::default(),
             web: Router::new().route("/form", post(taken)),
+            plain: axum::Router::new(),
             authenticator: Arc::new(Nobody),
             audit: None,
             sealed: Box::new(|| false),

@@ -105,6 +105,7 @@ impl Base {
             package: self.service.package,
             grpc,
             web,
+            plain: Router::new(),
             authenticator: Arc::clone(&self.mcias) as _,
             audit: Some(Arc::clone(&self.audit) as _),
             sealed: Box::new(|| false),

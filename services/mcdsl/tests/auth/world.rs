@@ -286,6 +286,7 @@ impl World {
             package: "metacircular.mcias.v1",
             grpc: Routes::new(AuthServer::new(Service(Arc::clone(&mcias)))),
             web: axum::Router::new(),
+            plain: axum::Router::new(),
             authenticator: Arc::new(Own(Arc::clone(&mcias))),
             audit: Some(Arc::new(Recorder::new(store))),
             sealed: Box::new(|| false),

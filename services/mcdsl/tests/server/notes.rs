@@ -91,6 +91,7 @@ impl Running {
             package: PACKAGE,
             grpc: Routes::new(NotesServer::new(board)),
             web: axum::Router::new(),
+            plain: axum::Router::new(),
             authenticator: tokens.authenticator(),
             audit: Some(Arc::new(Writer(Arc::clone(&log)))),
             sealed: Box::new(move || asked.load(Relaxed)),

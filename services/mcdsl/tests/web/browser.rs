@@ -50,6 +50,7 @@ async fn serve(directory: &Path, shutdown: &Shutdown) -> Result<Handle> {
         package: "metacircular.mcproxy.v1",
         grpc: tonic::service::Routes::default(),
         web: site(sessions(directory, Limits::default())),
+        plain: axum::Router::new(),
         authenticator: Arc::new(Nobody),
         audit: Some(Arc::new(Recorder::new(store))),
         sealed: Box::new(|| false),

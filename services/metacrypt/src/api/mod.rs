@@ -15,11 +15,10 @@ use crate::{core::Metacrypt, engine::KINDS};
 pub(crate) struct Api(pub(crate) Arc<Metacrypt>);
 
 /// The methods of all services.
-pub(crate) fn routes(metacrypt: &Arc<Metacrypt>) -> Routes {
-    let api = Api(Arc::clone(metacrypt));
+pub(crate) fn routes(api: &Api) -> Routes {
     let routes = Routes::new(SealingServer::new(api.clone()));
     let routes = routes.add_service(SystemServer::new(api.clone()));
     KINDS
         .iter()
-        .fold(routes, |routes, kind| (kind.routes)(routes, &api))
+        .fold(routes, |routes, kind| (kind.routes)(routes, api))
 }

@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 
 use super::Api;
 use crate::{
-    barrier::{Fresh, Log, MAX_PASSWORD, SealError, Secret, SlotError, threshold},
+    barrier::{Fresh, Log, MAX_PASSWORD, SealError, Secret, SlotError, Unsealed, threshold},
     core::{Rotation, Shares},
-    password,
+    password, policy,
 };
 
 impl From<SealError> for Status {
@@ -37,6 +37,7 @@ impl From<SealError> for Status {
             | SealError::Changed => Code::FailedPrecondition,
             SealError::NoPassword => Code::InvalidArgument,
             SealError::NoMount(_) => Code::NotFound,
+            SealError::Kept(_) => Code::FailedPrecondition,
             SealError::MountExists(_) => Code::AlreadyExists,
             SealError::Key(_) | SealError::Form(_) => Code::Internal,
         };
@@ -128,7 +129,9 @@ impl Api {
         let status = self.0.seal.status().await?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (needed, of) = status.as_ref().and_then(|s| s.shares).unwrap_or_default();
+        let unusable = |open: &Unsealed| policy::in_force(open).is_ok_and(|p| p.unusable.is_some());
         Ok(SealStatus {
+            policy_unusable: self.0.open().is_ok_and(|open| unusable(&open)),
             initialized: status.is_some(),
             sealed: self.0.is_sealed(),
             generation: status.as_ref().map_or(0, |status| status.generation),
@@ -140,7 +143,7 @@ impl Api {
     }
 
     /// Writes that a call succeeds.
-    pub(super) fn log(&self, caller: &Caller) -> Log {
+    pub(super) fn log(&self, caller: &Caller, detail: Detail) -> Log {
         let (caller, clock) = (caller.clone(), self.0.seal.clock().clone());
         Box::new(move |tx| {
             let entry = Entry {
@@ -149,11 +152,19 @@ impl Api {
                 action: caller.method,
                 resource: caller.about.said().unwrap_or_default(),
                 outcome: Code::Ok,
-                detail: Detail::new(),
+                detail,
             };
             audit::append(tx, &entry, clock.now())?;
             Ok(())
         })
+    }
+
+    /// Writes what was answered down, before it is.
+    pub(super) async fn done(&self, caller: &Caller, detail: Detail) -> Result<(), SealError> {
+        let log = self.log(caller, detail);
+        self.0.seal.store().write(log).await?;
+        caller.recorded();
+        Ok(())
     }
 
     async fn answer(&self) -> Result<Response<SealStatus>, Status> {
@@ -187,7 +198,7 @@ impl Sealing for Api {
         };
         let secret = secret(sent)?;
         caller.about.say(secret.kind());
-        let log = self.log(&caller);
+        let log = self.log(&caller, Detail::new());
         self.0.unseal(secret, caller.source, log).await?;
         caller.recorded();
         tracing::info!(source = %caller.source, "unsealed");
@@ -210,7 +221,7 @@ impl Sealing for Api {
         let current = current(asked.current)?;
         caller.about.say(current.kind());
         let password = new_password(password)?;
-        let log = self.log(&caller);
+        let log = self.log(&caller, Detail::new());
         let set = self.0.set_password(current, password, caller.source, log);
         set.await?;
         caller.recorded();
@@ -235,7 +246,7 @@ impl Sealing for Api {
             recovery: asked.recovery_key,
             shares: shares(asked.shares_needed, asked.shares)?,
         };
-        let log = self.log(&caller);
+        let log = self.log(&caller, Detail::new());
         let rotated = self.0.rotate(current, rotation, caller.source, log);
         let Fresh { recovery, shares } = rotated.await?;
         caller.recorded();

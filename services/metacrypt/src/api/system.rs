@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use mc_proto::{
     AccountType,
     metacrypt::v1::{
-        CreateMountRequest, CreateRuleRequest, DeleteMountRequest, DeleteMountResponse,
-        DeleteRuleRequest, DeleteRuleResponse, Engine, ExplainRequest, ExplainResponse,
-        ListEnginesRequest, ListEnginesResponse, ListMountsRequest, ListMountsResponse,
-        ListRulesRequest, ListRulesResponse, Mount, Rule, system_server::System,
+        AuditHashRequest, AuditHashResponse, CreateMountRequest, CreateRuleRequest,
+        DeleteMountRequest, DeleteMountResponse, DeleteRuleRequest, DeleteRuleResponse, Engine,
+        ExplainRequest, ExplainResponse, ListEnginesRequest, ListEnginesResponse,
+        ListMountsRequest, ListMountsResponse, ListRulesRequest, ListRulesResponse, Mount,
+        ReplaceRulesRequest, ReplaceRulesResponse, Rule, system_server::System,
     },
 };
 use mcdsl::{
+    audit::Detail,
     auth::token::type_name,
     policy::{self, Effect, Name, Refused, Resource, ResourceName, Subject, SubjectError},
     server::Caller,
@@ -21,13 +23,11 @@ use tonic::{Request, Response, Status, async_trait};
 use super::Api;
 use crate::{
     barrier,
-    engine::{self, EngineError, KINDS},
+    engine::{self, Act, EngineError, KINDS},
     entered::identity,
     policy as rules,
 };
 
-/// What rules name to show a mount.
-const READ_MOUNT: &str = "mount:read";
 /// Longest name of a mount.
 const MAX_MOUNT: usize = 64;
 
@@ -83,7 +83,7 @@ impl System for Api {
         &self,
         _: Request<ListEnginesRequest>,
     ) -> Result<Response<ListEnginesResponse>, Status> {
-        let owned = |action: &&str| (*action).to_owned();
+        let owned = |action: &Act| action.0.to_owned();
         let engines = KINDS.iter().map(|kind| Engine {
             name: kind.name.to_owned(),
             description: kind.description.to_owned(),
@@ -99,21 +99,18 @@ impl System for Api {
         request: Request<ListMountsRequest>,
     ) -> Result<Response<ListMountsResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let open = self.0.open().await?;
+        let open = self.0.open()?;
         let who = Subject::try_from(identity(&caller)?).map_err(Refused::from)?;
-        let action = READ_MOUNT.parse().map_err(Refused::from)?;
-        let policy = rules::of(&open)?;
-        let mut mounts = Vec::new();
-        for (name, found) in open.mounts() {
-            let name: ResourceName = name.parse().map_err(Refused::from)?;
-            if policy
-                .authorize(&who, &action, &Resource::from(name))
-                .is_ok()
-            {
-                mounts.push(mount(found));
-            }
-        }
-        Ok(Response::new(ListMountsResponse { mounts }))
+        let (policy, action) = (rules::of(&open)?, rules::READ_MOUNT.typed());
+        let named = open.mounts().values().filter_map(|found| {
+            let name: ResourceName = found.name().parse().ok()?;
+            Some((Resource::from(name), found))
+        });
+        let may = |(name, _): &(Resource, _)| policy.authorize(&who, &action, name).is_ok();
+        let mounts = named.filter(may).map(|(_, found)| mount(found));
+        Ok(Response::new(ListMountsResponse {
+            mounts: mounts.collect(),
+        }))
     }
 
     async fn create_mount(
@@ -125,10 +122,10 @@ impl System for Api {
         mount_name(&asked.name)?;
         caller.about.say(&asked.name);
         let kind = engine::kind(&asked.engine)?;
-        let log = self.log(&caller);
-        let made = self.0.mount(&asked.name, kind.name, log, mount).await?;
+        let log = self.log(&caller, Detail::new().text("engine", kind.name));
+        let made = self.0.mount(&asked.name, kind.name, log).await?;
         caller.recorded();
-        Ok(Response::new(made))
+        Ok(Response::new(mount(&made)))
     }
 
     async fn delete_mount(
@@ -136,10 +133,34 @@ impl System for Api {
         request: Request<DeleteMountRequest>,
     ) -> Result<Response<DeleteMountResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let name = request.into_inner().name;
+        let DeleteMountRequest { name, confirm } = request.into_inner();
         mount_name(&name)?;
         caller.about.say(&name);
-        self.0.unmount(&name, self.log(&caller)).await?;
+        let meant = match &*confirm {
+            "" => false,
+            again if again == name => true,
+            _ => {
+                return Err(EngineError::field(
+                    "confirm",
+                    format!("repeat the mount's name, {name:?}"),
+                )
+                .into());
+            }
+        };
+        let found = self
+            .0
+            .open()?
+            .mounts()
+            .get(&name)
+            .map(|mount| mount.engine().to_owned());
+        // Of a kind that this program does not know nobody can say what it keeps.
+        let keeps = match found.as_deref().map(engine::kind) {
+            _ if meant => None,
+            Some(Ok(kind)) => Some(kind.keeps),
+            _ => None,
+        };
+        let log = self.log(&caller, Detail::new().flag("confirmed", meant));
+        self.0.unmount(&name, keeps, log).await?;
         caller.recorded();
         Ok(Response::new(DeleteMountResponse {}))
     }
@@ -148,16 +169,13 @@ impl System for Api {
         &self,
         _: Request<ListRulesRequest>,
     ) -> Result<Response<ListRulesResponse>, Status> {
-        let open = self.0.open().await?;
-        let order: Vec<String> = rules::of(&open)?.order().map(ToString::to_string).collect();
-        let read = move |db: &rusqlite::Connection| -> Result<_, EngineError> {
-            rules::rules(&rules::system(&open)?.items(db))
-        };
-        let mut found = self.0.seal.store().read(read).await?;
-        found.sort_by_key(|rule| order.iter().position(|name| *name == rule.name));
-        let found = found.into_iter().map(rules::message);
+        let in_force = rules::in_force(&*self.0.open()?)?;
+        let order: Vec<&str> = in_force.set.order().map(Name::as_str).collect();
+        let mut all = in_force.rules.clone();
+        all.sort_by_key(|rule| order.iter().position(|name| *name == rule.name));
         Ok(Response::new(ListRulesResponse {
-            rules: found.collect(),
+            rules: all.into_iter().map(rules::message).collect(),
+            unusable: in_force.unusable.clone().unwrap_or_default(),
         }))
     }
 
@@ -169,10 +187,11 @@ impl System for Api {
         let CreateRuleRequest { rule, replace } = request.into_inner();
         let rule = rules::parse(rule.unwrap_or_default());
         caller.about.say(&rule.name);
+        rules::check(&rule)?;
         let answer = rules::message(rule.clone());
-        let put = move |items: &barrier::Items<'_>| rules::put(items, &rule, replace);
-        self.0.change_policy(self.log(&caller), put).await?;
-        caller.recorded();
+        let detail = rules::detail(&rule);
+        let put = move |all: &mut Vec<_>| rules::put(all, rule, replace);
+        self.0.change_policy(&caller, false, detail, put).await?;
         Ok(Response::new(answer))
     }
 
@@ -183,24 +202,62 @@ impl System for Api {
         let caller = Caller::of(&request)?;
         let name = request.into_inner().name;
         caller.about.say(&name);
-        let delete = move |items: &barrier::Items<'_>| rules::delete(items, &name);
-        self.0.change_policy(self.log(&caller), delete).await?;
-        caller.recorded();
+        let delete = move |all: &mut Vec<_>| rules::delete(all, &name);
+        let detail = Detail::new();
+        self.0.change_policy(&caller, false, detail, delete).await?;
         Ok(Response::new(DeleteRuleResponse {}))
+    }
+
+    async fn replace_rules(
+        &self,
+        request: Request<ReplaceRulesRequest>,
+    ) -> Result<Response<ReplaceRulesResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let next: Vec<_> = request
+            .into_inner()
+            .rules
+            .into_iter()
+            .map(rules::parse)
+            .collect();
+        next.iter().try_for_each(rules::check)?;
+        let detail = Detail::new().list("rules", next.iter().map(|rule| &*rule.name));
+        let replace = move |all: &mut Vec<_>| {
+            *all = next;
+            Ok(())
+        };
+        self.0.change_policy(&caller, true, detail, replace).await?;
+        Ok(Response::new(ReplaceRulesResponse {}))
+    }
+
+    async fn audit_hash(
+        &self,
+        request: Request<AuditHashRequest>,
+    ) -> Result<Response<AuditHashResponse>, Status> {
+        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
+        let prints = self.0.open()?.prints();
+        let detail = prints.noted(Detail::new(), &asked);
+        self.done(&caller, detail).await?;
+        let hash = prints.of(&asked.input);
+        Ok(Response::new(AuditHashResponse { hash }))
     }
 
     async fn explain(
         &self,
         request: Request<ExplainRequest>,
     ) -> Result<Response<ExplainResponse>, Status> {
-        let asked = request.into_inner();
+        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
         let subject = subject(&asked)?;
         let action = asked.action.parse();
         let action = action.map_err(|e| EngineError::field("action", e))?;
         let on = asked.resource.parse::<ResourceName>();
         let on = on.map_err(|e| EngineError::field("resource", e))?;
-        let open = self.0.open().await?;
-        let why = rules::of(&open)?.explain(&subject, &action, &on.into());
+        caller.about.say(on.as_str());
+        let why = rules::of(&*self.0.open()?)?.explain(&subject, &action, &on.into());
+        let detail = Detail::new()
+            .text("account", &asked.account)
+            .text("action", &asked.action)
+            .text("reason", &why.decision.reason.to_string());
+        self.done(&caller, detail).await?;
         Ok(Response::new(ExplainResponse {
             allowed: why.decision.effect == Effect::Allow,
             reason: why.decision.reason.to_string(),

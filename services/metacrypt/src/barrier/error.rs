@@ -48,6 +48,9 @@ pub enum SealError {
     /// There is no mount of this name.
     #[error("there is no mount {0:?}")]
     NoMount(String),
+    /// It has what is not to be lost by a slip of the pen.
+    #[error("{0}")]
+    Kept(String),
     /// There is one.
     #[error("there is a mount {0:?} already")]
     MountExists(String),

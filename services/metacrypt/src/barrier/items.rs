@@ -1,7 +1,7 @@
 //! What an engine stores: values at paths of its mount, each sealed as what and where it is.
 
 use mcdsl::db::StoreError;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
@@ -73,7 +73,7 @@ impl Items<'_> {
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ItemError> {
         let sql = "SELECT value FROM item WHERE mount = ?1 AND path = ?2";
         let mut statement = self.db.prepare_cached(sql)?;
-        let found = statement.query_row(params![self.mount.id, path], |row| row.get(0));
+        let found = statement.query_row(params![self.mount.number, path], |row| row.get(0));
         let sealed: Option<Vec<u8>> = found.optional()?;
         sealed.map(|sealed| self.read(path, &sealed)).transpose()
     }
@@ -102,10 +102,10 @@ impl Items<'_> {
             });
         }
         let sealed = self.mount.key.seal(&self.place(path), &plain)?;
-        let sql = "INSERT OR REPLACE INTO item VALUES (?1, ?2, ?3)";
+        let sql = "INSERT INTO item (mount, path, value) VALUES (?1, ?2, ?3) ON CONFLICT (mount, path) DO UPDATE SET value = excluded.value";
         self.db
             .prepare_cached(sql)?
-            .execute(params![self.mount.id, path, sealed])?;
+            .execute(params![self.mount.number, path, sealed])?;
         Ok(())
     }
 
@@ -118,11 +118,19 @@ impl Items<'_> {
         Ok(self
             .db
             .prepare_cached(sql)?
-            .execute(params![self.mount.id, path])?
+            .execute(params![self.mount.number, path])?
             > 0)
     }
 
-    /// Paths below `prefix`, which ends with a `/`, in their order, and what is there: at most `limit` behind the path `after`.
+    /// Paths below `prefix`, which ends with a `/`, in their order: at most `limit` behind the path `after`. No value is read.
+    ///
+    /// # Errors
+    /// [`ItemError`].
+    pub fn names(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, ItemError> {
+        self.below("path", prefix, after, limit, |row| row.get(0))
+    }
+
+    /// As [`Self::names`], and what is there.
     ///
     /// # Errors
     /// [`ItemError`].
@@ -132,37 +140,32 @@ impl Items<'_> {
         after: &str,
         limit: usize,
     ) -> Result<Vec<(String, T)>, ItemError> {
-        // `0` comes behind `/`.
-        let end = format!("{}0", prefix.trim_end_matches('/'));
-        let sql = "SELECT path, value FROM item WHERE mount = ?1 AND path > ?2 AND path > ?3 AND path < ?4 ORDER BY path LIMIT ?5";
-        let mut statement = self.db.prepare_cached(sql)?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = statement
-            .query_map(params![self.mount.id, prefix, after, end, limit], |row| {
-                <(String, Vec<u8>)>::try_from(row)
-            })?;
-        rows.map(|row| {
-            let (path, sealed) = row?;
+        let found: Vec<(String, Vec<u8>)> =
+            self.below("path, value", prefix, after, limit, |row| row.try_into())?;
+        let read = |(path, sealed): (String, Vec<u8>)| {
             let value = self.read(&path, &sealed)?;
             Ok((path, value))
-        })
-        .collect()
+        };
+        found.into_iter().map(read).collect()
     }
 
-    /// Paths below `prefix`, which ends with a `/`, in their order: at most `limit` behind the path `after`. Nothing of what is there is opened.
-    ///
-    /// # Errors
-    /// [`ItemError`].
-    pub fn paths(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, ItemError> {
+    fn below<T>(
+        &self,
+        columns: &str,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, ItemError> {
         // `0` comes behind `/`.
         let end = format!("{}0", prefix.trim_end_matches('/'));
-        let sql = "SELECT path FROM item WHERE mount = ?1 AND path > ?2 AND path > ?3 AND path < ?4 ORDER BY path LIMIT ?5";
-        let mut statement = self.db.prepare_cached(sql)?;
+        let sql = format!(
+            "SELECT {columns} FROM item WHERE mount = ?1 AND path > ?2 AND path < ?3 ORDER BY path LIMIT ?4"
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = statement
-            .query_map(params![self.mount.id, prefix, after, end, limit], |row| {
-                row.get(0)
-            })?;
+        let from = prefix.max(after);
+        let rows = statement.query_map(params![self.mount.number, from, end, limit], row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 }

@@ -10,7 +10,9 @@ mod error;
 mod items;
 mod key;
 mod line;
+mod mounts;
 mod open;
+mod prints;
 mod rows;
 mod slot;
 mod written;
@@ -35,6 +37,7 @@ pub use self::{
     error::SealError,
     items::{ItemError, Items},
     key::KeyError,
+    prints::Prints,
     slot::{Cost, MAX_SHARES, Secret, SlotError, threshold},
     written::Slip,
 };
@@ -109,8 +112,9 @@ pub struct Seal {
     status: ArcSwapOption<Status>,
 }
 
-/// A mount's id, name, engine and data key.
+/// A mount: its names, its engine and its data key.
 pub struct Mount {
+    number: i64,
     id: String,
     name: String,
     engine: String,
@@ -148,17 +152,37 @@ impl Mount {
 }
 
 /// What is behind the seal while it is open.
+#[derive(Clone)]
 pub struct Unsealed {
     master: Key,
     generation: i64,
-    mounts: BTreeMap<String, Mount>,
+    mounts: BTreeMap<String, Arc<Mount>>,
 }
 
 impl Unsealed {
     /// The mounts by their names.
     #[must_use]
-    pub fn mounts(&self) -> &BTreeMap<String, Mount> {
+    pub fn mounts(&self) -> &BTreeMap<String, Arc<Mount>> {
         &self.mounts
+    }
+
+    /// What the audit log has in the place of secrets. The same for as long as the database lives: its key comes of the core's own data key, which rotations keep.
+    #[must_use]
+    pub(crate) fn prints(&self) -> Prints {
+        let system = self.mounts.get(SYSTEM);
+        Prints::new(system.map_or(&self.master, |mount| &mount.key))
+    }
+
+    /// Takes a mount out, so that nobody comes to it any more.
+    ///
+    /// # Errors
+    /// [`SealError::NoMount`]; the core's own is none that could be.
+    pub fn take(&mut self, name: &str) -> Result<Arc<Mount>, SealError> {
+        let none = || SealError::NoMount(name.to_owned());
+        let found = self.mounts.get(name).filter(|m| m.engine != SYSTEM);
+        let mount = Arc::clone(found.ok_or_else(none)?);
+        self.mounts.remove(name);
+        Ok(mount)
     }
 }
 
@@ -341,55 +365,6 @@ impl Seal {
         self.status.store(Some(Arc::new(status)));
         (unsealed.master, unsealed.generation) = (master, next);
         Ok(fresh)
-    }
-
-    /// Makes a mount for an engine of this kind.
-    ///
-    /// # Errors
-    /// [`SealError`].
-    pub async fn mount<'u>(
-        &self,
-        unsealed: &'u mut Unsealed,
-        name: &str,
-        engine: &'static str,
-        log: Log,
-    ) -> Result<&'u Mount, SealError> {
-        let (master, generation) = (unsealed.master.clone(), unsealed.generation);
-        let (wanted, now) = (name.to_owned(), seconds(self.clock.now()));
-        let write = move |tx: &Transaction<'_>| -> Result<_, SealError> {
-            rows::is_still(tx, generation)?;
-            let mount = rows::new_mount(tx, &master, &wanted, engine, now)?;
-            log(tx)?;
-            Ok(mount)
-        };
-        let mount = self.store.write(write).await?;
-        let mounts = &mut unsealed.mounts;
-        mounts.remove(name);
-        Ok(mounts.entry(name.to_owned()).or_insert(mount))
-    }
-
-    /// Drops a mount with all that it has. SQLite leaves its rows in free pages until they are used again, and snapshots have them too, sealed data key and all:
-    /// whoever has those and opens the seal of their time can read them.
-    ///
-    /// # Errors
-    /// [`SealError`].
-    pub async fn unmount(
-        &self,
-        unsealed: &mut Unsealed,
-        name: &str,
-        log: Log,
-    ) -> Result<(), SealError> {
-        let mount = unsealed.mounts.get(name).filter(|m| m.engine != SYSTEM);
-        let id = mount.ok_or_else(|| SealError::NoMount(name.to_owned()))?;
-        let (id, generation) = (id.id.clone(), unsealed.generation);
-        let write = move |tx: &Transaction<'_>| -> Result<_, SealError> {
-            rows::is_still(tx, generation)?;
-            tx.execute("DELETE FROM mount WHERE id = ?1", [id])?;
-            log(tx)
-        };
-        self.store.write(write).await?;
-        unsealed.mounts.remove(name);
-        Ok(())
     }
 }
 

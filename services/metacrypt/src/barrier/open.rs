@@ -8,8 +8,8 @@ use std::{
 use rusqlite::{Connection, Transaction};
 
 use super::{
-    Log, Origin, Seal, SealError, Secret, SlotError, Unsealed, attempts::Attempts, beside,
-    key::Key, rows, seconds, slot::Slot,
+    Origin, Seal, SealError, Secret, SlotError, Unsealed, attempts::Attempts, beside, key::Key,
+    rows, seconds, slot::Slot,
 };
 
 fn milliseconds(time: SystemTime) -> i64 {
@@ -24,7 +24,8 @@ fn slot(slots: Vec<Slot>, kind: &'static str) -> Result<Slot, SlotError> {
 }
 
 impl Seal {
-    /// Opens it by a secret that came from `source`, whether it is open or not.
+    /// Opens it by a secret that came from `source`, whether it is open or not. `ready` is given what it opened, and writes that down, in the transaction that says
+    /// that the attempt has not failed.
     ///
     /// # Errors
     /// [`SealError`]; a wrong secret makes the next attempt wait.
@@ -32,16 +33,17 @@ impl Seal {
         &self,
         secret: Secret,
         source: IpAddr,
-        log: Log,
+        ready: impl FnOnce(&Transaction<'_>, &Unsealed) -> Result<(), SealError> + Send + 'static,
     ) -> Result<Unsealed, SealError> {
         let opened = |tx: &Transaction<'_>, master, generation| {
             let mounts = rows::mounts(tx, &master)?;
-            log(tx)?;
-            Ok(Unsealed {
+            let unsealed = Unsealed {
                 master,
                 generation,
                 mounts,
-            })
+            };
+            ready(tx, &unsealed)?;
+            Ok(unsealed)
         };
         self.attempt(secret, source, opened).await
     }

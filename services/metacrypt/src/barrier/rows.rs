@@ -1,6 +1,9 @@
 //! The seal's rows: slots, mounts, attempts, and networks that it was opened from.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
@@ -13,6 +16,8 @@ use super::{
 
 /// Networks that are remembered for having opened the seal.
 const MAX_NETWORKS: i64 = 16;
+/// Values of a removed mount that are deleted at once: others write in between.
+const AT_ONCE: i64 = 256;
 
 pub(super) fn generation(db: &Connection) -> Result<i64, SealError> {
     let found = db.query_row("SELECT generation FROM seal", [], |row| row.get(0));
@@ -51,21 +56,26 @@ pub(super) fn put(tx: &Transaction<'_>, slot: &Slot) -> Result<(), SealError> {
     Ok(())
 }
 
-/// As what a mount's data key is sealed.
-fn place(id: &str, engine: &str) -> String {
-    format!("mount/{engine}/{id}")
+/// As what a mount's data key is sealed: whoever exchanges names, kinds or keys in the file is found out.
+fn place(id: &str, engine: &str, name: &str) -> String {
+    format!("mount/{engine}/{id}/{name}")
 }
 
-pub(super) fn mounts(db: &Connection, master: &Key) -> Result<BTreeMap<String, Mount>, SealError> {
-    let mut statement = db.prepare("SELECT id, name, engine, made_s, data_key FROM mount")?;
+pub(super) fn mounts(
+    db: &Connection,
+    master: &Key,
+) -> Result<BTreeMap<String, Arc<Mount>>, SealError> {
+    let sql = "SELECT number, id, name, engine, made_s, data_key FROM mount WHERE name IS NOT NULL";
+    let mut statement = db.prepare(sql)?;
     let rows = statement.query_map([], |row| {
-        <(String, String, String, i64, Vec<u8>)>::try_from(row)
+        <(i64, String, String, String, i64, Vec<u8>)>::try_from(row)
     })?;
     rows.map(|row| {
-        let (id, name, engine, made_s, sealed) = row?;
-        let what = place(&id, &engine);
+        let (number, id, name, engine, made_s, sealed) = row?;
+        let what = place(&id, &engine, &name);
         let key = Key::of(&master.open(&what, &sealed)?).ok_or(KeyError::Opened(what))?;
         let mount = Mount {
+            number,
             id,
             name: name.clone(),
             engine,
@@ -73,7 +83,7 @@ pub(super) fn mounts(db: &Connection, master: &Key) -> Result<BTreeMap<String, M
             key,
             memory: OnceLock::new(),
         };
-        Ok((name, mount))
+        Ok((name, Arc::new(mount)))
     })
     .collect()
 }
@@ -81,10 +91,11 @@ pub(super) fn mounts(db: &Connection, master: &Key) -> Result<BTreeMap<String, M
 /// Seals all data keys by another master key.
 pub(super) fn seal_anew(tx: &Transaction<'_>, old: &Key, new: &Key) -> Result<(), SealError> {
     for mount in mounts(tx, old)?.values() {
-        let sealed = new.seal(&place(&mount.id, &mount.engine), mount.key.bytes())?;
+        let what = place(&mount.id, &mount.engine, &mount.name);
+        let sealed = new.seal(&what, mount.key.bytes())?;
         tx.execute(
-            "UPDATE mount SET data_key = ?2 WHERE id = ?1",
-            params![mount.id, sealed],
+            "UPDATE mount SET data_key = ?2 WHERE number = ?1",
+            params![mount.number, sealed],
         )?;
     }
     Ok(())
@@ -98,15 +109,16 @@ pub(super) fn new_mount(
     now_s: i64,
 ) -> Result<Mount, SealError> {
     let (id, key) = (hex_id()?, Key::random()?);
-    let sealed = master.seal(&place(&id, engine), key.bytes())?;
+    let sealed = master.seal(&place(&id, engine, name), key.bytes())?;
     let made = tx.execute(
-        "INSERT INTO mount VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO NOTHING",
+        "INSERT INTO mount (id, name, engine, made_s, data_key) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO NOTHING",
         params![id, name, engine, now_s, sealed],
     )?;
     if made == 0 {
         return Err(SealError::MountExists(name.to_owned()));
     }
     Ok(Mount {
+        number: tx.last_insert_rowid(),
         id,
         name: name.to_owned(),
         engine: engine.to_owned(),
@@ -114,6 +126,28 @@ pub(super) fn new_mount(
         key,
         memory: OnceLock::new(),
     })
+}
+
+/// Removes a mount with its data key; what it has is for [`sweep`].
+pub(super) fn drop_mount(tx: &Transaction<'_>, mount: &Mount) -> Result<(), SealError> {
+    let sql = "UPDATE mount SET name = NULL, data_key = x'' WHERE number = ?1";
+    tx.execute(sql, [mount.number])?;
+    Ok(())
+}
+
+/// Deletes some of what removed mounts had; whether there may be more.
+pub(super) fn sweep(tx: &Transaction<'_>) -> Result<bool, SealError> {
+    let sql = "SELECT number FROM mount WHERE name IS NULL LIMIT 1";
+    let removed: Option<i64> = tx.query_row(sql, [], |row| row.get(0)).optional()?;
+    let Some(mount) = removed else {
+        return Ok(false);
+    };
+    let sql =
+        "DELETE FROM item WHERE number IN (SELECT number FROM item WHERE mount = ?1 LIMIT ?2)";
+    if tx.execute(sql, [mount, AT_ONCE])? == 0 {
+        tx.execute("DELETE FROM mount WHERE number = ?1", [mount])?;
+    }
+    Ok(true)
 }
 
 fn hex_id() -> Result<String, KeyError> {

@@ -21,16 +21,20 @@ CREATE TABLE known_network (
     opened_s INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE mount (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    -- NULL: it was removed, its data key with it, and its values are being deleted.
+    name TEXT UNIQUE,
     engine TEXT NOT NULL,
     made_s INTEGER NOT NULL,
     data_key BLOB NOT NULL
 ) STRICT;
--- Values are sealed with the mount's data key, as what and where they are.
+-- Values are sealed with the mount's data key, as what and where they are. With a number of their own: values of any length among the paths would leave few
+-- paths on a page, and the index has all that a list of names reads.
 CREATE TABLE item (
-    mount TEXT NOT NULL REFERENCES mount (id) ON DELETE CASCADE,
+    number INTEGER PRIMARY KEY,
+    mount INTEGER NOT NULL REFERENCES mount (number),
     path TEXT NOT NULL,
     value BLOB NOT NULL,
-    PRIMARY KEY (mount, path)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (mount, path)
+) STRICT;

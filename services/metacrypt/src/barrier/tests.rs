@@ -49,7 +49,7 @@ impl World {
         let clock = FakeClock::new();
         let seal = Seal::new(database(directory.path()), Clock::of(clock.source()));
         assert!(matches!(
-            seal.open(password("one"), HERE.parse().unwrap(), nothing())
+            seal.open(password("one"), HERE.parse().unwrap(), |_, _| Ok(()))
                 .await,
             Err(SealError::NotInitialised)
         ));
@@ -78,7 +78,7 @@ impl World {
 
     async fn open_from(&self, secret: Secret, source: &str) -> Result<Unsealed, SealError> {
         let source = source.parse().unwrap();
-        self.seal.open(secret, source, nothing()).await
+        self.seal.open(secret, source, |_, _| Ok(())).await
     }
 
     async fn opens(&self, word: &str) -> bool {
@@ -128,17 +128,24 @@ async fn each_secret_opens_what_was_put_behind_it() {
         .mount(&mut unsealed, "pki", "transit", nothing())
         .await;
     assert!(matches!(again, Err(SealError::MountExists(name)) if name == "pki"));
-    world
-        .seal
-        .unmount(&mut unsealed, "pki", nothing())
-        .await
-        .unwrap();
-    let system = world.seal.unmount(&mut unsealed, SYSTEM, nothing()).await;
-    assert!(matches!(system, Err(SealError::NoMount(_))));
-    let left: i64 = db
-        .query_row("SELECT count(*) FROM item", [], |r| r.get(0))
-        .unwrap();
-    assert_eq!(left, 0);
+    let pki = unsealed.take("pki").unwrap();
+    world.seal.unmount(&unsealed, pki, nothing()).await.unwrap();
+    for none in [SYSTEM, "pki"] {
+        let none = unsealed.take(none).map(drop);
+        assert!(matches!(none, Err(SealError::NoMount(_))), "{none:?}");
+    }
+    let again = world.open(password("one")).await.unwrap();
+    assert_eq!(again.mounts().keys().collect::<Vec<_>>(), [SYSTEM]);
+    let key = "SELECT length(data_key) FROM mount WHERE name IS NULL";
+    let key: i64 = db.query_row(key, [], |r| r.get(0)).unwrap();
+    assert_eq!(key, 0, "its key is gone at once");
+    assert!(world.seal.sweep().await.unwrap());
+    for (table, wanted) in [("item", 0), ("mount", 1)] {
+        let left = format!("SELECT count(*) FROM {table}");
+        let left: i64 = db.query_row(&left, [], |r| r.get(0)).unwrap();
+        assert_eq!(left, wanted, "{table}");
+    }
+    assert!(!world.seal.sweep().await.unwrap());
 }
 
 #[tokio::test]
@@ -344,7 +351,8 @@ async fn another_password_and_another_master_key_end_the_one_before() {
         .set_password(&stale, text("four"), CHEAP, nothing());
     let changed = changed.await;
     assert!(matches!(changed, Err(SealError::Changed)), "{changed:?}");
-    let dropped = world.seal.unmount(&mut stale, "pki", nothing()).await;
+    let pki = stale.take("pki").unwrap();
+    let dropped = world.seal.unmount(&stale, pki, nothing()).await;
     assert!(matches!(dropped, Err(SealError::Changed)), "{dropped:?}");
 }
 
@@ -365,8 +373,7 @@ async fn what_was_put_in_another_place_is_found_out() {
         items.put("key/one", &name).unwrap();
         items.put("key/two", &name).unwrap();
     }
-    let foreign =
-        "SELECT value FROM item JOIN mount ON id = mount WHERE name = 'b' AND path = 'key/one'";
+    let foreign = "SELECT value FROM item JOIN mount ON mount.number = item.mount WHERE name = 'b' AND path = 'key/one'";
     for (description, sql, mount, path) in [
         ("a value at another path", "UPDATE item SET value = (SELECT value FROM item i WHERE i.mount = item.mount AND path = 'key/two') WHERE path = 'key/one'".to_owned(), "b", "key/one"),
         ("a value of another mount", format!("UPDATE item SET value = ({foreign}) WHERE path = 'key/two'"), "a", "key/two"),
@@ -385,6 +392,11 @@ async fn what_was_put_in_another_place_is_found_out() {
             "UPDATE mount SET engine = 'pki' WHERE name = 'a'",
         ),
         (
+            "two names exchanged",
+            "UPDATE mount SET name = '-' WHERE name = 'a'; UPDATE mount SET name = 'a' WHERE name = 'b';
+             UPDATE mount SET name = 'b' WHERE name = '-'",
+        ),
+        (
             "a slot of another generation",
             "UPDATE seal SET generation = 2",
         ),
@@ -393,10 +405,10 @@ async fn what_was_put_in_another_place_is_found_out() {
         let copy = directory.path().join("metacrypt.db");
         db.execute("VACUUM INTO ?1", [copy.to_str().unwrap()])
             .unwrap();
-        Connection::open(&copy).unwrap().execute(sql, []).unwrap();
+        Connection::open(&copy).unwrap().execute_batch(sql).unwrap();
         let seal = Seal::new(Store::open(&copy, MIGRATIONS).unwrap(), Clock::default());
         let here = HERE.parse().unwrap();
-        let opened = seal.open(password("one"), here, nothing()).await;
+        let opened = seal.open(password("one"), here, |_, _| Ok(())).await;
         assert!(opened.is_err(), "{description}");
     }
 }
@@ -410,6 +422,8 @@ async fn a_mount_lists_what_is_below_a_path() {
     for path in ["a/1", "a/2", "a/3", "a", "ab/1", "b/1", "a-/1"] {
         items.put(path, &path).unwrap();
     }
+    let names = items.names("a/", "a/1", 9).unwrap();
+    assert_eq!(names, ["a/2", "a/3"], "without their values");
     let paths = |found: Vec<(String, String)>| {
         found
             .into_iter()

@@ -1,13 +1,40 @@
 //! Engines: what a mount can be. A new one is a folder here and a line in [`KINDS`]; nothing else knows which there are.
 
 mod error;
+
+/// Names what may be done in an engine, and a list of all of it: what is in the one is in the other.
+macro_rules! actions {
+    ($all:ident: $($name:ident = $text:literal),+ $(,)?) => {
+        $(pub(crate) const $name: $crate::engine::Act = $crate::engine::Act($text);)+
+        pub(crate) const $all: &[$crate::engine::Act] = &[$($name),+];
+    };
+}
+
 pub(crate) mod transit;
 mod work;
 
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use mcdsl::policy::Action;
 use tonic::service::Routes;
 
 pub(crate) use self::{error::EngineError, work::beside};
-use crate::api::Api;
+use crate::{api::Api, core::Keeps, entered::Entered, policy};
+
+/// Something that may be done, as rules name it: `transit:encrypt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Act(pub(crate) &'static str);
+
+impl Act {
+    /// As the policy takes it.
+    ///
+    /// # Panics
+    /// If it is no action, which a test finds.
+    pub(crate) fn typed(self) -> Action {
+        self.0.parse().expect("an action")
+    }
+}
 
 /// A kind of engine.
 pub(crate) struct Kind {
@@ -15,14 +42,39 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// What it is for.
     pub(crate) description: &'static str,
-    /// What may be done in it: what rules name.
-    pub(crate) actions: &'static [&'static str],
+    /// What may be done in it.
+    pub(crate) actions: &'static [Act],
     /// Adds its methods.
     pub(crate) routes: fn(Routes, &Api) -> Routes,
+    /// What it answers over plain HTTP to anybody, while the seal is open: media types of their own, other protocols. Its paths are behind `/v1/<name>`, and
+    /// begin with `/{mount}`.
+    pub(crate) http: fn(&Api) -> Router,
+    /// What of a mount is not to be lost when somebody removes it and does not say that he means it, for him to read.
+    pub(crate) keeps: Keeps,
+    /// What it does of itself.
+    pub(crate) job: Option<Job>,
 }
+
+/// What an engine does of itself in each of its mounts, at times and whenever the seal was opened.
+pub(crate) struct Job {
+    /// In the log: `pki.tidy`.
+    pub(crate) name: &'static str,
+    pub(crate) every: Duration,
+    /// A piece of it, which is to take a second at most: the seal is held open meanwhile. Whether there is more to do.
+    pub(crate) run: fn(Arc<Entered>) -> Work,
+}
+
+/// A piece of a job.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Result<bool, EngineError>> + Send>>;
 
 /// All of them.
 pub(crate) const KINDS: &[&Kind] = &[&transit::KIND];
+
+/// All that rules may name.
+pub(crate) fn actions() -> impl Iterator<Item = Act> {
+    let theirs = KINDS.iter().flat_map(|kind| kind.actions.iter().copied());
+    [policy::READ_MOUNT].into_iter().chain(theirs)
+}
 
 /// That of this name.
 ///
@@ -37,4 +89,24 @@ pub(crate) fn kind(name: &str) -> Result<&'static Kind, EngineError> {
             names.join(", ")
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn actions_are_named_once_and_by_their_engine() {
+        let all: Vec<_> = actions().map(|action| action.typed()).collect();
+        let different: BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len());
+        for kind in KINDS {
+            for action in kind.actions {
+                let begin = action.0.split(':').next();
+                assert_eq!(begin, Some(kind.name), "{action:?}");
+            }
+        }
+    }
 }

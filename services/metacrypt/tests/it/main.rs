@@ -1,6 +1,7 @@
 //! Metacrypt as its users and its attackers meet it: the program itself, with MCIAS beside it, over TLS.
 
 mod access;
+mod actions;
 mod policy;
 mod rotation;
 #[path = "../../../mcias/tests/it/running.rs"]

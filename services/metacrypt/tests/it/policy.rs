@@ -1,13 +1,15 @@
 //! Who may do what behind the seal.
 
 use mc_proto::metacrypt::v1::{
-    CreateKeyRequest, CreateMountRequest, CreateRuleRequest, DeleteMountRequest, DeleteRuleRequest,
-    EncryptRequest, ExplainRequest, GetKeyRequest, KeyAlgorithm, ListKeysRequest,
-    ListMountsRequest, ListRulesRequest, Plaintext, Rule,
+    AuditHashRequest, CreateKeyRequest, CreateMountRequest, CreateRuleRequest, DeleteMountRequest,
+    DeleteRuleRequest, EncryptRequest, ExplainRequest, GetKeyRequest, GetSealStatusRequest,
+    KeyAlgorithm, ListKeysRequest, ListMountsRequest, ListRulesRequest, Plaintext,
+    ReplaceRulesRequest, Rule, SealRequest,
 };
+use mc_testkit::wait_for;
 use tonic::Code;
 
-use crate::world::{Clients, World};
+use crate::world::{Clients, World, by};
 
 /// A mount `vault` of transit, with these keys that encrypt.
 pub(crate) async fn vault(admin: &mut Clients, keys: &[&str]) {
@@ -292,6 +294,24 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
             allow("r", &["**"], &["a/**/b"]),
             "resources",
         ),
+        (
+            "a long one",
+            Rule {
+                comment: "x".repeat(70_000),
+                ..allow("r", &["**"], &["**"])
+            },
+            "rule: 70",
+        ),
+        (
+            "an action that nobody can ask for",
+            allow("r", &["transit:encrpyt"], &["**"]),
+            "actions: \"transit:encrpyt\" covers nothing that can be done; there are: transit:create",
+        ),
+        (
+            "an engine that there is not",
+            allow("r", &["transit:*", "tranist:*"], &["**"]),
+            "there are: mount:read, transit:create",
+        ),
         ("no name", allow("", &["**"], &["**"]), "name"),
         ("a path for a name", allow("a/b", &["**"], &["**"]), "name"),
     ] {
@@ -323,18 +343,154 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
     };
     let list = ada.system.list_mounts(ListMountsRequest {}).await.unwrap();
     assert_eq!(shown(list.into_inner()), ["system", "vault"]);
-    let request = |name: &str| DeleteMountRequest {
-        name: name.to_owned(),
-    };
-    for name in ["system", "nothing"] {
-        let refused = admin.system.delete_mount(request(name)).await.unwrap_err();
-        assert_eq!(refused.code(), Code::NotFound, "{name}: {refused:?}");
+    for (name, confirm, code, said) in [
+        ("system", "", Code::NotFound, "no mount"),
+        ("nothing", "nothing", Code::NotFound, "no mount"),
+        (
+            "vault",
+            "",
+            Code::FailedPrecondition,
+            "not deletable, like \"a\"",
+        ),
+        ("vault", "a", Code::InvalidArgument, "confirm:"),
+    ] {
+        let request = DeleteMountRequest {
+            name: name.to_owned(),
+            confirm: confirm.to_owned(),
+        };
+        let refused = admin.system.delete_mount(request).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{name}: {refused:?}");
+        assert!(refused.message().contains(said), "{name}: {refused:?}");
     }
-    admin.system.delete_mount(request("vault")).await.unwrap();
+    admin.transit.encrypt(encrypt("vault", "a")).await.unwrap();
+    let request = DeleteMountRequest {
+        name: "vault".to_owned(),
+        confirm: "vault".to_owned(),
+    };
+    admin.system.delete_mount(request).await.unwrap();
     let gone = admin
         .transit
         .encrypt(encrypt("vault", "a"))
         .await
         .unwrap_err();
     assert_eq!(gone.code(), Code::NotFound);
+    let db = rusqlite::Connection::open(world.root.path().join("metacrypt.db")).unwrap();
+    let left = || -> Option<()> {
+        let sql = "SELECT count(*) FROM item JOIN mount ON mount.number = item.mount WHERE mount.name IS NULL OR mount.name = 'vault'";
+        let left: i64 = db.query_row(sql, [], |row| row.get(0)).unwrap();
+        (left == 0).then_some(())
+    };
+    wait_for("what it had to be deleted", left).unwrap();
+}
+
+/// As somebody does who may write the file and cannot open the seal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_that_were_taken_away_or_put_back_are_found_out() {
+    const FIND: &str = "(SELECT number FROM mount WHERE name = 'system') AND path = 'policy'";
+    let world = World::open().await;
+    let token = world.token("admin", &world.mcias.password).await;
+    let mut admin = world.admin().await;
+    vault(&mut admin, &["app"]).await;
+    let mut ada = world.clients(&world.user().await).await;
+    let db = rusqlite::Connection::open(world.root.path().join("metacrypt.db")).unwrap();
+    let change = |sql: String| db.execute(&sql, []).unwrap();
+    put(&mut admin, allow("all", &["**"], &["**"])).await;
+    change(format!(
+        "CREATE TABLE old AS SELECT value FROM item WHERE mount = {FIND}"
+    ));
+    let mut deny = allow("deny", &["**"], &["vault/keys/app"]);
+    deny.deny = true;
+    put(&mut admin, deny).await;
+    let mut client = world.client().await;
+    for (description, sql, said) in [
+        ("as it is", String::new(), ""),
+        (
+            "the ones of before",
+            format!("UPDATE item SET value = (SELECT value FROM old) WHERE mount = {FIND}"),
+            "of change 1, and the audit log's last is 2",
+        ),
+        (
+            "another text",
+            format!("UPDATE item SET value = zeroblob(200) WHERE mount = {FIND}"),
+            "changed by somebody else",
+        ),
+        (
+            "none",
+            format!("DELETE FROM item WHERE mount = {FIND}"),
+            "of change 0, and the audit log's last is 2",
+        ),
+    ] {
+        if !sql.is_empty() {
+            change(sql);
+        }
+        client.seal(by(&token, SealRequest {})).await.unwrap();
+        world.unseal().await;
+        let status = client.get_seal_status(GetSealStatusRequest {}).await;
+        let status = status.unwrap().into_inner();
+        assert_eq!(status.policy_unusable, !said.is_empty(), "{description}");
+        let list = admin.system.list_rules(ListRulesRequest {}).await;
+        let list = list.unwrap().into_inner();
+        assert!(list.unusable.contains(said), "{description}: {list:?}");
+        let refused = ada.transit.encrypt(encrypt("vault", "app")).await;
+        assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+        admin
+            .transit
+            .encrypt(encrypt("vault", "app"))
+            .await
+            .unwrap();
+        if !said.is_empty() {
+            let request = CreateRuleRequest {
+                rule: Some(allow("more", &["**"], &["**"])),
+                replace: true,
+            };
+            let refused = admin.system.create_rule(request).await.unwrap_err();
+            assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+            assert!(refused.message().contains("ReplaceRules"), "{refused:?}");
+        }
+    }
+    let tool = world.run(&["status"], "");
+    let warned = String::from_utf8_lossy(&tool.stderr).contains("the policy cannot be used");
+    assert!(warned, "{tool:?}");
+    let request = ReplaceRulesRequest {
+        rules: vec![allow("app", &["transit:encrypt"], &["vault/keys/app"])],
+    };
+    admin.system.replace_rules(request).await.unwrap();
+    ada.transit.encrypt(encrypt("vault", "app")).await.unwrap();
+    client.seal(by(&token, SealRequest {})).await.unwrap();
+    world.unseal().await;
+    let status = client.get_seal_status(GetSealStatusRequest {}).await;
+    assert!(!status.unwrap().into_inner().policy_unusable);
+    ada.transit.encrypt(encrypt("vault", "app")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_tells_a_plaintext_to_who_has_it_alone() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    vault(&mut admin, &["app"]).await;
+    let plaintext = |text: &str| Plaintext {
+        plaintext: text.into(),
+        ..Plaintext::default()
+    };
+    let request = EncryptRequest {
+        plaintexts: vec![plaintext("4711-0815"), plaintext("other")],
+        ..encrypt("vault", "app")
+    };
+    admin.transit.encrypt(request).await.unwrap();
+    let request = AuditHashRequest {
+        input: b"4711-0815".to_vec(),
+    };
+    let hash = admin.system.audit_hash(request).await.unwrap();
+    let hash = hash.into_inner().hash;
+    let rows = world.audit();
+    let noted = |action: &str, field: &str| {
+        let text = format!("{field} {hash}");
+        let row = rows
+            .iter()
+            .find(|row| row.0.ends_with(action) && row.3.contains(&text));
+        assert!(row.is_some(), "{action}: {text} in {rows:#?}");
+    };
+    noted("/Encrypt", "plaintext");
+    noted("/AuditHash", "input");
+    assert!(!rows.iter().any(|row| row.3.contains("4711-0815")));
 }

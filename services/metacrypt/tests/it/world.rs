@@ -9,6 +9,7 @@ use std::{
 };
 
 use mc_proto::{
+    Method,
     mcias::v1::{IssueTokenRequest, LoginRequest, PutServiceRequest, Service},
     metacrypt::v1::{
         UnsealRequest, sealing_client::SealingClient, system_client::SystemClient,
@@ -154,11 +155,34 @@ impl World {
 
     /// What REST answers: the status and the body.
     pub(crate) fn post(&self, token: &str, path: &str, body: &str) -> (u16, String) {
+        self.curl(token, path, &["--json", body])
+    }
+
+    /// A method by REST: of what it is asked, `fields`, each is where it belongs.
+    pub(crate) fn rest(&self, token: &str, method: &Method, fields: &str) -> (u16, String) {
+        let rest = method.rest.unwrap();
+        let mut fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(fields).unwrap();
+        let mut path = rest.path.to_owned();
+        for name in rest.bound {
+            let value = fields.remove(*name).unwrap();
+            path = path.replace(&format!("{{{name}}}"), value.as_str().unwrap());
+        }
+        let body = serde_json::Value::from(fields).to_string();
+        let mut args = vec!["--request", rest.verb];
+        if rest.body {
+            args.extend(["--json", &body]);
+        }
+        self.curl(token, &path, &args)
+    }
+
+    fn curl(&self, token: &str, path: &str, args: &[&str]) -> (u16, String) {
         let mut command = Command::new("curl");
         command
             .args(["--silent", "--show-error", "--max-time", "60", "--cacert"])
             .arg(self.root.path().join("ca.pem"))
-            .args(["--write-out", "\n%{http_code}", "--json", body])
+            .args(["--write-out", "\n%{http_code}"])
+            .args(args)
             .args(["--header", &format!("authorization: Bearer {token}")])
             .arg(format!("https://localhost:{}{path}", self.https.port()));
         let text = String::from_utf8(command.output().unwrap().stdout).unwrap();

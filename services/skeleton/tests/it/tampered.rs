@@ -116,6 +116,7 @@ async fn serve(front: SocketAddr, world: &World, between: Arc<Between>, shutdown
         package: "metacircular.none.v1",
         grpc: Routes::default(),
         web: Router::new().fallback(pass_on).with_state(between),
+        plain: Router::new(),
         authenticator: Arc::new(Nobody),
         audit: None,
         sealed: Box::new(|| false),

@@ -9,7 +9,7 @@ use mc_proto::metacrypt::v1::{
 use mcdsl::{audit::Detail, server::Caller};
 
 use super::{
-    enter,
+    action, enter,
     key::Key,
     message, path,
     rings::{Rings, apply, made, rotate_now},
@@ -40,7 +40,7 @@ pub(super) async fn create(
     caller: &Caller,
     asked: CreateKeyRequest,
 ) -> Result<TransitKey, EngineError> {
-    let at = enter(api, caller, "transit:create", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::CREATE, &asked.mount, &asked.name)?;
     let algorithm = message::algorithm(asked.algorithm)?;
     let rotate_after_s = message::age(asked.rotate_after_s)?;
     let now = api.0.seal.clock().now();
@@ -67,7 +67,7 @@ pub(super) async fn get(
     caller: &Caller,
     asked: GetKeyRequest,
 ) -> Result<TransitKey, EngineError> {
-    let at = enter(api, caller, "transit:read", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::READ, &asked.mount, &asked.name)?;
     let read =
         |items: &Items<'_>, at: &Entered| Ok(message::key(at.name(), &stored(items, at.name())?));
     let key = at.read(read).await?;
@@ -80,7 +80,7 @@ pub(super) async fn update(
     caller: &Caller,
     asked: UpdateKeyRequest,
 ) -> Result<TransitKey, EngineError> {
-    let at = enter(api, caller, "transit:update", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::UPDATE, &asked.mount, &asked.name)?;
     let rotate_after_s = asked.rotate_after_s.map(message::age).transpose()?;
     let mut detail = Detail::new();
     for (what, value) in [
@@ -111,7 +111,7 @@ pub(super) async fn rotate(
     caller: &Caller,
     asked: RotateKeyRequest,
 ) -> Result<TransitKey, EngineError> {
-    let at = enter(api, caller, "transit:rotate", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::ROTATE, &asked.mount, &asked.name)?;
     rotate_now(&at, api.0.seal.clock().now()).await
 }
 
@@ -120,7 +120,7 @@ pub(super) async fn trim(
     caller: &Caller,
     asked: TrimKeyRequest,
 ) -> Result<TransitKey, EngineError> {
-    let at = enter(api, caller, "transit:trim", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::TRIM, &asked.mount, &asked.name)?;
     let detail = Detail::new().number("below", asked.below.into());
     change(&at, detail, move |key| key.trim(asked.below).map(drop)).await
 }
@@ -130,7 +130,7 @@ pub(super) async fn delete(
     caller: &Caller,
     asked: DeleteKeyRequest,
 ) -> Result<DeleteKeyResponse, EngineError> {
-    let at = enter(api, caller, "transit:delete", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::DELETE, &asked.mount, &asked.name)?;
     let delete = |items: &Items<'_>, at: &Entered| -> Result<(), EngineError> {
         if !stored(items, at.name())?.deletable {
             return Err(EngineError::Precondition(
@@ -153,7 +153,7 @@ pub(super) async fn export(
     caller: &Caller,
     asked: ExportKeyRequest,
 ) -> Result<ExportKeyResponse, EngineError> {
-    let at = enter(api, caller, "transit:export", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::EXPORT, &asked.mount, &asked.name)?;
     let read = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         let key = stored(items, at.name())?;
         if !key.exportable {

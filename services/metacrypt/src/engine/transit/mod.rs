@@ -20,38 +20,71 @@ mod written;
 
 use std::sync::Arc;
 
+use axum::Router;
 use mc_proto::metacrypt::v1::transit_server::TransitServer;
 use mcdsl::server::Caller;
 
-use super::{EngineError, Kind};
+use super::{Act, EngineError, Kind};
 use crate::{api::Api, barrier::Items, entered::Entered};
+
+/// What may be done.
+pub(crate) mod action {
+    actions! {
+        ALL:
+        CREATE = "transit:create",
+        READ = "transit:read",
+        UPDATE = "transit:update",
+        ROTATE = "transit:rotate",
+        TRIM = "transit:trim",
+        DELETE = "transit:delete",
+        EXPORT = "transit:export",
+        ENCRYPT = "transit:encrypt",
+        DECRYPT = "transit:decrypt",
+        REWRAP = "transit:rewrap",
+        DATAKEY = "transit:datakey",
+        DATAKEY_WRAPPED = "transit:datakey-wrapped",
+        SIGN = "transit:sign",
+        VERIFY = "transit:verify",
+        RANDOM = "transit:random",
+    }
+}
 
 /// The engine.
 pub(crate) const KIND: Kind = Kind {
     name: "transit",
     description: "encrypts, signs and authenticates what others have, with keys that stay here",
-    actions: &[
-        "transit:create",
-        "transit:read",
-        "transit:update",
-        "transit:rotate",
-        "transit:trim",
-        "transit:delete",
-        "transit:export",
-        "transit:encrypt",
-        "transit:decrypt",
-        "transit:rewrap",
-        "transit:datakey",
-        "transit:datakey-wrapped",
-        "transit:sign",
-        "transit:verify",
-        "transit:random",
-    ],
+    actions: action::ALL,
     routes: |routes, api| routes.add_service(TransitServer::new(api.clone())),
+    http: |_| Router::new(),
+    keeps: kept,
+    job: None,
 };
+
+/// Keys that nobody said may be deleted.
+fn kept(items: &Items<'_>) -> Result<Option<String>, EngineError> {
+    let mut after = String::new();
+    loop {
+        let names = items.names(PLACE, &after, LOOKED)?;
+        for path in &names {
+            if !items
+                .get::<key::Key>(path)?
+                .is_some_and(|key| key.deletable)
+            {
+                let name = path.strip_prefix(PLACE).unwrap_or(path);
+                return Ok(Some(format!("keys that are not deletable, like {name:?}")));
+            }
+        }
+        match names.last() {
+            Some(last) if names.len() == LOOKED => after = last.clone(),
+            _ => return Ok(None),
+        }
+    }
+}
 
 /// Where keys are stored.
 const PLACE: &str = "keys/";
+/// Keys whose names are read at once.
+const LOOKED: usize = 100;
 
 fn path(name: &str) -> String {
     format!("{PLACE}{name}")
@@ -64,13 +97,12 @@ fn stored(items: &Items<'_>, name: &str) -> Result<key::Key, EngineError> {
 }
 
 /// Lets a caller in to a key.
-async fn enter(
+fn enter(
     api: &Api,
     caller: &Caller,
-    action: &str,
+    action: Act,
     mount: &str,
     name: &str,
 ) -> Result<Arc<Entered>, EngineError> {
-    let on = ["keys", name];
-    api.0.enter(caller, &KIND, action, mount, &on).await
+    api.0.enter(caller, &KIND, action, mount, &["keys", name])
 }

@@ -260,7 +260,7 @@ pub(super) mod tests {
         };
         seal.init(password(), wanted).await.unwrap();
         let here = "127.0.0.1".parse().unwrap();
-        let opened = seal.open(Secret::Password(password()), here, Box::new(|_| Ok(())));
+        let opened = seal.open(Secret::Password(password()), here, |_, _| Ok(()));
         let mut open = opened.await.unwrap();
         let log = Box::new(|_: &rusqlite::Transaction<'_>| Ok(()));
         seal.mount(&mut open, "vault", "transit", log)

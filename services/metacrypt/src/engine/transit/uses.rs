@@ -12,7 +12,7 @@ use mcdsl::{audit::Detail, server::Caller};
 use zeroize::Zeroizing;
 
 use super::{
-    KIND, enter,
+    KIND, action, enter,
     ring::Ring,
     rings::{ring, ring_for},
     written::Written,
@@ -132,12 +132,12 @@ pub(super) async fn encrypt(
     caller: &Caller,
     asked: EncryptRequest,
 ) -> Result<EncryptResponse, EngineError> {
-    let at = enter(api, caller, "transit:encrypt", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::ENCRYPT, &asked.mount, &asked.name)?;
     let uses = entries("plaintexts", &asked.plaintexts)?;
     let abouts = asked.plaintexts.iter().map(|p| &p.associated_data);
     tells_apart(&*that(&at, true).await?, "plaintexts", abouts)?;
     let ring = ring_for(&at, uses, api.0.seal.clock().now()).await?;
-    let detail = by_newest(&ring, uses)?;
+    let detail = at.noted(by_newest(&ring, uses)?, &asked);
     let bytes = asked.plaintexts.iter();
     let bytes = bytes.map(|p| p.plaintext.len() + p.associated_data.len());
     let cost_us = cost_us(&ring, asked.plaintexts.len(), bytes.sum());
@@ -156,7 +156,7 @@ pub(super) async fn decrypt(
     caller: &Caller,
     asked: DecryptRequest,
 ) -> Result<DecryptResponse, EngineError> {
-    let at = enter(api, caller, "transit:decrypt", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::DECRYPT, &asked.mount, &asked.name)?;
     let number = entries("ciphertexts", &asked.ciphertexts)?;
     let ring = that(&at, true).await?;
     let cost_us = of_ciphertexts(&ring, &asked.ciphertexts);
@@ -179,7 +179,7 @@ pub(super) async fn rewrap(
     caller: &Caller,
     asked: RewrapRequest,
 ) -> Result<RewrapResponse, EngineError> {
-    let at = enter(api, caller, "transit:rewrap", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::REWRAP, &asked.mount, &asked.name)?;
     let uses = entries("ciphertexts", &asked.ciphertexts)?;
     let old = that(&at, true).await?;
     let abouts = asked.ciphertexts.iter().map(|c| &c.associated_data);
@@ -211,11 +211,11 @@ pub(super) async fn create_data_key(
     caller: &Caller,
     asked: CreateDataKeyRequest,
 ) -> Result<CreateDataKeyResponse, EngineError> {
-    let action = match asked.only_ciphertext {
-        true => "transit:datakey-wrapped",
-        false => "transit:datakey",
+    let which = match asked.only_ciphertext {
+        true => action::DATAKEY_WRAPPED,
+        false => action::DATAKEY,
     };
-    let at = enter(api, caller, action, &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, which, &asked.mount, &asked.name)?;
     let length = match asked.length {
         0 => 32,
         length @ 16..=64 => length,
@@ -245,7 +245,7 @@ pub(super) async fn sign(
     caller: &Caller,
     asked: SignRequest,
 ) -> Result<SignResponse, EngineError> {
-    let at = enter(api, caller, "transit:sign", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::SIGN, &asked.mount, &asked.name)?;
     let uses = entries("messages", &asked.messages)?;
     that(&at, false).await?;
     let ring = ring_for(&at, uses, api.0.seal.clock().now()).await?;
@@ -269,7 +269,7 @@ pub(super) async fn verify(
     caller: &Caller,
     asked: VerifyRequest,
 ) -> Result<VerifyResponse, EngineError> {
-    let at = enter(api, caller, "transit:verify", &asked.mount, &asked.name).await?;
+    let at = enter(api, caller, action::VERIFY, &asked.mount, &asked.name)?;
     let number = entries("signed", &asked.signed)?;
     let ring = that(&at, false).await?;
     let bytes = asked.signed.iter();
@@ -303,8 +303,7 @@ pub(super) async fn random(
 ) -> Result<RandomResponse, EngineError> {
     let at = api
         .0
-        .enter(caller, &KIND, "transit:random", &asked.mount, &["random"]);
-    let at = at.await?;
+        .enter(caller, &KIND, action::RANDOM, &asked.mount, &["random"])?;
     let length = match asked.length {
         0 => 32,
         length @ 1..=MAX_RANDOM => length,

@@ -1,0 +1,199 @@
+//! Somebody in a mount who asks for several things of it, or has to be told what is there before it can be judged.
+
+use std::sync::Arc;
+
+use mcdsl::{
+    policy::{Authorized, Denied, PolicySet, Refused, Resource, ResourceName, Subject},
+    server::Caller,
+};
+use rusqlite::Connection;
+
+use super::{By, Entered};
+use crate::{
+    barrier::Items,
+    core::Metacrypt,
+    engine::{Act, EngineError, Kind},
+    gate::Mounted,
+};
+
+/// Somebody in a mount, who was not let do anything there yet: nothing here tells him whether there is such a mount.
+pub(crate) struct Visit {
+    pub(super) metacrypt: Arc<Metacrypt>,
+    pub(super) caller: Caller,
+    pub(super) who: Subject,
+    pub(super) policy: Arc<PolicySet>,
+    pub(super) kind: &'static Kind,
+    pub(super) name: String,
+    /// `None`: there is none of that kind.
+    pub(super) mount: Option<Mounted>,
+}
+
+impl Visit {
+    /// The name of what is at `on` in the mount.
+    fn named(&self, on: &[&str]) -> Result<ResourceName, EngineError> {
+        let path = [&*self.name].into_iter().chain(on.iter().copied());
+        Ok(ResourceName::of(path).map_err(Refused::from)?)
+    }
+
+    fn allow(&self, action: Act, on: ResourceName) -> Result<Authorized, Denied> {
+        debug_assert!(self.kind.actions.contains(&action), "{action:?}");
+        let judged = self
+            .policy
+            .authorize(&self.who, &action.typed(), &on.into());
+        if let Err(denied) = &judged {
+            self.caller.about.refused_by(&denied.reason.to_string());
+        }
+        judged
+    }
+
+    /// Whether the caller may do `action` on what is at `on`: for lists. What is no name, nobody may.
+    pub(crate) fn may(&self, action: Act, on: &[&str]) -> bool {
+        self.named(on).is_ok_and(|name| {
+            let one = [Resource::from(name)];
+            let action = action.typed();
+            self.policy.filter(&self.who, &action, one).next().is_some()
+        })
+    }
+
+    fn mount(&self) -> Result<&Mounted, EngineError> {
+        let none = || EngineError::NotFound(self.kind.name, self.name.clone());
+        self.mount.as_ref().ok_or_else(none)
+    }
+
+    fn entered(
+        &self,
+        asked: ResourceName,
+        allowed: Vec<Authorized>,
+    ) -> Result<Arc<Entered>, EngineError> {
+        Ok(Arc::new(Entered {
+            metacrypt: Arc::clone(&self.metacrypt),
+            mount: self.mount()?.clone(),
+            by: By::Caller(self.caller.clone()),
+            asked,
+            allowed,
+        }))
+    }
+
+    /// Lets the caller do `action` on all of what is at `on`. The first is what it is on for the log.
+    ///
+    /// # Errors
+    /// If the policy does not for one of them, if nothing is named, or there is no such mount of that kind.
+    pub(crate) fn judge(&self, action: Act, on: &[&[&str]]) -> Result<Arc<Entered>, EngineError> {
+        let names: Vec<_> = on
+            .iter()
+            .map(|on| self.named(on))
+            .collect::<Result<_, _>>()?;
+        let nothing =
+            || EngineError::Invalid("nothing is named that it is to be done on".to_owned());
+        let asked = names.first().ok_or_else(nothing)?.clone();
+        self.caller.about.say(asked.as_str());
+        let allowed = names.into_iter().map(|name| self.allow(action, name));
+        let allowed = allowed.collect::<Result<_, _>>().map_err(Refused::from)?;
+        self.entered(asked, allowed)
+    }
+
+    /// Lets the caller do `action` on a thing that is found by one name (`asked`: a certificate, by its serial number) and judged by another (the profile
+    /// that it was made by): `find` gives the thing, and the path in the mount that it is judged by. If there is none, `action` on `place` is judged, so that who
+    /// may do nothing is answered alike. Neither answer has the other name.
+    ///
+    /// # Errors
+    /// If the policy does not let him; who may do it on all of `place` is told that there is no such thing of the kind `what`.
+    pub(crate) async fn find<T: Send + 'static>(
+        self: &Arc<Self>,
+        action: Act,
+        what: &'static str,
+        asked: &[&str],
+        place: &[&str],
+        find: impl FnOnce(&Items<'_>) -> Result<Option<(T, Vec<String>)>, EngineError> + Send + 'static,
+    ) -> Result<(Arc<Entered>, T), EngineError> {
+        let asked = self.named(asked)?;
+        self.caller.about.say(asked.as_str());
+        let hidden = |denied: Denied| {
+            Refused::from(Denied {
+                resource: asked.clone(),
+                ..denied
+            })
+        };
+        let Some((thing, path)) = self.look(find).await?.flatten() else {
+            self.allow(action, self.named(place)?).map_err(hidden)?;
+            self.mount()?;
+            let name = asked.as_str().rsplit('/').next().unwrap_or_default();
+            return Err(EngineError::NotFound(what, name.to_owned()));
+        };
+        let path: Vec<_> = path.iter().map(String::as_str).collect();
+        let allowed = self.allow(action, self.named(&path)?).map_err(hidden)?;
+        Ok((self.entered(asked, vec![allowed])?, thing))
+    }
+
+    /// Reads what the mount has before anything is judged; `None`: there is no such mount. What comes of it is to be the same for all who may do nothing.
+    ///
+    /// # Errors
+    /// Those of `read`, and the database's.
+    pub(crate) async fn look<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Items<'_>) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<Option<T>, EngineError> {
+        let Some(mount) = self.mount.clone() else {
+            return Ok(None);
+        };
+        let read = move |db: &Connection| read(&mount.items(db));
+        self.metacrypt.seal.store().read(read).await.map(Some)
+    }
+
+    /// That the caller reads a list of what is at `place`.
+    pub(super) fn lists(&self, action: Act, place: &[&str]) -> Result<(), EngineError> {
+        self.caller.about.say(self.named(place)?.as_str());
+        // Who may read all of it learns that it is not there; to others it has nothing in it.
+        if self.may(action, place) {
+            self.mount()?;
+        }
+        Ok(())
+    }
+
+    /// Reads a list of what is at `place` (for the log); `read` is given what says of a path in the mount whether it may be in it, by the action of reading
+    /// one.
+    ///
+    /// # Errors
+    /// Those of `read`, and the database's; and if there is no such mount of that kind and the caller may read everything in it.
+    pub(crate) async fn list<T: Default + Send + 'static>(
+        self: &Arc<Self>,
+        action: Act,
+        place: &[&str],
+        read: impl FnOnce(&Items<'_>, &dyn Fn(&[&str]) -> bool) -> Result<T, EngineError>
+        + Send
+        + 'static,
+    ) -> Result<T, EngineError> {
+        self.lists(action, place)?;
+        let this = Arc::clone(self);
+        let read = move |items: &Items<'_>| read(items, &|on| this.may(action, on));
+        Ok(self.look(read).await?.unwrap_or_default())
+    }
+}
+
+/// A list that somebody reads: of what he may read there, each by its name.
+pub(crate) struct Listed {
+    pub(super) visit: Arc<Visit>,
+    pub(super) action: Act,
+    pub(super) place: &'static str,
+}
+
+impl Listed {
+    /// Reads what the mount has, beside the async threads; `read` is given what says whether a name may be in it.
+    ///
+    /// # Errors
+    /// Those of `read`, and the database's.
+    pub(crate) async fn read<T: Default + Send + 'static>(
+        self,
+        read: impl FnOnce(&Items<'_>, &dyn Fn(&str) -> bool) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let Self {
+            visit,
+            action,
+            place,
+        } = self;
+        let read = move |items: &Items<'_>, may: &dyn Fn(&[&str]) -> bool| {
+            read(items, &|name| may(&[place, name]))
+        };
+        visit.list(action, &[place], read).await
+    }
+}

@@ -1,0 +1,105 @@
+//! What engines answer over plain HTTP: no definition, no token, and nothing while it is sealed.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+
+use crate::{
+    api::Api,
+    engine::{KINDS, Kind},
+};
+
+/// All of it, below `/v1/<kind>`.
+pub(crate) fn router(api: &Api) -> Router {
+    of(KINDS, api)
+}
+
+fn of(kinds: &[&Kind], api: &Api) -> Router {
+    let all = kinds.iter().fold(Router::new(), |all, kind| {
+        all.nest(&format!("/v1/{}", kind.name), (kind.http)(api))
+    });
+    let metacrypt = Arc::clone(&api.0);
+    all.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let sealed = metacrypt.is_sealed();
+        async move {
+            match sealed {
+                true => sealed_answer(),
+                false => next.run(request).await,
+            }
+        }
+    }))
+}
+
+/// RFC 9457, as ACME's clients expect it too (RFC 8555 §6.7).
+fn sealed_answer() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/problem+json"),
+        (header::RETRY_AFTER, "60"),
+    ];
+    let problem =
+        r#"{"status":503,"title":"sealed","detail":"Metacrypt is sealed; unseal it first"}"#;
+    (StatusCode::SERVICE_UNAVAILABLE, headers, problem).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, extract::Path, routing::get};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::{engine::transit, testing::World};
+
+    const PUBLIC: Kind = Kind {
+        http: |api| {
+            let metacrypt = Arc::clone(&api.0);
+            let named = async move |Path(mount): Path<String>| {
+                let found = metacrypt.public(&transit::KIND, &mount, &[]);
+                found.map_or_else(
+                    |error| tonic::Status::from(error).message().to_owned(),
+                    |public| public.mount().name().to_owned(),
+                )
+            };
+            Router::new().route("/{mount}/name", get(named))
+        },
+        ..transit::KIND
+    };
+
+    #[tokio::test]
+    async fn what_an_engine_answers_is_behind_its_name_and_the_seal() {
+        let world = World::vault().await;
+        let router = of(&[&PUBLIC], &Api(Arc::clone(&world.metacrypt)));
+        let ask = async |path: &str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            let status = answer.status().as_u16();
+            let body = axum::body::to_bytes(answer.into_body(), 1024).await;
+            (status, String::from_utf8(body.unwrap().to_vec()).unwrap())
+        };
+        for (path, status, said) in [
+            ("/v1/transit/vault/name", 200, "vault"),
+            (
+                "/v1/transit/system/name",
+                200,
+                "there is no transit \"system\"",
+            ),
+            ("/v1/transit/a%2Fb/name", 200, "that is nothing"),
+            ("/v1/other/vault/name", 404, ""),
+            ("/vault/name", 404, ""),
+        ] {
+            let (code, body) = ask(path).await;
+            assert_eq!(code, status, "{path}: {body}");
+            assert!(body.contains(said), "{path}: {body}");
+        }
+        world.metacrypt.close().await;
+        let (code, body) = ask("/v1/transit/vault/name").await;
+        assert!(code == 503 && body.contains("sealed"), "{code} {body}");
+        let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(problem["status"], 503);
+    }
+}

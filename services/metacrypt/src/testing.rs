@@ -1,0 +1,119 @@
+//! Metacrypt in a test: a database of its own, an open seal, a clock to move.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use mc_proto::AccountType;
+use mc_testkit::clock::FakeClock;
+use mcdsl::{
+    auth::Identity,
+    clock::Clock,
+    db::{Migration, Store},
+    server::{Caller, Recorder},
+};
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use crate::{
+    barrier::{Cost, Log, SCHEMA, Seal, Secret, Wanted},
+    core::Metacrypt,
+};
+
+const MIGRATIONS: &[Migration] = &[
+    mcdsl::audit::migration(1),
+    Migration::new(2, "seal", SCHEMA),
+];
+
+/// Made in no time, and as weak.
+pub(crate) const CHEAP: Cost = Cost {
+    memory_kib: 64,
+    passes: 1,
+    lanes: 1,
+};
+
+/// Nothing is written to a log.
+pub(crate) fn nothing() -> Log {
+    Box::new(|_| Ok(()))
+}
+
+pub(crate) fn password() -> Zeroizing<String> {
+    Zeroizing::new("one".to_owned())
+}
+
+pub(crate) struct World {
+    directory: TempDir,
+    pub(crate) clock: FakeClock,
+    pub(crate) metacrypt: Arc<Metacrypt>,
+}
+
+impl World {
+    /// Sealed.
+    pub(crate) async fn sealed() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = FakeClock::new();
+        let store = Store::open(&directory.path().join("metacrypt.db"), MIGRATIONS).unwrap();
+        let audit = Arc::new(Recorder::new(Arc::clone(&store)));
+        let seal = Seal::new(store, Clock::of(clock.source()));
+        let wanted = Wanted {
+            cost: CHEAP,
+            recovery: false,
+            shares: None,
+        };
+        seal.init(password(), wanted).await.unwrap();
+        Self {
+            directory,
+            clock,
+            metacrypt: Arc::new(Metacrypt::new(seal, audit)),
+        }
+    }
+
+    pub(crate) async fn open() -> Self {
+        let world = Self::sealed().await;
+        world.unseal().await;
+        world
+    }
+
+    /// Open, with a mount `vault` of transit.
+    pub(crate) async fn vault() -> Self {
+        let world = Self::open().await;
+        let mount = world.metacrypt.mount("vault", "transit", nothing());
+        mount.await.unwrap();
+        world
+    }
+
+    pub(crate) async fn unseal(&self) {
+        let secret = Secret::Password(password());
+        let here = Ipv4Addr::LOCALHOST.into();
+        let opened = self.metacrypt.unseal(secret, here, nothing());
+        opened.await.unwrap();
+    }
+
+    pub(crate) fn db(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.directory.path().join("metacrypt.db")).unwrap()
+    }
+
+    /// Rows of the audit log: who, action, resource and detail.
+    pub(crate) fn audit(&self) -> Vec<(Option<String>, String, String, String)> {
+        let sql = "SELECT name, action, resource, detail FROM audit ORDER BY seq";
+        let db = self.db();
+        let mut rows = db.prepare(sql).unwrap();
+        let rows = rows.query_map([], |row| row.try_into()).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+}
+
+/// Who calls a method of that path.
+pub(crate) fn caller(name: &str, role: &str, method: &'static str) -> Caller {
+    let identity = Identity {
+        account: format!("id-of-{name}"),
+        name: name.to_owned(),
+        account_type: AccountType::Human,
+        roles: vec![role.to_owned()],
+        tags: Vec::new(),
+        token: String::new(),
+        session: String::new(),
+        methods: Vec::new(),
+        issued: std::time::UNIX_EPOCH,
+        expires: std::time::UNIX_EPOCH,
+    };
+    Caller::elsewhere(Some(identity), Ipv4Addr::LOCALHOST.into(), method)
+}

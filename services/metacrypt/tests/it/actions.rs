@@ -1,0 +1,217 @@
+//! Every method that the policy judges, by who may do just that, who may do everything else, and who is denied it.
+
+use std::collections::BTreeSet;
+
+use mc_proto::{
+    Level, METHODS, Method,
+    metacrypt::v1::{
+        CreateKeyRequest, EncryptRequest, KeyAlgorithm, ListEnginesRequest, Plaintext,
+        ReplaceRulesRequest, Rule, SignRequest, UpdateKeyRequest,
+    },
+};
+
+use crate::world::{Clients, World};
+
+/// A method, what it is asked in JSON (what is in the address too), and the action that allows it. A list is not refused: it has nothing in it.
+type Row = (&'static str, &'static str, Answer, &'static str);
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Answer {
+    Refused,
+    Empty,
+}
+use Answer::{Empty, Refused};
+
+const KEY: &str = r#"{"mount": "vault", "name": "app"}"#;
+
+const ROWS: &[Row] = &[
+    ("System/ListMounts", "{}", Empty, "mount:read"),
+    (
+        "Transit/CreateKey",
+        r#"{"mount": "vault", "name": "new", "algorithm": "AES_256_GCM"}"#,
+        Refused,
+        "transit:create",
+    ),
+    (
+        "Transit/ListKeys",
+        r#"{"mount": "vault"}"#,
+        Empty,
+        "transit:read",
+    ),
+    ("Transit/GetKey", KEY, Refused, "transit:read"),
+    ("Transit/UpdateKey", KEY, Refused, "transit:update"),
+    ("Transit/RotateKey", KEY, Refused, "transit:rotate"),
+    (
+        "Transit/DeleteKey",
+        r#"{"mount": "vault", "name": "gone"}"#,
+        Refused,
+        "transit:delete",
+    ),
+    ("Transit/ExportKey", KEY, Refused, "transit:export"),
+    (
+        "Transit/Encrypt",
+        r#"{"mount": "vault", "name": "app", "plaintexts": [{"plaintext": "YQ=="}]}"#,
+        Refused,
+        "transit:encrypt",
+    ),
+    (
+        "Transit/Decrypt",
+        r#"{"mount": "vault", "name": "app", "ciphertexts": [{"ciphertext": "CIPHERTEXT"}]}"#,
+        Refused,
+        "transit:decrypt",
+    ),
+    (
+        "Transit/Rewrap",
+        r#"{"mount": "vault", "name": "app", "ciphertexts": [{"ciphertext": "CIPHERTEXT"}]}"#,
+        Refused,
+        "transit:rewrap",
+    ),
+    ("Transit/CreateDataKey", KEY, Refused, "transit:datakey"),
+    (
+        "Transit/Sign",
+        r#"{"mount": "vault", "name": "sig", "messages": ["YQ=="]}"#,
+        Refused,
+        "transit:sign",
+    ),
+    (
+        "Transit/Verify",
+        r#"{"mount": "vault", "name": "sig", "signed": [{"message": "YQ==", "signature": "SIGNATURE"}]}"#,
+        Refused,
+        "transit:verify",
+    ),
+    (
+        "Transit/Random",
+        r#"{"mount": "vault"}"#,
+        Refused,
+        "transit:random",
+    ),
+];
+
+/// Methods for whoever has a token, of which the policy has nothing to say.
+const UNJUDGED: [&str; 1] = ["System/ListEngines"];
+
+fn short(method: &Method) -> &'static str {
+    let name = method.path.strip_prefix("/metacircular.metacrypt.v1.");
+    name.unwrap_or(method.path)
+}
+
+/// A key that encrypts and one to delete, and one that signs; a ciphertext and a signature of theirs.
+async fn vault(admin: &mut Clients) -> (String, String) {
+    crate::policy::vault(admin, &["gone"]).await;
+    for (name, algorithm) in [
+        ("app", KeyAlgorithm::Aes256Gcm),
+        ("sig", KeyAlgorithm::Ed25519),
+    ] {
+        let request = CreateKeyRequest {
+            mount: "vault".to_owned(),
+            name: name.to_owned(),
+            algorithm: algorithm.into(),
+            exportable: true,
+            ..CreateKeyRequest::default()
+        };
+        admin.transit.create_key(request).await.unwrap();
+    }
+    let request = UpdateKeyRequest {
+        mount: "vault".to_owned(),
+        name: "gone".to_owned(),
+        deletable: Some(true),
+        ..UpdateKeyRequest::default()
+    };
+    admin.transit.update_key(request).await.unwrap();
+    let request = EncryptRequest {
+        mount: "vault".to_owned(),
+        name: "app".to_owned(),
+        plaintexts: vec![Plaintext::default()],
+    };
+    let encrypted = admin.transit.encrypt(request).await.unwrap().into_inner();
+    let request = SignRequest {
+        mount: "vault".to_owned(),
+        name: "sig".to_owned(),
+        messages: vec![b"a".to_vec()],
+    };
+    let signed = admin.transit.sign(request).await.unwrap().into_inner();
+    (
+        encrypted.ciphertexts[0].clone(),
+        signed.signatures[0].clone(),
+    )
+}
+
+/// Ada's rules: what she may do, and what not.
+async fn rules(admin: &mut Clients, allowed: &[String], denied: &[String]) {
+    let rule = |deny: bool, actions: &[String]| Rule {
+        name: if deny { "deny" } else { "allow" }.to_owned(),
+        deny,
+        accounts: vec!["ada".to_owned()],
+        actions: actions.to_vec(),
+        resources: vec!["vault/**".to_owned()],
+        ..Rule::default()
+    };
+    let both = [(false, allowed), (true, denied)];
+    let said = both.into_iter().filter(|(_, actions)| !actions.is_empty());
+    let request = ReplaceRulesRequest {
+        rules: said.map(|(deny, actions)| rule(deny, actions)).collect(),
+    };
+    admin.system.replace_rules(request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_method_takes_its_action_and_no_other() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    let token = world.user().await;
+    let (ciphertext, signature) = vault(&mut admin).await;
+    let engines = admin.system.list_engines(ListEnginesRequest {}).await;
+    let engines = engines.unwrap().into_inner().engines;
+    let mut all: Vec<String> = engines.into_iter().flat_map(|e| e.actions).collect();
+    all.push("mount:read".to_owned());
+    let named: BTreeSet<&str> = ROWS.iter().map(|row| row.3).collect();
+    let known: BTreeSet<&str> = all.iter().map(String::as_str).collect();
+    assert_eq!(named, known, "each action has a row");
+    let ours = |method: &&Method| method.package == "metacircular.metacrypt.v1";
+    for method in METHODS.iter().filter(ours) {
+        if method.access.level != Level::Authenticated || UNJUDGED.contains(&short(method)) {
+            continue;
+        }
+        let row = ROWS.iter().find(|row| row.0 == short(method));
+        let &(_, body, answer, action) =
+            row.unwrap_or_else(|| panic!("{} has no row", method.path));
+        let body = body
+            .replace("CIPHERTEXT", &ciphertext)
+            .replace("SIGNATURE", &signature);
+        let others: Vec<_> = all.iter().filter(|a| *a != action).cloned().collect();
+        let own = [action.to_owned()];
+        for (description, allowed, denied, works) in [
+            ("no rule", &[][..], &[][..], false),
+            ("every other action", &others, &[], false),
+            ("it is denied beside all", &all, &own, false),
+            ("it alone", &own, &[], true),
+        ] {
+            rules(&mut admin, allowed, denied).await;
+            let (status, text) = world.rest(&token, method, &body);
+            let what = format!("{} ({description}): {status} {text}", method.path);
+            let refused = status == 403 && text.contains(&format!("ada may not {action} on vault"));
+            let empty = status == 200 && !text.contains("vault") && !text.contains("app");
+            match (works, answer) {
+                (true, _) => {
+                    assert_eq!(status, 200, "{what}");
+                    assert!(answer != Empty || !empty, "{what}");
+                }
+                (false, Refused) => assert!(refused, "{what}"),
+                (false, Empty) => assert!(empty, "{what}"),
+            }
+        }
+    }
+    // What was refused says by what, for who reads the log.
+    let rows = world.audit();
+    for (outcome, by) in [
+        ("PERMISSION_DENIED", "\"by\":\"rule deny\""),
+        ("PERMISSION_DENIED", "\"by\":\"no rule matches"),
+        ("OK", "\"by\":\"rule allow\""),
+    ] {
+        let told = |row: &&(String, String, String, String)| row.2 == outcome && row.3.contains(by);
+        assert!(
+            rows.iter().any(|row| told(&row)),
+            "{outcome} {by}: {rows:#?}"
+        );
+    }
+}
