@@ -21,7 +21,7 @@ mod testing;
 mod tool;
 
 pub use program::program;
-pub use start::{Config, SERVICE, start};
+pub use start::{Config, SERVICE, start, start_by};
 
 /// That of the program, for the tests that look for keys in memory.
 #[cfg(test)]

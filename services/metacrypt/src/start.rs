@@ -58,11 +58,24 @@ pub async fn start(
     config: Config,
     shutdown: &Shutdown,
 ) -> Result<Arc<server::Handle>, ServiceError> {
+    start_by(Clock::default(), config, shutdown).await
+}
+
+/// The same, by another clock: what is behind the seal goes by it.
+///
+/// # Errors
+/// [`ServiceError`].
+pub async fn start_by(
+    clock: Clock,
+    config: Config,
+    shutdown: &Shutdown,
+) -> Result<Arc<server::Handle>, ServiceError> {
+    let build = async move |_: Own, base: Base| build(clock, base);
     service::start(&SERVICE, config, shutdown, build).await
 }
 
-async fn build(_: Own, base: Base) -> Result<App, Box<dyn Error + Send + Sync>> {
-    let seal = Seal::new(Arc::clone(&base.store), Clock::default());
+fn build(clock: Clock, base: Base) -> Result<App, Box<dyn Error + Send + Sync>> {
+    let seal = Seal::new(Arc::clone(&base.store), clock);
     let metacrypt = Arc::new(Metacrypt::new(seal, Arc::clone(&base.audit)));
     let api = Api(Arc::clone(&metacrypt));
     let pages = base.pages(Vec::new(), Router::new());

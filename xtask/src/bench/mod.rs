@@ -2,7 +2,7 @@
 //! this module shows and stores them. `edge` asserts nothing: figures are read by people. `soak` does.
 
 mod edge;
-mod identity;
+mod example;
 mod soak;
 
 use std::{fs, path::PathBuf};
@@ -18,6 +18,8 @@ pub(crate) enum Suite {
     Edge(edge::Args),
     /// MCIAS: tokens verified, logins, questions; beside the cryptography alone
     Identity,
+    /// Metacrypt's transit through REST, beside `openssl speed` on the same core
+    Crypto,
     /// mc-proxy at half load, replaced again and again; fails if a request does or memory grows
     Soak(soak::Args),
 }
@@ -79,7 +81,14 @@ impl Row {
 pub(crate) fn run(suite: &Suite) -> Result<()> {
     let (name, (rows, complaints)) = match suite {
         Suite::Edge(args) => ("edge", (edge::run(args)?, Vec::new())),
-        Suite::Identity => ("identity", (identity::run()?, Vec::new())),
+        Suite::Identity => {
+            let rows = example::run("mcias", "identity_load")?;
+            ("identity", (rows, Vec::new()))
+        }
+        Suite::Crypto => {
+            let rows = example::run("metacrypt", "crypto_load")?;
+            ("crypto", (rows, Vec::new()))
+        }
         Suite::Soak(args) => ("soak", soak::run(args)?),
     };
     print!("{}", table(&rows));

@@ -24,6 +24,12 @@ pub(crate) enum EngineError {
     /// There is one already.
     #[error("there is a {0} {1:?} already")]
     Exists(&'static str, String),
+    /// Somebody else changed it meanwhile, each time that it was tried.
+    #[error("it was changed by somebody else meanwhile; try again")]
+    Changed,
+    /// As many wait as may, in all or of one account.
+    #[error("the service has too much to do; try again later")]
+    Busy,
     /// By the policy, or the name is none.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -77,6 +83,8 @@ impl From<EngineError> for Status {
             | EngineError::Policy(_)
             | EngineError::Item(ItemError::TooLong { .. }) => Code::InvalidArgument,
             EngineError::Precondition(_) => Code::FailedPrecondition,
+            EngineError::Changed => Code::Aborted,
+            EngineError::Busy => Code::Unavailable,
             EngineError::NotFound(..) => Code::NotFound,
             EngineError::Exists(..) => Code::AlreadyExists,
             EngineError::Item(_) | EngineError::Key(_) | EngineError::Unsound(_) => {

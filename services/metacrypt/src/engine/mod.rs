@@ -13,6 +13,7 @@ macro_rules! actions {
 pub(crate) mod pki;
 pub(crate) mod ssh;
 pub(crate) mod transit;
+mod work;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use axum::Router;
 use mcdsl::policy::Action;
 use tonic::service::Routes;
 
-pub(crate) use self::error::EngineError;
+pub(crate) use self::{error::EngineError, work::beside};
 use crate::{api::Api, core::Keeps, entered::Entered, policy};
 
 /// Something that may be done, as rules name it: `transit:encrypt`.

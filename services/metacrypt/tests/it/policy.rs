@@ -29,7 +29,7 @@ pub(crate) async fn vault(admin: &mut Clients, keys: &[&str]) {
     }
 }
 
-fn allow(name: &str, actions: &[&str], resources: &[&str]) -> Rule {
+pub(crate) fn allow(name: &str, actions: &[&str], resources: &[&str]) -> Rule {
     let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
     Rule {
         name: name.to_owned(),
@@ -40,7 +40,7 @@ fn allow(name: &str, actions: &[&str], resources: &[&str]) -> Rule {
     }
 }
 
-async fn put(admin: &mut Clients, rule: Rule) {
+pub(crate) async fn put(admin: &mut Clients, rule: Rule) {
     let request = CreateRuleRequest {
         rule: Some(rule),
         replace: false,

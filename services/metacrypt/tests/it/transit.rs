@@ -3,8 +3,8 @@
 use mc_proto::metacrypt::v1::{
     Ciphertext, CreateDataKeyRequest, CreateKeyRequest, DecryptRequest, DeleteKeyRequest,
     EncryptRequest, ExportKeyRequest, KeyAlgorithm, ListKeysRequest, Plaintext, RandomRequest,
-    RewrapRequest, RotateKeyRequest, SealRequest, SignRequest, Signed, UpdateKeyRequest,
-    VerifyRequest,
+    RewrapRequest, RotateKeyRequest, SealRequest, SignRequest, Signed, TransitKeyEntry,
+    UpdateKeyRequest, VerifyRequest,
 };
 use tonic::Code;
 
@@ -13,9 +13,14 @@ use crate::{
     world::{Clients, World, by},
 };
 
-const MOUNT: &str = "vault";
+pub(crate) const MOUNT: &str = "vault";
 
-async fn create(admin: &mut Clients, name: &str, algorithm: KeyAlgorithm, exportable: bool) {
+pub(crate) async fn create(
+    admin: &mut Clients,
+    name: &str,
+    algorithm: KeyAlgorithm,
+    exportable: bool,
+) {
     let request = CreateKeyRequest {
         mount: MOUNT.to_owned(),
         name: name.to_owned(),
@@ -35,7 +40,7 @@ async fn create(admin: &mut Clients, name: &str, algorithm: KeyAlgorithm, export
     assert_eq!(refused.code(), Code::AlreadyExists);
 }
 
-async fn encrypt(admin: &mut Clients, name: &str, plaintexts: &[&[u8]]) -> Vec<String> {
+pub(crate) async fn encrypt(admin: &mut Clients, name: &str, plaintexts: &[&[u8]]) -> Vec<String> {
     let plaintext = |plaintext: &&[u8]| Plaintext {
         plaintext: plaintext.to_vec(),
         associated_data: b"about".to_vec(),
@@ -57,7 +62,7 @@ fn ciphertexts(all: &[String], about: &[u8]) -> Vec<Ciphertext> {
     all.iter().map(one).collect()
 }
 
-fn decrypt(name: &str, all: &[String], about: &[u8]) -> DecryptRequest {
+pub(crate) fn decrypt(name: &str, all: &[String], about: &[u8]) -> DecryptRequest {
     DecryptRequest {
         mount: MOUNT.to_owned(),
         name: name.to_owned(),
@@ -65,7 +70,7 @@ fn decrypt(name: &str, all: &[String], about: &[u8]) -> DecryptRequest {
     }
 }
 
-async fn rotate(admin: &mut Clients, name: &str) {
+pub(crate) async fn rotate(admin: &mut Clients, name: &str) {
     let request = RotateKeyRequest {
         mount: MOUNT.to_owned(),
         name: name.to_owned(),
@@ -73,7 +78,7 @@ async fn rotate(admin: &mut Clients, name: &str) {
     admin.transit.rotate_key(request).await.unwrap();
 }
 
-fn update(name: &str) -> UpdateKeyRequest {
+pub(crate) fn update(name: &str) -> UpdateKeyRequest {
     UpdateKeyRequest {
         mount: MOUNT.to_owned(),
         name: name.to_owned(),
@@ -109,6 +114,8 @@ async fn what_an_earlier_version_encrypted_is_opened_until_it_may_not_be() {
     for (name, algorithm) in [
         ("gcm", KeyAlgorithm::Aes256Gcm),
         ("xchacha", KeyAlgorithm::Xchacha20Poly1305),
+        ("siv", KeyAlgorithm::Aes256Siv),
+        ("hybrid", KeyAlgorithm::X25519Mlkem768),
     ] {
         create(&mut admin, name, algorithm, false).await;
         let first = encrypt(&mut admin, name, &[b"one", b"", &[3; 5000]]).await;
@@ -397,8 +404,9 @@ async fn lists_come_in_pages_and_rest_says_the_same() {
     let token = world.token("admin", &world.mcias.password).await;
     let mut admin = world.clients(&token).await;
     vault(&mut admin, &["a", "b", "c"]).await;
+    rotate(&mut admin, "b").await;
     let mut after = String::new();
-    let mut names = Vec::new();
+    let mut entries = Vec::new();
     loop {
         let request = ListKeysRequest {
             mount: MOUNT.to_owned(),
@@ -406,13 +414,18 @@ async fn lists_come_in_pages_and_rest_says_the_same() {
             limit: 2,
         };
         let page = admin.transit.list_keys(request).await.unwrap().into_inner();
-        names.extend(page.keys.into_iter().map(|key| key.name));
+        entries.extend(page.keys);
         after = page.next;
         if after.is_empty() {
             break;
         }
     }
-    assert_eq!(names, ["a", "b", "c"]);
+    let told = |entry: &TransitKeyEntry| (entry.name.clone(), entry.newest_version);
+    let told: Vec<_> = entries.iter().map(told).collect();
+    let wanted = [("a", 1), ("b", 2), ("c", 1)].map(|(name, newest)| (name.to_owned(), newest));
+    assert_eq!(told, wanted);
+    assert!(entries.iter().all(|entry| entry.created.is_some()));
+    assert_eq!(entries[0].algorithm(), KeyAlgorithm::Aes256Gcm);
     let body = r#"{"plaintexts":[{"plaintext":"aGVsbG8="}]}"#;
     let (status, said) = world.post(&token, "/v1/transit/vault/keys/a/encrypt", body);
     assert_eq!(status, 200, "{said}");

@@ -17,7 +17,8 @@ use mc_proto::{
         system_client::SystemClient, transit_client::TransitClient,
     },
 };
-use mc_testkit::{port::free, process::Process};
+use mc_testkit::{clock::FakeClock, port::free, process::Process};
+use mcdsl::{clock::Clock, shutdown::Shutdown};
 use tonic::{
     Request,
     service::interceptor::InterceptedService,
@@ -122,6 +123,17 @@ impl World {
         let mut process = Process::start(self.command().arg("server")).unwrap();
         process.wait_for_output("known as they happen").unwrap();
         self.metacrypt = Some(process);
+    }
+
+    /// The same in this process, by a clock that the test moves. It stops with what is given.
+    pub(crate) async fn start_at(&self, clock: &FakeClock) -> Shutdown {
+        let root = self.root.path();
+        let config = metacrypt::Config::load("metacrypt", root, None, std::iter::empty());
+        let shutdown = Shutdown::new();
+        let clock = Clock::of(clock.source());
+        let started = metacrypt::start_by(clock, config.unwrap(), &shutdown);
+        started.await.unwrap();
+        shutdown
     }
 
     /// A token for Metacrypt, as a tool gets one.

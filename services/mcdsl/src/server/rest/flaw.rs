@@ -7,11 +7,10 @@ use serde_json::{Map, Value};
 /// Characters of a name that there is not: who sends it chose it, and it may be long.
 const MAX_NAME: usize = 64;
 
-/// The message that the fields say.
-pub(super) fn parse(of: &MessageDescriptor, fields: Map<String, Value>) -> Option<DynamicMessage> {
+/// The message that an object says. Nothing of it is copied for that: it may be large.
+pub(super) fn parse(of: &MessageDescriptor, object: &Value) -> Option<DynamicMessage> {
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    let fields = Value::Object(fields);
-    DynamicMessage::deserialize_with_options(of.clone(), fields, &options).ok()
+    DynamicMessage::deserialize_with_options(of.clone(), object, &options).ok()
 }
 
 /// A name that somebody sent, in quotes and cut.
@@ -26,7 +25,9 @@ pub(super) fn name(sent: &str) -> String {
 pub(super) fn of(message: &MessageDescriptor, fields: Map<String, Value>) -> String {
     let wrong = fields.into_iter().find_map(|(key, value)| {
         let alone = Map::from_iter([(key.clone(), value.clone())]);
-        parse(message, alone).is_none().then_some((key, value))
+        parse(message, &Value::Object(alone))
+            .is_none()
+            .then_some((key, value))
     });
     let Some((key, value)) = wrong else {
         // Each is right, so they are of one `oneof`.
@@ -53,10 +54,8 @@ pub(super) fn of(message: &MessageDescriptor, fields: Map<String, Value>) -> Str
                 .into_iter()
                 .enumerate()
                 .find_map(|(at, one)| match one {
-                    Value::Object(fields) => {
-                        let fine = parse(&inner, fields.clone()).is_some();
-                        (!fine).then_some((at, fields))
-                    }
+                    Value::Object(_) if parse(&inner, &one).is_some() => None,
+                    Value::Object(fields) => Some((at, fields)),
                     _ => None,
                 });
             wrong.map_or_else(takes, |(at, fields)| {
@@ -172,7 +171,10 @@ mod tests {
             let (message, Value::Object(fields)) = (message.unwrap(), sent) else {
                 unreachable!()
             };
-            assert!(parse(&message, fields.clone()).is_none(), "{description}");
+            assert!(
+                parse(&message, &Value::Object(fields.clone())).is_none(),
+                "{description}"
+            );
             assert_eq!(of(&message, fields), wanted, "{description}");
         }
     }

@@ -36,8 +36,11 @@ impl Input {
     }
 
     fn parse(&self, fields: Map<String, Value>) -> Result<DynamicMessage, Invalid> {
-        let parsed = flaw::parse(&self.message, fields.clone());
-        parsed.ok_or_else(|| Invalid(flaw::of(&self.message, fields)))
+        let object = Value::Object(fields);
+        match (flaw::parse(&self.message, &object), object) {
+            (None, Value::Object(fields)) => Err(Invalid(flaw::of(&self.message, fields))),
+            (parsed, _) => parsed.ok_or_else(|| Invalid("the body is no object".to_owned())),
+        }
     }
 
     /// The fields that a query says.

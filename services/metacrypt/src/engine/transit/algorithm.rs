@@ -1,5 +1,6 @@
 //! What keys can do, by the libraries that do it.
 
+use aes_siv::{KeyInit as _, siv::Aes256Siv};
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     encoding::{AsDer as _, PublicKeyX509Der},
@@ -11,16 +12,19 @@ use aws_lc_rs::{
     },
 };
 use chacha20poly1305::{
-    KeyInit as _, XChaCha20Poly1305, XNonce,
-    aead::{Aead as _, Payload},
+    XChaCha20Poly1305, XNonce,
+    aead::{Aead as _, KeyInit as _, Payload},
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::hpke;
 use crate::barrier::KeyError;
 
 /// Bytes of a key that is random bytes.
 const KEY: usize = 32;
+/// Of two such keys: one for the synthetic IV, one that encrypts.
+const SIV_KEY: usize = 2 * KEY;
 /// Bytes of XChaCha20-Poly1305's nonces.
 const XNONCE: usize = 24;
 
@@ -30,6 +34,8 @@ const XNONCE: usize = 24;
 pub(super) enum Algorithm {
     Aes256Gcm,
     Xchacha20Poly1305,
+    Aes256Siv,
+    X25519Mlkem768,
     Ed25519,
     EcdsaP256,
     EcdsaP384,
@@ -40,6 +46,9 @@ pub(super) enum Algorithm {
 pub(super) enum Ready {
     AesGcm(LessSafeKey),
     XChaCha(Box<XChaCha20Poly1305>),
+    /// The bytes: what is made of them keeps state.
+    AesSiv(Box<Zeroizing<[u8; SIV_KEY]>>),
+    Hybrid(Box<hpke::Receiver>),
     Ed25519(Ed25519KeyPair),
     Ecdsa(EcdsaKeyPair, &'static dyn VerificationAlgorithm),
     Hmac(Box<hmac::Key>),
@@ -62,6 +71,16 @@ pub(super) fn verified(
     key.verify(message, signature).is_ok()
 }
 
+/// What AES-SIV (RFC 5297) sealed with these headers; `None`: it did not.
+pub(super) fn siv_open(
+    key: &[u8; SIV_KEY],
+    headers: &[&[u8]],
+    sealed: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
+    let opened = Aes256Siv::new(key.into()).decrypt(headers, sealed);
+    opened.ok().map(Zeroizing::new)
+}
+
 /// Of what cannot be: a key that was made here is one.
 fn broken<E>(_: E) -> KeyError {
     KeyError::Opened("a transit key".to_owned())
@@ -70,12 +89,39 @@ fn broken<E>(_: E) -> KeyError {
 impl Algorithm {
     /// Whether it encrypts; else it signs.
     pub(super) fn encrypts(self) -> bool {
-        matches!(self, Self::Aes256Gcm | Self::Xchacha20Poly1305)
+        match self {
+            Self::Aes256Gcm | Self::Xchacha20Poly1305 | Self::Aes256Siv | Self::X25519Mlkem768 => {
+                true
+            }
+            Self::Ed25519 | Self::EcdsaP256 | Self::EcdsaP384 | Self::HmacSha256 => false,
+        }
+    }
+
+    /// Whether the same plaintext is encrypted to the same ciphertext, so that associated data has to tell places apart.
+    pub(super) fn is_deterministic(self) -> bool {
+        self == Self::Aes256Siv
     }
 
     /// How often a version may be used, where there is a bound: random nonces of 96 bits (NIST SP 800-38D §8.3).
     pub(super) fn max_uses(self) -> Option<u64> {
         (self == Self::Aes256Gcm).then_some(1 << 32)
+    }
+
+    /// How many versions a key may have: they are stored as one value, and those of ML-KEM are long.
+    pub(super) fn max_versions(self) -> usize {
+        match self {
+            Self::X25519Mlkem768 => 128,
+            _ => 1024,
+        }
+    }
+
+    /// About how many microseconds of a processor one use takes, but for what each byte takes.
+    pub(super) fn cost_us(self) -> usize {
+        match self {
+            Self::Aes256Gcm | Self::Xchacha20Poly1305 | Self::Aes256Siv | Self::HmacSha256 => 1,
+            Self::Ed25519 | Self::EcdsaP256 | Self::X25519Mlkem768 => 100,
+            Self::EcdsaP384 => 1000,
+        }
     }
 
     fn ecdsa(
@@ -91,13 +137,15 @@ impl Algorithm {
         }
     }
 
-    /// A new key: PKCS #8 in DER of what has a public half, else its bytes.
+    /// A new key: PKCS #8 in DER of what signs, else its bytes.
     pub(super) fn generate(self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let pkcs8 = match (self, self.ecdsa()) {
             (_, Some((signing, _))) => {
                 EcdsaKeyPair::generate_pkcs8(signing, &rand::SystemRandom::new())
             }
             (Self::Ed25519, _) => Ed25519KeyPair::generate_pkcs8(&rand::SystemRandom::new()),
+            (Self::X25519Mlkem768, _) => return hpke::generate().map_err(|_| KeyError::Random),
+            (Self::Aes256Siv, _) => return Ok(Zeroizing::new(random::<SIV_KEY>()?.to_vec())),
             _ => return Ok(Zeroizing::new(random::<KEY>()?.to_vec())),
         };
         let pkcs8 = pkcs8.map_err(|_| KeyError::Random)?;
@@ -121,6 +169,17 @@ impl Algorithm {
             (Self::HmacSha256, _) => {
                 Ready::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
             }
+            (Self::Aes256Siv, _) => {
+                let mut key = Box::new(Zeroizing::new([0; SIV_KEY]));
+                if secret.len() != SIV_KEY {
+                    return Err(broken(()));
+                }
+                key.copy_from_slice(secret);
+                Ready::AesSiv(key)
+            }
+            (Self::X25519Mlkem768, _) => {
+                Ready::Hybrid(Box::new(hpke::Receiver::of(secret).map_err(broken)?))
+            }
             _ => {
                 let key = UnboundKey::new(&AES_256_GCM, secret).map_err(broken)?;
                 Ready::AesGcm(LessSafeKey::new(key))
@@ -130,7 +189,7 @@ impl Algorithm {
 }
 
 impl Ready {
-    /// Nonce, ciphertext and tag.
+    /// What [`Self::decrypt`] opens: nonce, ciphertext and tag, in the order of the algorithm.
     pub(super) fn encrypt(&self, plaintext: &[u8], about: &[u8]) -> Result<Vec<u8>, KeyError> {
         match self {
             Self::AesGcm(key) => {
@@ -156,6 +215,11 @@ impl Ready {
                 let sealed = key.encrypt(XNonce::from_slice(&nonce[..]), payload);
                 Ok([&nonce[..], &sealed.map_err(broken)?].concat())
             }
+            Self::AesSiv(key) => {
+                let sealed = Aes256Siv::new((&***key).into()).encrypt([about], plaintext);
+                sealed.map_err(broken)
+            }
+            Self::Hybrid(key) => key.seal(plaintext, about).map_err(|_| KeyError::Random),
             _ => Err(broken(())),
         }
     }
@@ -183,6 +247,8 @@ impl Ready {
                 let opened = key.decrypt(XNonce::from_slice(nonce), payload).ok()?;
                 Some(Zeroizing::new(opened))
             }
+            Self::AesSiv(key) => siv_open(key, &[about], sealed),
+            Self::Hybrid(key) => key.open(sealed, about),
             _ => None,
         }
     }
@@ -219,6 +285,7 @@ impl Ready {
         let der: Result<PublicKeyX509Der<'_>, _> = match self {
             Self::Ed25519(pair) => pair.public_key().as_der(),
             Self::Ecdsa(pair, _) => pair.public_key().as_der(),
+            Self::Hybrid(key) => return Ok(Some(key.public_key())),
             _ => return Ok(None),
         };
         Ok(Some(der.map_err(broken)?.as_ref().to_vec()))

@@ -1,30 +1,26 @@
-//! A key with its versions, as it is stored and as it is used.
+//! A key with its versions, as it is stored.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
-use super::algorithm::{Algorithm, Ready};
+use super::algorithm::Algorithm;
 use crate::{barrier::KeyError, engine::EngineError};
 
-/// Most versions of a key.
-pub(super) const MAX_VERSIONS: usize = 1024;
 /// Uses that are written down at once, before they are made: a process that ends leaves those of its last lot unused.
-const LOT: u64 = 1 << 16;
+pub(super) const LOT: u64 = 1 << 16;
 
 /// A key, as it is stored.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Key {
     pub(super) algorithm: Algorithm,
-    /// Oldest first; never empty.
+    /// When it was created.
+    pub(super) made_s: u64,
+    /// Oldest first; never empty, and at most [`Algorithm::max_versions`].
     pub(super) versions: Vec<Version>,
-    /// Versions below it neither decrypt nor verify.
+    /// Versions below it neither decrypt nor verify. Never above the newest.
     pub(super) min_decryption: u32,
     pub(super) exportable: bool,
     pub(super) deletable: bool,
@@ -33,10 +29,12 @@ pub(super) struct Key {
 }
 
 /// One version, as it is stored.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Version {
     pub(super) number: u32,
     pub(super) made_s: u64,
+    /// SubjectPublicKeyInfo in DER, as base64; empty of what has no public half.
+    public: String,
     /// Base64.
     secret: String,
     /// How often it may have been used.
@@ -59,6 +57,30 @@ impl std::fmt::Debug for Version {
     }
 }
 
+/// Why a key is rotated by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Age,
+    Uses,
+}
+
+impl Due {
+    /// As the log says it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Uses => "uses",
+        }
+    }
+}
+
+/// What a rotation makes, and what it drops to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Next {
+    pub(super) version: u32,
+    pub(super) dropped: Option<u32>,
+}
+
 pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .unwrap_or_default()
@@ -68,9 +90,11 @@ pub(super) fn seconds(time: SystemTime) -> u64 {
 impl Version {
     fn new(algorithm: Algorithm, number: u32, now: SystemTime) -> Result<Self, KeyError> {
         let secret = algorithm.generate()?;
+        let public = algorithm.ready(&secret)?.public_key()?;
         Ok(Self {
             number,
             made_s: seconds(now),
+            public: public.map(|der| BASE64.encode(&der)).unwrap_or_default(),
             secret: BASE64.encode(&secret),
             uses: 0,
         })
@@ -79,15 +103,25 @@ impl Version {
     /// The key itself.
     pub(super) fn secret(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let secret = BASE64.decode(self.secret.as_bytes());
-        let broken = |_| KeyError::Opened("a transit key".to_owned());
-        Ok(Zeroizing::new(secret.map_err(broken)?))
+        Ok(Zeroizing::new(secret.map_err(|_| broken())?))
     }
+
+    /// SubjectPublicKeyInfo in DER, as base64; empty of what has no public half.
+    pub(super) fn public(&self) -> &str {
+        &self.public
+    }
+}
+
+/// Of what cannot be: what is stored was written here.
+fn broken() -> KeyError {
+    KeyError::Opened("a transit key".to_owned())
 }
 
 impl Key {
     pub(super) fn new(algorithm: Algorithm, now: SystemTime) -> Result<Self, KeyError> {
         Ok(Self {
             algorithm,
+            made_s: seconds(now),
             versions: vec![Version::new(algorithm, 1, now)?],
             min_decryption: 1,
             exportable: false,
@@ -96,175 +130,136 @@ impl Key {
         })
     }
 
-    fn newest(&mut self) -> Result<&mut Version, EngineError> {
-        let none = || KeyError::Opened("a transit key".to_owned());
-        Ok(self.versions.last_mut().ok_or_else(none)?)
+    /// The version that encrypts and signs.
+    pub(super) fn newest(&self) -> Result<&Version, EngineError> {
+        Ok(self.versions.last().ok_or_else(broken)?)
     }
 
-    /// Makes another version, which is used from now on.
-    pub(super) fn rotate(&mut self, now: SystemTime) -> Result<(), EngineError> {
-        if self.versions.len() >= MAX_VERSIONS {
-            return Err(EngineError::Precondition(format!(
-                "the key has {MAX_VERSIONS} versions, which is the most; make another key"
-            )));
+    /// The number of the oldest version that there is.
+    pub(super) fn oldest(&self) -> u32 {
+        self.versions.first().map_or(1, |version| version.number)
+    }
+
+    /// Whether another version can be made: there is room for one, or one that is not used any more makes room.
+    pub(super) fn can_rotate(&self) -> bool {
+        let room = self.versions.len() < self.algorithm.max_versions();
+        (room || self.oldest() < self.min_decryption)
+            && self.versions.last().is_some_and(|v| v.number < u32::MAX)
+    }
+
+    /// What a rotation would make.
+    ///
+    /// # Errors
+    /// If there is no room for another version, and each of those that there are is used.
+    pub(super) fn next(&self) -> Result<Next, EngineError> {
+        if !self.can_rotate() {
+            return Err(self.full("the key cannot be rotated"));
         }
-        let number = self.newest()?.number + 1;
-        self.versions
-            .push(Version::new(self.algorithm, number, now)?);
+        let full = self.versions.len() >= self.algorithm.max_versions();
+        Ok(Next {
+            version: self.newest()?.number + 1,
+            dropped: full.then(|| self.oldest()),
+        })
+    }
+
+    /// Makes another version, which is used from now on. Where there is no room for it, the oldest one goes, if it neither decrypts nor verifies.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub(super) fn rotate(&mut self, now: SystemTime) -> Result<(), EngineError> {
+        let next = self.next()?;
+        let version = Version::new(self.algorithm, next.version, now)?;
+        if next.dropped.is_some() {
+            self.versions.remove(0);
+        }
+        self.versions.push(version);
         Ok(())
     }
 
-    /// Whether its newest version is to be replaced by age.
-    fn is_old(&self, now: SystemTime) -> bool {
-        let made_s = self.versions.last().map_or(0, |version| version.made_s);
-        self.rotate_after_s > 0 && seconds(now) >= made_s.saturating_add(self.rotate_after_s)
+    fn full(&self, what: &str) -> EngineError {
+        EngineError::Precondition(format!(
+            "{what}: it has {} versions, which is the most, and each still decrypts or verifies; rewrap what the oldest ones encrypted, \
+             raise min_decryption_version (UpdateKey), and rotate again",
+            self.versions.len()
+        ))
     }
 
-    /// Writes down that it will be used at least `uses` times more; rotates it, if it was used as often or as long as it may be. How often it may now be used.
-    pub(super) fn reserve(&mut self, uses: u64, now: SystemTime) -> Result<u64, EngineError> {
-        if self.is_old(now) {
-            self.rotate(now)?;
+    /// Removes the versions below a number; how many.
+    ///
+    /// # Errors
+    /// If some of these still decrypt or verify.
+    pub(super) fn trim(&mut self, below: u32) -> Result<usize, EngineError> {
+        if below == 0 || below > self.min_decryption {
+            let why = format!(
+                "1 to {}, which is min_decryption_version; raise that first (UpdateKey)",
+                self.min_decryption
+            );
+            return Err(EngineError::field("below", why));
         }
+        let before = self.versions.len();
+        self.versions.retain(|version| version.number >= below);
+        Ok(before - self.versions.len())
+    }
+
+    /// Makes another version the oldest that decrypts and verifies.
+    ///
+    /// # Errors
+    /// If there is no such version.
+    pub(super) fn set_min_decryption(&mut self, min: u32) -> Result<(), EngineError> {
+        let (oldest, newest) = (self.oldest(), self.newest()?.number);
+        if !(oldest..=newest).contains(&min) {
+            let why = format!("{oldest} to {newest}, the oldest and the newest that there are");
+            return Err(EngineError::field("min_decryption_version", why));
+        }
+        self.min_decryption = min;
+        Ok(())
+    }
+
+    /// From when on its newest version is to be replaced by age, if it can be.
+    pub(super) fn rotates_at_s(&self) -> Option<u64> {
+        let made_s = self.versions.last().map_or(0, |version| version.made_s);
+        (self.rotate_after_s > 0 && self.can_rotate())
+            .then(|| made_s.saturating_add(self.rotate_after_s))
+    }
+
+    /// Whether it has to be rotated before its newest version is used so often, and why. By age it is only if it can be: a key that is too old is better than none.
+    pub(super) fn due(&self, uses: u64, now: SystemTime) -> Result<Option<Due>, EngineError> {
+        if self.rotates_at_s().is_some_and(|at_s| seconds(now) >= at_s) {
+            return Ok(Some(Due::Age));
+        }
+        let left = match self.algorithm.max_uses() {
+            Some(max) => max.saturating_sub(self.newest()?.uses),
+            None => u64::MAX,
+        };
+        Ok((left < uses).then_some(Due::Uses))
+    }
+
+    /// Writes down that its newest version will be used `uses` times more, which is at least 1; how often it may now be used.
+    ///
+    /// # Errors
+    /// If it may not be used so often any more: it is to be rotated first.
+    pub(super) fn reserve(&mut self, uses: u64) -> Result<u64, EngineError> {
         let Some(max) = self.algorithm.max_uses() else {
             return Ok(u64::MAX);
         };
-        let lot = LOT.max(uses);
-        if self.newest()?.uses + lot > max {
-            self.rotate(now)?;
+        let left = max.saturating_sub(self.newest()?.uses);
+        if left < uses {
+            return Err(self.full("the newest version was used as often as it may be"));
         }
-        self.newest()?.uses += lot;
+        let lot = LOT.max(uses).min(left);
+        self.versions.last_mut().ok_or_else(broken)?.uses += lot;
         Ok(lot)
     }
-}
 
-/// A key that is ready to be used.
-pub(super) struct Ring {
-    versions: BTreeMap<u32, Ready>,
-    newest: u32,
-    pub(super) algorithm: Algorithm,
-    min_decryption: u32,
-    made_s: u64,
-    rotate_after_s: u64,
-    /// Uses of the newest version that are written down and not made.
-    left: AtomicU64,
-}
-
-impl Ring {
-    /// Of a key that may be used so often.
-    pub(super) fn new(key: &Key, left: u64) -> Result<Self, KeyError> {
-        let usable = key
-            .versions
-            .iter()
-            .filter(|v| v.number >= key.min_decryption);
-        let versions = usable.map(|v| Ok((v.number, key.algorithm.ready(&v.secret()?)?)));
-        let newest = key.versions.last();
-        Ok(Self {
-            versions: versions.collect::<Result<_, KeyError>>()?,
-            newest: newest.map_or(0, |v| v.number),
-            algorithm: key.algorithm,
-            min_decryption: key.min_decryption,
-            made_s: newest.map_or(0, |v| v.made_s),
-            rotate_after_s: key.rotate_after_s,
-            left: AtomicU64::new(if key.algorithm.max_uses().is_some() {
-                left
-            } else {
-                u64::MAX
-            }),
-        })
+    /// As if its newest version had been used so often.
+    #[cfg(test)]
+    pub(super) fn used(&mut self, uses: u64) {
+        self.versions.last_mut().unwrap().uses = uses;
     }
 
-    /// Takes so many uses of the newest version; `false`: more have to be written down first, or it is old.
-    pub(super) fn take(&self, uses: u64, now: SystemTime) -> bool {
-        let until_s = self.made_s.saturating_add(self.rotate_after_s);
-        if self.rotate_after_s > 0 && seconds(now) >= until_s {
-            return false;
-        }
-        if self.algorithm.max_uses().is_none() {
-            return true;
-        }
-        let taken = |left: u64| left.checked_sub(uses);
-        self.left.fetch_update(Relaxed, Relaxed, taken).is_ok()
-    }
-
-    /// The version that encrypts and signs, and its number.
-    pub(super) fn newest(&self) -> Result<(u32, &Ready), EngineError> {
-        let ready = self.versions.get(&self.newest);
-        let none = || KeyError::Opened("a transit key".to_owned());
-        Ok((self.newest, ready.ok_or_else(none)?))
-    }
-
-    /// The version that is to decrypt or verify.
-    pub(super) fn version(&self, number: u32) -> Result<&Ready, String> {
-        self.versions.get(&number).ok_or_else(|| {
-            if number < self.min_decryption {
-                format!("version {number} of the key is not used any more: min_decryption_version is {}", self.min_decryption)
-            } else {
-                format!("the key has no version {number}")
-            }
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn now() -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_000_000)
-    }
-
-    #[test]
-    fn a_version_is_replaced_before_its_nonces_may_repeat() {
-        let mut key = Key::new(Algorithm::Aes256Gcm, now()).unwrap();
-        assert_eq!(key.reserve(1, now()).unwrap(), LOT);
-        assert_eq!(
-            key.reserve(LOT + 1, now()).unwrap(),
-            LOT + 1,
-            "as many as are asked for"
-        );
-        key.newest().unwrap().uses = (1 << 32) - LOT;
-        key.reserve(1, now()).unwrap();
-        assert_eq!(key.versions.len(), 1, "the last lot");
-        key.reserve(1, now()).unwrap();
-        assert_eq!((key.versions.len(), key.newest().unwrap().uses), (2, LOT));
-        let mut other = Key::new(Algorithm::Xchacha20Poly1305, now()).unwrap();
-        assert_eq!(other.reserve(1, now()).unwrap(), u64::MAX, "no bound");
-    }
-
-    #[test]
-    fn a_version_is_replaced_when_it_is_old() {
-        let mut key = Key::new(Algorithm::Ed25519, now()).unwrap();
-        key.rotate_after_s = 60;
-        let ring = Ring::new(&key, 0).unwrap();
-        let later = now() + Duration::from_secs(60);
-        assert!(ring.take(1, later - Duration::from_secs(1)) && !ring.take(1, later));
-        key.reserve(1, later).unwrap();
-        assert_eq!(key.versions.len(), 2);
-        key.reserve(1, later).unwrap();
-        assert_eq!(key.versions.len(), 2, "once");
-    }
-
-    #[test]
-    fn what_is_written_down_is_all_that_is_used() {
-        let mut key = Key::new(Algorithm::Aes256Gcm, now()).unwrap();
-        let left = key.reserve(1, now()).unwrap();
-        let ring = Ring::new(&key, left).unwrap();
-        assert!(ring.take(LOT - 1, now()) && ring.take(1, now()));
-        assert!(!ring.take(1, now()));
-    }
-
-    #[test]
-    fn a_key_has_so_many_versions() {
-        let mut key = Key::new(Algorithm::HmacSha256, now()).unwrap();
-        for _ in 1..MAX_VERSIONS {
-            key.rotate(now()).unwrap();
-        }
-        let refused = key.rotate(now()).unwrap_err();
-        assert!(
-            refused.to_string().contains("make another key"),
-            "{refused}"
-        );
+    /// How often its newest version may have been used.
+    #[cfg(test)]
+    pub(super) fn uses(&self) -> u64 {
+        self.versions.last().unwrap().uses
     }
 }

@@ -1,6 +1,6 @@
 //! How what a key made is written: which version made it, and what.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use data_encoding::BASE64;
 
@@ -19,9 +19,14 @@ pub(super) struct Written {
 #[error("not of the form metacrypt:v<version>:<base64>")]
 pub(super) struct NotWritten;
 
-impl fmt::Display for Written {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}:{}", self.version, BASE64.encode(&self.bytes))
+impl Written {
+    /// As it is written.
+    pub(super) fn text(&self) -> String {
+        let head = format!("{PREFIX}{}:", self.version);
+        let mut text = String::with_capacity(head.len() + BASE64.encode_len(self.bytes.len()));
+        text.push_str(&head);
+        BASE64.encode_append(&self.bytes, &mut text);
+        text
     }
 }
 

@@ -128,7 +128,8 @@ impl CertificateCommand {
             ("revoked", revoked(&certificate)),
             ("renews", view::text(&certificate.renews)),
         ];
-        Ok(write_out(&(view::lines(&rows) + &certificate.certificate))?)
+        let text = view::lines(&rows);
+        Ok(write_out(&format!("{text}{}", certificate.certificate))?)
     }
 
     async fn list(&self, client: &Client, out: Output) -> Result {

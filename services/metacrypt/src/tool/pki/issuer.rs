@@ -229,7 +229,7 @@ impl IssuerCommand {
             return Ok(out.json(&json("PkiIssuer", &issuer)?)?);
         }
         let text = view::lines(&issuer_lines(&issuer));
-        Ok(write_out(&(text + &issuer.chain))?)
+        Ok(write_out(&format!("{text}{}", issuer.chain))?)
     }
 }
 

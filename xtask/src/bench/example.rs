@@ -1,6 +1,4 @@
-//! `cargo xtask bench identity`: MCIAS beside what nobody can be faster than: the signature of a token alone, Argon2 on all cores.
-//!
-//! The figures are made by [`services/mcias/examples/identity_load.rs`], which runs the service; a storm's have no peer.
+//! Suites that are made by an example of the service that they are of: it runs the service, measures, and prints a line of JSON for each figure.
 
 use std::process::{Command, Stdio};
 
@@ -20,11 +18,11 @@ struct Line {
     peer: Option<f64>,
 }
 
-/// Rows.
-pub(crate) fn run() -> Result<Vec<Row>> {
+/// The rows of a package's example.
+pub(crate) fn run(package: &str, example: &str) -> Result<Vec<Row>> {
     setup::ensure(&[Need::Build])?;
-    edge::build(&["--package", "mcias", "--example", "identity_load"])?;
-    let program = crate::target_dir().join("release/examples/identity_load");
+    edge::build(&["--package", package, "--example", example])?;
+    let program = crate::target_dir().join("release/examples").join(example);
     let output = Command::new(&program)
         .stderr(Stdio::inherit())
         .output()

@@ -1,0 +1,137 @@
+//! What takes a processor for long: beside the async threads, on no more threads than there are cores, for the whole service.
+
+use std::{
+    collections::HashMap,
+    num::NonZero,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
+};
+
+use mcdsl::{db::StoreError, server::Caller};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::EngineError;
+use crate::entered::Entered;
+
+/// Most that are at work or wait.
+const MAX: usize = 256;
+/// Of those, of one account.
+const OF_ACCOUNT: usize = 64;
+/// Microseconds that are done at once: another thread would take as long to begin.
+const LIGHT_US: usize = 100;
+
+static CORES: LazyLock<Arc<Line>> =
+    LazyLock::new(|| Line::new(available_parallelism().map_or(1, NonZero::get)));
+
+/// So many at once, and the others wait in the order in which they came.
+struct Line {
+    turns: Arc<Semaphore>,
+    /// Invariant: no account without a place is kept.
+    places: Mutex<HashMap<String, usize>>,
+}
+
+/// A turn, for as long as it is held.
+struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+struct Place {
+    line: Arc<Line>,
+    account: String,
+}
+
+impl Line {
+    fn new(at_once: usize) -> Arc<Self> {
+        Arc::new(Self {
+            turns: Arc::new(Semaphore::new(at_once)),
+            places: Mutex::default(),
+        })
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(self: &Arc<Self>, account: &str) -> Result<Place, EngineError> {
+        let mut places = self.places();
+        let all: usize = places.values().sum();
+        let has = places.get(account).copied().unwrap_or_default();
+        if all >= MAX || has >= OF_ACCOUNT {
+            return Err(EngineError::Busy);
+        }
+        places.insert(account.to_owned(), has + 1);
+        Ok(Place {
+            line: Arc::clone(self),
+            account: account.to_owned(),
+        })
+    }
+
+    /// Waits for a turn, if there is a place to wait.
+    async fn turn(self: &Arc<Self>, account: &str) -> Result<Turn, EngineError> {
+        let place = self.place(account)?;
+        let permit = Arc::clone(&self.turns).acquire_owned().await;
+        Ok(Turn {
+            // It is never closed.
+            _permit: permit.map_err(|_| EngineError::Busy)?,
+            _place: place,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.line.places();
+        if let Some(has) = places.get_mut(&self.account) {
+            *has -= 1;
+            if *has == 0 {
+                places.remove(&self.account);
+            }
+        }
+    }
+}
+
+/// Does what takes about so many microseconds, with the seal held open.
+///
+/// # Errors
+/// Those of `work`, and [`EngineError::Busy`].
+pub(crate) async fn beside<T: Send + 'static>(
+    caller: &Caller,
+    at: &Arc<Entered>,
+    cost_us: usize,
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    if cost_us <= LIGHT_US {
+        return work();
+    }
+    let account = caller.identity.as_ref().map_or("", |who| &who.account);
+    let (turn, held) = (CORES.turn(account).await?, Arc::clone(at));
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop((held, turn));
+        done
+    });
+    done.await.map_err(|_| StoreError::Thread)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_account_takes_all_places() {
+        let line = Line::new(1);
+        let turn = line.turn("first").await.unwrap();
+        let waiting: Vec<_> = (1..OF_ACCOUNT)
+            .map(|_| line.place("first").unwrap())
+            .collect();
+        assert!(matches!(line.place("first"), Err(EngineError::Busy)));
+        let others: Vec<_> = (OF_ACCOUNT..MAX)
+            .map(|n| line.place(&format!("other-{n}")).unwrap())
+            .collect();
+        assert!(matches!(line.place("last"), Err(EngineError::Busy)));
+        drop((turn, waiting, others));
+        assert!(line.places().is_empty());
+        line.turn("first").await.unwrap();
+    }
+}
