@@ -295,6 +295,14 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
             "resources",
         ),
         (
+            "a long one",
+            Rule {
+                comment: "x".repeat(70_000),
+                ..allow("r", &["**"], &["**"])
+            },
+            "rule: 70",
+        ),
+        (
             "an action that nobody can ask for",
             allow("r", &["transit:encrpyt"], &["**"]),
             "actions: \"transit:encrpyt\" covers nothing that can be done; there are: transit:create",
