@@ -12,6 +12,7 @@ macro_rules! actions {
 
 pub(crate) mod ssh;
 pub(crate) mod transit;
+pub(crate) mod user;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -68,7 +69,7 @@ pub(crate) struct Job {
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<bool, EngineError>> + Send>>;
 
 /// All of them.
-pub(crate) const KINDS: &[&Kind] = &[&transit::KIND, &ssh::KIND];
+pub(crate) const KINDS: &[&Kind] = &[&transit::KIND, &ssh::KIND, &user::KIND];
 
 /// All that rules may name.
 pub(crate) fn actions() -> impl Iterator<Item = Act> {

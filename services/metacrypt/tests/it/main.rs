@@ -9,4 +9,5 @@ mod running;
 mod seal;
 mod ssh;
 mod transit;
+mod user;
 mod world;

@@ -82,7 +82,7 @@ pub(super) async fn krl(api: &Api, mount: &str) -> Result<Arc<[u8]>, EngineError
         }
         kept.changes
     };
-    let krl: Arc<[u8]> = public.read(|items| revoked::krl(items)).await?.into();
+    let krl: Arc<[u8]> = public.read(revoked::krl).await?.into();
     let mut kept = published.kept();
     if kept.changes == changes {
         kept.krl = Some(Arc::clone(&krl));
