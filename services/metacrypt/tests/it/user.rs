@@ -70,10 +70,17 @@ async fn who_is_written_to_reads_it_after_the_seal_was_closed_and_opened() {
     let (status, text) = world.post(&root, "/v1/user/mail/open", &body);
     assert_eq!(status, 400, "{text}");
     assert!(text.contains("not written to you"), "{text}");
-    // Neither what was written nor by which keys is in the log.
+    // What was written is not in the log; who has it finds in which request it was.
     let rows = world.audit();
     assert!(
         rows.iter().all(|row| !row.3.contains("dmF1bHQ")),
         "{rows:#?}"
     );
+    let (status, text) = world.post(&root, "/v1/audit/hash", r#"{"input": "dmF1bHQ="}"#);
+    assert_eq!(status, 200, "{text}");
+    let hash: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let hash = hash["hash"].as_str().unwrap();
+    let wrote = |row: &&(String, String, String, String)| row.3.contains(hash);
+    let row = rows.iter().find(wrote).unwrap();
+    assert!(row.0.ends_with("UserToUser/SealToUsers"), "{row:?}");
 }

@@ -88,7 +88,7 @@ impl Api {
             items.put(&account_path(&keys.account), &keys)?;
             Ok(message(&keys))
         };
-        let answer = at.change(Detail::new(), change, |keys, _| keys).await?;
+        let answer = at.record(Detail::new(), change).await?;
         Ok(Response::new(answer))
     }
 }
@@ -114,7 +114,7 @@ impl UserToUser for Api {
             put(items, &keys)?;
             Ok(message(&keys))
         };
-        let answer = at.change(Detail::new(), create, |keys, _| keys).await?;
+        let answer = at.record(Detail::new(), create).await?;
         Ok(Response::new(answer))
     }
 
@@ -166,7 +166,7 @@ impl UserToUser for Api {
             items.delete(&account_path(&keys.account))?;
             forget_name(items, &keys)
         };
-        at.change(Detail::new(), delete, |(), _| ()).await?;
+        at.record(Detail::new(), delete).await?;
         Ok(Response::new(DeleteUserKeysResponse {}))
     }
 
@@ -175,7 +175,7 @@ impl UserToUser for Api {
         request: Request<SealToUsersRequest>,
     ) -> Result<Response<SealToUsersResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let names: BTreeSet<String> = asked.recipients.into_iter().collect();
+        let names: BTreeSet<String> = asked.recipients.iter().cloned().collect();
         if names.is_empty() || names.len() > MAX_RECIPIENTS {
             let why = format!(
                 "1 to {MAX_RECIPIENTS} names of accounts, not {}",
@@ -188,6 +188,7 @@ impl UserToUser for Api {
         let visit = self.0.visit(&caller, &KIND, &asked.mount)?;
         let at = visit.judge(action::SEAL, &on)?;
         let curve = curve_of(asked.curve)?;
+        let detail = at.noted(Detail::new(), &asked);
         let (account, _) = own(&caller)?;
         let seal = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
             let sender = own_keys(items, &account)?;
@@ -197,7 +198,7 @@ impl UserToUser for Api {
             sealed::seal(&sender, &recipients, curve, plaintext, about, at.now())
         };
         let sealed = at.read(seal).await?;
-        at.done(Detail::new()).await?;
+        at.done(detail).await?;
         Ok(Response::new(SealToUsersResponse { sealed }))
     }
 
