@@ -13,6 +13,7 @@ macro_rules! actions {
 pub(crate) mod pki;
 pub(crate) mod ssh;
 pub(crate) mod transit;
+pub(crate) mod user;
 mod work;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -70,7 +71,7 @@ pub(crate) struct Job {
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<bool, EngineError>> + Send>>;
 
 /// All of them.
-pub(crate) const KINDS: &[&Kind] = &[&pki::KIND, &ssh::KIND, &transit::KIND];
+pub(crate) const KINDS: &[&Kind] = &[&pki::KIND, &ssh::KIND, &transit::KIND, &user::KIND];
 
 /// All that rules may name.
 pub(crate) fn actions() -> impl Iterator<Item = Act> {

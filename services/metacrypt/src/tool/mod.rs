@@ -3,6 +3,7 @@
 //! A call carries the token of the person's login (`mciasctl login --service metacrypt`), or that of a file. What nobody but the person may see is asked
 //! for, or read from stdin; it is no argument.
 
+mod input;
 mod mount;
 mod pki;
 mod policy;
@@ -12,6 +13,7 @@ mod ssh;
 #[cfg(test)]
 mod tests;
 mod transit;
+mod user;
 
 use std::{
     fs::File,
@@ -23,6 +25,7 @@ use clap::Subcommand;
 use mc_proto::metacrypt::v1::{
     pki_client::PkiClient, sealing_client::SealingClient, ssh_client::SshClient,
     system_client::SystemClient, transit_client::TransitClient,
+    user_to_user_client::UserToUserClient,
 };
 use mcdsl::{
     cli::{
@@ -65,6 +68,9 @@ pub(crate) enum Command {
     /// Certificates for SSH, of those who log in and of machines
     #[command(after_help = EXIT_CODES_HELP)]
     Ssh(Calls<ssh::Command>),
+    /// What accounts write to each other, so that nobody else reads it
+    #[command(after_help = EXIT_CODES_HELP)]
+    User(Calls<user::Command>),
 }
 
 /// Which service, and as whom.
@@ -126,6 +132,7 @@ impl Command {
             Self::Transit(calls) => &calls.connection,
             Self::Pki(calls) => &calls.connection,
             Self::Ssh(calls) => &calls.connection,
+            Self::User(calls) => &calls.connection,
         }
     }
 
@@ -161,6 +168,7 @@ impl Command {
             Self::Transit(calls) => calls.command.run(&client, out).await,
             Self::Pki(calls) => calls.command.run(&client, out).await,
             Self::Ssh(calls) => calls.command.run(&client, out).await,
+            Self::User(calls) => calls.command.run(&client, out).await,
         }
     }
 }
@@ -209,6 +217,10 @@ impl Client {
 
     async fn ssh(&self) -> Result<SshClient<Authorized>> {
         self.of(SshClient::with_interceptor).await
+    }
+
+    async fn user(&self) -> Result<UserToUserClient<Authorized>> {
+        self.of(UserToUserClient::with_interceptor).await
     }
 }
 

@@ -178,10 +178,52 @@ const ROWS: &[Row] = &[
         Refused,
         "ssh:write-revocation",
     ),
+    (
+        "UserToUser/CreateUserKeys",
+        r#"{"mount": "mail"}"#,
+        Refused,
+        "user:own",
+    ),
+    (
+        "UserToUser/RotateUserKeys",
+        r#"{"mount": "mail"}"#,
+        Refused,
+        "user:own",
+    ),
+    (
+        "UserToUser/TrimUserKeys",
+        r#"{"mount": "mail", "min_version": 1}"#,
+        Refused,
+        "user:own",
+    ),
+    (
+        "UserToUser/GetUserKeys",
+        r#"{"mount": "mail", "name": "admin"}"#,
+        Refused,
+        "user:read",
+    ),
+    (
+        "UserToUser/SealToUsers",
+        r#"{"mount": "mail", "recipients": ["admin", "ada"], "plaintext": "YQ=="}"#,
+        Refused,
+        "user:seal",
+    ),
+    (
+        "UserToUser/OpenFromUser",
+        r#"{"mount": "mail", "sealed": "SEALED"}"#,
+        Refused,
+        "user:open",
+    ),
+    (
+        "UserToUser/DeleteUserKeys",
+        r#"{"mount": "mail", "name": "admin"}"#,
+        Refused,
+        "user:delete",
+    ),
 ];
 
 /// Mounts that they are in.
-const MOUNTS: [&str; 3] = ["vault", "ssh", "vault-ca"];
+const MOUNTS: [&str; 4] = ["vault", "ssh", "vault-ca", "mail"];
 
 /// Methods for whoever has a token, of which the policy has nothing to say.
 const UNJUDGED: [&str; 1] = ["System/ListEngines"];
@@ -257,6 +299,8 @@ async fn each_method_takes_its_action_and_no_other() {
     let token = world.user().await;
     let (ciphertext, signature) = vault(&mut admin).await;
     let (key, serial) = crate::ssh::one_of_each(&mut admin).await;
+    rules(&mut admin, &["user:own".to_owned()], &[]).await;
+    let sealed = crate::user::one_of_each(&mut admin, &mut world.clients(&token).await).await;
     let engines = admin.system.list_engines(ListEnginesRequest {}).await;
     let engines = engines.unwrap().into_inner().engines;
     let mut all: Vec<String> = engines.into_iter().flat_map(|e| e.actions).collect();
@@ -277,6 +321,7 @@ async fn each_method_takes_its_action_and_no_other() {
         let body = body
             .replace("CIPHERTEXT", &ciphertext)
             .replace("SIGNATURE", &signature)
+            .replace("SEALED", &sealed)
             .replace("PUBLIC", &key)
             .replace("NUMBER", &serial);
         let body = of_ca

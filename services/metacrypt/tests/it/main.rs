@@ -12,4 +12,5 @@ mod seal;
 mod ssh;
 mod tool;
 mod transit;
+mod user;
 mod world;

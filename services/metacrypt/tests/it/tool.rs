@@ -344,3 +344,25 @@ async fn keys_are_certified_for_ssh() {
             .contains("no profile")
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_write_to_each_other() {
+    let admin = Admin::new().await;
+    admin.said("mount create mail --engine user", "");
+    let (code, told) = admin.refused("user seal mail --to admin", "a letter");
+    assert!(code != 0 && told.contains("admin"), "{told}");
+    assert!(admin.said("user join mail", "").contains("admin"));
+    let sealed = admin.said("user seal mail --to admin --about x", "a letter");
+    assert_eq!(
+        admin.said("user open mail --about x", &sealed).trim_end(),
+        "a letter"
+    );
+    assert_ne!(admin.refused("user open mail --about y", &sealed).0, 0);
+    let (code, told) = admin.refused("user open mail", "no such thing");
+    assert!(code == 2 && told.contains("`seal` printed"), "{told}");
+    admin.said("user rotate mail", "");
+    admin.said("user trim mail --from 2 --yes", "");
+    assert_ne!(admin.refused("user open mail --about x", &sealed).0, 0);
+    admin.said("user delete mail/admin --yes", "");
+    assert_eq!(admin.refused("user show mail/admin", "").0, 3);
+}

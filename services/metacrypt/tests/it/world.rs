@@ -15,6 +15,7 @@ use mc_proto::{
     metacrypt::v1::{
         UnsealRequest, sealing_client::SealingClient, ssh_client::SshClient,
         system_client::SystemClient, transit_client::TransitClient,
+        user_to_user_client::UserToUserClient,
     },
 };
 use mc_testkit::{clock::FakeClock, port::free, process::Process};
@@ -242,7 +243,8 @@ impl World {
         Clients {
             system: SystemClient::with_interceptor(channel.clone(), bearer.clone()),
             ssh: SshClient::with_interceptor(channel.clone(), bearer.clone()),
-            transit: TransitClient::with_interceptor(channel, bearer),
+            transit: TransitClient::with_interceptor(channel.clone(), bearer.clone()),
+            user: UserToUserClient::with_interceptor(channel, bearer),
         }
     }
 
@@ -269,6 +271,7 @@ pub(crate) struct Clients {
     pub(crate) system: SystemClient<Client>,
     pub(crate) ssh: SshClient<Client>,
     pub(crate) transit: TransitClient<Client>,
+    pub(crate) user: UserToUserClient<Client>,
 }
 
 pub(crate) fn by<T>(token: &str, message: T) -> Request<T> {

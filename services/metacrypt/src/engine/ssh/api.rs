@@ -191,7 +191,7 @@ impl Ssh for Api {
         let put = move |items: &Items<'_>, at: &Entered| -> Result<(), EngineError> {
             Ok(items.put(&profile_path(at.name()), &made)?)
         };
-        at.change(Detail::new(), put, |(), _| ()).await?;
+        at.record(Detail::new(), put).await?;
         Ok(Response::new(answer))
     }
 
@@ -238,7 +238,7 @@ impl Ssh for Api {
             let none = || EngineError::NotFound("profile", at.name().to_owned());
             there_was.then_some(()).ok_or_else(none)
         };
-        at.change(Detail::new(), delete, |(), _| ()).await?;
+        at.record(Detail::new(), delete).await?;
         Ok(Response::new(DeleteSshProfileResponse {}))
     }
 

@@ -200,3 +200,6 @@ fn rsa(key: &RsaPublicKey) -> Result<(), NotAKey> {
         _ => Err(NotAKey::Exponent),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -309,3 +309,6 @@ pub(super) fn revocation(id: &str, found: Revocation) -> pb::SshRevocation {
         revoked: Some(time(found.revoked_s).into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use mc_proto::AccountType;
+use mc_proto::{AccountType, metacrypt::v1 as pb};
 use mcdsl::policy::{
     Authorized, Effect, Policy, PolicySet, Resource, ResourceName, Rule, Subject, Subjects,
 };
@@ -133,5 +133,33 @@ pub(super) fn stamp(serial: u64, now_s: u64) -> Stamp {
         serial,
         nonce: [7; NONCE],
         now_s,
+    }
+}
+
+/// What ssh-keygen shows of a certificate, without what is in front of the lines.
+pub(super) fn shown(line: &str) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("some-cert.pub");
+    fs::write(&path, format!("{line}\n")).unwrap();
+    let mut command = Command::new("ssh-keygen");
+    command.env("TZ", "UTC").arg("-L").arg("-f").arg(path);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .skip(1)
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+/// A profile for users by their own names, as somebody sends it.
+pub(super) fn sent_people() -> pb::SshProfile {
+    let what = Some(pb::ssh_principal::What::Account(true));
+    pb::SshProfile {
+        kind: pb::SshKind::User.into(),
+        principals: vec![pb::SshPrincipal { what }],
+        max_ttl_s: 7200,
+        ttl_s: 3600,
+        ..pb::SshProfile::default()
     }
 }

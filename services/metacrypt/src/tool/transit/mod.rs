@@ -12,7 +12,7 @@ use self::{
     key::{Create, Update},
     text::{Plain, Text},
 };
-use super::{At, Client, Result, at, json, json_list, said};
+use super::{At, Client, Result, at, input, json, json_list, said};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -1,28 +1,20 @@
 //! What is done with keys: texts and signatures, and random bytes.
 
-use std::{
-    fs::File,
-    io::{self, Read as _, Write as _},
-    path::{Path, PathBuf},
-};
+use std::io::{self, Write as _};
 
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Exit, Failure, Output, call, write_out};
 use serde_json::{Value, json};
 
-use super::{At, Client, Command, Result, at, json, one};
-
-/// Most bytes of one text: a request takes 1 MiB.
-const MAX_INPUT: u64 = 700 << 10;
+use super::{At, Client, Command, Result, at, input::Input, json, one};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plain {
     /// MOUNT/KEY
     #[arg(value_parser = at)]
     key: At,
-    /// Reads that file instead of stdin
-    #[arg(long = "in", value_name = "FILE")]
-    input: Option<PathBuf>,
+    #[command(flatten)]
+    input: Input,
 }
 
 #[derive(Debug, clap::Args)]
@@ -34,42 +26,10 @@ pub(crate) struct Text {
     about: String,
 }
 
-impl Plain {
-    fn read(&self) -> Result<Vec<u8>> {
-        let name = self.input.as_deref().unwrap_or(Path::new("stdin"));
-        let unread = |e: io::Error| Failure::usage(format_args!("{}: {e}", name.display()));
-        let mut bytes = Vec::new();
-        match &self.input {
-            Some(path) => {
-                let file = File::open(path).map_err(unread)?;
-                file.take(MAX_INPUT + 1).read_to_end(&mut bytes)
-            }
-            None => io::stdin()
-                .lock()
-                .take(MAX_INPUT + 1)
-                .read_to_end(&mut bytes),
-        }
-        .map_err(unread)?;
-        if bytes.len() as u64 > MAX_INPUT {
-            let what = format!("{} is longer than {MAX_INPUT} bytes", name.display());
-            return Err(Failure::usage(what)
-                .hint("encrypt it by a data key (`metacrypt transit datakey`), or sign its hash"));
-        }
-        Ok(bytes)
-    }
-
-    fn text(&self) -> Result<String> {
-        let text = String::from_utf8(self.read()?).map(|text| text.trim().to_owned());
-        text.map_err(|_| {
-            Failure::usage("what is to be decrypted is `metacrypt:v…`, and this is no text")
-        })
-    }
-}
-
 impl Text {
     fn ciphertexts(&self) -> Result<Vec<pb::Ciphertext>> {
         Ok(vec![pb::Ciphertext {
-            ciphertext: self.plain.text()?,
+            ciphertext: self.plain.input.text("`metacrypt:v…`")?,
             associated_data: self.about.clone().into_bytes(),
         }])
     }
@@ -87,7 +47,7 @@ impl Command {
             Self::Encrypt(text) => {
                 let At { mount, name } = text.plain.key.clone();
                 let plaintexts = vec![pb::Plaintext {
-                    plaintext: text.plain.read()?,
+                    plaintext: text.plain.input.read()?,
                     associated_data: text.about.clone().into_bytes(),
                 }];
                 let request = pb::EncryptRequest {
@@ -134,7 +94,7 @@ impl Command {
                 let request = pb::SignRequest {
                     mount,
                     name,
-                    messages: vec![plain.read()?],
+                    messages: vec![plain.input.read()?],
                 };
                 let signature = one(call(transit.sign(request)).await?.signatures)?;
                 out.done(&signature, &json!({ "signature": signature }))?;
@@ -142,7 +102,7 @@ impl Command {
             Self::Verify { text, signature } => {
                 let At { mount, name } = text.key.clone();
                 let signed = vec![pb::Signed {
-                    message: text.read()?,
+                    message: text.input.read()?,
                     signature: signature.clone(),
                 }];
                 let request = pb::VerifyRequest {

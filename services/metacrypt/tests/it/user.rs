@@ -1,0 +1,86 @@
+//! What accounts write to each other, over REST.
+
+use data_encoding::BASE64;
+use mc_proto::metacrypt::v1::{
+    CreateMountRequest, CreateRuleRequest, CreateUserKeysRequest, Rule, SealToUsersRequest,
+};
+
+use crate::world::{Clients, World};
+
+const MOUNT: &str = "mail";
+
+async fn mount(admin: &mut Clients) {
+    let request = CreateMountRequest {
+        name: MOUNT.to_owned(),
+        engine: "user".to_owned(),
+    };
+    admin.system.create_mount(request).await.unwrap();
+}
+
+async fn create(clients: &mut Clients) {
+    let mount = MOUNT.to_owned();
+    let request = CreateUserKeysRequest { mount };
+    clients.user.create_user_keys(request).await.unwrap();
+}
+
+/// Keys of both, who may make some, and what the first one wrote to the second, in Base64.
+pub(crate) async fn one_of_each(admin: &mut Clients, ada: &mut Clients) -> String {
+    mount(admin).await;
+    create(admin).await;
+    create(ada).await;
+    let request = SealToUsersRequest {
+        mount: MOUNT.to_owned(),
+        recipients: vec!["ada".to_owned()],
+        plaintext: b"vault".to_vec(),
+        ..SealToUsersRequest::default()
+    };
+    let sealed = admin.user.seal_to_users(request).await.unwrap();
+    BASE64.encode(&sealed.into_inner().sealed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_written_to_reads_it_after_the_seal_was_closed_and_opened() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    let token = world.user().await;
+    let rule = Rule {
+        name: "mail".to_owned(),
+        accounts: vec!["ada".to_owned()],
+        actions: vec!["user:own".to_owned(), "user:open".to_owned()],
+        resources: vec!["mail/users/ada".to_owned()],
+        ..Rule::default()
+    };
+    let request = CreateRuleRequest {
+        rule: Some(rule),
+        replace: false,
+    };
+    admin.system.create_rule(request).await.unwrap();
+    let sealed = one_of_each(&mut admin, &mut world.clients(&token).await).await;
+    let root = world.token("admin", &world.mcias.password).await;
+    assert_eq!(world.post(&root, "/v1/seal/close", "{}").0, 200);
+    world.unseal().await;
+    let body = format!("{{\"sealed\": \"{sealed}\"}}");
+    let (status, text) = world.post(&token, "/v1/user/mail/open", &body);
+    assert_eq!(status, 200, "{text}");
+    let opened: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&opened["plaintext"], &opened["sender"]),
+        (&"dmF1bHQ=".into(), &"admin".into())
+    );
+    let (status, text) = world.post(&root, "/v1/user/mail/open", &body);
+    assert_eq!(status, 400, "{text}");
+    assert!(text.contains("not written to you"), "{text}");
+    // What was written is not in the log; who has it finds in which request it was.
+    let rows = world.audit();
+    assert!(
+        rows.iter().all(|row| !row.3.contains("dmF1bHQ")),
+        "{rows:#?}"
+    );
+    let (status, text) = world.post(&root, "/v1/audit/hash", r#"{"input": "dmF1bHQ="}"#);
+    assert_eq!(status, 200, "{text}");
+    let hash: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let hash = hash["hash"].as_str().unwrap();
+    let wrote = |row: &&(String, String, String, String)| row.3.contains(hash);
+    let row = rows.iter().find(wrote).unwrap();
+    assert!(row.0.ends_with("UserToUser/SealToUsers"), "{row:?}");
+}
