@@ -4,6 +4,8 @@ mod certificates;
 mod issuers;
 mod message;
 mod profiles;
+#[cfg(test)]
+mod tests;
 
 use mc_proto::metacrypt::v1::{
     CreateIssuerRequest, CreateRootRequest, DeleteIssuerRequest, DeleteIssuerResponse,
