@@ -1,6 +1,7 @@
 //! The engine's methods.
 
 mod certificates;
+mod inventory;
 mod issuers;
 mod message;
 mod profiles;
@@ -74,5 +75,5 @@ methods! {
     certificates::renew: RenewCertificateRequest => IssuedCertificate,
     certificates::revoke: RevokeCertificateRequest => PkiCertificate,
     certificates::get_certificate: GetCertificateRequest => PkiCertificate,
-    certificates::list_certificates: ListCertificatesRequest => ListCertificatesResponse,
+    inventory::list_certificates: ListCertificatesRequest => ListCertificatesResponse,
 }
