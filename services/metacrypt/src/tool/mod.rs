@@ -29,13 +29,13 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{
     cli::{
-        Bearer, EXIT_CODES_HELP, Failure, Login, Mcias, Output, ServerUrl, connect, message_json,
-        token_file,
+        Bearer, EXIT_CODES_HELP, Failure, Login, Mcias, Output, ServerUrl, call, connect,
+        message_json, token_file,
     },
     config::GLOBAL,
 };
 use serde_json::Value;
-use tonic::{service::interceptor::InterceptedService, transport::Channel};
+use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::start::SERVICE;
 
@@ -242,6 +242,19 @@ fn at(text: &str) -> std::result::Result<At, String> {
         }
         _ => Err("write MOUNT/NAME, like transit/backup".to_owned()),
     }
+}
+
+/// Awaits what removes something that has more in it than may be lost without a word: the request says that it is meant by `confirm`, a command by
+/// `--with-all`.
+async fn removed<T>(
+    answer: impl Future<Output = std::result::Result<Response<T>, Status>>,
+) -> Result<T> {
+    call(answer)
+        .await
+        .map_err(|failure| match failure.message.contains("`confirm`") {
+            true => failure.hint("here `--with-all` says that it is meant"),
+            false => failure,
+        })
 }
 
 /// A name of an enum without its beginning, as it is said on the command line.

@@ -5,7 +5,7 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Output, call, prompt, view};
 use serde_json::json;
 
-use super::{Client, Result, json, json_list};
+use super::{Client, Result, json, json_list, removed};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -87,7 +87,7 @@ impl Command {
                     name: name.clone(),
                     confirm,
                 };
-                call(system.delete_mount(request)).await?;
+                removed(system.delete_mount(request)).await?;
                 out.done(&format!("{name} is removed"), &json!({ "deleted": name }))?;
             }
         }

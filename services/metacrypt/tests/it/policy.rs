@@ -260,7 +260,7 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
             "vault",
             "magic",
             Code::InvalidArgument,
-            "there are: transit",
+            "there are: pki, ssh, transit, user",
         ),
         ("system", "transit", Code::AlreadyExists, "system"),
     ] {

@@ -200,12 +200,10 @@ pub(super) mod tests {
         }
     }
 
-    /// What is done to a profile, and what is wrong with it then.
-    type Row = (fn(&mut Profile), ProfileFault);
-
     #[test]
     fn what_allows_nothing_or_too_much_is_none() {
-        let change: [Row; 9] = [
+        type Change = fn(&mut Profile);
+        let change: [(Change, ProfileFault); 9] = [
             (
                 |p| {
                     p.dns_names.clear();

@@ -9,7 +9,8 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use super::{
-    At, Client, Key, MAX_PEM, Result, at, json, json_list, key_name, read_text, seconds::seconds,
+    At, Client, Key, MAX_PEM, Result, at, json, json_list, key_name, read_text, removed,
+    seconds::seconds,
 };
 
 /// Bits of a mode that a key's file may not have: others may not read it.
@@ -221,7 +222,7 @@ impl IssuerCommand {
                     name,
                     confirm,
                 };
-                call(pki.delete_issuer(request)).await?;
+                removed(pki.delete_issuer(request)).await?;
                 return Ok(out.done(&sentence, &value)?);
             }
         };

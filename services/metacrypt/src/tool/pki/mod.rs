@@ -9,7 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Output, call};
 
-use super::{At, Client, Result, at, json, json_list, read_text, said, seconds};
+use super::{At, Client, Result, at, json, json_list, read_text, removed, said, seconds};
 
 /// Most bytes of a chain's or a request's file.
 const MAX_PEM: u64 = 256 << 10;

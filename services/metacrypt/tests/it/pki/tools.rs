@@ -231,7 +231,10 @@ fn asked(ca: &Ca, name: &str, issuer: &Path, root: &Path, leaf: &Path, how: &[&s
     };
     assert_eq!((status, &*kind), (200, "application/ocsp-response"));
     let answer = ca.write("ocsp.response", answer);
-    linted("lint_ocsp_response", &[], &answer);
+    if how.is_empty() {
+        // It takes seconds; what is asked otherwise is answered in the same form.
+        linted("lint_ocsp_response", &[], &answer);
+    }
     let mut args = vec!["ocsp", "-issuer", text(issuer)];
     args.extend(hash);
     // The request has its nonce; another would be added.

@@ -1,9 +1,12 @@
 //! The engine's methods.
 
 mod certificates;
+mod inventory;
 mod issuers;
 mod message;
 mod profiles;
+#[cfg(test)]
+mod tests;
 
 use mc_proto::metacrypt::v1::{
     CreateIssuerRequest, CreateRootRequest, DeleteIssuerRequest, DeleteIssuerResponse,
@@ -72,5 +75,5 @@ methods! {
     certificates::renew: RenewCertificateRequest => IssuedCertificate,
     certificates::revoke: RevokeCertificateRequest => PkiCertificate,
     certificates::get_certificate: GetCertificateRequest => PkiCertificate,
-    certificates::list_certificates: ListCertificatesRequest => ListCertificatesResponse,
+    inventory::list_certificates: ListCertificatesRequest => ListCertificatesResponse,
 }
