@@ -51,10 +51,17 @@ pub fn status(der: &[u8]) {
     match Asked::from_der(der) {
         Ok(asked) => {
             assert!((1..=16).contains(&asked.about.len()));
-            assert!(asked.nonce.is_none_or(|nonce| (1..=128).contains(&nonce.len())));
+            assert!(
+                asked
+                    .nonce
+                    .is_none_or(|nonce| (1..=128).contains(&nonce.len()))
+            );
         }
         Err(status) => {
-            assert!(matches!(status, Status::MalformedRequest | Status::Unauthorized));
+            assert!(matches!(
+                status,
+                Status::MalformedRequest | Status::Unauthorized
+            ));
             assert!(ocsp::refusal(status).is_ok());
         }
     }

@@ -240,10 +240,19 @@ pub(crate) fn check(rule: &Rule) -> Result<(), EngineError> {
     let Some((_, pattern)) = alone.set.idle_actions(&known).next() else {
         return Ok(());
     };
-    let first = |action: &str| action.split(':').next().map(str::to_owned);
+    let first = |action: &str| action.split(':').next().unwrap_or_default().to_owned();
     let alike = |action: &&str| first(action) == first(pattern);
-    let near: Vec<_> = known.iter().copied().filter(alike).collect();
-    let there = if near.is_empty() { &known } else { &near };
+    let mut there: Vec<_> = known
+        .iter()
+        .copied()
+        .filter(alike)
+        .map(str::to_owned)
+        .collect();
+    if there.is_empty() {
+        // Of all engines they are too many to be read.
+        there = known.iter().map(|action| first(action) + ":*").collect();
+        there.dedup();
+    }
     let why = format!(
         "{pattern:?} covers nothing that can be done; there are: {}",
         there.join(", ")
