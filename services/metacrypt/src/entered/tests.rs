@@ -267,7 +267,7 @@ async fn an_account_that_is_stored_is_no_administrator() {
 }
 
 mod properties {
-    use mcdsl::policy::{Policy, PolicySet};
+    use mcdsl::policy::{Policy, PolicySet, Resource};
     use proptest::{
         collection::vec,
         prelude::*,
@@ -369,9 +369,9 @@ mod properties {
                 let who = caller(account, role, "/test/Judge");
                 let subject = Subject::try_from(who.identity.as_ref().unwrap()).unwrap();
                 let path = [mount].into_iter().chain(on.iter().copied());
-                let name = ResourceName::of(path).unwrap();
+                let name = Resource::from(ResourceName::of(path).unwrap());
                 let why = policy::of(&open).unwrap();
-                let why = why.explain(&subject, &act.typed(), &name.into()).decision;
+                let why = why.explain(&subject, &act.typed(), &name).decision;
                 let allowed = why.effect == Effect::Allow;
                 let visit = world.metacrypt.visit(&who, &KIND, mount).unwrap();
                 prop_assert_eq!(visit.may(act, &on), allowed);

@@ -201,7 +201,8 @@ fn asked(ca: &Ca, name: &str, issuer: &Path, root: &Path, leaf: &Path, how: &[&s
     let request = ca.file("ocsp.request");
     let get = how == ["get"];
     let how = if get { &["-no_nonce"] } else { how };
-    let (hash, nonce): (Vec<_>, Vec<_>) = how.iter().partition(|arg| arg.starts_with("-sha"));
+    let (hash, nonce): (Vec<_>, Vec<_>) =
+        how.iter().partition(|arg: &&&str| arg.starts_with("-sha"));
     let mut args = vec!["ocsp", "-issuer", text(issuer)];
     args.extend(hash.iter().copied());
     args.extend(["-cert", text(leaf), "-reqout", text(&request)]);

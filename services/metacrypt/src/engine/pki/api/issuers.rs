@@ -196,8 +196,7 @@ pub(super) async fn import_issuer(
         ))
     };
     let (pkcs8, stored) = at.read(make).await?;
-    create(&at, detail, stored, pkcs8, None)
-    .await
+    create(&at, detail, stored, pkcs8, None).await
 }
 
 fn algorithm_of(

@@ -1,6 +1,7 @@
 //! The engine's methods.
 
-mod certificates;
+pub(super) mod acme;
+pub(super) mod certificates;
 mod issuers;
 mod message;
 mod profiles;
