@@ -13,7 +13,7 @@ use super::{
         name::AltName,
         store::{profile, profiles},
     },
-    order::{Order, Progress, Status},
+    order::{Order, Progress},
     problem::Problem,
     request::Here,
     source,
@@ -21,9 +21,6 @@ use super::{
 use crate::api::Api;
 
 const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
-/// Between the questions of a client that waits for us.
-pub(super) const WAIT_S: u64 = 1;
-
 /// What is answered if nothing is wrong.
 pub(super) struct Answer {
     status: u16,
@@ -194,16 +191,13 @@ pub(super) fn order(here: &Here, id: &str, order: &Order, status: u16) -> Answer
     if let Some(error) = order.error(now_s) {
         value["error"] = error.json();
     }
+    if let Some(replaces) = &order.replaces {
+        value["replaces"] = replaces.id.clone().into();
+    }
     if let Some(serial) = order.serial() {
         value["certificate"] = at(&format!("cert/{serial}")).into();
     }
-    let waits = order.authorizations.iter().flat_map(|one| &one.challenges);
-    let waits = waits
-        .clone()
-        .any(|challenge| challenge.progress == Progress::Processing)
-        && order.status(now_s) == Status::Pending;
-    let answer = Answer::json(status, &value).at(at(&format!("order/{id}")));
-    answer.after(waits.then_some(WAIT_S))
+    Answer::json(status, &value).at(at(&format!("order/{id}")))
 }
 
 /// A challenge (RFC 8555 §7.1.5).
@@ -250,10 +244,5 @@ pub(super) fn authorization(here: &Here, id: &str, order: &Order, n: usize) -> O
     if matches!(&one.name, AltName::Dns(name) if name.is_wildcard()) {
         value["wildcard"] = true.into();
     }
-    let waits = one.challenges.iter();
-    let waits = waits
-        .clone()
-        .any(|challenge| challenge.progress == Progress::Processing)
-        && status == Status::Pending;
-    Some(Answer::json(200, &value).after(waits.then_some(WAIT_S)))
+    Some(Answer::json(200, &value))
 }

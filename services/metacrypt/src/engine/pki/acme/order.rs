@@ -82,7 +82,6 @@ pub(crate) struct Authorization {
 pub(crate) enum Status {
     Pending,
     Ready,
-    Processing,
     Valid,
     Invalid,
     Deactivated,
@@ -94,7 +93,6 @@ impl Status {
         match self {
             Self::Pending => "pending",
             Self::Ready => "ready",
-            Self::Processing => "processing",
             Self::Valid => "valid",
             Self::Invalid => "invalid",
             Self::Deactivated => "deactivated",
@@ -113,6 +111,14 @@ enum State {
     Invalid(Option<Problem>),
 }
 
+/// The certificate that is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Replaced {
+    /// As the client names it (RFC 9773 §4.1).
+    pub(crate) id: String,
+    pub(crate) serial: Serial,
+}
+
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
@@ -120,7 +126,7 @@ pub(crate) struct Order {
     pub(crate) account: String,
     pub(crate) profile: String,
     pub(crate) names: Names,
-    pub(crate) replaces: Option<Serial>,
+    pub(crate) replaces: Option<Replaced>,
     /// Seconds since 1970.
     pub(crate) ends_s: u64,
     pub(crate) authorizations: Vec<Authorization>,
@@ -141,7 +147,7 @@ impl Order {
         account: &str,
         profile: &str,
         names: Names,
-        replaces: Option<Serial>,
+        replaces: Option<Replaced>,
         ends_s: u64,
         mut token: impl FnMut() -> Result<String, E>,
     ) -> Result<Self, E> {

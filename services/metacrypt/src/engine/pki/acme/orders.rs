@@ -19,7 +19,7 @@ use super::{
         serial::Serial,
         store::{Record, StoredIssuer, profile, profiles},
     },
-    answer::{self, Answer, WAIT_S},
+    answer::{self, Answer},
     decoded, look,
     order::{Method, Order, Status, Task},
     problem::{Problem, Type},
@@ -361,11 +361,8 @@ pub(super) async fn challenge(
     let one = order.authorizations.get(n).ok_or_else(none)?;
     let which = one.challenges.iter().position(|c| c.method == method);
     let value = answer::challenge(&asked.here, id, &order, n, which.ok_or_else(none)?);
-    let waits = value["status"] == "processing";
     let up = format!("{}/authz/{id}/{n}", asked.here.base);
-    Ok(Answer::json(200, &value)
-        .up(up)
-        .after(waits.then_some(WAIT_S)))
+    Ok(Answer::json(200, &value).up(up))
 }
 
 /// finalize: the certificate is made, by the request that comes with it.
@@ -410,7 +407,7 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
         names: order.names.clone(),
         key: Key::Theirs(Box::new(csr.key)),
         ttl_s: 0,
-        renews: order.replaces.clone(),
+        renews: order.replaces.as_ref().map(|old| old.serial.clone()),
         account: account.owner.identity().account,
     };
     // Beside the one that writes, which would wait for the signature.
@@ -434,7 +431,7 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
         .text("serial", &serial.to_string())
         .list("names", texts.iter().map(String::as_str));
     if let Some(replaces) = &order.replaces {
-        detail = detail.text("renews", &replaces.to_string());
+        detail = detail.text("renews", &replaces.serial.to_string());
     }
     let (id, account_id) = (id.to_owned(), account_id.to_owned());
     let store = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
@@ -444,10 +441,10 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
         issued.map_err(|problem| EngineError::Precondition(problem.detail))?;
         made.store(items, wanted)?;
         if let Some(old) = &order.replaces
-            && let Some(mut whose) = IssuedTo::find(items, old)?
+            && let Some(mut whose) = IssuedTo::find(items, &old.serial)?
         {
             whose.replaced = true;
-            whose.put(items, old)?;
+            whose.put(items, &old.serial)?;
         }
         let whose = IssuedTo {
             account: account_id,

@@ -17,6 +17,7 @@ use super::{
         store::{Record, StoredIssuer},
     },
     answer::{Answer, finish, rfc3339},
+    order::Replaced,
     problem::{Problem, Type},
     request::Here,
     source,
@@ -92,7 +93,7 @@ pub(super) async fn replaced(
     account: &str,
     id: &str,
     names: &Names,
-) -> Result<Serial, Problem> {
+) -> Result<Replaced, Problem> {
     let none =
         || Problem::malformed("replaces: it is no certificate of this account; leave it out");
     let named = parse(id).ok_or_else(none)?;
@@ -116,7 +117,10 @@ pub(super) async fn replaced(
         .into_iter()
         .any(|old| names.iter().any(|new| new == old));
     match shared {
-        true => Ok(serial),
+        true => Ok(Replaced {
+            id: id.to_owned(),
+            serial,
+        }),
         false => Err(Problem::malformed(
             "replaces: it has none of the names of the order",
         )),

@@ -62,7 +62,6 @@ impl From<JwsFault> for Problem {
 pub(super) struct Here {
     pub(super) api: Api,
     public: Public,
-    pub(super) settings: Settings,
     /// `https://host/v1/pki/<mount>/acme`.
     pub(super) base: String,
 }
@@ -80,7 +79,6 @@ impl Here {
             base: format!("{base}/v1/pki/{mount}/acme"),
             api: api.clone(),
             public,
-            settings,
         })
     }
 
