@@ -185,7 +185,7 @@ impl Public {
 /// Who acts.
 enum By {
     /// Somebody: what fails, others write down.
-    Caller(Caller),
+    Caller(Box<Caller>),
     /// The service itself, which does this.
     Service(&'static str),
 }

@@ -59,7 +59,7 @@ mod tests {
         http: |api| {
             let metacrypt = Arc::clone(&api.0);
             let named = async move |Path(mount): Path<String>| {
-                let found = metacrypt.public(&PUBLIC, &mount, &[]);
+                let found = metacrypt.public(&transit::KIND, &mount, &[]);
                 found.map_or_else(
                     |error| tonic::Status::from(error).message().to_owned(),
                     |public| public.mount().name().to_owned(),

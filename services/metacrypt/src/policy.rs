@@ -11,7 +11,7 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::{
     audit::{self, Detail, Entry},
     db::StoreError,
-    policy::{Effect, Policy, PolicySet, Rule, Subjects},
+    policy::{Effect, MAX_RULE_TEXT, Policy, PolicySet, Rule, Subjects},
     server::Caller,
 };
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
@@ -228,6 +228,13 @@ pub(crate) fn append(
 /// # Errors
 /// Which part of it is not.
 pub(crate) fn check(rule: &Rule) -> Result<(), EngineError> {
+    let bytes = serde_json::to_vec(rule).map_or(usize::MAX, |text| text.len());
+    if bytes > MAX_RULE_TEXT {
+        let why = format!(
+            "{bytes} bytes long, more than {MAX_RULE_TEXT}; split it, or shorten its comment"
+        );
+        return Err(EngineError::field("rule", why));
+    }
     let alone = compile(vec![rule.clone()])?;
     let known: Vec<_> = engine::actions().map(|action| action.0).collect();
     let Some((_, pattern)) = alone.set.idle_actions(&known).next() else {

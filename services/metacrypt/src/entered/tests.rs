@@ -267,7 +267,7 @@ async fn an_account_that_is_stored_is_no_administrator() {
 }
 
 mod properties {
-    use mcdsl::policy::{Policy, PolicySet, Resource};
+    use mcdsl::policy::{Policy, PolicySet};
     use proptest::{
         collection::vec,
         prelude::*,
@@ -277,6 +277,16 @@ mod properties {
 
     use super::*;
     use crate::testing::nothing;
+
+    /// Rules, and an account, its role, an action, a mount and a path in it.
+    type Asked = (
+        Vec<Rule>,
+        &'static str,
+        &'static str,
+        Act,
+        &'static str,
+        Vec<&'static str>,
+    );
 
     const WORDS: [&str; 4] = ["a", "b", "ab", "keys"];
 
@@ -354,41 +364,40 @@ mod properties {
             vec(select(&WORDS[..]), 0..3),
         );
         let mut runner = TestRunner::new(Config::with_cases(2048));
-        let judged =
-            |(rules, account, role, act, mount, on): (Vec<Rule>, _, _, _, _, Vec<&str>)| {
-                let set = PolicySet::compile(&Policy {
-                    admin_bypass: true,
-                    rules,
-                });
-                let in_force = policy::InForce {
-                    set: Arc::new(set.unwrap()),
-                    rules: Vec::new(),
-                    unusable: None,
-                };
-                policy::apply(&open, in_force);
-                let who = caller(account, role, "/test/Judge");
-                let subject = Subject::try_from(who.identity.as_ref().unwrap()).unwrap();
-                let path = [mount].into_iter().chain(on.iter().copied());
-                let name = Resource::from(ResourceName::of(path).unwrap());
-                let why = policy::of(&open).unwrap();
-                let why = why.explain(&subject, &act.typed(), &name).decision;
-                let allowed = why.effect == Effect::Allow;
-                let visit = world.metacrypt.visit(&who, &KIND, mount).unwrap();
-                prop_assert_eq!(visit.may(act, &on), allowed);
-                match visit.judge(act, &[&on]) {
-                    Ok(at) => {
-                        prop_assert!(allowed && mount == "a");
-                        prop_assert_eq!(at.allowed[0].reason(), &why.reason);
-                    }
-                    Err(EngineError::NotFound(..)) => prop_assert!(allowed && mount != "a"),
-                    Err(EngineError::Refused(Refused::Denied(denied))) => {
-                        prop_assert!(!allowed);
-                        prop_assert_eq!(denied.reason, why.reason);
-                    }
-                    Err(other) => panic!("{other:?}"),
-                }
-                Ok(())
+        let judged = |(rules, account, role, act, mount, on): Asked| {
+            let set = PolicySet::compile(&Policy {
+                admin_bypass: true,
+                rules,
+            });
+            let in_force = policy::InForce {
+                set: Arc::new(set.unwrap()),
+                rules: Vec::new(),
+                unusable: None,
             };
+            policy::apply(&open, in_force);
+            let who = caller(account, role, "/test/Judge");
+            let subject = Subject::try_from(who.identity.as_ref().unwrap()).unwrap();
+            let path = [mount].into_iter().chain(on.iter().copied());
+            let name = ResourceName::of(path).unwrap();
+            let why = policy::of(&open).unwrap();
+            let why = why.explain(&subject, &act.typed(), &name.into()).decision;
+            let allowed = why.effect == Effect::Allow;
+            let visit = world.metacrypt.visit(&who, &KIND, mount).unwrap();
+            prop_assert_eq!(visit.may(act, &on), allowed);
+            match visit.judge(act, &[&on]) {
+                Ok(at) => {
+                    prop_assert!(allowed && mount == "a");
+                    prop_assert_eq!(at.allowed[0].reason(), &why.reason);
+                }
+                Err(EngineError::NotFound(..)) => prop_assert!(allowed && mount != "a"),
+                Err(EngineError::Refused(Refused::Denied(denied))) => {
+                    prop_assert!(!allowed);
+                    prop_assert_eq!(denied.reason, why.reason);
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+            Ok(())
+        };
         runner.run(&asked, judged).unwrap();
     }
 }

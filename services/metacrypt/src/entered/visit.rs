@@ -68,7 +68,7 @@ impl Visit {
         Ok(Arc::new(Entered {
             metacrypt: Arc::clone(&self.metacrypt),
             mount: self.mount()?.clone(),
-            by: By::Caller(self.caller.clone()),
+            by: By::Caller(Box::new(self.caller.clone())),
             asked,
             allowed,
         }))

@@ -10,13 +10,16 @@ use mc_proto::{
     },
 };
 
-use crate::world::{Clients, World};
+use crate::{
+    pki,
+    world::{Clients, World},
+};
 
 /// A method, what it is asked in JSON (what is in the address too), and the action that allows it. A list is not refused: it has nothing in it.
-type Row = (&'static str, &'static str, Answer, &'static str);
+pub(crate) type Row = (&'static str, &'static str, Answer, &'static str);
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Answer {
+pub(crate) enum Answer {
     Refused,
     Empty,
 }
@@ -143,7 +146,7 @@ async fn rules(admin: &mut Clients, allowed: &[String], denied: &[String]) {
         deny,
         accounts: vec!["ada".to_owned()],
         actions: actions.to_vec(),
-        resources: vec!["vault/**".to_owned()],
+        resources: vec!["vault/**".to_owned(), "vault-*/**".to_owned()],
         ..Rule::default()
     };
     let both = [(false, allowed), (true, denied)];
@@ -164,7 +167,9 @@ async fn each_method_takes_its_action_and_no_other() {
     let engines = engines.unwrap().into_inner().engines;
     let mut all: Vec<String> = engines.into_iter().flat_map(|e| e.actions).collect();
     all.push("mount:read".to_owned());
-    let named: BTreeSet<&str> = ROWS.iter().map(|row| row.3).collect();
+    let of_ca = pki::actions::vault(&world).await;
+    let rows = || ROWS.iter().chain(pki::actions::ROWS);
+    let named: BTreeSet<&str> = rows().map(|row| row.3).collect();
     let known: BTreeSet<&str> = all.iter().map(String::as_str).collect();
     assert_eq!(named, known, "each action has a row");
     let ours = |method: &&Method| method.package == "metacircular.metacrypt.v1";
@@ -172,12 +177,15 @@ async fn each_method_takes_its_action_and_no_other() {
         if method.access.level != Level::Authenticated || UNJUDGED.contains(&short(method)) {
             continue;
         }
-        let row = ROWS.iter().find(|row| row.0 == short(method));
+        let row = rows().find(|row| row.0 == short(method));
         let &(_, body, answer, action) =
             row.unwrap_or_else(|| panic!("{} has no row", method.path));
         let body = body
             .replace("CIPHERTEXT", &ciphertext)
             .replace("SIGNATURE", &signature);
+        let body = of_ca
+            .iter()
+            .fold(body, |body, (name, value)| body.replace(name, value));
         let others: Vec<_> = all.iter().filter(|a| *a != action).cloned().collect();
         let own = [action.to_owned()];
         for (description, allowed, denied, works) in [

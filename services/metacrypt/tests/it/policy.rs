@@ -256,12 +256,7 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
         ("Vault", "transit", Code::InvalidArgument, "name:"),
         ("a/b", "transit", Code::InvalidArgument, "name:"),
         ("", "transit", Code::InvalidArgument, "name:"),
-        (
-            "vault",
-            "magic",
-            Code::InvalidArgument,
-            "there are: transit",
-        ),
+        ("vault", "magic", Code::InvalidArgument, "there are: "),
         ("system", "transit", Code::AlreadyExists, "system"),
     ] {
         let request = CreateMountRequest {
@@ -295,6 +290,14 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
             "resources",
         ),
         (
+            "a long one",
+            Rule {
+                comment: "x".repeat(70_000),
+                ..allow("r", &["**"], &["**"])
+            },
+            "rule: 70",
+        ),
+        (
             "an action that nobody can ask for",
             allow("r", &["transit:encrpyt"], &["**"]),
             "actions: \"transit:encrpyt\" covers nothing that can be done; there are: transit:create",
@@ -302,7 +305,7 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
         (
             "an engine that there is not",
             allow("r", &["transit:*", "tranist:*"], &["**"]),
-            "there are: mount:read, transit:create",
+            "there are: mount:read, ",
         ),
         ("no name", allow("", &["**"], &["**"]), "name"),
         ("a path for a name", allow("a/b", &["**"], &["**"]), "name"),

@@ -215,7 +215,7 @@ async fn a_full_disk_is_told_to_all_and_noted() {
     let pages = |number: u32| {
         move |tx: &Transaction<'_>| {
             tx.pragma_update(None, "max_page_count", number)?;
-            Ok(())
+            Ok::<_, StoreError>(())
         }
     };
     let full = world.store.full();

@@ -231,7 +231,8 @@ pub(super) mod tests {
 
     #[test]
     fn what_allows_nothing_or_too_much_is_none() {
-        let change: [(fn(&mut Profile), ProfileFault); 9] = [
+        type Change = fn(&mut Profile);
+        let change: [(Change, ProfileFault); 9] = [
             (
                 |p| {
                     p.dns_names.clear();

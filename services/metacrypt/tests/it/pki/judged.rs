@@ -139,7 +139,7 @@ async fn certificates_are_judged_by_the_profile_that_made_them() {
         .iter()
         .find(|row| row.0.ends_with("/Issue") && row.3.contains(&own))
         .unwrap();
-    assert_eq!((&*row.1, &*row.2), ("ca/profiles/web", "ok"));
+    assert_eq!((&*row.1, &*row.2), ("ca/profiles/web", "OK"));
     assert!(
         row.3.contains("example.org") && !row.3.contains("PRIVATE"),
         "{row:?}"

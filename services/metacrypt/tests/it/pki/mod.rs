@@ -1,6 +1,7 @@
 //! The CA, as its clients and everybody else meet it.
 
 mod acme;
+pub(crate) mod actions;
 mod judged;
 mod refused;
 mod tools;

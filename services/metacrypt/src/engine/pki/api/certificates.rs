@@ -1,11 +1,10 @@
 //! Certificates of a profile.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use mc_proto::metacrypt::v1::{
-    GetCertificateRequest, IssueCertificateRequest, IssuedCertificate, ListCertificatesRequest,
-    ListCertificatesResponse, PkiCertificate, RenewCertificateRequest, RevokeCertificateRequest,
-    SignCsrRequest,
+    GetCertificateRequest, IssueCertificateRequest, IssuedCertificate, PkiCertificate,
+    RenewCertificateRequest, RevokeCertificateRequest, SignCsrRequest,
 };
 use mcdsl::{audit::Detail, server::Caller};
 use zeroize::Zeroizing;
@@ -18,7 +17,7 @@ use crate::{
         Act, EngineError,
         pki::{
             CERTIFICATES, KIND, PROFILES, action, csr,
-            name::{AltName, Names},
+            name::Names,
             pem,
             profile::Profile,
             public_key::{KeyAlgorithm, PublicKey},
@@ -26,20 +25,12 @@ use crate::{
             revocation::Revocation,
             serial::Serial,
             signed::{Issued, Request, Subject, issue as certify, new_key},
-            store::{
-                CrlState, MAX_REVOKED, Of, PAGE, Record, Settings, StoredIssuer, expiry_at,
-                name_at, profile, seconds, serial_of,
-            },
+            store::{CrlState, MAX_REVOKED, Of, Record, Settings, StoredIssuer, profile, seconds},
             urls::Urls,
         },
     },
     entered::{Entered, identity},
 };
-
-/// Most certificates of an answer.
-const MAX_LISTED: usize = 100;
-/// Most certificates that are looked at for one answer.
-const MAX_LOOKED_AT: usize = 1000;
 
 /// Whose key a certificate is for.
 pub(in crate::engine::pki) enum Key {
@@ -392,110 +383,4 @@ pub(super) async fn get_certificate(
     let (at, serial, record) = find(api, caller, action::READ, &asked.mount, &asked.serial).await?;
     at.done(Detail::new()).await?;
     message::certificate(&serial, &record)
-}
-
-/// What a list is of.
-struct Filter {
-    name: Option<AltName>,
-    expires_before_s: Option<u64>,
-    revoked: bool,
-    issuer: String,
-    profile: String,
-    now_s: u64,
-}
-
-impl Filter {
-    /// Where those are that may be in it, and from where on.
-    fn place(&self) -> (String, String) {
-        match (&self.name, self.expires_before_s) {
-            (Some(name), _) => (name_at(name), String::new()),
-            (None, Some(_)) => ("expiry/".to_owned(), expiry_at(self.now_s)),
-            (None, None) => (format!("{CERTIFICATES}/"), String::new()),
-        }
-    }
-
-    fn has(&self, record: &Record) -> bool {
-        let ends = self.expires_before_s.is_none_or(|before_s| {
-            record.not_after_s < before_s && record.not_after_s > self.now_s
-        });
-        let named = self.name.as_ref().is_none_or(|name| {
-            record
-                .names
-                .iter()
-                .flat_map(Names::iter)
-                .any(|other| other == name)
-        });
-        let of = match &record.of {
-            Of::Profile(name) => self.profile.is_empty() || self.profile == *name,
-            Of::Issuer(_) => self.profile.is_empty(),
-        };
-        let issuer = self.issuer.is_empty() || self.issuer == record.issuer;
-        ends && named && of && issuer && (record.revoked.is_some() || !self.revoked)
-    }
-}
-
-pub(super) async fn list_certificates(
-    api: &Api,
-    caller: &Caller,
-    asked: ListCertificatesRequest,
-) -> Result<ListCertificatesResponse, EngineError> {
-    let visit = api.0.visit(caller, &KIND, &asked.mount)?;
-    let limit = match usize::try_from(asked.limit) {
-        Ok(limit @ 1..MAX_LISTED) => limit,
-        _ => MAX_LISTED,
-    };
-    let name = Some(&asked.name).filter(|name| !name.is_empty());
-    let name = name.map(|name| name.parse::<AltName>()).transpose();
-    let before = asked
-        .expires_before
-        .map(std::time::SystemTime::try_from)
-        .transpose();
-    let before = before.map_err(|e| EngineError::field("expires_before", e))?;
-    let filter = Filter {
-        name: name.map_err(|e| EngineError::field("name", e))?,
-        expires_before_s: before.map(seconds),
-        revoked: asked.revoked,
-        issuer: asked.issuer,
-        profile: asked.profile,
-        now_s: seconds(api.0.seal.clock().now()),
-    };
-    let after = asked.after;
-    let read = move |items: &Items<'_>, may: &dyn Fn(&[&str]) -> bool| -> Result<_, EngineError> {
-        let (place, from) = filter.place();
-        let mut at = from.max(after);
-        let (mut found, mut allowed) = (Vec::new(), HashMap::new());
-        let mut looked_at = 0;
-        loop {
-            let page = items.names(&place, &at, PAGE)?;
-            let last = page.len() < PAGE;
-            for path in page {
-                if found.len() == limit || looked_at == MAX_LOOKED_AT {
-                    return Ok((found, at));
-                }
-                looked_at += 1;
-                let serial = serial_of(&path)?;
-                let beyond = filter
-                    .expires_before_s
-                    .is_some_and(|before_s| place == "expiry/" && path >= expiry_at(before_s));
-                if beyond {
-                    return Ok((found, String::new()));
-                }
-                at = path;
-                let Some(record) = Record::find(items, &serial)? else {
-                    continue;
-                };
-                let may = allowed
-                    .entry(record.of.clone())
-                    .or_insert_with_key(|of| may(&of.path()));
-                if *may && filter.has(&record) {
-                    found.push(message::certificate(&serial, &record)?);
-                }
-            }
-            if last {
-                return Ok((found, String::new()));
-            }
-        }
-    };
-    let (certificates, next) = visit.list(action::READ, &[CERTIFICATES], read).await?;
-    Ok(ListCertificatesResponse { certificates, next })
 }

@@ -2,9 +2,12 @@
 
 pub(super) mod acme;
 pub(super) mod certificates;
+mod inventory;
 mod issuers;
 mod message;
 mod profiles;
+#[cfg(test)]
+mod tests;
 
 use mc_proto::metacrypt::v1::{
     CreateIssuerRequest, CreateRootRequest, DeleteIssuerRequest, DeleteIssuerResponse,
@@ -73,5 +76,5 @@ methods! {
     certificates::renew: RenewCertificateRequest => IssuedCertificate,
     certificates::revoke: RevokeCertificateRequest => PkiCertificate,
     certificates::get_certificate: GetCertificateRequest => PkiCertificate,
-    certificates::list_certificates: ListCertificatesRequest => ListCertificatesResponse,
+    inventory::list_certificates: ListCertificatesRequest => ListCertificatesResponse,
 }

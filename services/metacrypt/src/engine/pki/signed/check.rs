@@ -10,7 +10,7 @@ use mcdsl::policy::Authorized;
 use x509_cert::{
     TbsCertificate,
     certificate::Version,
-    der::{Decode, Encode as _, asn1::ObjectIdentifier, oid::AssociatedOid},
+    der::{Decode, Encode, asn1::ObjectIdentifier, oid::AssociatedOid},
     ext::{
         Extension,
         pkix::{
@@ -48,7 +48,7 @@ struct Extensions<'a>(Vec<&'a Extension>);
 
 impl<'a> Extensions<'a> {
     /// The one of this type, whether it is critical, and what it says.
-    fn take<T: AssociatedOid + Decode<'a, Error = x509_cert::der::Error>>(
+    fn take<T: AssociatedOid + Encode + Decode<'a, Error = x509_cert::der::Error>>(
         &mut self,
     ) -> Result<Option<(bool, T)>, Refusal> {
         let Some(at) = self.0.iter().position(|e| e.extn_id == T::OID) else {
@@ -58,14 +58,18 @@ impl<'a> Extensions<'a> {
         if self.0.iter().any(|e| e.extn_id == T::OID) {
             return Err(Refusal::flaw(format!("the extension {} twice", T::OID)));
         }
-        Ok(Some((
-            found.critical,
-            T::from_der(found.extn_value.as_bytes())?,
-        )))
+        let bytes = found.extn_value.as_bytes();
+        let value = T::from_der(bytes)?;
+        // Some readers take more than one spelling.
+        is(
+            value.to_der()? == bytes,
+            format_args!("the encoding of the extension {}", T::OID),
+        )?;
+        Ok(Some((found.critical, value)))
     }
 
     /// That there is one of this type which says this, and is critical or not.
-    fn says<T: AssociatedOid + PartialEq + Decode<'a, Error = x509_cert::der::Error>>(
+    fn says<T: AssociatedOid + Encode + PartialEq + Decode<'a, Error = x509_cert::der::Error>>(
         &mut self,
         critical: bool,
         wanted: &T,
@@ -198,14 +202,28 @@ fn check_life(request: &Request<'_>, tbs: &TbsCertificate) -> Result<(), Refusal
         Subject::Leaf { profile, .. } => (ttl(MIN_TTL_S), profile.1.max_ttl()),
     };
     if let Some(issuer) = request.issuer() {
-        let name = issuer.name();
-        if now >= issuer.not_after() || now < issuer.not_before() {
+        let left = issuer.not_after().duration_since(now).unwrap_or_default();
+        if left < least || now < issuer.not_before() {
             return Err(Refusal::Precondition(format!(
-                "the issuer {name:?} is not valid now; make another one"
+                "the issuer {:?} is not valid now, or not for long enough; make another one",
+                issuer.name()
             )));
         }
+    }
+    let life = end.duration_since(now).unwrap_or_default();
+    // Whole seconds, again.
+    let life = Duration::from_secs(life.as_secs() + u64::from(life.subsec_nanos() > 0));
+    asked((least..=most).contains(&life), "ttl_s", || {
+        format!(
+            "{} to {} seconds, or 0 for what is usual",
+            least.as_secs(),
+            most.as_secs()
+        )
+    })?;
+    if let Some(issuer) = request.issuer() {
+        let name = issuer.name();
         let left = issuer.not_after().duration_since(now).unwrap_or_default();
-        asked(end <= issuer.not_after() && left >= least, "ttl_s", || {
+        asked(end <= issuer.not_after(), "ttl_s", || {
             let left = left.as_secs();
             format!(
                 "the issuer {name:?} ends in {left} seconds; ask for less, or have another issuer"
@@ -224,16 +242,7 @@ fn check_life(request: &Request<'_>, tbs: &TbsCertificate) -> Result<(), Refusal
     let (from, to) = request.validity();
     let same = (whole(begin), whole(end)) == (whole(from), whole(to));
     is(same, "its begin or end")?;
-    let life = end.duration_since(now).unwrap_or_default();
-    // Whole seconds, again.
-    let life = Duration::from_secs(life.as_secs() + u64::from(life.subsec_nanos() > 0));
-    asked((least..=most).contains(&life), "ttl_s", || {
-        format!(
-            "{} to {} seconds, or 0 for what is usual",
-            least.as_secs(),
-            most.as_secs()
-        )
-    })
+    Ok(())
 }
 
 /// What names the issuer.

@@ -190,6 +190,9 @@ struct Parts<'a> {
     now: SystemTime,
 }
 
+/// What a row exchanges.
+type Change = fn(&mut Parts<'_>);
+
 impl Parts<'_> {
     fn with<T>(&self, act: impl FnOnce(&Request<'_>) -> T) -> T {
         act(&Request {
@@ -224,7 +227,7 @@ fn what_is_not_what_was_asked_for_is_not_signed() {
     parts
         .with(|request| check(&allowed, request, &tbs))
         .unwrap();
-    let rows: [(&str, fn(&mut Parts<'_>)); 9] = [
+    let rows: [(&str, Change); 9] = [
         ("other names", |p| p.names = names(&["exact.example"])),
         ("more names", |p| {
             p.names = names(&["exact.example", "a.svc.example", "b.svc.example"]);
@@ -238,7 +241,7 @@ fn what_is_not_what_was_asked_for_is_not_signed() {
         ("other addresses", |p| {
             p.urls = Some(Urls::new("http://evil.example", "pki", "services"));
         }),
-        ("another time", |p| p.now = p.now + HOUR),
+        ("another time", |p| p.now += HOUR),
         ("a shorter life", |p| p.profile.max_ttl_s = 60),
     ];
     for (description, change) in rows {
@@ -321,7 +324,6 @@ fn what_exceeds_the_profile_or_the_issuer_is_refused_by_the_field() {
         now: now(),
     };
     let allowed = allowed("pki:issue", "profiles", "web");
-    type Change = fn(&mut Parts<'_>);
     let rows: [(&str, &Issuer, Change, Result<(), &str>); 13] = [
         ("as the profile has it", &services, |_| {}, Ok(())),
         ("all its time", &services, |p| p.ttl = Some(DAY), Ok(())),
@@ -377,13 +379,13 @@ fn what_exceeds_the_profile_or_the_issuer_is_refused_by_the_field() {
         (
             "after the issuer's end",
             &ending,
-            |p| p.now = p.now + DAY * 2,
+            |p| p.now += DAY * 2,
             Err("not valid now"),
         ),
         (
             "before its begin",
             &ending,
-            |p| p.now = p.now - DAY,
+            |p| p.now -= DAY,
             Err("not valid now"),
         ),
     ];

@@ -1,0 +1,130 @@
+use std::{sync::Arc, time::Duration};
+
+use mc_proto::metacrypt::v1::{
+    CertificateKey, CreateIssuerRequest, CreateRootRequest, IssueCertificateRequest, PkiProfile,
+    PutPkiProfileRequest, RevokeCertificateRequest,
+};
+use mcdsl::server::Caller;
+use x509_cert::{crl::CertificateList, der::Decode as _, ext::pkix::CrlNumber};
+
+use super::{certificates, issuers, profiles};
+use crate::{
+    api::Api,
+    engine::pki::{KIND, crls, store::Record},
+    jobs::round,
+    testing::{World, caller, nothing},
+};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// A mount `ca` with a root, an issuer and a profile.
+async fn ca(world: &World) -> (Api, Caller) {
+    world.metacrypt.mount("ca", "pki", nothing()).await.unwrap();
+    let api = Api(Arc::clone(&world.metacrypt));
+    let admin = caller("admin", "admin", "/test/Pki");
+    let request = CreateRootRequest {
+        mount: "ca".to_owned(),
+        name: "root".to_owned(),
+        key_algorithm: CertificateKey::Ed25519.into(),
+        common_name: "Root".to_owned(),
+        ..CreateRootRequest::default()
+    };
+    issuers::create_root(&api, &admin, request).await.unwrap();
+    let request = CreateIssuerRequest {
+        mount: "ca".to_owned(),
+        name: "services".to_owned(),
+        under: "root".to_owned(),
+        key_algorithm: CertificateKey::Ed25519.into(),
+        common_name: "Services".to_owned(),
+        ..CreateIssuerRequest::default()
+    };
+    issuers::create_issuer(&api, &admin, request).await.unwrap();
+    let request = PutPkiProfileRequest {
+        mount: "ca".to_owned(),
+        name: "web".to_owned(),
+        profile: Some(PkiProfile {
+            issuer: "services".to_owned(),
+            dns_names: vec!["example.org".to_owned()],
+            server: true,
+            key_algorithms: vec![CertificateKey::Ed25519.into()],
+            max_ttl_s: 3600,
+            ..PkiProfile::default()
+        }),
+    };
+    profiles::put_profile(&api, &admin, request).await.unwrap();
+    (api, admin)
+}
+
+async fn issue(api: &Api, admin: &Caller) -> String {
+    let request = IssueCertificateRequest {
+        mount: "ca".to_owned(),
+        profile: "web".to_owned(),
+        names: vec!["example.org".to_owned()],
+        ..IssueCertificateRequest::default()
+    };
+    certificates::issue(api, admin, request)
+        .await
+        .unwrap()
+        .serial
+}
+
+/// The list's number, and how many are on it.
+async fn list(world: &World) -> (u8, usize) {
+    let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
+    let served = crls::current(&at, "services").await.unwrap();
+    let list: CertificateList = CertificateList::from_der(&served.der).unwrap();
+    let extensions = list.tbs_cert_list.crl_extensions.unwrap();
+    let number = CrlNumber::from_der(extensions[1].extn_value.as_bytes()).unwrap();
+    let entries = list.tbs_cert_list.revoked_certificates.unwrap_or_default();
+    (number.0.as_bytes()[0], entries.len())
+}
+
+#[tokio::test]
+async fn lists_are_renewed_and_what_ended_long_ago_is_forgotten() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    let serials = [issue(&api, &admin).await, issue(&api, &admin).await];
+    assert_eq!(list(&world).await, (1, 0));
+    let request = RevokeCertificateRequest {
+        mount: "ca".to_owned(),
+        serial: serials[0].clone(),
+        reason: 0,
+    };
+    certificates::revoke(&api, &admin, request).await.unwrap();
+    let job = KIND.job.as_ref().unwrap();
+    for (description, passed, wanted) in [
+        ("at once", Duration::ZERO, (2, 1)),
+        ("as it was", 12 * HOUR, (2, 1)),
+        ("a day after it was made", 13 * HOUR, (3, 1)),
+        ("its certificate ended three days ago", 60 * HOUR, (4, 0)),
+    ] {
+        world.clock.advance(passed);
+        round(&world.metacrypt, &KIND, job).await;
+        assert_eq!(list(&world).await, wanted, "{description}");
+    }
+    let left = async |world: &World| {
+        let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
+        let serials = serials.clone();
+        let count = at.read(move |items, _| {
+            let found = serials
+                .iter()
+                .map(|serial| Record::find(items, &serial.parse().unwrap()));
+            let found: Vec<_> = found.collect::<Result<_, _>>()?;
+            let paths = ["certificates/", "expiry/", "names/", "revoked/"]
+                .map(|place| items.names(place, "", 100).unwrap().len());
+            Ok((found.iter().flatten().count(), paths))
+        });
+        count.await.unwrap()
+    };
+    // The issuer's own is among them.
+    assert_eq!(left(&world).await, (2, [3, 3, 2, 1]));
+    world.clock.advance(90 * 24 * HOUR);
+    round(&world.metacrypt, &KIND, job).await;
+    assert_eq!(left(&world).await, (0, [1, 1, 0, 0]));
+    let audit = world.audit();
+    let row = audit.iter().find(|row| row.1 == "pki.tidy").unwrap();
+    assert!(
+        row.0.is_none() && row.3.contains("\"forgotten\":2"),
+        "{row:?}"
+    );
+}
