@@ -59,6 +59,11 @@ const DEBIAN: &[(Need, &str, &str)] = &[
         "python3-websockets",
     ),
     (Need::Test, "/usr/share/doc/python3-venv", "python3-venv"),
+    // Clients of ACME.
+    (Need::Test, "certbot", "certbot"),
+    (Need::Test, "dehydrated", "dehydrated"),
+    (Need::Test, "lego", "lego"),
+    (Need::Test, "uacme", "uacme"),
     (Need::Test, "sslscan", "sslscan"),
     (Need::Test, "testssl", "testssl.sh"),
     (

@@ -2,6 +2,7 @@
 
 mod names;
 mod orders;
+mod peers;
 
 use std::{
     net::{IpAddr, Ipv4Addr},

@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
+    fs,
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -25,6 +27,8 @@ struct Shown {
     files: HashMap<String, String>,
     texts: HashMap<String, Vec<String>>,
     certificates: HashMap<String, Arc<CertifiedKey>>,
+    /// Where programs put their files.
+    root: Option<PathBuf>,
 }
 
 type All = Arc<Mutex<Shown>>;
@@ -89,6 +93,11 @@ impl Names {
     pub(super) fn file(&self, token: &str, content: &str) {
         let mut shown = self.shown.lock().unwrap();
         shown.files.insert(token.to_owned(), content.to_owned());
+    }
+
+    /// Files in this directory.
+    pub(super) fn root(&self, root: &Path) {
+        self.shown.lock().unwrap().root = Some(root.to_owned());
     }
 
     /// A text for a name.
@@ -176,7 +185,11 @@ async fn serve(listener: TcpListener, shown: All) {
             let head = String::from_utf8_lossy(&head).into_owned();
             let path = head.split(' ').nth(1).unwrap_or_default();
             let token = path.strip_prefix("/.well-known/acme-challenge/");
-            let found = token.and_then(|token| shown.lock().unwrap().files.get(token).cloned());
+            let found = token.and_then(|token| {
+                let shown = shown.lock().unwrap();
+                let put = || fs::read_to_string(shown.root.as_ref()?.join(&path[1..])).ok();
+                shown.files.get(token).cloned().or_else(put)
+            });
             let (status, body) = match found {
                 Some(body) => ("200 OK", body),
                 None => ("404 Not Found", String::new()),
