@@ -130,7 +130,7 @@ impl Metacrypt {
         Ok(Arc::new(Entered {
             mount: self.open()?.mount(kind, mount)?,
             metacrypt: Arc::clone(self),
-            by: By::Caller(caller.clone()),
+            by: By::Caller(Box::new(caller.clone())),
             asked,
             allowed: Vec::new(),
         }))

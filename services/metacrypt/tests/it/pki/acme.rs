@@ -3,6 +3,7 @@
 mod names;
 mod orders;
 mod peers;
+mod requests;
 
 use std::{
     net::{IpAddr, Ipv4Addr},

@@ -1,7 +1,12 @@
 //! Orders: what comes of them, and what is refused.
 
-use mc_proto::metacrypt::v1::{DeleteAcmeKeyRequest, ListAcmeKeysRequest};
+use mc_proto::{
+    mcias::v1::{RevokeRequest, revoke_request::What},
+    metacrypt::v1::{DeleteAcmeKeyRequest, ListAcmeKeysRequest},
+};
+use mc_testkit::wait::wait_for_async;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use x509_cert::{der::Decode as _, ext::pkix::AuthorityKeyIdentifier};
 
 use super::*;
 
@@ -75,7 +80,7 @@ async fn accounts_are_bound_by_a_key_that_is_used_once() {
         "unauthorized",
         "twice"
     );
-    account.update_key().await.unwrap();
+    drop(account.update_key().await.unwrap());
     account
         .update_contacts(&["mailto:other@example.org"])
         .await
@@ -184,4 +189,123 @@ async fn an_order_goes_on_after_a_restart() {
     acme.show(&mut order, ChallengeType::Http01).await.unwrap();
     let chain = acme.finish(&mut order).await.unwrap();
     assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
+}
+
+/// What a certificate is named by (RFC 9773 §4.1).
+fn named(der: &[u8]) -> instant_acme::CertificateIdentifier<'static> {
+    let certificate = x509_cert::Certificate::from_der(der).unwrap();
+    let tbs = certificate.tbs_certificate();
+    let (_, above) = tbs
+        .get_extension::<AuthorityKeyIdentifier>()
+        .unwrap()
+        .unwrap();
+    let text = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    instant_acme::CertificateIdentifier {
+        authority_key_identifier: text(above.key_identifier.unwrap().as_bytes()).into(),
+        serial: text(tbs.serial_number().as_bytes()).into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_told_when_to_renew_and_what_replaces_what() {
+    let acme = Acme::new().await;
+    let account = acme.account().await;
+    let names = [dns("a.svc.example.org")];
+    let chain = acme.obtain(&account, &names, ChallengeType::Http01).await;
+    let der = CertificateDer::from_pem_slice(chain.unwrap().as_bytes()).unwrap();
+    let id = named(&der);
+    let window = || {
+        let path = format!("{MOUNT}/acme/renewal-info/{id}");
+        let (status, kind, body) = acme.ca.get(&path, None);
+        assert_eq!((status, &*kind), (200, "application/json"));
+        let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let end = value["suggestedWindow"]["end"].as_str().unwrap();
+        let text = std::process::Command::new("date")
+            .args(["+%s", "-d", end])
+            .output();
+        let text = String::from_utf8(text.unwrap().stdout).unwrap();
+        text.trim().parse::<u64>().unwrap()
+    };
+    let now = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.unwrap().as_secs()
+    };
+    assert!(window() > now(), "not yet");
+    let other = [dns("b.svc.example.org")];
+    let refused = account
+        .new_order(&NewOrder::new(&other).replaces(id.clone()))
+        .await;
+    assert_eq!(kind(refused), "malformed", "it has none of its names");
+    let theirs = acme.account().await;
+    let refused = theirs
+        .new_order(&NewOrder::new(&names).replaces(id.clone()))
+        .await;
+    assert_eq!(kind(refused), "malformed", "another's");
+    let order = NewOrder::new(&names).replaces(id.clone());
+    let mut order = account.new_order(&order).await.unwrap();
+    acme.show(&mut order, ChallengeType::Http01).await.unwrap();
+    acme.finish(&mut order).await.unwrap();
+    let refused = account
+        .new_order(&NewOrder::new(&names).replaces(id.clone()))
+        .await;
+    assert_eq!(kind(refused), "alreadyReplaced");
+    let request = instant_acme::RevocationRequest {
+        certificate: &der,
+        reason: None,
+    };
+    account.revoke(&request).await.unwrap();
+    assert!(window() < now(), "at once");
+    for path in ["none", "a.b", "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"] {
+        let path = format!("{MOUNT}/acme/renewal-info/{path}");
+        assert_eq!(acme.ca.get(&path, None).0, 404, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_mcias_revokes_ends_the_account() {
+    let acme = Acme::new().await;
+    let account = acme.account().await;
+    let names = [dns("a.svc.example.org")];
+    account.new_order(&NewOrder::new(&names)).await.unwrap();
+    let mut admin = acme.ca.world.mcias.admin().await;
+    let request = RevokeRequest {
+        what: Some(What::Account("ada".to_owned())),
+        issued_until: None,
+    };
+    admin.accounts.revoke(request).await.unwrap();
+    // It is told over a stream.
+    wait_for_async("the account to end", async || {
+        let refused = account.new_order(&NewOrder::new(&names)).await;
+        (kind(refused) == "unauthorized").then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_orders_at_once() {
+    const MANY: usize = 1000;
+    let acme = std::sync::Arc::new(Acme::new().await);
+    let account = acme.account().await;
+    let begin = std::time::Instant::now();
+    let mut all = tokio::task::JoinSet::new();
+    for n in 0..MANY {
+        let (acme, account) = (std::sync::Arc::clone(&acme), account.clone());
+        all.spawn(async move {
+            let names = [dns(&format!("n{n}.svc.example.org"))];
+            let mut order = account.new_order(&NewOrder::new(&names)).await?;
+            acme.show(&mut order, ChallengeType::Http01).await?;
+            let patient = RetryPolicy::new().timeout(std::time::Duration::from_secs(300));
+            order.poll_ready(&patient).await?;
+            order.finalize().await?;
+            order.poll_certificate(&patient).await
+        });
+    }
+    let mut serials = std::collections::BTreeSet::new();
+    while let Some(done) = all.join_next().await {
+        serials.insert(done.unwrap().unwrap());
+    }
+    assert_eq!(serials.len(), MANY);
+    let rate = MANY as f64 / begin.elapsed().as_secs_f64();
+    eprintln!("{rate:.0} orders/s");
 }

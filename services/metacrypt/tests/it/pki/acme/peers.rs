@@ -97,7 +97,7 @@ async fn lego() {
     let (acme, at, root, id, secret) = prepared().await;
     let server = &acme.directory;
     let common = format!(
-        "lego --server {server} --accept-tos --email ada@example.org --path {at} --domains a.svc.example.org --http --http.webroot {root}"
+        "lego --server {server} --accept-tos --email ada@example.org --path {at} --domains a.svc.example.org --http --http.webroot {root} --eab --kid {id} --hmac {secret}"
     );
     let file = acme.ca.file("peer/certificates/a.svc.example.org.crt");
     peer(
@@ -105,7 +105,7 @@ async fn lego() {
         "lego",
         &file,
         [
-            format!("{common} --eab --kid {id} --hmac {secret} run"),
+            format!("{common} run"),
             format!("{common} renew --days 9999 --no-random-sleep"),
             format!("{common} revoke --keep"),
         ],

@@ -3,17 +3,21 @@
 use std::{net::IpAddr, sync::Arc};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    CertificateError, ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, Error,
+    SignatureScheme, SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    crypto::{
+        CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature_with_raw_key,
+    },
+    pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
+    version::TLS13,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use x509_cert::{
     Certificate,
     der::{
-        Decode as _,
+        Decode as _, Encode as _,
         asn1::{ObjectIdentifier, OctetString},
         oid::AssociatedOid as _,
     },
@@ -64,8 +68,13 @@ impl ServerCertVerifier for Any {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        // Of the certificate the key alone: webpki takes none with a critical extension that it does not know, as acmeIdentifier is.
+        let bad = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
+        let certificate = Certificate::from_der(cert).map_err(bad)?;
+        let key = certificate.tbs_certificate().subject_public_key_info();
+        let key = SubjectPublicKeyInfoDer::from(key.to_der().map_err(bad)?);
         let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
+        verify_tls13_signature_with_raw_key(message, &key, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -81,11 +90,12 @@ async fn connect(
     stream: TcpStream,
     name: ServerName<'static>,
     protocol: &[u8],
+    versions: &[&'static SupportedProtocolVersion],
 ) -> Result<TlsStream<TcpStream>, Problem> {
     let provider = aws_lc_rs::default_provider();
     let verifier = Arc::new(Any(provider.clone()));
     let config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(failed)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
@@ -104,7 +114,7 @@ pub(super) async fn any(
         AltName::Ip(address) => ServerName::from(*address),
         other => ServerName::try_from(other.to_string()).map_err(failed)?,
     };
-    connect(stream, name, b"http/1.1").await
+    connect(stream, name, b"http/1.1", DEFAULT_VERSIONS).await
 }
 
 /// What an address is asked for by (RFC 8738 §6).
@@ -132,7 +142,7 @@ pub(super) async fn shows(around: &Around, name: &AltName, hash: &[u8; 32]) -> R
         other => other.to_string(),
     };
     let asked = ServerName::try_from(asked).map_err(failed)?;
-    let stream = connect(stream, asked, PROTOCOL).await?;
+    let stream = connect(stream, asked, PROTOCOL, &[&TLS13]).await?;
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(PROTOCOL) {
         return Err(failed("the server does not speak acme-tls/1 (ALPN)"));
