@@ -81,7 +81,12 @@ fn told(here: &Here, id: &str, account: &AcmeAccount, status: u16) -> Answer {
 }
 
 /// Ends an account, and what was to come of its orders.
-pub(super) fn end(items: &Items<'_>, id: &str, standing: Standing) -> Result<(), EngineError> {
+pub(super) fn end(
+    items: &Items<'_>,
+    id: &str,
+    standing: Standing,
+    now_s: u64,
+) -> Result<(), EngineError> {
     if let Some(mut account) = AcmeAccount::find(items, id)? {
         account.standing = standing;
         account.put(items, id)?;
@@ -89,8 +94,7 @@ pub(super) fn end(items: &Items<'_>, id: &str, standing: Standing) -> Result<(),
     for order_id in Order::open_ids(items, id, PAGE)? {
         if let Some(mut order) = Order::find(items, &order_id)? {
             order.cancel();
-            // Long before its end.
-            order.put(items, &order_id, 0)?;
+            order.put(items, &order_id, now_s)?;
         }
     }
     Ok(())
@@ -268,6 +272,7 @@ pub(super) async fn update(asked: Asked, id: &str) -> Result<Answer, Problem> {
         &["acme", "accounts", id],
     )?;
     let account_id = id.to_owned();
+    let now_s = asked.here.now_s();
     let change = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
         let none = || EngineError::NotFound("account", account_id.clone());
         let mut account = AcmeAccount::find(items, &account_id)?.ok_or_else(none)?;
@@ -276,7 +281,7 @@ pub(super) async fn update(asked: Asked, id: &str) -> Result<Answer, Problem> {
             account.put(items, &account_id)?;
         }
         if ends {
-            end(items, &account_id, Standing::Deactivated)?;
+            end(items, &account_id, Standing::Deactivated, now_s)?;
             account.standing = Standing::Deactivated;
         }
         Ok(account)

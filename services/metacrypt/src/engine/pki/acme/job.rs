@@ -1,10 +1,11 @@
 //! What ACME does of itself: what ended is forgotten, what MCIAS revoked ends, and what was to be looked at when the seal was closed is looked at.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
     super::store::seconds,
     Memory, account, look,
+    order::Order,
     store::{AcmeAccount, Binding, KEYS, Look, PAGE, Standing, forget, forget_issued},
 };
 use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered};
@@ -12,12 +13,13 @@ use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered};
 /// Does a piece of it; whether there is more.
 pub(in super::super) async fn run(at: &Arc<Entered>) -> Result<bool, EngineError> {
     let now_s = seconds(at.now());
-    let old = move |items: &Items<'_>, _: &Entered| forget(items, now_s);
-    let (_, more) = at.keep(old, |made, _| made).await?;
-    if more {
+    let old = move |items: &Items<'_>, _: &Entered| forget(items, now_s, PAGE);
+    if at.keep(old, |made, _| made).await?.more {
         return Ok(true);
     }
-    ended(at).await?;
+    let count = at.read(|items, _| Order::count(items)).await?;
+    Memory::of(at.mount())?.count.store(count, Relaxed);
+    ended(at, now_s).await?;
     let mut after = Some(String::new());
     while let Some(from) = after {
         let some = move |items: &Items<'_>, _: &Entered| forget_issued(items, &from);
@@ -28,7 +30,7 @@ pub(in super::super) async fn run(at: &Arc<Entered>) -> Result<bool, EngineError
 }
 
 /// Ends the accounts of which MCIAS revoked what they were given by: it forgets that in a while.
-async fn ended(at: &Arc<Entered>) -> Result<(), EngineError> {
+async fn ended(at: &Arc<Entered>, now_s: u64) -> Result<(), EngineError> {
     let Some(mcias) = at.metacrypt().mcias.get().cloned() else {
         return Ok(());
     };
@@ -55,7 +57,7 @@ async fn ended(at: &Arc<Entered>) -> Result<(), EngineError> {
                     match account {
                         // It stays, so that its owner is told why.
                         Some((account, id)) if account.standing == Standing::Valid => {
-                            account::end(items, id, Standing::Revoked)?;
+                            account::end(items, id, Standing::Revoked, now_s)?;
                         }
                         Some(_) => {}
                         None => drop(items.delete(path)?),
@@ -75,7 +77,7 @@ async fn ended(at: &Arc<Entered>) -> Result<(), EngineError> {
 /// Looks at what waits for it and nobody looks at.
 async fn resume(at: &Arc<Entered>) -> Result<(), EngineError> {
     let memory = Memory::of(at.mount())?;
-    if memory.looking.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+    if memory.looking.load(Relaxed) > 0 {
         return Ok(());
     }
     let mut after = String::new();

@@ -65,6 +65,8 @@ pub(super) struct Memory {
     orders: Limit<String>,
     /// Names of an account that were not shown to be its own.
     failures: Limit<(String, String)>,
+    /// How many orders there are, as the job counts them.
+    count: AtomicUsize,
     looks: Arc<Semaphore>,
     /// That wait for it or have it.
     looking: Arc<AtomicUsize>,
@@ -78,6 +80,7 @@ impl Default for Memory {
             newcomers: Limit::new(100, Duration::from_secs(5)),
             orders: Limit::new(3000, Duration::from_millis(2)),
             failures: Limit::new(10, Duration::from_secs(60)),
+            count: AtomicUsize::new(0),
             looks: Arc::new(Semaphore::new(LOOKS)),
             looking: Arc::default(),
         }

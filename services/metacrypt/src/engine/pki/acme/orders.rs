@@ -1,6 +1,9 @@
 //! What is asked of orders (RFC 8555 §7.4, §7.5).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use mcdsl::{audit::Detail, server::Caller};
 use serde::Deserialize;
@@ -25,7 +28,7 @@ use super::{
     problem::{Problem, Type},
     renewal,
     request::{Asked, Here, limited},
-    store::{IssuedTo, Look, MAX_OPEN, ORDER_S, new_id, new_token},
+    store::{IssuedTo, Look, MAX_OPEN, MAX_ORDERS, ORDER_S, new_id, new_token},
 };
 use crate::{barrier::Items, engine::EngineError, entered::Entered};
 
@@ -253,6 +256,11 @@ async fn order(asked: &Asked, caller: &Caller) -> Result<(String, Order), Proble
         let why = format!("the account has {MAX_OPEN} open orders; finish them first");
         return Err(Problem::later(Type::RateLimited, why, 60));
     }
+    if limits.count.fetch_add(1, Relaxed) >= MAX_ORDERS {
+        limits.count.fetch_sub(1, Relaxed);
+        let why = "the mount has as many orders as it may; wait until some have ended";
+        return Err(Problem::later(Type::RateLimited, why, 600));
+    }
     let id = new_id().map_err(EngineError::from)?;
     let texts: Vec<_> = names.iter().map(ToString::to_string).collect();
     let detail = Detail::new()
@@ -451,7 +459,8 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
             replaced: false,
         };
         whose.put(items, &serial)?;
-        order.finish(items, &id, now_s)
+        order.put(items, &id, now_s)?;
+        Ok(order)
     };
     at.record(detail, store).await.map_err(|error| match error {
         EngineError::Precondition(why) => Problem::new(Type::OrderNotReady, why),

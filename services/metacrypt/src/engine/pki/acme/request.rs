@@ -1,6 +1,10 @@
 //! Requests: whose they are is known, and their nonce is used up, before anything is done by them.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::SystemTime,
+};
 
 use axum::{
     body::Body,
@@ -231,7 +235,11 @@ impl Asked {
                 Who::Account(Box::new(account), id)
             }
         };
-        here.keep(move |items| use_nonce(items, &nonce)).await??;
+        let now_s = here.now_s();
+        let used = here.keep(move |items| use_nonce(items, &nonce, now_s));
+        let gone = used.await??;
+        let count = &here.memory()?.count;
+        let _ = count.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(gone)));
         if let Who::Account(account, id) = &who {
             here.stands(account, id).await?;
         }
@@ -351,7 +359,8 @@ impl Here {
             Some(false) => Ok(()),
             Some(true) => {
                 let id = id.to_owned();
-                self.keep(move |items| account::end(items, &id, Standing::Revoked))
+                let now_s = self.now_s();
+                self.keep(move |items| account::end(items, &id, Standing::Revoked, now_s))
                     .await?;
                 ended("the account of MCIAS that it was bound to was revoked; bind another")
             }

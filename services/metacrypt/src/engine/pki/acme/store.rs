@@ -34,7 +34,9 @@ pub(in super::super) const MAX_KEYS: usize = 10_000;
 pub(super) const PAGE: usize = 500;
 /// Orders of an account that something can still come of.
 pub(super) const MAX_OPEN: usize = 2000;
-/// Seconds for which a new order lasts, and one of which a certificate came.
+/// Orders of all accounts.
+pub(super) const MAX_ORDERS: usize = 1_000_000;
+/// Seconds for which a new order lasts, and one of which nothing comes any more.
 pub(super) const ORDER_S: u64 = 24 * 60 * 60;
 pub(super) const DONE_S: u64 = 60 * 60;
 
@@ -258,18 +260,19 @@ impl AcmeAccount {
     }
 }
 
-/// Notes that a nonce was used.
+/// Notes that a nonce was used, and forgets some of what ended, so that what comes goes again; how many orders were forgotten.
 pub(super) fn use_nonce(
     items: &Items<'_>,
     nonce: &Nonce,
-) -> Result<Result<(), Problem>, EngineError> {
+    now_s: u64,
+) -> Result<Result<usize, Problem>, EngineError> {
     let place = format!("{NONCES}{}", nonce.path());
     if items.get::<()>(&place)?.is_some() {
         let why = "the nonce was used already; take the one of this answer";
         return Ok(Err(Problem::new(Type::BadNonce, why)));
     }
     items.put(&place, &())?;
-    Ok(Ok(()))
+    Ok(Ok(forget(items, now_s, 2)?.orders))
 }
 
 /// What tells an account's orders of the same apart from others.
@@ -344,10 +347,18 @@ impl Order {
         Ok(items.put(&open, &id)?)
     }
 
-    /// One that was changed.
-    pub(super) fn put(&self, items: &Items<'_>, id: &str, now_s: u64) -> Result<(), EngineError> {
+    /// One that was changed. If nothing comes of it any more, or a certificate did, it lasts a while longer, for who asks for it again.
+    pub(super) fn put(
+        &mut self,
+        items: &Items<'_>,
+        id: &str,
+        now_s: u64,
+    ) -> Result<(), EngineError> {
         if !self.is_open(now_s) {
             self.close(items, id)?;
+            items.delete(&end_at(self.ends_s, id))?;
+            self.ends_s = self.ends_s.min(now_s + DONE_S);
+            items.put(&end_at(self.ends_s, id), &())?;
         }
         Ok(items.put(&order_at(id), self)?)
     }
@@ -360,18 +371,17 @@ impl Order {
         Ok(())
     }
 
-    /// One of which a certificate came: it lasts a while longer, for who asks for it again.
-    pub(super) fn finish(
-        mut self,
-        items: &Items<'_>,
-        id: &str,
-        now_s: u64,
-    ) -> Result<Self, EngineError> {
-        items.delete(&end_at(self.ends_s, id))?;
-        self.ends_s = now_s + DONE_S;
-        items.put(&end_at(self.ends_s, id), &())?;
-        self.put(items, id, now_s)?;
-        Ok(self)
+    /// How many there are, of all accounts.
+    pub(super) fn count(items: &Items<'_>) -> Result<usize, EngineError> {
+        let (mut count, mut after) = (0, String::new());
+        loop {
+            let page = items.names("acme/orders/", &after, PAGE)?;
+            count += page.len();
+            match page.last() {
+                Some(last) if page.len() == PAGE => after.clone_from(last),
+                _ => return Ok(count),
+            }
+        }
     }
 }
 
@@ -438,11 +448,18 @@ impl IssuedTo {
     }
 }
 
-/// Forgets nonces that nobody takes any more and orders that ended. Whether there is more.
-pub(super) fn forget(items: &Items<'_>, now_s: u64) -> Result<(usize, bool), EngineError> {
+/// What was forgotten.
+pub(super) struct Forgotten {
+    pub(super) orders: usize,
+    /// There is more.
+    pub(super) more: bool,
+}
+
+/// Forgets nonces that nobody takes any more and orders that ended, at most so many of each.
+pub(super) fn forget(items: &Items<'_>, now_s: u64, most: usize) -> Result<Forgotten, EngineError> {
     let old = |place: &str| -> Result<Vec<String>, EngineError> {
         let before = format!("{place}{now_s:012}/");
-        let all = items.names(place, "", PAGE)?;
+        let all = items.names(place, "", most)?;
         Ok(all.into_iter().take_while(|path| *path < before).collect())
     };
     let nonces = old(NONCES)?;
@@ -458,8 +475,10 @@ pub(super) fn forget(items: &Items<'_>, now_s: u64) -> Result<(usize, bool), Eng
         }
         items.delete(path)?;
     }
-    let more = nonces.len() == PAGE || orders.len() == PAGE;
-    Ok((nonces.len() + orders.len(), more))
+    Ok(Forgotten {
+        orders: orders.len(),
+        more: nonces.len() == most || orders.len() == most,
+    })
 }
 
 /// Forgets whose those certificates were that are forgotten; the path to go on behind, if there is more.

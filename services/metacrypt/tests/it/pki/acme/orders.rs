@@ -4,7 +4,7 @@ use mc_proto::{
     mcias::v1::{RevokeRequest, revoke_request::What},
     metacrypt::v1::{DeleteAcmeKeyRequest, ListAcmeKeysRequest},
 };
-use mc_testkit::wait::wait_for_async;
+use mc_testkit::wait_for_async;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_cert::{der::Decode as _, ext::pkix::AuthorityKeyIdentifier};
 
