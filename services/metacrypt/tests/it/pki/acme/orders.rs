@@ -295,7 +295,9 @@ async fn a_thousand_orders_at_once() {
             let names = [dns(&format!("n{n}.svc.example.org"))];
             let mut order = account.new_order(&NewOrder::new(&names)).await?;
             acme.show(&mut order, ChallengeType::Http01).await?;
-            let patient = RetryPolicy::new().timeout(std::time::Duration::from_secs(300));
+            let patient = RetryPolicy::new()
+                .backoff(1.2)
+                .timeout(std::time::Duration::from_secs(300));
             order.poll_ready(&patient).await?;
             order.finalize().await?;
             order.poll_certificate(&patient).await
