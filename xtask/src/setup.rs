@@ -61,6 +61,11 @@ const DEBIAN: &[(Need, &str, &str)] = &[
     (Need::Test, "ssh", "openssh-client"),
     (Need::Test, "/usr/sbin/sshd", "openssh-server"),
     (Need::Test, "/usr/share/doc/python3-venv", "python3-venv"),
+    // Clients of ACME.
+    (Need::Test, "certbot", "certbot"),
+    (Need::Test, "dehydrated", "dehydrated"),
+    (Need::Test, "lego", "lego"),
+    (Need::Test, "uacme", "uacme"),
     (Need::Test, "sslscan", "sslscan"),
     (Need::Test, "testssl", "testssl.sh"),
     (

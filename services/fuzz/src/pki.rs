@@ -1,5 +1,6 @@
 //! What strangers and clients send to the CA: names, requests for certificates (PKCS #10) and for their status (OCSP).
 
+pub mod acme;
 #[path = "../../metacrypt/src/engine/pki/csr.rs"]
 mod csr;
 #[path = "../../metacrypt/src/engine/pki/name.rs"]

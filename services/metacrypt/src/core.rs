@@ -1,9 +1,13 @@
 //! The service: the seal, and what is behind it while it is open.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use mcdsl::{
     audit::Detail,
+    auth::client::Client,
     policy::Rule,
     server::{Caller, Recorder},
 };
@@ -23,12 +27,13 @@ pub(crate) struct Metacrypt {
     pub(crate) seal: Seal,
     pub(crate) gate: Gate,
     /// For what is asked by another way than methods, whose calls the server writes down.
-    #[allow(dead_code, reason = "ACME, which is to come, uses it")]
     pub(crate) audit: Arc<Recorder>,
     /// Held by who changes the seal or what is behind it: one at a time, from the proof to the end, so that each is of what the one before left.
     changes: Mutex<()>,
     /// A mount was removed.
     pub(crate) removed: Notify,
+    /// Who knows what MCIAS revoked; not in tests of parts.
+    pub(crate) mcias: OnceLock<Arc<Client>>,
 }
 
 /// What another master key is opened by; nothing said: as the one before.
@@ -64,6 +69,7 @@ impl Metacrypt {
             audit,
             changes: Mutex::default(),
             removed: Notify::new(),
+            mcias: OnceLock::new(),
         }
     }
 

@@ -112,6 +112,30 @@ impl Metacrypt {
         })
     }
 
+    /// Somebody does what is his own by a proof that `kind` looked at (the key of an ACME account, or of a certificate): no rule is asked, and it is written
+    /// down as his.
+    ///
+    /// # Errors
+    /// If it is sealed, a name is none, or there is no such mount of that kind.
+    pub(crate) fn owned(
+        self: &Arc<Self>,
+        caller: &Caller,
+        kind: &'static Kind,
+        mount: &str,
+        on: &[&str],
+    ) -> Result<Arc<Entered>, EngineError> {
+        let path = [mount].into_iter().chain(on.iter().copied());
+        let asked = ResourceName::of(path).map_err(Refused::from)?;
+        caller.about.say(asked.as_str());
+        Ok(Arc::new(Entered {
+            mount: self.open()?.mount(kind, mount)?,
+            metacrypt: Arc::clone(self),
+            by: By::Caller(Box::new(caller.clone())),
+            asked,
+            allowed: Vec::new(),
+        }))
+    }
+
     /// The service itself does something in a mount; `what` is in the place of the method in the log.
     ///
     /// # Errors
@@ -178,6 +202,11 @@ pub(crate) struct Entered {
 }
 
 impl Entered {
+    /// The service, for what is done later and comes in again.
+    pub(crate) fn metacrypt(&self) -> &Arc<Metacrypt> {
+        &self.metacrypt
+    }
+
     /// Where.
     pub(crate) fn mount(&self) -> &Mount {
         &self.mount

@@ -1,6 +1,5 @@
 //! Metacrypt: certificates and secrets behind a seal.
 
-#[allow(dead_code, reason = "engines that are to come use it")]
 mod account;
 mod api;
 pub mod barrier;

@@ -77,6 +77,8 @@ pub async fn start_by(
 fn build(clock: Clock, base: Base) -> Result<App, Box<dyn Error + Send + Sync>> {
     let seal = Seal::new(Arc::clone(&base.store), clock);
     let metacrypt = Arc::new(Metacrypt::new(seal, Arc::clone(&base.audit)));
+    // Nobody else sets it.
+    let _ = metacrypt.mcias.set(Arc::clone(&base.mcias));
     let api = Api(Arc::clone(&metacrypt));
     let pages = base.pages(Vec::new(), Router::new());
     let mut app = base.app(api::routes(&api), pages);

@@ -153,6 +153,15 @@ impl Client {
         heard.is_some_and(|heard| self.since(heard) < SILENCE)
     }
 
+    /// Whether what was given to an account is revoked, as tokens of that time are; `None`: nobody can say, as the stream is down.
+    #[must_use]
+    pub fn is_revoked(&self, identity: &Identity) -> Option<bool> {
+        if self.state().revocations.has(identity) {
+            return Some(true);
+        }
+        self.is_live().then_some(false)
+    }
+
     /// By which tokens are valid.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock

@@ -143,6 +143,11 @@ impl Mount {
         UNIX_EPOCH + since
     }
 
+    /// A key of its own for `purpose`; who has that does not have the mount's.
+    pub(crate) fn derived(&self, purpose: &str) -> key::Key {
+        self.key.derived(purpose)
+    }
+
     /// What its engine keeps of it in memory, empty at first; it is dropped with the keys. An engine has one such type: `None` for others.
     #[must_use]
     pub fn memory<T: Any + Default + Send + Sync>(&self) -> Option<&T> {

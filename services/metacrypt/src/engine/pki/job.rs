@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mcdsl::audit::Detail;
 
 use super::{
-    crls,
+    acme, crls,
     store::{PAGE, Record, issuers, seconds, serial_of},
 };
 use crate::{
@@ -27,7 +27,7 @@ pub(super) fn run(at: Arc<Entered>) -> Work {
                 tracing::error!(mount = at.mount().name(), issuer, %error, "its CRL cannot be made");
             }
         }
-        forget(&at).await
+        Ok(forget(&at).await? | acme::run(&at).await?)
     })
 }
 

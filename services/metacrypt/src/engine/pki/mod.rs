@@ -1,5 +1,6 @@
 //! The CA: certificates by profiles, and what everybody may know of them.
 
+mod acme;
 mod api;
 mod constraints;
 mod crls;
@@ -20,7 +21,7 @@ mod signed;
 mod store;
 mod urls;
 
-use mc_proto::metacrypt::v1::pki_server::PkiServer;
+use mc_proto::metacrypt::v1::{acme_server::AcmeServer, pki_server::PkiServer};
 
 use super::{EngineError, Job, Kind};
 use crate::barrier::Items;
@@ -43,6 +44,12 @@ mod action {
         SIGN = "pki:sign",
         RENEW = "pki:renew",
         REVOKE = "pki:revoke",
+        // On `acme`.
+        SET_ACME = "pki:set-acme",
+        // On `acme`: a key of one's own.
+        CREATE_ACME_KEY = "pki:create-acme-key",
+        // On `acme/keys/<id>`, of others.
+        DELETE_ACME_KEY = "pki:delete-acme-key",
         // On whatever is read.
         READ = "pki:read",
     }
@@ -55,14 +62,19 @@ const ISSUERS: &str = "issuers";
 const PROFILES: &str = "profiles";
 const CERTIFICATES: &str = "certificates";
 const URLS: &str = "urls";
+const ACME: &str = "acme";
 
 /// The engine.
 pub(crate) const KIND: Kind = Kind {
     name: "pki",
     description: "issues certificates by profiles, and tells everybody which are revoked",
     actions: action::ALL,
-    routes: |routes, api| routes.add_service(PkiServer::new(api.clone())),
-    http: public::routes,
+    routes: |routes, api| {
+        routes
+            .add_service(PkiServer::new(api.clone()))
+            .add_service(AcmeServer::new(api.clone()))
+    },
+    http: |api| public::routes(api).merge(acme::routes(api)),
     keeps: kept,
     job: Some(Job {
         name: job::NAME,

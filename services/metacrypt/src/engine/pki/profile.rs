@@ -14,8 +14,19 @@ use super::{
 pub(crate) const MAX_ENTRIES: usize = 1000;
 /// Longest life of a leaf: ten years.
 pub(crate) const MAX_TTL_S: u64 = 10 * 365 * 24 * 60 * 60;
+/// Characters of what clients are told of one.
+const MAX_DESCRIPTION: usize = 256;
 /// Shortest.
 pub(crate) const MIN_TTL_S: u64 = 60;
+
+/// How ACME's clients show that they control a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AcmeRules {
+    /// What they are told that the profile is for.
+    pub(crate) description: String,
+    /// Networks beside the public ones in which names may be looked at.
+    pub(crate) networks: BTreeSet<IpNet>,
+}
 
 /// What certificates of a kind may be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +55,9 @@ pub(crate) struct Profile {
     pub(crate) ttl_s: u64,
     /// At most.
     pub(crate) max_ttl_s: u64,
+    /// `None`: ACME's clients may not order them.
+    #[serde(default)]
+    pub(crate) acme: Option<AcmeRules>,
 }
 
 /// Why a profile is none.
@@ -67,6 +81,10 @@ pub(crate) enum ProfileFault {
     MaxTtl,
     #[error("ttl_s: {MIN_TTL_S} seconds to max_ttl_s")]
     Ttl,
+    #[error(
+        "acme.description: at most {MAX_DESCRIPTION} characters, none of them a control character"
+    )]
+    Description,
 }
 
 impl Profile {
@@ -107,6 +125,16 @@ impl Profile {
         }
         if !(MIN_TTL_S..=self.max_ttl_s).contains(&self.ttl_s) {
             return Err(ProfileFault::Ttl);
+        }
+        let acme = self.acme.as_ref();
+        let description = acme.map_or("", |acme| &acme.description);
+        if description.chars().count() > MAX_DESCRIPTION
+            || description.chars().any(char::is_control)
+        {
+            return Err(ProfileFault::Description);
+        }
+        if acme.is_some_and(|acme| acme.networks.len() > MAX_ENTRIES) {
+            return Err(ProfileFault::TooMany("acme.networks"));
         }
         Ok(())
     }
@@ -161,6 +189,7 @@ pub(super) mod tests {
             common_name: false,
             ttl_s: 3600,
             max_ttl_s: 86400,
+            acme: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{issuer::Issuer, signed::SigningKey, store::StoredIssuer};
+use super::{acme, issuer::Issuer, signed::SigningKey, store::StoredIssuer};
 use crate::{
     barrier::{Items, KeyError, Mount, SealError},
     engine::EngineError,
@@ -34,6 +34,7 @@ pub(super) struct Ready {
     kept: Mutex<Kept>,
     /// Held by who makes a CRL: those who wait for one find it then.
     pub(super) making: tokio::sync::Mutex<()>,
+    pub(super) acme: acme::Memory,
 }
 
 impl Ready {

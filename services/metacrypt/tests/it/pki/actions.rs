@@ -3,8 +3,8 @@
 use std::{fs, process::Command};
 
 use mc_proto::metacrypt::v1::{
-    CertificateKey, CreateIssuerRequest, CreateMountRequest, CreateRootRequest, PkiProfile,
-    PutPkiProfileRequest,
+    AcmeRules, CertificateKey, CreateAcmeKeyRequest, CreateIssuerRequest, CreateMountRequest,
+    CreateRootRequest, PkiProfile, PutPkiProfileRequest, acme_client::AcmeClient,
 };
 
 use super::{Client, client, profile, wanted};
@@ -13,12 +13,43 @@ use crate::{
         Answer::{Empty, Refused},
         Row,
     },
+    running::Bearer,
     world::World,
 };
 
 const MOUNT: &str = "vault-ca";
 
 pub(crate) const ROWS: &[Row] = &[
+    (
+        "Acme/SetAcme",
+        r#"{"mount": "vault-ca", "base": "https://pki.example.org"}"#,
+        Refused,
+        "pki:set-acme",
+    ),
+    (
+        "Acme/GetAcme",
+        r#"{"mount": "vault-ca"}"#,
+        Refused,
+        "pki:read",
+    ),
+    (
+        "Acme/CreateAcmeKey",
+        r#"{"mount": "vault-ca"}"#,
+        Refused,
+        "pki:create-acme-key",
+    ),
+    (
+        "Acme/ListAcmeKeys",
+        r#"{"mount": "vault-ca"}"#,
+        Empty,
+        "pki:read",
+    ),
+    (
+        "Acme/DeleteAcmeKey",
+        r#"{"mount": "vault-ca", "id": "ACMEKEY"}"#,
+        Refused,
+        "pki:delete-acme-key",
+    ),
     (
         "Pki/CreateRoot",
         r#"{"mount": "vault-ca", "name": "new-root", "key_algorithm": "CERTIFICATE_KEY_ED25519", "common_name": "a"}"#,
@@ -175,6 +206,7 @@ pub(crate) async fn vault(world: &World) -> Vec<(&'static str, String)> {
             name: name.to_owned(),
             profile: Some(PkiProfile {
                 name: String::new(),
+                acme: Some(AcmeRules::default()),
                 ..profile("app")
             }),
         };
@@ -183,6 +215,13 @@ pub(crate) async fn vault(world: &World) -> Vec<(&'static str, String)> {
     let mut request = wanted("app", &["example.org"]);
     MOUNT.clone_into(&mut request.mount);
     let serial = pki.issue(request).await.unwrap().into_inner().serial;
+    let request = CreateAcmeKeyRequest {
+        mount: MOUNT.to_owned(),
+        profiles: vec!["app".to_owned()],
+        ..CreateAcmeKeyRequest::default()
+    };
+    let mut acme = AcmeClient::with_interceptor(world.channel().await, Bearer::of(&token));
+    let made = acme.create_acme_key(request).await.unwrap().into_inner();
     let file = |name: &str| world.root.path().join(name);
     let openssl = |args: &[&str], key: &str, out: &str| {
         let mut command = Command::new("openssl");
@@ -214,6 +253,7 @@ pub(crate) async fn vault(world: &World) -> Vec<(&'static str, String)> {
         serde_json::Value::from(text).to_string()
     };
     vec![
+        ("ACMEKEY", made.key.unwrap().id),
         ("SERIAL", serial),
         ("CSR", json("csr.pem")),
         ("CHAIN", json("elsewhere.pem")),

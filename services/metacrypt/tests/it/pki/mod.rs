@@ -1,5 +1,6 @@
 //! The CA, as its clients and everybody else meet it.
 
+mod acme;
 pub(crate) mod actions;
 mod judged;
 mod refused;

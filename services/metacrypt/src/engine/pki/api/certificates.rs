@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Whose key a certificate is for.
-enum Key {
+pub(in crate::engine::pki) enum Key {
     /// A new one.
     New(Option<KeyAlgorithm>),
     /// The caller's.
@@ -41,18 +41,18 @@ enum Key {
 }
 
 /// A certificate that is wanted.
-struct Wanted {
-    profile: String,
-    names: Names,
-    key: Key,
-    ttl_s: u64,
-    renews: Option<Serial>,
-    account: String,
+pub(in crate::engine::pki) struct Wanted {
+    pub(in crate::engine::pki) profile: String,
+    pub(in crate::engine::pki) names: Names,
+    pub(in crate::engine::pki) key: Key,
+    pub(in crate::engine::pki) ttl_s: u64,
+    pub(in crate::engine::pki) renews: Option<Serial>,
+    pub(in crate::engine::pki) account: String,
 }
 
 /// One that was made, with the new key, and what it is made of.
-struct Made {
-    issued: Issued,
+pub(in crate::engine::pki) struct Made {
+    pub(in crate::engine::pki) issued: Issued,
     pkcs8: Option<Zeroizing<Vec<u8>>>,
     issuer: String,
     above: Vec<Vec<u8>>,
@@ -73,7 +73,11 @@ fn usual(profile: &Profile) -> Result<KeyAlgorithm, EngineError> {
 }
 
 impl Wanted {
-    fn make(&self, items: &Items<'_>, at: &Entered) -> Result<Made, EngineError> {
+    pub(in crate::engine::pki) fn make(
+        &self,
+        items: &Items<'_>,
+        at: &Entered,
+    ) -> Result<Made, EngineError> {
         let by = profile(items, &self.profile)?;
         may_issue(&by.issuer, &StoredIssuer::get(items, &by.issuer)?)?;
         let under = ready::issuer(at.mount(), items, &by.issuer)?;
@@ -112,6 +116,67 @@ impl Wanted {
     }
 }
 
+impl Made {
+    /// Stores it, if all is as it was when it was signed: nothing is issued by what is gone since.
+    pub(in crate::engine::pki) fn store(
+        self,
+        items: &Items<'_>,
+        wanted: Wanted,
+    ) -> Result<(), EngineError> {
+        may_issue(&self.issuer, &StoredIssuer::get(items, &self.issuer)?)?;
+        if profile(items, &wanted.profile)? != self.by {
+            return Err(EngineError::Precondition(
+                "the profile was changed meanwhile; ask again".to_owned(),
+            ));
+        }
+        let of = Of::Profile(wanted.profile);
+        let mut record = Record::new(&self.issued, of, &self.issuer, &wanted.account);
+        (record.names, record.renews) = (Some(wanted.names), wanted.renews);
+        record.create(items, &self.issued.serial)
+    }
+}
+
+/// Revokes one, as CRLs and OCSP tell from then on; what they were made of is then to be dropped ([`forget_crl`]).
+pub(in crate::engine::pki) fn end(
+    items: &Items<'_>,
+    serial: &Serial,
+    revocation: Revocation,
+) -> Result<Record, EngineError> {
+    let none = || EngineError::NotFound("certificate", serial.to_string());
+    let mut record = Record::find(items, serial)?.ok_or_else(none)?;
+    let why = match (&record.revoked, record.not_after_s <= revocation.at_s) {
+        (Some(_), _) => Some("it is revoked already"),
+        (None, true) => Some("it has ended, so that nobody takes it any more"),
+        (None, false) => None,
+    };
+    if let Some(why) = why {
+        return Err(EngineError::Precondition(why.to_owned()));
+    }
+    let mut state = CrlState::get(items, &record.issuer)?;
+    if state.entries >= MAX_REVOKED {
+        return Err(EngineError::Precondition(format!(
+            "the CRL of {:?} has {MAX_REVOKED} entries, which is the most; revoke the issuer itself, and make another",
+            record.issuer
+        )));
+    }
+    state.entries += 1;
+    state.put(items, &record.issuer)?;
+    record.revoke(items, serial, revocation)?;
+    if let Of::Issuer(name) = &record.of
+        && let Some(mut stored) = StoredIssuer::find(items, name)?
+    {
+        stored.disabled = true;
+        stored.put(items, name)?;
+    }
+    Ok(record)
+}
+
+/// The list in memory is behind: it is made anew when it is asked for.
+pub(in crate::engine::pki) fn forget_crl(at: &Entered, issuer: &str) -> Result<(), EngineError> {
+    Ready::of(at.mount())?.kept().crls.remove(issuer);
+    Ok(())
+}
+
 /// Makes it, stores it, and answers it: what cannot be stored is not answered.
 async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, EngineError> {
     // Beside the one that writes, which would wait for the signature.
@@ -144,19 +209,7 @@ async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, 
     if let Some(renews) = &wanted.renews {
         detail = detail.text("renews", &renews.to_string());
     }
-    let store = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
-        // As they were when it was signed: nothing is issued by what is gone since.
-        may_issue(&made.issuer, &StoredIssuer::get(items, &made.issuer)?)?;
-        if profile(items, &wanted.profile)? != made.by {
-            return Err(EngineError::Precondition(
-                "the profile was changed meanwhile; ask again".to_owned(),
-            ));
-        }
-        let of = Of::Profile(wanted.profile);
-        let mut record = Record::new(&made.issued, of, &made.issuer, &wanted.account);
-        (record.names, record.renews) = (Some(wanted.names), wanted.renews);
-        record.create(items, &made.issued.serial)
-    };
+    let store = move |items: &Items<'_>, _: &Entered| made.store(items, wanted);
     at.change(detail, store, |(), _| ()).await?;
     Ok(answer)
 }
@@ -312,36 +365,11 @@ pub(super) async fn revoke(
     let detail = Detail::new().text("reason", &format!("{reason:?}"));
     let issuer = record.issuer;
     let revoke = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
-        let none = || EngineError::NotFound("certificate", serial.to_string());
-        let mut record = Record::find(items, &serial)?.ok_or_else(none)?;
-        let why = match (&record.revoked, record.not_after_s <= at_s) {
-            (Some(_), _) => Some("it is revoked already"),
-            (None, true) => Some("it has ended, so that nobody takes it any more"),
-            (None, false) => None,
-        };
-        if let Some(why) = why {
-            return Err(EngineError::Precondition(why.to_owned()));
-        }
-        let mut state = CrlState::get(items, &record.issuer)?;
-        if state.entries >= MAX_REVOKED {
-            return Err(EngineError::Precondition(format!(
-                "the CRL of {:?} has {MAX_REVOKED} entries, which is the most; revoke the issuer itself, and make another",
-                record.issuer
-            )));
-        }
-        state.entries += 1;
-        state.put(items, &record.issuer)?;
-        record.revoke(items, &serial, revocation)?;
-        if let Of::Issuer(name) = &record.of
-            && let Some(mut stored) = StoredIssuer::find(items, name)?
-        {
-            stored.disabled = true;
-            stored.put(items, name)?;
-        }
+        let record = end(items, &serial, revocation)?;
         message::certificate(&serial, &record)
     };
     let then = move |message, at: &Entered| -> Result<_, EngineError> {
-        Ready::of(at.mount())?.kept().crls.remove(&issuer);
+        forget_crl(at, &issuer)?;
         Ok(message)
     };
     at.change(detail, revoke, then).await?

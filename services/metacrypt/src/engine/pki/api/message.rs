@@ -5,7 +5,8 @@ use std::{str::FromStr, time::Duration};
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use mc_proto::metacrypt::v1::{
-    CertificateKey, NameConstraints, PkiCertificate, PkiIssuer, PkiProfile, RevocationReason,
+    AcmeRules as AcmeRulesMessage, CertificateKey, NameConstraints, PkiCertificate, PkiIssuer,
+    PkiProfile, RevocationReason,
 };
 use x509_cert::{Certificate, der::Decode as _};
 
@@ -15,7 +16,7 @@ use crate::engine::{
         constraints::{Constraints, MAX_SUBTREES},
         name::DnsName,
         pem,
-        profile::{MAX_ENTRIES, Profile},
+        profile::{AcmeRules, MAX_ENTRIES, Profile},
         public_key::KeyAlgorithm,
         revocation::Reason,
         serial::Serial,
@@ -202,6 +203,13 @@ pub(super) fn profile(sent: &PkiProfile) -> Result<Profile, EngineError> {
             ttl_s => ttl_s,
         },
         max_ttl_s: sent.max_ttl_s,
+        acme: match &sent.acme {
+            None => None,
+            Some(acme) => Some(AcmeRules {
+                description: acme.description.clone(),
+                networks: all("acme.networks", &acme.networks, most, net)?,
+            }),
+        },
     };
     profile
         .check()
@@ -227,6 +235,10 @@ pub(super) fn profile_message(name: &str, profile: Profile) -> PkiProfile {
         common_name: profile.common_name,
         ttl_s: profile.ttl_s,
         max_ttl_s: profile.max_ttl_s,
+        acme: profile.acme.map(|acme| AcmeRulesMessage {
+            description: acme.description,
+            networks: texts(acme.networks),
+        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine's methods.
 
-mod certificates;
+pub(super) mod acme;
+pub(super) mod certificates;
 mod inventory;
 mod issuers;
 mod message;

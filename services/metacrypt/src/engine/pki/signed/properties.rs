@@ -60,7 +60,7 @@ prop_compose! {
             issuer: "services".to_owned(),
             dns_names, dns_suffixes, wildcards, ip_networks, uris, uri_prefixes, server, client,
             key_algorithms: BTreeSet::from([KeyAlgorithm::Ed25519]),
-            common_name, ttl_s, max_ttl_s,
+            common_name, ttl_s, max_ttl_s, acme: None,
         }
     }
 }

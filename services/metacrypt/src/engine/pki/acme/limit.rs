@@ -1,0 +1,100 @@
+//! How often something may be asked, of whom (the generic cell rate algorithm).
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Most who are known at once; beyond it nobody new is let in before others are forgotten.
+const MAX_KNOWN: usize = 20_000;
+
+/// So many at once, and one more in each `every`.
+pub(crate) struct Limit<K> {
+    burst: u32,
+    every: Duration,
+    /// Until when what was asked lasts, by who asked.
+    known: Mutex<HashMap<K, Duration>>,
+}
+
+impl<K: Eq + Hash> Limit<K> {
+    pub(crate) fn new(burst: u32, every: Duration) -> Self {
+        Self {
+            burst,
+            every,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Whether `who` might, if he asked.
+    ///
+    /// # Errors
+    /// Not before so many seconds are over.
+    pub(crate) fn look(&self, who: &K, now: SystemTime) -> Result<(), u64> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = known.get(who).copied().unwrap_or_default().max(now) + self.every;
+        let over = until.saturating_sub(now + self.every * self.burst);
+        match over.is_zero() {
+            true => Ok(()),
+            false => Err(over.as_secs() + 1),
+        }
+    }
+
+    /// Whether `who` may now.
+    ///
+    /// # Errors
+    /// Not before so many seconds are over.
+    pub(crate) fn ask(&self, who: K, now: SystemTime) -> Result<(), u64> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN && !known.contains_key(&who) {
+            known.retain(|_, until| *until > now);
+            if known.len() >= MAX_KNOWN {
+                return Err(self.every.as_secs().max(1));
+            }
+        }
+        let until = known.get(&who).copied().unwrap_or_default().max(now) + self.every;
+        let over = until.saturating_sub(now + self.every * self.burst);
+        if !over.is_zero() {
+            return Err(over.as_secs() + 1);
+        }
+        known.insert(who, until);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_at_once_and_one_more_in_each_while() {
+        let limit = Limit::new(3, Duration::from_secs(10));
+        let at = |s: u64| UNIX_EPOCH + Duration::from_secs(1000 + s);
+        for _ in 0..3 {
+            assert_eq!(limit.look(&"a", at(0)), Ok(()));
+            assert_eq!(limit.ask("a", at(0)), Ok(()));
+        }
+        assert_eq!(limit.look(&"a", at(0)), Err(11));
+        assert_eq!(limit.ask("a", at(0)), Err(11));
+        assert_eq!(limit.ask("b", at(0)), Ok(()), "somebody else");
+        assert_eq!(limit.ask("a", at(10)), Ok(()));
+        assert!(limit.ask("a", at(10)).is_err());
+        for _ in 0..3 {
+            assert_eq!(limit.ask("a", at(1000)), Ok(()), "forgotten");
+        }
+    }
+
+    #[test]
+    fn not_everybody_is_remembered() {
+        let limit = Limit::new(1, Duration::from_secs(10));
+        let at = |s: u64| UNIX_EPOCH + Duration::from_secs(1000 + s);
+        for who in 0..MAX_KNOWN {
+            assert_eq!(limit.ask(who, at(0)), Ok(()));
+        }
+        assert!(limit.ask(MAX_KNOWN, at(0)).is_err());
+        assert_eq!(limit.ask(MAX_KNOWN, at(10)), Ok(()));
+    }
+}

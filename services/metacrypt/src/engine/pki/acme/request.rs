@@ -1,0 +1,373 @@
+//! Requests: whose they are is known, and their nonce is used up, before anything is done by them.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::SystemTime,
+};
+
+use axum::{
+    body::Body,
+    http::{Request, header},
+};
+use mcdsl::server::Caller;
+use serde::de::DeserializeOwned;
+use tonic::Status;
+
+use super::{
+    super::{KIND, store::seconds},
+    Memory, account,
+    jwk::Jwk,
+    jws::{By, Jws, JwsFault, MAX_BODY},
+    of_source,
+    problem::{Problem, Type},
+    source,
+    store::{AcmeAccount, Settings, Standing, use_nonce},
+};
+use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered, entered::Public};
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        let text = error.to_string();
+        match error {
+            EngineError::Refused(_) => Self::new(
+                Type::Unauthorized,
+                "the policy does not allow it to the account of MCIAS that the key was bound to",
+            ),
+            EngineError::Invalid(_)
+            | EngineError::Precondition(_)
+            | EngineError::Exists(..)
+            | EngineError::Policy(_) => Self::malformed(text),
+            EngineError::NotFound(..) => Self::malformed(text).with_status(404),
+            EngineError::Seal(_) | EngineError::Store(_) | EngineError::Audit(_) => {
+                tracing::warn!(error = text, "an ACME request cannot be answered");
+                Self::later(Type::ServerInternal, "not now; try again", 5).with_status(503)
+            }
+            EngineError::Item(_) | EngineError::Key(_) | EngineError::Flaw(_) => {
+                tracing::error!(error = text, "an ACME request cannot be answered");
+                Self::new(Type::ServerInternal, "an internal error")
+            }
+        }
+    }
+}
+
+impl From<JwsFault> for Problem {
+    fn from(fault: JwsFault) -> Self {
+        let kind = match &fault {
+            JwsFault::Form(_) | JwsFault::Signature => Type::Malformed,
+            JwsFault::Algorithm(_) => Type::BadSignatureAlgorithm,
+            JwsFault::Key(_) => Type::BadPublicKey,
+        };
+        Self::new(kind, fault.to_string())
+    }
+}
+
+/// A mount with ACME. While it lives, the seal stays open.
+pub(super) struct Here {
+    pub(super) api: Api,
+    public: Public,
+    /// `https://host/v1/pki/<mount>/acme`.
+    pub(super) base: String,
+}
+
+impl Here {
+    pub(super) async fn of(api: &Api, mount: &str) -> Result<Self, Problem> {
+        let public = api.0.public(&KIND, mount, &[])?;
+        let settings = public.read(Settings::get).await?;
+        let Some(base) = &settings.base else {
+            let none =
+                Problem::malformed("there is no ACME in this mount; an operator turns it on");
+            return Err(none.with_status(404));
+        };
+        Ok(Self {
+            base: format!("{base}/v1/pki/{mount}/acme"),
+            api: api.clone(),
+            public,
+        })
+    }
+
+    pub(super) fn mount(&self) -> &str {
+        self.public.mount().name()
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        self.api.0.seal.clock().now()
+    }
+
+    pub(super) fn now_s(&self) -> u64 {
+        seconds(self.now())
+    }
+
+    pub(super) fn memory(&self) -> Result<&Memory, Problem> {
+        Ok(Memory::of(self.public.mount())?)
+    }
+
+    /// A nonce for the next request; none, if that cannot be.
+    pub(super) fn nonce(&self) -> Option<String> {
+        let nonces = self.memory().ok()?.nonces(self.public.mount());
+        nonces.make(self.now_s())
+    }
+
+    /// Somebody asks who need not have an account.
+    pub(super) fn stranger(&self, source: IpAddr) -> Result<(), Problem> {
+        let asked = self.memory()?.strangers.ask(of_source(source), self.now());
+        asked.map_err(limited)
+    }
+
+    /// Reads what the mount has.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Items<'_>) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        Ok(self.public.read(read).await?)
+    }
+
+    /// The service itself, where nothing is written down.
+    pub(super) fn own(&self) -> Result<Arc<Entered>, Problem> {
+        Ok(self.api.0.own(&KIND, self.mount(), "pki.acme")?)
+    }
+
+    /// Changes what the mount has without a word in the log.
+    pub(super) async fn keep<T: Send + 'static>(
+        &self,
+        keep: impl FnOnce(&Items<'_>) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let keep = move |items: &Items<'_>, _: &Entered| keep(items);
+        Ok(self.own()?.keep(keep, |made, _| made).await?)
+    }
+}
+
+/// It was asked too often.
+pub(super) fn limited(seconds: u64) -> Problem {
+    Problem::later(Type::RateLimited, "too many requests; wait", seconds)
+}
+
+/// Who asks.
+pub(super) enum Who {
+    /// An account.
+    Account(Box<AcmeAccount>, String),
+    /// Whoever has this key.
+    Key(Box<Jwk>),
+}
+
+/// A request whose signature is good and whose nonce is used up.
+pub(super) struct Asked {
+    pub(super) here: Arc<Here>,
+    pub(super) source: IpAddr,
+    pub(super) who: Who,
+    pub(super) url: String,
+    payload: Vec<u8>,
+}
+
+impl Asked {
+    /// Reads one for what is at `rest`.
+    pub(super) async fn read(
+        here: &Arc<Here>,
+        rest: &str,
+        request: Request<Body>,
+    ) -> Result<Self, Problem> {
+        let source = source(&request)?;
+        let strangers = &here.memory()?.strangers;
+        if let Err(seconds) = strangers.look(&of_source(source), here.now()) {
+            return Err(limited(seconds));
+        }
+        let asked = Self::verified(here, rest, source, request).await;
+        if asked.is_err() {
+            // Whoever sends what is no request of an account has no account.
+            here.stranger(source)?;
+        }
+        asked
+    }
+
+    async fn verified(
+        here: &Arc<Here>,
+        rest: &str,
+        source: IpAddr,
+        request: Request<Body>,
+    ) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        if kind.is_none_or(|kind| kind.as_bytes() != b"application/jose+json") {
+            let why = "Content-Type: application/jose+json is needed";
+            return Err(Problem::malformed(why).with_status(415));
+        }
+        let body = axum::body::to_bytes(request.into_body(), MAX_BODY).await;
+        let long = |_| {
+            let why = format!("the body did not come, or is longer than {MAX_BODY} bytes");
+            Problem::malformed(why).with_status(413)
+        };
+        let jws = Jws::from_bytes(&body.map_err(long)?)?;
+        if jws.url != format!("{}/{rest}", here.base) {
+            let why = format!(
+                "url: it is not the address that it was sent to, {}/{rest}",
+                here.base
+            );
+            return Err(Problem::new(Type::Unauthorized, why));
+        }
+        let bad = || {
+            Problem::new(
+                Type::BadNonce,
+                "nonce: there is none that is good; take the one of this answer",
+            )
+        };
+        let nonces = here.memory()?.nonces(here.public.mount());
+        let nonce = jws.nonce.as_deref();
+        let nonce = nonce.and_then(|nonce| nonces.read(nonce, here.now_s()));
+        let nonce = nonce.ok_or_else(bad)?;
+        let by_key = matches!(rest, "new-account" | "revoke-cert");
+        let who = match &jws.by {
+            By::Key(key) if by_key => {
+                jws.verify(key)?;
+                Who::Key(key.clone())
+            }
+            By::Key(_) => {
+                return Err(Problem::malformed(
+                    "kid: the account's address is needed here, not jwk",
+                ));
+            }
+            By::Kid(_) if rest == "new-account" => {
+                return Err(Problem::malformed(
+                    "jwk: the new account's key is needed here, not kid",
+                ));
+            }
+            By::Kid(kid) => {
+                let (id, account) = here.account(kid).await?;
+                jws.verify(&account.key)?;
+                Who::Account(Box::new(account), id)
+            }
+        };
+        let now_s = here.now_s();
+        let used = here.keep(move |items| use_nonce(items, &nonce, now_s));
+        let gone = used.await??;
+        let count = &here.memory()?.count;
+        let _ = count.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(gone)));
+        if let Who::Account(account, id) = &who {
+            here.stands(account, id).await?;
+        }
+        Ok(Self {
+            here: Arc::clone(here),
+            source,
+            who,
+            url: jws.url,
+            payload: jws.payload,
+        })
+    }
+
+    /// That nothing is asked but to see (RFC 8555 §6.3).
+    pub(super) fn is_get(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    /// That it is no more than that.
+    pub(super) fn get(&self) -> Result<(), Problem> {
+        match self.is_get() {
+            true => Ok(()),
+            false => Err(Problem::malformed(
+                "payload: it has to be empty (POST-as-GET)",
+            )),
+        }
+    }
+
+    /// What it says.
+    pub(super) fn says<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let read = serde_json::from_slice(&self.payload);
+        read.map_err(|e| Problem::malformed(format!("payload: {e}")))
+    }
+
+    /// The account that asks.
+    pub(super) fn account(&self) -> Result<(&str, &AcmeAccount), Problem> {
+        match &self.who {
+            Who::Account(account, id) => Ok((id, account)),
+            Who::Key(_) => Err(Problem::malformed("kid: an account is needed here")),
+        }
+    }
+
+    /// Who does something, for the policy and the log.
+    pub(super) fn caller(&self, what: &'static str) -> Caller {
+        let identity = match &self.who {
+            Who::Account(account, _) => Some(account.owner.identity()),
+            Who::Key(_) => None,
+        };
+        Caller::elsewhere(identity, self.source, what)
+    }
+
+    /// Writes down how something ended that somebody did.
+    pub(super) async fn told<T>(
+        &self,
+        caller: &Caller,
+        done: Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let (mut kept, outcome) = match done {
+            Ok(done) => (Ok(done), Ok(())),
+            Err(problem) => {
+                let status = match problem.status {
+                    401 | 403 => Status::permission_denied(&*problem.detail),
+                    429 => Status::resource_exhausted(&*problem.detail),
+                    500.. => Status::internal(&*problem.detail),
+                    _ => Status::invalid_argument(&*problem.detail),
+                };
+                (Err(problem), Err(status))
+            }
+        };
+        let told = self.here.api.0.audit.outcome(caller, outcome.clone()).await;
+        if let Err(other) = told
+            && outcome.as_ref().err().map(Status::message) != Some(other.message())
+        {
+            // What cannot be written down is not done.
+            kept =
+                Err(Problem::later(Type::ServerInternal, "not now; try again", 5).with_status(503));
+        }
+        kept
+    }
+}
+
+impl Here {
+    /// The account at an address.
+    async fn account(&self, kid: &str) -> Result<(String, AcmeAccount), Problem> {
+        let id = kid.strip_prefix(&*format!("{}/acct/", self.base));
+        let id = id.unwrap_or_default().to_owned();
+        let found = self
+            .read(move |items| Ok(AcmeAccount::find(items, &id)?.map(|found| (id, found))))
+            .await?;
+        found.ok_or_else(|| {
+            Problem::new(
+                Type::AccountDoesNotExist,
+                "kid: there is no such account; make one (newAccount)",
+            )
+        })
+    }
+
+    /// That an account may still do something.
+    pub(super) async fn stands(&self, account: &AcmeAccount, id: &str) -> Result<(), Problem> {
+        let ended = |why| Err(Problem::new(Type::Unauthorized, why));
+        match account.standing {
+            Standing::Valid => {}
+            Standing::Deactivated => return ended("the account is deactivated"),
+            Standing::Revoked => {
+                return ended(
+                    "the account of MCIAS that it was bound to was revoked; bind another",
+                );
+            }
+        }
+        let identity = account.owner.identity();
+        let known = self
+            .api
+            .0
+            .mcias
+            .get()
+            .and_then(|mcias| mcias.is_revoked(&identity));
+        match known {
+            Some(false) => Ok(()),
+            Some(true) => {
+                let id = id.to_owned();
+                let now_s = self.now_s();
+                self.keep(move |items| account::end(items, &id, Standing::Revoked, now_s))
+                    .await?;
+                ended("the account of MCIAS that it was bound to was revoked; bind another")
+            }
+            None => {
+                let why = "MCIAS cannot be asked whether the account still stands; try again";
+                Err(Problem::later(Type::ServerInternal, why, 5).with_status(503))
+            }
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! ACME's settings, and the keys by which ACME accounts are bound to accounts of MCIAS.
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use mc_proto::{
+    AccountType,
+    metacrypt::v1::{
+        AcmeKey, AcmeSettings, CreateAcmeKeyRequest, CreateAcmeKeyResponse, DeleteAcmeKeyRequest,
+        DeleteAcmeKeyResponse, GetAcmeRequest, ListAcmeKeysRequest, ListAcmeKeysResponse,
+        SetAcmeRequest, acme_server::Acme,
+    },
+};
+use mcdsl::{audit::Detail, auth::Identity, server::Caller};
+use tonic::{Request, Response, async_trait};
+
+use super::Answer;
+use crate::{
+    api::Api,
+    barrier::Items,
+    engine::{
+        EngineError,
+        pki::{
+            ACME, KIND,
+            acme::store::{
+                AcmeAccount, Binding, KEYS, MAX_KEYS, Owner, Settings, Standing, new_id,
+            },
+            action, item_name,
+            store::{profile, seconds, time},
+            urls,
+        },
+    },
+    entered::{Entered, identity},
+};
+
+/// Most keys of an answer.
+const PAGE: usize = 100;
+const MAX_RESOLVERS: usize = 3;
+const MAX_PROFILES: usize = 100;
+/// Life of a key that nobody used.
+const TTL_S: u64 = 24 * 60 * 60;
+const TTLS_S: std::ops::RangeInclusive<u64> = 60..=30 * 24 * 60 * 60;
+
+#[async_trait]
+impl Acme for Api {
+    async fn set_acme(&self, request: Request<SetAcmeRequest>) -> Answer<AcmeSettings> {
+        let caller = Caller::of(&request)?;
+        let answer = set_acme(self, &caller, request.into_inner()).await;
+        Ok(Response::new(answer?))
+    }
+
+    async fn get_acme(&self, request: Request<GetAcmeRequest>) -> Answer<AcmeSettings> {
+        let caller = Caller::of(&request)?;
+        let answer = get_acme(self, &caller, request.into_inner()).await;
+        Ok(Response::new(answer?))
+    }
+
+    async fn create_acme_key(
+        &self,
+        request: Request<CreateAcmeKeyRequest>,
+    ) -> Answer<CreateAcmeKeyResponse> {
+        let caller = Caller::of(&request)?;
+        let answer = create(self, &caller, request.into_inner()).await;
+        Ok(Response::new(answer?))
+    }
+
+    async fn list_acme_keys(
+        &self,
+        request: Request<ListAcmeKeysRequest>,
+    ) -> Answer<ListAcmeKeysResponse> {
+        let caller = Caller::of(&request)?;
+        let answer = list(self, &caller, request.into_inner()).await;
+        Ok(Response::new(answer?))
+    }
+
+    async fn delete_acme_key(
+        &self,
+        request: Request<DeleteAcmeKeyRequest>,
+    ) -> Answer<DeleteAcmeKeyResponse> {
+        let caller = Caller::of(&request)?;
+        let answer = delete(self, &caller, request.into_inner()).await;
+        Ok(Response::new(answer?))
+    }
+}
+
+fn directory(mount: &str, settings: &Settings) -> String {
+    let base = settings.base.as_ref();
+    base.map(|base| format!("{base}/v1/pki/{mount}/acme/directory"))
+        .unwrap_or_default()
+}
+
+fn told(mount: &str, settings: &Settings) -> AcmeSettings {
+    AcmeSettings {
+        base: settings.base.clone().unwrap_or_default(),
+        resolvers: settings.resolvers.iter().map(ToString::to_string).collect(),
+        directory: directory(mount, settings),
+    }
+}
+
+async fn set_acme(
+    api: &Api,
+    caller: &Caller,
+    asked: SetAcmeRequest,
+) -> Result<AcmeSettings, EngineError> {
+    let at = api
+        .0
+        .enter(caller, &KIND, action::SET_ACME, &asked.mount, &[ACME])?;
+    let base = match &*asked.base {
+        "" => None,
+        text => {
+            let base = urls::base(text).map_err(|why| EngineError::field("base", why))?;
+            if !base.starts_with("https://") {
+                let why = "ACME is over HTTPS (RFC 8555 §6.1): write https://<host>";
+                return Err(EngineError::field("base", why));
+            }
+            Some(base)
+        }
+    };
+    if asked.resolvers.len() > MAX_RESOLVERS {
+        let why = format!("at most {MAX_RESOLVERS}");
+        return Err(EngineError::field("resolvers", why));
+    }
+    let resolver = |(index, text): (usize, &String)| {
+        let wrong = |_| EngineError::Invalid(format!("resolvers[{index}]: <address>:<port>"));
+        text.parse::<SocketAddr>().map_err(wrong)
+    };
+    let resolvers = asked.resolvers.iter().enumerate().map(resolver);
+    let settings = Settings {
+        base,
+        resolvers: resolvers.collect::<Result<_, _>>()?,
+    };
+    let detail = Detail::new()
+        .text("base", settings.base.as_deref().unwrap_or_default())
+        .list("resolvers", asked.resolvers.iter().map(String::as_str));
+    let put = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        settings.put(items)?;
+        Ok(told(at.mount().name(), &settings))
+    };
+    at.record(detail, put).await
+}
+
+async fn get_acme(
+    api: &Api,
+    caller: &Caller,
+    asked: GetAcmeRequest,
+) -> Result<AcmeSettings, EngineError> {
+    let at = api
+        .0
+        .enter(caller, &KIND, action::READ, &asked.mount, &[ACME])?;
+    let found = at.read(|items, _| Settings::get(items)).await?;
+    at.done(Detail::new()).await?;
+    Ok(told(at.mount().name(), &found))
+}
+
+/// Whose a key is to be.
+fn owner(
+    caller: &Caller,
+    asked: &CreateAcmeKeyRequest,
+    now: SystemTime,
+) -> Result<Owner, EngineError> {
+    let own = identity(caller)?;
+    let Some(other) = &asked.account else {
+        return Ok(Owner::new(own));
+    };
+    if !own.is_admin() {
+        let why = "administrators alone make keys for others; leave it out";
+        return Err(EngineError::field("account", why));
+    }
+    let identity = Identity {
+        account: other.id.clone(),
+        name: other.name.clone(),
+        account_type: match other.system {
+            true => AccountType::System,
+            false => AccountType::Human,
+        },
+        roles: other.roles.clone(),
+        tags: other.tags.clone(),
+        token: String::new(),
+        session: String::new(),
+        methods: Vec::new(),
+        issued: now,
+        expires: now,
+    };
+    mcdsl::policy::Subject::try_from(&identity)
+        .map_err(|e| EngineError::field("account", mcdsl::cli::chain(&e)))?;
+    Ok(Owner::new(&identity))
+}
+
+async fn create(
+    api: &Api,
+    caller: &Caller,
+    asked: CreateAcmeKeyRequest,
+) -> Result<CreateAcmeKeyResponse, EngineError> {
+    let at = api.0.enter(
+        caller,
+        &KIND,
+        action::CREATE_ACME_KEY,
+        &asked.mount,
+        &[ACME],
+    )?;
+    let ttl_s = match asked.ttl_s {
+        0 => TTL_S,
+        ttl_s if TTLS_S.contains(&ttl_s) => ttl_s,
+        _ => {
+            let why = format!(
+                "{} to {} seconds, or 0 for a day",
+                TTLS_S.start(),
+                TTLS_S.end()
+            );
+            return Err(EngineError::field("ttl_s", why));
+        }
+    };
+    if asked.profiles.len() > MAX_PROFILES {
+        let why = format!("at most {MAX_PROFILES}");
+        return Err(EngineError::field("profiles", why));
+    }
+    for name in &asked.profiles {
+        item_name("profiles", name)?;
+    }
+    let owner = owner(caller, &asked, at.now())?;
+    let now_s = seconds(at.now());
+    let identity = owner.identity();
+    let detail = Detail::new()
+        .text("account", &identity.account)
+        .list("profiles", asked.profiles.iter().map(String::as_str));
+    let profiles = asked.profiles.into_iter().collect();
+    let binding = Binding::new(owner, profiles, now_s, now_s + ttl_s)?;
+    let id = new_id()?;
+    let detail = detail.text("key", &id);
+    let put = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        for name in &binding.profiles {
+            if profile(items, name)?.acme.is_none() {
+                let why = format!("{name:?} is not for ACME (its acme)");
+                return Err(EngineError::field("profiles", why));
+            }
+        }
+        if items.names(KEYS, "", MAX_KEYS)?.len() >= MAX_KEYS {
+            return Err(EngineError::Precondition(format!(
+                "the mount has {MAX_KEYS} ACME keys, which is the most; delete some"
+            )));
+        }
+        binding.put(items, &id)?;
+        Ok(CreateAcmeKeyResponse {
+            key: Some(key_message(&id, &binding, false)),
+            hmac_key: binding.secret().to_owned(),
+            directory: directory(at.mount().name(), &Settings::get(items)?),
+        })
+    };
+    at.record(detail, put).await
+}
+
+fn key_message(id: &str, binding: &Binding, valid: bool) -> AcmeKey {
+    let identity = binding.owner.identity();
+    AcmeKey {
+        id: id.to_owned(),
+        account: identity.account,
+        account_name: identity.name,
+        profiles: binding.profiles.iter().cloned().collect(),
+        created: Some(time(binding.created_s).into()),
+        expires: Some(time(binding.ends_s).into()),
+        acme_account: binding.used_by.clone().unwrap_or_default(),
+        acme_account_valid: valid,
+    }
+}
+
+async fn list(
+    api: &Api,
+    caller: &Caller,
+    asked: ListAcmeKeysRequest,
+) -> Result<ListAcmeKeysResponse, EngineError> {
+    let visit = api.0.visit(caller, &KIND, &asked.mount)?;
+    let own = identity(caller)?.account.clone();
+    // Who may have keys may see his.
+    let his = visit.may(action::CREATE_ACME_KEY, &[ACME]);
+    let after = match &*asked.after {
+        "" => String::new(),
+        id => format!("{KEYS}{id}"),
+    };
+    let read = move |items: &Items<'_>, may: &dyn Fn(&[&str]) -> bool| -> Result<_, EngineError> {
+        let found: Vec<(String, Binding)> = items.list(KEYS, &after, PAGE)?;
+        let mut answer = ListAcmeKeysResponse::default();
+        if found.len() == PAGE {
+            let last = found.last().and_then(|(path, _)| path.rsplit('/').next());
+            answer.next = last.unwrap_or_default().to_owned();
+        }
+        for (path, binding) in &found {
+            let id = path.rsplit('/').next().unwrap_or_default();
+            let ours = his && binding.owner.identity().account == own;
+            if !ours && !may(&[ACME, "keys", id]) {
+                continue;
+            }
+            let account = match &binding.used_by {
+                Some(account) => AcmeAccount::find(items, account)?,
+                None => None,
+            };
+            let valid = account.is_some_and(|account| account.standing == Standing::Valid);
+            answer.keys.push(key_message(id, binding, valid));
+        }
+        Ok(answer)
+    };
+    visit.list(action::READ, &[ACME, "keys"], read).await
+}
+
+async fn delete(
+    api: &Api,
+    caller: &Caller,
+    asked: DeleteAcmeKeyRequest,
+) -> Result<DeleteAcmeKeyResponse, EngineError> {
+    let visit = api.0.visit(caller, &KIND, &asked.mount)?;
+    let (id, own) = (asked.id.clone(), identity(caller)?.account.clone());
+    let look = move |items: &Items<'_>| -> Result<_, EngineError> {
+        let found = Binding::find(items, &id)?;
+        Ok(found.is_some_and(|found| found.owner.identity().account == own))
+    };
+    let his = Arc::clone(&visit).look(look).await?.unwrap_or_default();
+    let on: [&str; 3] = [ACME, "keys", &asked.id];
+    // Who may have keys may give his up.
+    let at = match his && visit.may(action::CREATE_ACME_KEY, &[ACME]) {
+        true => api.0.owned(caller, &KIND, &asked.mount, &on)?,
+        false => visit.judge(action::DELETE_ACME_KEY, &[&on])?,
+    };
+    let delete = |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        let none = || EngineError::NotFound("ACME key", at.name().to_owned());
+        let binding = Binding::find(items, at.name())?.ok_or_else(none)?;
+        binding.delete(items, at.name())?;
+        Ok(DeleteAcmeKeyResponse {})
+    };
+    at.record(Detail::new(), delete).await
+}

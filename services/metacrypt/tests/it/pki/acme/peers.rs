@@ -1,0 +1,154 @@
+//! Programs that people use: each obtains a certificate, renews it and revokes it (`xtask/src/setup.rs` installs them).
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use super::*;
+
+/// Runs a program that trusts the test's CA alone. Needs root: what it trusts is a file of the system.
+fn run(acme: &Acme, command: &str) -> String {
+    let trusted = "/etc/ssl/certs/ca-certificates.crt";
+    let ca = acme.ca.file("ca.pem");
+    let script = format!(
+        "mount --bind '{}' {trusted} && exec {command}",
+        ca.display()
+    );
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .env("REQUESTS_CA_BUNDLE", trusted)
+        .env("HOME", acme.ca.world.root.path())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "{command}: {text}");
+    text
+}
+
+/// The certificate in a file: its serial number.
+fn serial(path: &Path) -> String {
+    let output = Command::new("openssl")
+        .args(["x509", "-noout", "-serial", "-in"])
+        .arg(path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}: {output:?}", path.display());
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Obtains, renews (another certificate), and revokes.
+async fn peer(acme: &Acme, name: &str, certificate: &Path, [obtain, renew, revoke]: [String; 3]) {
+    run(acme, &obtain);
+    let first = serial(certificate);
+    run(acme, &renew);
+    assert_ne!(serial(certificate), first, "{name}: renewed");
+    run(acme, &revoke);
+    let rows = acme.ca.world.audit();
+    let revoked = rows.iter().filter(|row| row.0 == "acme.revoke-cert");
+    assert!(
+        revoked.clone().count() == 1 && revoked.clone().all(|row| row.2 == "OK"),
+        "{name}: {rows:?}"
+    );
+}
+
+/// A CA, a directory for a program and one for its files, and a key.
+async fn prepared() -> (Acme, String, String, String, String) {
+    let acme = Acme::new().await;
+    let at = acme.ca.file("peer");
+    let root = acme.ca.file("web");
+    for directory in [&at, &root.join(".well-known/acme-challenge")] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    acme.names.root(&root);
+    let made = acme.key().await;
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (at, root) = (text(&at), text(&root));
+    (acme, at, root, made.key.unwrap().id, made.hmac_key)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certbot() {
+    let (acme, at, root, id, secret) = prepared().await;
+    let server = &acme.directory;
+    let common = format!(
+        "--non-interactive --server {server} --config-dir {at} --work-dir {at} --logs-dir {at}"
+    );
+    let live = acme.ca.file("peer/live/a.svc.example.org/cert.pem");
+    let order = format!(
+        "certbot certonly {common} --agree-tos -m ada@example.org --eab-kid {id} --eab-hmac-key {secret} --webroot -w {root} -d a.svc.example.org"
+    );
+    peer(
+        &acme,
+        "certbot",
+        &live,
+        [
+            order,
+            format!("certbot renew {common} --force-renewal --no-random-sleep-on-renew"),
+            format!(
+                "certbot revoke {common} --cert-path {} --no-delete-after-revoke",
+                live.display()
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lego() {
+    let (acme, at, root, id, secret) = prepared().await;
+    let server = &acme.directory;
+    let common = format!(
+        "lego --server {server} --accept-tos --email ada@example.org --path {at} --domains a.svc.example.org --http --http.webroot {root} --eab --kid {id} --hmac {secret}"
+    );
+    let file = acme.ca.file("peer/certificates/a.svc.example.org.crt");
+    peer(
+        &acme,
+        "lego",
+        &file,
+        [
+            format!("{common} run"),
+            format!("{common} renew --days 9999 --no-random-sleep"),
+            format!("{common} revoke --keep"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uacme() {
+    let (acme, at, root, id, secret) = prepared().await;
+    let hook = acme.ca.write(
+        "hook",
+        format!(
+            "#!/bin/sh\n# method, type, name, token, content\n[ \"$2\" = http-01 ] || exit 1\nfile={root}/.well-known/acme-challenge/$4\n\
+             case \"$1\" in begin) printf %s \"$5\" >\"$file\";; *) rm -f \"$file\";; esac\n"
+        ),
+    );
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let common = format!("uacme -v -y -c {at} -a {}", acme.directory);
+    run(
+        &acme,
+        &format!("{common} -e {id}:{secret} new ada@example.org"),
+    );
+    let issue = format!("{common} -f -h {} issue a.svc.example.org", hook.display());
+    let file = acme.ca.file("peer/a.svc.example.org/cert.pem");
+    let revoke = format!("{common} revoke {}", file.display());
+    peer(&acme, "uacme", &file, [issue.clone(), issue, revoke]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dehydrated() {
+    let (acme, at, root, id, secret) = prepared().await;
+    let config = acme.ca.write(
+        "config",
+        format!(
+            "CA={}\nBASEDIR={at}\nWELLKNOWN={root}/.well-known/acme-challenge\nEAB_KID={id}\nEAB_HMAC_KEY={secret}\nCONTACT_EMAIL=ada@example.org\n",
+            acme.directory
+        ),
+    );
+    let common = format!("dehydrated --config {}", config.display());
+    run(&acme, &format!("{common} --register --accept-terms"));
+    let issue = format!("{common} --cron --force --domain a.svc.example.org");
+    let file = acme.ca.file("peer/certs/a.svc.example.org/cert.pem");
+    let revoke = format!("{common} --revoke {}", file.display());
+    peer(&acme, "dehydrated", &file, [issue.clone(), issue, revoke]).await;
+}
