@@ -23,8 +23,8 @@ use std::{
 
 use clap::Subcommand;
 use mc_proto::metacrypt::v1::{
-    pki_client::PkiClient, sealing_client::SealingClient, ssh_client::SshClient,
-    system_client::SystemClient, transit_client::TransitClient,
+    acme_client::AcmeClient, pki_client::PkiClient, sealing_client::SealingClient,
+    ssh_client::SshClient, system_client::SystemClient, transit_client::TransitClient,
     user_to_user_client::UserToUserClient,
 };
 use mcdsl::{
@@ -213,6 +213,10 @@ impl Client {
 
     async fn pki(&self) -> Result<PkiClient<Authorized>> {
         self.of(PkiClient::with_interceptor).await
+    }
+
+    async fn acme(&self) -> Result<AcmeClient<Authorized>> {
+        self.of(AcmeClient::with_interceptor).await
     }
 
     async fn ssh(&self) -> Result<SshClient<Authorized>> {

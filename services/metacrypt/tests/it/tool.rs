@@ -268,6 +268,25 @@ async fn a_ca_is_made_and_certifies() {
     );
     let (code, told) = admin.refused("pki issuer delete pki/services --yes", "");
     assert!(code == 5 && told.contains("--with-all"), "{told}");
+    let shown = admin.said("pki acme set pki --base https://pki.example.org", "");
+    assert!(
+        shown.contains("https://pki.example.org/v1/pki/pki/acme/directory"),
+        "{shown}"
+    );
+    let put = "pki profile put pki/acme --issuer services --below example.org --for-server --max-ttl 7d --acme --acme-network 10.0.0.0/8";
+    let put = admin.said(put, "");
+    assert!(put.contains("also in 10.0.0.0/8"), "{put}");
+    let key = admin.said("pki acme key create pki --profile acme", "");
+    assert!(
+        key.contains("hmac key") && key.contains("directory"),
+        "{key}"
+    );
+    let list = admin.said("pki acme key list pki --json", "");
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let kid = list[0]["id"].as_str().unwrap();
+    admin.said(&format!("pki acme key delete pki {kid} --yes"), "");
+    assert!(admin.said("pki acme key list pki", "").contains("no key"));
+    admin.said("pki profile delete pki/acme --yes", "");
     admin.said("pki profile delete pki/web --yes", "");
     assert!(
         admin

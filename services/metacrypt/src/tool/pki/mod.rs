@@ -1,5 +1,6 @@
 //! `metacrypt pki`: roots, issuers, profiles and certificates.
 
+mod acme;
 mod certificate;
 mod issue;
 mod issuer;
@@ -60,6 +61,9 @@ pub(crate) enum Command {
     /// Certificates that were issued
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
+    /// Certificates for programs that ask by ACME (RFC 8555)
+    #[command(subcommand)]
+    Acme(acme::AcmeCommand),
 }
 
 impl Command {
@@ -72,6 +76,7 @@ impl Command {
             Self::Sign(sign) => sign.run(client, out).await,
             Self::Renew(renew) => renew.run(client, out).await,
             Self::Certificate(command) => command.run(client, out).await,
+            Self::Acme(command) => command.run(client, out).await,
         }
     }
 }

@@ -77,6 +77,21 @@ pub(crate) struct Put {
     /// The first name is the subject's common name too
     #[arg(long)]
     common_name: bool,
+    /// Programs may ask for them by ACME
+    #[arg(long)]
+    acme: bool,
+    /// What programs are told that it is for [default: its name]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        requires = "acme"
+    )]
+    acme_description: String,
+    /// Names may be looked at in this network, beside public addresses; repeatable
+    #[arg(long, value_name = "CIDR", requires = "acme")]
+    acme_network: Vec<String>,
     /// How long a certificate is valid if its request does not say, like 90d [default: --max-ttl]
     #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0s", hide_default_value = true)]
     ttl: u64,
@@ -107,6 +122,10 @@ impl Put {
             common_name: self.common_name,
             ttl_s: self.ttl,
             max_ttl_s: self.max_ttl,
+            acme: self.acme.then(|| pb::AcmeRules {
+                description: self.acme_description.clone(),
+                networks: self.acme_network.clone(),
+            }),
         };
         pb::PutPkiProfileRequest {
             mount,
@@ -160,6 +179,11 @@ impl ProfileCommand {
             return Ok(out.json(&json("PkiProfile", &profile)?)?);
         }
         let keys: Vec<_> = profile.key_algorithms().map(key_name).collect();
+        let acme = match &profile.acme {
+            None => "no".to_owned(),
+            Some(rules) if rules.networks.is_empty() => "yes".to_owned(),
+            Some(rules) => format!("yes, also in {}", rules.networks.join(" ")),
+        };
         let rows = [
             ("profile", profile.name.clone()),
             ("issuer", profile.issuer.clone()),
@@ -168,6 +192,7 @@ impl ProfileCommand {
             ("for", usage(&profile)),
             ("keys", view::names(&keys)),
             ("common name", view::yes(profile.common_name)),
+            ("ACME", acme),
             ("valid for", length(profile.ttl_s)),
             ("at most", length(profile.max_ttl_s)),
         ];

@@ -39,11 +39,15 @@ impl From<EngineError> for Problem {
             | EngineError::Exists(..)
             | EngineError::Policy(_) => Self::malformed(text),
             EngineError::NotFound(..) => Self::malformed(text).with_status(404),
-            EngineError::Seal(_) | EngineError::Store(_) | EngineError::Audit(_) => {
+            EngineError::Seal(_)
+            | EngineError::Store(_)
+            | EngineError::Audit(_)
+            | EngineError::Changed
+            | EngineError::Busy => {
                 tracing::warn!(error = text, "an ACME request cannot be answered");
                 Self::later(Type::ServerInternal, "not now; try again", 5).with_status(503)
             }
-            EngineError::Item(_) | EngineError::Key(_) | EngineError::Flaw(_) => {
+            EngineError::Item(_) | EngineError::Key(_) | EngineError::Unsound(_) => {
                 tracing::error!(error = text, "an ACME request cannot be answered");
                 Self::new(Type::ServerInternal, "an internal error")
             }
