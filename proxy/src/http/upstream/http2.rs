@@ -7,6 +7,7 @@
 
 mod body;
 mod empty;
+mod last_word;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -45,6 +46,7 @@ pub(in crate::http) use tunnel::Http2Tunnel;
 
 use self::{
     empty::WithoutEmpty,
+    last_word::LastWord,
     upload::{Upload, UploadError},
 };
 use super::{IDLE, Patience, Place, STALE, upload::expects_length};
@@ -170,7 +172,7 @@ impl Http2 {
             .reset_stream_duration(RESET)
             // The backend is the operator's. What comes later still is an error of a stream that nobody has.
             .max_local_error_reset_streams(None)
-            .handshake(WithoutEmpty::new(io))
+            .handshake(WithoutEmpty::new(LastWord::new(io)))
             .await?;
         let shared = Arc::<Shared>::default();
         let (pings, of) = (connection.ping_pong(), Arc::clone(&shared));
@@ -357,10 +359,12 @@ async fn silent(shared: &Shared, pings: Option<PingPong>, interval: Duration, li
             }
             () = shared.asked.notified(), if !shared.settled.initialized() => {}
         }
-        if !matches!(timeout(limit, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
-            return;
+        match timeout(limit, pings.ping(Ping::opaque())).await {
+            // Fails only if it is set.
+            Ok(Ok(_)) => drop(shared.settled.set(Settled::Settings)),
+            // The connection ends, and tells why.
+            Ok(Err(_)) => return sleep(limit).await,
+            Err(_) => return,
         }
-        // Fails only if it is set.
-        let _ = shared.settled.set(Settled::Settings);
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
 };
 
@@ -37,8 +37,7 @@ impl Daemon {
         let ca = Ca::new().unwrap();
         files(root.path(), &ca);
         // It does not say where they are, so a port that was free is to do.
-        let metrics = TcpListener::bind("127.0.0.1:0").unwrap();
-        let metrics = metrics.local_addr().unwrap();
+        let metrics = mc_testkit::port::free();
         let config = root.path().join("mcias.toml");
         let text = fs::read_to_string(&config).unwrap();
         let text = text.replace(

@@ -1,7 +1,5 @@
 //! The pages of second factors and new devices as people see them, in Chromium, with an authenticator of its own.
 
-use std::net::TcpListener;
-
 use anyhow::{Context as _, Result, ensure};
 use mc_proto::mcias::v1::LoginRequest;
 use mc_testkit::{browser::Browser, wait_for_async};
@@ -59,7 +57,7 @@ async fn says(browser: &Browser, wanted: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_passkey_is_added_and_logs_in_to_a_client() -> Result<()> {
     // The issuer is where the browser is: the port has to be known before.
-    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let free = mc_testkit::port::free();
     let base = format!("https://localhost:{}", free.port());
     let running = Running::start_as(|config| {
         config.server.listen = free;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -211,9 +211,7 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
     let mut running = Running::start().await;
     running.move_away().await;
     let root = running.root.path();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = port.local_addr().unwrap();
-    drop(port);
+    let address = mc_testkit::port::free();
     let config = root.join("mcias.toml");
     let text = fs::read_to_string(&config).unwrap();
     let text = text.replacen("127.0.0.1:0", &address.to_string(), 1);

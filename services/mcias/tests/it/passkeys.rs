@@ -1,7 +1,5 @@
 //! Passkeys, with an authenticator of Chromium's.
 
-use std::net::TcpListener;
-
 use anyhow::{Context as _, Result};
 use mc_proto::mcias::v1::{
     BeginPasskeyLoginRequest, BeginPasskeyRequest, FinishPasskeyLoginRequest, FinishPasskeyRequest,
@@ -76,10 +74,14 @@ async fn register(
 fn forged(credential: &str) -> String {
     let mut value: Value = serde_json::from_str(credential).unwrap();
     let signature = value["response"]["signature"].as_str().unwrap();
-    let last = if signature.ends_with('A') { "B" } else { "A" };
     // The last but four: the last may be padding.
     let at = signature.len() - 5;
-    let changed = format!("{}{last}{}", &signature[..at], &signature[at + 1..]);
+    let other = if signature[at..].starts_with('A') {
+        "B"
+    } else {
+        "A"
+    };
+    let changed = format!("{}{other}{}", &signature[..at], &signature[at + 1..]);
     value["response"]["signature"] = changed.into();
     value.to_string()
 }
@@ -88,7 +90,7 @@ fn forged(credential: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passkey_logs_in_by_itself_once_for_each_ceremony() -> Result<()> {
     // The issuer is where the browser is: the port has to be known before.
-    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let free = mc_testkit::port::free();
     let issuer = format!("https://localhost:{}", free.port());
     let running = Running::start_as(|config| {
         config.server.listen = free;

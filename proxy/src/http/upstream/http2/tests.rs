@@ -187,6 +187,10 @@ async fn a_backend_that_speaks_no_http2_is_known() {
         theirs.write_all(said).await.unwrap();
         theirs.shutdown().await.unwrap();
         assert_eq!(http2.settled().await, speaks, "{description}");
+        // It has closed before anything was written.
+        let (gone, _) = tokio::io::duplex(1);
+        let http2 = Http2::new(tokio::io::join(said, gone)).await.unwrap();
+        assert_eq!(http2.settled().await, speaks, "{description}, reset");
     }
 }
 
