@@ -82,9 +82,14 @@ const DEBIAN: &[(Need, &str, &str)] = &[
 /// A compiler for the BPF target, prebuilt `core` included.
 const BPF_COMPILER: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
 const BPF_LINKER: &str = "0.10.0";
-/// Of PyPI: finds what is not as RFC 5280 has it. `services/metacrypt/tests/it/pki/tools.rs` looks for it there.
-const PKILINT: &str = ".cache/metacircular/pkilint-0.13.3";
-const PKILINT_VERSION: &str = "pkilint==0.13.3";
+/// Of PyPI: the first finds what is not as RFC 5280 has it, the second renews when it is told to (RFC 9773), which Debian 12's does not. Each with a program of
+/// its; Metacrypt's tests look for them in [`PYPI_IN`], by name and version.
+const PYPI: [(&str, &str, &str); 2] = [
+    ("pkilint", "0.13.3", "lint_pkix_cert"),
+    ("certbot", "5.8.0", "certbot"),
+];
+/// In the home directory.
+const PYPI_IN: &str = ".cache/metacircular";
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// What is not there.
@@ -173,7 +178,7 @@ fn look(needs: &[Need]) -> Missing {
             .push(cargo(["install", "cargo-fuzz", "--locked"]));
     }
     if needs.contains(&Need::Test) {
-        missing.commands.extend(pkilint());
+        missing.commands.extend(PYPI.into_iter().flat_map(pypi));
     }
     if needs.contains(&Need::Run) {
         missing.bpffs = !statfs(BPFFS).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
@@ -218,16 +223,17 @@ fn debian_release() -> Option<&'static str> {
     ["12", "13"].into_iter().find(|known| *known == version)
 }
 
-/// What installs it, if it is not there.
-fn pkilint() -> Vec<Command> {
-    let place = env::home_dir().unwrap_or_default().join(PKILINT);
-    if place.join("bin/lint_pkix_cert").exists() {
+/// What installs a package of PyPI, if it is not there.
+fn pypi((name, version, program): (&str, &str, &str)) -> Vec<Command> {
+    let home = env::home_dir().unwrap_or_default();
+    let place = home.join(PYPI_IN).join(format!("{name}-{version}"));
+    if place.join("bin").join(program).exists() {
         return Vec::new();
     }
     let mut venv = Command::new("/usr/bin/python3");
     venv.args(["-m", "venv"]).arg(&place);
     let mut pip = Command::new(place.join("bin/pip"));
-    pip.args(["install", "--quiet", PKILINT_VERSION]);
+    pip.args(["install", "--quiet", &format!("{name}=={version}")]);
     vec![venv, pip]
 }
 

@@ -1,6 +1,7 @@
 //! ACME, as its clients meet it.
 
 mod names;
+mod nonces;
 mod orders;
 mod peers;
 mod requests;
@@ -20,7 +21,7 @@ use mc_proto::metacrypt::v1::{
 };
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
-use self::names::Names;
+use self::{names::Names, nonces::Spent};
 use super::{Ca, MOUNT, profile};
 use crate::running::Bearer;
 
@@ -31,8 +32,18 @@ struct Acme {
     ca: Ca,
     names: Names,
     directory: String,
+    /// Between clients and the CA, if asked for.
+    spent: Option<Spent>,
     /// Ada's.
     token: String,
+}
+
+/// How clients come to the CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Through {
+    Nothing,
+    /// See [`nonces`].
+    SpentNonces,
 }
 
 /// An address of this host that nobody else has.
@@ -58,6 +69,10 @@ fn kind<T>(answer: Result<T, Error>) -> String {
 impl Acme {
     /// The profile `web` is for ACME, and Ada may issue by it.
     async fn new() -> Self {
+        Self::reached(Through::Nothing).await
+    }
+
+    async fn reached(through: Through) -> Self {
         let mut ca = Ca::new().await;
         let names = Names::start().await;
         ca.put(PkiProfile {
@@ -72,7 +87,14 @@ impl Acme {
         .await;
         let token = ca.world.token("admin", &ca.world.mcias.password).await;
         let mut keys = keys(&ca, &token).await;
-        let base = format!("https://localhost:{}", ca.world.https.port());
+        let spent = match through {
+            Through::Nothing => None,
+            Through::SpentNonces => Some(Spent::start(&ca.world).await),
+        };
+        let direct = || format!("https://localhost:{}", ca.world.https.port());
+        let base = spent
+            .as_ref()
+            .map_or_else(direct, |spent| spent.base.clone());
         let request = SetAcmeRequest {
             mount: MOUNT.to_owned(),
             base,
@@ -84,6 +106,7 @@ impl Acme {
             ca,
             names,
             directory,
+            spent,
             token,
         };
         acme.allow(&["pki:issue"], "ca/profiles/web").await;

@@ -191,6 +191,18 @@ async fn an_order_goes_on_after_a_restart() {
     assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_nonces_cost_no_order() {
+    let acme = Acme::reached(Through::SpentNonces).await;
+    let account = acme.account().await;
+    for n in 0..10 {
+        let names = [dns(&format!("n{n}.svc.example.org"))];
+        let chain = acme.obtain(&account, &names, ChallengeType::Http01).await;
+        assert_eq!(chain.unwrap().matches("BEGIN CERTIFICATE").count(), 2);
+    }
+    assert!(acme.spent.unwrap().refused() > 0);
+}
+
 /// What a certificate is named by (RFC 9773 §4.1).
 fn named(der: &[u8]) -> instant_acme::CertificateIdentifier<'static> {
     let certificate = x509_cert::Certificate::from_der(der).unwrap();

@@ -48,11 +48,14 @@ async fn peer(acme: &Acme, name: &str, certificate: &Path, [obtain, renew, revok
         revoked.clone().count() == 1 && revoked.clone().all(|row| row.2 == "OK"),
         "{name}: {rows:?}"
     );
+    if let Some(spent) = &acme.spent {
+        assert!(spent.refused() > 0, "{name} was given no spent nonce");
+    }
 }
 
 /// A CA, a directory for a program and one for its files, and a key.
-async fn prepared() -> (Acme, String, String, String, String) {
-    let acme = Acme::new().await;
+async fn prepared(through: Through) -> (Acme, String, String, String, String) {
+    let acme = Acme::reached(through).await;
     let at = acme.ca.file("peer");
     let root = acme.ca.file("web");
     for directory in [&at, &root.join(".well-known/acme-challenge")] {
@@ -67,7 +70,12 @@ async fn prepared() -> (Acme, String, String, String, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certbot() {
-    let (acme, at, root, id, secret) = prepared().await;
+    certbot_through(Through::Nothing).await;
+    certbot_through(Through::SpentNonces).await;
+}
+
+async fn certbot_through(through: Through) {
+    let (acme, at, root, id, secret) = prepared(through).await;
     let server = &acme.directory;
     let common = format!(
         "--non-interactive --server {server} --config-dir {at} --work-dir {at} --logs-dir {at}"
@@ -94,7 +102,12 @@ async fn certbot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lego() {
-    let (acme, at, root, id, secret) = prepared().await;
+    lego_through(Through::Nothing).await;
+    lego_through(Through::SpentNonces).await;
+}
+
+async fn lego_through(through: Through) {
+    let (acme, at, root, id, secret) = prepared(through).await;
     let server = &acme.directory;
     let common = format!(
         "lego --server {server} --accept-tos --email ada@example.org --path {at} --domains a.svc.example.org --http --http.webroot {root} --eab --kid {id} --hmac {secret}"
@@ -115,7 +128,12 @@ async fn lego() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uacme() {
-    let (acme, at, root, id, secret) = prepared().await;
+    uacme_through(Through::Nothing).await;
+    uacme_through(Through::SpentNonces).await;
+}
+
+async fn uacme_through(through: Through) {
+    let (acme, at, root, id, secret) = prepared(through).await;
     let hook = acme.ca.write(
         "hook",
         format!(
@@ -137,7 +155,8 @@ async fn uacme() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dehydrated() {
-    let (acme, at, root, id, secret) = prepared().await;
+    // It does not begin anew when a nonce is refused.
+    let (acme, at, root, id, secret) = prepared(Through::Nothing).await;
     let config = acme.ca.write(
         "config",
         format!(
@@ -151,4 +170,49 @@ async fn dehydrated() {
     let file = acme.ca.file("peer/certs/a.svc.example.org/cert.pem");
     let revoke = format!("{common} --revoke {}", file.display());
     peer(&acme, "dehydrated", &file, [issue.clone(), issue, revoke]).await;
+}
+
+/// The one of PyPI renews when it is told to (RFC 9773), and says what it replaces.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certbot_renews_what_is_revoked() {
+    let (acme, at, root, id, secret) = prepared(Through::Nothing).await;
+    let home = std::env::home_dir().unwrap();
+    let program = home.join(".cache/metacircular/certbot-5.8.0/bin/certbot");
+    let common = format!(
+        "{} --non-interactive --config-dir {at} --work-dir {at} --logs-dir {at}",
+        program.display()
+    );
+    let order = format!(
+        "{common} certonly --server {} --agree-tos -m ada@example.org --eab-kid {id} --eab-hmac-key {secret} --webroot -w {root} -d a.svc.example.org",
+        acme.directory
+    );
+    run(&acme, &order);
+    let live = acme.ca.file("peer/live/a.svc.example.org/cert.pem");
+    let first = serial(&live);
+    let renew = format!("{common} renew --no-random-sleep-on-renew");
+    let said = run(&acme, &renew);
+    assert!(said.contains("not yet due"), "{said}");
+    assert_eq!(serial(&live), first);
+    let revoke = format!(
+        "{common} revoke --server {} --no-delete-after-revoke --reason superseded --cert-path {}",
+        acme.directory,
+        live.display()
+    );
+    run(&acme, &revoke);
+    // It asks seldom.
+    let lineage = acme.ca.file("peer/renewal/a.svc.example.org.conf");
+    let text = fs::read_to_string(&lineage).unwrap();
+    let (kept, _) = text.split_once("[acme_renewal_info]").unwrap();
+    fs::write(&lineage, kept).unwrap();
+    run(&acme, &renew);
+    assert_ne!(serial(&live), first, "renewed");
+    // Whoever has its key may revoke it as well (RFC 8555 §7.6).
+    let key = live.with_file_name("privkey.pem");
+    let revoke = revoke.replace("superseded", "keycompromise");
+    run(&acme, &format!("{revoke} --key-path {}", key.display()));
+    let rows = acme.ca.world.audit();
+    let revoked = rows
+        .iter()
+        .filter(|row| row.0 == "acme.revoke-cert" && row.2 == "OK");
+    assert_eq!(revoked.count(), 2, "{rows:?}");
 }

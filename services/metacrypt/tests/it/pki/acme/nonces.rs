@@ -1,0 +1,130 @@
+//! A proxy that gives clients nonces that are spent, at random: the CA refuses them then, and clients have to begin anew.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, header::HeaderValue, service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use mc_testkit::ca::KeyExchange;
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::world::World;
+
+const REPLAY_NONCE: &str = "replay-nonce";
+
+/// The proxy.
+pub(super) struct Spent {
+    pub(super) base: String,
+    proxy: Arc<Proxy>,
+}
+
+struct Proxy {
+    port: u16,
+    connector: TlsConnector,
+    /// The last nonce that a client has used.
+    used: Mutex<Option<HeaderValue>>,
+    /// Answers that refused one.
+    refused: AtomicUsize,
+}
+
+impl Spent {
+    pub(super) async fn start(world: &World) -> Self {
+        let ca = &world.mcias.ca;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor =
+            TlsAcceptor::from(ca.issue(&["localhost"]).unwrap().server_config().unwrap());
+        let proxy = Arc::new(Proxy {
+            port: world.https.port(),
+            connector: ca.client_config(KeyExchange::Classic).unwrap().into(),
+            used: Mutex::default(),
+            refused: AtomicUsize::new(0),
+        });
+        let serving = Arc::clone(&proxy);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, proxy) = (acceptor.clone(), Arc::clone(&serving));
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let service = service_fn(|request| {
+                        let proxy = Arc::clone(&proxy);
+                        async move { proxy.pass(request).await }
+                    });
+                    let http1 = hyper::server::conn::http1::Builder::new();
+                    let _ = http1.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        Self {
+            base: format!("https://localhost:{port}"),
+            proxy,
+        }
+    }
+
+    /// How many were refused so far.
+    pub(super) fn refused(&self) -> usize {
+        self.proxy.refused.load(Relaxed)
+    }
+}
+
+impl Proxy {
+    async fn pass(&self, request: Request<Incoming>) -> anyhow::Result<Response<Full<Bytes>>> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let nonce = nonce(&body);
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let name = ServerName::try_from("localhost")?;
+        let stream = self.connector.connect(name, stream).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::from_parts(head, Full::new(body));
+        let (mut head, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let refused = head.status == StatusCode::BAD_REQUEST
+            && body.windows(8).any(|window| window == b"badNonce");
+        if refused {
+            self.refused.fetch_add(1, Relaxed);
+        }
+        let mut used = self.used.lock().unwrap();
+        if let Some(nonce) = nonce {
+            *used = Some(nonce);
+        }
+        // Never two in a row: some clients begin anew but once.
+        if let Some(used) = &*used
+            && !refused
+            && head.headers.contains_key(REPLAY_NONCE)
+            && (self.refused.load(Relaxed) == 0 || one_in_three())
+        {
+            head.headers.insert(REPLAY_NONCE, used.clone());
+        }
+        Ok(Response::from_parts(head, Full::new(body)))
+    }
+}
+
+/// The nonce of a request.
+fn nonce(body: &[u8]) -> Option<HeaderValue> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let head = data_encoding::BASE64URL_NOPAD
+        .decode(body["protected"].as_str()?.as_bytes())
+        .ok()?;
+    let head: serde_json::Value = serde_json::from_slice(&head).ok()?;
+    HeaderValue::from_str(head["nonce"].as_str()?).ok()
+}
+
+fn one_in_three() -> bool {
+    let mut byte = [0];
+    aws_lc_rs::rand::fill(&mut byte).unwrap();
+    byte[0] < 85
+}
