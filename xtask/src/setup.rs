@@ -61,6 +61,7 @@ const DEBIAN: &[(Need, &str, &str)] = &[
     (Need::Test, "ssh", "openssh-client"),
     (Need::Test, "/usr/sbin/sshd", "openssh-server"),
     (Need::Test, "/usr/share/doc/python3-venv", "python3-venv"),
+    (Need::Test, "strace", "strace"),
     // Clients of ACME.
     (Need::Test, "certbot", "certbot"),
     (Need::Test, "dehydrated", "dehydrated"),

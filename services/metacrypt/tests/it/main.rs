@@ -4,6 +4,7 @@ mod access;
 mod actions;
 mod pki;
 mod policy;
+mod rekey;
 mod rotation;
 #[path = "../../../mcias/tests/it/running.rs"]
 #[allow(dead_code, reason = "of MCIAS's tests, which need the rest")]
