@@ -35,5 +35,6 @@ pub mod server;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
+pub mod turns;
 #[cfg(feature = "web")]
 pub mod web;

@@ -19,6 +19,7 @@ use crate::{
     barrier::{Cost, Fresh, Items, Log, Mount, Seal, SealError, Secret, Unsealed, Wanted},
     engine::EngineError,
     gate::{Gate, Opened},
+    past::Past,
     policy,
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct Metacrypt {
     pub(crate) removed: Notify,
     /// Who knows what MCIAS revoked; not in tests of parts.
     pub(crate) mcias: OnceLock<Arc<Client>>,
+    pub(crate) past: Arc<Past>,
 }
 
 /// What another master key is opened by; nothing said: as the one before.
@@ -70,6 +72,7 @@ impl Metacrypt {
             changes: Mutex::default(),
             removed: Notify::new(),
             mcias: OnceLock::new(),
+            past: Arc::default(),
         }
     }
 
@@ -102,8 +105,10 @@ impl Metacrypt {
         }
         // Known from here on, so that what was done can be told.
         self.seal.status().await?;
-        let ready = |tx: &Transaction<'_>, unsealed: &Unsealed| {
+        let (past, now) = (Arc::clone(&self.past), self.seal.clock().steady());
+        let ready = move |tx: &Transaction<'_>, unsealed: &Unsealed| {
             policy::load(unsealed, tx)?;
+            past.begin(unsealed, tx, now)?;
             log(tx)
         };
         let unsealed = self.seal.open(secret, source, ready).await?;
@@ -203,8 +208,6 @@ impl Metacrypt {
         let open = self.open()?;
         let mut next = Unsealed::clone(&open);
         let mount = next.take(name)?;
-        // Nobody comes to it from here on, so that nobody changes what is looked at. Who is in it already goes on until it is gone.
-        self.gate.change(&open, next.clone());
         let looked = Arc::clone(&mount);
         let check = move |tx: &Transaction<'_>| -> Result<(), SealError> {
             let kept = keeps.map(|keeps| keeps(&looked.items(tx)));
@@ -218,12 +221,11 @@ impl Metacrypt {
                 ))),
             }
         };
-        let removed = self.seal.unmount(&next, mount, Box::new(check)).await;
-        match &removed {
-            Ok(()) => self.removed.notify_one(),
-            Err(_) => self.gate.change(&open, Unsealed::clone(&open)),
-        }
-        removed
+        // Who comes to it until it is gone changes nothing in it any more once it is.
+        self.seal.unmount(&next, mount, Box::new(check)).await?;
+        self.gate.change(&open, next);
+        self.removed.notify_one();
+        Ok(())
     }
 
     /// Changes the policy's rules and writes that down; what comes of it is in force when this returns. `whole`: all of them are replaced, which needs no policy that can
@@ -241,8 +243,8 @@ impl Metacrypt {
         let open = self.open()?;
         let (who, now) = (caller.clone(), self.seal.clock().now());
         let write = move |tx: &Transaction<'_>| -> Result<_, EngineError> {
-            let (next, version) = policy::change(&open, tx, whole, change)?;
-            policy::append(tx, &who, detail, version, now)?;
+            let next = policy::change(&open, tx, whole, change)?;
+            policy::append(tx, &who, detail, next.version, now)?;
             Ok((next, open))
         };
         let then = |(next, open): (policy::InForce, Opened)| policy::apply(&open, next);

@@ -8,19 +8,20 @@
 #[cfg(test)]
 mod tests;
 mod visit;
+mod write;
 
 use std::{sync::Arc, time::SystemTime};
 
 use mc_proto::Secrets;
 use mcdsl::{
-    audit::{self, Actor, Detail, Entry},
-    policy::{Authorized, Reason, Refused, ResourceName, Subject},
+    audit::Detail,
+    policy::{Authorized, Refused, ResourceName, Subject},
     server::Caller,
 };
-use rusqlite::{Connection, Transaction};
-use tonic::Code;
+use rusqlite::Connection;
 
 pub(crate) use self::visit::{Listed, Visit};
+use self::write::Judged;
 use crate::{
     barrier::{Items, Mount},
     core::Metacrypt,
@@ -51,10 +52,10 @@ impl Metacrypt {
             metacrypt: Arc::clone(self),
             caller: caller.clone(),
             who: Subject::try_from(identity(caller)?).map_err(Refused::from)?,
-            policy: crate::policy::of(&open)?,
             kind,
             name: mount.to_owned(),
-            mount: open.mount(kind, mount).ok(),
+            mount: open.clone().mount(kind, mount).ok(),
+            open,
         }))
     }
 
@@ -132,7 +133,7 @@ impl Metacrypt {
             metacrypt: Arc::clone(self),
             by: By::Caller(Box::new(caller.clone())),
             asked,
-            allowed: Vec::new(),
+            judged: None,
         }))
     }
 
@@ -151,7 +152,7 @@ impl Metacrypt {
             metacrypt: Arc::clone(self),
             by: By::Service(what),
             asked: ResourceName::of([mount]).map_err(Refused::from)?,
-            allowed: Vec::new(),
+            judged: None,
         }))
     }
 }
@@ -178,7 +179,8 @@ impl Public {
     ) -> Result<T, EngineError> {
         let mount = self.mount.clone();
         let read = move |db: &Connection| read(&mount.items(db));
-        self.metacrypt.seal.store().read(read).await
+        let read = self.metacrypt.seal.store().read(read);
+        self.mount.open().unless_closed(read).await
     }
 }
 
@@ -197,8 +199,8 @@ pub(crate) struct Entered {
     by: By,
     /// On what it is, as the log has it.
     asked: ResourceName,
-    /// What was judged; nothing of the service itself.
-    allowed: Vec<Authorized>,
+    /// `None`: the service itself acts, or somebody by a proof that no rule is asked about.
+    judged: Option<Judged>,
 }
 
 impl Entered {
@@ -217,6 +219,11 @@ impl Entered {
         self.metacrypt.seal.clock().now()
     }
 
+    /// The time by which things may be forgotten for good: it is not ahead, though the clock may be for a while.
+    pub(crate) fn sure_now(&self) -> SystemTime {
+        self.metacrypt.past.sure(self.metacrypt.seal.clock())
+    }
+
     /// The last part of what was asked for: what it is on.
     pub(crate) fn name(&self) -> &str {
         let path = self.asked.as_str();
@@ -229,12 +236,15 @@ impl Entered {
     /// Nothing was: the service itself acts.
     pub(crate) fn proof(&self) -> Result<&Authorized, EngineError> {
         let nobody = || EngineError::Precondition("nobody asked for it".to_owned());
-        self.allowed.first().ok_or_else(nobody)
+        let judged = self.judged.as_ref();
+        judged
+            .and_then(|judged| judged.allowed.first())
+            .ok_or_else(nobody)
     }
 
     /// Adds to a detail what tells the request's secrets to who has them (AuditHash).
     pub(crate) fn noted(&self, detail: Detail, request: &dyn Secrets) -> Detail {
-        self.mount.prints().noted(detail, request)
+        self.mount.open().prints().noted(detail, request)
     }
 
     /// Reads what the mount has, beside the async threads.
@@ -247,142 +257,18 @@ impl Entered {
     ) -> Result<T, EngineError> {
         let this = Arc::clone(self);
         let read = move |db: &Connection| read(&this.mount.items(db), &this);
-        self.metacrypt.seal.store().read(read).await
+        let read = self.metacrypt.seal.store().read(read);
+        self.mount.open().unless_closed(read).await
     }
 
-    /// Changes what the mount has and writes that down, in one transaction; `then` puts in force what was committed, in the order of the commits.
+    /// Waits for something that changes nothing, and no longer once the seal is being closed.
     ///
     /// # Errors
-    /// Those of `change`, and the database's; then nothing is changed.
-    pub(crate) async fn change<T: Send + 'static, U: Send + 'static>(
-        self: &Arc<Self>,
-        detail: Detail,
-        change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
-        then: impl FnOnce(T, &Self) -> U + Send + 'static,
-    ) -> Result<U, EngineError> {
-        let change = |items: &Items<'_>, at: &Self| Ok((change(items, at)?, Some(detail)));
-        let done = self.write(change, then).await?;
-        self.recorded();
-        Ok(done)
-    }
-
-    /// Changes what the mount has without a word in the log, where what is asked has a row of its own.
-    ///
-    /// # Errors
-    /// As [`Self::change`].
-    pub(crate) async fn keep<T: Send + 'static, U: Send + 'static>(
-        self: &Arc<Self>,
-        change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
-        then: impl FnOnce(T, &Self) -> U + Send + 'static,
-    ) -> Result<U, EngineError> {
-        let change = |items: &Items<'_>, at: &Self| Ok((change(items, at)?, None));
-        self.write(change, then).await
-    }
-
-    async fn write<T: Send + 'static, U: Send + 'static>(
-        self: &Arc<Self>,
-        change: impl FnOnce(&Items<'_>, &Self) -> Result<(T, Option<Detail>), EngineError>
-        + Send
-        + 'static,
-        then: impl FnOnce(T, &Self) -> U + Send + 'static,
-    ) -> Result<U, EngineError> {
-        let then = |(made, this): (T, Arc<Self>)| then(made, &this);
-        let store = self.metacrypt.seal.store();
-        store.write_then(self.writes(change), then).await
-    }
-
-    /// A change and its row; the seal is held open until what it gives is dropped.
-    fn writes<T, F>(
-        self: &Arc<Self>,
-        change: F,
-    ) -> impl FnOnce(&Transaction<'_>) -> Result<(T, Arc<Self>), EngineError> + use<T, F>
-    where
-        F: FnOnce(&Items<'_>, &Self) -> Result<(T, Option<Detail>), EngineError>,
-    {
-        let this = Arc::clone(self);
-        move |tx| {
-            let (made, detail) = change(&this.mount.items(tx), &this)?;
-            if let Some(detail) = detail {
-                this.append(tx, detail)?;
-            }
-            Ok((made, this))
-        }
-    }
-
-    /// Writes down what was done that changed nothing: who it is answered to gets it after that.
-    ///
-    /// # Errors
-    /// The database's; then nothing is answered.
-    pub(crate) async fn done(self: &Arc<Self>, detail: Detail) -> Result<(), EngineError> {
-        self.record(detail, |_, _| Ok(())).await
-    }
-
-    /// As [`Self::change`], where nothing in memory is to follow: who writes at the same time is in the same commit, which is one wait for the disk.
-    ///
-    /// # Errors
-    /// As [`Self::change`].
-    pub(crate) async fn record<T: Send + 'static>(
-        self: &Arc<Self>,
-        detail: Detail,
-        change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
+    /// Those of `work`, and that it is.
+    pub(crate) async fn unless_closed<T>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, EngineError> {
-        self.record_with(|items, at| Ok((change(items, at)?, detail)))
-            .await
-    }
-
-    /// As [`Self::record`], where what is written down is known by the change alone.
-    ///
-    /// # Errors
-    /// As [`Self::change`].
-    pub(crate) async fn record_with<T: Send + 'static>(
-        self: &Arc<Self>,
-        change: impl FnOnce(&Items<'_>, &Self) -> Result<(T, Detail), EngineError> + Send + 'static,
-    ) -> Result<T, EngineError> {
-        let write = self.writes(|items, at| {
-            let (made, detail) = change(items, at)?;
-            Ok((made, Some(detail)))
-        });
-        let store = self.metacrypt.seal.store();
-        let (made, _) = store.write(write).await?;
-        self.recorded();
-        Ok(made)
-    }
-
-    /// The call has its row.
-    fn recorded(&self) {
-        if let By::Caller(caller) = &self.by {
-            caller.recorded();
-        }
-    }
-
-    fn append(&self, tx: &Transaction<'_>, mut detail: Detail) -> Result<(), EngineError> {
-        let mut by: Vec<&Reason> = self.allowed.iter().map(Authorized::reason).collect();
-        by.dedup();
-        if !by.is_empty() {
-            let by: Vec<_> = by.iter().map(ToString::to_string).collect();
-            detail = detail.text("by", &by.join(", "));
-        }
-        let judged = self.allowed.iter().map(|a| a.resource().name.as_str());
-        if self.allowed.len() > 1 || judged.clone().any(|name| name != self.asked.as_str()) {
-            detail = detail.list("judged", judged);
-        }
-        let (actor, source, action) = match &self.by {
-            By::Caller(caller) => (
-                caller.identity.as_ref().into(),
-                Some(caller.source),
-                caller.method,
-            ),
-            By::Service(what) => (Actor::Anonymous, None, *what),
-        };
-        let entry = Entry {
-            actor,
-            source,
-            action,
-            resource: self.asked.as_str(),
-            outcome: Code::Ok,
-            detail,
-        };
-        audit::append(tx, &entry, self.now())?;
-        Ok(())
+        self.mount.open().unless_closed(work).await
     }
 }

@@ -1,7 +1,7 @@
 //! Whoever holds the seal open, and what is behind it meanwhile.
 //!
 //! A change of what is behind the seal (another mount, another master key) is a new value in the place of the one before: nobody waits for it, and who came
-//! before it goes on with what he has. Closing waits for all who hold it open. Nobody waits to be let in, so that who is let in twice does not wait for himself.
+//! before it goes on with what he has. Closing waits for all who hold it open, of whom those who wait for a turn (to read, to write, at a processor) give up. Nobody waits to be let in, so that who is let in twice does not wait for himself.
 
 use std::{
     ops::Deref,
@@ -9,10 +9,11 @@ use std::{
 };
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
-    barrier::{Mount, Prints, SealError, Unsealed},
+    barrier::{Mount, SealError, Unsealed},
     engine::{EngineError, Kind},
 };
 
@@ -36,6 +37,7 @@ struct State {
 struct Open {
     unsealed: Arc<Unsealed>,
     holders: TaskTracker,
+    closing: CancellationToken,
 }
 
 /// What is behind the seal, and the seal held open: closing it waits for this.
@@ -43,6 +45,7 @@ struct Open {
 pub(crate) struct Opened {
     // Dropped before it is said that it is.
     unsealed: Arc<Unsealed>,
+    closing: CancellationToken,
     _held: TaskTrackerToken,
 }
 
@@ -62,9 +65,9 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
-    /// What the audit log has in the place of secrets.
-    pub(crate) fn prints(&self) -> Prints {
-        self.open.prints()
+    /// What is behind the seal.
+    pub(crate) fn open(&self) -> &Opened {
+        &self.open
     }
 }
 
@@ -77,6 +80,32 @@ impl Deref for Mounted {
 }
 
 impl Opened {
+    /// That it is not being closed: what has not begun is not begun then.
+    ///
+    /// # Errors
+    /// [`SealError::Sealed`].
+    pub(crate) fn goes_on(&self) -> Result<(), SealError> {
+        match self.closing.is_cancelled() {
+            true => Err(SealError::Sealed),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits for something that changes nothing, and no longer once it is being closed.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`SealError::Sealed`].
+    pub(crate) async fn unless_closed<T>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => Err(SealError::Sealed.into()),
+            done = work => done,
+        }
+    }
+
     /// The mount of that name, if it is of that kind.
     ///
     /// # Errors
@@ -106,6 +135,7 @@ impl Gate {
         let open = state.open.as_ref().ok_or(SealError::Sealed)?;
         Ok(Opened {
             unsealed: Arc::clone(&open.unsealed),
+            closing: open.closing.clone(),
             _held: open.holders.token(),
         })
     }
@@ -140,6 +170,7 @@ impl Gate {
         state.open = Some(Open {
             unsealed: Arc::new(unsealed),
             holders: TaskTracker::new(),
+            closing: CancellationToken::new(),
         });
         drop(state);
         self.opened.send_modify(|times| *times += 1);
@@ -162,7 +193,14 @@ impl Gate {
             state.open.take()
         };
         let closing = Closing(self);
-        if let Some(Open { unsealed, holders }) = was {
+        if let Some(Open {
+            unsealed,
+            holders,
+            closing,
+        }) = was
+        {
+            // Who waits for a turn does not get it any more.
+            closing.cancel();
             drop(unsealed);
             holders.close();
             holders.wait().await;

@@ -63,6 +63,9 @@ pub(crate) async fn round(metacrypt: &Arc<Metacrypt>, kind: &'static Kind, job: 
         .filter(|mount| mount.engine() == kind.name);
     let names: Vec<_> = ours.map(|mount| mount.name().to_owned()).collect();
     drop(open);
+    if let Err(error) = metacrypt.keep_time().await {
+        tracing::warn!(%error, "the time cannot be written down; if it stays so, a restart forgets nothing for a day");
+    }
     for mount in names {
         for _ in 0..PIECES {
             let Ok(at) = metacrypt.own(kind, &mount, job.name) else {
@@ -107,8 +110,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        barrier::Items,
-        engine::transit,
+        barrier::{Items, SealError},
+        engine::{EngineError, transit},
         entered::Entered,
         testing::{World, nothing},
     };
@@ -173,9 +176,13 @@ mod tests {
             .unmount("vault", None, nothing())
             .await
             .unwrap();
-        // Who is in it still writes there, and that goes too.
+        // Who is in it still changes nothing any more.
         let late = |items: &Items<'_>, _: &Entered| Ok(items.put("late", &1)?);
-        at.keep(late, |(), _| ()).await.unwrap();
+        let late = at.keep(late, |(), _| ()).await;
+        assert!(
+            matches!(late, Err(EngineError::Seal(SealError::NoMount(_)))),
+            "{late:?}"
+        );
         drop(at);
         assert!(world.metacrypt.seal.sweep().await.unwrap());
         let sql = "SELECT count(*) FROM item";

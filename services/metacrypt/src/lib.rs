@@ -12,6 +12,7 @@ mod http;
 mod jobs;
 mod memory;
 pub mod password;
+mod past;
 mod policy;
 mod program;
 mod start;

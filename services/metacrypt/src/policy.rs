@@ -1,8 +1,11 @@
 //! The policy: who may do what behind the seal.
 //!
 //! All rules are one sealed item of the core's own mount, so that none can be taken out of the file or put back into it alone, and in memory while the seal is open.
-//! Each change counts on a version, and the audit log says which: an item that is not the one of the last change, or is missing, is seen when the seal opens. A
-//! policy that cannot be used lets nobody in but administrators, who may replace it as a whole.
+//! Each change counts on a version, and the audit log says which: an item that is not the one of the last change, or is missing, is seen when the seal opens, and at the
+//! next change. A policy that cannot be used lets nobody in but administrators, who may replace it as a whole.
+
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -46,6 +49,8 @@ struct Stored {
 
 /// As it is in force.
 pub(crate) struct InForce {
+    /// Of which change it is.
+    pub(crate) version: u64,
     pub(crate) set: Arc<PolicySet>,
     /// As they were written.
     pub(crate) rules: Vec<Rule>,
@@ -58,7 +63,7 @@ pub(crate) struct InForce {
 struct Memory(ArcSwapOption<InForce>);
 
 /// The core's own mount.
-fn system(open: &Unsealed) -> Result<&Mount, SealError> {
+pub(crate) fn system(open: &Unsealed) -> Result<&Mount, SealError> {
     let mount = open.mounts().get(SYSTEM).map(Arc::as_ref);
     mount.ok_or_else(|| SealError::NoMount(SYSTEM.to_owned()))
 }
@@ -91,12 +96,13 @@ pub(crate) fn apply(open: &Unsealed, next: InForce) {
     }
 }
 
-fn compile(rules: Vec<Rule>) -> Result<InForce, EngineError> {
+fn compile(Stored { version, rules }: Stored) -> Result<InForce, EngineError> {
     let policy = Policy {
         admin_bypass: true,
         rules,
     };
     Ok(InForce {
+        version,
         set: Arc::new(PolicySet::compile(&policy)?),
         rules: policy.rules,
         unusable: None,
@@ -114,34 +120,45 @@ pub(crate) fn load(open: &Unsealed, db: &Connection) -> Result<(), SealError> {
         .as_ref()
         .map_or_else(|_| Vec::new(), |found| found.rules.clone());
     let usable = stored.and_then(|stored| {
-        if stored.version == last {
-            return compile(stored.rules);
-        }
-        Err(EngineError::Precondition(format!(
-            "the database was changed by somebody else: the rules are of change {}, and the audit log's last is {last}",
-            stored.version
-        )))
+        let is_last = stored.version == last;
+        is_last
+            .then_some(())
+            .ok_or_else(|| foreign(&stored, last))?;
+        compile(stored)
     });
-    let loaded = match usable {
+    match usable {
         Err(EngineError::Store(error) | EngineError::Item(ItemError::Store(error))) => {
             return Err(error.into());
         }
-        Ok(in_force) => in_force,
-        Err(error) => {
-            let why = error.to_string();
-            tracing::error!(
-                error = why,
-                "the policy cannot be used: nobody but administrators may do anything until one of them replaces it (ReplaceRules)"
-            );
-            let nothing = compile(Vec::new()).map_err(|_| SealError::Sealed)?;
-            InForce {
-                rules,
-                unusable: Some(why),
-                ..nothing
-            }
-        }
+        Ok(in_force) => apply(open, in_force),
+        Err(error) => suspend(open, rules, &error)?,
+    }
+    Ok(())
+}
+
+/// Somebody else has put other rules there.
+fn foreign(stored: &Stored, last: u64) -> EngineError {
+    EngineError::Precondition(format!(
+        "the database was changed by somebody else: the rules are of change {}, and the audit log's last is {last}",
+        stored.version
+    ))
+}
+
+/// Lets nobody in but administrators, and says so.
+fn suspend(open: &Unsealed, rules: Vec<Rule>, why: &EngineError) -> Result<(), SealError> {
+    let why = why.to_string();
+    tracing::error!(
+        error = why,
+        "the policy cannot be used: nobody but administrators may do anything until one of them replaces it (ReplaceRules)"
+    );
+    let nothing = compile(Stored::default()).map_err(|_| SealError::Sealed)?;
+    let suspended = InForce {
+        version: in_force(open).map_or(0, |now| now.version),
+        rules,
+        unusable: Some(why),
+        ..nothing
     };
-    apply(open, loaded);
+    apply(open, suspended);
     Ok(())
 }
 
@@ -157,33 +174,60 @@ fn last_change(db: &Connection) -> Result<u64, StoreError> {
     Ok(version.try_into().unwrap_or_default())
 }
 
-/// Changes what is stored; what is to be in force, and its version, which the row of the change has to say ([`append`]).
+/// What is stored, if it is what is in force and what the audit log's last change made; else it is not asked any more from now on.
+fn unchanged(open: &Unsealed, tx: &Transaction<'_>) -> Result<Stored, EngineError> {
+    let (in_force, last) = (in_force(open)?, last_change(tx)?);
+    let found = match stored(open, tx) {
+        Ok(found) if found.version == last && last == in_force.version => return Ok(found),
+        Ok(found) if found.version == last => EngineError::Precondition(format!(
+            "the database was changed by somebody else: the rules are of change {}, and what is in force is of change {}",
+            found.version, in_force.version
+        )),
+        Ok(found) => foreign(&found, last),
+        Err(error @ (EngineError::Store(_) | EngineError::Item(ItemError::Store(_)))) => {
+            return Err(error);
+        }
+        Err(error) => error,
+    };
+    suspend(open, in_force.rules.clone(), &found)?;
+    Err(unusable(&found))
+}
+
+fn unusable(why: &dyn std::fmt::Display) -> EngineError {
+    EngineError::Precondition(format!(
+        "the policy cannot be used ({why}); replace it as a whole (ReplaceRules)"
+    ))
+}
+
+/// Changes what is stored; what is to be in force, which the row of the change has to say ([`append`]). It is called for what is committed before the next change is made.
 ///
 /// # Errors
-/// Those of `change`, and if what comes of it is no policy. One that cannot be used may only be replaced as a `whole`.
+/// Those of `change`, and if what comes of it is no policy. One that cannot be used may only be replaced as a `whole`; one that was found to be another than it was is none
+/// from then on.
 pub(crate) fn change(
     open: &Unsealed,
     tx: &Transaction<'_>,
     whole: bool,
     change: impl FnOnce(&mut Vec<Rule>) -> Result<(), EngineError>,
-) -> Result<(InForce, u64), EngineError> {
-    let before = match (&in_force(open)?.unusable, whole) {
-        (None, _) => stored(open, tx)?,
+) -> Result<InForce, EngineError> {
+    let now = in_force(open)?;
+    let before = match (&now.unusable, whole) {
+        (None, _) => unchanged(open, tx)?,
         (Some(_), true) => Stored {
             version: stored(open, tx)
                 .map_or(0, |found| found.version)
+                .max(now.version)
                 .max(last_change(tx)?),
             rules: Vec::new(),
         },
-        (Some(why), false) => {
-            return Err(EngineError::Precondition(format!(
-                "the policy cannot be used ({why}); replace it as a whole (ReplaceRules)"
-            )));
-        }
+        (Some(why), false) => return Err(unusable(why)),
     };
     let mut rules = before.rules;
     change(&mut rules)?;
-    let next = compile(rules)?;
+    let next = compile(Stored {
+        version: before.version + 1,
+        rules,
+    })?;
     let bytes = serde_json::to_vec(&next.rules).map_or(usize::MAX, |text| text.len());
     if bytes > MAX_POLICY {
         return Err(EngineError::Invalid(format!(
@@ -191,11 +235,11 @@ pub(crate) fn change(
         )));
     }
     let after = Stored {
-        version: before.version + 1,
+        version: next.version,
         rules: next.rules.clone(),
     };
     system(open)?.items(tx).put(PATH, &after)?;
-    Ok((next, after.version))
+    Ok(next)
 }
 
 /// Writes a change down.
@@ -235,7 +279,10 @@ pub(crate) fn check(rule: &Rule) -> Result<(), EngineError> {
         );
         return Err(EngineError::field("rule", why));
     }
-    let alone = compile(vec![rule.clone()])?;
+    let alone = compile(Stored {
+        version: 0,
+        rules: vec![rule.clone()],
+    })?;
     let known: Vec<_> = engine::actions().map(|action| action.0).collect();
     let Some((_, pattern)) = alone.set.idle_actions(&known).next() else {
         return Ok(());

@@ -1,5 +1,5 @@
 //! For whom the database is asked: what waits for it is bounded for each network of strangers and for each account, so that who is known finds a
-//! place however many strangers ask. The server says so once for a request ([`asked_by`]), as a value of the request's task, for whoever asks the
+//! place however many strangers ask, and they take turns ([`crate::turns`]). The server says so once for a request ([`asked_by`]), as a value of the request's task, for whoever asks the
 //! database in it; what the service does of its own has no bound but that of all.
 
 use std::{
@@ -47,9 +47,9 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
     asked_by(ASKER.try_with(Clone::clone).ok().flatten(), work)
 }
 
-/// Whose places are counted together.
+/// Whose places are counted together, and who takes turns with the others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Owner {
+pub(super) enum Owner {
     Service,
     Network(IpNet),
     Account(Arc<str>),
@@ -136,6 +136,13 @@ impl Places {
 pub(super) struct Place {
     places: Arc<Places>,
     owner: Owner,
+}
+
+impl Place {
+    /// Whose it is.
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
 }
 
 impl Drop for Place {

@@ -1,10 +1,10 @@
 //! Writers in line, and what they change, committed together.
 //!
-//! SQLite has one writer at a time, and each commit waits for the disk: who comes meanwhile shares the next one. A change that fails is undone alone, by a savepoint.
+//! SQLite has one writer at a time, and each commit waits for the disk: who comes meanwhile shares the next one. A change that fails is undone alone, by a savepoint,
+//! and told when the others are: it may have failed by what they changed. Whose changes they are takes turns ([`crate::turns`]).
 //! What puts a change in force in memory runs before the next change is made, so one that has such a part is the last of its commit.
 
 use std::{
-    collections::VecDeque,
     error::Error,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,9 +16,10 @@ use tokio::sync::oneshot;
 
 use super::{
     DbError,
-    asker::Place,
+    asker::{Owner, Place},
     store::{Store, StoreError},
 };
+use crate::turns::Rounds;
 
 /// Changes of one commit, at most.
 const MOST: usize = 64;
@@ -133,8 +134,9 @@ where
                 }
                 catch_unwind(AssertUnwindSafe(|| then(value))).ok().map(Ok)
             }
-            (Some(Err(error)), _) => Some(Err(error)),
+            (Some(Err(error)), Ok(())) => Some(Err(error)),
             (None, Ok(())) => None,
+            // Also of what had failed: it may have, by what was not committed.
             (_, Err(error)) => Some(Err(error.into())),
         };
         if let Some(Err(error)) = &ended {
@@ -155,7 +157,7 @@ pub(super) struct Line(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Box<dyn Change>>,
+    waiting: Rounds<Owner, Box<dyn Change>>,
     /// Whether a thread makes what is in line.
     led: bool,
     #[cfg(test)]
@@ -184,7 +186,8 @@ impl Line {
         G: FnOnce(T) -> U + Send + 'static,
     {
         let mut state = store.line.state();
-        state.waiting.push_back(Box::new(write));
+        let owner = write.place.owner().clone();
+        state.waiting.push(owner, Box::new(write));
         if !std::mem::replace(&mut state.led, true) {
             drop(state);
             let mut leader = Leader {
@@ -196,7 +199,7 @@ impl Line {
     }
 
     fn next(&self) -> Option<Box<dyn Change>> {
-        self.state().waiting.pop_front()
+        self.state().waiting.pop().map(|(_, change)| change)
     }
 }
 
@@ -300,9 +303,9 @@ fn make_some(store: &Store, made: &mut Vec<Box<dyn Change>>) -> Result<(), Store
             change.end(store, Ok(()));
             return Ok(undone?);
         }
-        let undone = tx.execute_batch("ROLLBACK TO one; RELEASE one");
-        change.end(store, Ok(()));
-        undone?;
+        // Told with the others: what it failed by may be theirs, and not be committed.
+        made.push(change);
+        tx.execute_batch("ROLLBACK TO one; RELEASE one")?;
     }
     Ok(tx.commit()?)
 }

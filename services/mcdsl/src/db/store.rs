@@ -10,19 +10,22 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, Params, Row, Transaction};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::{
     DbError, Files, Migration,
-    asker::{Place, Places},
+    asker::{Owner, Place, Places},
     group::{Line, Write},
     is_unwritable, open,
 };
-use crate::cli::chain;
+use crate::{
+    cli::chain,
+    turns::{Turn, Turns},
+};
 
 /// Bytes for which there has to be room on the disk before it is said not to be full: more than an ordinary change.
 const ROOM: usize = 256 << 10;
-/// Connections that read at once; more readers wait for a turn, in order of arrival, without holding a thread.
+/// Connections that read at once; more readers wait for a turn without holding a thread.
 const READERS: usize = 4;
 
 /// The database.
@@ -32,36 +35,33 @@ pub struct Store {
     files: Files,
     writer: Mutex<Connection>,
     readers: Vec<Mutex<Connection>>,
-    reading: Turns,
+    reading: Reading,
     writing: Arc<Places>,
     pub(super) line: Line,
     full: watch::Sender<bool>,
 }
 
-/// So many at once; the others wait in order of arrival, and not too many of them, nor of one network or account ([`super::asker`]).
+/// So many read at once; the others take turns, and not too many of them wait, nor of one network or account ([`super::asker`]).
 #[derive(Debug)]
-struct Turns {
-    now: Arc<Semaphore>,
+struct Reading {
+    now: Arc<Turns<Owner>>,
     /// Of those and of who waits.
     all: Arc<Places>,
 }
 
-/// What is held until it is done; whoever asked may be gone by then.
-type Turn = (OwnedSemaphorePermit, Place);
-
-impl Turns {
+impl Reading {
     fn new(at_once: usize) -> Self {
         Self {
-            now: Arc::new(Semaphore::new(at_once)),
+            now: Turns::new(at_once),
             all: Places::new(at_once),
         }
     }
 
-    async fn next(&self) -> Result<Turn, StoreError> {
+    /// What is held until it is done; whoever asked may be gone by then.
+    async fn next(&self) -> Result<(Turn<Owner>, Place), StoreError> {
         let place = self.all.take()?;
-        let turn = Arc::clone(&self.now).acquire_owned().await;
-        // It is never closed.
-        Ok((turn.map_err(|_| StoreError::Busy)?, place))
+        let turn = self.now.next(place.owner().clone()).await;
+        Ok((turn, place))
     }
 }
 
@@ -109,7 +109,7 @@ impl Store {
             files: Files::of(path),
             writer: Mutex::new(writer),
             readers,
-            reading: Turns::new(READERS),
+            reading: Reading::new(READERS),
             writing: Places::new(1),
             line: Line::default(),
             full: watch::Sender::new(false),
@@ -159,7 +159,7 @@ impl Store {
         Ok(())
     }
 
-    /// Reads, on a thread for that.
+    /// Reads, on a thread for that: all of it is of one commit, however many statements it is, and whatever is written meanwhile.
     ///
     /// # Errors
     /// Those of `read`, and [`StoreError`].
@@ -173,7 +173,9 @@ impl Store {
         let done = tokio::task::spawn_blocking(move || {
             // Dropped after the reader, so that who is next finds one.
             let _turn = turn;
-            read(&store.reader())
+            let db = store.reader();
+            let snapshot = db.unchecked_transaction().map_err(StoreError::from)?;
+            read(&snapshot)
         });
         done.await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))
@@ -305,84 +307,4 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::asker::MAX_WAITING;
-    use std::sync::mpsc;
-
-    const SCHEMA: Migration = Migration {
-        version: 1,
-        name: "start",
-        sql: "CREATE TABLE t (x INTEGER NOT NULL) STRICT",
-    };
-
-    fn insert(number: i64) -> impl FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send {
-        move |tx| {
-            tx.execute("INSERT INTO t VALUES (?1)", [number])?;
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn who_waits_holds_no_thread_and_is_served_in_order() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(2)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let directory = tempfile::tempdir().unwrap();
-            let store = Store::open(&directory.path().join("a.db"), &[SCHEMA]).unwrap();
-            let (go_on, wait) = mpsc::channel::<()>();
-            let first = Arc::clone(&store);
-            let slow = move |_: &Transaction<'_>| -> Result<(), StoreError> {
-                let _ = wait.recv();
-                Ok(())
-            };
-            let mut calls = vec![tokio::spawn(async move { first.write(slow).await })];
-            for number in 0..10 {
-                let store = Arc::clone(&store);
-                calls.push(tokio::spawn(
-                    async move { store.write(insert(number)).await },
-                ));
-            }
-            while store.waiting() < calls.len() {
-                tokio::task::yield_now().await;
-            }
-            // A thread is left to read.
-            let read = |db: &Connection| -> Result<Vec<i64>, StoreError> {
-                let mut all = db.prepare("SELECT x FROM t ORDER BY rowid")?;
-                let rows = all.query_map([], |row| row.get(0))?;
-                Ok(rows.collect::<Result<_, _>>()?)
-            };
-            assert!(store.read(read).await.unwrap().is_empty());
-            go_on.send(()).unwrap();
-            for call in calls {
-                call.await.unwrap().unwrap();
-            }
-            let order: Vec<i64> = (0..10).collect();
-            assert_eq!(store.read(read).await.unwrap(), order);
-        });
-    }
-
-    #[tokio::test]
-    async fn too_many_who_wait_are_told() {
-        let turns = Turns::new(1);
-        let first = turns.next().await.unwrap();
-        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(turns.next())).collect();
-        for one in &mut waiting {
-            assert!(polled(one).is_none(), "has its turn");
-        }
-        assert!(matches!(turns.next().await, Err(StoreError::Busy)));
-        drop((waiting, first));
-        drop(turns.next().await.unwrap());
-    }
-
-    /// Polled once.
-    fn polled<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match std::pin::Pin::new(future).poll(&mut context) {
-            std::task::Poll::Ready(value) => Some(value),
-            std::task::Poll::Pending => None,
-        }
-    }
-}
+mod tests;

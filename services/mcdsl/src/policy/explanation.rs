@@ -111,10 +111,10 @@ pub enum Mismatch {
     },
     /// It is about others.
     Account {
-        /// The rule's.
-        wanted: Vec<Name>,
-        /// The subject's.
-        is: Name,
+        /// The rule's: names, or names and ids.
+        wanted: Vec<String>,
+        /// The subject's, with its id if it has the name of one of them.
+        is: String,
     },
     /// The subject has not all tags.
     SubjectTags {

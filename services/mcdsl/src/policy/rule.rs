@@ -1,6 +1,6 @@
 //! Rules as they are written (TOML in files, JSON in databases) and as they are compiled.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use mc_proto::AccountType;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub struct Subjects {
     /// `human`, `system`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub account_types: Vec<String>,
-    /// One of these accounts, by name.
+    /// One of these accounts, by name (`deploy`), or by name and id (`deploy#0b6c…`), which is never that of another account of the same name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<String>,
     /// All of these tags.
@@ -118,6 +118,40 @@ fn bound(what: &str, text: &str, max: usize) -> Result<(), PolicyError> {
     })
 }
 
+/// Between an account's name and its id; it is in no name.
+const ID: char = '#';
+
+/// An account by its name and its id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Known {
+    name: Name,
+    id: Name,
+}
+
+impl Known {
+    fn is(&self, subject: &Subject) -> bool {
+        self.name == subject.name && self.id == subject.account
+    }
+}
+
+impl FromStr for Known {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (name, id) = text.split_once(ID).ok_or(NameError::Empty)?;
+        Ok(Self {
+            name: name.parse()?,
+            id: id.parse()?,
+        })
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{ID}{}", self.name, self.id)
+    }
+}
+
 /// A rule that was checked.
 #[derive(Clone, Debug)]
 pub(super) struct Compiled {
@@ -127,6 +161,8 @@ pub(super) struct Compiled {
     roles: BTreeSet<Name>,
     account_types: Vec<AccountType>,
     accounts: BTreeSet<Name>,
+    /// Those of which the rule says the id as well.
+    known: BTreeSet<Known>,
     tags: BTreeSet<Name>,
     actions: Vec<Glob>,
     resources: Vec<Glob>,
@@ -153,6 +189,9 @@ impl Compiled {
         })?;
         let of = Lists { rule: &name };
         let subjects = &rule.subjects;
+        let accounts = subjects.accounts.iter().cloned();
+        let (by_id, by_name): (Vec<_>, Vec<_>) = accounts.partition(|text| text.contains(ID));
+        of.bound("subjects.accounts", &subjects.accounts)?;
         let lists = [
             &subjects.roles,
             &subjects.account_types,
@@ -171,13 +210,21 @@ impl Compiled {
             effect: rule.effect,
             roles: of.names("subjects.roles", &subjects.roles)?,
             account_types: of.account_types(&subjects.account_types)?,
-            accounts: of.names("subjects.accounts", &subjects.accounts)?,
+            accounts: of.names("subjects.accounts", &by_name)?,
+            known: of.each("subjects.accounts", &by_id, str::parse)?,
             tags: of.names("subjects.tags", &subjects.tags)?,
             actions: of.globs("actions", Kind::Action, &rule.actions)?,
             resources: of.globs("resources", Kind::Resource, &rule.resources)?,
             resource_tags: of.names("resource_tags", &rule.resource_tags)?,
             name,
         })
+    }
+
+    fn is_about(&self, subject: &Subject) -> bool {
+        let anyone = self.accounts.is_empty() && self.known.is_empty();
+        anyone
+            || self.accounts.contains(&subject.name)
+            || self.known.iter().any(|known| known.is(subject))
     }
 
     /// The first part that does not match: nothing is allocated, for a decision asks this of every rule.
@@ -191,7 +238,7 @@ impl Compiled {
             && !self.account_types.contains(&subject.account_type)
         {
             Some(Part::AccountTypes)
-        } else if !self.accounts.is_empty() && !self.accounts.contains(&subject.name) {
+        } else if !self.is_about(subject) {
             Some(Part::Accounts)
         } else if !self.tags.is_subset(&subject.tags) {
             Some(Part::Tags)
@@ -241,10 +288,18 @@ impl Compiled {
             Part::AccountTypes => Mismatch::AccountType {
                 is: type_name(subject.account_type),
             },
-            Part::Accounts => Mismatch::Account {
-                wanted: self.accounts.iter().cloned().collect(),
-                is: subject.name.clone(),
-            },
+            Part::Accounts => {
+                let by_name = self.accounts.iter().map(ToString::to_string);
+                let by_id = self.known.iter().map(ToString::to_string);
+                let namesake = self.known.iter().any(|known| known.name == subject.name);
+                Mismatch::Account {
+                    wanted: by_name.chain(by_id).collect(),
+                    is: match namesake {
+                        true => format!("{}{ID}{}", subject.name, subject.account),
+                        false => subject.name.to_string(),
+                    },
+                }
+            }
             Part::Tags => Mismatch::SubjectTags {
                 lacks: lacks(&self.tags, &subject.tags),
             },

@@ -53,6 +53,7 @@ pub struct Caller {
     /// On what it is, for the row that the server writes if the call is refused.
     pub about: About,
     recorded: Arc<AtomicBool>,
+    empty: Arc<AtomicBool>,
 }
 
 /// On what a call is, and what refused it, for the audit log: what is said first counts, and is bounded. Clones are of one call.
@@ -109,6 +110,7 @@ impl Caller {
             method: what,
             about: About::default(),
             recorded: Arc::default(),
+            empty: Arc::default(),
         }
     }
 
@@ -139,6 +141,16 @@ impl Caller {
     /// The method has written the audit log itself, in the transaction of the change.
     pub fn recorded(&self) {
         self.recorded.store(true, Relaxed);
+    }
+
+    /// What is asked changes nothing and is answered with nothing, as a list is that has nothing for who reads it: its row counts as a failure's does.
+    pub fn gave_nothing(&self) {
+        self.empty.store(true, Relaxed);
+    }
+
+    /// Whether [`Self::gave_nothing`] was called.
+    pub(super) fn is_empty(&self) -> bool {
+        self.empty.load(Relaxed)
     }
 }
 
@@ -370,44 +382,4 @@ pub(super) async fn enforce(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use std::{net::Ipv4Addr, time::SystemTime};
-
-    #[test]
-    fn what_is_said_first_counts() {
-        let about = About::default();
-        assert_eq!(about.said(), None);
-        let long = "ü".repeat(About::MAX + 1);
-        for (description, said, kept) in [
-            ("nothing", "", None),
-            ("much", &*long, Some(&long[..About::MAX * 'ü'.len_utf8()])),
-            ("more", "more", Some(&long[..About::MAX * 'ü'.len_utf8()])),
-        ] {
-            about.clone().say(said);
-            assert_eq!(about.said(), kept, "{description}");
-        }
-    }
-
-    /// A person.
-    pub(in crate::server) fn identity() -> Identity {
-        Identity {
-            account: "id".to_owned(),
-            name: "somebody".to_owned(),
-            account_type: AccountType::Human,
-            roles: Vec::new(),
-            tags: Vec::new(),
-            token: "token".to_owned(),
-            session: "login".to_owned(),
-            methods: Vec::new(),
-            issued: SystemTime::UNIX_EPOCH,
-            expires: SystemTime::UNIX_EPOCH,
-        }
-    }
-
-    /// One who calls that, known or not.
-    pub(in crate::server) fn caller(method: &'static str, known: bool) -> Caller {
-        let source = Ipv4Addr::LOCALHOST.into();
-        Caller::elsewhere(known.then(identity), source, method)
-    }
-}
+pub(super) mod tests;

@@ -1,4 +1,4 @@
-//! What fails and changes nothing: the audit log is never pruned, and anybody can fail as often as he likes, so that not each of it gets a row.
+//! What changes nothing, and fails or gives nothing: the audit log is never pruned, and anybody can fail as often as he likes, so that not each of it gets a row.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -25,7 +25,7 @@ const MAX_ACCOUNTS: usize = 1024;
 /// Says how many failures of a window have no row.
 pub(super) const SUPPRESSED: &str = "audit.suppressed";
 
-/// Failures that changed nothing, over all ways into a service: of each account, and of all who are not known together, 60 a minute get a
+/// What changed nothing, and failed or gave nothing, over all ways into a service: of each account, and of all who are not known together, 60 a minute get a
 /// row. The others are counted, and one row of that account (`audit.suppressed`) says their number, with the first row of anybody after that
 /// minute.
 #[derive(Default)]

@@ -26,7 +26,7 @@ pub trait Audit: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
 }
 
-/// The log of [`crate::audit`] in a service's database. Calls that fail are bounded, as [`Failures`] says.
+/// The log of [`crate::audit`] in a service's database. Calls that fail, or give nothing, are bounded, as [`Failures`] says.
 pub struct Recorder {
     store: Arc<Store>,
     clock: Clock,
@@ -110,7 +110,8 @@ impl Recorder {
         outcome: Code,
         message: &str,
     ) -> Result<(), RecordError> {
-        let fits = outcome == Code::Ok || self.failures.admit(caller.identity.as_ref());
+        let counts = outcome != Code::Ok || caller.is_empty();
+        let fits = !counts || self.failures.admit(caller.identity.as_ref());
         let untold = Arc::new(self.failures.untold());
         if !fits && untold.is_empty() {
             return Ok(());
@@ -206,6 +207,36 @@ mod tests {
     fn rows(records: &[Record], action: &str) -> usize {
         let of = records.iter().filter(|record| record.action == action);
         of.count()
+    }
+
+    #[tokio::test]
+    async fn what_gives_nothing_is_bounded_with_what_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let migration = audit::migration(1);
+        let store = Store::open(&directory.path().join("a.db"), &[migration]).unwrap();
+        let recorder = Recorder::new(Arc::clone(&store));
+        for (description, empty, outcome, wanted) in [
+            ("lists that have something", false, Code::Ok, 100),
+            ("lists that have nothing", true, Code::Ok, 60),
+            ("failures, after those", false, Code::NotFound, 0),
+            ("lists that have something, again", false, Code::Ok, 100),
+        ] {
+            let rows = || async {
+                let count = |db: &rusqlite::Connection| -> Result<u32, StoreError> {
+                    Ok(db.query_row("SELECT count(*) FROM audit", [], |row| row.get(0))?)
+                };
+                store.read(count).await.unwrap()
+            };
+            let before = rows().await;
+            for _ in 0..100 {
+                let caller = caller("/s/List", true);
+                if empty {
+                    caller.gave_nothing();
+                }
+                recorder.write(&caller, outcome, "").await.unwrap();
+            }
+            assert_eq!(rows().await - before, wanted, "{description}");
+        }
     }
 
     #[tokio::test]

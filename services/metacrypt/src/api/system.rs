@@ -66,10 +66,14 @@ fn subject(asked: &ExplainRequest) -> Result<Subject, EngineError> {
     let of_type = types
         .into_iter()
         .find(|t| type_name(*t) == asked.account_type || asked.account_type.is_empty());
-    let account = name("account", &asked.account)?;
+    // As rules name accounts: with its id, or without, and then it is none of those that a rule names by theirs.
+    let (account, id) = match asked.account.split_once('#') {
+        Some((account, id)) => (account, id),
+        None => (&*asked.account, &*asked.account),
+    };
     Ok(Subject {
-        account: account.clone(),
-        name: account,
+        account: name("account", id)?,
+        name: name("account", account)?,
         account_type: of_type
             .ok_or_else(|| EngineError::field("account_type", "`human` or `system`"))?,
         roles: names("roles", &asked.roles)?,
@@ -108,9 +112,11 @@ impl System for Api {
         });
         let may = |(name, _): &(Resource, _)| policy.authorize(&who, &action, name).is_ok();
         let mounts = named.filter(may).map(|(_, found)| mount(found));
-        Ok(Response::new(ListMountsResponse {
-            mounts: mounts.collect(),
-        }))
+        let mounts: Vec<_> = mounts.collect();
+        if mounts.is_empty() {
+            caller.gave_nothing();
+        }
+        Ok(Response::new(ListMountsResponse { mounts }))
     }
 
     async fn create_mount(

@@ -4,7 +4,7 @@
 //! the monotonic clock, which nobody sets. After a restart there is the wall clock alone: one that was set back since makes the wait begin anew, and one that was
 //! set ahead ends it. Who may set the machine's clock and restart its services has the database too, and guesses at it elsewhere, without waiting.
 //!
-//! Attempts from this machine and from networks that the seal was opened from are counted apart: strangers who try keep strangers out.
+//! Only passwords are guessed at: recovery keys and shares are random, and whoever has them waits for nobody. Attempts from this machine and from networks that the seal was opened from are counted apart: strangers who try keep strangers out.
 
 use std::time::Duration;
 

@@ -143,6 +143,15 @@ impl Mount {
         UNIX_EPOCH + since
     }
 
+    /// That it was not removed, as `db` has it: what changes it asks this in its transaction.
+    ///
+    /// # Errors
+    /// [`SealError::NoMount`].
+    pub(crate) fn is_there(&self, db: &Connection) -> Result<(), SealError> {
+        let none = || SealError::NoMount(self.name.clone());
+        rows::is_there(db, self)?.then_some(()).ok_or_else(none)
+    }
+
     /// A key of its own for `purpose`; who has that does not have the mount's.
     pub(crate) fn derived(&self, purpose: &str) -> key::Key {
         self.key.derived(purpose)

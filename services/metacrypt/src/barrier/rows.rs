@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use mcdsl::db::StoreError;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::{
@@ -126,6 +127,14 @@ pub(super) fn new_mount(
         key,
         memory: OnceLock::new(),
     })
+}
+
+/// Whether it was not removed.
+pub(super) fn is_there(db: &Connection, mount: &Mount) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM mount WHERE number = ?1 AND id = ?2 AND name = ?3)";
+    let mut statement = db.prepare_cached(sql)?;
+    let found = params![mount.number, mount.id, mount.name];
+    Ok(statement.query_row(found, |row| row.get(0))?)
 }
 
 /// Removes a mount with its data key; what it has is for [`sweep`].

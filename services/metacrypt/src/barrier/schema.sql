@@ -21,7 +21,8 @@ CREATE TABLE known_network (
     opened_s INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE mount (
-    number INTEGER PRIMARY KEY,
+    -- Never used again: who was in a mount that was removed is in no other.
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     -- NULL: it was removed, its data key with it, and its values are being deleted.
     name TEXT UNIQUE,

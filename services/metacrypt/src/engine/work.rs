@@ -7,8 +7,11 @@ use std::{
     thread::available_parallelism,
 };
 
-use mcdsl::{db::StoreError, server::Caller};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use mcdsl::{
+    db::StoreError,
+    server::{self, Caller},
+    turns::{Turn, Turns},
+};
 
 use super::EngineError;
 use crate::entered::Entered;
@@ -23,17 +26,11 @@ const LIGHT_US: usize = 100;
 static CORES: LazyLock<Arc<Line>> =
     LazyLock::new(|| Line::new(available_parallelism().map_or(1, NonZero::get)));
 
-/// So many at once, and the others wait in the order in which they came.
+/// So many at once; accounts take turns, and not too many wait.
 struct Line {
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns<String>>,
     /// Invariant: no account without a place is kept.
     places: Mutex<HashMap<String, usize>>,
-}
-
-/// A turn, for as long as it is held.
-struct Turn {
-    _permit: OwnedSemaphorePermit,
-    _place: Place,
 }
 
 struct Place {
@@ -44,7 +41,7 @@ struct Place {
 impl Line {
     fn new(at_once: usize) -> Arc<Self> {
         Arc::new(Self {
-            turns: Arc::new(Semaphore::new(at_once)),
+            turns: Turns::new(at_once),
             places: Mutex::default(),
         })
     }
@@ -68,14 +65,9 @@ impl Line {
     }
 
     /// Waits for a turn, if there is a place to wait.
-    async fn turn(self: &Arc<Self>, account: &str) -> Result<Turn, EngineError> {
+    async fn turn(self: &Arc<Self>, account: &str) -> Result<(Turn<String>, Place), EngineError> {
         let place = self.place(account)?;
-        let permit = Arc::clone(&self.turns).acquire_owned().await;
-        Ok(Turn {
-            // It is never closed.
-            _permit: permit.map_err(|_| EngineError::Busy)?,
-            _place: place,
-        })
+        Ok((self.turns.next(account.to_owned()).await, place))
     }
 }
 
@@ -91,7 +83,7 @@ impl Drop for Place {
     }
 }
 
-/// Does what takes about so many microseconds, with the seal held open.
+/// Does what takes about so many microseconds, with the seal held open; what waits for its turn when the seal is closed is not done.
 ///
 /// # Errors
 /// Those of `work`, and [`EngineError::Busy`].
@@ -104,8 +96,15 @@ pub(crate) async fn beside<T: Send + 'static>(
     if cost_us <= LIGHT_US {
         return work();
     }
-    let account = caller.identity.as_ref().map_or("", |who| &who.account);
-    let (turn, held) = (CORES.turn(account).await?, Arc::clone(at));
+    // Nobody's account is called like a network.
+    let account = match &caller.identity {
+        Some(who) => who.account.clone(),
+        None => server::network(caller.source).to_string(),
+    };
+    let (turn, held) = (
+        at.unless_closed(CORES.turn(&account)).await?,
+        Arc::clone(at),
+    );
     let done = tokio::task::spawn_blocking(move || {
         let done = work();
         drop((held, turn));

@@ -1,19 +1,19 @@
 //! Somebody in a mount who asks for several things of it, or has to be told what is there before it can be judged.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use mcdsl::{
-    policy::{Authorized, Denied, PolicySet, Refused, Resource, ResourceName, Subject},
+    policy::{Denied, PolicySet, Refused, Resource, ResourceName, Subject},
     server::Caller,
 };
 use rusqlite::Connection;
 
-use super::{By, Entered};
+use super::{By, Entered, write::Judged};
 use crate::{
     barrier::Items,
     core::Metacrypt,
     engine::{Act, EngineError, Kind},
-    gate::Mounted,
+    gate::{Mounted, Opened},
 };
 
 /// Somebody in a mount, who was not let do anything there yet: nothing here tells him whether there is such a mount.
@@ -21,7 +21,7 @@ pub(crate) struct Visit {
     pub(super) metacrypt: Arc<Metacrypt>,
     pub(super) caller: Caller,
     pub(super) who: Subject,
-    pub(super) policy: Arc<PolicySet>,
+    pub(super) open: Opened,
     pub(super) kind: &'static Kind,
     pub(super) name: String,
     /// `None`: there is none of that kind.
@@ -35,23 +35,39 @@ impl Visit {
         Ok(ResourceName::of(path).map_err(Refused::from)?)
     }
 
-    fn allow(&self, action: Act, on: ResourceName) -> Result<Authorized, Denied> {
+    /// That in force now: what waited is judged by the one that is there then.
+    fn policy(&self) -> Result<Arc<PolicySet>, EngineError> {
+        Ok(crate::policy::of(&self.open)?)
+    }
+
+    /// Judges all of it by one policy.
+    fn allow(
+        &self,
+        action: Act,
+        on: impl IntoIterator<Item = ResourceName>,
+    ) -> Result<Judged, EngineError> {
         debug_assert!(self.kind.actions.contains(&action), "{action:?}");
-        let judged = self
-            .policy
-            .authorize(&self.who, &action.typed(), &on.into());
-        if let Err(denied) = &judged {
+        let (policy, action) = (self.policy()?, action.typed());
+        let one = |name: ResourceName| policy.authorize(&self.who, &action, &name.into());
+        let allowed = on.into_iter().map(one).collect::<Result<_, Denied>>();
+        if let Err(denied) = &allowed {
             self.caller.about.refused_by(&denied.reason.to_string());
         }
-        judged
+        let allowed = allowed.map_err(Refused::from)?;
+        Ok(Judged { policy, allowed })
     }
 
     /// Whether the caller may do `action` on what is at `on`: for lists. What is no name, nobody may.
     pub(crate) fn may(&self, action: Act, on: &[&str]) -> bool {
+        let policy = self.policy();
+        policy.is_ok_and(|policy| self.may_by(&policy, action, on))
+    }
+
+    fn may_by(&self, policy: &PolicySet, action: Act, on: &[&str]) -> bool {
         self.named(on).is_ok_and(|name| {
             let one = [Resource::from(name)];
             let action = action.typed();
-            self.policy.filter(&self.who, &action, one).next().is_some()
+            policy.filter(&self.who, &action, one).next().is_some()
         })
     }
 
@@ -60,17 +76,13 @@ impl Visit {
         self.mount.as_ref().ok_or_else(none)
     }
 
-    fn entered(
-        &self,
-        asked: ResourceName,
-        allowed: Vec<Authorized>,
-    ) -> Result<Arc<Entered>, EngineError> {
+    fn entered(&self, asked: ResourceName, judged: Judged) -> Result<Arc<Entered>, EngineError> {
         Ok(Arc::new(Entered {
             metacrypt: Arc::clone(&self.metacrypt),
             mount: self.mount()?.clone(),
             by: By::Caller(Box::new(self.caller.clone())),
             asked,
-            allowed,
+            judged: Some(judged),
         }))
     }
 
@@ -87,9 +99,7 @@ impl Visit {
             || EngineError::Invalid("nothing is named that it is to be done on".to_owned());
         let asked = names.first().ok_or_else(nothing)?.clone();
         self.caller.about.say(asked.as_str());
-        let allowed = names.into_iter().map(|name| self.allow(action, name));
-        let allowed = allowed.collect::<Result<_, _>>().map_err(Refused::from)?;
-        self.entered(asked, allowed)
+        self.entered(asked, self.allow(action, names)?)
     }
 
     /// Lets the caller do `action` on a thing that is found by one name (`asked`: a certificate, by its serial number) and judged by another (the profile
@@ -108,21 +118,22 @@ impl Visit {
     ) -> Result<(Arc<Entered>, T), EngineError> {
         let asked = self.named(asked)?;
         self.caller.about.say(asked.as_str());
-        let hidden = |denied: Denied| {
-            Refused::from(Denied {
-                resource: asked.clone(),
-                ..denied
-            })
+        let judge = |path: &[&str]| match self.allow(action, [self.named(path)?]) {
+            Err(EngineError::Refused(Refused::Denied(denied))) => {
+                let resource = asked.clone();
+                Err(Refused::from(Denied { resource, ..denied }).into())
+            }
+            judged => judged,
         };
         let Some((thing, path)) = self.look(find).await?.flatten() else {
-            self.allow(action, self.named(place)?).map_err(hidden)?;
+            judge(place)?;
             self.mount()?;
             let name = asked.as_str().rsplit('/').next().unwrap_or_default();
             return Err(EngineError::NotFound(what, name.to_owned()));
         };
         let path: Vec<_> = path.iter().map(String::as_str).collect();
-        let allowed = self.allow(action, self.named(&path)?).map_err(hidden)?;
-        Ok((self.entered(asked, vec![allowed])?, thing))
+        let judged = judge(&path)?;
+        Ok((self.entered(asked, judged)?, thing))
     }
 
     /// Reads what the mount has before anything is judged; `None`: there is no such mount. What comes of it is to be the same for all who may do nothing.
@@ -137,7 +148,8 @@ impl Visit {
             return Ok(None);
         };
         let read = move |db: &Connection| read(&mount.items(db));
-        self.metacrypt.seal.store().read(read).await.map(Some)
+        let read = self.metacrypt.seal.store().read(read);
+        self.open.unless_closed(read).await.map(Some)
     }
 
     /// That the caller reads a list of what is at `place`.
@@ -165,8 +177,20 @@ impl Visit {
     ) -> Result<T, EngineError> {
         self.lists(action, place)?;
         let this = Arc::clone(self);
-        let read = move |items: &Items<'_>| read(items, &|on| this.may(action, on));
-        Ok(self.look(read).await?.unwrap_or_default())
+        let read = move |items: &Items<'_>| {
+            let (policy, any) = (this.policy()?, Cell::new(false));
+            let may = |on: &[&str]| {
+                let may = this.may_by(&policy, action, on);
+                any.set(any.get() | may);
+                may
+            };
+            Ok((read(items, &may)?, any.get()))
+        };
+        let (found, any) = self.look(read).await?.unwrap_or_default();
+        if !any {
+            self.caller.gave_nothing();
+        }
+        Ok(found)
     }
 }
 

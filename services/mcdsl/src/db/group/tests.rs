@@ -46,6 +46,16 @@ impl World {
         answer
     }
 
+    /// As [`Self::write`], for whom this task works.
+    async fn write_as(&self, number: i64) -> Answer {
+        let before = self.store.waiting();
+        let store = Arc::clone(&self.store);
+        let write = async move { store.write(insert(number)).await };
+        let answer = tokio::spawn(super::super::carried(write));
+        self.until(before + 1).await;
+        answer
+    }
+
     /// With what puts it in force.
     async fn write_then(&self, number: i64) -> Answer {
         let before = self.store.waiting();
@@ -180,6 +190,59 @@ async fn what_is_put_in_force_is_before_the_next_change() {
     assert_eq!(*world.in_force.lock().unwrap(), [2, 4, 5]);
     assert_eq!(world.all().await, [1, 2, 3, 4, 5]);
     assert_eq!(world.commits(), 3);
+}
+
+/// The number is taken by a change that is not committed in the end: it is free.
+#[tokio::test]
+async fn what_failed_by_what_was_not_committed_is_not_told_so() {
+    let world = World::new();
+    let (go_on, held) = world.hold().await;
+    let orphan = |tx: &Transaction<'_>| {
+        tx.execute("INSERT INTO child VALUES (9)", [])?;
+        insert(1)(tx)
+    };
+    let taken = |tx: &Transaction<'_>| match insert(1)(tx) {
+        Err(_) => Err(StoreError::Busy),
+        done => done,
+    };
+    let answers = [world.write(orphan).await, world.write(taken).await];
+    drop(go_on);
+    let mut told = vec![ended(held).await];
+    for answer in answers {
+        told.push(ended(answer).await);
+    }
+    assert_eq!(told, ["refused", "refused", "refused"]);
+    assert_eq!(world.all().await, [0; 0]);
+}
+
+#[tokio::test]
+async fn whose_changes_they_are_takes_turns() {
+    let world = World::new();
+    let (go_on, held) = world.hold().await;
+    let known = |name: &str| {
+        let account = Arc::new(std::sync::OnceLock::new());
+        account.set(name.into()).unwrap();
+        Some(super::super::Asker {
+            network: "192.0.2.1/32".parse().unwrap(),
+            account,
+        })
+    };
+    let mut answers = Vec::new();
+    for (name, number) in [
+        ("many", 1),
+        ("many", 2),
+        ("many", 3),
+        ("few", 4),
+        ("many", 5),
+    ] {
+        answers.push(super::super::asked_by(known(name), world.write_as(number)).await);
+    }
+    drop(go_on);
+    ended(held).await;
+    for answer in answers {
+        assert_eq!(ended(answer).await, "written");
+    }
+    assert_eq!(world.all().await, [1, 4, 2, 3, 5]);
 }
 
 #[tokio::test]

@@ -248,6 +248,58 @@ fn bypass_is_asked_for() {
 }
 
 #[test]
+fn a_rule_that_says_an_accounts_id_is_about_no_other_of_its_name() {
+    let decided = |accounts: &[&str], id: &str| {
+        let mut one = rule("one", 0, Effect::Allow, "**");
+        one.subjects = Subjects {
+            accounts: accounts.iter().map(|name| (*name).to_owned()).collect(),
+            ..Subjects::default()
+        };
+        let who = Subject {
+            account: id.parse().unwrap(),
+            ..alice()
+        };
+        compile(false, &[one]).explain(&who, &action("a:b"), &on("r"))
+    };
+    for (description, accounts, id, wanted) in [
+        ("by name", &["alice"][..], "0193", ""),
+        ("by name, whatever the id", &["alice"], "0194", ""),
+        ("by name and id", &["alice#0193"], "0193", ""),
+        (
+            "another of the name",
+            &["alice#0193"],
+            "0194",
+            "it is about the account alice#0193, not alice#0194",
+        ),
+        ("either", &["alice#0193", "alice"], "0194", ""),
+        ("one of them", &["bob#0194", "alice#0193"], "0193", ""),
+        (
+            "another name of the id",
+            &["bob#0193"],
+            "0193",
+            "it is about the account bob#0193, not alice",
+        ),
+    ] {
+        let explained = decided(accounts, id);
+        let allowed = explained.decision.effect == Effect::Allow;
+        assert_eq!(allowed, wanted.is_empty(), "{description}");
+        let why = explained.why[0].to_string();
+        assert!(why.ends_with(wanted), "{description}: {why}");
+    }
+    for accounts in ["alice#", "#0193", "alice#0193#1", "alice#*"] {
+        let mut one = rule("one", 0, Effect::Allow, "**");
+        one.subjects.anyone = false;
+        one.subjects.accounts = vec![accounts.to_owned()];
+        let policy = Policy {
+            admin_bypass: false,
+            rules: vec![one],
+        };
+        let refused = PolicySet::compile(&policy).unwrap_err();
+        assert!(chain(&refused).contains("accounts"), "{refused:?}");
+    }
+}
+
+#[test]
 fn every_rule_is_explained() {
     let explained = policy().explain(
         &alice(),

@@ -33,7 +33,7 @@ pub(super) fn run(at: Arc<Entered>) -> Work {
 
 /// Forgets some of what ended long ago; whether there is more.
 async fn forget(at: &Arc<Entered>) -> Result<bool, EngineError> {
-    let before = format!("expiry/{:012}/", seconds(at.now() - KEPT));
+    let before = format!("expiry/{:012}/", seconds(at.sure_now() - KEPT));
     let old = |items: &Items<'_>| -> Result<Vec<String>, EngineError> {
         Ok(items.names("expiry/", "", PAGE)?)
     };

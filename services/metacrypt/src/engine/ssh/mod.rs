@@ -76,7 +76,7 @@ fn kept(items: &Items<'_>) -> Result<Option<String>, EngineError> {
 
 /// Drops certificates that expired long ago.
 async fn tidy(at: Arc<Entered>) -> Result<bool, EngineError> {
-    let now_s = seconds(at.now());
+    let now_s = seconds(at.sure_now());
     let drop = move |items: &Items<'_>, _: &Entered| inventory::drop_old(items, now_s);
     let then = |dropped: inventory::Dropped, at: &Entered| match dropped.revoked {
         true => published(dropped.more, at),

@@ -12,8 +12,8 @@ use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered};
 
 /// Does a piece of it; whether there is more.
 pub(in super::super) async fn run(at: &Arc<Entered>) -> Result<bool, EngineError> {
-    let now_s = seconds(at.now());
-    let old = move |items: &Items<'_>, _: &Entered| forget(items, now_s, PAGE);
+    let (now_s, sure_s) = (seconds(at.now()), seconds(at.sure_now()));
+    let old = move |items: &Items<'_>, _: &Entered| forget(items, sure_s, PAGE);
     if at.keep(old, |made, _| made).await?.more {
         return Ok(true);
     }

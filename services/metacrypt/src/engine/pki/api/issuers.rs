@@ -284,7 +284,7 @@ pub(super) async fn update_issuer(
         }
         message::issuer(at.name(), &stored, &settings)
     };
-    at.change(detail, change, |message, _| message).await
+    at.record(detail, change).await
 }
 
 /// Whether its own certificate is.
@@ -376,7 +376,7 @@ pub(super) async fn set_urls(
         let base = settings.base.unwrap_or_default();
         Ok(PkiUrls { base })
     };
-    at.change(detail, change, |message, _| message).await
+    at.record(detail, change).await
 }
 
 pub(super) async fn get_urls(

@@ -69,7 +69,7 @@ pub(super) async fn put_profile(
         items.put(&place, &put)?;
         Ok(message::profile_message(at.name(), put))
     };
-    at.change(detail, change, |message, _| message).await
+    at.record(detail, change).await
 }
 
 pub(super) async fn get_profile(
@@ -119,5 +119,5 @@ pub(super) async fn delete_profile(
             false => Err(EngineError::NotFound("profile", at.name().to_owned())),
         }
     };
-    at.change(Detail::new(), delete, |message, _| message).await
+    at.record(Detail::new(), delete).await
 }

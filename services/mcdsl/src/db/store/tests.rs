@@ -1,0 +1,105 @@
+use super::*;
+use crate::db::asker::MAX_WAITING;
+use std::sync::mpsc;
+
+const SCHEMA: Migration = Migration {
+    version: 1,
+    name: "start",
+    sql: "CREATE TABLE t (x INTEGER NOT NULL) STRICT",
+};
+
+fn insert(number: i64) -> impl FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send {
+    move |tx| {
+        tx.execute("INSERT INTO t VALUES (?1)", [number])?;
+        Ok(())
+    }
+}
+
+#[test]
+fn who_waits_holds_no_thread_and_is_served_in_order() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("a.db"), &[SCHEMA]).unwrap();
+        let (go_on, wait) = mpsc::channel::<()>();
+        let first = Arc::clone(&store);
+        let slow = move |_: &Transaction<'_>| -> Result<(), StoreError> {
+            let _ = wait.recv();
+            Ok(())
+        };
+        let mut calls = vec![tokio::spawn(async move { first.write(slow).await })];
+        for number in 0..10 {
+            let store = Arc::clone(&store);
+            calls.push(tokio::spawn(
+                async move { store.write(insert(number)).await },
+            ));
+        }
+        while store.waiting() < calls.len() {
+            tokio::task::yield_now().await;
+        }
+        // A thread is left to read.
+        let read = |db: &Connection| -> Result<Vec<i64>, StoreError> {
+            let mut all = db.prepare("SELECT x FROM t ORDER BY rowid")?;
+            let rows = all.query_map([], |row| row.get(0))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        assert!(store.read(read).await.unwrap().is_empty());
+        go_on.send(()).unwrap();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        let order: Vec<i64> = (0..10).collect();
+        assert_eq!(store.read(read).await.unwrap(), order);
+    });
+}
+
+#[tokio::test]
+async fn what_is_read_at_once_is_of_one_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db"), &[SCHEMA]).unwrap();
+    store.write(insert(1)).await.unwrap();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let reader = Arc::clone(&store);
+    let count = |db: &Connection| -> rusqlite::Result<i64> {
+        db.query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+    };
+    let twice = move |db: &Connection| -> Result<_, StoreError> {
+        let before = count(db)?;
+        begun.send(()).unwrap();
+        let _ = wait.recv();
+        Ok((before, count(db)?))
+    };
+    let read = tokio::spawn(async move { reader.read(twice).await });
+    begins.await.unwrap();
+    store.write(insert(2)).await.unwrap();
+    drop(go_on);
+    assert_eq!(read.await.unwrap().unwrap(), (1, 1));
+    let after = store.read(move |db| Ok::<_, StoreError>(count(db)?)).await;
+    assert_eq!(after.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn too_many_who_wait_are_told() {
+    let turns = Reading::new(1);
+    let first = turns.next().await.unwrap();
+    let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(turns.next())).collect();
+    for one in &mut waiting {
+        assert!(polled(one).is_none(), "has its turn");
+    }
+    assert!(matches!(turns.next().await, Err(StoreError::Busy)));
+    drop((waiting, first));
+    drop(turns.next().await.unwrap());
+}
+
+/// Polled once.
+fn polled<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::Pin::new(future).poll(&mut context) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
+}
