@@ -3,7 +3,7 @@
 pub mod acme;
 #[path = "../../metacrypt/src/engine/pki/csr.rs"]
 mod csr;
-#[path = "../../metacrypt/src/engine/pki/name.rs"]
+#[path = "../../metacrypt/src/engine/pki/name/mod.rs"]
 mod name;
 #[path = "../../metacrypt/src/engine/pki/ocsp.rs"]
 mod ocsp;

@@ -267,7 +267,7 @@ async fn a_ca_is_made_and_certifies() {
             .contains(&serial)
     );
     let (code, told) = admin.refused("pki issuer delete pki/services --yes", "");
-    assert!(code == 5 && told.contains("--with-all"), "{told}");
+    assert!(code == 5 && told.contains("disable it instead"), "{told}");
     let shown = admin.said("pki acme set pki --base https://pki.example.org", "");
     assert!(
         shown.contains("https://pki.example.org/v1/pki/pki/acme/directory"),

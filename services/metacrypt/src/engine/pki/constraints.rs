@@ -18,7 +18,8 @@ use super::name::{AltName, DnsName};
 /// Most subtrees of one kind.
 pub(crate) const MAX_SUBTREES: usize = 100;
 
-/// Of DNS names: a name and all below it. Of addresses: networks. What is said of one kind of names says nothing of the other.
+/// Of DNS names: a name and all below it. Of addresses: networks. What is said of one kind of names says nothing of the other. URIs are not bound by either,
+/// so a CA with constraints certifies none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Constraints {
     pub(crate) permitted_dns: Vec<DnsName>,
@@ -34,6 +35,14 @@ pub(crate) enum Outside {
     NotPermitted(AltName),
     #[error("{0} is or has what the name constraints of its issuer exclude")]
     Excluded(AltName),
+    #[error(
+        "{0} is a URI, which the name constraints of its issuer do not bind: such an issuer certifies none; take an issuer without constraints"
+    )]
+    Unbound(AltName),
+    #[error("{0} is not within what the name constraints of its issuer permit")]
+    NetNotPermitted(IpNet),
+    #[error("{0} is within what the name constraints of its issuer exclude")]
+    NetExcluded(IpNet),
 }
 
 /// Why the constraints of a certificate cannot be kept.
@@ -74,12 +83,27 @@ impl Constraints {
                     || self.permitted_ips.iter().any(|net| net.contains(address)),
                 self.excluded_ips.iter().any(|net| net.contains(address)),
             ),
-            AltName::Uri(_) => (true, false),
+            AltName::Uri(_) => match self.is_empty() {
+                true => (true, false),
+                false => return Err(Outside::Unbound(name.clone())),
+            },
         };
         match (permitted, excluded) {
             (true, false) => Ok(()),
             (_, true) => Err(Outside::Excluded(name.clone())),
             (false, _) => Err(Outside::NotPermitted(name.clone())),
+        }
+    }
+
+    /// Whether addresses of all of a network may be certified, but for those that are excluded.
+    pub(crate) fn allow_net(&self, net: IpNet) -> Result<(), Outside> {
+        let within = |all: &[IpNet]| all.iter().any(|tree| tree.contains(&net));
+        if !self.permitted_ips.is_empty() && !within(&self.permitted_ips) {
+            return Err(Outside::NetNotPermitted(net));
+        }
+        match within(&self.excluded_ips) {
+            true => Err(Outside::NetExcluded(net)),
+            false => Ok(()),
         }
     }
 
@@ -226,10 +250,24 @@ mod tests {
             ("192.0.2.1", false),
             ("2001:db8::1", true),
             ("2001:db9::1", false),
-            ("spiffe://other/a", true),
+            ("spiffe://other/a", false),
+            ("spiffe://example.org/a", false),
         ] {
             let allowed = constraints().allow(&name.parse().unwrap());
             assert_eq!(allowed.is_ok(), wanted, "{name}: {allowed:?}");
+        }
+        let uri = "spiffe://other/a".parse().unwrap();
+        assert_eq!(Constraints::default().allow(&uri), Ok(()));
+        for (net, wanted) in [
+            ("10.2.0.0/16", true),
+            ("10.0.0.0/8", true),
+            ("10.1.2.0/24", false),
+            ("0.0.0.0/0", false),
+            ("192.0.2.0/24", false),
+            ("2001:db8:1::/48", true),
+        ] {
+            let allowed = constraints().allow_net(net.parse().unwrap());
+            assert_eq!(allowed.is_ok(), wanted, "{net}: {allowed:?}");
         }
     }
 

@@ -35,13 +35,21 @@ pub(crate) struct Csr {
 pub(crate) enum CsrFault {
     #[error("it is longer than {MAX_CSR} bytes")]
     TooLong,
-    #[error("it is no certificate request (RFC 2986) in PEM: {0}")]
+    #[error(
+        "there is no request in it: send PEM, from -----BEGIN CERTIFICATE REQUEST----- to -----END CERTIFICATE REQUEST----- (openssl req -new makes it; openssl req -inform DER makes it of DER)"
+    )]
+    NoPem,
+    #[error("it is a {0}, and no CERTIFICATE REQUEST; openssl req -new makes one of a key")]
+    Label(String),
+    #[error("its PEM is damaged ({0}); send it as it was made")]
     Pem(String),
-    #[error("it is no certificate request (RFC 2986): {0}")]
+    #[error(
+        "it is damaged, or no certificate request (RFC 2986): {0}; make another (openssl req -new)"
+    )]
     Form(String),
     #[error("its public key: {0}")]
     Key(#[from] KeyFault),
-    #[error("its signature is not by the key that it is for")]
+    #[error("its signature is not by the key that it is for; make another with that key")]
     Signature,
     #[error("it has the attribute or extension {0} twice")]
     Twice(ObjectIdentifier),
@@ -65,10 +73,13 @@ impl Csr {
         if text.len() > MAX_CSR {
             return Err(CsrFault::TooLong);
         }
-        let pem = |why: &dyn std::fmt::Display| CsrFault::Pem(why.to_string());
-        let (label, der) = x509_cert::der::pem::decode_vec(text.as_bytes()).map_err(|e| pem(&e))?;
+        if !text.contains("-----BEGIN ") {
+            return Err(CsrFault::NoPem);
+        }
+        let decoded = x509_cert::der::pem::decode_vec(text.as_bytes());
+        let (label, der) = decoded.map_err(|e| CsrFault::Pem(e.to_string()))?;
         if !LABELS.contains(&label) {
-            return Err(pem(&format!("it is a {label}")));
+            return Err(CsrFault::Label(label.chars().take(64).collect()));
         }
         Self::from_der(&der)
     }
@@ -128,4 +139,40 @@ fn names(info: &CertReqInfo) -> Result<Vec<AltName>, CsrFault> {
         return Err(CsrFault::TooManyNames);
     }
     Ok(names.iter().map(AltName::asked).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_request_is_told_what_it_is() {
+        let pem = |label: &str, body: &str| {
+            format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+        };
+        for (description, text, wanted) in [
+            ("nothing", String::new(), "there is no request in it"),
+            ("a path", "request.pem".to_owned(), "there is no request"),
+            (
+                "a certificate",
+                pem("CERTIFICATE", "MAA="),
+                "it is a CERTIFICATE, and no",
+            ),
+            (
+                "damaged base64",
+                pem(LABELS[0], "M*A="),
+                "its PEM is damaged",
+            ),
+            ("half of it", pem(LABELS[0], "MAA"), "its PEM is damaged"),
+            ("nothing in it", pem(LABELS[1], "MAA="), "it is damaged, or"),
+            (
+                "too long",
+                "a".repeat(MAX_CSR + 1),
+                "it is longer than 65536",
+            ),
+        ] {
+            let refused = Csr::from_pem(&text).unwrap_err().to_string();
+            assert!(refused.starts_with(wanted), "{description}: {refused}");
+        }
+    }
 }

@@ -1,7 +1,11 @@
 //! Issuers: CAs with their keys, ready to sign.
 
-use std::time::SystemTime;
+use std::{fmt, time::SystemTime};
 
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use x509_cert::{
     Certificate,
     der::{
@@ -56,6 +60,42 @@ pub(crate) enum IssuerFault {
     TooMany,
     #[error("the private key is not that of the certificate")]
     OtherKey,
+}
+
+/// What a CA is known by for ever: hashes of its key and of its subject, in hexadecimal. No other CA has its key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct IssuerId(String);
+
+impl IssuerId {
+    /// Digits of each hash: 128 bits.
+    const PART: usize = 32;
+
+    fn new(link: &Link) -> x509_cert::der::Result<Self> {
+        let key = link.key.spki().to_der()?;
+        let parts = [key, link.subject().to_der()?].map(|der| {
+            let hash = digest::digest(&digest::SHA256, &der);
+            HEXLOWER.encode(&hash.as_ref()[..Self::PART / 2])
+        });
+        Ok(Self(parts.concat()))
+    }
+
+    /// Whether this is its text.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.0 == text
+    }
+
+    /// Whether both are of one key.
+    pub(crate) fn has_key_of(&self, other: &Self) -> bool {
+        let key = |id: &Self| id.0.get(..Self::PART).map(str::to_owned);
+        key(self) == key(other)
+    }
+}
+
+impl fmt::Display for IssuerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// A CA's certificate, looked at.
@@ -149,6 +189,7 @@ const KNOWN: [ObjectIdentifier; 8] = [
 /// A CA that can sign.
 pub(crate) struct Issuer {
     name: String,
+    id: IssuerId,
     /// It, and those above it up to the root, in DER.
     chain: Vec<Vec<u8>>,
     /// Likewise.
@@ -203,8 +244,10 @@ impl Issuer {
         let ends = links
             .iter()
             .map(|link| life(link).not_after.to_system_time());
+        let id = IssuerId::new(first).map_err(|e| IssuerFault::Form(0, e.to_string()))?;
         Ok(Self {
             name: name.to_owned(),
+            id,
             not_before: begins.max().unwrap_or(SystemTime::UNIX_EPOCH),
             not_after: ends.min().unwrap_or(SystemTime::UNIX_EPOCH),
             chain,
@@ -216,6 +259,11 @@ impl Issuer {
     /// The item's.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What it is known by, whatever it is called.
+    pub(crate) fn id(&self) -> &IssuerId {
+        &self.id
     }
 
     pub(crate) fn key(&self) -> &SigningKey {
@@ -272,6 +320,13 @@ impl Issuer {
                 .as_ref()
                 .is_none_or(|all| all.iter().any(for_it))
         })
+    }
+
+    /// Whether what it signs may be for addresses of all of this network.
+    pub(crate) fn permits_net(&self, net: IpNet) -> Result<(), Outside> {
+        self.links
+            .iter()
+            .try_for_each(|link| link.constraints.allow_net(net))
     }
 
     /// Whether what it signs may have this name.

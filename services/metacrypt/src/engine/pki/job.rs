@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mcdsl::audit::Detail;
 
 use super::{
-    acme, crls,
+    acme, crls, ready,
     store::{PAGE, Record, issuers, seconds, serial_of},
 };
 use crate::{
@@ -23,12 +23,18 @@ pub(super) fn run(at: Arc<Entered>) -> Work {
     Box::pin(async move {
         let all = at.read(|items, _| issuers(items)).await?;
         for issuer in &all {
-            if let Err(error) = crls::current(&at, issuer).await {
+            if let Err(error) = list(&at, issuer).await {
                 tracing::error!(mount = at.mount().name(), issuer, %error, "its CRL cannot be made");
             }
         }
         Ok(forget(&at).await? | acme::run(&at).await?)
     })
+}
+
+async fn list(at: &Arc<Entered>, name: &str) -> Result<(), EngineError> {
+    let name = name.to_owned();
+    let issuer = at.read(move |items, at| ready::issuer(at.mount(), items, &name));
+    crls::current(at, &issuer.await?).await.map(drop)
 }
 
 /// Forgets some of what ended long ago; whether there is more.
@@ -55,10 +61,9 @@ async fn forget(at: &Arc<Entered>) -> Result<bool, EngineError> {
             }
             count += 1;
         }
-        Ok(count)
+        let forgotten = i64::try_from(count).unwrap_or(i64::MAX);
+        Ok((count, Detail::new().number("forgotten", forgotten)))
     };
-    let count = at.keep(forget, |count, _| count).await?;
-    at.done(Detail::new().number("forgotten", i64::try_from(count).unwrap_or(i64::MAX)))
-        .await?;
+    let count = at.record_with(forget).await?;
     Ok(count == PAGE)
 }

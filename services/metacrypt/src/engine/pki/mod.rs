@@ -2,6 +2,7 @@
 
 mod acme;
 mod api;
+mod beside;
 mod constraints;
 mod crls;
 mod csr;

@@ -5,7 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
+
 use super::{
+    constraints::Outside,
+    issuer::Issuer,
     name::{AltName, DnsName, SpiffeId},
     public_key::KeyAlgorithm,
 };
@@ -77,10 +81,20 @@ pub(crate) enum ProfileFault {
     NoUsage,
     #[error("key_algorithms: none; say which keys are certified")]
     NoAlgorithm,
-    #[error("max_ttl_s: {MIN_TTL_S} to {MAX_TTL_S} seconds")]
+    #[error("max_ttl_s: a minute to ten years ({MIN_TTL_S} to {MAX_TTL_S} seconds)")]
     MaxTtl,
-    #[error("ttl_s: {MIN_TTL_S} seconds to max_ttl_s")]
+    #[error("ttl_s: a minute ({MIN_TTL_S} seconds) to max_ttl_s")]
     Ttl,
+    #[error(
+        "issuer: {0:?} is a root, which signs issuers alone; make an issuer below it and name that"
+    )]
+    Root(String),
+    #[error("{0}: {1}; such certificates would all be refused")]
+    Outside(&'static str, Outside),
+    #[error(
+        "{0}: certificates of the issuer {1:?} are not for that (its extended key usage); name another issuer"
+    )]
+    Purpose(&'static str, String),
     #[error(
         "acme.description: at most {MAX_DESCRIPTION} characters, none of them a control character"
     )]
@@ -159,9 +173,74 @@ impl Profile {
         }
     }
 
+    /// The names that it allows, some of them, for who asked for others.
+    pub(crate) fn allowed(&self) -> String {
+        let mut all = Vec::new();
+        add(&mut all, "", &self.dns_names);
+        add(&mut all, "names below ", &self.dns_suffixes);
+        if self.wildcards {
+            all.push("wildcards there".to_owned());
+        }
+        add(&mut all, "addresses of ", &self.ip_networks);
+        add(&mut all, "", &self.uris);
+        add(&mut all, "SPIFFE IDs below ", &self.uri_prefixes);
+        all.join("; ")
+    }
+
+    /// That its issuer may sign what it allows: no profile is of certificates that nobody makes.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn fits(&self, under: &Issuer) -> Result<(), ProfileFault> {
+        if under.is_root() {
+            return Err(ProfileFault::Root(self.issuer.clone()));
+        }
+        let outside = |field: &'static str| move |why: Outside| ProfileFault::Outside(field, why);
+        for (field, names) in [
+            ("dns_names", &self.dns_names),
+            ("dns_suffixes", &self.dns_suffixes),
+        ] {
+            for name in names {
+                let permitted = under.permits(&AltName::Dns(name.clone()));
+                permitted.map_err(outside(field))?;
+            }
+        }
+        for net in &self.ip_networks {
+            under.permits_net(*net).map_err(outside("ip_networks"))?;
+        }
+        for (field, ids) in [("uris", &self.uris), ("uri_prefixes", &self.uri_prefixes)] {
+            for id in ids {
+                let permitted = under.permits(&AltName::Uri(id.clone()));
+                permitted.map_err(outside(field))?;
+            }
+        }
+        for (field, wanted, purpose) in [
+            ("server", self.server, ID_KP_SERVER_AUTH),
+            ("client", self.client, ID_KP_CLIENT_AUTH),
+        ] {
+            if wanted && !under.may_be_for(purpose) {
+                return Err(ProfileFault::Purpose(field, self.issuer.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// The longest life.
     pub(crate) fn max_ttl(&self) -> Duration {
         Duration::from_secs(self.max_ttl_s)
+    }
+}
+
+/// Most entries of a list that are told of.
+const TOLD: usize = 5;
+
+fn add<T: ToString>(to: &mut Vec<String>, what: &str, all: &BTreeSet<T>) {
+    let mut texts: Vec<_> = all.iter().take(TOLD).map(ToString::to_string).collect();
+    if all.len() > TOLD {
+        texts.push(format!("{} others", all.len() - TOLD));
+    }
+    if !texts.is_empty() {
+        to.push(format!("{what}{}", texts.join(", ")));
     }
 }
 

@@ -14,8 +14,10 @@ use data_encoding::BASE64;
 use x509_cert::der::Encode as _;
 
 use super::{
-    ISSUERS, KIND, crls, is_item_name,
-    issuer::Issuer,
+    ISSUERS, KIND,
+    beside::beside,
+    crls, is_item_name,
+    issuer::{Issuer, IssuerId},
     ocsp::{self, Asked, MAX_REQUEST},
     pem, ready,
     serial::Serial,
@@ -30,6 +32,11 @@ const DER: &str = "application/pkix-cert";
 /// RFC 2585 §4, RFC 6960 appendix A.
 const CRL: &str = "application/pkix-crl";
 const OCSP: &str = "application/ocsp-response";
+
+/// Seconds that caches may keep a CRL: what is revoked is told to all that much later at most.
+const CRL_KEPT_S: u64 = 300;
+/// And an answer of OCSP.
+const OCSP_KEPT_S: u64 = 60;
 
 pub(super) fn routes(api: &Api) -> Router {
     Router::new()
@@ -87,17 +94,22 @@ fn typed(kind: &'static str, body: impl Into<Body>) -> Response {
     ([(header::CONTENT_TYPE, kind)], body.into()).into_response()
 }
 
+/// As [`typed`]; anybody may keep it for so many seconds.
+fn kept(kind: &'static str, for_s: u64, body: impl Into<Body>) -> Response {
+    let cached = format!("public, max-age={for_s}, must-revalidate");
+    ([(header::CACHE_CONTROL, cached)], typed(kind, body)).into_response()
+}
+
 fn none(name: &str) -> EngineError {
     EngineError::NotFound("CA", name.to_owned())
 }
 
-/// Reads something of an issuer; `None`: of the default.
-async fn of<T: Send + 'static>(
+/// An issuer for everybody, with the seal held open; `None`: the default.
+async fn issuer(
     api: &Api,
     mount: &str,
     name: Option<&str>,
-    read: impl FnOnce(&Items<'_>, &Issuer) -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
+) -> Result<(Arc<Public>, Arc<Issuer>), EngineError> {
     let on: Vec<_> = [ISSUERS].into_iter().chain(name).collect();
     let public = Arc::new(api.0.public(&KIND, mount, &on)?);
     let (name, held) = (name.map(ToOwned::to_owned), Arc::clone(&public));
@@ -106,9 +118,10 @@ async fn of<T: Send + 'static>(
             Some(name) => name,
             None => default(items)?,
         };
-        read(items, &*ready::issuer(Public::mount(&held), items, &name)?)
+        ready::issuer(Public::mount(&held), items, &name)
     };
-    public.read(find).await
+    let issuer = public.read(find).await?;
+    Ok((public, issuer))
 }
 
 fn default(items: &Items<'_>) -> Result<String, EngineError> {
@@ -117,57 +130,57 @@ fn default(items: &Items<'_>) -> Result<String, EngineError> {
 
 /// What clients are to trust.
 async fn default_root(State(api): State<Api>, Path(mount): Path<String>) -> Answered {
-    let root = |_: &Items<'_>, issuer: &Issuer| Ok(pem::chain(issuer.chain().last())?);
-    Ok(typed(PEM, of(&api, &mount, None, root).await?))
+    let (_held, issuer) = issuer(&api, &mount, None).await?;
+    Ok(typed(PEM, pem::chain(issuer.chain().last())?))
 }
 
 async fn default_chain(State(api): State<Api>, Path(mount): Path<String>) -> Answered {
-    let all = |_: &Items<'_>, issuer: &Issuer| Ok(pem::chain(issuer.chain())?);
-    Ok(typed(PEM, of(&api, &mount, None, all).await?))
+    let (_held, issuer) = issuer(&api, &mount, None).await?;
+    Ok(typed(PEM, pem::chain(issuer.chain())?))
 }
 
 async fn certificate(
     State(api): State<Api>,
     Path((mount, name)): Path<(String, String)>,
 ) -> Answered {
-    let own = |_: &Items<'_>, issuer: &Issuer| Ok(pem::chain(issuer.chain().first())?);
-    Ok(typed(PEM, of(&api, &mount, Some(&name), own).await?))
+    let (_held, issuer) = issuer(&api, &mount, Some(&name)).await?;
+    Ok(typed(PEM, pem::chain(issuer.chain().first())?))
 }
 
 async fn certificate_der(
     State(api): State<Api>,
     Path((mount, name)): Path<(String, String)>,
 ) -> Answered {
-    let own = |_: &Items<'_>, issuer: &Issuer| Ok(issuer.chain().first().cloned());
-    let der = of(&api, &mount, Some(&name), own).await?;
+    let (_held, issuer) = issuer(&api, &mount, Some(&name)).await?;
+    let der = issuer.chain().first().cloned();
     Ok(typed(DER, der.unwrap_or_default()))
 }
 
 async fn chain(State(api): State<Api>, Path((mount, name)): Path<(String, String)>) -> Answered {
-    let all = |_: &Items<'_>, issuer: &Issuer| Ok(pem::chain(issuer.chain())?);
-    Ok(typed(PEM, of(&api, &mount, Some(&name), all).await?))
+    let (_held, issuer) = issuer(&api, &mount, Some(&name)).await?;
+    Ok(typed(PEM, pem::chain(issuer.chain())?))
 }
 
 async fn default_crl(State(api): State<Api>, Path(mount): Path<String>) -> Answered {
-    let name = |_: &Items<'_>, issuer: &Issuer| Ok(issuer.name().to_owned());
-    let name = of(&api, &mount, None, name).await?;
-    list(&api, &mount, &name).await
+    list(&api, &mount, None).await
 }
 
 async fn crl(State(api): State<Api>, Path((mount, name)): Path<(String, String)>) -> Answered {
-    list(&api, &mount, &name).await
+    list(&api, &mount, Some(&name)).await
 }
 
-async fn list(api: &Api, mount: &str, name: &str) -> Answered {
-    if !is_item_name(name) {
+async fn list(api: &Api, mount: &str, name: Option<&str>) -> Answered {
+    if let Some(name) = name
+        && !is_item_name(name)
+    {
         return Err(none(name).into());
     }
     // What strangers make up costs no transaction.
-    of(api, mount, Some(name), |_, _| Ok(())).await?;
+    let (_held, issuer) = issuer(api, mount, name).await?;
     // One that is old is made anew, which the service does itself.
     let at = api.0.own(&KIND, mount, "pki.crl")?;
-    let served = crls::current(&at, name).await?;
-    Ok(typed(CRL, served.der.clone()))
+    let served = crls::current(&at, &issuer).await?;
+    Ok(kept(CRL, CRL_KEPT_S, served.der.clone()))
 }
 
 async fn ocsp_by_post(
@@ -176,7 +189,8 @@ async fn ocsp_by_post(
     body: Body,
 ) -> Answered {
     let request = axum::body::to_bytes(body, MAX_REQUEST).await;
-    status(&api, &mount, &name, request.ok().map(Vec::from)).await
+    let request = request.ok().map(Vec::from);
+    status(&api, &mount, &name, request, false).await
 }
 
 async fn ocsp_by_get(
@@ -184,45 +198,54 @@ async fn ocsp_by_get(
     Path((mount, name, request)): Path<(String, String, String)>,
 ) -> Answered {
     let request = BASE64.decode(request.as_bytes());
-    status(&api, &mount, &name, request.ok()).await
+    status(&api, &mount, &name, request.ok(), true).await
 }
 
-/// The answer to a request; `None`: it is none.
-async fn status(api: &Api, mount: &str, name: &str, request: Option<Vec<u8>>) -> Answered {
-    let answer = move |items: &Items<'_>, issuer: &Issuer| -> Result<_, EngineError> {
-        let asked = request.ok_or(ocsp::Status::MalformedRequest);
-        let asked = match asked.and_then(|der| Asked::from_der(&der)) {
-            Ok(asked) => asked,
-            Err(status) => return Ok(Err(status)),
-        };
-        let subject = issuer.subject().to_der()?;
-        let key = issuer.key().public().spki();
-        let key = key.subject_public_key.raw_bytes();
-        if !asked.about.iter().all(|id| id.is_of(&subject, key)) {
-            // RFC 5019 §2.2.3: of others nothing is known here.
-            return Ok(Err(ocsp::Status::Unauthorized));
-        }
-        let answers = asked.about.iter().map(|id| known(items, issuer, id));
-        Ok(Ok((answers.collect::<Result<Vec<_>, _>>()?, asked)))
+/// The answer to a request; `None`: it is none. One that was asked for by its address (RFC 5019) and has no nonce is the same for all.
+async fn status(
+    api: &Api,
+    mount: &str,
+    name: &str,
+    request: Option<Vec<u8>>,
+    by_address: bool,
+) -> Answered {
+    let (held, issuer) = issuer(api, mount, Some(name)).await?;
+    let refused = |status| Ok(typed(OCSP, ocsp::refusal(status)?));
+    let asked = request.ok_or(ocsp::Status::MalformedRequest);
+    let asked = match asked.and_then(|der| Asked::from_der(&der)) {
+        Ok(asked) => asked,
+        Err(status) => return refused(status),
     };
+    let subject = issuer.subject().to_der()?;
+    let key = issuer.key().public().spki();
+    let key = key.subject_public_key.raw_bytes();
+    if !asked.about.iter().all(|id| id.is_of(&subject, key)) {
+        // RFC 5019 §2.2.3: of others nothing is known here.
+        return refused(ocsp::Status::Unauthorized);
+    }
+    let (about, by) = (asked.about.clone(), issuer.id().clone());
+    let read = move |items: &Items<'_>| {
+        let answers = about.iter().map(|id| known(items, &by, id));
+        answers.collect::<Result<Vec<_>, _>>()
+    };
+    let answers = held.read(read).await?;
     let now = api.0.seal.clock().now();
-    let signed = move |items: &Items<'_>, issuer: &Issuer| -> Result<_, EngineError> {
-        Ok(match answer(items, issuer)? {
-            Ok((answers, asked)) => sign(issuer, &asked, &answers, now)?,
-            Err(status) => ocsp::refusal(status)?,
-        })
-    };
-    let answer = of(api, mount, Some(name), signed).await?;
-    Ok(typed(OCSP, answer))
+    let same = by_address && asked.nonce.is_none();
+    let signed = beside(held, move || Ok(sign(&issuer, &asked, &answers, now)?));
+    let answer = signed.await?;
+    Ok(match same {
+        true => kept(OCSP, OCSP_KEPT_S, answer),
+        false => typed(OCSP, answer),
+    })
 }
 
 /// What is known of one that was asked about.
-fn known(items: &Items<'_>, issuer: &Issuer, id: &ocsp::CertId) -> Result<Answer, EngineError> {
+fn known(items: &Items<'_>, by: &IssuerId, id: &ocsp::CertId) -> Result<Answer, EngineError> {
     let Some(serial) = Serial::of(id.serial.as_bytes()) else {
         return Ok(Answer::Unknown);
     };
     let record = Record::find(items, &serial)?;
-    let record = record.filter(|record| record.issuer == issuer.name());
+    let record = record.filter(|record| record.by == *by);
     Ok(match record {
         None => Answer::Unknown,
         Some(record) => match record.revoked {

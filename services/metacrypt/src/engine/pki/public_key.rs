@@ -11,6 +11,7 @@ use aws_lc_rs::{
         UnparsedPublicKey, VerificationAlgorithm,
     },
 };
+use curve25519_dalek::edwards::CompressedEdwardsY;
 use serde::{Deserialize, Serialize};
 use x509_cert::{
     der::{
@@ -42,9 +43,9 @@ pub(crate) enum KeyAlgorithm {
 impl fmt::Display for KeyAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Ed25519 => "ED25519",
-            Self::EcdsaP256 => "ECDSA_P256",
-            Self::EcdsaP384 => "ECDSA_P384",
+            Self::Ed25519 => "Ed25519",
+            Self::EcdsaP256 => "ECDSA P-256",
+            Self::EcdsaP384 => "ECDSA P-384",
             Self::Rsa => "RSA",
         })
     }
@@ -61,6 +62,10 @@ pub(crate) enum KeyFault {
     Algorithm(String),
     #[error("its parameters or its encoding are not those of its algorithm")]
     Encoding,
+    #[error(
+        "it is no Ed25519 key that anybody has: no point of the curve, written otherwise than RFC 8032 has it, or one under which signatures of others are valid too"
+    )]
+    Point,
     #[error("an RSA key of {0} bits; 2048 to 8192 are taken")]
     RsaSize(usize),
     #[error("an RSA key with this public exponent is not taken; 65537 is usual")]
@@ -116,6 +121,9 @@ impl PublicKey {
         };
         if bytes.len() != length || UnparsedPublicKey::new(verifying, bytes).parse().is_err() {
             return Err(KeyFault::Encoding);
+        }
+        if algorithm == KeyAlgorithm::Ed25519 && !is_edwards25519(bytes) {
+            return Err(KeyFault::Point);
         }
         Ok(Self { algorithm, spki })
     }
@@ -175,6 +183,16 @@ impl PublicKey {
     }
 }
 
+/// Whether it is a point of edwards25519 in its one spelling (RFC 8032 §5.1.3), and none of small order: under such a key one signature is valid for many
+/// messages. Verifiers differ in what they take.
+pub(crate) fn is_edwards25519(bytes: &[u8]) -> bool {
+    let written = CompressedEdwardsY::from_slice(bytes).ok();
+    written.is_some_and(|written| {
+        let point = written.decompress();
+        point.is_some_and(|point| !point.is_small_order() && point.compress() == written)
+    })
+}
+
 fn check_rsa(key: &[u8]) -> Result<(), KeyFault> {
     let key = RsaPublicKey::from_der(key).map_err(|_| KeyFault::Encoding)?;
     let modulus = key.modulus.as_bytes();
@@ -191,4 +209,93 @@ fn check_rsa(key: &[u8]) -> Result<(), KeyFault> {
         return Err(KeyFault::RsaExponent);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    };
+    use x509_cert::der::{
+        Encode as _,
+        asn1::{Any, BitString},
+    };
+
+    use super::*;
+
+    fn key(
+        oid: ObjectIdentifier,
+        curve: Option<ObjectIdentifier>,
+        bytes: &[u8],
+    ) -> Result<PublicKey, KeyFault> {
+        let curve = curve.map(|curve| Any::from_der(&curve.to_der().unwrap()).unwrap());
+        PublicKey::new(SubjectPublicKeyInfoOwned {
+            algorithm: AlgorithmIdentifierOwned {
+                oid,
+                parameters: curve,
+            },
+            subject_public_key: BitString::from_bytes(bytes).unwrap(),
+        })
+    }
+
+    #[test]
+    fn ed25519_keys_are_points_that_somebody_can_have() {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let good = pair.public_key().as_ref().to_vec();
+        let of = |first: u8, middle: u8, last: u8| {
+            let mut bytes = [middle; 32];
+            (bytes[0], bytes[31]) = (first, last);
+            bytes.to_vec()
+        };
+        // Of order 8: its y is a root of a polynomial that nobody remembers.
+        let eighth = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a";
+        let eighth = data_encoding::HEXLOWER.decode(eighth.as_bytes()).unwrap();
+        for (description, bytes, wanted) in [
+            ("a key", good.clone(), true),
+            ("the identity", of(1, 0, 0), false),
+            ("of order 2", of(0xec, 0xff, 0x7f), false),
+            ("of order 4", of(0, 0, 0), false),
+            ("of order 4, the other", of(0, 0, 0x80), false),
+            ("of order 8", eighth, false),
+            ("the identity, with y above p", of(0xee, 0xff, 0x7f), false),
+            ("the identity, with the sign of no x", of(1, 0, 0x80), false),
+            ("y above p", of(0xf0, 0xff, 0x7f), false),
+            ("no point of the curve", of(2, 0, 0), false),
+            ("short", good[..31].to_vec(), false),
+        ] {
+            let got = key(oid::ED25519, None, &bytes);
+            assert_eq!(got.is_ok(), wanted, "{description}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_ecdsa_are_points_of_their_curve() {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let good = pair.public_key().as_ref().to_vec();
+        let changed = |at: usize, to: u8| {
+            let mut bytes = good.clone();
+            bytes[at] ^= to;
+            bytes
+        };
+        let compressed = [&[2 + (good[64] & 1)], &good[1..33]].concat();
+        for (description, bytes, curve, wanted) in [
+            ("a key", good.clone(), oid::P256, true),
+            ("of another curve", good.clone(), oid::P384, false),
+            ("another y", changed(64, 1), oid::P256, false),
+            ("another x", changed(1, 1), oid::P256, false),
+            ("a hybrid", changed(0, 2), oid::P256, false),
+            ("compressed", compressed, oid::P256, false),
+            ("the point at infinity", vec![0], oid::P256, false),
+            ("zeros", [&[4][..], &[0; 64]].concat(), oid::P256, false),
+            (
+                "x above p",
+                [&[4][..], &[0xff; 64]].concat(),
+                oid::P256,
+                false,
+            ),
+        ] {
+            let got = key(oid::EC_PUBLIC_KEY, Some(curve), &bytes);
+            assert_eq!(got.is_ok(), wanted, "{description}: {got:?}");
+        }
+    }
 }

@@ -6,24 +6,45 @@ use std::{
     time::SystemTime,
 };
 
-use super::{acme, issuer::Issuer, signed::SigningKey, store::StoredIssuer};
+use bytes::Bytes;
+
+use super::{
+    acme,
+    issuer::{Issuer, IssuerId},
+    signed::SigningKey,
+    store::StoredIssuer,
+};
 use crate::{
     barrier::{Items, KeyError, Mount, SealError},
     engine::EngineError,
 };
 
-/// A CRL as it is served.
+/// A CRL as it is served: one copy for all who read it.
 #[derive(Debug)]
 pub(super) struct Served {
-    pub(super) der: Vec<u8>,
+    pub(super) der: Bytes,
+    pub(super) made_at: SystemTime,
     /// From then on another is made.
     pub(super) renewed_at: SystemTime,
+    /// From then on, if something was revoked.
+    pub(super) settled_at: SystemTime,
+    /// Of how many it is, counted since the seal was opened.
+    pub(super) revocations: u64,
+}
+
+/// Of an issuer.
+#[derive(Default)]
+struct List {
+    /// Since the seal was opened.
+    revocations: u64,
+    served: Option<Arc<Served>>,
 }
 
 #[derive(Default)]
-pub(super) struct Kept {
+struct Kept {
     issuers: HashMap<String, Arc<Issuer>>,
-    pub(super) crls: HashMap<String, Arc<Served>>,
+    /// Of issuers that were asked for; one that is deleted leaves its count.
+    lists: HashMap<IssuerId, List>,
     /// How often an issuer was changed: what was read before is not kept after it.
     changes: u64,
 }
@@ -43,7 +64,7 @@ impl Ready {
         Ok(ready.ok_or_else(|| SealError::NoMount(mount.name().to_owned()))?)
     }
 
-    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -52,7 +73,33 @@ impl Ready {
         let mut kept = self.kept();
         kept.changes += 1;
         kept.issuers.remove(name);
-        kept.crls.remove(name);
+    }
+
+    /// That a certificate of the issuer was revoked, or the issuer deleted: its list is behind, and made anew when it is asked for.
+    pub(super) fn revoked(&self, id: &IssuerId) {
+        let mut kept = self.kept();
+        kept.lists.entry(id.clone()).or_default().revocations += 1;
+    }
+
+    /// How often that was said.
+    pub(super) fn revocations(&self, id: &IssuerId) -> u64 {
+        self.kept().lists.get(id).map_or(0, |list| list.revocations)
+    }
+
+    /// The list that is to be served; none: another is to be made. A clock that was ahead made one of a time that is still to come: that is none.
+    pub(super) fn served(&self, id: &IssuerId, now: SystemTime) -> Option<Arc<Served>> {
+        let kept = self.kept();
+        let list = kept.lists.get(id)?;
+        let served = list.served.as_ref()?;
+        let whole = served.revocations == list.revocations || now < served.settled_at;
+        let is_now = served.made_at <= now && now < served.renewed_at;
+        (whole && is_now).then(|| Arc::clone(served))
+    }
+
+    /// From now on this is served.
+    pub(super) fn serve(&self, id: &IssuerId, served: &Arc<Served>) {
+        let mut kept = self.kept();
+        kept.lists.entry(id.clone()).or_default().served = Some(Arc::clone(served));
     }
 }
 

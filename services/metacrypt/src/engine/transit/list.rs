@@ -1,69 +1,19 @@
 //! Which keys there are, for whoever may read them.
 
-use std::sync::OnceLock;
-
-use data_encoding::BASE64URL_NOPAD;
 use mc_proto::metacrypt::v1::{ListKeysRequest, ListKeysResponse, TransitKeyEntry};
-use mcdsl::{auth::Identity, server::Caller};
+use mcdsl::server::Caller;
 
-use super::{
-    KIND, PLACE, action,
-    algorithm::{Algorithm, Ready},
-    message::Head,
-};
+use super::{KIND, PLACE, action, message::Head};
 use crate::{
     api::Api,
-    barrier::{Items, KeyError},
-    engine::EngineError,
-    entered::identity,
+    barrier::Items,
+    engine::{EngineError, Positions},
 };
 
 /// Most keys of an answer.
 const PAGE: usize = 100;
 /// Most names that are looked at for one.
 const SCAN: usize = 1000;
-/// To multiples of so many bytes a position is filled up: how long a name is, is told no more closely.
-const FILL: usize = 64;
-
-/// Seals positions. What comes last in an answer may be a name that the reader may not read.
-static POSITIONS: OnceLock<Ready> = OnceLock::new();
-
-fn positions() -> Result<&'static Ready, KeyError> {
-    if let Some(ready) = POSITIONS.get() {
-        return Ok(ready);
-    }
-    let made = Algorithm::Xchacha20Poly1305.ready(&Algorithm::Xchacha20Poly1305.generate()?)?;
-    Ok(POSITIONS.get_or_init(|| made))
-}
-
-/// Whose position it is, and in which mount.
-fn owner(who: &Identity, mount: &str) -> String {
-    format!("{mount}/{}", who.account)
-}
-
-/// The position behind this name.
-fn sealed(name: &str, owner: &str) -> Result<String, KeyError> {
-    let mut text = name.as_bytes().to_vec();
-    text.resize(name.len().next_multiple_of(FILL), 0);
-    let sealed = positions()?.encrypt(&text, owner.as_bytes())?;
-    Ok(BASE64URL_NOPAD.encode(&sealed))
-}
-
-/// The name behind which it is; none: from the beginning.
-fn opened(after: &str, owner: &str) -> Result<String, EngineError> {
-    if after.is_empty() {
-        return Ok(String::new());
-    }
-    let none = || {
-        let why = "not what `next` of an answer said to this account since the service started; leave it out to begin anew";
-        EngineError::field("after", why)
-    };
-    let sealed = BASE64URL_NOPAD.decode(after.as_bytes()).ok();
-    let sealed = sealed.ok_or_else(none)?;
-    let name = positions()?.decrypt(&sealed, owner.as_bytes());
-    let name = String::from_utf8(name.ok_or_else(none)?.to_vec()).map_err(|_| none())?;
-    Ok(name.trim_end_matches('\0').to_owned())
-}
 
 /// The keys of a page, and the name behind which the next one begins.
 type Page = (Vec<TransitKeyEntry>, Option<String>);
@@ -102,19 +52,15 @@ pub(super) async fn keys(
         Ok(limit @ 1..PAGE) => limit,
         _ => PAGE,
     };
-    let who = identity(caller)?;
-    let owner = owner(who, &asked.mount);
-    let after = opened(&asked.after, &owner)?;
+    let positions = Positions::of(caller, &asked.mount, "keys", &[])?;
+    let after = positions.open(&asked.after)?;
     let list = api
         .0
         .list(caller, &KIND, action::READ, &asked.mount, "keys")?;
     let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| page(items, may, &after, limit);
     let (keys, next) = list.read(read).await?;
-    let next = next.map(|name| sealed(&name, &owner)).transpose()?;
-    Ok(ListKeysResponse {
-        keys,
-        next: next.unwrap_or_default(),
-    })
+    let next = positions.seal(&next.unwrap_or_default())?;
+    Ok(ListKeysResponse { keys, next })
 }
 
 #[cfg(test)]
@@ -122,7 +68,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::{
-        super::{key::Key, path, rings::tests::vault},
+        super::{algorithm::Algorithm, key::Key, path, rings::tests::vault},
         *,
     };
 
@@ -163,25 +109,5 @@ mod tests {
             page(&items, &|_| true, "", PAGE).is_err(),
             "what may be read is opened"
         );
-    }
-
-    #[test]
-    fn a_position_is_its_readers_and_tells_nobody_a_name() {
-        for name in ["a", &"n".repeat(FILL), &"n".repeat(256)] {
-            let position = sealed(name, "vault/ada").unwrap();
-            assert_eq!(opened(&position, "vault/ada").unwrap(), *name);
-            for owner in ["vault/eve", "other/ada", ""] {
-                let refused = opened(&position, owner).unwrap_err();
-                assert!(refused.to_string().starts_with("after:"), "{refused}");
-            }
-        }
-        let lengths: Vec<_> = ["a", "abcdef"]
-            .map(|name| sealed(name, "").unwrap().len())
-            .into();
-        assert_eq!(lengths[0], lengths[1]);
-        assert_eq!(opened("", "vault/ada").unwrap(), "");
-        for wrong in ["a", "*", "AAAA"] {
-            assert!(opened(wrong, "vault/ada").is_err(), "{wrong}");
-        }
     }
 }

@@ -120,7 +120,7 @@ impl CertificateCommand {
         let rows = [
             ("serial", certificate.serial.clone()),
             ("names", view::names(&certificate.names)),
-            ("profile", view::text(&certificate.profile)),
+            ("of", of(&certificate)),
             ("issuer", certificate.issuer.clone()),
             ("account", view::text(&certificate.account)),
             ("from", view::time(certificate.not_before.as_ref())),
@@ -170,15 +170,23 @@ impl CertificateCommand {
             vec![
                 certificate.serial.clone(),
                 view::names(&certificate.names),
-                view::text(&certificate.profile),
+                of(certificate),
                 view::time(certificate.not_after.as_ref()),
                 revoked(certificate),
             ]
         };
         let rows = all.iter().map(row).collect();
-        let header = ["SERIAL", "NAMES", "PROFILE", "UNTIL", "REVOKED"];
+        let header = ["SERIAL", "NAMES", "OF", "UNTIL", "REVOKED"];
         let empty = format!("there is no such certificate of {mount} that you may read");
         Ok(out.table(&header, rows, &empty, &json_list("PkiCertificate", &all)?)?)
+    }
+}
+
+/// What it is of.
+fn of(certificate: &pb::PkiCertificate) -> String {
+    match &*certificate.ca {
+        "" => format!("profile {}", certificate.profile),
+        ca => format!("CA {ca}"),
     }
 }
 

@@ -80,13 +80,13 @@ pub(crate) enum IssuerCommand {
         #[arg(long)]
         enable: bool,
     },
-    /// Deletes a CA with its key: nothing of it can be revoked any more
+    /// Deletes a CA with its key, if no certificate of it is valid any more (until then: `update --disable`)
     #[command(visible_alias = "rm")]
     Delete {
         /// MOUNT/ISSUER
         #[arg(value_parser = at)]
         issuer: At,
-        /// Also one of which certificates are still valid
+        /// Also one that a profile names
         #[arg(long)]
         with_all: bool,
         /// Does not ask
@@ -177,9 +177,20 @@ impl IssuerCommand {
                 call(pki.import_issuer(request)).await?
             }
             Self::List { mount } => {
-                let mount = mount.clone();
-                let issuers = call(pki.list_issuers(pb::ListIssuersRequest { mount }));
-                let issuers = issuers.await?.issuers;
+                let (mut issuers, mut after) = (Vec::new(), String::new());
+                loop {
+                    let request = pb::ListIssuersRequest {
+                        mount: mount.clone(),
+                        after,
+                        limit: 0,
+                    };
+                    let page = call(pki.list_issuers(request)).await?;
+                    issuers.extend(page.issuers);
+                    after = page.next;
+                    if after.is_empty() {
+                        break;
+                    }
+                }
                 let rows = issuers.iter().map(issuer_row).collect();
                 let header = ["ISSUER", "SUBJECT", "UNDER", "UNTIL", "STATE"];
                 let empty = "there is none that you may read; `metacrypt pki issuer create-root` makes a root";
@@ -210,9 +221,7 @@ impl IssuerCommand {
                 yes,
             } => {
                 let At { mount, name } = issuer.clone();
-                let what = format!(
-                    "{mount}/{name} will be deleted with its key: nothing of it can be revoked any more"
-                );
+                let what = format!("{mount}/{name} will be deleted with its key, for ever");
                 prompt::confirm(&what, *yes)?;
                 let sentence = format!("{mount}/{name} is deleted");
                 let value = json!({ "deleted": format!("{mount}/{name}") });
@@ -238,7 +247,8 @@ fn state(issuer: &pb::PkiIssuer) -> String {
     let parts = [
         (issuer.root, "root"),
         (issuer.default, "default"),
-        (issuer.disabled, "disabled"),
+        (issuer.revoked.is_some(), "revoked"),
+        (issuer.disabled && issuer.revoked.is_none(), "disabled"),
     ];
     let parts = parts.iter().filter(|(is, _)| *is).map(|(_, what)| *what);
     view::text(&parts.collect::<Vec<_>>().join(", "))

@@ -140,10 +140,20 @@ impl ProfileCommand {
         let mut pki = client.pki().await?;
         let profile = match self {
             Self::List { mount } => {
-                let request = pb::ListPkiProfilesRequest {
-                    mount: mount.clone(),
-                };
-                let profiles = call(pki.list_profiles(request)).await?.profiles;
+                let (mut profiles, mut after) = (Vec::new(), String::new());
+                loop {
+                    let request = pb::ListPkiProfilesRequest {
+                        mount: mount.clone(),
+                        after,
+                        limit: 0,
+                    };
+                    let page = call(pki.list_profiles(request)).await?;
+                    profiles.extend(page.profiles);
+                    after = page.next;
+                    if after.is_empty() {
+                        break;
+                    }
+                }
                 let row = |profile: &pb::PkiProfile| {
                     let names = names(profile);
                     let most = length(profile.max_ttl_s);

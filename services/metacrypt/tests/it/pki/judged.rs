@@ -110,6 +110,7 @@ async fn certificates_are_judged_by_the_profile_that_made_them() {
     );
     let request = ListPkiProfilesRequest {
         mount: MOUNT.to_owned(),
+        ..ListPkiProfilesRequest::default()
     };
     let profiles = ada
         .list_profiles(request)
@@ -120,6 +121,7 @@ async fn certificates_are_judged_by_the_profile_that_made_them() {
     assert_eq!(profiles.len(), 1);
     let request = ListIssuersRequest {
         mount: MOUNT.to_owned(),
+        ..ListIssuersRequest::default()
     };
     let issuers = ada
         .list_issuers(request)
@@ -182,6 +184,36 @@ async fn who_makes_profiles_or_issuers_needs_the_ca_too() {
                 (!wanted).then_some(Code::PermissionDenied),
                 "{on:?}: {got:?}"
             );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_renews_what_was_issued_to_another_has_to_be_allowed_to_issue_it() {
+    let mut ca = Ca::new().await;
+    let mut ada = client(&ca.world, &ca.world.user().await).await;
+    let of_admin = ca.issue(&["example.org"]).await.serial;
+    let on = ["ca/profiles/web"];
+    allow(&mut ca, "some", false, &["pki:issue"], &on).await;
+    let issued = ada.issue(wanted("web", &["example.org"])).await;
+    let own = issued.unwrap().into_inner().serial;
+    let renew = |serial: &str| RenewCertificateRequest {
+        mount: MOUNT.to_owned(),
+        serial: serial.to_owned(),
+        ..RenewCertificateRequest::default()
+    };
+    for (actions, his, others) in [
+        (&["pki:issue"][..], false, false),
+        (&["pki:renew"], true, false),
+        (&["pki:renew", "pki:sign"], true, false),
+        (&["pki:renew", "pki:issue"], true, true),
+    ] {
+        allow(&mut ca, "some", false, actions, &on).await;
+        for (serial, wanted) in [(&own, his), (&of_admin, others)] {
+            let got = ada.renew(renew(serial)).await;
+            let code = got.as_ref().err().map(Status::code);
+            let refused = (!wanted).then_some(Code::PermissionDenied);
+            assert_eq!(code, refused, "{actions:?}: {got:?}");
         }
     }
 }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use mc_proto::metacrypt::v1::{
-    CertificateKey, GetIssuerRequest, ImportIssuerRequest, PkiProfile, RenewCertificateRequest,
-    RevocationReason, RevokeCertificateRequest, SetUrlsRequest, SignCsrRequest,
+    CertificateKey, GetIssuerRequest, ImportIssuerRequest, PkiProfile, PutPkiProfileRequest,
+    RenewCertificateRequest, RevocationReason, RevokeCertificateRequest, SetUrlsRequest,
+    SignCsrRequest,
 };
 
 use super::{Ca, MOUNT, profile, wanted};
@@ -519,7 +520,46 @@ async fn a_ca_that_was_made_elsewhere_is_taken() {
         taken.constraints.unwrap().permitted_dns,
         ["svc.example.org"]
     );
-    ca.put(profile("below")).await;
+    // One CA has one name, and one CRL.
+    let again = import("again", format!("{sub}{root}"), &sub_key);
+    let refused = ca.pki.import_issuer(again).await.unwrap_err();
+    assert!(
+        refused.message().contains("the CA \"below\" of this mount"),
+        "{refused:?}"
+    );
+    // No profile is of what its issuer may not sign.
+    let within = PkiProfile {
+        dns_names: Vec::new(),
+        uri_prefixes: Vec::new(),
+        ..profile("below")
+    };
+    type Change = fn(&mut PkiProfile);
+    let rows: [(Change, &str); 3] = [
+        (
+            |p| p.dns_names = vec!["example.org".to_owned()],
+            "dns_names: example.org is not within",
+        ),
+        (
+            |p| p.dns_suffixes = vec!["example.org".to_owned()],
+            "dns_suffixes: example.org is not within",
+        ),
+        (
+            |p| p.uris = vec!["spiffe://example.org/a".to_owned()],
+            "uris: spiffe://example.org/a is a URI",
+        ),
+    ];
+    for (change, wanted) in rows {
+        let mut profile = within.clone();
+        change(&mut profile);
+        let request = PutPkiProfileRequest {
+            mount: MOUNT.to_owned(),
+            name: profile.name.clone(),
+            profile: Some(profile),
+        };
+        let refused = ca.pki.put_profile(request).await.unwrap_err();
+        assert!(refused.message().starts_with(wanted), "{refused:?}");
+    }
+    ca.put(within).await;
     for (name, good) in [
         ("a.svc.example.org", true),
         ("secret.svc.example.org", false),

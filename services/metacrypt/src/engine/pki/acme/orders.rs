@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{
     super::{
         KIND, PROFILES, action,
-        api::certificates::{Key, Wanted},
+        api::wanted::{Key, Wanted},
         csr::Csr,
         issuer::Issuer,
         name::{AltName, Names},
@@ -418,17 +418,18 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
         renews: order.replaces.as_ref().map(|old| old.serial.clone()),
         account: account.owner.identity().account,
     };
-    // Beside the one that writes, which would wait for the signature.
-    let make = move |items: &Items<'_>, at: &Entered| {
+    let read = move |items: &Items<'_>, at: &Entered| {
         if profile(items, &wanted.profile)?.acme.is_none() {
             return Err(EngineError::Precondition(
                 "the profile is not for ACME any more".to_owned(),
             ));
         }
-        let made = wanted.make(items, at)?;
-        Ok((wanted, made))
+        let ground = wanted.ground(items, at)?;
+        Ok((wanted, ground))
     };
-    let (wanted, made) = at.read(make).await.map_err(|error| match error {
+    let (wanted, ground) = at.read(read).await?;
+    let made = wanted.make(&at, ground).await;
+    let (wanted, made) = made.map_err(|error| match error {
         EngineError::Invalid(why) => bad(why),
         other => other.into(),
     })?;
@@ -484,7 +485,8 @@ pub(super) async fn certificate(asked: Asked, serial: &str) -> Result<Answer, Pr
             return Ok(None);
         };
         let mut chain = pem::encode(pem::CERTIFICATE, &record.der()?)?;
-        if let Some(issuer) = StoredIssuer::find(items, &record.issuer)? {
+        let issuer = StoredIssuer::find(items, &record.issuer)?;
+        if let Some(issuer) = issuer.filter(|issuer| issuer.id == record.by) {
             let above = issuer.chain()?;
             let between = above.split_last().map_or(&[][..], |(_, between)| between);
             chain.push_str(&pem::chain(between)?);

@@ -60,7 +60,7 @@ fn find(
         return Ok(None);
     };
     let by = ready::issuer(mount, items, &record.issuer)?;
-    let ours = by.key_identifier() == &**issuer;
+    let ours = *by.id() == record.by && by.key_identifier() == &**issuer;
     Ok(ours.then_some((record, stored.disabled)))
 }
 

@@ -7,7 +7,7 @@ use x509_cert::{Certificate, der::Decode as _};
 use super::{
     super::{
         CERTIFICATES, KIND,
-        api::certificates::{end, forget_crl},
+        api::certificates::{end, tell},
         public_key::PublicKey,
         revocation::{Reason, Revocation},
         serial::Serial,
@@ -103,9 +103,8 @@ async fn revoked(asked: &Asked, caller: &Caller) -> Result<(), Problem> {
         at_s: here.now_s(),
         reason,
     };
-    let issuer = record.issuer;
     let revoke = move |items: &Items<'_>, _: &Entered| end(items, &serial, revocation);
-    let then = move |_, at: &Entered| forget_crl(at, &issuer);
+    let then = |record: Record, at: &Entered| tell(at, &record);
     let done: Result<(), EngineError> = at.change(detail, revoke, then).await?;
     Ok(done?)
 }

@@ -7,9 +7,11 @@ use mc_proto::metacrypt::v1::{
     RenewCertificateRequest, RevokeCertificateRequest, SignCsrRequest,
 };
 use mcdsl::{audit::Detail, server::Caller};
-use zeroize::Zeroizing;
 
-use super::{issuers::may_issue, message};
+use super::{
+    message,
+    wanted::{Key, Wanted},
+};
 use crate::{
     api::Api,
     barrier::Items,
@@ -19,131 +21,36 @@ use crate::{
             CERTIFICATES, KIND, PROFILES, action, csr,
             name::Names,
             pem,
-            profile::Profile,
-            public_key::{KeyAlgorithm, PublicKey},
-            ready::{self, Ready},
+            ready::Ready,
             revocation::Revocation,
             serial::Serial,
-            signed::{Issued, Request, Subject, issue as certify, new_key},
-            store::{CrlState, MAX_REVOKED, Of, Record, Settings, StoredIssuer, profile, seconds},
-            urls::Urls,
+            store::{Of, Record, StoredIssuer, seconds},
         },
     },
     entered::{Entered, identity},
 };
 
-/// Whose key a certificate is for.
-pub(in crate::engine::pki) enum Key {
-    /// A new one.
-    New(Option<KeyAlgorithm>),
-    /// The caller's.
-    Theirs(Box<PublicKey>),
+/// Whether another may take its place.
+fn renewable(record: &Record, now_s: u64) -> Result<(), EngineError> {
+    let why = match (&record.revoked, record.not_after_s <= now_s) {
+        (Some(_), _) => "it is revoked; issue another one",
+        (None, true) => "it has ended; issue another one",
+        (None, false) => return Ok(()),
+    };
+    Err(EngineError::Precondition(why.to_owned()))
 }
 
-/// A certificate that is wanted.
-pub(in crate::engine::pki) struct Wanted {
-    pub(in crate::engine::pki) profile: String,
-    pub(in crate::engine::pki) names: Names,
-    pub(in crate::engine::pki) key: Key,
-    pub(in crate::engine::pki) ttl_s: u64,
-    pub(in crate::engine::pki) renews: Option<Serial>,
-    pub(in crate::engine::pki) account: String,
+fn none(serial: &Serial) -> EngineError {
+    EngineError::NotFound("certificate", serial.to_string())
 }
 
-/// One that was made, with the new key, and what it is made of.
-pub(in crate::engine::pki) struct Made {
-    pub(in crate::engine::pki) issued: Issued,
-    pkcs8: Option<Zeroizing<Vec<u8>>>,
-    issuer: String,
-    above: Vec<Vec<u8>>,
-    by: Profile,
-}
-
-/// The algorithm of a new key, if none is said.
-fn usual(profile: &Profile) -> Result<KeyAlgorithm, EngineError> {
-    use KeyAlgorithm::{EcdsaP256, EcdsaP384, Ed25519};
-    let all = [EcdsaP256, Ed25519, EcdsaP384];
-    let found = all.into_iter().find(|a| profile.key_algorithms.contains(a));
-    found.ok_or_else(|| {
-        EngineError::Precondition(
-            "the profile takes no keys that are made here; send a request for yours (Sign)"
-                .to_owned(),
-        )
-    })
-}
-
-impl Wanted {
-    pub(in crate::engine::pki) fn make(
-        &self,
-        items: &Items<'_>,
-        at: &Entered,
-    ) -> Result<Made, EngineError> {
-        let by = profile(items, &self.profile)?;
-        may_issue(&by.issuer, &StoredIssuer::get(items, &by.issuer)?)?;
-        let under = ready::issuer(at.mount(), items, &by.issuer)?;
-        let urls = Settings::get(items)?.base;
-        let urls = urls.map(|base| Urls::new(&base, at.mount().name(), under.name()));
-        let (pkcs8, new) = match &self.key {
-            Key::Theirs(_) => (None, None),
-            Key::New(algorithm) => {
-                let (pkcs8, key) = new_key(algorithm.map_or_else(|| usual(&by), Ok)?)?;
-                (Some(pkcs8), Some(key))
-            }
-        };
-        let key = match (&self.key, &new) {
-            (Key::Theirs(key), _) => &**key,
-            (_, Some(key)) => key,
-            _ => return Err(EngineError::field("key", "there is none")),
-        };
-        let request = Request {
-            subject: Subject::Leaf {
-                profile: (&self.profile, &by),
-                names: &self.names,
-                key,
-                ttl: message::ttl(self.ttl_s),
-                under: &under,
-            },
-            urls: urls.as_ref(),
-            now: at.now(),
-        };
-        Ok(Made {
-            issued: certify(at.proof()?, &request)?,
-            pkcs8,
-            issuer: under.name().to_owned(),
-            above: under.chain().to_vec(),
-            by,
-        })
-    }
-}
-
-impl Made {
-    /// Stores it, if all is as it was when it was signed: nothing is issued by what is gone since.
-    pub(in crate::engine::pki) fn store(
-        self,
-        items: &Items<'_>,
-        wanted: Wanted,
-    ) -> Result<(), EngineError> {
-        may_issue(&self.issuer, &StoredIssuer::get(items, &self.issuer)?)?;
-        if profile(items, &wanted.profile)? != self.by {
-            return Err(EngineError::Precondition(
-                "the profile was changed meanwhile; ask again".to_owned(),
-            ));
-        }
-        let of = Of::Profile(wanted.profile);
-        let mut record = Record::new(&self.issued, of, &self.issuer, &wanted.account);
-        (record.names, record.renews) = (Some(wanted.names), wanted.renews);
-        record.create(items, &self.issued.serial)
-    }
-}
-
-/// Revokes one, as CRLs and OCSP tell from then on; what they were made of is then to be dropped ([`forget_crl`]).
+/// Revokes one, always: OCSP tells it from the commit on, and CRLs are to be told of it then ([`tell`]).
 pub(in crate::engine::pki) fn end(
     items: &Items<'_>,
     serial: &Serial,
     revocation: Revocation,
 ) -> Result<Record, EngineError> {
-    let none = || EngineError::NotFound("certificate", serial.to_string());
-    let mut record = Record::find(items, serial)?.ok_or_else(none)?;
+    let mut record = Record::find(items, serial)?.ok_or_else(|| none(serial))?;
     let why = match (&record.revoked, record.not_after_s <= revocation.at_s) {
         (Some(_), _) => Some("it is revoked already"),
         (None, true) => Some("it has ended, so that nobody takes it any more"),
@@ -152,40 +59,32 @@ pub(in crate::engine::pki) fn end(
     if let Some(why) = why {
         return Err(EngineError::Precondition(why.to_owned()));
     }
-    let mut state = CrlState::get(items, &record.issuer)?;
-    if state.entries >= MAX_REVOKED {
-        return Err(EngineError::Precondition(format!(
-            "the CRL of {:?} has {MAX_REVOKED} entries, which is the most; revoke the issuer itself, and make another",
-            record.issuer
-        )));
-    }
-    state.entries += 1;
-    state.put(items, &record.issuer)?;
     record.revoke(items, serial, revocation)?;
+    // The CA that has the name now may be another one.
     if let Of::Issuer(name) = &record.of
-        && let Some(mut stored) = StoredIssuer::find(items, name)?
+        && let Some(stored) = StoredIssuer::find(items, name)?
+        && stored.serial.as_ref() == Some(serial)
     {
-        stored.disabled = true;
-        stored.put(items, name)?;
+        stored.end(items, name, revocation)?;
     }
     Ok(record)
 }
 
-/// The list in memory is behind: it is made anew when it is asked for.
-pub(in crate::engine::pki) fn forget_crl(at: &Entered, issuer: &str) -> Result<(), EngineError> {
-    Ready::of(at.mount())?.kept().crls.remove(issuer);
+/// The list of the issuer is behind: it is made anew when it is asked for.
+pub(in crate::engine::pki) fn tell(at: &Entered, record: &Record) -> Result<(), EngineError> {
+    Ready::of(at.mount())?.revoked(&record.by);
     Ok(())
 }
 
 /// Makes it, stores it, and answers it: what cannot be stored is not answered.
 async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, EngineError> {
-    // Beside the one that writes, which would wait for the signature.
-    let make = move |items: &Items<'_>, at: &Entered| {
-        let made = wanted.make(items, at)?;
-        Ok((wanted, made))
+    let read = move |items: &Items<'_>, at: &Entered| {
+        let ground = wanted.ground(items, at)?;
+        Ok((wanted, ground))
     };
-    let (wanted, made) = at.read(make).await?;
-    let (between, root) = match made.above.split_last() {
+    let (wanted, ground) = at.read(read).await?;
+    let (wanted, made) = wanted.make(at, ground).await?;
+    let (between, root) = match made.under.chain().split_last() {
         Some((root, between)) => (between, pem::encode(pem::CERTIFICATE, root)?),
         None => (&[][..], String::new()),
     };
@@ -209,8 +108,15 @@ async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, 
     if let Some(renews) = &wanted.renews {
         detail = detail.text("renews", &renews.to_string());
     }
-    let store = move |items: &Items<'_>, _: &Entered| made.store(items, wanted);
-    at.change(detail, store, |(), _| ()).await?;
+    let store = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        // As it is now: it may have been revoked since it was looked at.
+        if let Some(old) = &wanted.renews {
+            let old = Record::find(items, old)?.ok_or_else(|| none(old))?;
+            renewable(&old, seconds(at.now()))?;
+        }
+        made.store(items, wanted)
+    };
+    at.record(detail, store).await?;
     Ok(answer)
 }
 
@@ -323,20 +229,22 @@ pub(super) async fn renew(
 ) -> Result<IssuedCertificate, EngineError> {
     let (at, serial, record) =
         find(api, caller, action::RENEW, &asked.mount, &asked.serial).await?;
+    renewable(&record, seconds(at.now()))?;
+    let account = identity(caller)?.account.clone();
+    let of_another = record.account != account;
     let (Of::Profile(profile), Some(names)) = (record.of, record.names) else {
         return Err(EngineError::Precondition(
             "it is a CA's, which are not renewed; make another issuer".to_owned(),
         ));
     };
-    if record.revoked.is_some() {
-        return Err(EngineError::Precondition(
-            "it is revoked; issue another one".to_owned(),
-        ));
-    }
-    if record.not_after_s <= seconds(at.now()) {
-        return Err(EngineError::Precondition(
-            "it has ended; issue another one".to_owned(),
-        ));
+    // It was given to somebody: who is somebody else needs what a new one would need.
+    if of_another {
+        let action = match &*asked.csr {
+            "" => action::ISSUE,
+            _ => action::SIGN,
+        };
+        api.0
+            .enter(caller, &KIND, action, &asked.mount, &[PROFILES, &profile])?;
     }
     let wanted = Wanted {
         profile,
@@ -347,7 +255,7 @@ pub(super) async fn renew(
         },
         ttl_s: asked.ttl_s,
         renews: Some(serial),
-        account: identity(caller)?.account.clone(),
+        account,
     };
     answer(&at, wanted).await
 }
@@ -357,19 +265,17 @@ pub(super) async fn revoke(
     caller: &Caller,
     asked: RevokeCertificateRequest,
 ) -> Result<PkiCertificate, EngineError> {
-    let (at, serial, record) =
-        find(api, caller, action::REVOKE, &asked.mount, &asked.serial).await?;
+    let (at, serial, _) = find(api, caller, action::REVOKE, &asked.mount, &asked.serial).await?;
     let reason = message::reason(asked.reason)?;
     let at_s = seconds(at.now());
     let revocation = Revocation { at_s, reason };
     let detail = Detail::new().text("reason", &format!("{reason:?}"));
-    let issuer = record.issuer;
     let revoke = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
         let record = end(items, &serial, revocation)?;
-        message::certificate(&serial, &record)
+        Ok((message::certificate(&serial, &record)?, record))
     };
-    let then = move |message, at: &Entered| -> Result<_, EngineError> {
-        forget_crl(at, &issuer)?;
+    let then = |(message, record): (_, Record), at: &Entered| -> Result<_, EngineError> {
+        tell(at, &record)?;
         Ok(message)
     };
     at.change(detail, revoke, then).await?

@@ -1,27 +1,26 @@
-//! The inventory of certificates.
+//! The inventory of certificates. What an index tells is judged first, and only what may be read is opened.
 
 use std::collections::HashMap;
 
 use mc_proto::metacrypt::v1::{ListCertificatesRequest, ListCertificatesResponse};
 use mcdsl::server::Caller;
 
-use super::message;
+use super::{limit, message};
 use crate::{
     api::Api,
     barrier::Items,
     engine::{
-        EngineError,
+        EngineError, Positions,
         pki::{
             CERTIFICATES, KIND, action,
+            issuer::IssuerId,
             name::{AltName, Names},
-            store::{Of, PAGE, Record, expiry_at, name_at, seconds, serial_of},
+            store::{Entry, Of, PAGE, Record, StoredIssuer, expiry_at, name_at, seconds},
         },
     },
 };
 
-/// Most certificates of an answer.
-const MAX_LISTED: usize = 100;
-/// Most certificates that are looked at for one answer.
+/// Most entries of an index that are looked at for one.
 const MAX_LOOKED_AT: usize = 1000;
 
 /// What a list is of.
@@ -35,33 +34,99 @@ struct Filter {
 }
 
 impl Filter {
-    /// Where those are that may be in it, and from where on.
-    fn place(&self) -> (String, String) {
+    /// Where those are that may be in it: from where on, and to where.
+    fn place(&self) -> (String, String, String) {
+        // Behind all digits.
+        let end = |place: &str| format!("{place}~");
         match (&self.name, self.expires_before_s) {
-            (Some(name), _) => (name_at(name), String::new()),
-            (None, Some(_)) => ("expiry/".to_owned(), expiry_at(self.now_s)),
-            (None, None) => (format!("{CERTIFICATES}/"), String::new()),
+            (Some(name), _) => {
+                let place = name_at(name);
+                let end = end(&place);
+                (place, String::new(), end)
+            }
+            (None, Some(before_s)) => {
+                let (from, to) = (expiry_at(self.now_s), expiry_at(before_s));
+                ("expiry/".to_owned(), from, to)
+            }
+            (None, None) => ("expiry/".to_owned(), String::new(), end("expiry/")),
         }
+    }
+
+    /// By what an index has of one.
+    fn may_have(&self, entry: &Entry, by: Option<&IssuerId>) -> bool {
+        let of = match &entry.of {
+            Of::Profile(name) => self.profile.is_empty() || self.profile == *name,
+            Of::Issuer(_) => self.profile.is_empty(),
+        };
+        of && by.is_none_or(|by| by.is(&entry.by))
     }
 
     fn has(&self, record: &Record) -> bool {
         let ends = self.expires_before_s.is_none_or(|before_s| {
             record.not_after_s < before_s && record.not_after_s > self.now_s
         });
-        let named = self.name.as_ref().is_none_or(|name| {
-            record
-                .names
-                .iter()
-                .flat_map(Names::iter)
-                .any(|other| other == name)
-        });
-        let of = match &record.of {
-            Of::Profile(name) => self.profile.is_empty() || self.profile == *name,
-            Of::Issuer(_) => self.profile.is_empty(),
-        };
-        let issuer = self.issuer.is_empty() || self.issuer == record.issuer;
-        ends && named && of && issuer && (record.revoked.is_some() || !self.revoked)
+        let mut names = record.names.iter().flat_map(Names::iter);
+        let named = self
+            .name
+            .as_ref()
+            .is_none_or(|name| names.any(|n| n == name));
+        ends && named && (record.revoked.is_some() || !self.revoked)
     }
+
+    /// An answer, and the path behind which there may be more.
+    fn page(
+        &self,
+        items: &Items<'_>,
+        may: &dyn Fn(&[&str]) -> bool,
+        after: String,
+        limit: usize,
+    ) -> Result<Page, EngineError> {
+        let by = match &*self.issuer {
+            "" => None,
+            name => match StoredIssuer::find(items, name)? {
+                Some(stored) => Some(stored.id),
+                None => return Ok(Page::default()),
+            },
+        };
+        let (place, from, to) = self.place();
+        let mut page = Page::default();
+        let (mut at, mut allowed, mut looked_at) = (from.max(after), HashMap::new(), 0);
+        loop {
+            let paths = items.names(&place, &at, PAGE)?;
+            let last = paths.len() < PAGE;
+            for path in paths {
+                if path >= to {
+                    return Ok(page);
+                }
+                if page.found.len() == limit || looked_at == MAX_LOOKED_AT {
+                    page.next = Some(at);
+                    return Ok(page);
+                }
+                looked_at += 1;
+                let entry = Entry::of(&path)?;
+                at = path;
+                let judged = allowed.entry(entry.of.clone());
+                let may = *judged.or_insert_with_key(|of| may(&of.path()));
+                if !may || !self.may_have(&entry, by.as_ref()) {
+                    continue;
+                }
+                let record = Record::find(items, &entry.serial)?;
+                if let Some(record) = record.filter(|record| self.has(record)) {
+                    let one = message::certificate(&entry.serial, &record)?;
+                    page.found.push(one);
+                }
+            }
+            if last {
+                return Ok(page);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    found: Vec<mc_proto::metacrypt::v1::PkiCertificate>,
+    next: Option<String>,
 }
 
 pub(super) async fn list_certificates(
@@ -70,10 +135,7 @@ pub(super) async fn list_certificates(
     asked: ListCertificatesRequest,
 ) -> Result<ListCertificatesResponse, EngineError> {
     let visit = api.0.visit(caller, &KIND, &asked.mount)?;
-    let limit = match usize::try_from(asked.limit) {
-        Ok(limit @ 1..MAX_LISTED) => limit,
-        _ => MAX_LISTED,
-    };
+    let limit = limit(asked.limit);
     let name = Some(&asked.name).filter(|name| !name.is_empty());
     let name = name.map(|name| name.parse::<AltName>()).transpose();
     let before = asked
@@ -89,43 +151,22 @@ pub(super) async fn list_certificates(
         profile: asked.profile,
         now_s: seconds(api.0.seal.clock().now()),
     };
-    let after = asked.after;
-    let read = move |items: &Items<'_>, may: &dyn Fn(&[&str]) -> bool| -> Result<_, EngineError> {
-        let (place, from) = filter.place();
-        let mut at = from.max(after);
-        let (mut found, mut allowed) = (Vec::new(), HashMap::new());
-        let mut looked_at = 0;
-        loop {
-            let page = items.names(&place, &at, PAGE)?;
-            let last = page.len() < PAGE;
-            for path in page {
-                if found.len() == limit || looked_at == MAX_LOOKED_AT {
-                    return Ok((found, at));
-                }
-                looked_at += 1;
-                let serial = serial_of(&path)?;
-                let beyond = filter
-                    .expires_before_s
-                    .is_some_and(|before_s| place == "expiry/" && path >= expiry_at(before_s));
-                if beyond {
-                    return Ok((found, String::new()));
-                }
-                at = path;
-                let Some(record) = Record::find(items, &serial)? else {
-                    continue;
-                };
-                let may = allowed
-                    .entry(record.of.clone())
-                    .or_insert_with_key(|of| may(&of.path()));
-                if *may && filter.has(&record) {
-                    found.push(message::certificate(&serial, &record)?);
-                }
-            }
-            if last {
-                return Ok((found, String::new()));
-            }
-        }
+    let before = filter.expires_before_s.map(|s| s.to_string());
+    let list = [
+        &*asked.name,
+        &*before.unwrap_or_default(),
+        if filter.revoked { "revoked" } else { "" },
+        &*filter.issuer,
+        &*filter.profile,
+    ];
+    let positions = Positions::of(caller, &asked.mount, CERTIFICATES, &list)?;
+    let after = positions.open(&asked.after)?;
+    let read = move |items: &Items<'_>, may: &dyn Fn(&[&str]) -> bool| {
+        filter.page(items, may, after, limit)
     };
-    let (certificates, next) = visit.list(action::READ, &[CERTIFICATES], read).await?;
-    Ok(ListCertificatesResponse { certificates, next })
+    let page = visit.list(action::READ, &[CERTIFICATES], read).await?;
+    Ok(ListCertificatesResponse {
+        certificates: page.found,
+        next: positions.seal(&page.next.unwrap_or_default())?,
+    })
 }

@@ -9,7 +9,7 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{audit::Detail, server::Caller};
 
-use super::message;
+use super::{limit, message, page};
 use crate::{
     api::Api,
     barrier::Items,
@@ -17,14 +17,13 @@ use crate::{
         EngineError,
         pki::{
             ISSUERS, KIND, URLS, action,
-            issuer::{Issuer, IssuerFault},
+            beside::beside,
+            issuer::{Issuer, IssuerFault, IssuerId},
             item_name, pem,
             public_key::PublicKey,
             ready::{self, Ready},
             signed::{CaName, Issued, Request, SigningKey, Subject, issue},
-            store::{
-                Of, PAGE, Record, Settings, StoredIssuer, expiry_at, issuers, profiles, seconds,
-            },
+            store::{Of, Record, Settings, StoredIssuer, issuers, seconds},
             urls::{self, Urls},
         },
     },
@@ -39,22 +38,41 @@ fn ca_name(common_name: &str, organization: &str) -> Result<CaName, EngineError>
     CaName::new(common_name, organization).map_err(wrong)
 }
 
+/// That a CA of the mount signed one.
+struct Signed {
+    issued: Issued,
+    under: String,
+    by: IssuerId,
+    account: String,
+}
+
 /// Stores a CA that was made or imported, with its key, and answers as it is.
 async fn create(
     at: &Arc<Entered>,
     detail: Detail,
     stored: StoredIssuer,
     pkcs8: zeroize::Zeroizing<Vec<u8>>,
-    record: Option<(Issued, String, String)>,
+    record: Option<Signed>,
 ) -> Result<PkiIssuer, EngineError> {
     let create = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         stored.create(items, at.name(), &pkcs8)?;
-        if let Some((issued, under, account)) = record {
+        if let Some(Signed {
+            issued,
+            under,
+            by,
+            account,
+        }) = record
+        {
             // It was there when it signed; nothing is issued by what is gone.
             let signer = StoredIssuer::get(items, &under)?;
             may_issue(&under, &signer)?;
+            if signer.id != by {
+                let why = format!("the CA {under:?} was changed meanwhile; ask again");
+                return Err(EngineError::Precondition(why));
+            }
             let of = Of::Issuer(at.name().to_owned());
-            Record::new(&issued, of, &under, &account).create(items, &issued.serial)?;
+            let record = Record::new(&issued, of, (&signer.id, &under), &account);
+            record.create(items, &issued.serial)?;
         }
         message::issuer(at.name(), &stored, &Settings::get(items)?)
     };
@@ -67,12 +85,15 @@ async fn create(
 
 /// Whether it issues.
 pub(super) fn may_issue(name: &str, stored: &StoredIssuer) -> Result<(), EngineError> {
-    match stored.disabled {
-        true => Err(EngineError::Precondition(format!(
-            "the issuer {name:?} is disabled; enable it (UpdateIssuer) or take another"
-        ))),
-        false => Ok(()),
-    }
+    let what = match (&stored.revoked, stored.disabled) {
+        (Some(_), _) => {
+            "revoked and issues nothing more; make another one and name that in the profile"
+        }
+        (None, true) => "disabled; enable it, or name another one in the profile",
+        (None, false) => return Ok(()),
+    };
+    let why = format!("the issuer {name:?} is {what}");
+    Err(EngineError::Precondition(why))
 }
 
 pub(super) async fn create_root(
@@ -87,7 +108,7 @@ pub(super) async fn create_root(
     item_name("name", &asked.name)?;
     let algorithm = message::made_algorithm(asked.key_algorithm)?;
     let name = ca_name(&asked.common_name, &asked.organization)?;
-    let make = move |_: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+    let make = move |at: &Entered| -> Result<_, EngineError> {
         let (pkcs8, key) = SigningKey::generate(algorithm)?;
         let request = Request {
             subject: Subject::Root {
@@ -101,12 +122,10 @@ pub(super) async fn create_root(
         };
         let issued = issue(at.proof()?, &request)?;
         let made = Issuer::new(at.name(), vec![issued.der], key).map_err(flaw)?;
-        Ok((
-            pkcs8,
-            StoredIssuer::new(algorithm, made.chain(), None, Some(issued.serial)),
-        ))
+        Ok((pkcs8, StoredIssuer::new(&made, None, Some(issued.serial))))
     };
-    let (pkcs8, stored) = at.read(make).await?;
+    let held = Arc::clone(&at);
+    let (pkcs8, stored) = beside((), move || make(&held)).await?;
     let detail = Detail::new().text("algorithm", &algorithm.to_string());
     create(&at, detail, stored, pkcs8, None).await
 }
@@ -129,11 +148,18 @@ pub(super) async fn create_issuer(
     let name = ca_name(&asked.common_name, &asked.organization)?;
     let constraints = message::constraints(asked.constraints)?;
     let (under, account) = (asked.under.clone(), identity(caller)?.account.clone());
-    let make = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
-        may_issue(&asked.under, &StoredIssuer::get(items, &asked.under)?)?;
-        let under = ready::issuer(at.mount(), items, &asked.under)?;
+    let signer = under.clone();
+    let read = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        may_issue(&signer, &StoredIssuer::get(items, &signer)?)?;
+        let under = ready::issuer(at.mount(), items, &signer)?;
         let urls = Settings::get(items)?.base;
         let urls = urls.map(|base| Urls::new(&base, at.mount().name(), under.name()));
+        Ok((under, urls))
+    };
+    let (signer, urls) = at.read(read).await?;
+    let by = signer.id().clone();
+    let make = move |at: &Entered| -> Result<_, EngineError> {
+        let under = &*signer;
         let (pkcs8, key) = SigningKey::generate(algorithm)?;
         let request = Request {
             subject: Subject::Issuer {
@@ -142,7 +168,7 @@ pub(super) async fn create_issuer(
                 constraints: &constraints,
                 key: key.public(),
                 ttl: message::ttl(asked.ttl_s),
-                under: &under,
+                under,
             },
             urls: urls.as_ref(),
             now: at.now(),
@@ -151,15 +177,22 @@ pub(super) async fn create_issuer(
         let chain = [vec![issued.der.clone()], under.chain().to_vec()].concat();
         let made = Issuer::new(at.name(), chain, key).map_err(flaw)?;
         let serial = Some(issued.serial.clone());
-        let stored = StoredIssuer::new(algorithm, made.chain(), Some(asked.under), serial);
+        let stored = StoredIssuer::new(&made, Some(asked.under), serial);
         Ok((pkcs8, stored, issued))
     };
-    let (pkcs8, stored, issued) = at.read(make).await?;
+    let held = Arc::clone(&at);
+    let (pkcs8, stored, issued) = beside((), move || make(&held)).await?;
     let detail = Detail::new().text("algorithm", &algorithm.to_string());
     let detail = detail
         .text("under", &under)
         .text("serial", &issued.serial.to_string());
-    create(&at, detail, stored, pkcs8, Some((issued, under, account))).await
+    let record = Signed {
+        issued,
+        under,
+        by,
+        account,
+    };
+    create(&at, detail, stored, pkcs8, Some(record)).await
 }
 
 pub(super) async fn import_issuer(
@@ -176,7 +209,7 @@ pub(super) async fn import_issuer(
     let detail = at.noted(Detail::new().flag("imported", true), &asked);
     let pkcs8 = zeroize::Zeroizing::new(asked.private_key);
     let pkcs8 = pem::read_key(&pkcs8).map_err(|e| EngineError::field("private_key", e))?;
-    let make = move |_: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+    let make = move |at: &Entered| -> Result<_, EngineError> {
         let algorithm = algorithm_of(&chain)?;
         let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(|_| {
             let why = format!("it is no {algorithm} key, as the certificate's is");
@@ -190,12 +223,10 @@ pub(super) async fn import_issuer(
         if at.now() >= made.not_after() || at.now() < made.not_before() {
             return Err(EngineError::field("chain", "it is not valid now"));
         }
-        Ok((
-            pkcs8,
-            StoredIssuer::new(algorithm, made.chain(), None, None),
-        ))
+        Ok((pkcs8, StoredIssuer::new(&made, None, None)))
     };
-    let (pkcs8, stored) = at.read(make).await?;
+    let held = Arc::clone(&at);
+    let (pkcs8, stored) = beside((), move || make(&held)).await?;
     create(&at, detail, stored, pkcs8, None).await
 }
 
@@ -220,16 +251,16 @@ pub(super) async fn list_issuers(
     let list = api
         .0
         .list(caller, &KIND, action::READ, &asked.mount, ISSUERS)?;
-    let read = |items: &Items<'_>, may: &dyn Fn(&str) -> bool| -> Result<_, EngineError> {
+    let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| -> Result<_, EngineError> {
         let settings = Settings::get(items)?;
-        let names = issuers(items)?;
-        let names = names.iter().filter(|name| may(name));
+        let (names, next) = page(issuers(items)?, may, &asked.after, limit(asked.limit));
+        let all = names.iter();
         let all =
-            names.map(|name| message::issuer(name, &StoredIssuer::get(items, name)?, &settings));
-        all.collect::<Result<Vec<_>, _>>()
+            all.map(|name| message::issuer(name, &StoredIssuer::get(items, name)?, &settings));
+        Ok((all.collect::<Result<Vec<_>, _>>()?, next))
     };
-    let issuers = list.read(read).await?;
-    Ok(ListIssuersResponse { issuers })
+    let (issuers, next) = list.read(read).await?;
+    Ok(ListIssuersResponse { issuers, next })
 }
 
 pub(super) async fn get_issuer(
@@ -269,12 +300,12 @@ pub(super) async fn update_issuer(
     let change = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         let mut stored = StoredIssuer::get(items, at.name())?;
         let mut settings = Settings::get(items)?;
+        if stored.revoked.is_some() && (asked.make_default || asked.disabled == Some(false)) {
+            return Err(EngineError::Precondition(
+                "its certificate is revoked, for ever; make another issuer".to_owned(),
+            ));
+        }
         if let Some(disabled) = asked.disabled {
-            if !disabled && is_revoked(items, &stored)? {
-                return Err(EngineError::Precondition(
-                    "its certificate is revoked; make another issuer".to_owned(),
-                ));
-            }
             stored.disabled = disabled;
             stored.put(items, at.name())?;
         }
@@ -285,15 +316,6 @@ pub(super) async fn update_issuer(
         message::issuer(at.name(), &stored, &settings)
     };
     at.record(detail, change).await
-}
-
-/// Whether its own certificate is.
-fn is_revoked(items: &Items<'_>, stored: &StoredIssuer) -> Result<bool, EngineError> {
-    let Some(serial) = &stored.serial else {
-        return Ok(false);
-    };
-    let record = Record::find(items, serial)?;
-    Ok(record.is_some_and(|record| record.revoked.is_some()))
 }
 
 pub(super) async fn delete_issuer(
@@ -309,51 +331,17 @@ pub(super) async fn delete_issuer(
     if !confirmed && !asked.confirm.is_empty() {
         return Err(EngineError::field("confirm", "it is not the issuer's name"));
     }
-    let now = at.now();
-    // Outside of the transaction, for it may be long: what is issued meanwhile is refused there, since the issuer is gone.
-    let look = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
-        StoredIssuer::get(items, at.name())?;
-        if confirmed {
-            return Ok(());
-        }
-        in_use(items, at.name(), seconds(now))
+    let delete = move |items: &Items<'_>, at: &Entered| {
+        StoredIssuer::delete(items, at.name(), confirmed, seconds(at.now()))
     };
-    at.read(look).await?;
-    let delete = |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
-        StoredIssuer::get(items, at.name())?;
-        StoredIssuer::delete(items, at.name())
-    };
-    let then = |(), at: &Entered| -> Result<_, EngineError> {
-        Ready::of(at.mount())?.changed(at.name());
+    let then = |stored: StoredIssuer, at: &Entered| -> Result<_, EngineError> {
+        let ready = Ready::of(at.mount())?;
+        ready.changed(at.name());
+        ready.revoked(&stored.id);
         Ok(DeleteIssuerResponse {})
     };
     let detail = Detail::new().flag("confirmed", confirmed);
     at.change(detail, delete, then).await?
-}
-
-/// That nothing would be lost with an issuer.
-fn in_use(items: &Items<'_>, name: &str, now_s: u64) -> Result<(), EngineError> {
-    let confirm = "send its name as `confirm` if that is meant";
-    for profile in profiles(items)? {
-        if crate::engine::pki::store::profile(items, &profile)?.issuer == name {
-            return Err(EngineError::Precondition(format!(
-                "the profile {profile:?} is by it; {confirm}"
-            )));
-        }
-    }
-    let mut after = expiry_at(now_s);
-    loop {
-        let page = items.names("expiry/", &after, PAGE)?;
-        if page.iter().any(|path| path.split('/').nth(2) == Some(name)) {
-            return Err(EngineError::Precondition(format!(
-                "it has issued certificates that have not ended: nobody could revoke them any more; {confirm}"
-            )));
-        }
-        match page.last() {
-            Some(last) if page.len() == PAGE => after.clone_from(last),
-            _ => return Ok(()),
-        }
-    }
 }
 
 pub(super) async fn set_urls(

@@ -64,7 +64,7 @@ pub(super) fn key_algorithm(sent: i32) -> Option<KeyAlgorithm> {
 /// Of a key that is made here.
 pub(super) fn made_algorithm(sent: i32) -> Result<KeyAlgorithm, EngineError> {
     let made = key_algorithm(sent).filter(|algorithm| *algorithm != KeyAlgorithm::Rsa);
-    let which = "CERTIFICATE_KEY_ED25519, CERTIFICATE_KEY_ECDSA_P256 or CERTIFICATE_KEY_ECDSA_P384";
+    let which = "Ed25519, ECDSA P-256 or P-384 keys are made here; an RSA key is made elsewhere, and certified by a request (PKCS #10)";
     made.ok_or_else(|| EngineError::field("key_algorithm", which))
 }
 
@@ -170,6 +170,9 @@ pub(super) fn issuer(
             .as_ref()
             .map(Serial::to_string)
             .unwrap_or_default(),
+        revoked: stored
+            .revoked
+            .map(|revocation| time(revocation.at_s).into()),
     })
 }
 
@@ -182,7 +185,8 @@ pub(super) fn profile(sent: &PkiProfile) -> Result<Profile, EngineError> {
     let most = MAX_ENTRIES;
     let net = |text: &str| mcdsl::cidr::parse(text);
     let key = |(index, sent): (usize, &i32)| {
-        let field = || format!("key_algorithms[{index}]: there is no such algorithm");
+        let field =
+            || format!("key_algorithms[{index}]: write Ed25519, ECDSA P-256, ECDSA P-384 or RSA");
         key_algorithm(*sent).ok_or_else(|| EngineError::Invalid(field()))
     };
     let keys = sent.key_algorithms.iter().enumerate().take(most);
@@ -252,6 +256,10 @@ pub(super) fn certificate(serial: &Serial, record: &Record) -> Result<PkiCertifi
         profile: match &record.of {
             Of::Profile(name) => name.clone(),
             Of::Issuer(_) => String::new(),
+        },
+        ca: match &record.of {
+            Of::Profile(_) => String::new(),
+            Of::Issuer(name) => name.clone(),
         },
         issuer: record.issuer.clone(),
         names: texts(record.names.iter().flat_map(|names| names.iter())),

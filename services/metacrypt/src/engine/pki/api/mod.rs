@@ -8,6 +8,7 @@ mod message;
 mod profiles;
 #[cfg(test)]
 mod tests;
+pub(super) mod wanted;
 
 use mc_proto::metacrypt::v1::{
     CreateIssuerRequest, CreateRootRequest, DeleteIssuerRequest, DeleteIssuerResponse,
@@ -23,6 +24,34 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::signed::Refusal;
 use crate::{api::Api, engine::EngineError};
+
+/// Most entries of an answer.
+const PAGE: usize = 100;
+
+/// How many are asked for.
+fn limit(asked: u32) -> usize {
+    match usize::try_from(asked) {
+        Ok(limit @ 1..PAGE) => limit,
+        _ => PAGE,
+    }
+}
+
+/// Of names in their order those behind `after` that may be read, at most so many; and the last of them, if there are more.
+fn page(
+    names: Vec<String>,
+    may: &dyn Fn(&str) -> bool,
+    after: &str,
+    limit: usize,
+) -> (Vec<String>, String) {
+    let behind = names.into_iter().filter(|name| **name > *after);
+    let mut these: Vec<_> = behind.filter(|name| may(name)).take(limit + 1).collect();
+    if these.len() <= limit {
+        return (these, String::new());
+    }
+    these.truncate(limit);
+    let next = these.last().cloned().unwrap_or_default();
+    (these, next)
+}
 
 type Answer<T> = Result<Response<T>, Status>;
 

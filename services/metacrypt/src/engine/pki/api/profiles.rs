@@ -6,7 +6,7 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{audit::Detail, server::Caller};
 
-use super::message;
+use super::{limit, message, page};
 use crate::{
     api::Api,
     barrier::Items,
@@ -15,6 +15,7 @@ use crate::{
         pki::{
             ISSUERS, KIND, PROFILES, action, item_name,
             profile::Profile,
+            ready,
             store::{MAX_PROFILES, StoredIssuer, profile, profile_at, profiles},
         },
     },
@@ -59,6 +60,9 @@ pub(super) async fn put_profile(
             let why = format!("there is no issuer {:?}; make it first", put.issuer);
             return Err(EngineError::field("issuer", why));
         }
+        let under = ready::issuer(at.mount(), items, &put.issuer)?;
+        put.fits(&under)
+            .map_err(|e| EngineError::Invalid(e.to_string()))?;
         let place = profile_at(at.name());
         let is_new = items.get::<Profile>(&place)?.is_none();
         if is_new && profiles(items)?.len() >= MAX_PROFILES {
@@ -94,14 +98,14 @@ pub(super) async fn list_profiles(
     let list = api
         .0
         .list(caller, &KIND, action::READ, &asked.mount, PROFILES)?;
-    let read = |items: &Items<'_>, may: &dyn Fn(&str) -> bool| -> Result<_, EngineError> {
-        let names = profiles(items)?;
-        let names = names.iter().filter(|name| may(name));
-        let all = names.map(|name| Ok(message::profile_message(name, profile(items, name)?)));
-        all.collect::<Result<Vec<_>, EngineError>>()
+    let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| -> Result<_, EngineError> {
+        let (names, next) = page(profiles(items)?, may, &asked.after, limit(asked.limit));
+        let all = names.iter();
+        let all = all.map(|name| Ok(message::profile_message(name, profile(items, name)?)));
+        Ok((all.collect::<Result<Vec<_>, EngineError>>()?, next))
     };
-    let profiles = list.read(read).await?;
-    Ok(ListPkiProfilesResponse { profiles })
+    let (profiles, next) = list.read(read).await?;
+    Ok(ListPkiProfilesResponse { profiles, next })
 }
 
 pub(super) async fn delete_profile(

@@ -42,8 +42,8 @@ use crate::{
     },
 };
 
-/// How long before now certificates begin: clocks differ.
-pub(super) const BACKDATED: Duration = Duration::from_secs(60);
+/// How long before now certificates, CRLs and OCSP responses begin: clocks differ.
+pub(in super::super) const BACKDATED: Duration = Duration::from_secs(60);
 /// id-at-commonName and id-at-organizationName (RFC 5280 appendix A.1), and the most characters of each.
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use mcdsl::policy::Authorized;
+use mcdsl::{human, policy::Authorized};
 use x509_cert::{
     TbsCertificate,
     certificate::Version,
@@ -215,7 +215,9 @@ fn check_life(request: &Request<'_>, tbs: &TbsCertificate) -> Result<(), Refusal
     let life = Duration::from_secs(life.as_secs() + u64::from(life.subsec_nanos() > 0));
     asked((least..=most).contains(&life), "ttl_s", || {
         format!(
-            "{} to {} seconds, or 0 for what is usual",
+            "{} to {} ({} to {} seconds), or nothing for what is usual",
+            human::duration(least),
+            human::duration(most),
             least.as_secs(),
             most.as_secs()
         )
@@ -224,10 +226,8 @@ fn check_life(request: &Request<'_>, tbs: &TbsCertificate) -> Result<(), Refusal
         let name = issuer.name();
         let left = issuer.not_after().duration_since(now).unwrap_or_default();
         asked(end <= issuer.not_after(), "ttl_s", || {
-            let left = left.as_secs();
-            format!(
-                "the issuer {name:?} ends in {left} seconds; ask for less, or have another issuer"
-            )
+            let left = human::duration(Duration::from_secs(left.as_secs()));
+            format!("the issuer {name:?} ends in {left}; ask for less, or have another issuer")
         })?;
         is(begin >= issuer.not_before(), "a begin before its issuer's")?;
     }
@@ -275,7 +275,7 @@ fn check_ca(
     extensions: &mut Extensions<'_>,
 ) -> Result<(), Refusal> {
     asked(key.algorithm() != KeyAlgorithm::Rsa, "algorithm", || {
-        "CAs have ED25519, ECDSA_P256 or ECDSA_P384 keys".to_owned()
+        "CAs have Ed25519, ECDSA P-256 or ECDSA P-384 keys".to_owned()
     })?;
     let basic = BasicConstraints {
         ca: true,
@@ -359,13 +359,16 @@ fn check_leaf(
     let wanted: BTreeSet<_> = names.iter().collect();
     let same = found.len() == wanted.len() && found.iter().all(|name| wanted.contains(name));
     is(same && !found.is_empty(), "the names")?;
-    for name in &found {
-        asked(profile.allows(name), "names", || {
-            format!("the profile does not allow {name}")
-        })?;
-        under
-            .permits(name)
-            .map_err(|e| Refusal::Request("names", e.to_string()))?;
-    }
-    Ok(())
+    let others: Vec<_> = found.iter().filter(|name| !profile.allows(name)).collect();
+    asked(others.is_empty(), "names", || {
+        let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+        format!(
+            "the profile does not allow {}; it allows {}",
+            others.join(", "),
+            profile.allowed()
+        )
+    })?;
+    let outside = found.iter().filter_map(|name| under.permits(name).err());
+    let outside: Vec<_> = outside.map(|fault| fault.to_string()).collect();
+    asked(outside.is_empty(), "names", || outside.join("; "))
 }

@@ -29,7 +29,7 @@ use x509_cert::{
 use zeroize::Zeroizing;
 
 pub(super) use self::{
-    certificate::{CaName, Issued, Request, Subject, issue},
+    certificate::{BACKDATED, CaName, Issued, Request, Subject, issue},
     crl::{Crl, crl},
     ocsp::{Answer, ocsp},
 };

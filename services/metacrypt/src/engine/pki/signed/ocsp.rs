@@ -10,7 +10,7 @@ use x509_cert::{
     ext::Extension,
 };
 
-use super::Refusal;
+use super::{BACKDATED, Refusal};
 use crate::engine::pki::{
     issuer::Issuer,
     ocsp::{Asked, CertStatus, ID_NONCE, ResponderId, ResponseData, RevokedInfo, Single, Version},
@@ -59,7 +59,7 @@ pub(in super::super) fn ocsp(
         Ok(Single {
             id: Clone::clone(id),
             status: status(*answer)?,
-            this_update: time(now)?,
+            this_update: time(now - BACKDATED)?,
             next_update: Some(time(now + KEPT)?),
             extensions: None,
         })
@@ -75,7 +75,7 @@ pub(in super::super) fn ocsp(
     let data = ResponseData {
         version: Version::V1,
         responder: ResponderId::Name(issuer.subject().clone()),
-        produced_at: time(now)?,
+        produced_at: time(now - BACKDATED)?,
         responses: responses.collect::<Result<_, _>>()?,
         extensions: nonce.transpose()?,
     };

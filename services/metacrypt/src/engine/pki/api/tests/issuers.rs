@@ -1,0 +1,90 @@
+//! A CA is not its name.
+
+use mc_proto::metacrypt::v1::{
+    DeleteIssuerRequest, GetIssuerRequest, ListCertificatesRequest, UpdateIssuerRequest,
+};
+
+use super::*;
+
+fn delete(confirm: &str) -> DeleteIssuerRequest {
+    DeleteIssuerRequest {
+        mount: "ca".to_owned(),
+        name: "services".to_owned(),
+        confirm: confirm.to_owned(),
+    }
+}
+
+async fn get(api: &Api, admin: &Caller, name: &str) -> PkiIssuer {
+    let request = GetIssuerRequest {
+        mount: "ca".to_owned(),
+        name: name.to_owned(),
+    };
+    api_issuers::get_issuer(api, admin, request).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_done_to_an_old_ca_is_not_done_to_the_one_that_has_its_name_now() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    let old = get(&api, &admin, "services").await;
+    let leaf = issue(&api, &admin).await;
+    // It is needed while something of it is valid, whoever says that it is meant.
+    for confirm in ["", "services"] {
+        let refused = api_issuers::delete_issuer(&api, &admin, delete(confirm)).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("disable it instead"), "{refused}");
+    }
+    assert!(revoke(&api, &admin, &leaf).await.unwrap().revoked.is_some());
+    assert_eq!(list(&world).await.1, 1);
+    world.clock.advance(3 * HOUR);
+    let refused = api_issuers::delete_issuer(&api, &admin, delete("")).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("the profile \"web\""), "{refused}");
+    let deleted = api_issuers::delete_issuer(&api, &admin, delete("services")).await;
+    deleted.unwrap();
+    let new = services(&api, &admin).await;
+    assert_ne!(new.serial, old.serial);
+    assert_eq!(list(&world).await.1, 0, "what the old one revoked");
+    // The old one's certificate is still the root's to revoke.
+    let revoked = revoke(&api, &admin, &old.serial).await.unwrap();
+    assert_eq!((&*revoked.ca, &*revoked.issuer), ("services", "root"));
+    let now = get(&api, &admin, "services").await;
+    assert!(!now.disabled && now.revoked.is_none(), "{now:?}");
+    let leaf = issue(&api, &admin).await;
+    let request = ListCertificatesRequest {
+        mount: "ca".to_owned(),
+        issuer: "services".to_owned(),
+        ..ListCertificatesRequest::default()
+    };
+    let listed = super::super::inventory::list_certificates(&api, &admin, request);
+    let listed = listed.await.unwrap().certificates;
+    let serials: Vec<_> = listed.iter().map(|one| &*one.serial).collect();
+    assert_eq!(serials, [&*leaf], "those of the one that has the name");
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_revoked_is_that_and_no_default() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    let update = |make_default, disabled| UpdateIssuerRequest {
+        mount: "ca".to_owned(),
+        name: "services".to_owned(),
+        make_default,
+        disabled,
+    };
+    let updated = api_issuers::update_issuer(&api, &admin, update(true, None)).await;
+    assert!(updated.unwrap().default);
+    let serial = get(&api, &admin, "services").await.serial;
+    revoke(&api, &admin, &serial).await.unwrap();
+    let now = get(&api, &admin, "services").await;
+    assert!(now.revoked.is_some() && now.disabled && !now.default);
+    assert!(get(&api, &admin, "root").await.default, "its CRL says so");
+    for (make_default, disabled) in [(true, None), (false, Some(false))] {
+        let request = update(make_default, disabled);
+        let refused = api_issuers::update_issuer(&api, &admin, request).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("revoked, for ever"), "{refused}");
+    }
+    let refused = try_issue(&api, &admin).await.unwrap_err().to_string();
+    assert!(refused.contains("\"services\" is revoked"), "{refused}");
+}

@@ -1,0 +1,274 @@
+//! CAs as they are stored: their certificates and state in one place, their keys in another.
+
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::{Settings, decoded, issuers, profiles};
+use crate::{
+    barrier::Items,
+    engine::{
+        EngineError,
+        pki::{
+            ISSUERS,
+            issuer::{Issuer, IssuerId},
+            public_key::KeyAlgorithm,
+            revocation::Revocation,
+            serial::Serial,
+        },
+    },
+};
+
+/// Most CAs of a mount.
+pub(in super::super) const MAX_ISSUERS: usize = 100;
+/// Entries of a CRL (which is then some 4 MiB) above which its issuer issues nothing more. What is revoked is always written, and is in the list.
+const MAX_REVOKED: usize = 100_000;
+/// To multiples of so many seconds it is written down when the last certificate of a CA ends, so that few certificates change it.
+const END_S: u64 = 3600;
+
+/// A CA, without its key.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct StoredIssuer {
+    pub(in super::super) id: IssuerId,
+    pub(in super::super) algorithm: KeyAlgorithm,
+    /// Base64 of DER: it, and those above it.
+    chain: Vec<String>,
+    /// The CA of the mount that signed it.
+    pub(in super::super) under: Option<String>,
+    /// Of its certificate, if that was issued here.
+    pub(in super::super) serial: Option<Serial>,
+    /// It issues nothing more; one that is revoked is that, too.
+    pub(in super::super) disabled: bool,
+    /// Of its certificate.
+    pub(in super::super) revoked: Option<Revocation>,
+}
+
+/// Its key.
+#[derive(Serialize, Deserialize)]
+struct StoredKey {
+    /// Base64 of PKCS #8.
+    pkcs8: String,
+}
+
+impl Drop for StoredKey {
+    fn drop(&mut self) {
+        self.pkcs8.zeroize();
+    }
+}
+
+fn issuer_at(name: &str) -> String {
+    format!("{ISSUERS}/{name}")
+}
+
+fn key_at(name: &str) -> String {
+    format!("keys/{name}")
+}
+
+impl StoredIssuer {
+    pub(in super::super) fn new(
+        made: &Issuer,
+        under: Option<String>,
+        serial: Option<Serial>,
+    ) -> Self {
+        Self {
+            id: made.id().clone(),
+            algorithm: made.key().public().algorithm(),
+            chain: made.chain().iter().map(|der| BASE64.encode(der)).collect(),
+            under,
+            serial,
+            disabled: false,
+            revoked: None,
+        }
+    }
+
+    pub(in super::super) fn chain(&self) -> Result<Vec<Vec<u8>>, EngineError> {
+        self.chain.iter().map(|text| decoded(text)).collect()
+    }
+
+    pub(in super::super) fn find(
+        items: &Items<'_>,
+        name: &str,
+    ) -> Result<Option<Self>, EngineError> {
+        Ok(items.get(&issuer_at(name))?)
+    }
+
+    pub(in super::super) fn get(items: &Items<'_>, name: &str) -> Result<Self, EngineError> {
+        let none = || EngineError::NotFound("CA", name.to_owned());
+        Self::find(items, name)?.ok_or_else(none)
+    }
+
+    pub(in super::super) fn put(&self, items: &Items<'_>, name: &str) -> Result<(), EngineError> {
+        Ok(items.put(&issuer_at(name), self)?)
+    }
+
+    /// A new one with its key, which no other CA of the mount has. The first of a mount is its default.
+    pub(in super::super) fn create(
+        &self,
+        items: &Items<'_>,
+        name: &str,
+        pkcs8: &[u8],
+    ) -> Result<(), EngineError> {
+        if Self::find(items, name)?.is_some() {
+            return Err(EngineError::Exists("CA", name.to_owned()));
+        }
+        let others = issuers(items)?;
+        if others.len() >= MAX_ISSUERS {
+            return Err(EngineError::Precondition(format!(
+                "the mount has {MAX_ISSUERS} CAs, which is the most; delete one or make another mount"
+            )));
+        }
+        for other in &others {
+            if Self::get(items, other)?.id.has_key_of(&self.id) {
+                return Err(EngineError::Precondition(format!(
+                    "the CA {other:?} of this mount has this key already: one CA has one name, and one CRL; use that one"
+                )));
+            }
+        }
+        self.put(items, name)?;
+        let key = StoredKey {
+            pkcs8: BASE64.encode(pkcs8),
+        };
+        items.put(&key_at(name), &key)?;
+        let mut settings = Settings::get(items)?;
+        if settings.default.is_none() {
+            settings.default = Some(name.to_owned());
+            settings.put(items)?;
+        }
+        Ok(())
+    }
+
+    pub(in super::super) fn key(
+        items: &Items<'_>,
+        name: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, EngineError> {
+        let key: Option<StoredKey> = items.get(&key_at(name))?;
+        let none = || EngineError::NotFound("CA", name.to_owned());
+        Ok(Zeroizing::new(decoded(&key.ok_or_else(none)?.pkcs8)?))
+    }
+
+    /// Its own certificate was revoked: it issues nothing more, and is no default; the one that signed it is, for its CRL says so.
+    pub(in super::super) fn end(
+        mut self,
+        items: &Items<'_>,
+        name: &str,
+        revocation: Revocation,
+    ) -> Result<(), EngineError> {
+        let mut settings = Settings::get(items)?;
+        if settings.default.as_deref() == Some(name) {
+            settings.default.clone_from(&self.under);
+            settings.put(items)?;
+        }
+        (self.disabled, self.revoked) = (true, Some(revocation));
+        self.put(items, name)
+    }
+
+    /// Deletes one with its key and its CRL, if that tells nobody anything any more: all that it issued has ended. That a profile names it may be `confirmed`.
+    ///
+    /// # Errors
+    /// If it is of use.
+    pub(in super::super) fn delete(
+        items: &Items<'_>,
+        name: &str,
+        confirmed: bool,
+        now_s: u64,
+    ) -> Result<Self, EngineError> {
+        let stored = Self::get(items, name)?;
+        let ends_s = IssuerState::get(items, &stored.id)?.ends_s;
+        if ends_s > now_s {
+            let ends = mcdsl::human::utc(i64::try_from(ends_s * 1000).unwrap_or(i64::MAX));
+            return Err(EngineError::Precondition(format!(
+                "certificates of it are valid, the last until {ends} at most, and need its CRL and OCSP; disable it instead, so that it issues nothing more, or revoke its own certificate"
+            )));
+        }
+        for profile in profiles(items)? {
+            if !confirmed && super::profile(items, &profile)?.issuer == name {
+                return Err(EngineError::Precondition(format!(
+                    "the profile {profile:?} is by it and would issue nothing more; send its name as `confirm` if that is meant"
+                )));
+            }
+        }
+        items.delete(&issuer_at(name))?;
+        items.delete(&key_at(name))?;
+        items.delete(&state_at(&stored.id))?;
+        let mut settings = Settings::get(items)?;
+        if settings.default.as_deref() == Some(name) {
+            settings.default = None;
+            settings.put(items)?;
+        }
+        Ok(stored)
+    }
+}
+
+/// What goes on at an issuer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(in super::super) struct IssuerState {
+    /// Of its last CRL.
+    crl_number: u64,
+    /// Entries of that; those that were revoked since are counted on.
+    revoked: usize,
+    /// When the last of its certificates ends, or at most an hour later.
+    ends_s: u64,
+}
+
+fn state_at(id: &IssuerId) -> String {
+    format!("state/{id}")
+}
+
+impl IssuerState {
+    pub(in super::super) fn get(items: &Items<'_>, id: &IssuerId) -> Result<Self, EngineError> {
+        Ok(items.get(&state_at(id))?.unwrap_or_default())
+    }
+
+    fn put(&self, items: &Items<'_>, id: &IssuerId) -> Result<(), EngineError> {
+        Ok(items.put(&state_at(id), self)?)
+    }
+
+    /// A certificate of the issuer is stored, which ends then.
+    ///
+    /// # Errors
+    /// If its CRL is too long already.
+    pub(super) fn issued(
+        items: &Items<'_>,
+        (id, name): (&IssuerId, &str),
+        not_after_s: u64,
+    ) -> Result<(), EngineError> {
+        let mut state = Self::get(items, id)?;
+        if state.revoked >= MAX_REVOKED {
+            return Err(EngineError::Precondition(format!(
+                "the CRL of {name:?} has {MAX_REVOKED} entries, with which it issues nothing more; make another issuer and name that in the profile"
+            )));
+        }
+        if state.ends_s < not_after_s {
+            state.ends_s = not_after_s.next_multiple_of(END_S);
+            state.put(items, id)?;
+        }
+        Ok(())
+    }
+
+    /// One more is revoked.
+    pub(super) fn revoke(items: &Items<'_>, id: &IssuerId) -> Result<(), EngineError> {
+        let mut state = Self::get(items, id)?;
+        state.revoked += 1;
+        state.put(items, id)
+    }
+
+    /// The number of a CRL that is made now: greater than those before, also than those of a database that was restored since or of another service that had
+    /// this CA. `counted`: what [`Self::revoked`] was when its entries were read, and how many those are.
+    pub(in super::super) fn number(
+        items: &Items<'_>,
+        id: &IssuerId,
+        now_s: u64,
+        counted: (usize, usize),
+    ) -> Result<u64, EngineError> {
+        let mut state = Self::get(items, id)?;
+        state.crl_number = now_s.max(state.crl_number.saturating_add(1));
+        state.revoked = state.revoked.saturating_sub(counted.0) + counted.1;
+        state.put(items, id)?;
+        Ok(state.crl_number)
+    }
+
+    /// Entries of the last CRL and what was revoked since.
+    pub(in super::super) fn revoked(&self) -> usize {
+        self.revoked
+    }
+}
