@@ -1,6 +1,8 @@
 //! Engines: what a mount can be. A new one is a folder here and a line in [`KINDS`]; nothing else knows which there are.
 
+mod edwards;
 mod error;
+mod page;
 
 /// Names what may be done in an engine, and a list of all of it: what is in the one is in the other.
 macro_rules! actions {
@@ -10,9 +12,28 @@ macro_rules! actions {
     };
 }
 
+/// The methods of a service, each of which is a function of what was sent and of who calls.
+macro_rules! methods {
+    ($service:path: $($name:ident: $request:ty => $response:ty = $done_by:path,)+) => {
+        #[tonic::async_trait]
+        impl $service for $crate::api::Api {
+            $(async fn $name(
+                &self,
+                request: tonic::Request<$request>,
+            ) -> Result<tonic::Response<$response>, tonic::Status> {
+                let caller = mcdsl::server::Caller::of(&request)?;
+                let answer = $done_by(self, &caller, request.into_inner()).await;
+                Ok(tonic::Response::new(answer?))
+            })+
+        }
+    };
+}
+
 pub(crate) mod pki;
 mod position;
+mod secret;
 pub(crate) mod ssh;
+mod time;
 pub(crate) mod transit;
 pub(crate) mod user;
 mod work;
@@ -23,7 +44,15 @@ use axum::Router;
 use mcdsl::policy::Action;
 use tonic::service::Routes;
 
-pub(crate) use self::{error::EngineError, position::Positions, work::beside};
+pub(crate) use self::{
+    edwards::is_ed25519,
+    error::{CONFIRM, EngineError, kept},
+    page::{MAX_LOOKED_AT, Page, limit},
+    position::Positions,
+    secret::Secret,
+    time::{seconds, time},
+    work::beside,
+};
 use crate::{api::Api, core::Keeps, entered::Entered, policy};
 
 /// Something that may be done, as rules name it: `transit:encrypt`.

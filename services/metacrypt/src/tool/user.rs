@@ -49,8 +49,8 @@ pub(crate) enum Command {
     Seal {
         /// The mount
         mount: String,
-        /// To this account; repeatable, up to 64. Name yourself to read it later
-        #[arg(long, value_name = "ACCOUNT", required = true)]
+        /// To this account; repeatable, up to 64. Name yourself to read it later. With its id, which `show` tells, it is written to that one alone
+        #[arg(long, value_name = "ACCOUNT[=ID]", required = true)]
         to: Vec<String>,
         /// What it belongs to; who reads it has to say the same
         #[arg(
@@ -87,10 +87,31 @@ pub(crate) enum Command {
         /// MOUNT/ACCOUNT
         #[arg(value_parser = at)]
         account: At,
+        /// Of the account of this id, which has the name or had it before [default: who has it]
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        id: String,
         /// Does not ask
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Whom it is written to, and who of them is meant by his id.
+fn recipients(to: &[String]) -> (Vec<String>, Vec<pb::UserAccount>) {
+    let parts = to.iter().map(|one| match one.split_once('=') {
+        Some((name, id)) => (name, Some(id)),
+        None => (one.as_str(), None),
+    });
+    let meant = parts.clone().filter_map(|(name, id)| {
+        Some(pb::UserAccount {
+            name: name.to_owned(),
+            account: id?.to_owned(),
+        })
+    });
+    (
+        parts.map(|(name, _)| name.to_owned()).collect(),
+        meant.collect(),
+    )
 }
 
 impl Command {
@@ -131,14 +152,22 @@ impl Command {
                     Curve::X25519 => pb::UserCurve::X25519,
                     Curve::P256 => pb::UserCurve::P256,
                 };
+                let (recipients, meant) = recipients(to);
                 let request = pb::SealToUsersRequest {
                     mount: mount.clone(),
-                    recipients: to.clone(),
+                    recipients,
+                    meant,
                     plaintext: input.read()?,
                     associated_data: about.clone().into_bytes(),
                     curve: curve.into(),
                 };
                 let answer = call(user.seal_to_users(request)).await?;
+                for one in answer.recipients.iter().filter(|one| one.name_was_anothers) {
+                    let pb::UserRecipient { name, account, .. } = one;
+                    eprintln!(
+                        "{name} is the account {account}; another one had that name before: make sure that this one is meant"
+                    );
+                }
                 let sealed = BASE64.encode(&answer.sealed);
                 return Ok(out.done(&sealed, &json("SealToUsersResponse", &answer)?)?);
             }
@@ -147,24 +176,38 @@ impl Command {
                 about,
                 input,
             } => return open(client, out, mount, about, input).await,
-            Self::Delete { account, yes } => {
+            Self::Delete { account, id, yes } => {
                 let At { mount, name } = account.clone();
+                let of = match &**id {
+                    "" => name.clone(),
+                    id => format!("{name} (the account {id})"),
+                };
                 let what = format!(
-                    "the keys of {name} in {mount} will be deleted: what was written to him and by him is lost"
+                    "the keys of {of} in {mount} will be deleted: what was written to him and by him is lost"
                 );
                 prompt::confirm(&what, *yes)?;
-                let sentence = format!("the keys of {name} are deleted");
+                let sentence = format!("the keys of {of} are deleted");
                 let value = json!({ "deleted": format!("{mount}/{name}") });
-                call(user.delete_user_keys(pb::DeleteUserKeysRequest { mount, name })).await?;
+                let request = pb::DeleteUserKeysRequest {
+                    mount,
+                    name,
+                    account: id.clone(),
+                };
+                call(user.delete_user_keys(request)).await?;
                 return Ok(out.done(&sentence, &value)?);
             }
         };
         let row = |version: &pb::UserKeyVersion| {
             let created = view::time(version.created.as_ref());
-            vec![keys.name.clone(), version.version.to_string(), created]
+            let (name, id) = (keys.name.clone(), keys.account.clone());
+            vec![name, id, version.version.to_string(), created]
         };
-        let rows = keys.versions.iter().map(row).collect();
-        let header = ["ACCOUNT", "VERSION", "CREATED"];
+        let mut rows: Vec<_> = keys.versions.iter().map(row).collect();
+        for id in &keys.former {
+            let name = format!("{} (before)", keys.name);
+            rows.push(vec![name, id.clone(), "-".to_owned(), "-".to_owned()]);
+        }
+        let header = ["ACCOUNT", "ID", "VERSION", "CREATED"];
         Ok(out.table(
             &header,
             rows,
@@ -188,6 +231,11 @@ async fn open(client: &Client, out: Output, mount: &str, about: &str, input: &In
         return Ok(out.json(&json("OpenFromUserResponse", &answer)?)?);
     }
     let written = view::time(answer.sealed.as_ref());
-    eprintln!("from {}, {written}", answer.sender);
+    let renamed = match answer.sender_renamed {
+        true => ", who is called so no more: who has the name now did not write this",
+        false => "",
+    };
+    let (sender, id) = (&answer.sender, &answer.sender_account);
+    eprintln!("from {sender} (the account {id}), {written}{renamed}");
     Ok(io::stdout().lock().write_all(&answer.plaintext)?)
 }

@@ -6,9 +6,7 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
-use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 use super::{
     certificate::Checked,
@@ -16,7 +14,10 @@ use super::{
     seconds,
     wire::Wire,
 };
-use crate::{barrier::KeyError, engine::EngineError};
+use crate::{
+    barrier::KeyError,
+    engine::{EngineError, Secret},
+};
 
 /// Most keys of an authority.
 const MAX_KEYS: usize = 8;
@@ -98,17 +99,9 @@ pub(super) struct Key {
     pub(super) number: u32,
     pub(super) algorithm: Algorithm,
     pub(super) made_s: u64,
-    /// PKCS #8, in Base64.
-    secret: String,
+    /// PKCS #8.
+    secret: Secret,
 }
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        self.secret.zeroize();
-    }
-}
-
-impl ZeroizeOnDrop for Key {}
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -149,14 +142,13 @@ impl Key {
             number,
             algorithm,
             made_s: seconds(now),
-            secret: BASE64.encode(pkcs8.as_ref()),
+            secret: Secret::of(pkcs8.as_ref()),
         })
     }
 
     /// To be used.
     pub(super) fn ready(&self) -> Result<Ready, KeyError> {
-        let secret = BASE64.decode(self.secret.as_bytes()).map_err(broken)?;
-        let secret = Zeroizing::new(secret);
+        let secret = self.secret.bytes().ok_or_else(|| broken(()))?;
         let written = Wire::new().string(self.algorithm.name());
         let (public, pair) = match self.algorithm {
             Algorithm::Ed25519 => {

@@ -237,4 +237,6 @@ fn options(options: &Options) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod refused;
+#[cfg(test)]
 mod tests;

@@ -14,6 +14,8 @@ use ssh_key::{
     public::{KeyData, RsaPublicKey},
 };
 
+use crate::engine::is_ed25519;
+
 /// Longest line; an RSA key of [`MAX_RSA`] bits takes 1.4 KB.
 const MAX_LINE: usize = 8192;
 /// Least bits of an RSA key (NIST SP 800-57: 128 bits of strength).
@@ -74,7 +76,9 @@ pub(super) enum NotAKey {
     Certificate,
     #[error("keys of the type {0:?} are not signed; take ed25519 (ssh-keygen -t ed25519)")]
     Type(String),
-    #[error("not a point on its curve, or a compressed one")]
+    #[error(
+        "not a point on its curve, one of small order, or not in its usual form; make another key"
+    )]
     Point,
     #[error("an RSA key of {0} bits; {MIN_RSA} to {MAX_RSA} are taken")]
     Bits(usize),
@@ -161,8 +165,8 @@ pub(super) fn line(name: &str, written: &[u8]) -> String {
 
 fn key_type(data: &KeyData) -> Result<KeyType, NotAKey> {
     match data {
-        KeyData::Ed25519(_) => Ok(KeyType::Ed25519),
-        KeyData::SkEd25519(_) => Ok(KeyType::SkEd25519),
+        KeyData::Ed25519(key) => ed25519(&key.0).map(|()| KeyType::Ed25519),
+        KeyData::SkEd25519(key) => ed25519(&key.public_key().0).map(|()| KeyType::SkEd25519),
         KeyData::Ecdsa(key) => on_curve(key.curve(), key.as_sec1_bytes()).map(|()| KeyType::Ecdsa),
         KeyData::SkEcdsaSha2NistP256(key) => {
             let point = key.ec_point().as_bytes();
@@ -172,6 +176,10 @@ fn key_type(data: &KeyData) -> Result<KeyType, NotAKey> {
         KeyData::Certificate(_) => Err(NotAKey::Certificate),
         other => Err(NotAKey::Type(other.algorithm().as_str().to_owned())),
     }
+}
+
+fn ed25519(point: &[u8]) -> Result<(), NotAKey> {
+    is_ed25519(point).then_some(()).ok_or(NotAKey::Point)
 }
 
 /// A point of which OpenSSH makes a key: one that is not compressed.

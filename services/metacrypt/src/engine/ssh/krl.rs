@@ -25,7 +25,7 @@ const BITMAP_COST: u64 = 1 + 4 + 8 + 4 + 1;
 pub(super) struct Revoked {
     /// Serials of certificates, by the key that signed them.
     pub(super) serials: BTreeMap<Vec<u8>, BTreeSet<u64>>,
-    /// Key ids, of certificates by the authorities' keys.
+    /// Key ids, of certificates by whichever key.
     pub(super) key_ids: BTreeSet<String>,
     /// Public keys.
     pub(super) keys: BTreeSet<Vec<u8>>,
@@ -104,15 +104,14 @@ impl Serials {
     }
 }
 
+/// Certificates by this key; none: by any, also by those that nobody here has any more.
+fn section(authority: &[u8]) -> Wire {
+    Wire::new().string(authority).string("")
+}
+
 impl Revoked {
-    /// The list, for certificates by these authorities' keys (and those by whose serials something is revoked). Each version is greater than the one before.
-    pub(super) fn krl(
-        &self,
-        authorities: &BTreeSet<Vec<u8>>,
-        version: u64,
-        made_s: u64,
-    ) -> Vec<u8> {
-        let none = BTreeSet::new();
+    /// The list. Each version is greater than the one before.
+    pub(super) fn krl(&self, version: u64, made_s: u64) -> Vec<u8> {
         let mut krl = Wire::new()
             .u64(MAGIC)
             .u32(FORMAT)
@@ -121,21 +120,20 @@ impl Revoked {
             .u64(0)
             .string("")
             .string("");
-        let signed: BTreeSet<&Vec<u8>> = authorities.iter().chain(self.serials.keys()).collect();
-        for authority in signed {
-            let serials = forms(self.serials.get(authority).unwrap_or(&none));
-            if serials.is_empty() && self.key_ids.is_empty() {
+        if !self.key_ids.is_empty() {
+            let ids = self.key_ids.iter();
+            let ids = ids.fold(Wire::new(), |ids, id| ids.string(id));
+            let section = section(&[]).byte(KEY_ID).string(ids.as_bytes());
+            krl = krl.byte(CERTIFICATES).string(section.as_bytes());
+        }
+        for (authority, serials) in &self.serials {
+            let forms = forms(serials);
+            if forms.is_empty() {
                 continue;
             }
-            let mut section = Wire::new().string(authority).string("");
-            section = serials.iter().fold(section, |to, form| form.section(to));
-            if !self.key_ids.is_empty() {
-                let ids = self
-                    .key_ids
-                    .iter()
-                    .fold(Wire::new(), |ids, id| ids.string(id));
-                section = section.byte(KEY_ID).string(ids.as_bytes());
-            }
+            let section = forms
+                .iter()
+                .fold(section(authority), |to, form| form.section(to));
             krl = krl.byte(CERTIFICATES).string(section.as_bytes());
         }
         if !self.keys.is_empty() {
@@ -200,7 +198,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_its_header() {
-        let krl = Revoked::default().krl(&BTreeSet::from([vec![1]]), 3, 5);
+        let krl = Revoked::default().krl(3, 5);
         let wanted = b"SSHKRL\n\0\0\0\0\x01\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
         assert_eq!(krl, wanted);
     }
@@ -327,8 +325,7 @@ mod tests {
                     || revoked.key_ids.contains(&one.account)
                     || key == Some(one.key)
             }).collect();
-            let authorities = [blob(0), blob(1)].into_iter().collect();
-            let krl = revoked.krl(&authorities, 7, NOW_S);
+            let krl = revoked.krl(7, NOW_S);
             prop_assert_eq!(peer.revoked(&krl, &all), wanted, "{:?}", all);
         }
     }

@@ -1,9 +1,6 @@
 //! Profiles, authorities and certificates as clients write and read them.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeSet;
 
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::{cidr, policy::Name};
@@ -16,18 +13,14 @@ use super::{
     profile::{Extension, MAX_ENTRIES, Profile},
     revoked::{Revocation, Whole},
 };
-use crate::engine::EngineError;
+use crate::engine::{EngineError, time};
 
 fn field(name: &str, why: impl std::fmt::Display) -> EngineError {
     EngineError::field(name, why)
 }
 
-fn time(seconds: u64) -> SystemTime {
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-    time.unwrap_or(UNIX_EPOCH)
-}
-
-fn kind_of(sent: i32) -> Result<Kind, EngineError> {
+/// The kind that somebody sent.
+pub(super) fn kind_of(sent: i32) -> Result<Kind, EngineError> {
     match pb::SshKind::try_from(sent) {
         Ok(pb::SshKind::User) => Ok(Kind::User),
         Ok(pb::SshKind::Host) => Ok(Kind::Host),

@@ -19,10 +19,7 @@ mod testing;
 mod tests;
 mod wire;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use mc_proto::metacrypt::v1::ssh_server::SshServer;
 
@@ -30,8 +27,11 @@ use self::{
     authority::{Authority, Kind as Of},
     profile::Profile,
 };
-use super::{EngineError, Job, Kind};
-use crate::{barrier::Items, entered::Entered};
+use super::{EngineError, Job, Kind, seconds};
+use crate::{
+    barrier::{Items, Mount, SealError},
+    entered::Entered,
+};
 
 /// What may be done.
 mod action {
@@ -87,17 +87,28 @@ async fn tidy(at: Arc<Entered>) -> Result<bool, EngineError> {
 
 /// What was committed is what is published.
 fn published<T>(done: T, at: &Entered) -> Result<T, EngineError> {
-    revoked::Published::of(at.mount())?.change();
+    Memory::of(at.mount())?.published.change();
     Ok(done)
+}
+
+/// What is kept in memory of a mount.
+#[derive(Default)]
+struct Memory {
+    published: revoked::Published,
+    serials: inventory::Serials,
+}
+
+impl Memory {
+    fn of(mount: &Mount) -> Result<&Self, EngineError> {
+        let memory: Option<&Self> = mount.memory();
+        Ok(memory.ok_or_else(|| SealError::NoMount(mount.name().to_owned()))?)
+    }
 }
 
 /// Where profiles are stored, and what they are judged as.
 const PROFILES: &str = "profiles";
-
-fn seconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs()
-}
+/// Where authorities are, for stores and rules.
+const CA: &str = "ca";
 
 fn profile_path(name: &str) -> String {
     format!("{PROFILES}/{name}")
@@ -110,7 +121,7 @@ fn profile(items: &Items<'_>, name: &str) -> Result<Profile, EngineError> {
 }
 
 fn authority_path(of: Of) -> String {
-    format!("ca/{}", of.name())
+    format!("{CA}/{}", of.name())
 }
 
 /// An authority; without a key if none was made.

@@ -126,6 +126,17 @@ pub(super) enum Allowed {
     Below(Hostname),
 }
 
+/// For people; no principal of a user is two words.
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(principal) => principal.fmt(f),
+            Self::Caller => f.write_str("the caller's name"),
+            Self::Below(domain) => write!(f, "below {domain}"),
+        }
+    }
+}
+
 impl Allowed {
     /// Whether a caller of this name may have it.
     pub(super) fn allows(&self, principal: &Principal, caller: &Name) -> bool {

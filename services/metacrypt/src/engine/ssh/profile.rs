@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use mcdsl::policy::Name;
+use mcdsl::{audit::Detail, policy::Name};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -148,6 +148,32 @@ impl Profile {
             return Err(field("ttl_s", why));
         }
         Ok(())
+    }
+
+    /// What the log has of it: who may be whom by it, and for how long.
+    pub(super) fn detail(&self) -> Detail {
+        let principals: Vec<_> = self.principals.iter().map(ToString::to_string).collect();
+        let networks: Vec<_> = self.source_addresses.iter().map(IpNet::to_string).collect();
+        let key_types: Vec<_> = self.key_types.iter().map(ToString::to_string).collect();
+        let detail = Detail::new()
+            .text("kind", self.kind.name())
+            .list("principals", principals.iter().map(String::as_str))
+            .number(
+                "max_ttl_s",
+                i64::try_from(self.max_ttl_s).unwrap_or(i64::MAX),
+            )
+            .list("key_types", key_types.iter().map(String::as_str));
+        if self.kind == Kind::Host {
+            return detail;
+        }
+        let detail = detail
+            .list("extensions", self.extensions.iter().map(|e| e.name()))
+            .list("source_addresses", networks.iter().map(String::as_str))
+            .flag("verify_required", self.verify_required);
+        match &self.force_command {
+            Some(command) => detail.text("force_command", command),
+            None => detail,
+        }
     }
 
     /// The critical options of its certificates, exactly.

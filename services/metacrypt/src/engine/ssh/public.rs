@@ -1,7 +1,5 @@
 //! What anybody may read: the authorities' keys, and what is revoked.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
     extract::{Path, State},
@@ -9,13 +7,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use tonic::{Code, Status};
 
-use super::{
-    KIND, authority,
-    authority::Kind as Of,
-    revoked::{self, Published},
-};
+use super::{KIND, Memory, authority, authority::Kind as Of, revoked};
 use crate::{api::Api, engine::EngineError};
 
 /// Below `/v1/ssh`.
@@ -33,7 +28,7 @@ pub(super) fn router(api: &Api) -> Router {
 }
 
 /// Nobody is to keep it: what is revoked is to be known at once.
-fn answer(media: &'static str, made: Result<Vec<u8>, EngineError>) -> Response {
+fn answer(media: &'static str, made: Result<Bytes, EngineError>) -> Response {
     let never = (header::CACHE_CONTROL, "no-store");
     match made.map_err(Status::from) {
         Ok(bytes) => ([(header::CONTENT_TYPE, media), never], bytes).into_response(),
@@ -49,7 +44,7 @@ fn answer(media: &'static str, made: Result<Vec<u8>, EngineError>) -> Response {
 }
 
 /// An authority's keys as sshd's TrustedUserCAKeys (users) or known_hosts (hosts) has them, a line each.
-pub(super) async fn keys(api: &Api, mount: &str, of: Of) -> Result<Vec<u8>, EngineError> {
+pub(super) async fn keys(api: &Api, mount: &str, of: Of) -> Result<Bytes, EngineError> {
     let public = api.0.public(&KIND, mount, &["ca", of.name()])?;
     let read = move |items: &crate::barrier::Items<'_>| -> Result<_, EngineError> {
         let mut lines = String::new();
@@ -60,32 +55,31 @@ pub(super) async fn keys(api: &Api, mount: &str, of: Of) -> Result<Vec<u8>, Engi
                 Of::Host => format!("@cert-authority * {line}\n"),
             };
         }
-        Ok(lines.into_bytes())
+        Ok(lines.into())
     };
     public.read(read).await
 }
 
 async fn list(State(api): State<Api>, Path(mount): Path<String>) -> Response {
-    let made = krl(&api, &mount).await;
-    answer("application/octet-stream", made.map(|krl| krl.to_vec()))
+    answer("application/octet-stream", krl(&api, &mount).await)
 }
 
-/// What is revoked: as it was made last, if nothing changed since.
-pub(super) async fn krl(api: &Api, mount: &str) -> Result<Arc<[u8]>, EngineError> {
+/// What is revoked: as it was made last, if nothing changed since. All who read it have the same bytes.
+pub(super) async fn krl(api: &Api, mount: &str) -> Result<Bytes, EngineError> {
     let public = api.0.public(&KIND, mount, &["krl"])?;
-    let published = Published::of(public.mount())?;
+    let published = &Memory::of(public.mount())?.published;
     let _turn = published.making.lock().await;
     let changes = {
         let kept = published.kept();
         if let Some(krl) = &kept.krl {
-            return Ok(Arc::clone(krl));
+            return Ok(krl.clone());
         }
         kept.changes
     };
-    let krl: Arc<[u8]> = public.read(revoked::krl).await?.into();
+    let krl = public.read(revoked::krl).await?;
     let mut kept = published.kept();
     if kept.changes == changes {
-        kept.krl = Some(Arc::clone(&krl));
+        kept.krl = Some(krl.clone());
     }
     Ok(krl)
 }

@@ -1,22 +1,19 @@
 //! What is revoked: certificates by their serials, and key ids and public keys as a whole.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use data_encoding::BASE64;
 use mcdsl::policy::Name;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    authority::Kind,
     certificate::Certificate,
     key::{SubjectKey, fingerprint},
     krl::Revoked,
 };
 use crate::{
-    barrier::{Items, KeyError, Mount, SealError},
+    barrier::{Items, KeyError},
     engine::EngineError,
 };
 
@@ -51,11 +48,6 @@ impl List {
         self.made_s = now_s;
         Ok(items.put(LIST, &self)?)
     }
-}
-
-/// The list changed by something else than what is revoked.
-pub(super) fn touch(items: &Items<'_>, now_s: u64) -> Result<(), EngineError> {
-    List::of(items)?.put(items, now_s)
 }
 
 /// A certificate that is revoked, as it is stored.
@@ -178,8 +170,13 @@ pub(super) fn lift(items: &Items<'_>, id: &str, now_s: u64) -> Result<(), Engine
     list.put(items, now_s)
 }
 
+/// What is revoked as a whole and known by this.
+pub(super) fn find(items: &Items<'_>, id: &str) -> Result<Option<Revocation>, EngineError> {
+    Ok(items.get(&format!("{WHOLE}{id}"))?)
+}
+
 fn whole(items: &Items<'_>, id: &str) -> Result<bool, EngineError> {
-    Ok(items.get::<Revocation>(&format!("{WHOLE}{id}"))?.is_some())
+    Ok(find(items, id)?.is_some())
 }
 
 /// Whether a certificate is revoked, by whatever.
@@ -234,7 +231,7 @@ fn all<T: serde::de::DeserializeOwned>(
 }
 
 /// The list that is published.
-pub(super) fn krl(items: &Items<'_>) -> Result<Vec<u8>, EngineError> {
+pub(super) fn krl(items: &Items<'_>) -> Result<Bytes, EngineError> {
     let mut revoked = Revoked::default();
     let broken = || KeyError::Opened("a revoked SSH certificate".to_owned());
     all(items, SERIALS, |path, Serial { ca }| {
@@ -250,14 +247,8 @@ pub(super) fn krl(items: &Items<'_>) -> Result<Vec<u8>, EngineError> {
         };
         Ok(())
     })?;
-    let mut authorities = BTreeSet::new();
-    for of in [Kind::User, Kind::Host] {
-        for key in &super::authority(items, of)?.keys {
-            authorities.insert(key.ready()?.public().to_vec());
-        }
-    }
     let list = List::of(items)?;
-    Ok(revoked.krl(&authorities, list.version, list.made_s))
+    Ok(revoked.krl(list.version, list.made_s).into())
 }
 
 /// The published list, as long as nothing changes.
@@ -271,18 +262,12 @@ pub(super) struct Published {
 /// What is kept of it.
 #[derive(Default)]
 pub(super) struct Kept {
-    pub(super) krl: Option<Arc<[u8]>>,
+    pub(super) krl: Option<Bytes>,
     /// How often it changed: what was read before a change is not kept after it.
     pub(super) changes: u64,
 }
 
 impl Published {
-    /// That of a mount.
-    pub(super) fn of(mount: &Mount) -> Result<&Self, EngineError> {
-        let published: Option<&Self> = mount.memory();
-        Ok(published.ok_or_else(|| SealError::NoMount(mount.name().to_owned()))?)
-    }
-
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

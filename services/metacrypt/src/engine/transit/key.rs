@@ -1,13 +1,16 @@
 //! A key with its versions, as it is stored.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
-use crate::{barrier::KeyError, engine::EngineError};
+use crate::{
+    barrier::KeyError,
+    engine::{EngineError, Secret, seconds},
+};
 
 /// Uses that are written down at once, before they are made: a process that ends leaves those of its last lot unused.
 pub(super) const LOT: u64 = 1 << 16;
@@ -35,19 +38,10 @@ pub(super) struct Version {
     pub(super) made_s: u64,
     /// SubjectPublicKeyInfo in DER, as base64; empty of what has no public half.
     public: String,
-    /// Base64.
-    secret: String,
+    secret: Secret,
     /// How often it may have been used.
     uses: u64,
 }
-
-impl Drop for Version {
-    fn drop(&mut self) {
-        self.secret.zeroize();
-    }
-}
-
-impl ZeroizeOnDrop for Version {}
 
 impl std::fmt::Debug for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -81,12 +75,6 @@ pub(super) struct Next {
     pub(super) dropped: Option<u32>,
 }
 
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-}
-
 impl Version {
     fn new(algorithm: Algorithm, number: u32, now: SystemTime) -> Result<Self, KeyError> {
         let secret = algorithm.generate()?;
@@ -95,15 +83,14 @@ impl Version {
             number,
             made_s: seconds(now),
             public: public.map(|der| BASE64.encode(&der)).unwrap_or_default(),
-            secret: BASE64.encode(&secret),
+            secret: Secret::of(&secret),
             uses: 0,
         })
     }
 
     /// The key itself.
     pub(super) fn secret(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let secret = BASE64.decode(self.secret.as_bytes());
-        Ok(Zeroizing::new(secret.map_err(|_| broken())?))
+        self.secret.bytes().ok_or_else(broken)
     }
 
     /// SubjectPublicKeyInfo in DER, as base64; empty of what has no public half.

@@ -1,12 +1,10 @@
 //! Keys as clients say and read them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use mc_proto::metacrypt::v1::{KeyAlgorithm, TransitKey, TransitKeyEntry, TransitKeyVersion};
 use serde::Deserialize;
 
 use super::{algorithm::Algorithm, key::Key};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, time};
 
 /// Longest age of a version: ten years.
 const MAX_AGE_S: u64 = 10 * 365 * 24 * 60 * 60;
@@ -56,10 +54,6 @@ fn pem(base64: &str) -> String {
         pem.push('\n');
     }
     pem + "-----END PUBLIC KEY-----\n"
-}
-
-fn time(seconds: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 /// A key, as clients read it.

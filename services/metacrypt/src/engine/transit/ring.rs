@@ -13,9 +13,12 @@ use zeroize::Zeroizing;
 
 use super::{
     algorithm::{Algorithm, Ready},
-    key::{Key, seconds},
+    key::Key,
 };
-use crate::{barrier::KeyError, engine::EngineError};
+use crate::{
+    barrier::KeyError,
+    engine::{EngineError, seconds},
+};
 
 /// A key's versions that may be used.
 pub(super) struct Ring {

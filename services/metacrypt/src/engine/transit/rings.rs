@@ -231,10 +231,7 @@ pub(super) mod tests {
     use zeroize::Zeroizing;
 
     use super::{
-        super::{
-            algorithm::Algorithm,
-            key::{LOT, seconds},
-        },
+        super::{algorithm::Algorithm, key::LOT},
         *,
     };
     use crate::{
@@ -303,7 +300,7 @@ pub(super) mod tests {
                 matches!(due, Lot::Due(Due::Age, n) if n == next),
                 "{algorithm:?}"
             );
-            assert_eq!(seconds(old), 1_000_060);
+            assert_eq!(crate::engine::seconds(old), 1_000_060);
         }
     }
 }

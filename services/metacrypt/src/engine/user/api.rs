@@ -1,15 +1,11 @@
 //! The engine's methods.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use mc_proto::metacrypt::v1::{
     CreateUserKeysRequest, DeleteUserKeysRequest, DeleteUserKeysResponse, GetUserKeysRequest,
     OpenFromUserRequest, OpenFromUserResponse, RotateUserKeysRequest, SealToUsersRequest,
-    SealToUsersResponse, TrimUserKeysRequest, UserKeyVersion, UserKeys,
+    SealToUsersResponse, TrimUserKeysRequest, UserAccount, UserKeyVersion, UserKeys, UserRecipient,
     user_to_user_server::UserToUser,
 };
 use mcdsl::{
@@ -17,10 +13,10 @@ use mcdsl::{
     policy::{Name, Refused, Subject},
     server::Caller,
 };
-use tonic::{Request, Response, Status, async_trait};
+use zeroize::Zeroizing;
 
 use super::{
-    KIND, account_path, action, forget_name,
+    KIND, Named, account_path, action, forget_name,
     key::{Keys, Version},
     of_account, of_name, put,
     sealed::{self, MAX_RECIPIENTS, Sealed, curve_of},
@@ -28,22 +24,40 @@ use super::{
 use crate::{
     api::Api,
     barrier::Items,
-    engine::{Act, EngineError},
+    engine::{Act, EngineError, beside, time},
     entered::{Entered, identity},
 };
 
 /// Where accounts are judged.
 const USERS: &str = "users";
 
-fn message(keys: &Keys) -> UserKeys {
+/// About how many microseconds of a processor it takes to agree on a key with one other.
+const COST_US: usize = 150;
+
+fn versions(keys: &Keys) -> Vec<UserKeyVersion> {
     let version = |version: &Version| UserKeyVersion {
         version: version.number,
-        created: Some((UNIX_EPOCH + Duration::from_secs(version.made_s)).into()),
+        created: Some(time(version.made_s).into()),
     };
-    UserKeys {
-        name: keys.name.to_string(),
-        versions: keys.versions.iter().map(version).collect(),
+    keys.versions.iter().map(version).collect()
+}
+
+/// What is told of a name and the keys of who has it.
+fn message(items: &Items<'_>, name: &str) -> Result<UserKeys, EngineError> {
+    let named = Named::of(items, name)?;
+    let keys = match &named.account {
+        Some(account) => of_account(items, account)?,
+        None => None,
+    };
+    if keys.is_none() && named.former.is_empty() {
+        return Err(EngineError::NotFound("account with keys", name.to_owned()));
     }
+    Ok(UserKeys {
+        name: name.to_owned(),
+        versions: keys.as_ref().map(versions).unwrap_or_default(),
+        account: keys.map(|keys| keys.account.into()).unwrap_or_default(),
+        former: named.former.into_iter().map(String::from).collect(),
+    })
 }
 
 /// The caller's id and name.
@@ -80,157 +94,235 @@ impl Api {
         caller: &Caller,
         mount: &str,
         change: impl FnOnce(&mut Keys) -> Result<(), EngineError> + Send + 'static,
-    ) -> Result<Response<UserKeys>, Status> {
-        let (at, account, _) = self.own(caller, action::OWN, mount)?;
+    ) -> Result<UserKeys, EngineError> {
+        let (at, account, name) = self.own(caller, action::OWN, mount)?;
         let change = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
             let mut keys = own_keys(items, &account)?;
             change(&mut keys)?;
-            items.put(&account_path(&keys.account), &keys)?;
-            Ok(message(&keys))
+            let keys = put(items, keys, name)?;
+            message(items, keys.name.as_str())
         };
-        let answer = at.record(Detail::new(), change).await?;
-        Ok(Response::new(answer))
+        at.record(Detail::new(), change).await
     }
 }
 
-#[async_trait]
-impl UserToUser for Api {
-    async fn create_user_keys(
-        &self,
-        request: Request<CreateUserKeysRequest>,
-    ) -> Result<Response<UserKeys>, Status> {
-        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let (at, account, name) = self.own(&caller, action::OWN, &asked.mount)?;
-        let create = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
-            let keys = match of_account(items, &account)? {
-                Some(mut found) => {
-                    // He may be called otherwise now.
-                    forget_name(items, &found)?;
-                    found.name = name;
-                    found
-                }
-                None => Keys::new(account, name, at.now())?,
-            };
-            put(items, &keys)?;
-            Ok(message(&keys))
+methods! {
+    UserToUser:
+    create_user_keys: CreateUserKeysRequest => UserKeys = create,
+    rotate_user_keys: RotateUserKeysRequest => UserKeys = rotate,
+    trim_user_keys: TrimUserKeysRequest => UserKeys = trim,
+    get_user_keys: GetUserKeysRequest => UserKeys = get,
+    delete_user_keys: DeleteUserKeysRequest => DeleteUserKeysResponse = delete,
+    seal_to_users: SealToUsersRequest => SealToUsersResponse = seal,
+    open_from_user: OpenFromUserRequest => OpenFromUserResponse = open,
+}
+
+async fn create(
+    api: &Api,
+    caller: &Caller,
+    asked: CreateUserKeysRequest,
+) -> Result<UserKeys, EngineError> {
+    let (at, account, name) = api.own(caller, action::OWN, &asked.mount)?;
+    let create = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        let keys = match of_account(items, &account)? {
+            Some(found) => found,
+            None => Keys::new(account, name.clone(), at.now())?,
         };
-        let answer = at.record(Detail::new(), create).await?;
-        Ok(Response::new(answer))
-    }
+        let keys = put(items, keys, name)?;
+        message(items, keys.name.as_str())
+    };
+    at.record(Detail::new(), create).await
+}
 
-    async fn rotate_user_keys(
-        &self,
-        request: Request<RotateUserKeysRequest>,
-    ) -> Result<Response<UserKeys>, Status> {
-        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let now = self.0.seal.clock().now();
-        let rotate = move |keys: &mut Keys| keys.rotate(now);
-        self.change_own(&caller, &asked.mount, rotate).await
-    }
+async fn rotate(
+    api: &Api,
+    caller: &Caller,
+    asked: RotateUserKeysRequest,
+) -> Result<UserKeys, EngineError> {
+    let now = api.0.seal.clock().now();
+    let rotate = move |keys: &mut Keys| keys.rotate(now);
+    api.change_own(caller, &asked.mount, rotate).await
+}
 
-    async fn trim_user_keys(
-        &self,
-        request: Request<TrimUserKeysRequest>,
-    ) -> Result<Response<UserKeys>, Status> {
-        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let trim = move |keys: &mut Keys| keys.forget_before(asked.min_version);
-        self.change_own(&caller, &asked.mount, trim).await
-    }
+async fn trim(
+    api: &Api,
+    caller: &Caller,
+    asked: TrimUserKeysRequest,
+) -> Result<UserKeys, EngineError> {
+    let trim = move |keys: &mut Keys| keys.forget_before(asked.min_version);
+    api.change_own(caller, &asked.mount, trim).await
+}
 
-    async fn get_user_keys(
-        &self,
-        request: Request<GetUserKeysRequest>,
-    ) -> Result<Response<UserKeys>, Status> {
-        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let on = [USERS, &asked.name];
-        let at = self
-            .0
-            .enter(&caller, &KIND, action::READ, &asked.mount, &on)?;
-        let read = |items: &Items<'_>, at: &Entered| of_name(items, at.name());
-        let keys = at.read(read).await?;
-        at.done(Detail::new()).await?;
-        Ok(Response::new(message(&keys)))
-    }
+async fn get(
+    api: &Api,
+    caller: &Caller,
+    asked: GetUserKeysRequest,
+) -> Result<UserKeys, EngineError> {
+    let on = [USERS, &asked.name];
+    let at = api
+        .0
+        .enter(caller, &KIND, action::READ, &asked.mount, &on)?;
+    let keys = at.read(|items, at| message(items, at.name())).await?;
+    at.done(Detail::new()).await?;
+    Ok(keys)
+}
 
-    async fn delete_user_keys(
-        &self,
-        request: Request<DeleteUserKeysRequest>,
-    ) -> Result<Response<DeleteUserKeysResponse>, Status> {
-        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let on = [USERS, &asked.name];
-        let at = self
-            .0
-            .enter(&caller, &KIND, action::DELETE, &asked.mount, &on)?;
-        let delete = |items: &Items<'_>, at: &Entered| -> Result<(), EngineError> {
-            let keys = of_name(items, at.name())?;
-            items.delete(&account_path(&keys.account))?;
-            forget_name(items, &keys)
+async fn delete(
+    api: &Api,
+    caller: &Caller,
+    asked: DeleteUserKeysRequest,
+) -> Result<DeleteUserKeysResponse, EngineError> {
+    let on = [USERS, &asked.name];
+    let at = api
+        .0
+        .enter(caller, &KIND, action::DELETE, &asked.mount, &on)?;
+    let delete = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
+        let keys = match &*asked.account {
+            "" => of_name(items, at.name())?,
+            id => {
+                let named = Named::of(items, at.name())?;
+                let all = named.account.iter().chain(&named.former);
+                let found = all.clone().find(|account| account.as_str() == id);
+                let keys = found.map(|account| of_account(items, account));
+                let none =
+                    || EngineError::NotFound("account of that name with keys", id.to_owned());
+                keys.transpose()?.flatten().ok_or_else(none)?
+            }
         };
-        at.record(Detail::new(), delete).await?;
-        Ok(Response::new(DeleteUserKeysResponse {}))
-    }
+        items.delete(&account_path(&keys.account))?;
+        forget_name(items, &keys)?;
+        let detail = Detail::new().text("account", keys.account.as_str());
+        Ok((DeleteUserKeysResponse {}, detail))
+    };
+    at.record_with(delete).await
+}
 
-    async fn seal_to_users(
-        &self,
-        request: Request<SealToUsersRequest>,
-    ) -> Result<Response<SealToUsersResponse>, Status> {
-        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let names: BTreeSet<String> = asked.recipients.iter().cloned().collect();
-        if names.is_empty() || names.len() > MAX_RECIPIENTS {
-            let why = format!(
-                "1 to {MAX_RECIPIENTS} names of accounts, not {}",
-                names.len()
-            );
-            return Err(EngineError::field("recipients", why).into());
-        }
-        let on: Vec<[&str; 2]> = names.iter().map(|name| [USERS, name]).collect();
-        let on: Vec<&[&str]> = on.iter().map(<[&str; 2]>::as_slice).collect();
-        let visit = self.0.visit(&caller, &KIND, &asked.mount)?;
-        let at = visit.judge(action::SEAL, &on)?;
-        let curve = curve_of(asked.curve)?;
-        let detail = at.noted(Detail::new(), &asked);
-        let (account, _) = own(&caller)?;
-        let seal = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
-            let sender = own_keys(items, &account)?;
-            let recipients = names.iter().map(|name| of_name(items, name));
-            let recipients: Vec<_> = recipients.collect::<Result<_, _>>()?;
-            let (plaintext, about) = (&asked.plaintext, &asked.associated_data);
-            sealed::seal(&sender, &recipients, curve, plaintext, about, at.now())
-        };
-        let sealed = at.read(seal).await?;
-        at.done(detail).await?;
-        Ok(Response::new(SealToUsersResponse { sealed }))
+/// Whose keys are meant: those of the account that has the name now, which is the one of this id if one is said.
+fn recipient(
+    items: &Items<'_>,
+    name: &str,
+    meant: &[UserAccount],
+) -> Result<(Keys, UserRecipient), EngineError> {
+    let keys = of_name(items, name)?;
+    let account = keys.account.as_str();
+    let is_meant = |one: &&UserAccount| one.name == name;
+    if let Some(one) = meant
+        .iter()
+        .filter(is_meant)
+        .find(|one| one.account != account)
+    {
+        return Err(EngineError::Precondition(format!(
+            "meant: {name} is the account {account} now and not {}, which was deleted or is called otherwise; make sure whom you write to, and say the id of that one",
+            one.account
+        )));
     }
+    let told = UserRecipient {
+        name: name.to_owned(),
+        account: account.to_owned(),
+        name_was_anothers: !Named::of(items, name)?.former.is_empty(),
+    };
+    Ok((keys, told))
+}
 
-    async fn open_from_user(
-        &self,
-        request: Request<OpenFromUserRequest>,
-    ) -> Result<Response<OpenFromUserResponse>, Status> {
-        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let (at, account, _) = self.own(&caller, action::OPEN, &asked.mount)?;
-        let open = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
-            let none = || EngineError::field("sealed", "nothing that SealToUsers gave");
-            let sealed = Sealed::read(&asked.sealed).ok_or_else(none)?;
-            let sender: Name = sealed
-                .sender()
-                .and_then(|s| s.parse().ok())
-                .ok_or_else(none)?;
-            let reader = own_keys(items, &account)?;
-            // Alike whether there is such an account or not.
-            let sender = of_account(items, &sender)?;
-            let opened = sender.and_then(|s| sealed.open(&reader, &s, &asked.associated_data));
-            opened.ok_or_else(|| {
-                let why = "not written to you, not with this associated data, by keys that are gone, or changed";
-                EngineError::field("sealed", why)
-            })
-        };
-        let opened = at.read(open).await?;
-        at.done(Detail::new().text("sender", &opened.sender))
-            .await?;
-        Ok(Response::new(OpenFromUserResponse {
-            plaintext: opened.plaintext.to_vec(),
-            sender: opened.sender,
-            sealed: opened.header.sealed,
-        }))
+async fn seal(
+    api: &Api,
+    caller: &Caller,
+    asked: SealToUsersRequest,
+) -> Result<SealToUsersResponse, EngineError> {
+    let names: BTreeSet<String> = asked.recipients.iter().cloned().collect();
+    if names.is_empty() || names.len() > MAX_RECIPIENTS {
+        let why = format!(
+            "1 to {MAX_RECIPIENTS} names of accounts, not {}",
+            names.len()
+        );
+        return Err(EngineError::field("recipients", why));
     }
+    if asked.meant.len() > MAX_RECIPIENTS {
+        let why = format!("at most {MAX_RECIPIENTS} accounts");
+        return Err(EngineError::field("meant", why));
+    }
+    let stranger = asked
+        .meant
+        .iter()
+        .position(|one| !names.contains(&one.name));
+    if let Some(at) = stranger {
+        let why = "it is none of `recipients`; add it there";
+        return Err(EngineError::field(&format!("meant[{at}].name"), why));
+    }
+    let on: Vec<[&str; 2]> = names.iter().map(|name| [USERS, name]).collect();
+    let on: Vec<&[&str]> = on.iter().map(<[&str; 2]>::as_slice).collect();
+    let visit = api.0.visit(caller, &KIND, &asked.mount)?;
+    let at = visit.judge(action::SEAL, &on)?;
+    let curve = curve_of(asked.curve)?;
+    let detail = at.noted(Detail::new(), &asked);
+    let (account, name) = own(caller)?;
+    let SealToUsersRequest {
+        meant,
+        plaintext,
+        associated_data: about,
+        ..
+    } = asked;
+    let plaintext = Zeroizing::new(plaintext);
+    let find = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
+        let mut sender = own_keys(items, &account)?;
+        // As he is called now, whatever he was when he made them.
+        sender.name = name;
+        let all = names.iter().map(|name| recipient(items, name, &meant));
+        let all: (Vec<_>, Vec<_>) = all.collect::<Result<_, _>>()?;
+        Ok((sender, all))
+    };
+    let (sender, (keys, recipients)) = at.read(find).await?;
+    let accounts = recipients.iter().map(|one| one.account.as_str());
+    let detail = detail.list("accounts", accounts);
+    let (cost_us, now) = (COST_US * keys.len(), at.now());
+    let work = move || sealed::seal(&sender, &keys, curve, &plaintext, &about, now);
+    let sealed = beside(caller, &at, cost_us, work).await?;
+    at.done(detail).await?;
+    Ok(SealToUsersResponse { sealed, recipients })
+}
+
+async fn open(
+    api: &Api,
+    caller: &Caller,
+    asked: OpenFromUserRequest,
+) -> Result<OpenFromUserResponse, EngineError> {
+    let (at, account, _) = api.own(caller, action::OPEN, &asked.mount)?;
+    let none = || EngineError::field("sealed", "nothing that SealToUsers gave");
+    let sealed = Sealed::read(&asked.sealed).ok_or_else(none)?;
+    let sender: Option<Name> = sealed.sender().and_then(|sender| sender.parse().ok());
+    let sender = sender.ok_or_else(none)?;
+    let find = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
+        let reader = own_keys(items, &account)?;
+        let sender = of_account(items, &sender)?;
+        Ok((reader, sender))
+    };
+    let (reader, sender) = at.read(find).await?;
+    let about = asked.associated_data;
+    let work = move || {
+        // Alike whether there is such an account or not.
+        let sender = sender.as_ref();
+        let opened = sender.and_then(|sender| sealed.open(&reader, sender, &about));
+        opened.ok_or_else(|| {
+            let why = "not written to you, not with this associated data, by keys that are gone, or changed";
+            EngineError::field("sealed", why)
+        })
+    };
+    let opened = beside(caller, &at, COST_US, work).await?;
+    let (name, account) = (opened.sender.clone(), opened.account.clone());
+    let renamed = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
+        let now = Named::of(items, &name)?.account;
+        Ok(now.is_none_or(|now| now.as_str() != account))
+    };
+    let sender_renamed = at.read(renamed).await?;
+    let detail = Detail::new()
+        .text("sender", &opened.sender)
+        .text("sender_account", &opened.account);
+    at.done(detail).await?;
+    Ok(OpenFromUserResponse {
+        plaintext: opened.plaintext.to_vec(),
+        sender: opened.sender,
+        sealed: opened.header.sealed,
+        sender_account: opened.account,
+        sender_renamed,
+    })
 }

@@ -10,9 +10,12 @@ use aws_lc_rs::{
 use data_encoding::BASE64;
 use mcdsl::policy::Name;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::{barrier::KeyError, engine::EngineError};
+use crate::{
+    barrier::KeyError,
+    engine::{EngineError, Secret, seconds},
+};
 
 /// Bytes of a key that two agree on.
 pub(super) const KEY: usize = 32;
@@ -44,19 +47,10 @@ impl Curve {
 #[derive(Serialize, Deserialize)]
 struct Pair {
     curve: Curve,
-    /// Base64.
-    secret: String,
+    secret: Secret,
     /// Base64; of P-256 the uncompressed point.
     public: String,
 }
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        self.secret.zeroize();
-    }
-}
-
-impl ZeroizeOnDrop for Pair {}
 
 /// One version, as it is stored.
 #[derive(Serialize, Deserialize)]
@@ -90,11 +84,11 @@ impl Pair {
         let secret = match curve {
             Curve::X25519 => {
                 let bytes: Curve25519SeedBin<'_> = key.as_be_bytes().map_err(broken)?;
-                BASE64.encode(bytes.as_ref())
+                Secret::of(bytes.as_ref())
             }
             Curve::P256 => {
                 let bytes: EcPrivateKeyBin<'_> = key.as_be_bytes().map_err(broken)?;
-                BASE64.encode(bytes.as_ref())
+                Secret::of(bytes.as_ref())
             }
         };
         Ok(Self {
@@ -119,7 +113,7 @@ impl Version {
         let pairs = Curve::ALL.into_iter().map(Pair::new);
         Ok(Self {
             number,
-            made_s: super::seconds(now),
+            made_s: seconds(now),
             pairs: pairs.collect::<Result<_, _>>()?,
         })
     }
@@ -143,8 +137,8 @@ impl Version {
         salt: &[u8],
         info: &[&[u8]],
     ) -> Result<Zeroizing<[u8; KEY]>, KeyError> {
-        let secret = BASE64.decode(self.pair(curve)?.secret.as_bytes());
-        let secret = Zeroizing::new(secret.map_err(broken)?);
+        let secret = self.pair(curve)?.secret.bytes();
+        let secret = secret.ok_or_else(|| broken(()))?;
         let key = PrivateKey::from_private_key(curve.algorithm(), &secret).map_err(broken)?;
         let other = UnparsedPublicKey::new(curve.algorithm(), other);
         agree(&key, other, broken(()), |agreed| {

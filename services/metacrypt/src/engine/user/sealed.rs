@@ -157,11 +157,13 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// `None`: it is none.
+    /// `None`: it is none, or has what was not written here: each message has one form.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let whole = SealedToUsers::decode(bytes).ok()?;
         let header = SealedHeader::decode(&*whole.header).ok()?;
-        (header.keys.len() <= MAX_RECIPIENTS).then_some(Self { whole, header })
+        let same = whole.encode_to_vec() == bytes && header.encode_to_vec() == whole.header;
+        let good = same && header.keys.len() <= MAX_RECIPIENTS;
+        good.then_some(Self { whole, header })
     }
 
     /// Who it says has written it: the account's id.
@@ -196,6 +198,7 @@ impl Sealed {
         Some(Opened {
             plaintext: decrypt(&key, &self.whole.body, &about)?,
             sender: by.name.clone(),
+            account: by.account.clone(),
             header: self.header.clone(),
         })
     }
@@ -204,6 +207,9 @@ impl Sealed {
 /// What was opened.
 pub(super) struct Opened {
     pub(super) plaintext: Zeroizing<Vec<u8>>,
+    /// The sender's name when it was written.
     pub(super) sender: String,
+    /// The sender's id.
+    pub(super) account: String,
     pub(super) header: SealedHeader,
 }

@@ -182,7 +182,7 @@ impl StoredIssuer {
         }
         for profile in profiles(items)? {
             if !confirmed && super::profile(items, &profile)?.issuer == name {
-                return Err(EngineError::Precondition(format!(
+                return Err(EngineError::Kept(format!(
                     "the profile {profile:?} is by it and would issue nothing more; send its name as `confirm` if that is meant"
                 )));
             }

@@ -67,6 +67,12 @@ fn what_is_no_key_is_refused() {
         let wire = Wire::new().string("nistp256").string(point);
         of("ecdsa-sha2-nistp256", wire)
     };
+    let ed25519 = |first: u8| {
+        let point = [&[first][..], &[0; 31]].concat();
+        of("ssh-ed25519", Wire::new().string(point))
+    };
+    let sk_ed25519 = Wire::new().string([0; 32]).string("ssh:");
+    let sk_ed25519 = of("sk-ssh-ed25519@openssh.com", sk_ed25519);
     let dsa = (0..4).fold(Wire::new(), |wire, _| wire.mpint(&[0x7f; 20]));
     for (description, text, why) in [
         ("nothing", String::new(), NotAKey::Form),
@@ -118,6 +124,10 @@ fn what_is_no_key_is_refused() {
         ),
         ("a long one", rsa(&[1; 5], &[0xff; 384]), NotAKey::Exponent),
         ("not on the curve", p256(&off), NotAKey::Point),
+        ("Ed25519, not on the curve", ed25519(2), NotAKey::Point),
+        ("Ed25519, the neutral element", ed25519(1), NotAKey::Point),
+        ("Ed25519, of order 4", ed25519(0), NotAKey::Point),
+        ("in a security key, of order 4", sk_ed25519, NotAKey::Point),
     ] {
         let refused = SubjectKey::parse(&text).map(|key| key.line());
         assert_eq!(refused, Err(why), "{description}");

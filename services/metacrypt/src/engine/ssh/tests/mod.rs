@@ -1,5 +1,7 @@
 //! The engine's methods, by a clock that is moved.
 
+use std::time::UNIX_EPOCH;
+
 use mc_proto::metacrypt::v1::{self as pb, ssh_server::Ssh as _};
 use mcdsl::{
     audit::Detail,
@@ -14,6 +16,10 @@ use crate::{
     jobs, policy,
     testing::{World, caller, nothing},
 };
+
+mod lists;
+mod profiles;
+mod revoked;
 
 const MOUNT: &str = "ssh";
 
@@ -258,7 +264,7 @@ async fn a_new_key_is_published_before_it_signs() {
         .await;
     let lines = async |of| {
         let keys = public::keys(&engine.api, MOUNT, of).await.unwrap();
-        let text = String::from_utf8(keys).unwrap();
+        let text = String::from_utf8(keys.to_vec()).unwrap();
         text.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     let ca = engine.add_key("user").await;
@@ -320,144 +326,6 @@ async fn a_new_key_is_published_before_it_signs() {
 }
 
 #[tokio::test]
-async fn certificates_are_listed_as_they_expire_and_dropped_long_after() {
-    let engine = Engine::new().await;
-    for (name, action) in [("sign", "ssh:sign"), ("read", "ssh:read-certificate")] {
-        engine.allow(name, false, action, "ssh/profiles/**").await;
-    }
-    let long = engine.sign("ada", "people", 7200).await.unwrap();
-    let short = engine.sign("ada", "others", 60).await.unwrap();
-    let middle = engine.sign("ada", "people", 600).await.unwrap();
-    let asked = Engine::asked;
-    let in_s = |seconds| Some((engine.world.clock.now() + Duration::from_secs(seconds)).into());
-    let of = |profile: &str| pb::ListSshCertificatesRequest {
-        profile: profile.to_owned(),
-        ..asked()
-    };
-    let (long, short, middle) = (long.serial, short.serial, middle.serial);
-    let eve = pb::ListSshCertificatesRequest {
-        key_id: "eve".to_owned(),
-        ..asked()
-    };
-    let before = pb::ListSshCertificatesRequest {
-        expires_before: in_s(601),
-        ..asked()
-    };
-    let from = pb::ListSshCertificatesRequest {
-        expires_from: in_s(600),
-        ..asked()
-    };
-    for (description, asked, wanted) in [
-        ("all", asked(), &[short, middle, long][..]),
-        ("of a profile", of("people"), &[middle, long]),
-        ("of an account", eve, &[]),
-        ("that expire soon", before, &[short, middle]),
-        ("that do not", from, &[middle, long]),
-    ] {
-        let listed = engine.list("ada", asked).await;
-        assert_eq!(listed, (wanted.to_vec(), String::new()), "{description}");
-    }
-    let mut seen = Vec::new();
-    let mut page = pb::ListSshCertificatesRequest {
-        limit: 1,
-        ..asked()
-    };
-    loop {
-        let (serials, next) = engine.list("ada", page.clone()).await;
-        seen.extend(serials);
-        if next.is_empty() {
-            break;
-        }
-        page.after = next;
-    }
-    assert_eq!(seen, [short, middle, long]);
-
-    engine.revoke("root", short).await.unwrap();
-    let version = engine.version().await;
-    let job = KIND.job.as_ref().unwrap();
-    let tidy = async || jobs::round(&engine.world.metacrypt, &KIND, job).await;
-    engine
-        .world
-        .clock
-        .advance(Duration::from_secs(30 * 24 * 3600 + 59));
-    tidy().await;
-    assert!(
-        engine.get("ada", short).await.unwrap().revoked,
-        "for 30 days"
-    );
-    engine.world.clock.advance(Duration::from_secs(1));
-    tidy().await;
-    assert_eq!(
-        engine.get("ada", short).await.unwrap_err().0,
-        Code::NotFound
-    );
-    assert!(engine.version().await > version);
-    let all = pb::ListSshCertificatesRequest {
-        expires_from: Some(UNIX_EPOCH.into()),
-        ..asked()
-    };
-    assert_eq!(engine.list("ada", all).await.0, [middle, long]);
-    assert_eq!(engine.list("ada", asked()).await.0, [0; 0], "from now on");
-}
-
-#[tokio::test]
-async fn each_change_makes_a_greater_version_and_nothing_else_does() {
-    let engine = Engine::new().await;
-    engine
-        .allow("sign", false, "ssh:sign", "ssh/profiles/**")
-        .await;
-    let made = engine.sign("ada", "people", 0).await.unwrap();
-    let mut version = engine.version().await;
-    let mut greater = async |what: &str| {
-        let next = engine.version().await;
-        assert!(next > version, "{what}");
-        version = next;
-    };
-    engine.revoke("root", made.serial).await.unwrap();
-    greater("a certificate").await;
-    let krl = engine.krl().await;
-    engine.revoke("root", made.serial).await.unwrap();
-    engine.sign("ada", "people", 0).await.unwrap();
-    assert_eq!(engine.krl().await, krl, "nothing that it did not say");
-    engine.world.clock.set_back(Duration::from_secs(3600));
-    engine.add_key("user").await;
-    greater("another key, and the clock was set back").await;
-    let key_id = pb::CreateSshRevocationRequest {
-        mount: MOUNT.to_owned(),
-        what: Some(pb::create_ssh_revocation_request::What::KeyId(
-            "ada".to_owned(),
-        )),
-    };
-    let revoke = || {
-        engine
-            .api
-            .create_ssh_revocation(request("root", key_id.clone()))
-    };
-    let revoked = told(revoke().await).unwrap();
-    assert_eq!(revoked.id, "id-ada");
-    greater("a key id").await;
-    assert_eq!(told(revoke().await).unwrap_err().0, Code::AlreadyExists);
-    let refused = engine.sign("ada", "people", 0).await.unwrap_err();
-    assert_eq!(refused.0, Code::FailedPrecondition, "{refused:?}");
-    let lift = pb::DeleteSshRevocationRequest {
-        mount: MOUNT.to_owned(),
-        id: "id-ada".to_owned(),
-    };
-    let lifted = engine
-        .api
-        .delete_ssh_revocation(request("root", lift.clone()))
-        .await;
-    lifted.unwrap();
-    greater("a revocation that was lifted").await;
-    let again = engine
-        .api
-        .delete_ssh_revocation(request("root", lift))
-        .await;
-    assert_eq!(again.unwrap_err().code(), Code::NotFound);
-    engine.sign("ada", "people", 0).await.unwrap();
-}
-
-#[tokio::test]
 async fn authorities_are_not_removed_by_the_way() {
     let engine = Engine::new().await;
     let removed = engine
@@ -467,4 +335,18 @@ async fn authorities_are_not_removed_by_the_way() {
     let kept = removed.await.unwrap_err();
     assert!(matches!(kept, SealError::Kept(_)), "{kept}");
     assert!(kept.to_string().contains("user authority"), "{kept}");
+}
+
+#[tokio::test]
+async fn certificates_that_are_signed_at_once_have_serials_of_their_own() {
+    let engine = Engine::new().await;
+    engine.key();
+    engine
+        .allow("sign", false, "ssh:sign", "ssh/profiles/**")
+        .await;
+    let all = (0..20).map(|_| engine.sign("ada", "others", 0));
+    let made = futures_util::future::join_all(all).await;
+    let serials: std::collections::BTreeSet<_> =
+        made.into_iter().map(|made| made.unwrap().serial).collect();
+    assert_eq!(serials.len(), 20);
 }

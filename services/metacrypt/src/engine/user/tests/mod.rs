@@ -1,6 +1,9 @@
 //! What is written is read by those alone whom it was written to.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use mc_proto::metacrypt::v1::{self as pb, user_to_user_server::UserToUser as _};
 use mcdsl::{
@@ -19,6 +22,8 @@ use crate::{
     policy,
     testing::{World, caller, nothing},
 };
+
+mod accounts;
 
 const NOW: SystemTime = UNIX_EPOCH;
 
@@ -101,6 +106,21 @@ fn a_key_for_one_is_none_for_another() {
         assert!(open(&sealed, &reader, &ada, b"").is_some());
         assert_eq!(open(&swapped, &reader, &ada, b""), None);
     }
+}
+
+#[test]
+fn what_was_not_written_here_is_not_read() {
+    let (ada, bob) = (keys("ada"), keys("bob"));
+    let to = std::slice::from_ref(&bob);
+    let sealed = seal(&ada, to, Curve::X25519, b"secret", b"", NOW).unwrap();
+    // A field that nobody knows, with a number in it.
+    let unknown = [0x78, 0x01];
+    let more = [&sealed[..], &unknown].concat();
+    assert!(Sealed::read(&more).is_none(), "beside the body");
+    let mut whole = <pb::SealedToUsers as prost::Message>::decode(&*sealed).unwrap();
+    whole.header.extend_from_slice(&unknown);
+    let more = prost::Message::encode_to_vec(&whole);
+    assert!(Sealed::read(&more).is_none(), "in the header");
 }
 
 #[test]
@@ -295,6 +315,7 @@ async fn each_recipient_is_judged_and_each_reads_by_his_own_keys() {
     let gone = pb::DeleteUserKeysRequest {
         mount: MOUNT.to_owned(),
         name: "bob".to_owned(),
+        account: String::new(),
     };
     api.delete_user_keys(request("root", gone)).await.unwrap();
     assert_eq!(
