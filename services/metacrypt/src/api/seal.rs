@@ -17,7 +17,7 @@ use super::Api;
 use crate::{
     barrier::{Fresh, Log, MAX_PASSWORD, SealError, Secret, SlotError, Unsealed, threshold},
     core::{Rotation, Shares},
-    password, policy,
+    engine, password, policy,
 };
 
 impl From<SealError> for Status {
@@ -26,6 +26,7 @@ impl From<SealError> for Status {
         let code = match error {
             SealError::Store(error) => return error.into(),
             SealError::Audit(error) => return error.into(),
+            SealError::Kept(_) => return engine::kept(text),
             SealError::Wait(wait) => return too_soon(text, wait),
             SealError::Busy => return too_soon(text, Duration::from_secs(2)),
             SealError::Slot(error) => slot_code(&error),
@@ -37,7 +38,6 @@ impl From<SealError> for Status {
             | SealError::Changed => Code::FailedPrecondition,
             SealError::NoPassword => Code::InvalidArgument,
             SealError::NoMount(_) => Code::NotFound,
-            SealError::Kept(_) => Code::FailedPrecondition,
             SealError::MountExists(_) => Code::AlreadyExists,
             SealError::Key(_) | SealError::Form(_) => Code::Internal,
         };

@@ -4,8 +4,9 @@ use mcdsl::{
     audit::AuditError,
     db::StoreError,
     policy::{PolicyError, Refused},
+    server::REASON,
 };
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::barrier::{ItemError, KeyError, SealError};
 
@@ -18,6 +19,9 @@ pub(crate) enum EngineError {
     /// It does, but not as things are.
     #[error("{0}")]
     Precondition(String),
+    /// It takes with it what is not to be lost by a slip of the pen; the text says what, and that `confirm` says that it is meant.
+    #[error("{0}")]
+    Kept(String),
     /// There is nothing of this kind and name.
     #[error("there is no {0} {1:?}")]
     NotFound(&'static str, String),
@@ -63,6 +67,17 @@ impl EngineError {
     }
 }
 
+/// What a refusal says as [`REASON`] that `confirm` would lift, for programs.
+pub(crate) const CONFIRM: &str = "confirm";
+
+/// Something is not removed, unless the request says that it is meant.
+pub(crate) fn kept(text: String) -> Status {
+    let mut status = Status::failed_precondition(text);
+    let reason = MetadataValue::from_static(CONFIRM);
+    status.metadata_mut().insert(REASON, reason);
+    status
+}
+
 impl From<rusqlite::Error> for EngineError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Store(error.into())
@@ -73,6 +88,7 @@ impl From<EngineError> for Status {
     fn from(error: EngineError) -> Self {
         let text = error.to_string();
         let code = match error {
+            EngineError::Kept(_) => return kept(text),
             EngineError::Refused(refused) => return refused.into(),
             EngineError::Seal(error) => return error.into(),
             EngineError::Store(error) | EngineError::Item(ItemError::Store(error)) => {
@@ -93,5 +109,25 @@ impl From<EngineError> for Status {
             }
         };
         Self::new(code, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_says_so_to_programs_too() {
+        let text = || "it has keys; send its name as `confirm` if that is meant".to_owned();
+        for (description, status) in [
+            ("an engine", Status::from(EngineError::Kept(text()))),
+            ("a mount", SealError::Kept(text()).into()),
+        ] {
+            assert_eq!(status.code(), Code::FailedPrecondition, "{description}");
+            let reason = status.metadata().get(REASON).unwrap();
+            assert_eq!(reason, CONFIRM, "{description}");
+        }
+        let other = Status::from(EngineError::Precondition(text()));
+        assert!(other.metadata().get(REASON).is_none());
     }
 }

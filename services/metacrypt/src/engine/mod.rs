@@ -46,7 +46,7 @@ use tonic::service::Routes;
 
 pub(crate) use self::{
     edwards::is_ed25519,
-    error::EngineError,
+    error::{CONFIRM, EngineError, kept},
     page::{MAX_LOOKED_AT, Page, limit},
     position::Positions,
     secret::Secret,

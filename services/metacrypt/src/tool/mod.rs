@@ -17,6 +17,7 @@ mod user;
 
 use std::{
     fs::File,
+    future::ready,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -33,11 +34,12 @@ use mcdsl::{
         message_json, token_file,
     },
     config::GLOBAL,
+    server::REASON,
 };
 use serde_json::Value;
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
-use crate::start::SERVICE;
+use crate::{engine::CONFIRM, start::SERVICE};
 
 type Result<T = ()> = std::result::Result<T, Failure>;
 type Authorized = InterceptedService<Channel, Bearer>;
@@ -253,12 +255,15 @@ fn at(text: &str) -> std::result::Result<At, String> {
 async fn removed<T>(
     answer: impl Future<Output = std::result::Result<Response<T>, Status>>,
 ) -> Result<T> {
-    call(answer)
-        .await
-        .map_err(|failure| match failure.message.contains("`confirm`") {
+    let answer = answer.await;
+    let reason = |status: &Status| status.metadata().get(REASON).cloned();
+    let reason = answer.as_ref().err().and_then(reason);
+    call(ready(answer)).await.map_err(|failure| {
+        match reason.is_some_and(|reason| reason == CONFIRM) {
             true => failure.hint("here `--with-all` says that it is meant"),
             false => failure,
-        })
+        }
+    })
 }
 
 /// A name of an enum without its beginning, as it is said on the command line.

@@ -36,6 +36,7 @@ impl From<EngineError> for Problem {
             ),
             EngineError::Invalid(_)
             | EngineError::Precondition(_)
+            | EngineError::Kept(_)
             | EngineError::Exists(..)
             | EngineError::Policy(_) => Self::malformed(text),
             EngineError::NotFound(..) => Self::malformed(text).with_status(404),

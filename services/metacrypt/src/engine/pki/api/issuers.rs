@@ -336,7 +336,7 @@ fn in_use(items: &Items<'_>, name: &str, now_s: u64) -> Result<(), EngineError> 
     let confirm = "send its name as `confirm` if that is meant";
     for profile in profiles(items)? {
         if crate::engine::pki::store::profile(items, &profile)?.issuer == name {
-            return Err(EngineError::Precondition(format!(
+            return Err(EngineError::Kept(format!(
                 "the profile {profile:?} is by it; {confirm}"
             )));
         }
@@ -345,7 +345,7 @@ fn in_use(items: &Items<'_>, name: &str, now_s: u64) -> Result<(), EngineError> 
     loop {
         let page = items.names("expiry/", &after, PAGE)?;
         if page.iter().any(|path| path.split('/').nth(2) == Some(name)) {
-            return Err(EngineError::Precondition(format!(
+            return Err(EngineError::Kept(format!(
                 "it has issued certificates that have not ended: nobody could revoke them any more; {confirm}"
             )));
         }
