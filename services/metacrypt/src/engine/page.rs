@@ -40,7 +40,7 @@ impl Page {
     ) -> Result<(Vec<T>, String), EngineError> {
         let after = format!("{}{}", self.place, self.after);
         let paths = items.names(self.place, &after, MAX_LOOKED_AT)?;
-        let names = paths
+        let mut names = paths
             .iter()
             .filter_map(|path| path.strip_prefix(self.place));
         let (mut found, mut last) = (Vec::new(), "");
@@ -52,7 +52,7 @@ impl Page {
             last = name;
         }
         let more = paths.len() == MAX_LOOKED_AT;
-        let next = names.last().filter(|_| more).unwrap_or_default();
+        let next = names.next_back().filter(|_| more).unwrap_or_default();
         Ok((found, next.to_owned()))
     }
 }
