@@ -29,10 +29,18 @@ pub(super) struct Spent {
 struct Proxy {
     port: u16,
     connector: TlsConnector,
-    /// The last nonce that a client has used.
-    used: Mutex<Option<HeaderValue>>,
+    given: Mutex<Given>,
     /// Answers that refused one.
     refused: AtomicUsize,
+}
+
+/// What was given to clients.
+#[derive(Default)]
+struct Given {
+    /// The last nonce that came back.
+    used: Option<HeaderValue>,
+    /// After a refusal the next is a good one, wherever a client takes it from: some begin anew but once.
+    good: bool,
 }
 
 impl Spent {
@@ -45,7 +53,7 @@ impl Spent {
         let proxy = Arc::new(Proxy {
             port: world.https.port(),
             connector: ca.client_config(KeyExchange::Classic).unwrap().into(),
-            used: Mutex::default(),
+            given: Mutex::default(),
             refused: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&proxy);
@@ -94,18 +102,15 @@ impl Proxy {
         let body = body.collect().await?.to_bytes();
         let refused = head.status == StatusCode::BAD_REQUEST
             && body.windows(8).any(|window| window == b"badNonce");
+        let mut given = self.given.lock().unwrap();
+        given.used = nonce.or(given.used.take());
         if refused {
             self.refused.fetch_add(1, Relaxed);
-        }
-        let mut used = self.used.lock().unwrap();
-        if let Some(nonce) = nonce {
-            *used = Some(nonce);
-        }
-        // Never two in a row: some clients begin anew but once.
-        if let Some(used) = &*used
-            && !refused
-            && head.headers.contains_key(REPLAY_NONCE)
+            given.good = true;
+        } else if head.headers.contains_key(REPLAY_NONCE)
+            && !std::mem::take(&mut given.good)
             && (self.refused.load(Relaxed) == 0 || one_in_three())
+            && let Some(used) = &given.used
         {
             head.headers.insert(REPLAY_NONCE, used.clone());
         }
