@@ -150,7 +150,7 @@ mod tests {
         let (at, caller) = (at.unwrap(), caller("ada", "user", "/test/Work"));
         let work = async move { beside(&caller, &at, 1_000_000, || Ok(())).await };
         let work = tokio::spawn(work);
-        while CORES.places().get("id-of-ada").is_none() {
+        while !CORES.places().contains_key("id-of-ada") {
             tokio::task::yield_now().await;
         }
         world.metacrypt.close().await;
