@@ -116,6 +116,11 @@ pub(crate) async fn beside<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        barrier::SealError,
+        engine::transit,
+        testing::{World, caller},
+    };
 
     #[tokio::test]
     async fn no_account_takes_all_places() {
@@ -132,5 +137,27 @@ mod tests {
         drop((turn, waiting, others));
         assert!(line.places().is_empty());
         line.turn("first").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_processor_does_not_keep_the_seal_open() {
+        let world = World::vault().await;
+        let mut held = Vec::new();
+        for n in 0..available_parallelism().map_or(1, NonZero::get) {
+            held.push(CORES.turn(&format!("other-{n}")).await.unwrap());
+        }
+        let at = world.metacrypt.own(&transit::KIND, "vault", "test.work");
+        let (at, caller) = (at.unwrap(), caller("ada", "user", "/test/Work"));
+        let work = async move { beside(&caller, &at, 1_000_000, || Ok(())).await };
+        let work = tokio::spawn(work);
+        while !CORES.places().contains_key("id-of-ada") {
+            tokio::task::yield_now().await;
+        }
+        world.metacrypt.close().await;
+        let done = work.await.unwrap();
+        let sealed = matches!(done, Err(EngineError::Seal(SealError::Sealed)));
+        assert!(sealed, "{done:?}");
+        assert!(!CORES.places().contains_key("id-of-ada"));
+        drop(held);
     }
 }
