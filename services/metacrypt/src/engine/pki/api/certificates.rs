@@ -210,7 +210,7 @@ async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, 
         detail = detail.text("renews", &renews.to_string());
     }
     let store = move |items: &Items<'_>, _: &Entered| made.store(items, wanted);
-    at.change(detail, store, |(), _| ()).await?;
+    at.record(detail, store).await?;
     Ok(answer)
 }
 
