@@ -147,9 +147,11 @@ async fn order(account: &Account, name: IpAddr, shown: &Shown) -> Result<()> {
         let challenge = one.challenge(ChallengeType::Http01);
         let mut challenge = challenge.context("no HTTP-01")?;
         let text = challenge.key_authorization().as_str().to_owned();
-        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.insert(challenge.token.clone(), text);
-        drop(shown);
+        // Not held while the order waits.
+        {
+            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.insert(challenge.token.clone(), text);
+        }
         challenge.set_ready().await?;
     }
     let retries = RetryPolicy::new()

@@ -57,7 +57,7 @@ impl Input {
         for (name, _) in bound {
             let name = name.trim_start_matches('*');
             let outer = name.split_once('.').map_or(name, |(outer, _)| outer);
-            if said & 1 << self.shape.find(outer)? != 0 {
+            if said & (1 << self.shape.find(outer)?) != 0 {
                 return None;
             }
         }

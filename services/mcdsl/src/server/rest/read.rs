@@ -56,11 +56,11 @@ impl<'de> Visitor<'de> for Object<'_> {
         while let Some(at) = object.next_key_seed(Key(self.shape))? {
             let field = &fields[at];
             let excludes = |(other, of): (usize, &Field)| {
-                seen & 1 << other != 0 && (other == at || of.oneof == field.oneof)
+                seen & (1 << other) != 0 && (other == at || of.oneof == field.oneof)
             };
             let excluded = match field.oneof {
                 Some(_) => fields.iter().enumerate().any(excludes),
-                None => seen & 1 << at != 0,
+                None => seen & (1 << at) != 0,
             };
             if excluded {
                 return Err(not_here());

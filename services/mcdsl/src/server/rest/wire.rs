@@ -67,7 +67,7 @@ fn take<'w>(rest: &mut &'w [u8], length: usize) -> Result<&'w [u8], ()> {
 
 /// Begins a field.
 pub(super) fn key(number: u32, kind: u32, to: &mut Vec<u8>) {
-    encode_varint(u64::from(number << 3 | kind), to);
+    encode_varint(u64::from((number << 3) | kind), to);
 }
 
 /// A field that is a number.
@@ -156,11 +156,11 @@ fn check_within(shape: &Shape, mut rest: &[u8], depth: usize) -> Result<(), Flaw
                 Some((last, index)) if last == at => (at, index + 1),
                 _ => (at, 0),
             });
-        } else if seen & 1 << at != 0 {
+        } else if seen & (1 << at) != 0 {
             return Err(flaw(format!("{} is said twice", field.name)));
         }
         let others = |(other, of): (usize, &Field)| {
-            other != at && seen & 1 << other != 0 && of.oneof == field.oneof
+            other != at && seen & (1 << other) != 0 && of.oneof == field.oneof
         };
         if field.oneof.is_some() && shape.fields.iter().enumerate().any(others) {
             return Err(flaw("of its fields some exclude one another"));

@@ -22,18 +22,14 @@ pub(super) struct NotWritten;
 impl Written {
     /// As it is written.
     pub(super) fn text(&self) -> String {
-        written(self.version, &self.bytes)
+        const LONGEST: usize = PREFIX.len() + "4294967295:".len();
+        let length = LONGEST + STANDARD.encoded_length(self.bytes.len());
+        let mut text = String::with_capacity(length);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{PREFIX}{}:", self.version);
+        STANDARD.encode_append(&self.bytes, &mut text);
+        text
     }
-}
-
-/// What a version made, as it is written.
-pub(super) fn written(version: u32, bytes: &[u8]) -> String {
-    const LONGEST: usize = PREFIX.len() + "4294967295:".len();
-    let mut text = String::with_capacity(LONGEST + STANDARD.encoded_length(bytes.len()));
-    // Writing to a String cannot fail.
-    let _ = write!(text, "{PREFIX}{version}:");
-    STANDARD.encode_append(bytes, &mut text);
-    text
 }
 
 impl FromStr for Written {
