@@ -8,8 +8,16 @@ mod input;
 mod json;
 #[path = "../../mcdsl/src/server/prefix.rs"]
 mod prefix;
+#[path = "../../mcdsl/src/server/rest/read.rs"]
+mod read;
+#[path = "../../mcdsl/src/server/rest/shape.rs"]
+mod shape;
+#[path = "../../mcdsl/src/server/rest/wire.rs"]
+mod wire;
+#[path = "../../mcdsl/src/server/rest/write.rs"]
+mod write;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use prost_reflect::{
     DescriptorPool, DynamicMessage, Kind, ReflectMessage as _, SerializeOptions,
@@ -26,19 +34,30 @@ use self::{
     input::{Input, Invalid},
     json::object,
     prefix::{PREFIX, Prefix},
+    shape::Shape,
 };
 use crate::Rest;
 
 /// A path that binds a text and a number within another message.
-static INPUT: LazyLock<Input> = LazyLock::new(|| Input {
-    rest: Rest {
-        verb: "POST",
-        path: "/v1/{a_text}/{tree.number}",
-        bound: &["a_text", "tree.number"],
-        body: true,
-    },
-    message: pool().get_message_by_name("t.All").expect("it is there"),
-});
+static INPUT: LazyLock<Input> = LazyLock::new(|| input("t.All"));
+/// The same of a message that is read in one pass.
+static PLAIN: LazyLock<Input> = LazyLock::new(|| input("t.Plain"));
+
+fn input(message: &str) -> Input {
+    let message = pool().get_message_by_name(message).expect("it is there");
+    // `All` has none: it is read the long way.
+    let none = || Arc::new(Shape { fields: Vec::new() });
+    Input {
+        rest: Rest {
+            verb: "POST",
+            path: "/v1/{a_text}/{tree.number}",
+            bound: &["a_text", "tree.number"],
+            body: true,
+        },
+        shape: Shape::of(&message).unwrap_or_else(none),
+        message,
+    }
+}
 
 /// A message with a field of each kind.
 fn pool() -> DescriptorPool {
@@ -106,6 +125,41 @@ fn pool() -> DescriptorPool {
         ],
         ..Default::default()
     };
+    let leaf = DescriptorProto {
+        name: Some("Leaf".to_owned()),
+        field: vec![
+            field("number", 1, Type::Uint32),
+            repeated(field("numbers", 2, Type::Int32)),
+            field("text", 3, Type::String),
+        ],
+        ..Default::default()
+    };
+    let plain = DescriptorProto {
+        name: Some("Plain".to_owned()),
+        field: vec![
+            field("a_text", 1, Type::String),
+            field("a_flag", 2, Type::Bool),
+            field("small", 3, Type::Int32),
+            field("large", 4, Type::Uint64),
+            field("real", 5, Type::Double),
+            field("bytes", 6, Type::Bytes),
+            repeated(field("texts", 7, Type::String)),
+            of("tree", 8, Type::Message, ".t.Leaf"),
+            repeated(of("leaves", 9, Type::Message, ".t.Leaf")),
+            of("kind", 10, Type::Enum, ".t.Kind"),
+            chosen("one_way", 11),
+            chosen("other_way", 12),
+            of("when", 13, Type::Message, ".google.protobuf.Timestamp"),
+            field("larger", 14, Type::Int64),
+            field("little", 15, Type::Uint32),
+            repeated(field("many", 16, Type::Bytes)),
+        ],
+        oneof_decl: vec![OneofDescriptorProto {
+            name: Some("way".to_owned()),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
     let value = |name: &str, number| EnumValueDescriptorProto {
         name: Some(name.to_owned()),
         number: Some(number),
@@ -123,7 +177,7 @@ fn pool() -> DescriptorPool {
         dependency: ["struct", "timestamp"]
             .map(|name| format!("google/protobuf/{name}.proto"))
             .into(),
-        message_type: vec![all, tree],
+        message_type: vec![all, tree, leaf, plain],
         enum_type: vec![kind],
         ..Default::default()
     };
@@ -149,6 +203,8 @@ pub fn request(text: &str, number: u32, body: &[u8]) {
         );
         check(&INPUT.message(said.clone(), []), &said, None);
     }
+    at_once(body, &bound());
+    protobuf(body, text, number, &bound());
     let Ok(query) = std::str::from_utf8(body) else {
         return;
     };
@@ -162,6 +218,54 @@ pub fn request(text: &str, number: u32, body: &[u8]) {
             Some((text, number)),
         );
     }
+}
+
+/// What is read in one pass is what is read the long way, and what is refused is refused so too.
+fn at_once(body: &[u8], bound: &[(&str, &str)]) {
+    let long = object(body).and_then(|said| PLAIN.message(said, bound.iter().copied()));
+    let mut wire = Vec::new();
+    let read = PLAIN.json(body, bound, &mut wire);
+    match (read, long) {
+        (Ok(()), Ok(long)) => same(&wire, &long),
+        (Err(Invalid(short)), Err(Invalid(long))) => assert_eq!(short, long),
+        (short, long) => panic!("{short:?}, but {long:?}"),
+    }
+}
+
+fn same(wire: &[u8], long: &DynamicMessage) {
+    let read = DynamicMessage::decode(long.descriptor(), wire).expect("what is read is one");
+    let encoded = long.encode_to_vec();
+    assert_eq!(read.encode_to_vec(), encoded);
+    let mut own = Vec::new();
+    let own = write::object(&PLAIN.shape, &encoded, &mut own).map(|()| own);
+    let mut json = serde_json::Serializer::new(Vec::new());
+    let written = long.serialize_with_options(&mut json, &write::options());
+    if let (Ok(own), Ok(())) = (own, written) {
+        assert_eq!(own, json.into_inner());
+    }
+}
+
+/// A message is refused, or is itself with what the path binds.
+fn protobuf(body: &[u8], text: &str, number: u32, bound: &[(&str, &str)]) {
+    let mut wire = Vec::new();
+    if PLAIN.protobuf(body, bound, &mut wire).is_err() {
+        return;
+    }
+    let descriptor = PLAIN.message.clone();
+    let made = DynamicMessage::decode(descriptor.clone(), &*wire).expect("it was checked");
+    let said = DynamicMessage::decode(descriptor, body).expect("it was checked");
+    let get = |name| made.get_field_by_name(name).expect("it is there");
+    assert_eq!(get("a_text").as_str(), Some(text));
+    let tree = get("tree");
+    let tree = tree.as_message().expect("a message");
+    let told = tree.get_field_by_name("number").expect("it is there");
+    assert_eq!(told.as_u32(), Some(number));
+    for name in ["bytes", "texts", "leaves", "kind", "many", "larger"] {
+        assert_eq!(Some(get(name)), said.get_field_by_name(name), "{name}");
+    }
+    let mut json = Vec::new();
+    // Nobody panics at what is no answer.
+    let _ = write::object(&PLAIN.shape, body, &mut json);
 }
 
 fn check(

@@ -13,6 +13,15 @@ const ON_FAULT: MlockAllFlags = MlockAllFlags::from_bits_retain(libc::MCL_ONFAUL
 /// CAP_IPC_LOCK (capabilities(7)).
 const IPC_LOCK: u64 = 1 << 14;
 
+/// Of the largest block that is kept for the next who needs one: several times what a request makes of itself.
+const KEPT: usize = 8 << 20;
+
+/// Has what large requests used be used again, rather than be given back to the system and asked for again, page by page, by each of them. glibc gives back what is
+/// freed at once above a size, and learns it from the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD).
+pub(crate) fn used_again() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT)));
+}
+
 /// No core dumps, and no ptrace by other processes of the user.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use crate::{
     api::{self, Api},
     barrier::{SCHEMA, Seal},
     core::Metacrypt,
-    http, jobs,
+    http, jobs, memory,
 };
 
 /// The service.
@@ -70,6 +70,7 @@ pub async fn start_by(
     config: Config,
     shutdown: &Shutdown,
 ) -> Result<Arc<server::Handle>, ServiceError> {
+    memory::used_again();
     let build = async move |_: Own, base: Base| build(clock, base);
     service::start(&SERVICE, config, shutdown, build).await
 }

@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = compiler.descriptor_pool();
     tonic_prost_build::configure()
         .skip_debug(secrets::paths(&pool))
+        .codec_path("crate::codec::Reserving")
         .compile_fds(compiler.file_descriptor_set())?;
     let generated = secrets::debug(&pool)?.into_iter();
     for (package, text) in generated.chain(secrets::each(&pool)?) {

@@ -91,7 +91,10 @@ fn operation(method: &Method, schemas: &mut Schemas) -> Value {
         "responses": {
             "200": {
                 "description": "Done.",
-                "content": {"application/json": {"schema": schemas.message(&descriptor.output())}},
+                "content": {
+                    "application/json": {"schema": schemas.message(&descriptor.output())},
+                    "application/protobuf": {"schema": message(&descriptor.output())},
+                },
             },
             "default": {
                 "description": "It failed.",
@@ -110,13 +113,20 @@ fn operation(method: &Method, schemas: &mut Schemas) -> Value {
         if rest.bound.is_empty() {
             schema = schemas.message(&input);
         }
-        operation["requestBody"] =
-            json!({"required": true, "content": {"application/json": {"schema": schema}}});
+        operation["requestBody"] = json!({"required": true, "content": {
+            "application/json": {"schema": schema},
+            "application/protobuf": {"schema": message(&input)},
+        }});
     }
     if method.access.level != "PUBLIC" {
         operation["security"] = json!([{"token": []}]);
     }
     operation
+}
+
+/// A message as protobuf encodes it, by its name.
+fn message(of: &MessageDescriptor) -> Value {
+    json!({"type": "string", "format": "binary", "description": of.full_name()})
 }
 
 /// Messages and enums that were named.

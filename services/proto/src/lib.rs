@@ -1,6 +1,7 @@
 //! The wire definitions of every service, generated from the `.proto` files beside this crate's
 //! sources (`build/`): messages and gRPC, who may call which method, its REST path, OpenAPI. Nothing else lives here.
 
+pub mod codec;
 mod method;
 
 /// A message whose definition says which of its fields are secret, or whose fields have such messages.

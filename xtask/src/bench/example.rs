@@ -16,6 +16,8 @@ struct Line {
     ours: f64,
     peer_name: Option<String>,
     peer: Option<f64>,
+    /// What is asked of it, if anything is.
+    asked: Option<f64>,
 }
 
 /// The rows of a package's example.
@@ -41,6 +43,10 @@ fn row(line: &str) -> Result<Row> {
         _ => Better::Lower,
     };
     let row = Row::alone(&line.name, &line.unit, line.ours, better);
+    let row = match line.asked {
+        Some(asked) => row.asked(asked),
+        None => row,
+    };
     Ok(match (line.peer_name, line.peer) {
         (Some(name), Some(peer)) => row.against(&name, peer),
         _ => row,

@@ -18,7 +18,7 @@ pub(crate) enum Suite {
     Edge(edge::Args),
     /// MCIAS: tokens verified, logins, questions; beside the cryptography alone
     Identity,
-    /// Metacrypt's transit through REST, beside `openssl speed` on the same core
+    /// Metacrypt: transit through REST beside `openssl speed` on the same core, leaves, ACME orders, memory
     Crypto,
     /// mc-proxy at half load, replaced again and again; fails if a request does or memory grows
     Soak(soak::Args),
@@ -51,6 +51,10 @@ pub(crate) struct Row {
     pub(crate) ratio: Option<f64>,
     /// Which way is good.
     pub(crate) better: Better,
+    /// What the requirements ask of `ours`; `None` where they ask nothing.
+    pub(crate) asked: Option<f64>,
+    /// Whether it is that.
+    pub(crate) held: Option<bool>,
 }
 
 impl Row {
@@ -65,7 +69,19 @@ impl Row {
             peer_name: None,
             ratio: None,
             better,
+            asked: None,
+            held: None,
         }
+    }
+
+    /// Adds what is asked of it.
+    pub(crate) fn asked(mut self, asked: f64) -> Self {
+        self.asked = Some(asked);
+        self.held = Some(match self.better {
+            Better::Higher => self.ours >= asked,
+            Better::Lower => self.ours <= asked,
+        });
+        self
     }
 
     /// Adds the peer.
@@ -120,6 +136,8 @@ fn table(rows: &[Row]) -> String {
         "peer",
         "ratio",
         "better",
+        "asked",
+        "held",
         "peer is",
     ]
     .map(str::to_owned);
@@ -131,10 +149,13 @@ fn table(rows: &[Row]) -> String {
             row.peer.map_or_else(dash, figure),
             row.ratio.map_or_else(dash, |ratio| format!("{ratio:.2}")),
             format!("{:?}", row.better).to_lowercase(),
+            row.asked.map_or_else(dash, figure),
+            row.held
+                .map_or_else(dash, |held| if held { "yes" } else { "no" }.to_owned()),
             row.peer_name.clone().unwrap_or_else(dash),
         ]
     });
-    let lines: Vec<[String; 7]> = std::iter::once(head).chain(body).collect();
+    let lines: Vec<[String; 9]> = std::iter::once(head).chain(body).collect();
     let width = |column: usize| {
         lines
             .iter()
@@ -142,7 +163,7 @@ fn table(rows: &[Row]) -> String {
             .max()
             .unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..7).map(width).collect();
+    let widths: Vec<usize> = (0..9).map(width).collect();
     let mut text = String::new();
     for line in &lines {
         let cells =
@@ -150,7 +171,7 @@ fn table(rows: &[Row]) -> String {
                 .zip(&widths)
                 .enumerate()
                 .map(|(column, (cell, &width))| match column {
-                    2..=4 => format!("{cell:>width$}"),
+                    2..=4 | 6 => format!("{cell:>width$}"),
                     _ => format!("{cell:<width$}"),
                 });
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
@@ -175,12 +196,16 @@ mod tests {
     #[test]
     fn rows_become_a_table_and_json() {
         let rows = [
-            Row::alone("drop", "ns", 41.25, Better::Lower),
+            Row::alone("drop", "ns", 41.25, Better::Lower).asked(40.0),
             Row::alone("relay", "req/s", 32_000.0, Better::Higher).against("HAProxy 2.6", 16_000.0),
         ];
         let text = table(&rows);
         assert!(text.contains("drop         ns      41.2"), "{text}");
-        assert!(text.contains("2.00  higher  HAProxy 2.6"), "{text}");
+        assert!(text.contains("lower      40.0  no    -"), "{text}");
+        assert!(
+            text.contains("2.00  higher      -  -     HAProxy 2.6"),
+            "{text}"
+        );
         let json = serde_json::to_value(&rows[1]).unwrap();
         assert_eq!(json["better"], "higher");
         assert_eq!(json["ratio"], 2.0);

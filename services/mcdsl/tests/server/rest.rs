@@ -249,6 +249,74 @@ async fn what_is_wrong_is_said_and_refused() {
 }
 
 #[tokio::test]
+async fn the_message_itself_is_taken_and_given() {
+    use mc_proto::example::v1::{Importance, Note};
+    use prost::Message as _;
+    let client = Client::start().await;
+    let file = |name: &str| client.running.directory.path().join(name);
+    let (sent, got) = (file("sent"), file("got"));
+    let data = format!("@{}", sent.display());
+    let note = Note {
+        text: "one".to_owned(),
+        tags: vec!["x".to_owned()],
+        importance: Importance::High.into(),
+        ..Note::default()
+    };
+    const PUT: [&str; 4] = ["-X", "PUT", "-H", "Content-Type: application/protobuf"];
+    let accept = ["-H", "Accept: application/protobuf", "-o"];
+    let got_text = got.display().to_string();
+    std::fs::write(&sent, note.encode_to_vec()).unwrap();
+    let more = [&PUT[..], &["--data-binary", &data], &accept, &[&got_text]].concat();
+    let (status, said) = client.send(&more, "/v1/notes/a").await;
+    assert_eq!(status, 200, "{said}");
+    let answered = Note::decode(&*std::fs::read(&got).unwrap()).unwrap();
+    assert_eq!((&*answered.name, &*answered.text), ("a", "one"));
+    assert_eq!(answered.importance, note.importance);
+    // In JSON it is the same; the other way round, too.
+    let (_, text) = client.send(&[], "/v1/notes/a").await;
+    assert_eq!(
+        (&text["text"], &text["tags"]),
+        (&json!("one"), &json!(["x"]))
+    );
+    let more = [&accept[..], &[&got_text]].concat();
+    client.send(&more, "/v1/notes/a").await;
+    assert_eq!(
+        Note::decode(&*std::fs::read(&got).unwrap()).unwrap(),
+        answered
+    );
+    for (description, bytes, path, status, word) in [
+        (
+            "another name than the path's",
+            answered.encode_to_vec(),
+            "/v1/notes/b",
+            400,
+            "name: the path says another",
+        ),
+        ("no message", b"{}".to_vec(), "/v1/notes/a", 400, "protobuf"),
+        (
+            "JSON by another name",
+            br#"{"text": "a"}"#.to_vec(),
+            "/v1/notes/a",
+            400,
+            "protobuf",
+        ),
+    ] {
+        std::fs::write(&sent, bytes).unwrap();
+        let more = [&PUT[..], &["--data-binary", &data], &accept[..2]].concat();
+        let (got, error) = client.send(&more, path).await;
+        assert_eq!(got, status, "{description}: {error}");
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.contains(word), "{description}: {error}");
+    }
+    // Whom nobody knows is refused before a word of it is read.
+    let (status, _) = client
+        .running
+        .curl(&[&PUT[..], &["--data-binary", "x"]].concat(), "/v1/notes/a")
+        .await;
+    assert_eq!(status, 401);
+}
+
+#[tokio::test]
 async fn a_wrong_method_is_told_the_right_ones() {
     let client = Client::start().await;
     let file = client.running.directory.path().join("head");
@@ -307,6 +375,13 @@ async fn the_document_names_every_path() {
         let Some(rest) = method.rest else { continue };
         let operation = &document["paths"][rest.path][rest.verb.to_lowercase()];
         assert!(operation["operationId"].is_string(), "{}", method.path);
+        let content = &operation["responses"]["200"]["content"];
+        let both = ["application/json", "application/protobuf"];
+        for of in [content, &operation["requestBody"]["content"]] {
+            let kinds = of.as_object().map(|of| of.keys().collect::<Vec<_>>());
+            assert!(kinds.is_none_or(|kinds| kinds == both), "{}", method.path);
+        }
+        assert!(content.is_object(), "{}", method.path);
         let public = method.access.level == mc_proto::Level::Public;
         assert_eq!(operation["security"].is_null(), public, "{}", method.path);
     }

@@ -1,10 +1,20 @@
 //! What a path, a query and a body say, as the message that they stand for. Nothing of HTTP or gRPC: bytes in, a message out.
 
+use std::sync::Arc;
+
 use mc_proto::Rest;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, prost::Message as _,
+};
 use serde_json::{Map, Value, json};
 
-use super::{flaw, json::twice};
+use super::{
+    flaw,
+    json::{object, twice},
+    read,
+    shape::Shape,
+    wire,
+};
 
 /// What is wrong with it.
 #[derive(Debug)]
@@ -14,9 +24,74 @@ pub(super) struct Invalid(pub(super) String);
 pub(super) struct Input {
     pub(super) rest: Rest,
     pub(super) message: MessageDescriptor,
+    pub(super) shape: Arc<Shape>,
 }
 
 impl Input {
+    /// Adds to `to` the message, encoded, of what a body of JSON says, and of what the path binds beside it.
+    ///
+    /// # Errors
+    /// As [`Self::message`].
+    pub(super) fn json(
+        &self,
+        body: &[u8],
+        bound: &[(&str, &str)],
+        to: &mut Vec<u8>,
+    ) -> Result<(), Invalid> {
+        let begin = to.len();
+        if self.at_once(body, bound, to).is_some() {
+            return Ok(());
+        }
+        to.truncate(begin);
+        let message = self.message(object(body)?, bound.iter().copied())?;
+        to.extend_from_slice(&message.encode_to_vec());
+        Ok(())
+    }
+
+    /// The same without a tree of values, of what is right and of no seldom spelling.
+    fn at_once(&self, body: &[u8], bound: &[(&str, &str)], to: &mut Vec<u8>) -> Option<()> {
+        let said = match body {
+            [] => 0,
+            body => read::object(&self.shape, body, to)?,
+        };
+        for (name, _) in bound {
+            let name = name.trim_start_matches('*');
+            let outer = name.split_once('.').map_or(name, |(outer, _)| outer);
+            if said & (1 << self.shape.find(outer)?) != 0 {
+                return None;
+            }
+        }
+        let bound = self.message(Map::new(), bound.iter().copied()).ok()?;
+        to.extend_from_slice(&bound.encode_to_vec());
+        Some(())
+    }
+
+    /// Adds to `to` the message of a body that is one already. What the path binds may be in it if it says the same.
+    ///
+    /// # Errors
+    /// If it is no such message, says something twice, or something else than the path.
+    pub(super) fn protobuf(
+        &self,
+        body: &[u8],
+        bound: &[(&str, &str)],
+        to: &mut Vec<u8>,
+    ) -> Result<(), Invalid> {
+        wire::check(&self.shape, body)?;
+        let path = self.message(Map::new(), bound.iter().copied())?;
+        let path = path.encode_to_vec();
+        for (name, _) in bound {
+            let name = name.trim_start_matches('*');
+            let says = wire::said(&self.shape, body, name);
+            if says.is_some() && says != wire::said(&self.shape, &path, name) {
+                return Err(Invalid(format!("{name}: the path says another")));
+            }
+        }
+        to.extend_from_slice(body);
+        // Of a field that is there twice the last one counts, and of messages each field.
+        to.extend_from_slice(&path);
+        Ok(())
+    }
+
     /// The message of what the body or the query says, and of what the path binds beside it.
     ///
     /// # Errors

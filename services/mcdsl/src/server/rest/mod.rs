@@ -1,30 +1,35 @@
 //! REST: HTTP and JSON translated to gRPC in the process, by what the methods' definitions say.
 //!
 //! A REST request becomes the gRPC request that it stands for and goes through the same service, access checks and audit included:
-//! there is no second way in. Who may call is asked first, by the head alone; the body of one who may not is not read. JSON is protobuf's mapping, with the names of the fields as they are defined. Rejected: handlers
-//! generated for the methods (tonic-rest), which call the service beside what guards it.
+//! there is no second way in. Who may call is asked first, by the head alone; the body of one who may not is not read. JSON is protobuf's mapping, with the names of the fields as they are defined; a body may be the message
+//! itself, and so may the answer. Rejected: handlers generated for the methods (tonic-rest), which call the service beside what guards it.
 
-mod codec;
+mod call;
 mod error;
 mod flaw;
 mod input;
 mod json;
+mod media;
+mod read;
+mod shape;
+mod wire;
+mod write;
 
 use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Router,
     extract::{FromRequestParts as _, RawPathParams, Request},
-    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts, uri::PathAndQuery},
+    http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
 use mc_proto::{Level, Method};
-use prost_reflect::{DescriptorPool, MessageDescriptor, SerializeOptions};
-use tonic::{Status, client::Grpc, metadata::MetadataMap};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, prost::Message as _};
+use tonic::Status;
 
 pub(crate) use self::error::{Error, code_name};
-use self::{codec::Dynamic, input::Input, json::object};
+use self::{input::Input, media::Media, shape::Shape};
 use super::{
     access::Access,
     api::MAX_PUBLIC_BODY,
@@ -32,13 +37,10 @@ use super::{
     linger::Unread,
 };
 
-/// Fields of a request's head that mean the same to gRPC.
-const PASSED_ON: [HeaderName; 2] = [header::AUTHORIZATION, header::USER_AGENT];
-
 /// The REST paths of a package's methods, answered by `grpc`. `access`: what guards `grpc`, asked here before the request is read.
 ///
 /// # Panics
-/// If a method's message is not among the descriptors, which are made in one step with the methods.
+/// If a method's message is not among the descriptors, which are made in one step with the methods, or has what none has (a map; a test asks them all).
 pub(super) fn router(
     package: &str,
     pool: &DescriptorPool,
@@ -48,14 +50,22 @@ pub(super) fn router(
     let mut paths: HashMap<&str, (MethodRouter, Vec<&str>)> = HashMap::new();
     for method in mc_proto::METHODS.iter().filter(|m| m.package == package) {
         let Some(rest) = method.rest else { continue };
-        let message = |name| pool.get_message_by_name(name).expect("made with it");
+        let message = |name| {
+            let message = pool.get_message_by_name(name).expect("made with it");
+            let shape = Shape::of(&message).expect("no message has a map");
+            (message, shape)
+        };
+        let (input, in_shape) = message(method.input);
+        let (output, shape) = message(method.output);
         let call = Arc::new(Call {
             method,
             input: Input {
                 rest,
-                message: message(method.input),
+                message: input,
+                shape: in_shape,
             },
-            output: message(method.output),
+            output,
+            shape,
             grpc: grpc.clone(),
             access: access.cloned(),
         });
@@ -86,6 +96,8 @@ struct Call {
     method: &'static Method,
     input: Input,
     output: MessageDescriptor,
+    /// Of the output.
+    shape: Arc<Shape>,
     grpc: Router,
     access: Option<Arc<Access>>,
 }
@@ -115,48 +127,49 @@ impl Call {
         let bound = RawPathParams::from_request_parts(&mut parts, &())
             .await
             .map_err(|e| Error::invalid(e.body_text()))?;
-        let fields = if self.input.rest.body {
-            check_type(&parts.headers)?;
+        let bound: Vec<(&str, &str)> = bound.iter().collect();
+        let as_it_is = media::wants_protobuf(&parts.headers);
+        let message = if self.input.rest.body {
+            let media = media::of_body(&parts.headers)?;
             let mut all = body.take();
             if self.method.access.level == Level::Public {
                 all = body::bounded(all, Kind::Plain, MAX_PUBLIC_BODY, None);
             }
             let body = axum::body::to_bytes(all, usize::MAX).await;
-            object(&body.map_err(|e| Error::of_body(&e))?)?
-        } else {
-            self.input.query(parts.uri.query().unwrap_or_default())?
-        };
-        let message = self.input.message(fields, &bound)?;
-
-        let mut metadata = HeaderMap::new();
-        for name in PASSED_ON {
-            // All there are: that there may be one alone is for others to say.
-            for value in parts.headers.get_all(&name) {
-                metadata.append(&name, value.clone());
+            let body = body.map_err(|e| Error::of_body(&e))?;
+            let mut message = call::begin(body.len());
+            match media {
+                Media::Json => self.input.json(&body, &bound, &mut message)?,
+                Media::Protobuf => self.input.protobuf(&body, &bound, &mut message)?,
             }
+            message
+        } else {
+            let fields = self.input.query(parts.uri.query().unwrap_or_default())?;
+            let message = self.input.message(fields, bound)?.encode_to_vec();
+            let mut to = call::begin(message.len());
+            to.extend_from_slice(&message);
+            to
+        };
+        let answer = call::unary(&self.grpc, self.method.path, parts, message).await?;
+        if as_it_is {
+            return Ok(([(header::CONTENT_TYPE, media::PROTOBUF)], answer).into_response());
         }
-        let metadata = MetadataMap::from_headers(metadata);
-        let request = tonic::Request::from_parts(metadata, parts.extensions, message);
-        let mut grpc = Grpc::new(self.grpc.clone());
-        // A Router is always ready.
-        grpc.ready()
-            .await
-            .map_err(|_| Status::internal("not ready"))?;
-        let answer = grpc
-            .unary(
-                request,
-                PathAndQuery::from_static(self.method.path),
-                Dynamic(self.output.clone()),
-            )
-            .await?;
-        let options = SerializeOptions::new()
-            .skip_default_fields(false)
-            .use_proto_field_name(true);
-        let mut text = Vec::new();
+        let text = self.json(&answer);
+        let text = text.ok_or_else(|| Status::internal("the answer cannot be written as JSON"))?;
+        Ok(([(header::CONTENT_TYPE, media::JSON)], text).into_response())
+    }
+
+    /// An answer as JSON.
+    fn json(&self, answer: &[u8]) -> Option<Vec<u8>> {
+        let mut text = Vec::with_capacity(answer.len() + answer.len() / 2);
+        if write::object(&self.shape, answer, &mut text).is_ok() {
+            return Some(text);
+        }
+        text.clear();
+        let message = DynamicMessage::decode(self.output.clone(), answer).ok()?;
         let mut json = serde_json::Serializer::new(&mut text);
-        (answer.get_ref().serialize_with_options(&mut json, &options))
-            .map_err(|_| Status::internal("the answer cannot be written as JSON"))?;
-        Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+        (message.serialize_with_options(&mut json, &write::options())).ok()?;
+        Some(text)
     }
 }
 
@@ -164,20 +177,6 @@ impl Call {
 fn from_another_site(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter();
     sites.any(|site| site != "same-origin" && site != "none")
-}
-
-/// # Errors
-/// If it is not JSON. What a form of another site may send without asking is none.
-fn check_type(headers: &HeaderMap) -> Result<(), Error> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok());
-    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
-    if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
-        return Ok(());
-    }
-    let text = "the body's Content-Type must be application/json";
-    Err(Error::from_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What is told of a request that is wrong, and written down, has none of its values.
+//! What is told of a request that is wrong, and written down, has none of its values; what is read and written in one pass is what prost-reflect reads and
+//! writes.
 
 use std::{
     pin::Pin,
@@ -148,5 +149,196 @@ async fn no_value_of_a_request_is_told_or_written_down() {
     for marker in MARKERS {
         let found = rows.iter().find(|row| row.contains(marker));
         assert_eq!(found, None);
+    }
+}
+
+/// A request in which everything is said that can be.
+fn filled(of: &MessageDescriptor) -> Value {
+    let mut said = serde_json::Map::new();
+    for field in of.fields() {
+        let first = |of: &prost_reflect::OneofDescriptor| of.fields().next().map(|f| f.number());
+        if (field.containing_oneof()).is_some_and(|of| first(&of) != Some(field.number())) {
+            continue;
+        }
+        let value = match field.kind() {
+            Kind::Bool => json!(true),
+            Kind::String => json!("a \"quoted\" \\ text\n\u{1}, ü and 🂡"),
+            Kind::Bytes => json!("AAEC/w=="),
+            Kind::Int32 => json!(-7),
+            Kind::Int64 => json!("-9007199254740993"),
+            Kind::Uint32 => json!(7),
+            Kind::Uint64 => json!("18446744073709551615"),
+            Kind::Double => json!(1.5),
+            Kind::Enum(of) => json!(of.values().last().unwrap().name()),
+            Kind::Message(of) => match of.full_name() {
+                "google.protobuf.Timestamp" => json!("2030-12-31T23:59:59.5Z"),
+                _ => filled(&of),
+            },
+            other => panic!("{other:?}"),
+        };
+        let value = if field.is_list() {
+            json!([value, value])
+        } else {
+            value
+        };
+        said.insert(field.name().to_owned(), value);
+    }
+    said.into()
+}
+
+#[test]
+fn what_is_read_and_written_at_once_is_as_the_long_way_has_it() {
+    let pool = DescriptorPool::decode(mc_proto::DESCRIPTORS).unwrap();
+    let (mut read, mut refused) = (0, 0);
+    let names = mc_proto::METHODS.iter().flat_map(|m| [m.input, m.output]);
+    for name in names {
+        let message = pool.get_message_by_name(name).unwrap();
+        let shape = Shape::of(&message).unwrap();
+        let input = Input {
+            rest: mc_proto::Rest {
+                verb: "POST",
+                path: "/v1/x",
+                bound: &[],
+                body: true,
+            },
+            message: message.clone(),
+            shape: Arc::clone(&shape),
+        };
+        let filled = filled(&message);
+        let mut bodies = vec![json!({}), filled.clone()];
+        bodies.extend(requests(&message));
+        for body in bodies {
+            let text = body.to_string();
+            let long = json::object(text.as_bytes()).and_then(|said| input.message(said, []));
+            let mut wire = Vec::new();
+            let at_once = read::object(&shape, text.as_bytes(), &mut wire);
+            let Ok(long) = long else {
+                assert_eq!(at_once, None, "{name} {text}");
+                refused += 1;
+                continue;
+            };
+            assert!(at_once.is_some() || body != filled, "{name} {text}");
+            if at_once.is_some() {
+                let same = DynamicMessage::decode(message.clone(), &*wire).unwrap();
+                assert_eq!(same.encode_to_vec(), long.encode_to_vec(), "{name} {text}");
+                assert!(wire::check(&shape, &wire).is_ok(), "{name} {text}");
+                read += 1;
+            }
+            let encoded = long.encode_to_vec();
+            assert!(wire::check(&shape, &encoded).is_ok(), "{name} {text}");
+            let mut written = serde_json::Serializer::new(Vec::new());
+            long.serialize_with_options(&mut written, &write::options())
+                .unwrap();
+            let mut own = Vec::new();
+            write::object(&shape, &encoded, &mut own).unwrap();
+            let own = String::from_utf8(own).unwrap();
+            assert_eq!(own.as_bytes(), written.into_inner(), "{name} {text}");
+        }
+    }
+    assert!(
+        read > 500 && refused > 500,
+        "{read} read, {refused} refused"
+    );
+}
+
+#[test]
+fn messages_of_protobuf_are_read_as_strictly_as_json() {
+    let pool = DescriptorPool::decode(mc_proto::DESCRIPTORS).unwrap();
+    let input = |message: &str, bound| {
+        let message = pool.get_message_by_name(&format!("metacircular.{message}"));
+        let message = message.unwrap();
+        Input {
+            rest: mc_proto::Rest {
+                verb: "PUT",
+                path: "/v1/x",
+                bound,
+                body: true,
+            },
+            shape: Shape::of(&message).unwrap(),
+            message,
+        }
+    };
+    let note = input("example.v1.Note", &["name"]);
+    let list = input("example.v1.ListNotesResponse", &[]);
+    let rule = input("metacrypt.v1.CreateRuleRequest", &[]);
+    let path = &[("name", "a")][..];
+    for (description, input, bound, sent, wanted) in [
+        ("nothing", &note, path, &b""[..], Ok("\x0a\x01a")),
+        (
+            "a text",
+            &note,
+            path,
+            b"\x12\x01t",
+            Ok("\x12\x01t\x0a\x01a"),
+        ),
+        (
+            "what the path says too",
+            &note,
+            path,
+            b"\x0a\x01a",
+            Ok("\x0a\x01a\x0a\x01a"),
+        ),
+        (
+            "another than the path",
+            &note,
+            path,
+            b"\x0a\x01b",
+            Err("name: the path says another"),
+        ),
+        (
+            "twice",
+            &note,
+            path,
+            b"\x12\x01t\x12\x01u",
+            Err("text is said twice"),
+        ),
+        (
+            "no field",
+            &note,
+            path,
+            b"\x7a\x01t",
+            Err("there is no field 15 in the request"),
+        ),
+        (
+            "another type",
+            &note,
+            path,
+            b"\x10\x01",
+            Err("text: not what the field takes"),
+        ),
+        (
+            "no text",
+            &note,
+            path,
+            b"\x12\x01\xff",
+            Err("text: not what the field takes"),
+        ),
+        (
+            "cut off",
+            &note,
+            path,
+            b"\x12\x05t",
+            Err("the body is no message of protobuf, or was cut off"),
+        ),
+        (
+            "within a list",
+            &list,
+            &[][..],
+            b"\x0a\x00\x0a\x02\x28\x01\x0a\x03\x12\x01\xff",
+            Err("notes[2]: text: not what the field takes"),
+        ),
+        (
+            "no field of a message within",
+            &rule,
+            &[][..],
+            b"\x0a\x03\xfa\x7f\x00",
+            Err("rule: there is no field 2047 in the request"),
+        ),
+    ] {
+        let mut to = Vec::new();
+        let got = input.protobuf(sent, bound, &mut to);
+        let got = got.map(|()| &*to).map_err(|why| why.0);
+        let wanted = wanted.map(str::as_bytes).map_err(str::to_owned);
+        assert_eq!(got, wanted, "{description}");
     }
 }

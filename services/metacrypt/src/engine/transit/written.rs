@@ -1,8 +1,8 @@
 //! How what a key made is written: which version made it, and what.
 
-use std::str::FromStr;
+use std::{fmt::Write as _, str::FromStr};
 
-use data_encoding::BASE64;
+use base64_simd::STANDARD;
 
 /// What it begins with.
 const PREFIX: &str = "metacrypt:v";
@@ -22,10 +22,12 @@ pub(super) struct NotWritten;
 impl Written {
     /// As it is written.
     pub(super) fn text(&self) -> String {
-        let head = format!("{PREFIX}{}:", self.version);
-        let mut text = String::with_capacity(head.len() + BASE64.encode_len(self.bytes.len()));
-        text.push_str(&head);
-        BASE64.encode_append(&self.bytes, &mut text);
+        const LONGEST: usize = PREFIX.len() + "4294967295:".len();
+        let length = LONGEST + STANDARD.encoded_length(self.bytes.len());
+        let mut text = String::with_capacity(length);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{PREFIX}{}:", self.version);
+        STANDARD.encode_append(&self.bytes, &mut text);
         text
     }
 }
@@ -39,7 +41,7 @@ impl FromStr for Written {
         let (version, bytes) = rest.split_once(':').ok_or(NotWritten)?;
         let digits = version.bytes().all(|b| b.is_ascii_digit()) && !version.starts_with('0');
         let version = version.parse().ok().filter(|_| digits).ok_or(NotWritten)?;
-        let bytes = BASE64.decode(bytes.as_bytes()).map_err(|_| NotWritten)?;
+        let bytes = STANDARD.decode_to_vec(bytes).map_err(|_| NotWritten)?;
         Ok(Self { version, bytes })
     }
 }
