@@ -34,7 +34,7 @@ use super::{EngineError, Job, Kind};
 use crate::{barrier::Items, entered::Entered};
 
 /// What may be done.
-mod action {
+pub(crate) mod action {
     actions! {
         ALL:
         READ_CA = "ssh:read-ca",
