@@ -10,7 +10,7 @@ use super::{Answer, Visitor, refusal};
 #[derive(Template)]
 #[template(path = "ask.html")]
 pub(super) struct Ask {
-    csrf: CsrfField,
+    pub(super) csrf: CsrfField,
     /// What follows from it.
     pub(super) text: String,
     /// Where it is posted to.

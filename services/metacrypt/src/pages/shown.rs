@@ -14,7 +14,6 @@ const NONE: &str = "–";
 /// A piece of a cell.
 pub(super) enum Part {
     Text(String),
-    Strong(String),
     Muted(String),
     Code(String),
     Link {

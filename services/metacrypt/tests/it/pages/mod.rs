@@ -90,7 +90,7 @@ impl<'w> Walk<'w> {
         for (id, text) in fields {
             let field = self.browser.driver().find(By::Id(*id)).await?;
             field.clear().await?;
-            field.send_keys(text).await?;
+            field.send_keys(*text).await?;
         }
         Ok(())
     }
