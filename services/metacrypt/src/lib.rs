@@ -11,6 +11,7 @@ mod gate;
 mod http;
 mod jobs;
 mod memory;
+mod pages;
 pub mod password;
 mod past;
 mod policy;

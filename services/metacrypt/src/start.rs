@@ -2,7 +2,6 @@
 
 use std::{error::Error, sync::Arc};
 
-use axum::Router;
 use mcdsl::{
     audit,
     clock::Clock,
@@ -17,7 +16,7 @@ use crate::{
     api::{self, Api},
     barrier::{SCHEMA, Seal},
     core::Metacrypt,
-    http, jobs, memory,
+    http, jobs, memory, pages,
 };
 
 /// The service.
@@ -81,7 +80,7 @@ fn build(clock: Clock, base: Base) -> Result<App, Box<dyn Error + Send + Sync>> 
     // Nobody else sets it.
     let _ = metacrypt.mcias.set(Arc::clone(&base.mcias));
     let api = Api(Arc::clone(&metacrypt));
-    let pages = base.pages(Vec::new(), Router::new());
+    let pages = pages::router(&base, &metacrypt);
     let mut app = base.app(api::routes(&api), pages);
     app.plain = http::router(&api);
     jobs::start(&metacrypt, &base.shutdown);

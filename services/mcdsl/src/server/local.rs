@@ -21,7 +21,7 @@ use super::Source;
 #[derive(Clone, Default)]
 pub struct Local {
     grpc: Arc<OnceLock<Router>>,
-    who: Option<(HeaderValue, Source)>,
+    who: Option<(Option<HeaderValue>, Source)>,
 }
 
 impl Local {
@@ -31,9 +31,9 @@ impl Local {
         let _ = self.grpc.set(grpc);
     }
 
-    /// For pages: for whose token `bearer` (`Bearer …`) is, and who is at `source`.
+    /// For pages: for whose token `bearer` (`Bearer …`) is, if somebody is known, and who is at `source`.
     #[cfg(feature = "web")]
-    pub(crate) fn with(&self, bearer: HeaderValue, source: Source) -> Self {
+    pub(crate) fn with(&self, bearer: Option<HeaderValue>, source: Source) -> Self {
         Self {
             grpc: Arc::clone(&self.grpc),
             who: Some((bearer, source)),
@@ -53,8 +53,10 @@ impl Service<Request<tonic::body::Body>> for Local {
 
     fn call(&mut self, mut request: Request<tonic::body::Body>) -> Self::Future {
         if let Some((bearer, source)) = &self.who {
-            let headers = request.headers_mut();
-            headers.insert(header::AUTHORIZATION, bearer.clone());
+            if let Some(bearer) = bearer {
+                let headers = request.headers_mut();
+                headers.insert(header::AUTHORIZATION, bearer.clone());
+            }
             request.extensions_mut().insert(*source);
         }
         let mut router = match self.grpc.get() {

@@ -122,6 +122,19 @@ impl Local {
         let (bearer, source) = page
             .bearer()
             .ok_or_else(|| ErrorPage::of(StatusCode::UNAUTHORIZED))?;
+        Ok(self.with(Some(bearer), Source(source)))
+    }
+
+    /// For whoever asks for this page, logged in (by [`Sso`]) or not: for methods that anybody may call.
+    ///
+    /// # Errors
+    /// 500 if nobody knows where the request came from, which a server of this crate does.
+    pub fn anybody(&self, page: &Page) -> Result<Self, ErrorPage> {
+        let source = page.source().ok_or_else(|| {
+            tracing::error!("nobody knows where a request came from");
+            ErrorPage::internal()
+        })?;
+        let bearer = page.bearer().map(|(bearer, _)| bearer);
         Ok(self.with(bearer, Source(source)))
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod pages;
 mod pki;
 mod policy;
 mod rekey;
@@ -14,4 +15,7 @@ mod ssh;
 mod tool;
 mod transit;
 mod user;
+#[path = "../../../mcias/tests/it/web.rs"]
+#[allow(dead_code, reason = "of MCIAS's tests, which need the rest")]
+mod web;
 mod world;

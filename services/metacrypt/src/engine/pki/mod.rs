@@ -28,7 +28,7 @@ use super::{EngineError, Job, Kind};
 use crate::barrier::Items;
 
 /// What may be done.
-mod action {
+pub(crate) mod action {
     actions! {
         ALL:
         // Judged on `issuers/<name>`; of one below a root on `issuers/<root>` too.

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// What may be done.
-mod action {
+pub(crate) mod action {
     actions! {
         ALL:
         READ_CA = "ssh:read-ca",
