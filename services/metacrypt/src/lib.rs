@@ -10,10 +10,12 @@ mod entered;
 mod gate;
 mod http;
 mod jobs;
+mod log;
 mod memory;
 pub mod password;
 mod policy;
 mod program;
+mod restore;
 mod start;
 #[cfg(test)]
 mod testing;

@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod operating;
 mod pki;
 mod policy;
 mod rotation;
