@@ -58,16 +58,19 @@ impl Restore {
 
     fn verify(&self, database: &Path) -> anyhow::Result<()> {
         memory::undumped().context(DUMPED)?;
-        let mut progress = None;
+        let (mut progress, mut by) = (None, "");
         let verified = restore::verify(database, &self.snapshot, |status| {
             let secret = self.secret(status)?;
-            println!("opens       by the {}", secret.kind());
+            by = secret.kind();
             progress = Some(Progress::begin("opening the snapshot"));
             Ok(secret)
         });
         drop(progress);
         let (status, found, drilled) = verified?;
-        println!("seal        master key number {}", status.generation);
+        println!(
+            "seal        opens by the {by}; master key number {}",
+            status.generation
+        );
         let head = found.head.map_or_else(String::new, |head| {
             format!("; the last one is {}:{}", head.seq, human::hex(&head.hash))
         });

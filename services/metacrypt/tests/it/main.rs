@@ -5,6 +5,7 @@ mod actions;
 mod operating;
 mod pki;
 mod policy;
+mod redacted;
 mod rotation;
 #[path = "../../../mcias/tests/it/running.rs"]
 #[allow(dead_code, reason = "of MCIAS's tests, which need the rest")]

@@ -385,3 +385,136 @@ async fn the_audit_log_is_read_and_verified() {
     let out = run(&world, "audit verify", "");
     assert!(error(&out).contains("was changed"), "{out:?}");
 }
+
+/// A service with a CA, and what an administrator types.
+struct Ca {
+    world: World,
+    token: String,
+}
+
+impl Ca {
+    async fn new() -> Self {
+        let world = World::open().await;
+        let file = world.root.path().join("admin.token");
+        // Of a file that others may not read.
+        fs::copy(world.root.path().join("token"), &file).unwrap();
+        let token = world.token("admin", &world.mcias.password).await;
+        fs::write(&file, token).unwrap();
+        let token = file.display().to_string();
+        let ca = Self { world, token };
+        for line in [
+            "mount create pki --engine pki",
+            "pki issuer create-root pki/root --common-name Root",
+            "pki issuer create pki/services --under root --common-name Services",
+            "pki profile put pki/web --issuer services --below svc.example.org --ip 192.0.2.0/24 --for-server --ttl 7d --max-ttl 30d",
+        ] {
+            let out = ca.run(line);
+            assert!(out.status.success(), "{line}: {out:?}");
+        }
+        ca
+    }
+
+    fn run(&self, line: &str) -> Output {
+        let words = line.split_whitespace().chain(["--token-file", &self.token]);
+        self.world.run(&words.collect::<Vec<_>>(), "")
+    }
+
+    /// What anybody is answered without TLS.
+    fn plain(&self, address: std::net::SocketAddr, path: &str) -> String {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--max-time", "60", "--output", "/dev/null"])
+            .args(["--write-out", "%{http_code} %{content_type}"])
+            .arg(format!("http://{address}{path}"));
+        String::from_utf8(curl.output().unwrap().stdout).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_kept_from_ending() {
+    let ca = Ca::new().await;
+    let (cert, key) = (
+        ca.world.root.path().join("web.pem"),
+        ca.world.root.path().join("web.key"),
+    );
+    let base = format!(
+        "pki keep pki/web --cert {} --key {}",
+        cert.display(),
+        key.display()
+    );
+    let one = "--name a.svc.example.org --name 192.0.2.1";
+    let read = || (fs::read(&cert).unwrap_or_default(), fs::read(&key).unwrap_or_default());
+    let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    for (description, names, told, renewed) in [
+        ("the first", one.to_owned(), "there was none", true),
+        ("it is good", one.to_owned(), "is kept", false),
+        ("soon enough", format!("{one} --renew-before 1d"), "is kept", false),
+        ("it ends", format!("{one} --renew-before 8d"), "would end", true),
+        ("another name", format!("{one} --name b.svc.example.org"), "not for b.svc", true),
+        ("another address", "--name 192.0.2.2".to_owned(), "not for 192.0.2.2", true),
+        ("another key", one.to_owned(), "", true),
+        ("no text", one.to_owned(), "", true),
+        ("it is good again", one.to_owned(), "is kept", false),
+    ] {
+        match description {
+            "another key" => fs::write(&key, &other).unwrap(),
+            "no text" => fs::write(&cert, "").unwrap(),
+            _ => {}
+        }
+        let before = read();
+        let out = ca.run(&format!("{base} {names}"));
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(
+            out.status.success() && text.contains(told),
+            "{description}: {out:?}"
+        );
+        let after = read();
+        let changed = (before.0 != after.0, before.1 != after.1);
+        assert_eq!(changed, (renewed, renewed), "{description}: {text}");
+    }
+    let before = read();
+    let out = ca.run(&format!("{base} --name elsewhere.example.org"));
+    assert!(!out.status.success(), "{out:?}");
+    assert!(read() == before, "what is refused changes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_certificates_name_is_there_without_tls() {
+    let mut ca = Ca::new().await;
+    let warned = |ca: &Ca, line: &str| {
+        let out = ca.run(line);
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8_lossy(&out.stderr).contains("public_listen")
+    };
+    assert!(warned(&ca, "pki url pki --set http://pki.example.org"));
+    ca.world.metacrypt.take().unwrap().terminate().unwrap();
+    let address = mc_testkit::port::free();
+    let config = ca.world.root.path().join("metacrypt.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let text = format!("{text}[service]\npublic_listen = '{address}'\n");
+    fs::write(&config, text).unwrap();
+    ca.world.start();
+    assert!(
+        ca.plain(address, "/v1/pki/pki/crl").starts_with("503"),
+        "it is sealed"
+    );
+    ca.world.unseal().await;
+    assert!(!warned(&ca, "pki url pki"));
+    for (path, wanted) in [
+        ("/v1/pki/pki/crl", "200 application/pkix-crl"),
+        ("/v1/pki/pki/issuer/services/crl", "200 application/pkix-crl"),
+        ("/v1/pki/pki/issuer/services/der", "200 application/pkix-cert"),
+        (
+            "/v1/pki/pki/issuer/services/ocsp/MAA=",
+            "200 application/ocsp-response",
+        ),
+        ("/v1/pki/pki/ca", "404"),
+        ("/v1/pki/none/crl", "404"),
+        ("/v1/seal", "404"),
+        ("/v1/audit", "404"),
+        ("/openapi.json", "404"),
+        ("/login", "404"),
+    ] {
+        let got = ca.plain(address, path);
+        assert!(got.starts_with(wanted), "{path}: {got}");
+    }
+}

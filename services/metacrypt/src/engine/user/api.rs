@@ -225,12 +225,13 @@ impl UserToUser for Api {
             })
         };
         let opened = at.read(open).await?;
-        at.done(Detail::new().text("sender", &opened.sender))
-            .await?;
-        Ok(Response::new(OpenFromUserResponse {
+        let detail = Detail::new().text("sender", &opened.sender);
+        let answer = OpenFromUserResponse {
             plaintext: opened.plaintext.to_vec(),
             sender: opened.sender,
             sealed: opened.header.sealed,
-        }))
+        };
+        at.done(at.noted(detail, &answer)).await?;
+        Ok(Response::new(answer))
     }
 }

@@ -209,6 +209,7 @@ async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, 
     if let Some(renews) = &wanted.renews {
         detail = detail.text("renews", &renews.to_string());
     }
+    let detail = at.noted(detail, &answer);
     let store = move |items: &Items<'_>, _: &Entered| made.store(items, wanted);
     at.change(detail, store, |(), _| ()).await?;
     Ok(answer)
