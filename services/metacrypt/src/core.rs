@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use arc_swap::ArcSwapOption;
 use mcdsl::{
     audit::Detail,
     auth::client::Client,
@@ -19,6 +20,7 @@ use crate::{
     barrier::{Cost, Fresh, Items, Log, Mount, Seal, SealError, Secret, Unsealed, Wanted},
     engine::EngineError,
     gate::{Gate, Opened},
+    log as newest,
     past::Past,
     policy,
 };
@@ -33,6 +35,10 @@ pub(crate) struct Metacrypt {
     changes: Mutex<()>,
     /// A mount was removed.
     pub(crate) removed: Notify,
+    /// What is wrong with the audit log, as far as was looked.
+    pub(crate) log_flaw: Arc<ArcSwapOption<String>>,
+    /// Whether what is public is to be had without TLS; not said in tests of parts.
+    pub(crate) without_tls: OnceLock<bool>,
     /// Who knows what MCIAS revoked; not in tests of parts.
     pub(crate) mcias: OnceLock<Arc<Client>>,
     pub(crate) past: Arc<Past>,
@@ -71,6 +77,8 @@ impl Metacrypt {
             audit,
             changes: Mutex::default(),
             removed: Notify::new(),
+            log_flaw: Arc::default(),
+            without_tls: OnceLock::new(),
             mcias: OnceLock::new(),
             past: Arc::default(),
         }
@@ -106,9 +114,11 @@ impl Metacrypt {
         // Known from here on, so that what was done can be told.
         self.seal.status().await?;
         let (past, now) = (Arc::clone(&self.past), self.seal.clock().steady());
+        let flaw = Arc::clone(&self.log_flaw);
         let ready = move |tx: &Transaction<'_>, unsealed: &Unsealed| {
             policy::load(unsealed, tx)?;
             past.begin(unsealed, tx, now)?;
+            flaw.store(newest::flaw(tx)?.map(Arc::new));
             log(tx)
         };
         let unsealed = self.seal.open(secret, source, ready).await?;

@@ -10,12 +10,14 @@ mod entered;
 mod gate;
 mod http;
 mod jobs;
+mod log;
 mod memory;
 mod pages;
 pub mod password;
 mod past;
 mod policy;
 mod program;
+mod restore;
 mod start;
 #[cfg(test)]
 mod testing;

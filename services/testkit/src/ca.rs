@@ -75,6 +75,12 @@ impl Ca {
         self.certificate.pem()
     }
 
+    /// Its private key, PEM (PKCS #8), for who is to sign in its place.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Issues a server certificate for `names`: hostnames or IP addresses.
     ///
     /// # Errors

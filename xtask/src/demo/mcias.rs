@@ -65,6 +65,15 @@ impl World {
 
     /// Logs the administrator in with `mciasctl`.
     pub(super) fn log_in(&self) -> Result<()> {
+        self.log_in_by(&[])
+    }
+
+    /// The same to another service.
+    pub(super) fn log_in_to(&self, service: &str) -> Result<()> {
+        self.log_in_by(&["--service", service])
+    }
+
+    fn log_in_by(&self, more: &[&str]) -> Result<()> {
         let login = fs::read_to_string(self.directory.join("admin.json")).context("admin.json")?;
         let login: serde_json::Value = serde_json::from_str(&login).context("admin.json")?;
         let password = login["password"].as_str().context("a password")?;
@@ -72,6 +81,7 @@ impl World {
             .arg(LOGIN.to_string())
             .arg(self.directory.join("mciasctl"))
             .args(["login", "--account", "admin"])
+            .args(more)
             .stdin(Stdio::piped())
             .spawn()
             .context("cannot run timeout(1)")?;
@@ -96,7 +106,7 @@ impl World {
     }
 
     /// Writes a file that its owner alone reads.
-    fn private(&self, name: &str, text: &str) -> Result<()> {
+    pub(super) fn private(&self, name: &str, text: &str) -> Result<()> {
         let path = self.write(name, "")?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
             .with_context(|| format!("cannot keep {} private", path.display()))?;

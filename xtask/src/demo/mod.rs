@@ -5,6 +5,7 @@
 //! made is removed.
 
 mod mcias;
+mod metacrypt;
 mod show;
 mod state;
 mod steps;
@@ -155,6 +156,11 @@ fn hints(show: &Show) {
             "mciasctl",
             "whoami",
             "on the demo's MCIAS, as its administrator (password: admin.json beside it)",
+        ),
+        (
+            "metacrypt.sh",
+            "pki certificate list pki",
+            "on the demo's Metacrypt, alike",
         ),
         ("metrics", "", "Prometheus's view"),
     ];

@@ -8,6 +8,7 @@ use mc_testkit::wait_for;
 use super::{
     check_interrupted,
     mcias::{LOGIN, MCIAS},
+    metacrypt,
     show::{
         Expect::{Dropped, Refused, Reset, Says},
         Show,
@@ -31,12 +32,14 @@ type Step = fn(&mut World, &mut Show) -> Result<()>;
 pub(super) fn all(world: &mut World, show: &mut Show) -> Result<()> {
     const STEPS: &[Step] = &[
         accounts,
+        metacrypt::certificates,
         start,
         routing,
         unknown_names,
         http,
         redirect,
         identity,
+        metacrypt::renewal,
         country,
         ban,
         block,

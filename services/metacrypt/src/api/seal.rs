@@ -132,6 +132,7 @@ impl Api {
         let unusable = |open: &Unsealed| policy::in_force(open).is_ok_and(|p| p.unusable.is_some());
         Ok(SealStatus {
             policy_unusable: self.0.open().is_ok_and(|open| unusable(&open)),
+            audit_broken: self.0.log_flaw.load().is_some(),
             initialized: status.is_some(),
             sealed: self.0.is_sealed(),
             generation: status.as_ref().map_or(0, |status| status.generation),
@@ -217,11 +218,12 @@ impl Sealing for Api {
     ) -> Result<Response<SealStatus>, Status> {
         let caller = Caller::of(&request)?;
         let asked = request.into_inner();
+        let detail = self.0.open()?.prints().noted(Detail::new(), &asked);
         let password = Zeroizing::new(asked.password);
         let current = current(asked.current)?;
         caller.about.say(current.kind());
         let password = new_password(password)?;
-        let log = self.log(&caller, Detail::new());
+        let log = self.log(&caller, detail);
         let set = self.0.set_password(current, password, caller.source, log);
         set.await?;
         caller.recorded();
@@ -234,6 +236,7 @@ impl Sealing for Api {
     ) -> Result<Response<RotateMasterKeyResponse>, Status> {
         let caller = Caller::of(&request)?;
         let asked = request.into_inner();
+        let detail = self.0.open()?.prints().noted(Detail::new(), &asked);
         let password = Zeroizing::new(asked.password);
         let current = current(asked.current)?;
         caller.about.say(current.kind());
@@ -246,7 +249,7 @@ impl Sealing for Api {
             recovery: asked.recovery_key,
             shares: shares(asked.shares_needed, asked.shares)?,
         };
-        let log = self.log(&caller, Detail::new());
+        let log = self.log(&caller, detail);
         let rotated = self.0.rotate(current, rotation, caller.source, log);
         let Fresh { recovery, shares } = rotated.await?;
         caller.recorded();

@@ -2,9 +2,11 @@
 
 mod access;
 mod actions;
+mod operating;
 mod pages;
 mod pki;
 mod policy;
+mod redacted;
 mod rekey;
 mod rotation;
 #[path = "../../../mcias/tests/it/running.rs"]

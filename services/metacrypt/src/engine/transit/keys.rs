@@ -170,8 +170,9 @@ pub(super) async fn export(
         Ok((version.number, version.secret()?))
     };
     let (version, key) = at.read(read).await?;
-    at.done(Detail::new().number("version", version.into()))
-        .await?;
+    let detail = Detail::new().number("version", version.into());
     let key = key.to_vec();
-    Ok(ExportKeyResponse { version, key })
+    let answer = ExportKeyResponse { version, key };
+    at.done(at.noted(detail, &answer)).await?;
+    Ok(answer)
 }

@@ -162,16 +162,15 @@ pub(super) async fn decrypt(
     let cost_us = of_ciphertexts(&ring, &asked.ciphertexts);
     let decrypt = move || all(&asked.ciphertexts, |index, c| opened(&ring, c, index));
     let opened = beside(caller, &at, cost_us, decrypt).await?;
-    at.done(by(
-        count(number),
-        opened.iter().map(|(version, _)| *version),
-    ))
-    .await?;
+    let versions = opened.iter().map(|(version, _)| *version);
+    let detail = by(count(number), versions);
     let plain = |(_, mut plaintext): Opened| Plain {
         plaintext: std::mem::take(&mut *plaintext),
     };
     let plaintexts = opened.into_iter().map(plain).collect();
-    Ok(DecryptResponse { plaintexts })
+    let answer = DecryptResponse { plaintexts };
+    at.done(at.noted(detail, &answer)).await?;
+    Ok(answer)
 }
 
 pub(super) async fn rewrap(
@@ -229,15 +228,16 @@ pub(super) async fn create_data_key(
     let made = random_bytes(length)?;
     let ciphertext = sealed(&ring, &made, &asked.associated_data)?;
     let detail = by_newest(&ring, 1)?.flag("only_ciphertext", asked.only_ciphertext);
-    at.done(detail).await?;
     let plaintext = match asked.only_ciphertext {
         true => Vec::new(),
         false => made.to_vec(),
     };
-    Ok(CreateDataKeyResponse {
+    let answer = CreateDataKeyResponse {
         plaintext,
         ciphertext,
-    })
+    };
+    at.done(at.noted(detail, &answer)).await?;
+    Ok(answer)
 }
 
 pub(super) async fn sign(
@@ -313,9 +313,10 @@ pub(super) async fn random(
         }
     };
     let bytes = random_bytes(length)?.to_vec();
-    at.done(Detail::new().number("bytes", length.into()))
-        .await?;
-    Ok(RandomResponse { bytes })
+    let detail = Detail::new().number("bytes", length.into());
+    let answer = RandomResponse { bytes };
+    at.done(at.noted(detail, &answer)).await?;
+    Ok(answer)
 }
 
 /// So many random bytes.

@@ -317,12 +317,13 @@ async fn open(
     let detail = Detail::new()
         .text("sender", &opened.sender)
         .text("sender_account", &opened.account);
-    at.done(detail).await?;
-    Ok(OpenFromUserResponse {
+    let answer = OpenFromUserResponse {
         plaintext: opened.plaintext.to_vec(),
         sender: opened.sender,
         sealed: opened.header.sealed,
         sender_account: opened.account,
         sender_renamed,
-    })
+    };
+    at.done(at.noted(detail, &answer)).await?;
+    Ok(answer)
 }

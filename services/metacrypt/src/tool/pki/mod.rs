@@ -4,6 +4,7 @@ mod acme;
 mod certificate;
 mod issue;
 mod issuer;
+mod keep;
 mod profile;
 
 use clap::{Subcommand, ValueEnum};
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     },
     /// Makes a key and a certificate for it
     Issue(issue::Issue),
+    /// Certifies a new key where the certificate in a file is missing, ends soon, or is of another name or key; else does nothing. For a timer
+    Keep(keep::Keep),
     /// Certifies the key of a request (CSR); its names are taken, and nothing else
     Sign(issue::Sign),
     /// Makes a certificate of the same names and profile, for a new key; the one before stays valid
@@ -73,6 +76,7 @@ impl Command {
             Self::Profile(command) => command.run(client, out).await,
             Self::Url { mount, set } => url(client, out, mount, set.as_deref()).await,
             Self::Issue(issue) => issue.run(client, out).await,
+            Self::Keep(keep) => keep.run(client, out).await,
             Self::Sign(sign) => sign.run(client, out).await,
             Self::Renew(renew) => renew.run(client, out).await,
             Self::Certificate(command) => command.run(client, out).await,
@@ -91,6 +95,9 @@ async fn url(client: &Client, out: Output, mount: &str, set: Option<&str>) -> Re
         }
         None => call(pki.get_urls(pb::GetUrlsRequest { mount })).await?,
     };
+    if !urls.warning.is_empty() {
+        eprintln!("warning: {}", urls.warning);
+    }
     let sentence = match &*urls.base {
         "" => "certificates name no CRL and no OCSP responder; `--set URL` makes them",
         base => base,

@@ -225,7 +225,11 @@ async fn create(
     let profiles = asked.profiles.into_iter().collect();
     let binding = Binding::new(owner, profiles, now_s, now_s + ttl_s)?;
     let id = new_id()?;
-    let detail = detail.text("key", &id);
+    let secret = CreateAcmeKeyResponse {
+        hmac_key: binding.secret().to_owned(),
+        ..CreateAcmeKeyResponse::default()
+    };
+    let detail = at.noted(detail.text("key", &id), &secret);
     let put = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         for name in &binding.profiles {
             if profile(items, name)?.acme.is_none() {

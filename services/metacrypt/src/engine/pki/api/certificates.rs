@@ -108,6 +108,7 @@ async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, 
     if let Some(renews) = &wanted.renews {
         detail = detail.text("renews", &renews.to_string());
     }
+    let detail = at.noted(detail, &answer);
     let store = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         // As it is now: it may have been revoked since it was looked at.
         if let Some(old) = &wanted.renews {

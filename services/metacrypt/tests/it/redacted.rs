@@ -1,0 +1,80 @@
+//! What of requests and answers is secret, by their definition, and what the audit log has of it.
+
+use std::collections::BTreeSet;
+
+use data_encoding::BASE64;
+use mc_proto::{Method, OPENAPI, metacrypt::v1::AuditHashRequest};
+use serde_json::Value;
+
+use crate::world::{Clients, World};
+
+/// Secrets that were sent or answered: as JSON has them, and as they are.
+#[derive(Default)]
+pub(crate) struct Secrets(BTreeSet<(String, Vec<u8>)>);
+
+impl Secrets {
+    /// Notes those of a call.
+    pub(crate) fn note(&mut self, method: &Method, request: &str, answer: &str) {
+        let documents: Value = serde_json::from_str(OPENAPI).unwrap();
+        let document = &documents[method.package];
+        let rest = method.rest.unwrap();
+        let path = rest.path.replace("{*", "{");
+        let operation = &document["paths"][path][rest.verb.to_lowercase()];
+        let sent = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let answered = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+        assert!(!answered.is_null(), "{operation:#}");
+        for (schema, text) in [(sent, request), (answered, answer)] {
+            self.find(document, schema, &serde_json::from_str(text).unwrap());
+        }
+    }
+
+    fn find(&mut self, document: &Value, schema: &Value, value: &Value) {
+        if let Some(name) = schema["$ref"].as_str() {
+            let name = name.rsplit('/').next().unwrap();
+            return self.find(document, &document["components"]["schemas"][name], value);
+        }
+        match value {
+            Value::Array(all) => {
+                for one in all {
+                    self.find(document, &schema["items"], one);
+                }
+            }
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    self.find(document, &schema["properties"][name], field);
+                }
+            }
+            Value::String(text) if schema["format"] == "password" && !text.is_empty() => {
+                let bytes = match schema["contentEncoding"] == "base64" {
+                    true => BASE64.decode(text.as_bytes()).unwrap(),
+                    false => text.as_bytes().to_vec(),
+                };
+                self.0.insert((text.clone(), bytes));
+            }
+            _ => {}
+        }
+    }
+
+    /// That the log has none of them, and of each what AuditHash says.
+    pub(crate) async fn are_not_in_the_log(&self, world: &World, admin: &mut Clients) {
+        assert!(self.0.len() > 8, "{}", self.0.len());
+        for (text, bytes) in &self.0 {
+            let request = AuditHashRequest {
+                input: bytes.clone(),
+            };
+            let hash = admin.system.audit_hash(request).await.unwrap();
+            let hash = hash.into_inner().hash;
+            let rows = world.audit();
+            let of = |row: &(String, String, String, String)| {
+                !row.0.ends_with("AuditHash") && row.3.contains(&hash)
+            };
+            let clear = String::from_utf8_lossy(bytes);
+            // A letter is in many words.
+            let long = |text: &str| text.len() > 3;
+            let has = |text: &str| long(text) && rows.iter().any(|row| row.3.contains(text));
+            let sent = text.chars().take(24).collect::<String>();
+            assert!(!has(text) && !has(&clear), "{sent}… is in the log");
+            assert!(rows.iter().any(of), "{sent}… has no HMAC in the log");
+        }
+    }
+}
