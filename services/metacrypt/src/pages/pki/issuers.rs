@@ -4,11 +4,13 @@ use std::time::SystemTime;
 
 use axum::extract::Path;
 use mc_proto::metacrypt::v1::{ListIssuersRequest, PkiIssuer, PkiProfile};
+use mcdsl::web::Query;
+use serde::Deserialize;
 
 use super::{ISSUING, certificates::end, key_name, may, readable, tabs};
 use crate::pages::{
     Answer, Visitor,
-    shown::{Cell, Facts, Listed, Part, Table, length, path},
+    shown::{Cell, Facts, Listed, Part, Table, length, link, path},
 };
 
 fn public(mount: &str, issuer: &str, what: &str) -> String {
@@ -52,9 +54,21 @@ fn row(mount: &str, issuer: &PkiIssuer, now: SystemTime) -> Vec<Cell> {
     ]
 }
 
-pub(super) async fn issuers(visitor: Visitor, Path(mount): Path<String>) -> Answer {
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct After {
+    after: String,
+}
+
+pub(super) async fn issuers(
+    visitor: Visitor,
+    Path(mount): Path<String>,
+    Query(After { after }): Query<After>,
+) -> Answer {
     let request = ListIssuersRequest {
         mount: mount.clone(),
+        after,
+        limit: 0,
     };
     let listed = visitor.pki()?.list_issuers(request).await?.into_inner();
     let now = visitor.ui.metacrypt.seal.clock().now();
@@ -71,7 +85,12 @@ pub(super) async fn issuers(visitor: Visitor, Path(mount): Path<String>) -> Answ
                 .collect(),
             empty: "There is no issuer that you may read.".to_owned(),
         },
-        next: None,
+        next: (!listed.next.is_empty()).then(|| {
+            link(
+                &path(&["pki", &mount, "issuers"]),
+                &[("after", &listed.next)],
+            )
+        }),
     };
     let title = format!("Issuers of {mount}");
     visitor.page.render(&title, &listed)

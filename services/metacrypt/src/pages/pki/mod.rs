@@ -68,13 +68,26 @@ fn may(visitor: &Visitor, mount: &str, profile: &str, actions: &[Act]) -> bool {
     actions.iter().any(|action| visitor.may(*action, &on))
 }
 
+/// Pages of profiles that are read at most: as many as there may be.
+const MOST: usize = 10;
+
 /// The profiles that he may read.
 async fn readable(visitor: &Visitor, mount: &str) -> Result<Vec<PkiProfile>, ErrorPage> {
-    let request = ListPkiProfilesRequest {
-        mount: mount.to_owned(),
-    };
-    let listed = visitor.pki()?.list_profiles(request).await?;
-    Ok(listed.into_inner().profiles)
+    let (mut all, mut after) = (Vec::new(), String::new());
+    for _ in 0..MOST {
+        let request = ListPkiProfilesRequest {
+            mount: mount.to_owned(),
+            after,
+            limit: 0,
+        };
+        let page = visitor.pki()?.list_profiles(request).await?.into_inner();
+        all.extend(page.profiles);
+        after = page.next;
+        if after.is_empty() {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// What issues.
