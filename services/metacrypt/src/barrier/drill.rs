@@ -24,7 +24,7 @@ pub enum DrillError {
         /// The mount.
         mount: String,
         /// Why.
-        error: ItemError,
+        error: Box<ItemError>,
     },
 }
 
@@ -38,7 +38,7 @@ pub fn drill(db: &Connection, secret: Secret) -> Result<Drilled, DrillError> {
         let opened = mount.items(db).open_all();
         let values = opened.map_err(|error| DrillError::Item {
             mount: name.clone(),
-            error,
+            error: error.into(),
         })?;
         Ok((name.clone(), values))
     });

@@ -40,11 +40,11 @@ impl Page {
     ) -> Result<(Vec<T>, String), EngineError> {
         let after = format!("{}{}", self.place, self.after);
         let paths = items.names(self.place, &after, MAX_LOOKED_AT)?;
-        let mut names = paths
+        let names = paths
             .iter()
             .filter_map(|path| path.strip_prefix(self.place));
         let (mut found, mut last) = (Vec::new(), "");
-        for name in names.clone().filter(|name| may(name)) {
+        for name in names.filter(|name| may(name)) {
             if found.len() == self.limit {
                 return Ok((found, last.to_owned()));
             }
@@ -52,7 +52,8 @@ impl Page {
             last = name;
         }
         let more = paths.len() == MAX_LOOKED_AT;
-        let next = names.next_back().filter(|_| more).unwrap_or_default();
+        let last = paths.last().and_then(|path| path.strip_prefix(self.place));
+        let next = last.filter(|_| more).unwrap_or_default();
         Ok((found, next.to_owned()))
     }
 }

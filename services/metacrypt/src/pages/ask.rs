@@ -7,6 +7,15 @@ use tonic::Status;
 use super::{Answer, Visitor, refusal};
 
 /// A question, whose answer is a form.
+/// One of several values.
+pub(super) struct Choice {
+    /// What it is of.
+    pub(super) label: &'static str,
+    pub(super) field: &'static str,
+    /// With what they mean.
+    pub(super) values: Vec<(String, &'static str)>,
+}
+
 #[derive(Template)]
 #[template(path = "ask.html")]
 pub(super) struct Ask {
@@ -17,8 +26,7 @@ pub(super) struct Ask {
     pub(super) to: String,
     /// What else is sent: name and value.
     pub(super) fields: Vec<(&'static str, String)>,
-    /// A choice: what it is of, its field, and its values with what they mean.
-    pub(super) choice: Option<(&'static str, &'static str, Vec<(String, &'static str)>)>,
+    pub(super) choice: Option<Choice>,
     /// A name that has to be written once more, in the field `confirm`.
     pub(super) repeat: Option<String>,
     /// The answer that does it.

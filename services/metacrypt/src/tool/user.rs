@@ -120,11 +120,11 @@ impl Command {
         let keys = match self {
             Self::Join { mount } => {
                 let mount = mount.clone();
-                call(user.create_user_keys(pb::CreateUserKeysRequest { mount })).await?
+                call(user.create_keys(pb::CreateUserKeysRequest { mount })).await?
             }
             Self::Rotate { mount } => {
                 let mount = mount.clone();
-                call(user.rotate_user_keys(pb::RotateUserKeysRequest { mount })).await?
+                call(user.rotate_keys(pb::RotateUserKeysRequest { mount })).await?
             }
             Self::Trim { mount, from, yes } => {
                 let what = format!(
@@ -135,11 +135,11 @@ impl Command {
                     mount: mount.clone(),
                     min_version: *from,
                 };
-                call(user.trim_user_keys(request)).await?
+                call(user.trim_keys(request)).await?
             }
             Self::Show { account } => {
                 let At { mount, name } = account.clone();
-                call(user.get_user_keys(pb::GetUserKeysRequest { mount, name })).await?
+                call(user.get_keys(pb::GetUserKeysRequest { mount, name })).await?
             }
             Self::Seal {
                 mount,
@@ -161,7 +161,7 @@ impl Command {
                     associated_data: about.clone().into_bytes(),
                     curve: curve.into(),
                 };
-                let answer = call(user.seal_to_users(request)).await?;
+                let answer = call(user.seal(request)).await?;
                 for one in answer.recipients.iter().filter(|one| one.name_was_anothers) {
                     let pb::UserRecipient { name, account, .. } = one;
                     eprintln!(
@@ -193,7 +193,7 @@ impl Command {
                     name,
                     account: id.clone(),
                 };
-                call(user.delete_user_keys(request)).await?;
+                call(user.delete_keys(request)).await?;
                 return Ok(out.done(&sentence, &value)?);
             }
         };
@@ -226,7 +226,7 @@ async fn open(client: &Client, out: Output, mount: &str, about: &str, input: &In
         sealed,
         associated_data: about.as_bytes().to_vec(),
     };
-    let answer = call(client.user().await?.open_from_user(request)).await?;
+    let answer = call(client.user().await?.open(request)).await?;
     if out.json {
         return Ok(out.json(&json("OpenFromUserResponse", &answer)?)?);
     }

@@ -33,12 +33,7 @@ async fn ca_key(admin: &mut Clients, ca: &str, algorithm: SshCaAlgorithm) -> Ssh
         ca: ca.to_owned(),
         algorithm: algorithm.into(),
     };
-    admin
-        .ssh
-        .create_ssh_ca_key(request)
-        .await
-        .unwrap()
-        .into_inner()
+    admin.ssh.create_ca_key(request).await.unwrap().into_inner()
 }
 
 async fn put(admin: &mut Clients, name: &str, profile: SshProfile) -> Result<SshProfile, Status> {
@@ -47,7 +42,7 @@ async fn put(admin: &mut Clients, name: &str, profile: SshProfile) -> Result<Ssh
         name: name.to_owned(),
         profile: Some(profile),
     };
-    Ok(admin.ssh.put_ssh_profile(request).await?.into_inner())
+    Ok(admin.ssh.put_profile(request).await?.into_inner())
 }
 
 /// For those who log in, with these principals.
@@ -89,7 +84,7 @@ async fn sign(
         principals: principals.iter().map(|one| (*one).to_owned()).collect(),
         ttl_s: 0,
     };
-    Ok(clients.ssh.sign_ssh_key(request).await?.into_inner())
+    Ok(clients.ssh.sign(request).await?.into_inner())
 }
 
 /// Profiles `app` and `gone`, three keys of the user authority, a certificate, and the key id `app` revoked; a public key, and the certificate's serial.
@@ -109,7 +104,7 @@ pub(crate) async fn one_of_each(admin: &mut Clients) -> (String, String) {
         mount: MOUNT.to_owned(),
         what: Some(create_ssh_revocation_request::What::KeyId("app".to_owned())),
     };
-    admin.ssh.create_ssh_revocation(request).await.unwrap();
+    admin.ssh.create_revocation(request).await.unwrap();
     (key.trim().to_owned(), made.serial.to_string())
 }
 
@@ -239,7 +234,7 @@ async fn sshd_and_ssh_take_what_is_signed_and_refuse_the_rest() {
         mount: MOUNT.to_owned(),
         serial: certificates[0].0.serial,
     };
-    let revoked = admin.ssh.revoke_ssh_certificate(request).await.unwrap();
+    let revoked = admin.ssh.revoke(request).await.unwrap();
     assert!(revoked.into_inner().revoked);
     publish(&world, at);
     assert!(!login("one", CLIENT, host).0, "{}", sshd.output());
@@ -251,7 +246,7 @@ async fn sshd_and_ssh_take_what_is_signed_and_refuse_the_rest() {
             certificates[2].1.clone(),
         )),
     };
-    let made = admin.ssh.create_ssh_revocation(request).await.unwrap();
+    let made = admin.ssh.create_revocation(request).await.unwrap();
     publish(&world, at);
     assert!(!login("three", CLIENT, host).0, "{}", sshd.output());
     let refused = sign(&mut ada, "people", &certificates[2].1, &["ada"]).await;
@@ -261,7 +256,7 @@ async fn sshd_and_ssh_take_what_is_signed_and_refuse_the_rest() {
         mount: MOUNT.to_owned(),
         id: made.into_inner().id,
     };
-    admin.ssh.delete_ssh_revocation(request).await.unwrap();
+    admin.ssh.delete_revocation(request).await.unwrap();
     publish(&world, at);
     assert!(login("three", CLIENT, host).0, "{}", sshd.output());
     // All of the account.
@@ -269,7 +264,7 @@ async fn sshd_and_ssh_take_what_is_signed_and_refuse_the_rest() {
         mount: MOUNT.to_owned(),
         what: Some(create_ssh_revocation_request::What::KeyId("ada".to_owned())),
     };
-    admin.ssh.create_ssh_revocation(request).await.unwrap();
+    admin.ssh.create_revocation(request).await.unwrap();
     publish(&world, at);
     assert!(!login("three", CLIENT, host).0, "{}", sshd.output());
 

@@ -20,7 +20,7 @@ async fn mount(admin: &mut Clients) {
 async fn create(clients: &mut Clients) {
     let mount = MOUNT.to_owned();
     let request = CreateUserKeysRequest { mount };
-    clients.user.create_user_keys(request).await.unwrap();
+    clients.user.create_keys(request).await.unwrap();
 }
 
 /// Keys of both, who may make some, and what the first one wrote to the second, in Base64.
@@ -34,7 +34,7 @@ pub(crate) async fn one_of_each(admin: &mut Clients, ada: &mut Clients) -> Strin
         plaintext: b"vault".to_vec(),
         ..SealToUsersRequest::default()
     };
-    let sealed = admin.user.seal_to_users(request).await.unwrap();
+    let sealed = admin.user.seal(request).await.unwrap();
     BASE64.encode(&sealed.into_inner().sealed)
 }
 
@@ -46,7 +46,7 @@ async fn who_is_written_to_reads_it_after_the_seal_was_closed_and_opened() {
     let rule = Rule {
         name: "mail".to_owned(),
         accounts: vec!["ada".to_owned()],
-        actions: vec!["user:own".to_owned(), "user:open".to_owned()],
+        actions: vec!["user:create".to_owned(), "user:open".to_owned()],
         resources: vec!["mail/users/ada".to_owned()],
         ..Rule::default()
     };
@@ -82,5 +82,5 @@ async fn who_is_written_to_reads_it_after_the_seal_was_closed_and_opened() {
     let hash = hash["hash"].as_str().unwrap();
     let wrote = |row: &&(String, String, String, String)| row.3.contains(hash);
     let row = rows.iter().find(wrote).unwrap();
-    assert!(row.0.ends_with("UserToUser/SealToUsers"), "{row:?}");
+    assert!(row.0.ends_with("UserToUser/Seal"), "{row:?}");
 }

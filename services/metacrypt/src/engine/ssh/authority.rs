@@ -226,7 +226,7 @@ impl Authority {
         self.find(number)?;
         if number == self.signing {
             return Err(EngineError::Precondition(
-                "the key signs; let another one sign (UseSshCaKey) first".to_owned(),
+                "the key signs; let another one sign (UseCaKey) first".to_owned(),
             ));
         }
         self.keys.retain(|key| key.number != number);

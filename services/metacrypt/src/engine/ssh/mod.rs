@@ -37,15 +37,21 @@ use crate::{
 pub(crate) mod action {
     actions! {
         ALL:
-        READ_CA = "ssh:read-ca",
-        MANAGE_CA = "ssh:manage-ca",
-        READ_PROFILE = "ssh:read-profile",
-        WRITE_PROFILE = "ssh:write-profile",
+        // On whatever is read: `ca/<kind>`, `profiles/<name>` (also of what is found by its serial number), `revocations/<id>`.
+        READ = "ssh:read",
+        // On `ca/<kind>`.
+        CREATE_CA_KEY = "ssh:create-ca-key",
+        USE_CA_KEY = "ssh:use-ca-key",
+        DELETE_CA_KEY = "ssh:delete-ca-key",
+        // On `profiles/<name>`, and on `ca/<kind>` of its kind.
+        PUT_PROFILE = "ssh:put-profile",
+        DELETE_PROFILE = "ssh:delete-profile",
+        // On `profiles/<name>`, also of what is found by its serial number.
         SIGN = "ssh:sign",
-        READ_CERTIFICATE = "ssh:read-certificate",
-        REVOKE_CERTIFICATE = "ssh:revoke-certificate",
-        READ_REVOCATION = "ssh:read-revocation",
-        WRITE_REVOCATION = "ssh:write-revocation",
+        REVOKE = "ssh:revoke",
+        // On `revocations/<id>`.
+        CREATE_REVOCATION = "ssh:create-revocation",
+        DELETE_REVOCATION = "ssh:delete-revocation",
     }
 }
 

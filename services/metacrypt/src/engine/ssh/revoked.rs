@@ -116,7 +116,7 @@ pub(super) fn revoke(
     let mut list = List::of(items)?;
     if list.serials >= MAX_SERIALS {
         return Err(EngineError::Precondition(format!(
-            "{MAX_SERIALS} certificates are revoked, which is the most; revoke their key ids (CreateSshRevocation), or remove the authority's key"
+            "{MAX_SERIALS} certificates are revoked, which is the most; revoke their key ids (CreateRevocation), or remove the authority's key"
         )));
     }
     list.serials += 1;
@@ -203,7 +203,7 @@ pub(super) fn refuse(
     ] {
         if whole(items, &id)? {
             return Err(EngineError::Precondition(format!(
-                "{what} is revoked; DeleteSshRevocation lifts it ({id})"
+                "{what} is revoked; DeleteRevocation lifts it ({id})"
             )));
         }
     }

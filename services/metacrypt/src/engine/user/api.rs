@@ -69,7 +69,7 @@ fn own(caller: &Caller) -> Result<(Name, Name), EngineError> {
 /// The caller's own keys.
 fn own_keys(items: &Items<'_>, account: &Name) -> Result<Keys, EngineError> {
     of_account(items, account)?.ok_or_else(|| {
-        EngineError::Precondition("you have no keys here; make some (CreateUserKeys)".to_owned())
+        EngineError::Precondition("you have no keys here; make some (CreateKeys)".to_owned())
     })
 }
 
@@ -92,10 +92,11 @@ impl Api {
     async fn change_own(
         &self,
         caller: &Caller,
+        action: Act,
         mount: &str,
         change: impl FnOnce(&mut Keys) -> Result<(), EngineError> + Send + 'static,
     ) -> Result<UserKeys, EngineError> {
-        let (at, account, name) = self.own(caller, action::OWN, mount)?;
+        let (at, account, name) = self.own(caller, action, mount)?;
         let change = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
             let mut keys = own_keys(items, &account)?;
             change(&mut keys)?;
@@ -108,13 +109,13 @@ impl Api {
 
 methods! {
     UserToUser:
-    create_user_keys: CreateUserKeysRequest => UserKeys = create,
-    rotate_user_keys: RotateUserKeysRequest => UserKeys = rotate,
-    trim_user_keys: TrimUserKeysRequest => UserKeys = trim,
-    get_user_keys: GetUserKeysRequest => UserKeys = get,
-    delete_user_keys: DeleteUserKeysRequest => DeleteUserKeysResponse = delete,
-    seal_to_users: SealToUsersRequest => SealToUsersResponse = seal,
-    open_from_user: OpenFromUserRequest => OpenFromUserResponse = open,
+    create_keys: CreateUserKeysRequest => UserKeys = create,
+    rotate_keys: RotateUserKeysRequest => UserKeys = rotate,
+    trim_keys: TrimUserKeysRequest => UserKeys = trim,
+    get_keys: GetUserKeysRequest => UserKeys = get,
+    delete_keys: DeleteUserKeysRequest => DeleteUserKeysResponse = delete,
+    seal: SealToUsersRequest => SealToUsersResponse = seal,
+    open: OpenFromUserRequest => OpenFromUserResponse = open,
 }
 
 async fn create(
@@ -122,7 +123,7 @@ async fn create(
     caller: &Caller,
     asked: CreateUserKeysRequest,
 ) -> Result<UserKeys, EngineError> {
-    let (at, account, name) = api.own(caller, action::OWN, &asked.mount)?;
+    let (at, account, name) = api.own(caller, action::CREATE, &asked.mount)?;
     let create = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         let keys = match of_account(items, &account)? {
             Some(found) => found,
@@ -141,7 +142,8 @@ async fn rotate(
 ) -> Result<UserKeys, EngineError> {
     let now = api.0.seal.clock().now();
     let rotate = move |keys: &mut Keys| keys.rotate(now);
-    api.change_own(caller, &asked.mount, rotate).await
+    api.change_own(caller, action::ROTATE, &asked.mount, rotate)
+        .await
 }
 
 async fn trim(
@@ -150,7 +152,8 @@ async fn trim(
     asked: TrimUserKeysRequest,
 ) -> Result<UserKeys, EngineError> {
     let trim = move |keys: &mut Keys| keys.forget_before(asked.min_version);
-    api.change_own(caller, &asked.mount, trim).await
+    api.change_own(caller, action::TRIM, &asked.mount, trim)
+        .await
 }
 
 async fn get(
@@ -287,7 +290,7 @@ async fn open(
     asked: OpenFromUserRequest,
 ) -> Result<OpenFromUserResponse, EngineError> {
     let (at, account, _) = api.own(caller, action::OPEN, &asked.mount)?;
-    let none = || EngineError::field("sealed", "nothing that SealToUsers gave");
+    let none = || EngineError::field("sealed", "nothing that Seal gave");
     let sealed = Sealed::read(&asked.sealed).ok_or_else(none)?;
     let sender: Option<Name> = sealed.sender().and_then(|sender| sender.parse().ok());
     let sender = sender.ok_or_else(none)?;

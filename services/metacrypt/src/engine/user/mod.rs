@@ -19,11 +19,15 @@ use crate::barrier::Items;
 mod action {
     actions! {
         ALL:
-        OWN = "user:own",
+        // On `users/<name>` of one's own name.
+        CREATE = "user:create",
+        ROTATE = "user:rotate",
+        TRIM = "user:trim",
+        OPEN = "user:open",
+        // On `users/<name>` of anybody's.
         READ = "user:read",
         DELETE = "user:delete",
         SEAL = "user:seal",
-        OPEN = "user:open",
     }
 }
 
@@ -113,7 +117,7 @@ fn put(items: &Items<'_>, mut keys: Keys, name: Name) -> Result<Keys, EngineErro
             .extend(named.account.replace(keys.account.clone()));
         if named.former.len() > MAX_FORMER {
             return Err(EngineError::Precondition(format!(
-                "{MAX_FORMER} accounts that had keys were called {name} before, which is the most; delete the keys of some (DeleteUserKeys with `account`)"
+                "{MAX_FORMER} accounts that had keys were called {name} before, which is the most; delete the keys of some (DeleteKeys with `account`)"
             )));
         }
         named.put(items, name.as_str())?;

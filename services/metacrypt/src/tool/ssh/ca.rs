@@ -4,7 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Output, call, prompt, view};
 
-use super::{Client, Result, json};
+use super::{Client, Result, json, json_list};
 
 /// Which authority.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -33,6 +33,12 @@ pub(crate) enum CaAlgorithm {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CaCommand {
+    /// Shows the authorities and which of their keys sign
+    #[command(visible_alias = "ls")]
+    List {
+        /// The mount
+        mount: String,
+    },
     /// Shows the keys of an authority
     Show {
         /// The mount
@@ -82,12 +88,30 @@ impl CaCommand {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut ssh = client.ssh().await?;
         let shown = match self {
+            Self::List { mount } => {
+                let mount = mount.clone();
+                let all = call(ssh.list_cas(pb::ListSshCasRequest { mount })).await?;
+                let row = |ca: &pb::SshCa| {
+                    let signs = ca.keys.iter().find(|key| key.number == ca.signing);
+                    let signs = signs.map(|key| key.fingerprint.clone());
+                    vec![
+                        ca.ca.clone(),
+                        ca.keys.len().to_string(),
+                        view::text(&signs.unwrap_or_default()),
+                    ]
+                };
+                let rows = all.cas.iter().map(row).collect();
+                let header = ["AUTHORITY", "KEYS", "SIGNS"];
+                let empty = "there is no authority that you may read";
+                let value = json_list("SshCa", &all.cas)?;
+                return Ok(out.table(&header, rows, empty, &value)?);
+            }
             Self::Show { mount, ca } => {
                 let request = pb::GetSshCaRequest {
                     mount: mount.clone(),
                     ca: ca.name(),
                 };
-                call(ssh.get_ssh_ca(request)).await?
+                call(ssh.get_ca(request)).await?
             }
             Self::Create {
                 mount,
@@ -103,7 +127,7 @@ impl CaCommand {
                     ca: ca.name(),
                     algorithm: algorithm.into(),
                 };
-                call(ssh.create_ssh_ca_key(request)).await?
+                call(ssh.create_ca_key(request)).await?
             }
             Self::Use { mount, ca, number } => {
                 let request = pb::UseSshCaKeyRequest {
@@ -111,7 +135,7 @@ impl CaCommand {
                     ca: ca.name(),
                     number: *number,
                 };
-                call(ssh.use_ssh_ca_key(request)).await?
+                call(ssh.use_ca_key(request)).await?
             }
             Self::Delete {
                 mount,
@@ -129,7 +153,7 @@ impl CaCommand {
                     ca: ca.name(),
                     number: *number,
                 };
-                call(ssh.delete_ssh_ca_key(request)).await?
+                call(ssh.delete_ca_key(request)).await?
             }
         };
         let row = |key: &pb::SshCaKey| {

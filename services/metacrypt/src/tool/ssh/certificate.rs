@@ -95,7 +95,7 @@ impl Sign {
             principals: self.principal.clone(),
             ttl_s: self.ttl,
         };
-        let signed = call(client.ssh().await?.sign_ssh_key(request)).await?;
+        let signed = call(client.ssh().await?.sign(request)).await?;
         fs::write(&to, format!("{}\n", signed.certificate))
             .map_err(|e| Failure::new(Exit::Failure, format_args!("{}: {e}", to.display())))?;
         let sentence = format!(
@@ -127,7 +127,7 @@ impl CertificateCommand {
                         after,
                         ..pb::ListSshCertificatesRequest::default()
                     };
-                    let page = call(ssh.list_ssh_certificates(request)).await?;
+                    let page = call(ssh.list_certificates(request)).await?;
                     all.extend(page.certificates);
                     after = page.next;
                     if after.is_empty() {
@@ -162,7 +162,7 @@ impl CertificateCommand {
                     mount: mount.clone(),
                     serial: *serial,
                 };
-                call(ssh.get_ssh_certificate(request)).await?
+                call(ssh.get_certificate(request)).await?
             }
             Self::Revoke { mount, serial, yes } => {
                 let what = format!("the certificate {serial} will be revoked, for ever");
@@ -171,7 +171,7 @@ impl CertificateCommand {
                     mount: mount.clone(),
                     serial: *serial,
                 };
-                call(ssh.revoke_ssh_certificate(request)).await?
+                call(ssh.revoke(request)).await?
             }
         };
         if out.json {

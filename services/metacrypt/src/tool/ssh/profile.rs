@@ -179,7 +179,7 @@ impl ProfileCommand {
                         after,
                         limit: 0,
                     };
-                    let page = call(ssh.list_ssh_profiles(request)).await?;
+                    let page = call(ssh.list_profiles(request)).await?;
                     profiles.extend(page.profiles);
                     after = page.next;
                     if after.is_empty() {
@@ -202,16 +202,16 @@ impl ProfileCommand {
             }
             Self::Show { profile } => {
                 let At { mount, name } = profile.clone();
-                call(ssh.get_ssh_profile(pb::GetSshProfileRequest { mount, name })).await?
+                call(ssh.get_profile(pb::GetSshProfileRequest { mount, name })).await?
             }
-            Self::Put(put) => call(ssh.put_ssh_profile(put.request())).await?,
+            Self::Put(put) => call(ssh.put_profile(put.request())).await?,
             Self::Delete { profile, yes } => {
                 let At { mount, name } = profile.clone();
                 let what = format!("the profile {mount}/{name} will be removed");
                 prompt::confirm(&what, *yes)?;
                 let sentence = format!("{mount}/{name} is removed");
                 let value = json!({ "deleted": format!("{mount}/{name}") });
-                call(ssh.delete_ssh_profile(pb::DeleteSshProfileRequest { mount, name })).await?;
+                call(ssh.delete_profile(pb::DeleteSshProfileRequest { mount, name })).await?;
                 return Ok(out.done(&sentence, &value)?);
             }
         };

@@ -54,7 +54,7 @@ impl RevocationCommand {
                         after,
                         limit: 0,
                     };
-                    let page = call(ssh.list_ssh_revocations(request)).await?;
+                    let page = call(ssh.list_revocations(request)).await?;
                     all.extend(page.revocations);
                     after = page.next;
                     if after.is_empty() {
@@ -84,7 +84,7 @@ impl RevocationCommand {
                     mount: mount.clone(),
                     what,
                 };
-                let made = call(ssh.create_ssh_revocation(request)).await?;
+                let made = call(ssh.create_revocation(request)).await?;
                 let [id, what, _] = cells(&made);
                 let sentence = format!(
                     "{what} is revoked; `metacrypt ssh revocation delete {mount} {id}` lifts it"
@@ -100,7 +100,7 @@ impl RevocationCommand {
                     mount: mount.clone(),
                     id: id.clone(),
                 };
-                call(ssh.delete_ssh_revocation(request)).await?;
+                call(ssh.delete_revocation(request)).await?;
                 out.done(&format!("{id} is lifted"), &json!({ "deleted": id }))?;
             }
         }

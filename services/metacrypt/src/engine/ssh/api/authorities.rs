@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mc_proto::metacrypt::v1::{
-    CreateSshCaKeyRequest, DeleteSshCaKeyRequest, GetSshCaRequest, SshCa, UseSshCaKeyRequest,
+    CreateSshCaKeyRequest, DeleteSshCaKeyRequest, GetSshCaRequest, ListSshCasRequest,
+    ListSshCasResponse, SshCa, UseSshCaKeyRequest,
 };
 use mcdsl::{audit::Detail, server::Caller};
 
@@ -55,7 +56,7 @@ pub(super) async fn create_key(
     caller: &Caller,
     asked: CreateSshCaKeyRequest,
 ) -> Result<SshCa, EngineError> {
-    let (at, of) = enter(api, caller, action::MANAGE_CA, &asked.mount, &asked.ca)?;
+    let (at, of) = enter(api, caller, action::CREATE_CA_KEY, &asked.mount, &asked.ca)?;
     let algorithm = message::algorithm_of(asked.algorithm)?;
     let now = at.now();
     let detail = Detail::new().text("algorithm", algorithm.name());
@@ -67,11 +68,27 @@ pub(super) async fn get(
     caller: &Caller,
     asked: GetSshCaRequest,
 ) -> Result<SshCa, EngineError> {
-    let (at, of) = enter(api, caller, action::READ_CA, &asked.mount, &asked.ca)?;
+    let (at, of) = enter(api, caller, action::READ, &asked.mount, &asked.ca)?;
     let read = move |items: &Items<'_>, _: &Entered| message::ca(of, &authority(items, of)?);
     let ca = at.read(read).await?;
     at.done(Detail::new()).await?;
     Ok(ca)
+}
+
+/// Both, of which each may be read or not.
+pub(super) async fn list(
+    api: &Api,
+    caller: &Caller,
+    asked: ListSshCasRequest,
+) -> Result<ListSshCasResponse, EngineError> {
+    let list = api.0.list(caller, &KIND, action::READ, &asked.mount, CA)?;
+    let read = |items: &Items<'_>, may: &dyn Fn(&str) -> bool| {
+        let all = [Of::User, Of::Host].into_iter().filter(|of| may(of.name()));
+        let all = all.map(|of| message::ca(of, &authority(items, of)?));
+        all.collect::<Result<_, EngineError>>()
+    };
+    let cas = list.read(read).await?;
+    Ok(ListSshCasResponse { cas })
 }
 
 pub(super) async fn use_key(
@@ -79,7 +96,7 @@ pub(super) async fn use_key(
     caller: &Caller,
     asked: UseSshCaKeyRequest,
 ) -> Result<SshCa, EngineError> {
-    let (at, of) = enter(api, caller, action::MANAGE_CA, &asked.mount, &asked.ca)?;
+    let (at, of) = enter(api, caller, action::USE_CA_KEY, &asked.mount, &asked.ca)?;
     let detail = Detail::new().number("key", asked.number.into());
     change(&at, of, detail, move |ca| ca.use_key(asked.number)).await
 }
@@ -89,7 +106,7 @@ pub(super) async fn delete_key(
     caller: &Caller,
     asked: DeleteSshCaKeyRequest,
 ) -> Result<SshCa, EngineError> {
-    let (at, of) = enter(api, caller, action::MANAGE_CA, &asked.mount, &asked.ca)?;
+    let (at, of) = enter(api, caller, action::DELETE_CA_KEY, &asked.mount, &asked.ca)?;
     let detail = Detail::new().number("key", asked.number.into());
     change(&at, of, detail, move |ca| ca.remove(asked.number)).await
 }

@@ -62,7 +62,7 @@ async fn try_sign(
         let authority = authority(items, by.kind)?;
         if authority.keys.is_empty() {
             return Err(EngineError::Precondition(format!(
-                "the mount has no authority for this; make one (CreateSshCaKey of {:?})",
+                "the mount has no authority for this; make one (CreateCaKey of {:?})",
                 by.kind.name()
             )));
         }
@@ -119,13 +119,9 @@ pub(super) async fn list(
     let first = inventory::from(from_s.unwrap_or(now_s));
     let after = positions.open(&asked.after)?.max(first);
     let limit = limit(asked.limit);
-    let list = api.0.list(
-        caller,
-        &KIND,
-        action::READ_CERTIFICATE,
-        &asked.mount,
-        PROFILES,
-    )?;
+    let list = api
+        .0
+        .list(caller, &KIND, action::READ, &asked.mount, PROFILES)?;
     let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| {
         let is = |asked: &str, name: &str| asked.is_empty() || asked == name;
         let may = |profile: &str| is(&asked.profile, profile) && may(profile);
@@ -167,7 +163,7 @@ pub(super) async fn get(
     caller: &Caller,
     asked: GetSshCertificateRequest,
 ) -> Result<SshCertificate, EngineError> {
-    let action = action::READ_CERTIFICATE;
+    let action = action::READ;
     let (at, found) = enter(api, caller, action, &asked.mount, asked.serial).await?;
     let found = at.read(move |items, _| told(items, found)).await?;
     at.done(Detail::new()).await?;
@@ -179,7 +175,7 @@ pub(super) async fn revoke(
     caller: &Caller,
     asked: RevokeSshCertificateRequest,
 ) -> Result<SshCertificate, EngineError> {
-    let action = action::REVOKE_CERTIFICATE;
+    let action = action::REVOKE;
     let (at, found) = enter(api, caller, action, &asked.mount, asked.serial).await?;
     let now_s = seconds(at.now());
     let revoke = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {

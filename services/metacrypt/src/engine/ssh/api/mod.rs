@@ -11,10 +11,11 @@ use mc_proto::metacrypt::v1::{
     CreateSshCaKeyRequest, CreateSshRevocationRequest, DeleteSshCaKeyRequest,
     DeleteSshProfileRequest, DeleteSshProfileResponse, DeleteSshRevocationRequest,
     DeleteSshRevocationResponse, GetSshCaRequest, GetSshCertificateRequest, GetSshProfileRequest,
-    ListSshCertificatesRequest, ListSshCertificatesResponse, ListSshProfilesRequest,
-    ListSshProfilesResponse, ListSshRevocationsRequest, ListSshRevocationsResponse,
-    PutSshProfileRequest, RevokeSshCertificateRequest, SignSshKeyRequest, SshCa, SshCertificate,
-    SshProfile, SshRevocation, UseSshCaKeyRequest, ssh_server::Ssh,
+    ListSshCasRequest, ListSshCasResponse, ListSshCertificatesRequest, ListSshCertificatesResponse,
+    ListSshProfilesRequest, ListSshProfilesResponse, ListSshRevocationsRequest,
+    ListSshRevocationsResponse, PutSshProfileRequest, RevokeSshCertificateRequest,
+    SignSshKeyRequest, SshCa, SshCertificate, SshProfile, SshRevocation, UseSshCaKeyRequest,
+    ssh_server::Ssh,
 };
 use mcdsl::server::Caller;
 
@@ -27,21 +28,22 @@ use crate::{
 
 methods! {
     Ssh:
-    create_ssh_ca_key: CreateSshCaKeyRequest => SshCa = authorities::create_key,
-    get_ssh_ca: GetSshCaRequest => SshCa = authorities::get,
-    use_ssh_ca_key: UseSshCaKeyRequest => SshCa = authorities::use_key,
-    delete_ssh_ca_key: DeleteSshCaKeyRequest => SshCa = authorities::delete_key,
-    put_ssh_profile: PutSshProfileRequest => SshProfile = profiles::put,
-    list_ssh_profiles: ListSshProfilesRequest => ListSshProfilesResponse = profiles::list,
-    get_ssh_profile: GetSshProfileRequest => SshProfile = profiles::get,
-    delete_ssh_profile: DeleteSshProfileRequest => DeleteSshProfileResponse = profiles::delete,
-    sign_ssh_key: SignSshKeyRequest => SshCertificate = certificates::sign,
-    list_ssh_certificates: ListSshCertificatesRequest => ListSshCertificatesResponse = certificates::list,
-    get_ssh_certificate: GetSshCertificateRequest => SshCertificate = certificates::get,
-    revoke_ssh_certificate: RevokeSshCertificateRequest => SshCertificate = certificates::revoke,
-    create_ssh_revocation: CreateSshRevocationRequest => SshRevocation = revocations::create,
-    list_ssh_revocations: ListSshRevocationsRequest => ListSshRevocationsResponse = revocations::list,
-    delete_ssh_revocation: DeleteSshRevocationRequest => DeleteSshRevocationResponse = revocations::delete,
+    create_ca_key: CreateSshCaKeyRequest => SshCa = authorities::create_key,
+    get_ca: GetSshCaRequest => SshCa = authorities::get,
+    list_cas: ListSshCasRequest => ListSshCasResponse = authorities::list,
+    use_ca_key: UseSshCaKeyRequest => SshCa = authorities::use_key,
+    delete_ca_key: DeleteSshCaKeyRequest => SshCa = authorities::delete_key,
+    put_profile: PutSshProfileRequest => SshProfile = profiles::put,
+    list_profiles: ListSshProfilesRequest => ListSshProfilesResponse = profiles::list,
+    get_profile: GetSshProfileRequest => SshProfile = profiles::get,
+    delete_profile: DeleteSshProfileRequest => DeleteSshProfileResponse = profiles::delete,
+    sign: SignSshKeyRequest => SshCertificate = certificates::sign,
+    list_certificates: ListSshCertificatesRequest => ListSshCertificatesResponse = certificates::list,
+    get_certificate: GetSshCertificateRequest => SshCertificate = certificates::get,
+    revoke: RevokeSshCertificateRequest => SshCertificate = certificates::revoke,
+    create_revocation: CreateSshRevocationRequest => SshRevocation = revocations::create,
+    list_revocations: ListSshRevocationsRequest => ListSshRevocationsResponse = revocations::list,
+    delete_revocation: DeleteSshRevocationRequest => DeleteSshRevocationResponse = revocations::delete,
 }
 
 /// A time that a client sent, in seconds.

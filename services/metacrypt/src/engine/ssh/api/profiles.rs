@@ -35,7 +35,7 @@ pub(super) async fn put(
     let sent = asked.profile.unwrap_or_default();
     let of = message::kind_of(sent.kind)?;
     let on = [[PROFILES, &*asked.name], [CA, of.name()]];
-    let at = visit.judge(action::WRITE_PROFILE, &[&on[0], &on[1]])?;
+    let at = visit.judge(action::PUT_PROFILE, &[&on[0], &on[1]])?;
     let made = message::profile_of(at.name(), sent)?;
     let answer = message::profile(&made);
     let detail = made.detail();
@@ -74,7 +74,7 @@ pub(super) async fn list(
     };
     let list = api
         .0
-        .list(caller, &KIND, action::READ_PROFILE, &asked.mount, PROFILES)?;
+        .list(caller, &KIND, action::READ, &asked.mount, PROFILES)?;
     let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| {
         let one = |name: &str| Ok(stored(items, name)?.map(|found| message::profile(&found)));
         page.read(items, may, one)
@@ -89,7 +89,7 @@ pub(super) async fn get(
     caller: &Caller,
     asked: GetSshProfileRequest,
 ) -> Result<SshProfile, EngineError> {
-    let at = to_profile(api, caller, action::READ_PROFILE, &asked.mount, &asked.name)?;
+    let at = to_profile(api, caller, action::READ, &asked.mount, &asked.name)?;
     let read = |items: &Items<'_>, at: &Entered| profile(items, at.name());
     let found = at.read(read).await?;
     at.done(Detail::new()).await?;
@@ -104,12 +104,12 @@ pub(super) async fn delete(
     let visit = api.0.visit(caller, &KIND, &asked.mount)?;
     let path = [PROFILES, &*asked.name];
     // Who may not delete it at all is answered alike whether it is there or not.
-    visit.judge(action::WRITE_PROFILE, &[&path])?;
+    visit.judge(action::DELETE_PROFILE, &[&path])?;
     let name = asked.name.clone();
     let find = move |items: &Items<'_>| Ok(stored(items, &name)?.map(|found| found.kind));
     let none = || EngineError::NotFound("profile", asked.name.clone());
     let of = visit.look(find).await?.flatten().ok_or_else(none)?;
-    let at = visit.judge(action::WRITE_PROFILE, &[&path, &[CA, of.name()]])?;
+    let at = visit.judge(action::DELETE_PROFILE, &[&path, &[CA, of.name()]])?;
     let delete = move |items: &Items<'_>, at: &Entered| -> Result<(), EngineError> {
         if profile(items, at.name())?.kind != of {
             return Err(EngineError::Changed);

@@ -31,7 +31,7 @@ pub(super) async fn create(
     let on = [REVOCATIONS, &what.id()?];
     let at = api
         .0
-        .enter(caller, &KIND, action::WRITE_REVOCATION, &mount, &on)?;
+        .enter(caller, &KIND, action::CREATE_REVOCATION, &mount, &on)?;
     let now_s = seconds(at.now());
     let add = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
         let id = revoked::add(items, what.clone(), now_s)?;
@@ -55,13 +55,9 @@ pub(super) async fn list(
         after: positions.open(&asked.after)?,
         limit: limit(asked.limit),
     };
-    let list = api.0.list(
-        caller,
-        &KIND,
-        action::READ_REVOCATION,
-        &asked.mount,
-        REVOCATIONS,
-    )?;
+    let list = api
+        .0
+        .list(caller, &KIND, action::READ, &asked.mount, REVOCATIONS)?;
     let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| {
         let one = |id: &str| {
             let found = revoked::find(items, id)?;
@@ -82,7 +78,7 @@ pub(super) async fn delete(
     let on = [REVOCATIONS, &*asked.id];
     let at = api
         .0
-        .enter(caller, &KIND, action::WRITE_REVOCATION, &asked.mount, &on)?;
+        .enter(caller, &KIND, action::DELETE_REVOCATION, &asked.mount, &on)?;
     let now_s = seconds(at.now());
     let lift = move |items: &Items<'_>, at: &Entered| revoked::lift(items, at.name(), now_s);
     at.change(Detail::new(), lift, published).await??;

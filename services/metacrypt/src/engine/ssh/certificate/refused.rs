@@ -83,10 +83,7 @@ fn what_is_refused_says_which_field() {
     }
     for (description, allowed) in [
         ("another profile", ada("hosts")),
-        (
-            "another action",
-            allowed("ada", "ssh:read-profile", "people"),
-        ),
+        ("another action", allowed("ada", "ssh:read", "people")),
     ] {
         let wanted = user(&key, &["ada"]);
         let refused = issue(&allowed, &people(), &wanted, &ca, stamp(1, NOW_S));

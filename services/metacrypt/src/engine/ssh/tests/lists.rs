@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn certificates_are_listed_as_they_expire_and_dropped_long_after() {
     let engine = Engine::new().await;
-    for (name, action) in [("sign", "ssh:sign"), ("read", "ssh:read-certificate")] {
+    for (name, action) in [("sign", "ssh:sign"), ("read", "ssh:read")] {
         engine.allow(name, false, action, "ssh/profiles/**").await;
     }
     let long = engine.sign("ada", "people", 7200).await.unwrap();
@@ -87,7 +87,7 @@ async fn certificates_are_listed_as_they_expire_and_dropped_long_after() {
 async fn a_list_goes_on_for_its_reader_alone_and_tells_no_name() {
     let engine = Engine::new().await;
     engine
-        .allow("read", false, "ssh:read-profile", "ssh/profiles/**")
+        .allow("read", false, "ssh:read", "ssh/profiles/**")
         .await;
     let list = async |who: &str, after: &str| {
         let message = pb::ListSshProfilesRequest {
@@ -95,7 +95,7 @@ async fn a_list_goes_on_for_its_reader_alone_and_tells_no_name() {
             after: after.to_owned(),
             limit: 1,
         };
-        told(engine.api.list_ssh_profiles(request(who, message)).await)
+        told(engine.api.list_profiles(request(who, message)).await)
     };
     let first = list("ada", "").await.unwrap();
     assert_eq!(first.profiles[0].name, "others");
@@ -110,8 +110,6 @@ async fn a_list_goes_on_for_its_reader_alone_and_tells_no_name() {
         after: first.next,
         ..Engine::asked()
     };
-    let refused = engine
-        .api
-        .list_ssh_certificates(request("ada", certificates));
+    let refused = engine.api.list_certificates(request("ada", certificates));
     assert_eq!(told(refused.await).unwrap_err().0, Code::InvalidArgument);
 }

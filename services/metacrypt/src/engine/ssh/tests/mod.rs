@@ -70,7 +70,7 @@ impl Engine {
             ca: ca.to_owned(),
             algorithm: 0,
         };
-        told(self.api.create_ssh_ca_key(request("root", message)).await).unwrap()
+        told(self.api.create_ca_key(request("root", message)).await).unwrap()
     }
 
     async fn put(
@@ -83,7 +83,7 @@ impl Engine {
             name: name.to_owned(),
             profile: Some(profile),
         };
-        told(self.api.put_ssh_profile(request("root", message)).await)
+        told(self.api.put_profile(request("root", message)).await)
     }
 
     async fn allow(&self, name: &str, deny: bool, action: &str, resource: &str) {
@@ -135,7 +135,7 @@ impl Engine {
             principals: vec![if who == "root" { "other" } else { who }.to_owned()],
             ttl_s,
         };
-        told(self.api.sign_ssh_key(request(who, message)).await)
+        told(self.api.sign(request(who, message)).await)
     }
 
     async fn get(&self, who: &str, serial: u64) -> Result<pb::SshCertificate, (Code, String)> {
@@ -143,7 +143,7 @@ impl Engine {
             mount: MOUNT.to_owned(),
             serial,
         };
-        told(self.api.get_ssh_certificate(request(who, message)).await)
+        told(self.api.get_certificate(request(who, message)).await)
     }
 
     async fn revoke(&self, who: &str, serial: u64) -> Result<pb::SshCertificate, (Code, String)> {
@@ -151,7 +151,7 @@ impl Engine {
             mount: MOUNT.to_owned(),
             serial,
         };
-        told(self.api.revoke_ssh_certificate(request(who, message)).await)
+        told(self.api.revoke(request(who, message)).await)
     }
 
     fn asked() -> pb::ListSshCertificatesRequest {
@@ -163,7 +163,7 @@ impl Engine {
 
     /// Serials, and where to go on.
     async fn list(&self, who: &str, asked: pb::ListSshCertificatesRequest) -> (Vec<u64>, String) {
-        let listed = told(self.api.list_ssh_certificates(request(who, asked)).await).unwrap();
+        let listed = told(self.api.list_certificates(request(who, asked)).await).unwrap();
         let serials = listed.certificates.iter().map(|one| one.serial);
         (serials.collect(), listed.next)
     }
@@ -194,7 +194,7 @@ async fn a_certificate_is_judged_by_its_profile_and_a_deny_holds_for_lists() {
     let denied = |what: &str, serial| {
         (
             Code::PermissionDenied,
-            format!("ada may not ssh:{what}-certificate on ssh/certificates/{serial}"),
+            format!("ada may not ssh:{what} on ssh/certificates/{serial}"),
         )
     };
     for serial in [first, 9] {
@@ -208,7 +208,7 @@ async fn a_certificate_is_judged_by_its_profile_and_a_deny_holds_for_lists() {
         );
     }
     engine
-        .allow("read", false, "ssh:read-certificate", "ssh/profiles/**")
+        .allow("read", false, "ssh:read", "ssh/profiles/**")
         .await;
     assert_eq!(engine.list("ada", Engine::asked()).await.0, [first, second]);
     engine
@@ -294,34 +294,27 @@ async fn a_new_key_is_published_before_it_signs() {
         ca: "user".to_owned(),
         number,
     };
-    let refused = engine
-        .api
-        .delete_ssh_ca_key(request("root", delete(1)))
-        .await;
+    let refused = engine.api.delete_ca_key(request("root", delete(1))).await;
     assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
     engine
         .api
-        .use_ssh_ca_key(request("root", number(2)))
+        .use_ca_key(request("root", number(2)))
         .await
         .unwrap();
     assert_eq!(by().await, ca.keys[1].fingerprint);
     engine
         .api
-        .delete_ssh_ca_key(request("root", delete(1)))
+        .delete_ca_key(request("root", delete(1)))
         .await
         .unwrap();
     assert_eq!(lines(Of::User).await, told[1..]);
-    let none = engine.api.use_ssh_ca_key(request("root", number(1))).await;
+    let none = engine.api.use_ca_key(request("root", number(1))).await;
     assert_eq!(none.unwrap_err().code(), Code::NotFound);
     let root = pb::GetSshCaRequest {
         mount: MOUNT.to_owned(),
         ca: "root".to_owned(),
     };
-    let refused = engine
-        .api
-        .get_ssh_ca(request("root", root))
-        .await
-        .unwrap_err();
+    let refused = engine.api.get_ca(request("root", root)).await.unwrap_err();
     assert_eq!(refused.message(), "ca: `user` or `host`");
 }
 

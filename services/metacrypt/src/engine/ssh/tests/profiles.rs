@@ -5,22 +5,27 @@ use super::*;
 #[tokio::test]
 async fn who_changes_who_becomes_root_may_do_that_on_the_authority_too() {
     let engine = Engine::new().await;
-    let rule = "ssh:write-profile";
-    engine.allow("own", false, rule, "ssh/profiles/**").await;
+    let allow = async |name: &str, on: &str| {
+        for verb in ["put", "delete"] {
+            let (name, action) = (format!("{name}-{verb}"), format!("ssh:{verb}-profile"));
+            engine.allow(&name, false, &action, on).await;
+        }
+    };
+    allow("own", "ssh/profiles/**").await;
     let put = async |name: &str, profile: pb::SshProfile| {
         let message = pb::PutSshProfileRequest {
             mount: MOUNT.to_owned(),
             name: name.to_owned(),
             profile: Some(profile),
         };
-        told(engine.api.put_ssh_profile(request("ada", message)).await).map(drop)
+        told(engine.api.put_profile(request("ada", message)).await).map(drop)
     };
     let delete = async |name: &str| {
         let message = pb::DeleteSshProfileRequest {
             mount: MOUNT.to_owned(),
             name: name.to_owned(),
         };
-        told(engine.api.delete_ssh_profile(request("ada", message)).await).map(drop)
+        told(engine.api.delete_profile(request("ada", message)).await).map(drop)
     };
     let root = || pb::SshProfile {
         principals: vec![pb::SshPrincipal {
@@ -28,16 +33,16 @@ async fn who_changes_who_becomes_root_may_do_that_on_the_authority_too() {
         }],
         ..people()
     };
-    let denied = |ca: &str| {
-        let text = format!("ada may not {rule} on ssh/ca/{ca}");
+    let denied = |verb: &str, ca: &str| {
+        let text = format!("ada may not ssh:{verb}-profile on ssh/ca/{ca}");
         Err((Code::PermissionDenied, text))
     };
-    assert_eq!(put("people", root()).await, denied("user"));
-    assert_eq!(put("new", root()).await, denied("user"));
-    assert_eq!(delete("people").await, denied("user"));
+    assert_eq!(put("people", root()).await, denied("put", "user"));
+    assert_eq!(put("new", root()).await, denied("put", "user"));
+    assert_eq!(delete("people").await, denied("delete", "user"));
     let none = (Code::NotFound, "there is no profile \"nothing\"".to_owned());
     assert_eq!(delete("nothing").await, Err(none));
-    engine.allow("hosts", false, rule, "ssh/ca/host").await;
+    allow("hosts", "ssh/ca/host").await;
     let host = || pb::SshProfile {
         kind: pb::SshKind::Host.into(),
         principals: vec![pb::SshPrincipal {
@@ -50,7 +55,7 @@ async fn who_changes_who_becomes_root_may_do_that_on_the_authority_too() {
     assert_eq!(other.0, Code::FailedPrecondition, "{other:?}");
     assert!(other.1.contains("user authority"), "{other:?}");
     delete("hosts").await.unwrap();
-    engine.allow("users", false, rule, "ssh/ca/user").await;
+    allow("users", "ssh/ca/user").await;
     put("people", root()).await.unwrap();
     let (_, _, on, detail) = engine.world.audit().pop().unwrap();
     assert_eq!(on, "ssh/profiles/people");

@@ -33,7 +33,7 @@ async fn each_change_makes_a_greater_version_and_nothing_else_does() {
     let revoke = || {
         engine
             .api
-            .create_ssh_revocation(request("root", key_id.clone()))
+            .create_revocation(request("root", key_id.clone()))
     };
     let revoked = told(revoke().await).unwrap();
     assert_eq!(revoked.id, "id-ada");
@@ -47,14 +47,11 @@ async fn each_change_makes_a_greater_version_and_nothing_else_does() {
     };
     let lifted = engine
         .api
-        .delete_ssh_revocation(request("root", lift.clone()))
+        .delete_revocation(request("root", lift.clone()))
         .await;
     lifted.unwrap();
     greater("a revocation that was lifted").await;
-    let again = engine
-        .api
-        .delete_ssh_revocation(request("root", lift))
-        .await;
+    let again = engine.api.delete_revocation(request("root", lift)).await;
     assert_eq!(again.unwrap_err().code(), Code::NotFound);
     engine.sign("ada", "people", 0).await.unwrap();
 }

@@ -45,7 +45,7 @@ fn gone(account: &str) -> pb::DeleteUserKeysRequest {
 /// Ada, and two accounts called `dep`, of which the first was deleted; what Ada wrote to that, and it to her.
 async fn made_again() -> (World, Api, [Vec<u8>; 2]) {
     let (world, api) = engine().await;
-    for action in ["own", "open", "seal", "read", "delete"] {
+    for action in ["create", "rotate", "open", "seal", "read", "delete"] {
         let all = ["ada", "dep", "new"];
         allow(
             &world,
@@ -57,17 +57,15 @@ async fn made_again() -> (World, Api, [Vec<u8>; 2]) {
         )
         .await;
     }
-    api.create_user_keys(request("ada", own())).await.unwrap();
-    api.create_user_keys(again("dep", "first", own()))
-        .await
-        .unwrap();
-    let sent = api.seal_to_users(request("ada", to(&["dep"]))).await;
+    api.create_keys(request("ada", own())).await.unwrap();
+    api.create_keys(again("dep", "first", own())).await.unwrap();
+    let sent = api.seal(request("ada", to(&["dep"]))).await;
     let sent = sent.unwrap().into_inner();
     assert_eq!(sent.recipients[0].account, "first");
     assert!(!sent.recipients[0].name_was_anothers);
-    let got = api.seal_to_users(again("dep", "first", to(&["ada"]))).await;
+    let got = api.seal(again("dep", "first", to(&["ada"]))).await;
     let got = got.unwrap().into_inner().sealed;
-    api.create_user_keys(again("dep", "second", own()))
+    api.create_keys(again("dep", "second", own()))
         .await
         .unwrap();
     (world, api, [sent.sealed, got])
@@ -76,15 +74,13 @@ async fn made_again() -> (World, Api, [Vec<u8>; 2]) {
 #[tokio::test]
 async fn keys_of_an_account_are_not_those_of_the_next_one_of_its_name() {
     let (_world, api, [sent, got]) = made_again().await;
-    let refused = api
-        .open_from_user(again("dep", "second", opening(&sent)))
-        .await;
+    let refused = api.open(again("dep", "second", opening(&sent))).await;
     assert_eq!(
         code(refused),
         Code::InvalidArgument,
         "it was not written to him"
     );
-    let opened = api.open_from_user(request("ada", opening(&got))).await;
+    let opened = api.open(request("ada", opening(&got))).await;
     let opened = opened.unwrap().into_inner();
     assert_eq!((&*opened.sender, &*opened.sender_account), ("dep", "first"));
     assert!(opened.sender_renamed, "another one has the name");
@@ -101,10 +97,10 @@ async fn keys_of_an_account_are_not_those_of_the_next_one_of_its_name() {
         ),
         ("who is there", meaning("dep", "second"), Code::Ok),
     ] {
-        let answer = api.seal_to_users(request("ada", asked)).await;
+        let answer = api.seal(request("ada", asked)).await;
         assert_eq!(code(answer), wanted, "{description}");
     }
-    let sent = api.seal_to_users(request("ada", to(&["dep"]))).await;
+    let sent = api.seal(request("ada", to(&["dep"]))).await;
     let sent = sent.unwrap().into_inner();
     let wanted = pb::UserRecipient {
         name: "dep".to_owned(),
@@ -113,7 +109,7 @@ async fn keys_of_an_account_are_not_those_of_the_next_one_of_its_name() {
     };
     assert_eq!(sent.recipients, [wanted]);
     let opened = api
-        .open_from_user(again("dep", "second", opening(&sent.sealed)))
+        .open(again("dep", "second", opening(&sent.sealed)))
         .await;
     assert!(!opened.unwrap().into_inner().sender_renamed);
 }
@@ -121,31 +117,27 @@ async fn keys_of_an_account_are_not_those_of_the_next_one_of_its_name() {
 #[tokio::test]
 async fn keys_of_an_account_that_is_gone_are_deleted_by_its_id() {
     let (_world, api, [_, got]) = made_again().await;
-    let found = api.get_user_keys(request("ada", keys_of("dep"))).await;
+    let found = api.get_keys(request("ada", keys_of("dep"))).await;
     let found = found.unwrap().into_inner();
     assert_eq!(
         (&*found.account, &found.former[..]),
         ("second", &["first".to_owned()][..])
     );
-    let none = api
-        .delete_user_keys(request("ada", gone("id-of-ada")))
-        .await;
+    let none = api.delete_keys(request("ada", gone("id-of-ada"))).await;
     assert_eq!(code(none), Code::NotFound, "of another name");
-    api.delete_user_keys(request("ada", gone("first")))
+    api.delete_keys(request("ada", gone("first")))
         .await
         .unwrap();
-    let refused = api.open_from_user(request("ada", opening(&got))).await;
+    let refused = api.open(request("ada", opening(&got))).await;
     assert_eq!(code(refused), Code::InvalidArgument);
-    let left = api.get_user_keys(request("ada", keys_of("dep"))).await;
+    let left = api.get_keys(request("ada", keys_of("dep"))).await;
     let left = left.unwrap().into_inner();
     assert_eq!(
         (&*left.account, left.former.len(), left.versions.len()),
         ("second", 0, 1)
     );
-    api.delete_user_keys(request("ada", gone("")))
-        .await
-        .unwrap();
-    let none = api.get_user_keys(request("ada", keys_of("dep"))).await;
+    api.delete_keys(request("ada", gone(""))).await.unwrap();
+    let none = api.get_keys(request("ada", keys_of("dep"))).await;
     assert_eq!(code(none), Code::NotFound);
 }
 
@@ -156,18 +148,16 @@ async fn keys_stay_those_of_who_is_called_otherwise() {
     let rotate = pb::RotateUserKeysRequest {
         mount: MOUNT.to_owned(),
     };
-    let keys = api.rotate_user_keys(again("new", "first", rotate)).await;
+    let keys = api.rotate_keys(again("new", "first", rotate)).await;
     let keys = keys.unwrap().into_inner();
     assert_eq!((&*keys.name, &*keys.account), ("new", "first"));
-    let opened = api
-        .open_from_user(again("new", "first", opening(&sent)))
-        .await;
+    let opened = api.open(again("new", "first", opening(&sent))).await;
     assert_eq!(opened.unwrap().into_inner().plaintext, b"secret");
-    let dep = api.get_user_keys(request("ada", keys_of("dep"))).await;
+    let dep = api.get_keys(request("ada", keys_of("dep"))).await;
     assert!(dep.unwrap().into_inner().former.is_empty());
-    let written = api.seal_to_users(again("new", "first", to(&["ada"]))).await;
+    let written = api.seal(again("new", "first", to(&["ada"]))).await;
     let written = written.unwrap().into_inner().sealed;
-    let opened = api.open_from_user(request("ada", opening(&written))).await;
+    let opened = api.open(request("ada", opening(&written))).await;
     let opened = opened.unwrap().into_inner();
     assert_eq!((&*opened.sender, opened.sender_renamed), ("new", false));
 }

@@ -218,17 +218,17 @@ fn opening(sealed: &[u8]) -> pb::OpenFromUserRequest {
 async fn each_recipient_is_judged_and_each_reads_by_his_own_keys() {
     let (world, api) = engine().await;
     assert_eq!(
-        code(api.create_user_keys(request("ada", own())).await),
+        code(api.create_keys(request("ada", own())).await),
         Code::PermissionDenied
     );
     for name in ["ada", "bob", "eve"] {
         let on = format!("{MOUNT}/users/{name}");
-        for action in ["user:own", "user:open"] {
+        for action in ["user:create", "user:rotate", "user:trim", "user:open"] {
             let rule = format!("{name}-{}", action.replace(':', "-"));
             allow(&world, &rule, false, &[name], action, &on).await;
         }
-        api.create_user_keys(request(name, own())).await.unwrap();
-        let again = api.create_user_keys(request(name, own())).await.unwrap();
+        api.create_keys(request(name, own())).await.unwrap();
+        let again = api.create_keys(request(name, own())).await.unwrap();
         assert_eq!(again.into_inner().versions.len(), 1, "they are there");
     }
     allow(
@@ -264,23 +264,20 @@ async fn each_recipient_is_judged_and_each_reads_by_his_own_keys() {
         ),
         ("oneself and another", "ada", &["ada", "bob"], Code::Ok),
     ] {
-        let answer = api.seal_to_users(request(who, to(recipients))).await;
+        let answer = api.seal(request(who, to(recipients))).await;
         assert_eq!(code(answer), wanted, "{description}");
     }
     let many: Vec<_> = (0..65).map(|n| format!("a{n}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
-    let refused = api
-        .seal_to_users(request("ada", to(&many)))
-        .await
-        .unwrap_err();
+    let refused = api.seal(request("ada", to(&many))).await.unwrap_err();
     assert!(
         refused.message().starts_with("recipients: 1 to 64"),
         "{refused:?}"
     );
-    let sealed = api.seal_to_users(request("ada", to(&["bob"]))).await;
+    let sealed = api.seal(request("ada", to(&["bob"]))).await;
     let sealed = sealed.unwrap().into_inner().sealed;
     world.clock.advance(Duration::from_secs(60));
-    api.rotate_user_keys(request(
+    api.rotate_keys(request(
         "bob",
         pb::RotateUserKeysRequest {
             mount: MOUNT.to_owned(),
@@ -288,14 +285,14 @@ async fn each_recipient_is_judged_and_each_reads_by_his_own_keys() {
     ))
     .await
     .unwrap();
-    let opened = api.open_from_user(request("bob", opening(&sealed))).await;
+    let opened = api.open(request("bob", opening(&sealed))).await;
     let opened = opened.unwrap().into_inner();
     assert_eq!(
         (&*opened.plaintext, &*opened.sender),
         (&b"secret"[..], "ada")
     );
     for (who, sealed) in [("eve", &sealed[..]), ("bob", b"nothing"), ("bob", b"")] {
-        let answer = api.open_from_user(request(who, opening(sealed))).await;
+        let answer = api.open(request(who, opening(sealed))).await;
         assert_eq!(code(answer), Code::InvalidArgument, "{who}");
     }
     let trim = pb::TrimUserKeysRequest {
@@ -303,13 +300,13 @@ async fn each_recipient_is_judged_and_each_reads_by_his_own_keys() {
         min_version: 2,
     };
     let left = api
-        .trim_user_keys(request("bob", trim))
+        .trim_keys(request("bob", trim))
         .await
         .unwrap()
         .into_inner();
     assert_eq!(left.versions.len(), 1);
     assert_eq!(
-        code(api.open_from_user(request("bob", opening(&sealed))).await),
+        code(api.open(request("bob", opening(&sealed))).await),
         Code::InvalidArgument
     );
     let gone = pb::DeleteUserKeysRequest {
@@ -317,9 +314,9 @@ async fn each_recipient_is_judged_and_each_reads_by_his_own_keys() {
         name: "bob".to_owned(),
         account: String::new(),
     };
-    api.delete_user_keys(request("root", gone)).await.unwrap();
+    api.delete_keys(request("root", gone)).await.unwrap();
     assert_eq!(
-        code(api.seal_to_users(request("ada", to(&["bob"]))).await),
+        code(api.seal(request("ada", to(&["bob"]))).await),
         Code::NotFound
     );
 }
