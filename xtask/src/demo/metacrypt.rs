@@ -115,19 +115,18 @@ impl World {
             "pki keep pki/demo {names} --cert {directory}/{name}.crt --key {directory}/{name}.key {more}"
         )
     }
-
 }
 
 /// Metacrypt certifies the edge and the services.
 pub(super) fn certificates(world: &mut World, show: &mut Show) -> Result<()> {
-    show.step("Metacrypt: a CA below the root that all trust; it certifies the edge, MCIAS and itself");
+    show.step(
+        "Metacrypt: a CA below the root that all trust; it certifies the edge, MCIAS and itself",
+    );
     world.start_metacrypt(show)?;
     let directory = world.directory.display().to_string();
     for line in [
         "mount create pki --engine pki",
-        &format!(
-            "pki issuer import pki/root --chain {directory}/ca.crt --key {directory}/ca.key"
-        ),
+        &format!("pki issuer import pki/root --chain {directory}/ca.crt --key {directory}/ca.key"),
         "pki url pki --set http://crypt.example.org:9480",
         "pki issuer create pki/services --under root --common-name Services --permit-dns example.org --permit-ip fd77::/16",
         "pki profile put pki/demo --issuer services --below example.org --ip fd77::/16 --for-server --ttl 1h --max-ttl 1d",
@@ -159,7 +158,11 @@ pub(super) fn renewal(world: &mut World, show: &mut Show) -> Result<()> {
     let going_on = goes_on.spawn().context("cannot run curl")?;
     for kept in KEPT {
         // Whatever there is ends sooner than that.
-        show.run("keeper", &world.keep(kept, "--renew-before 1d"), Says("would end"))?;
+        show.run(
+            "keeper",
+            &world.keep(kept, "--renew-before 1d"),
+            Says("would end"),
+        )?;
     }
     // What is shown is judged; this only gives the daemon its time.
     let _ = wait_for("the renewed certificate", || {
@@ -168,7 +171,9 @@ pub(super) fn renewal(world: &mut World, show: &mut Show) -> Result<()> {
     let after = serial()?;
     println!("  {}", after.trim().replace('\n', "  "));
     show.expect(after != before, "the certificate is the one before");
-    let output = going_on.wait_with_output().context("cannot wait for curl")?;
+    let output = going_on
+        .wait_with_output()
+        .context("cannot wait for curl")?;
     let text = String::from_utf8_lossy(&output.stdout);
     println!("$ curl … https://web.example.org/?[1-{REQUESTS}]\n  {text}");
     let all: Vec<&str> = text.split_whitespace().collect();
@@ -179,5 +184,9 @@ pub(super) fn renewal(world: &mut World, show: &mut Show) -> Result<()> {
     let connections = all.iter().filter(|one| one.ends_with(":1")).count();
     show.expect(connections == 1, "the connection did not go on");
     show.run("mciasctl", "whoami", Says("admin"))?;
-    show.run("metacrypt.sh", "audit verify", Says("all as they were written"))
+    show.run(
+        "metacrypt.sh",
+        "audit verify",
+        Says("all as they were written"),
+    )
 }

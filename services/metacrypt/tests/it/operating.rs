@@ -70,6 +70,11 @@ impl Snapshot {
     fn stop(&mut self) {
         let mut process = self.world.metacrypt.take().unwrap();
         process.terminate().unwrap();
+        // All of it in its one file, to be copied.
+        let db = Connection::open(self.root().join("metacrypt.db")).unwrap();
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        db.query_row(sql, [], |_| Ok(())).unwrap();
+        db.close().unwrap();
     }
 }
 
@@ -282,15 +287,15 @@ fn setting(unit: &str, key: &str) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-/// What a unit starts, with no capability, as there.
+/// What a unit starts, with no capability but one in the place of LimitMEMLOCK, which not every machine lets a test raise.
 fn as_the_unit(unit: &str, root: &Path) -> Command {
     assert_eq!(setting(unit, "NoNewPrivileges"), ["yes"]);
     assert_eq!(setting(unit, "LimitCORE"), ["0"]);
     assert!(setting(unit, "CapabilityBoundingSet").is_empty());
-    let mut command = Command::new("prlimit");
+    let mut command = Command::new("setpriv");
     command
-        .args(["--core=0", "--memlock=unlimited", "setpriv"])
-        .args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"])
+        .args(["--bounding-set=-all,+ipc_lock", "--inh-caps=-all"])
+        .arg("--no-new-privs")
         .arg(env!("CARGO_BIN_EXE_metacrypt"))
         .args(&setting(unit, "ExecStart")[1..])
         .env_clear()
@@ -442,15 +447,40 @@ async fn a_certificate_is_kept_from_ending() {
         key.display()
     );
     let one = "--name a.svc.example.org --name 192.0.2.1";
-    let read = || (fs::read(&cert).unwrap_or_default(), fs::read(&key).unwrap_or_default());
+    let read = || {
+        (
+            fs::read(&cert).unwrap_or_default(),
+            fs::read(&key).unwrap_or_default(),
+        )
+    };
     let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
     for (description, names, told, renewed) in [
         ("the first", one.to_owned(), "there was none", true),
         ("it is good", one.to_owned(), "is kept", false),
-        ("soon enough", format!("{one} --renew-before 1d"), "is kept", false),
-        ("it ends", format!("{one} --renew-before 8d"), "would end", true),
-        ("another name", format!("{one} --name b.svc.example.org"), "not for b.svc", true),
-        ("another address", "--name 192.0.2.2".to_owned(), "not for 192.0.2.2", true),
+        (
+            "soon enough",
+            format!("{one} --renew-before 1d"),
+            "is kept",
+            false,
+        ),
+        (
+            "it ends",
+            format!("{one} --renew-before 8d"),
+            "would end",
+            true,
+        ),
+        (
+            "another name",
+            format!("{one} --name b.svc.example.org"),
+            "not for b.svc",
+            true,
+        ),
+        (
+            "another address",
+            "--name 192.0.2.2".to_owned(),
+            "not for 192.0.2.2",
+            true,
+        ),
         ("another key", one.to_owned(), "", true),
         ("no text", one.to_owned(), "", true),
         ("it is good again", one.to_owned(), "is kept", false),
@@ -501,8 +531,14 @@ async fn what_certificates_name_is_there_without_tls() {
     assert!(!warned(&ca, "pki url pki"));
     for (path, wanted) in [
         ("/v1/pki/pki/crl", "200 application/pkix-crl"),
-        ("/v1/pki/pki/issuer/services/crl", "200 application/pkix-crl"),
-        ("/v1/pki/pki/issuer/services/der", "200 application/pkix-cert"),
+        (
+            "/v1/pki/pki/issuer/services/crl",
+            "200 application/pkix-crl",
+        ),
+        (
+            "/v1/pki/pki/issuer/services/der",
+            "200 application/pkix-cert",
+        ),
         (
             "/v1/pki/pki/issuer/services/ocsp/MAA=",
             "200 application/ocsp-response",
