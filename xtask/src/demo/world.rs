@@ -80,7 +80,7 @@ pub(super) struct Client {
     /// The node's interface to it.
     link: &'static str,
     /// The node's addresses on that link.
-    node: [&'static str; 2],
+    pub(super) node: [&'static str; 2],
     /// Its own.
     pub(super) address: [&'static str; 2],
     /// What the GeoIP database knows as its country's.

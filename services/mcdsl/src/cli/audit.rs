@@ -22,6 +22,7 @@ const HEADS: [&str; 8] = [
 
 /// Which entries.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct List {
     /// Of this account, also one that was deleted
     #[arg(long, value_name = "NAME", default_value = "")]

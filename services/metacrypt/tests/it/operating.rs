@@ -70,6 +70,11 @@ impl Snapshot {
     fn stop(&mut self) {
         let mut process = self.world.metacrypt.take().unwrap();
         process.terminate().unwrap();
+        // All of it in its one file, to be copied.
+        let db = Connection::open(self.root().join("metacrypt.db")).unwrap();
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        db.query_row(sql, [], |_| Ok(())).unwrap();
+        db.close().unwrap();
     }
 }
 
@@ -282,15 +287,15 @@ fn setting(unit: &str, key: &str) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-/// What a unit starts, with no capability, as there.
+/// What a unit starts, with no capability but one in the place of LimitMEMLOCK, which not every machine lets a test raise.
 fn as_the_unit(unit: &str, root: &Path) -> Command {
     assert_eq!(setting(unit, "NoNewPrivileges"), ["yes"]);
     assert_eq!(setting(unit, "LimitCORE"), ["0"]);
     assert!(setting(unit, "CapabilityBoundingSet").is_empty());
-    let mut command = Command::new("prlimit");
+    let mut command = Command::new("setpriv");
     command
-        .args(["--core=0", "--memlock=unlimited", "setpriv"])
-        .args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"])
+        .args(["--bounding-set=-all,+ipc_lock", "--inh-caps=-all"])
+        .arg("--no-new-privs")
         .arg(env!("CARGO_BIN_EXE_metacrypt"))
         .args(&setting(unit, "ExecStart")[1..])
         .env_clear()

@@ -69,11 +69,11 @@ impl Secrets {
                 !row.0.ends_with("AuditHash") && row.3.contains(&hash)
             };
             let clear = String::from_utf8_lossy(bytes);
-            // A letter is in many words.
-            let long = |text: &str| text.len() > 3;
-            let has = |text: &str| long(text) && rows.iter().any(|row| row.3.contains(text));
+            let has = |text: &str| rows.iter().any(|row| row.3.contains(text));
             let sent = text.chars().take(24).collect::<String>();
-            assert!(!has(text) && !has(&clear), "{sent}… is in the log");
+            // A short word may be a mount's name as well.
+            let told = has(text) || clear.len() > 8 && has(&clear);
+            assert!(!told, "{sent}… is in the log");
             assert!(rows.iter().any(of), "{sent}… has no HMAC in the log");
         }
     }
