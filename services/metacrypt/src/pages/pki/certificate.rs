@@ -15,7 +15,7 @@ use crate::{
     engine::pki::action,
     pages::{
         Answer, Visitor,
-        ask::Ask,
+        ask::{Ask, Choice},
         refusal,
         shown::{Cell, Facts, File, Part, Tabs, moment, path, said, seconds, time, when},
     },
@@ -139,7 +139,11 @@ fn question(visitor: &Visitor, mount: &str, serial: &str) -> Ask {
         "The certificate {serial} is not valid from then on, for ever: CRL and OCSP say so. Who uses it needs another one first."
     );
     Ask {
-        choice: Some(("Why", "reason", values.collect())),
+        choice: Some(Choice {
+            label: "Why",
+            field: "reason",
+            values: values.collect(),
+        }),
         ..Ask::new(visitor, text, format!("{page}/revoke"), "Revoke it", page)
     }
 }
