@@ -72,7 +72,7 @@ pub(super) async fn keys(visitor: Visitor, Path(mount): Path<String>) -> Answer 
             mount: mount.clone(),
             ca: name.to_owned(),
         };
-        let (keys, refused) = match visitor.ssh()?.get_ssh_ca(request).await {
+        let (keys, refused) = match visitor.ssh()?.get_ca(request).await {
             Ok(ca) => (keys_of(ca.into_inner()), None),
             Err(error) => match error.code() {
                 Code::PermissionDenied => (

@@ -62,10 +62,9 @@ pub(super) async fn show(visitor: Visitor, Path((mount, serial)): At) -> Answer 
         mount: mount.clone(),
         serial,
     };
-    let found = visitor.ssh()?.get_ssh_certificate(request).await?;
+    let found = visitor.ssh()?.get_certificate(request).await?;
     let found = found.into_inner();
-    let revoke =
-        !found.revoked && may(&visitor, &mount, &found.profile, action::REVOKE_CERTIFICATE);
+    let revoke = !found.revoked && may(&visitor, &mount, &found.profile, action::REVOKE);
     let one = One {
         tabs: tabs(&mount, ""),
         facts: facts(&visitor, &found),
@@ -95,7 +94,7 @@ pub(super) async fn revoke(visitor: Visitor, Path((mount, serial)): At) -> Answe
         mount: mount.clone(),
         serial,
     };
-    match visitor.ssh()?.revoke_ssh_certificate(request).await {
+    match visitor.ssh()?.revoke(request).await {
         Ok(_) => {
             visitor
                 .done(&page_of(&mount, serial), "It is revoked.")

@@ -59,7 +59,7 @@ pub(super) async fn list(
         limit: 50,
         ..ListSshCertificatesRequest::default()
     };
-    let (listed, refused) = match visitor.ssh()?.list_ssh_certificates(request).await {
+    let (listed, refused) = match visitor.ssh()?.list_certificates(request).await {
         Ok(listed) => (listed.into_inner(), None),
         Err(refused) => (Default::default(), Some(refused)),
     };

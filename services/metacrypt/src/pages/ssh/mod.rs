@@ -83,7 +83,7 @@ async fn readable(visitor: &Visitor, mount: &str) -> Result<Vec<SshProfile>, Err
             after,
             limit: 0,
         };
-        let page = visitor.ssh()?.list_ssh_profiles(request).await?;
+        let page = visitor.ssh()?.list_profiles(request).await?;
         let page = page.into_inner();
         profiles.extend(page.profiles);
         after = page.next;

@@ -62,7 +62,10 @@ fn row(visitor: &Visitor, mount: &str, found: SshRevocation) -> Row {
         None => ("", String::new()),
     };
     Row {
-        may_lift: visitor.may(action::WRITE_REVOCATION, &[mount, "revocations", &found.id]),
+        may_lift: visitor.may(
+            action::DELETE_REVOCATION,
+            &[mount, "revocations", &found.id],
+        ),
         what,
         name,
         since: time(found.revoked.as_ref()).map_or_else(String::new, moment),
@@ -81,7 +84,7 @@ async fn content<'l>(
         after,
         limit: 0,
     };
-    let listed = visitor.ssh()?.list_ssh_revocations(request).await?;
+    let listed = visitor.ssh()?.list_revocations(request).await?;
     let listed = listed.into_inner();
     let here = path(&["ssh", mount, "revocations"]);
     let next = link(&here, &[("after", &listed.next)]);
@@ -94,7 +97,7 @@ async fn content<'l>(
         rows: rows.map(|found| row(visitor, mount, found)).collect(),
         next: (!listed.next.is_empty()).then_some(next),
         form,
-        may_revoke: visitor.may(action::WRITE_REVOCATION, &[mount, "revocations"]),
+        may_revoke: visitor.may(action::CREATE_REVOCATION, &[mount, "revocations"]),
     })
 }
 
@@ -130,7 +133,7 @@ pub(super) async fn revoke(
                 mount: mount.clone(),
                 what: Some(what),
             };
-            visitor.ssh()?.create_ssh_revocation(request).await
+            visitor.ssh()?.create_revocation(request).await
         }
         Err(wrong) => Err(wrong),
     };
@@ -160,7 +163,7 @@ pub(super) async fn lift(
         mount: mount.clone(),
         id: which.id,
     };
-    visitor.ssh()?.delete_ssh_revocation(request).await?;
+    visitor.ssh()?.delete_revocation(request).await?;
     let to = path(&["ssh", &mount, "revocations"]);
     visitor
         .done(

@@ -89,7 +89,7 @@ async fn asked(visitor: &Visitor, mount: &str, typed: &Typed) -> Result<SshCerti
         principals: names(&typed.principals),
         ttl_s: seconds("ttl_s", &typed.ttl)?,
     };
-    Ok(ssh.sign_ssh_key(request).await?.into_inner())
+    Ok(ssh.sign(request).await?.into_inner())
 }
 
 #[derive(Template)]
