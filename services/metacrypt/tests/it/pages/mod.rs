@@ -171,15 +171,15 @@ async fn furnished() -> World {
             r#"{"mount":"pki","name":"web","profile":{"issuer":"services","dns_suffixes":["example.org"],"server":true,"client":true,"key_algorithms":["CERTIFICATE_KEY_ECDSA_P256","CERTIFICATE_KEY_ED25519"],"ttl_s":"604800","max_ttl_s":"7776000"}}"#,
         ),
         (
-            "Ssh/CreateSshCaKey",
+            "Ssh/CreateCaKey",
             r#"{"mount":"ssh","ca":"user","algorithm":"SSH_CA_ALGORITHM_ED25519"}"#,
         ),
         (
-            "Ssh/CreateSshCaKey",
+            "Ssh/CreateCaKey",
             r#"{"mount":"ssh","ca":"host","algorithm":"SSH_CA_ALGORITHM_ED25519"}"#,
         ),
         (
-            "Ssh/PutSshProfile",
+            "Ssh/PutProfile",
             r#"{"mount":"ssh","name":"people","profile":{"kind":"SSH_KIND_USER","principals":[{"account":true},{"exact":"deploy"}],"max_ttl_s":"36000"}}"#,
         ),
         (
