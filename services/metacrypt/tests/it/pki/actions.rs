@@ -4,7 +4,8 @@ use std::{fs, process::Command};
 
 use mc_proto::metacrypt::v1::{
     AcmeRules, CertificateKey, CreateAcmeKeyRequest, CreateIssuerRequest, CreateMountRequest,
-    CreateRootRequest, PkiProfile, PutPkiProfileRequest, acme_client::AcmeClient,
+    CreateRootRequest, CreateRuleRequest, PkiProfile, PutPkiProfileRequest, Rule,
+    acme_client::AcmeClient,
 };
 
 use super::{Client, client, profile, wanted};
@@ -214,7 +215,22 @@ pub(crate) async fn vault(world: &World) -> Vec<(&'static str, String)> {
     }
     let mut request = wanted("app", &["example.org"]);
     MOUNT.clone_into(&mut request.mount);
-    let serial = pki.issue(request).await.unwrap().into_inner().serial;
+    // Hers, so that she renews it by that action alone.
+    let rule = Rule {
+        name: "issue".to_owned(),
+        accounts: vec!["ada".to_owned()],
+        actions: vec!["pki:issue".to_owned()],
+        resources: vec![format!("{MOUNT}/profiles/app")],
+        ..Rule::default()
+    };
+    let create = CreateRuleRequest {
+        rule: Some(rule),
+        replace: true,
+    };
+    let mut admin = world.admin().await;
+    admin.system.create_rule(create).await.unwrap();
+    let mut ada = client(world, &world.user().await).await;
+    let serial = ada.issue(request).await.unwrap().into_inner().serial;
     let request = CreateAcmeKeyRequest {
         mount: MOUNT.to_owned(),
         profiles: vec!["app".to_owned()],
