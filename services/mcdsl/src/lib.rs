@@ -23,10 +23,14 @@ pub mod files;
 pub mod hostname;
 pub mod human;
 #[cfg(feature = "service")]
+pub mod lock;
+#[cfg(feature = "service")]
 pub mod owner;
 #[cfg(feature = "service")]
 pub mod policy;
 pub mod proxy_protocol;
+#[cfg(feature = "service")]
+pub mod restore;
 #[cfg(feature = "service")]
 mod secret_file;
 #[cfg(feature = "service")]

@@ -7,6 +7,7 @@ use mcdsl::{
     audit::{self, Actor, Detail, Entry},
     config::SettingError,
     db::{self, DbError},
+    lock::{Lock, LockError},
 };
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use tonic::Code;
@@ -17,7 +18,6 @@ use crate::{
     error::Error,
     keys,
     left::{Left, is_empty},
-    lock::{Lock, LockError},
     name::{AccountName, Role},
     password::{self, new_password},
     policy, recover, schema,

@@ -64,7 +64,7 @@ pub(crate) fn is_empty(database: &Path) -> bool {
 }
 
 /// The last one where `mcias snapshot` puts them.
-pub(crate) fn newest_snapshot(config: &Config) -> Option<PathBuf> {
+fn newest_snapshot(config: &Config) -> Option<PathBuf> {
     let directory = archive::backups(&config.database.path);
     archive::snapshots(crate::SERVICE, &directory).pop()
 }

@@ -18,7 +18,6 @@ mod hub;
 mod init;
 mod keys;
 mod left;
-pub mod lock;
 mod log;
 mod login;
 mod login_limit;

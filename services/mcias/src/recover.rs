@@ -8,6 +8,7 @@ use mcdsl::{
     audit::{self, Actor, AuditError, Detail, Entry},
     db::{self, DbError},
     human,
+    lock::{Lock, LockError},
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tonic::Code;
@@ -20,7 +21,6 @@ use crate::{
     error::Error,
     gate,
     left::{Left, is_empty},
-    lock::{Lock, LockError},
     name::{AccountName, Role},
     password::{self, new_password},
     policy::{self, LoginPolicy},

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use arc_swap::ArcSwapOption;
 use mcdsl::{
     audit::Detail,
     auth::client::Client,
@@ -19,7 +20,7 @@ use crate::{
     barrier::{Cost, Fresh, Items, Log, Mount, Seal, SealError, Secret, Unsealed, Wanted},
     engine::EngineError,
     gate::{Gate, Opened},
-    policy,
+    log as newest, policy,
 };
 
 /// Metacrypt.
@@ -32,6 +33,10 @@ pub(crate) struct Metacrypt {
     changes: Mutex<()>,
     /// A mount was removed.
     pub(crate) removed: Notify,
+    /// What is wrong with the audit log, as far as was looked.
+    pub(crate) log_flaw: Arc<ArcSwapOption<String>>,
+    /// Whether what is public is to be had without TLS; not said in tests of parts.
+    pub(crate) without_tls: OnceLock<bool>,
     /// Who knows what MCIAS revoked; not in tests of parts.
     pub(crate) mcias: OnceLock<Arc<Client>>,
 }
@@ -69,6 +74,8 @@ impl Metacrypt {
             audit,
             changes: Mutex::default(),
             removed: Notify::new(),
+            log_flaw: Arc::default(),
+            without_tls: OnceLock::new(),
             mcias: OnceLock::new(),
         }
     }
@@ -102,8 +109,10 @@ impl Metacrypt {
         }
         // Known from here on, so that what was done can be told.
         self.seal.status().await?;
-        let ready = |tx: &Transaction<'_>, unsealed: &Unsealed| {
+        let flaw = Arc::clone(&self.log_flaw);
+        let ready = move |tx: &Transaction<'_>, unsealed: &Unsealed| {
             policy::load(unsealed, tx)?;
+            flaw.store(newest::flaw(tx)?.map(Arc::new));
             log(tx)
         };
         let unsealed = self.seal.open(secret, source, ready).await?;

@@ -17,12 +17,17 @@ use crate::{
 
 /// All of it, below `/v1/<kind>`.
 pub(crate) fn router(api: &Api) -> Router {
-    of(KINDS, api)
+    of(KINDS, api, |kind| kind.http)
 }
 
-fn of(kinds: &[&Kind], api: &Api) -> Router {
+/// What of it may be had without TLS.
+pub(crate) fn public(api: &Api) -> Router {
+    of(KINDS, api, |kind| kind.public)
+}
+
+fn of(kinds: &[&Kind], api: &Api, what: fn(&Kind) -> fn(&Api) -> Router) -> Router {
     let all = kinds.iter().fold(Router::new(), |all, kind| {
-        all.nest(&format!("/v1/{}", kind.name), (kind.http)(api))
+        all.nest(&format!("/v1/{}", kind.name), what(kind)(api))
     });
     let metacrypt = Arc::clone(&api.0);
     all.layer(middleware::from_fn(move |request: Request, next: Next| {
@@ -73,7 +78,9 @@ mod tests {
     #[tokio::test]
     async fn what_an_engine_answers_is_behind_its_name_and_the_seal() {
         let world = World::vault().await;
-        let router = of(&[&PUBLIC], &Api(Arc::clone(&world.metacrypt)));
+        let router = of(&[&PUBLIC], &Api(Arc::clone(&world.metacrypt)), |kind| {
+            kind.http
+        });
         let ask = async |path: &str| {
             let request = Request::get(path).body(Body::empty()).unwrap();
             let answer = router.clone().oneshot(request).await.unwrap();

@@ -10,11 +10,13 @@ mod entered;
 mod gate;
 mod http;
 mod jobs;
+mod log;
 mod memory;
 mod pages;
 pub mod password;
 mod policy;
 mod program;
+mod restore;
 mod start;
 #[cfg(test)]
 mod testing;

@@ -25,6 +25,8 @@ use crate::{
 
 /// What rules name to show a mount.
 pub(crate) const READ_MOUNT: Act = Act("mount:read");
+/// What rules name to show and verify the audit log, on `system/audit`.
+pub(crate) const READ_AUDIT: Act = Act("audit:read");
 /// Where the rules are.
 const PATH: &str = "policy";
 /// Bytes of all rules together: what is answered to who lists them fits into one message.

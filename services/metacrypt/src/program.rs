@@ -1,5 +1,7 @@
 //! The program: its subcommands, and what they print.
 
+mod restore;
+
 use std::{
     io::Write as _,
     num::NonZero,
@@ -18,6 +20,7 @@ use mcdsl::{
     clock::Clock,
     config::{GLOBAL, Root},
     db::Store,
+    lock::Lock,
     service::{self, Condition},
     shutdown::Shutdown,
     telemetry::LogFormat,
@@ -29,7 +32,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     barrier::{self, Cost, Fresh, Seal, Wanted},
-    memory, password,
+    log, memory, password,
     start::{Config, SERVICE},
     tool::{self, Server},
 };
@@ -96,6 +99,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         keep: Option<NonZero<usize>>,
     },
+    /// Puts the database of a snapshot in its place, if nothing is wrong with it, or shows whether it could be. The service must not run
+    Restore(restore::Restore),
     #[command(flatten)]
     Tool(Box<tool::Command>),
     /// Prints the version
@@ -137,6 +142,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 )?;
             }
             let log = config.log.clone();
+            // Until the service has ended.
+            let _lock = Lock::of(&config.database.path)?;
             let start = async |shutdown: &Shutdown| crate::start(config, shutdown).await;
             return Ok(service::serve(&log, *log_format, start)?);
         }
@@ -180,7 +187,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             });
         }
-        Command::Check => return Ok(service::examine(SERVICE.name, &load()?)?.of_check()),
+        Command::Check => {
+            let config = load()?;
+            let condition = service::examine(SERVICE.name, &config)?;
+            check_log(&config.database.path)?;
+            return Ok(condition.of_check());
+        }
         Command::Status { server } => {
             let (url, ca) = server.of(load)?;
             let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -191,6 +203,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let path = service::snapshot(SERVICE.name, &database, to.as_deref(), *keep)?;
             println!("{}", path.display());
         }
+        Command::Restore(restore) => restore.run(&load()?.database.path)?,
         Command::Tool(command) => {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let find = |server: &Server| {
@@ -198,13 +211,37 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                     .of(load)
                     .map_err(|e| Failure::usage(chain(e.as_ref())))
             };
-            return Ok(match runtime.block_on(command.run(find)) {
+            let done = match command.is_offline() {
+                true => runtime.block_on(command.run_offline(&load()?.database.path)),
+                false => runtime.block_on(command.run(find)),
+            };
+            return Ok(match done {
                 Ok(()) => Exit::Ok.into(),
                 Err(failure) => command.output().fail(&failure),
             });
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells whether the newest rows of the audit log are as they were written; of a database that is not there nothing.
+fn check_log(database: &Path) -> anyhow::Result<()> {
+    if database.exists() {
+        match log::flaw(&mcdsl::db::open_as_it_is(database)?) {
+            Ok(None) => println!(
+                "audit log   the newest {} rows are as they were written",
+                log::ROWS
+            ),
+            Ok(Some(problem)) => println!(
+                "warning     the audit log is not as it was written: {problem}; keep the database as it is, and compare it with a snapshot"
+            ),
+            Err(error) => println!(
+                "warning     the audit log cannot be read: {}",
+                chain(&error)
+            ),
+        }
+    }
+    Ok(())
 }
 
 impl Server {
@@ -285,6 +322,11 @@ async fn status(url: &ServerUrl, ca: &Path) -> anyhow::Result<ExitCode> {
     if status.policy_unusable {
         eprintln!(
             "warning: the policy cannot be used, so that administrators alone may do anything; ListRules says why, ReplaceRules mends it"
+        );
+    }
+    if status.audit_broken {
+        eprintln!(
+            "warning: the audit log is not as it was written; `metacrypt audit verify` says what is wrong"
         );
     }
     println!(

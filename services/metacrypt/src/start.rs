@@ -1,11 +1,11 @@
 //! Starting: from a configuration to a service that answers.
 
-use std::{error::Error, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use mcdsl::{
     audit,
     clock::Clock,
-    server::{self, App},
+    server::{self, App, StartError},
     service::{self, Base, Service, ServiceError},
     shutdown::Shutdown,
     web,
@@ -29,6 +29,7 @@ pub const SERVICE: Service = Service {
         audit::migration(1),
         web::migration(2),
         mcdsl::db::Migration::new(3, "seal", SCHEMA),
+        mcdsl::db::Migration::new(4, "audit log by name", audit::BY_NAME),
     ],
 };
 
@@ -38,11 +39,16 @@ pub const SERVICE: Service = Service {
 pub struct Own {
     /// Keeps memory from being swapped out; without it, swap has to be encrypted or off.
     pub lock_memory: bool,
+    /// Where CRLs, OCSP and the certificates of CAs are to be had without TLS too (RFC 5280 §8); nowhere unless it is said.
+    pub public_listen: Option<SocketAddr>,
 }
 
 impl Default for Own {
     fn default() -> Self {
-        Self { lock_memory: true }
+        Self {
+            lock_memory: true,
+            public_listen: None,
+        }
     }
 }
 
@@ -69,20 +75,30 @@ pub async fn start_by(
     config: Config,
     shutdown: &Shutdown,
 ) -> Result<Arc<server::Handle>, ServiceError> {
-    let build = async move |_: Own, base: Base| build(clock, base);
+    let proxies = config.server.trusted_proxies.clone();
+    let build = async move |own: Own, base: Base| {
+        let shutdown = base.shutdown.clone();
+        let (app, api) = build(clock, own, base);
+        if let Some(address) = own.public_listen {
+            let address = server::public(address, &proxies, http::public(&api), &shutdown).await?;
+            tracing::info!(http = %address, "what is public is there without TLS");
+        }
+        Ok::<_, StartError>(app)
+    };
     service::start(&SERVICE, config, shutdown, build).await
 }
 
-fn build(clock: Clock, base: Base) -> Result<App, Box<dyn Error + Send + Sync>> {
+fn build(clock: Clock, own: Own, base: Base) -> (App, Api) {
     let seal = Seal::new(Arc::clone(&base.store), clock);
     let metacrypt = Arc::new(Metacrypt::new(seal, Arc::clone(&base.audit)));
-    // Nobody else sets it.
+    // Nobody else sets them.
     let _ = metacrypt.mcias.set(Arc::clone(&base.mcias));
+    let _ = metacrypt.without_tls.set(own.public_listen.is_some());
     let api = Api(Arc::clone(&metacrypt));
     let pages = pages::router(&base, &metacrypt);
     let mut app = base.app(api::routes(&api), pages);
     app.plain = http::router(&api);
     jobs::start(&metacrypt, &base.shutdown);
     app.sealed = Box::new(move || metacrypt.is_sealed());
-    Ok(app)
+    (app, api)
 }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use rusqlite::{
-    Connection, Row, Rows,
+    Connection, OptionalExtension as _, Row, Rows,
     types::{Value, ValueRef},
 };
 use serde::Serialize;
@@ -210,10 +210,43 @@ pub fn verify(db: &Connection, known: Option<Head>) -> Result<Verified, VerifyEr
         true => Some(db.unchecked_transaction()?),
         false => None,
     };
+    chained(db, known, i64::MIN, (0, START))
+}
+
+/// As [`verify`], of the last rows alone, so many and the one before them, whose hash is believed: what is before that is not looked at.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify_last(db: &Connection, rows: u32) -> Result<Verified, VerifyError> {
+    let _snapshot = match db.is_autocommit() {
+        true => Some(db.unchecked_transaction()?),
+        false => None,
+    };
+    let newest: Option<i64> = db.query_row("SELECT max(seq) FROM audit", [], |row| row.get(0))?;
+    let from = newest.unwrap_or(0).saturating_sub(rows.into());
+    if from < 1 {
+        return chained(db, None, i64::MIN, (0, START));
+    }
+    let sql = "SELECT hash FROM audit WHERE seq = ?1";
+    let found = db.query_row(sql, [from], |row| row.get::<_, Vec<u8>>(0));
+    let hash: Option<Hash> = found.optional()?.and_then(|hash| hash.try_into().ok());
+    let Some(hash) = hash else {
+        let (first, last) = (from, from);
+        return Err(VerifyError::Tampered(Tampering::Removed { first, last }));
+    };
+    chained(db, None, from + 1, (from, hash))
+}
+
+/// The rows from `from` on, behind the row `last` of that hash.
+fn chained(
+    db: &Connection,
+    known: Option<Head>,
+    from: i64,
+    (mut last, mut before): (i64, Hash),
+) -> Result<Verified, VerifyError> {
     let known_seq = known.map(|head| i64::try_from(head.seq).unwrap_or(i64::MAX));
     let mut statement = db.prepare(ALL)?;
-    let mut rows = statement.query([i64::MIN])?;
-    let (mut last, mut before) = (0, START);
+    let mut rows = statement.query([from])?;
     while let Some(row) = next(&mut rows)? {
         let seq = last + 1;
         let tampering = if row.seq < seq {

@@ -10,6 +10,7 @@ mod chain;
 mod detail;
 mod outcome;
 mod query;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -27,10 +28,11 @@ use tonic::Code;
 
 use self::detail::cut;
 pub use self::{
-    chain::{Hash, Head, Tampering, Verified, VerifyError, verify},
+    chain::{Hash, Head, Tampering, Verified, VerifyError, verify, verify_last},
     detail::{Detail, MAX_KEYS, MAX_LIST, MAX_VALUE},
     outcome::{WORDS, Word, in_a_word, meant, outcomes},
     query::{Filter, MAX_PAGE, Record, query},
+    search::{Checked, Wanted, examine, known, outcomes_of, search, short},
 };
 use crate::{
     auth::{Identity, token::type_name},

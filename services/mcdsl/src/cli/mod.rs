@@ -8,6 +8,8 @@
 
 mod arguments;
 #[cfg(feature = "service")]
+pub mod audit;
+#[cfg(feature = "service")]
 mod connect;
 #[cfg(feature = "service")]
 mod json;

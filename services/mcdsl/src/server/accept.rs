@@ -27,12 +27,18 @@ use crate::proxy_protocol::{Header, MAX_HEADER, ProxyError, parse};
 /// For a PROXY header to come.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes connections in.
+/// Whom connections come from, and whether there is a place for them.
 #[derive(Clone)]
-pub(super) struct Acceptor {
+pub(super) struct Door {
     pub(super) places: Arc<Places>,
     /// Whose PROXY header is believed, and demanded.
     pub(super) proxies: Arc<[IpNet]>,
+}
+
+/// Takes connections in, over TLS.
+#[derive(Clone)]
+pub(super) struct Acceptor {
+    pub(super) door: Door,
     pub(super) tls: RustlsAcceptor,
 }
 
@@ -47,32 +53,59 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let acceptor = self.clone();
         Box::pin(async move {
-            let peer = stream.peer_addr()?.ip().to_canonical();
-            let place = acceptor.places.take();
-            let place = place.map_err(|why| acceptor.refuse(why, peer))?;
-            let activity = Arc::clone(&place.activity);
-            let taken = activity.unless_ended(acceptor.take_in(stream, service, place, peer));
-            let room = || Err(io::Error::other("it made room for another"));
-            taken.await.unwrap_or_else(room)
+            let tls = |mut stream: TcpStream, service| {
+                let tls = acceptor.tls.clone();
+                async move {
+                    plain::refuse(&mut stream).await?;
+                    tls.accept(stream, service).await
+                }
+            };
+            acceptor.door.let_in(stream, service, tls).await
         })
     }
 }
 
-impl Acceptor {
-    async fn take_in<S: Send + 'static>(
+/// The same for [`super::public`], without TLS.
+impl<S: Send + 'static> Accept<TcpStream, S> for Door {
+    type Stream = Timed<TcpStream>;
+    type Service = Told<S>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let door = self.clone();
+        Box::pin(async move {
+            let as_it_is = |stream, service| std::future::ready(Ok((stream, service)));
+            door.let_in(stream, service, as_it_is).await
+        })
+    }
+}
+
+impl Door {
+    /// A place for a connection, what it is told, and what `shake` makes of it.
+    async fn let_in<S, T, F>(
         &self,
         mut stream: TcpStream,
         service: S,
-        place: Place,
-        peer: IpAddr,
-    ) -> io::Result<(Timed<TlsStream<TcpStream>>, Told<S>)> {
-        stream.set_nodelay(true)?;
-        let source = self.source(&mut stream, peer).await?;
-        let counted = place.count(source);
-        counted.map_err(|why| self.refuse(why, peer))?;
-        plain::refuse(&mut stream).await?;
-        let (stream, service) = self.tls.accept(stream, service).await?;
+        shake: impl FnOnce(TcpStream, S) -> F,
+    ) -> io::Result<(Timed<T>, Told<S>)>
+    where
+        F: Future<Output = io::Result<(T, S)>>,
+    {
+        let peer = stream.peer_addr()?.ip().to_canonical();
+        let place = self.places.take();
+        let place = place.map_err(|why| self.refuse(why, peer))?;
         let activity = Arc::clone(&place.activity);
+        let take_in = async {
+            stream.set_nodelay(true)?;
+            let source = self.source(&mut stream, peer).await?;
+            let counted = place.count(source);
+            counted.map_err(|why| self.refuse(why, peer))?;
+            let (stream, service) = shake(stream, service).await?;
+            Ok((stream, service, source))
+        };
+        let room = || Err(io::Error::other("it made room for another"));
+        let taken = activity.unless_ended(take_in).await;
+        let (stream, service, source) = taken.unwrap_or_else(room)?;
         let service = AddExtensionLayer::new(Source(source)).layer(service);
         let service = AddExtensionLayer::new(Arc::clone(&activity)).layer(service);
         let service = AddExtensionLayer::new(Arc::new(place)).layer(service);

@@ -190,6 +190,28 @@ async fn short(request: Request, next: Next) -> Response {
     next.run(request.map(body)).await
 }
 
+/// What anybody may have over HTTP without TLS, with what guards it.
+pub(super) fn without_tls(routes: Router) -> Router {
+    let asked = async |request: Request, next: Next| {
+        let asker = places::asker(request.extensions());
+        db::asked_by(asker, next.run(request)).await
+    };
+    routes
+        .layer(middleware::from_fn(short))
+        .layer(middleware::from_fn(asked))
+        .layer(MapResponseLayer::new(|mut response: Response| {
+            set(&mut response, false);
+            response
+        }))
+        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(CatchPanicLayer::custom(|_| {
+            // What it says is in the log, by the hook.
+            rest::Error::internal().into_response()
+        }))
+        .layer(middleware::from_fn(check_head))
+        .layer(middleware::from_fn(idle::count))
+}
+
 fn build(
     package: &str,
     grpc: Router,

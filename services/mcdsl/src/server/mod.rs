@@ -24,6 +24,7 @@ mod places;
 mod plain;
 mod prefix;
 mod probe;
+mod public;
 mod public_streams;
 mod record;
 mod reflection;
@@ -43,11 +44,18 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
-use axum_server::{Handle as Connections, tls_rustls::RustlsAcceptor};
+use axum::{Router, http::Request};
+use axum_server::{
+    Handle as Connections, accept::Accept, service::SendService, tls_rustls::RustlsAcceptor,
+};
+use hyper::body::Incoming;
 use ipnet::IpNet;
 use serde::Deserialize;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -63,6 +71,7 @@ pub use local::Local;
 pub(crate) use places::Connection;
 pub use places::network;
 pub use probe::Found;
+pub use public::public;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use status::{REASON, UNWRITTEN};
@@ -265,9 +274,12 @@ async fn start_with(
     health.say(!(access.sealed)()).await;
     let draining = CancellationToken::new();
     let places = Places::new(connections);
-    let acceptor = accept::Acceptor {
+    let door = accept::Door {
         places: Arc::clone(&places),
         proxies: config.trusted_proxies.clone().into(),
+    };
+    let acceptor = accept::Acceptor {
+        door,
         tls: RustlsAcceptor::new(tls.config()),
     };
     let mut addresses = [config.listen, config.grpc_listen];
@@ -278,13 +290,9 @@ async fn start_with(
         };
         let listener = TcpListener::bind(*address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        serve(
-            listener,
-            acceptor.clone(),
-            router.clone(),
-            draining.clone(),
-            shutdown,
-        );
+        let server = axum_server::Server::<SocketAddr>::from_listener(listener);
+        let server = server.acceptor(acceptor.clone());
+        serve(server, router.clone(), draining.clone(), shutdown);
         *address = bound;
     }
     let handle = Handle {
@@ -358,17 +366,19 @@ fn with(service: &str, server: &str) -> String {
     format!("{service}{server}{END}")
 }
 
-fn serve(
-    listener: TcpListener,
-    acceptor: accept::Acceptor,
+fn serve<A>(
+    server: axum_server::Server<SocketAddr, A>,
     router: Router,
     draining: CancellationToken,
     shutdown: &Shutdown,
-) {
+) where
+    A: Accept<TcpStream, Router> + Clone + Send + Sync + 'static,
+    A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    A::Service: SendService<Request<Incoming>> + Send,
+    A::Future: Send,
+{
     let connections = Connections::new();
-    let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
-        .acceptor(acceptor)
-        .handle(connections.clone());
+    let mut server = server.handle(connections.clone());
     let builder = server.http_builder();
     builder
         .http1()

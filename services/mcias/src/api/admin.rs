@@ -12,13 +12,14 @@ use mc_proto::mcias::v1::{
     VerifyAuditResponse, administration_server::Administration,
 };
 use mcdsl::{
-    archive, audit,
+    archive,
+    audit::{self, Wanted},
     cli::chain,
     db::Store,
     server::{Caller, little_left},
 };
 use rusqlite::Connection;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::{Api, page};
 use crate::{
@@ -28,7 +29,6 @@ use crate::{
     core::{Change, Mcias},
     error::Error,
     keys,
-    log::Wanted,
     policy::{self, explain::Why},
     random::hex,
     service,
@@ -275,7 +275,8 @@ async fn list_audit(
         until: time("until", asked.until)?,
         account: asked.account,
         action: asked.action,
-        outcomes: outcomes(&asked.outcome)?,
+        outcomes: audit::outcomes_of(&asked.outcome)
+            .map_err(|wrong| Error::invalid(format!("outcome: {wrong}")))?,
         before: asked.before,
         limit: page(asked.limit),
     };
@@ -294,19 +295,6 @@ async fn list_audit(
     });
     Ok(ListAuditResponse {
         entries: entries.collect(),
-    })
-}
-
-/// By a word or as the log writes it, in whichever case; nothing: all.
-fn outcomes(text: &str) -> Result<Vec<Code>, Error> {
-    if text.is_empty() {
-        return Ok(Vec::new());
-    }
-    audit::meant(text).ok_or_else(|| {
-        let words = audit::WORDS.map(|word| word.word).join(", ");
-        Error::invalid(format!(
-            "outcome: it is none; write {words}, or a code of gRPC, like NOT_FOUND"
-        ))
     })
 }
 

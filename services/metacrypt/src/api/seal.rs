@@ -132,6 +132,7 @@ impl Api {
         let unusable = |open: &Unsealed| policy::in_force(open).is_ok_and(|p| p.unusable.is_some());
         Ok(SealStatus {
             policy_unusable: self.0.open().is_ok_and(|open| unusable(&open)),
+            audit_broken: self.0.log_flaw.load().is_some(),
             initialized: status.is_some(),
             sealed: self.0.is_sealed(),
             generation: status.as_ref().map_or(0, |status| status.generation),

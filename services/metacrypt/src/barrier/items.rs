@@ -2,7 +2,10 @@
 
 use mcdsl::db::StoreError;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use zeroize::Zeroizing;
 
 use super::{Mount, key::KeyError};
@@ -147,6 +150,23 @@ impl Items<'_> {
             Ok((path, value))
         };
         found.into_iter().map(read).collect()
+    }
+
+    /// Opens each value and looks whether it can be read, and gives their number.
+    ///
+    /// # Errors
+    /// [`ItemError`], of the first that cannot.
+    pub fn open_all(&self) -> Result<u64, ItemError> {
+        let sql = "SELECT path, value FROM item WHERE mount = ?1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query([self.mount.number])?;
+        let mut number = 0;
+        while let Some(row) = rows.next()? {
+            let (path, sealed): (String, Vec<u8>) = row.try_into()?;
+            self.read::<IgnoredAny>(&path, &sealed)?;
+            number += 1;
+        }
+        Ok(number)
     }
 
     fn below<T>(

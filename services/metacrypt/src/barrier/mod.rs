@@ -6,6 +6,7 @@
 //! so that the database opens by the secret before or by the one after, and nothing in between.
 
 mod attempts;
+mod drill;
 mod error;
 mod items;
 mod key;
@@ -34,6 +35,7 @@ use zeroize::Zeroizing;
 
 pub use self::{
     attempts::Origin,
+    drill::{DrillError, Drilled, drill},
     error::SealError,
     items::{ItemError, Items},
     key::KeyError,
@@ -89,6 +91,18 @@ pub struct Status {
 }
 
 impl Status {
+    /// That of the seal in a database; `None`: there is none.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn read(db: &Connection) -> Result<Option<Self>, SealError> {
+        let generation = match rows::generation(db) {
+            Err(SealError::NotInitialised) => return Ok(None),
+            found => found?,
+        };
+        Ok(Some(Self::of(generation, &rows::slots(db)?)))
+    }
+
     fn of(generation: i64, slots: &[Slot]) -> Self {
         let shares = |slot: &Slot| match slot.kind {
             Kind::Shares { needed, of, .. } => Some((needed, of)),
@@ -272,14 +286,7 @@ impl Seal {
     }
 
     async fn read_status(&self) -> Result<Option<Status>, SealError> {
-        let read = |db: &Connection| -> Result<_, SealError> {
-            let generation = match rows::generation(db) {
-                Err(SealError::NotInitialised) => return Ok(None),
-                found => found?,
-            };
-            Ok(Some(Status::of(generation, &rows::slots(db)?)))
-        };
-        self.store.read(read).await
+        self.store.read(|db: &Connection| Status::read(db)).await
     }
 
     /// Makes a seal with a first mount, which is the core's own, and leaves it sealed.

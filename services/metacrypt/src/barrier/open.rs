@@ -18,7 +18,7 @@ fn milliseconds(time: SystemTime) -> i64 {
 }
 
 /// The one that a kind of secret opens.
-fn slot(slots: Vec<Slot>, kind: &'static str) -> Result<Slot, SlotError> {
+pub(super) fn slot(slots: Vec<Slot>, kind: &'static str) -> Result<Slot, SlotError> {
     let slot = slots.into_iter().find(|slot| slot.kind.name() == kind);
     slot.ok_or(SlotError::Missing(kind))
 }

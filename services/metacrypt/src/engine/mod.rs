@@ -52,6 +52,8 @@ pub(crate) struct Kind {
     /// What it answers over plain HTTP to anybody, while the seal is open: media types of their own, other protocols. Its paths are behind `/v1/<name>`, and
     /// begin with `/{mount}`.
     pub(crate) http: fn(&Api) -> Router,
+    /// What of that may be had without TLS as well: what is signed, and is read before a connection over TLS is trusted. Its paths are a part of those of `http`.
+    pub(crate) public: fn(&Api) -> Router,
     /// What of a mount is not to be lost when somebody removes it and does not say that he means it, for him to read.
     pub(crate) keeps: Keeps,
     /// What it does of itself.
@@ -76,7 +78,9 @@ pub(crate) const KINDS: &[&Kind] = &[&pki::KIND, &ssh::KIND, &transit::KIND, &us
 /// All that rules may name.
 pub(crate) fn actions() -> impl Iterator<Item = Act> {
     let theirs = KINDS.iter().flat_map(|kind| kind.actions.iter().copied());
-    [policy::READ_MOUNT].into_iter().chain(theirs)
+    [policy::READ_MOUNT, policy::READ_AUDIT]
+        .into_iter()
+        .chain(theirs)
 }
 
 /// That of this name.

@@ -3,6 +3,7 @@
 //! A call carries the token of the person's login (`mciasctl login --service metacrypt`), or that of a file. What nobody but the person may see is asked
 //! for, or read from stdin; it is no argument.
 
+mod audit;
 mod input;
 mod mount;
 mod pki;
@@ -23,9 +24,9 @@ use std::{
 
 use clap::Subcommand;
 use mc_proto::metacrypt::v1::{
-    acme_client::AcmeClient, pki_client::PkiClient, sealing_client::SealingClient,
-    ssh_client::SshClient, system_client::SystemClient, transit_client::TransitClient,
-    user_to_user_client::UserToUserClient,
+    acme_client::AcmeClient, audit_log_client::AuditLogClient, pki_client::PkiClient,
+    sealing_client::SealingClient, ssh_client::SshClient, system_client::SystemClient,
+    transit_client::TransitClient, user_to_user_client::UserToUserClient,
 };
 use mcdsl::{
     cli::{
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     /// Who may do what behind the seal
     #[command(after_help = EXIT_CODES_HELP)]
     Policy(Calls<policy::Command>),
+    /// Who did what, and whether the log is as it was written
+    #[command(after_help = EXIT_CODES_HELP)]
+    Audit(Calls<audit::Command>),
     /// Keys that encrypt and sign for others
     #[command(after_help = EXIT_CODES_HELP)]
     Transit(Calls<transit::Command>),
@@ -129,6 +133,7 @@ impl Command {
             Self::Rotate(call) => &call.connection,
             Self::Mount(calls) => &calls.connection,
             Self::Policy(calls) => &calls.connection,
+            Self::Audit(calls) => &calls.connection,
             Self::Transit(calls) => &calls.connection,
             Self::Pki(calls) => &calls.connection,
             Self::Ssh(calls) => &calls.connection,
@@ -140,6 +145,22 @@ impl Command {
     pub(crate) fn output(&self) -> Output {
         Output {
             json: self.connection().json,
+        }
+    }
+
+    /// Whether it is done with the files of this machine, without the service.
+    pub(crate) fn is_offline(&self) -> bool {
+        matches!(self, Self::Audit(calls) if calls.command.is_offline())
+    }
+
+    /// Does one that is, with this database.
+    ///
+    /// # Errors
+    /// Whatever there is to tell.
+    pub(crate) async fn run_offline(&self, database: &Path) -> Result {
+        match self {
+            Self::Audit(calls) => calls.command.run_offline(database, self.output()).await,
+            _ => Ok(()),
         }
     }
 
@@ -165,6 +186,7 @@ impl Command {
             Self::Rotate(call) => call.command.run(&client, out).await,
             Self::Mount(calls) => calls.command.run(&client, out).await,
             Self::Policy(calls) => calls.command.run(&client, out).await,
+            Self::Audit(calls) => calls.command.run(&client, out).await,
             Self::Transit(calls) => calls.command.run(&client, out).await,
             Self::Pki(calls) => calls.command.run(&client, out).await,
             Self::Ssh(calls) => calls.command.run(&client, out).await,
@@ -205,6 +227,10 @@ impl Client {
 
     async fn system(&self) -> Result<SystemClient<Authorized>> {
         self.of(SystemClient::with_interceptor).await
+    }
+
+    async fn audit_log(&self) -> Result<AuditLogClient<Authorized>> {
+        self.of(AuditLogClient::with_interceptor).await
     }
 
     async fn transit(&self) -> Result<TransitClient<Authorized>> {

@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod operating;
 mod pages;
 mod pki;
 mod policy;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use askama::Template;
 use axum::extract::State;
 use mcdsl::{
-    audit::{Record, WORDS, Word, in_a_word, meant},
+    audit::{Record, WORDS, Wanted, Word, in_a_word, meant},
     web::{CsrfField, Flash, Form, Page, Query},
 };
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use super::{Answer, ROWS, link, moment};
 use crate::{
     core::Mcias,
     error::Error,
-    log::{Wanted, short},
+    log::short,
     pages::{Refusal, failed},
     random::hex,
     shown::escaped,

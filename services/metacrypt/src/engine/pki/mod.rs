@@ -75,6 +75,7 @@ pub(crate) const KIND: Kind = Kind {
             .add_service(AcmeServer::new(api.clone()))
     },
     http: |api| public::routes(api).merge(acme::routes(api)),
+    public: public::signed,
     keeps: kept,
     job: Some(Job {
         name: job::NAME,

@@ -32,9 +32,17 @@ const CRL: &str = "application/pkix-crl";
 const OCSP: &str = "application/ocsp-response";
 
 pub(super) fn routes(api: &Api) -> Router {
-    Router::new()
+    // What is to be trusted, by nobody's word but this.
+    let trusted = Router::new()
         .route("/{mount}/ca", get(default_root))
         .route("/{mount}/ca/chain", get(default_chain))
+        .with_state(api.clone());
+    trusted.merge(signed(api))
+}
+
+/// What others vouch for: whoever has it verifies it by what he trusts already.
+pub(super) fn signed(api: &Api) -> Router {
+    Router::new()
         .route("/{mount}/crl", get(default_crl))
         .route("/{mount}/issuer/{name}", get(certificate))
         .route("/{mount}/issuer/{name}/der", get(certificate_der))

@@ -56,6 +56,8 @@ pub(crate) const KIND: Kind = Kind {
     actions: action::ALL,
     routes: |routes, api| routes.add_service(SshServer::new(api.clone())),
     http: public::router,
+    // OpenSSH reads no signed list: TLS vouches for it.
+    public: |_| axum::Router::new(),
     keeps: kept,
     job: Some(Job {
         name: "ssh.tidy",

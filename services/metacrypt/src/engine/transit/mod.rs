@@ -56,6 +56,7 @@ pub(crate) const KIND: Kind = Kind {
     actions: action::ALL,
     routes: |routes, api| routes.add_service(TransitServer::new(api.clone())),
     http: |_| Router::new(),
+    public: |_| axum::Router::new(),
     keeps: kept,
     job: None,
 };

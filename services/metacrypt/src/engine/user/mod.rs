@@ -35,6 +35,7 @@ pub(crate) const KIND: Kind = Kind {
     actions: action::ALL,
     routes: |routes, api| routes.add_service(UserToUserServer::new(api.clone())),
     http: |_| Router::new(),
+    public: |_| axum::Router::new(),
     keeps: kept,
     job: None,
 };

@@ -91,6 +91,9 @@ async fn url(client: &Client, out: Output, mount: &str, set: Option<&str>) -> Re
         }
         None => call(pki.get_urls(pb::GetUrlsRequest { mount })).await?,
     };
+    if !urls.warning.is_empty() {
+        eprintln!("warning: {}", urls.warning);
+    }
     let sentence = match &*urls.base {
         "" => "certificates name no CRL and no OCSP responder; `--set URL` makes them",
         base => base,

@@ -183,12 +183,14 @@ async fn what_cannot_be_is_told_by_its_field() {
         assert!(refused.message().starts_with(text), "{text}: {refused:?}");
         assert_eq!(refused.code(), Code::InvalidArgument, "{text}");
     }
-    let request = SetUrlsRequest {
-        mount: mount(),
-        base: "ftp://a".to_owned(),
-    };
-    let refused = ca.pki.set_urls(request).await.unwrap_err();
-    assert!(refused.message().starts_with("base: "), "{refused:?}");
+    for base in ["ftp://a", "https://a"] {
+        let request = SetUrlsRequest {
+            mount: mount(),
+            base: base.to_owned(),
+        };
+        let refused = ca.pki.set_urls(request).await.unwrap_err();
+        assert!(refused.message().starts_with("base: "), "{refused:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -170,7 +170,7 @@ fn pages_end_at_the_limit() {
         Command::Audit(audit::Command::List(list)) => list,
         other => panic!("{other:?}"),
     };
-    let request = entries.request(40, 7);
+    let request = audit::request(&entries, entries.page(40, 7));
     assert_eq!((request.limit, request.before), (60, 7));
     assert_eq!(request.since.map(|at| at.seconds), Some(1_767_323_045));
 }
@@ -244,7 +244,7 @@ fn outcomes_have_words() {
     ] {
         match command(&format!("audit list --outcome {word}")) {
             Command::Audit(audit::Command::List(list)) => {
-                assert_eq!(list.request(0, 0).outcome, name);
+                assert_eq!(audit::request(&list, list.page(0, 0)).outcome, name);
             }
             other => panic!("{other:?}"),
         }

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mcdsl::files::directory_of;
+use crate::files::directory_of;
 
 /// Held until it is dropped.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Drop for Itself {
 pub enum LockError {
     /// By another process.
     #[error(
-        "the database {0} is in use by another mcias; stop the service, or wait for the command"
+        "the database {0} is in use by another process; stop the service, or wait for the command"
     )]
     Held(PathBuf),
     /// The file cannot be made or locked.
@@ -104,7 +104,7 @@ impl Lock {
 ///
 /// # Errors
 /// The system's; for a link that leads nowhere too, which would be one file now and another one later.
-pub(crate) fn real(database: &Path) -> io::Result<PathBuf> {
+pub fn real(database: &Path) -> io::Result<PathBuf> {
     match database.canonicalize() {
         Err(e) if e.kind() == io::ErrorKind::NotFound && !database.is_symlink() => {
             let name = database.file_name().ok_or(e)?;

@@ -1,0 +1,162 @@
+//! `metacrypt audit`: the log, as the service answers it, or of a database that no service has.
+
+use std::path::Path;
+
+use clap::Subcommand;
+use mc_proto::metacrypt::v1 as pb;
+use mcdsl::{
+    audit as log,
+    cli::{
+        Failure, Output,
+        audit::{self, Entry, Page, Verified},
+        call, chain, prompt,
+    },
+    db,
+};
+use rusqlite::Connection;
+use secrecy::ExposeSecret as _;
+
+use super::{Client, Result, json, json_list};
+use crate::{
+    api::audit::{entry, verify, wanted},
+    start::SERVICE,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows who did what, the newest first
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        list: audit::List,
+        /// Reads the database of the configuration instead of asking the service, which may be sealed or not run
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Whether the log is as it was written; fails if it is not
+    Verify {
+        /// An entry that was noted elsewhere: shows that nothing after it was cut off and written anew
+        #[arg(long, value_name = "NUMBER:HASH", value_parser = audit::known)]
+        known: Option<(u64, String)>,
+        /// Reads the database of the configuration instead of asking the service, which may be sealed or not run
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Shows what the log has in the place of a secret, which is asked for or read from stdin
+    Hash,
+}
+
+fn request(list: &audit::List, page: Page) -> pb::ListAuditRequest {
+    pb::ListAuditRequest {
+        account: list.account.clone(),
+        action: list.action.clone(),
+        since: list.since,
+        until: list.until,
+        before: page.before,
+        limit: page.limit,
+        outcome: list.outcome.clone().unwrap_or_default(),
+    }
+}
+
+fn row(entry: &pb::AuditEntry) -> Vec<String> {
+    let shown = Entry {
+        number: entry.number,
+        time: entry.time.as_ref(),
+        account: &entry.account,
+        source: &entry.source,
+        action: &entry.action,
+        resource: &entry.resource,
+        outcome: &entry.outcome,
+        detail: &entry.detail,
+    };
+    audit::row(SERVICE.package, shown)
+}
+
+fn show(entries: &[pb::AuditEntry], out: Output) -> Result {
+    let value = json_list("AuditEntry", entries)?;
+    audit::show(entries.iter().map(row).collect(), &value, out)
+}
+
+fn known(known: Option<&(u64, String)>) -> pb::VerifyAuditRequest {
+    let (known_number, known_hash) = known.cloned().unwrap_or_default();
+    pb::VerifyAuditRequest {
+        known_number,
+        known_hash,
+    }
+}
+
+fn verified(answer: &pb::VerifyAuditResponse, out: Output) -> Result {
+    let found = Verified {
+        problem: &answer.problem,
+        rows: answer.rows,
+        head_hash: &answer.head_hash,
+    };
+    audit::verified(found, &json("VerifyAuditResponse", answer)?, out)
+}
+
+impl Command {
+    /// Whether no service is asked.
+    pub(super) fn is_offline(&self) -> bool {
+        match self {
+            Self::List { offline, .. } | Self::Verify { offline, .. } => *offline,
+            Self::Hash => false,
+        }
+    }
+
+    /// Does it with a database.
+    pub(super) async fn run_offline(&self, database: &Path, out: Output) -> Result {
+        let unread = |why: &str| {
+            let text = format!("cannot read the audit log in {}: {why}", database.display());
+            Failure::usage(text)
+        };
+        let db: Connection = db::open_as_it_is(database).map_err(|error| unread(&chain(&error)))?;
+        match self {
+            Self::List { list, .. } => {
+                let ask = async |page| {
+                    let wanted = wanted(request(list, page));
+                    let wanted = wanted.map_err(|error| Failure::usage(error.to_string()))?;
+                    let found = log::search(&db, SERVICE.package, wanted);
+                    let found = found.map_err(|error| unread(&chain(&error)))?;
+                    Ok(found.into_iter().map(entry).collect())
+                };
+                show(
+                    &list.all(ask, |entry: &pb::AuditEntry| entry.number).await?,
+                    out,
+                )
+            }
+            Self::Verify { known: noted, .. } => {
+                let found = verify(&db, &known(noted.as_ref()));
+                verified(&found.map_err(|error| unread(&chain(&error)))?, out)
+            }
+            Self::Hash => Ok(()),
+        }
+    }
+
+    pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
+        match self {
+            Self::List { list, .. } => {
+                let mut service = client.audit_log().await?;
+                let ask = async |page| {
+                    let answer = service.list_audit(request(list, page));
+                    Ok(call(answer).await?.entries)
+                };
+                show(&list.all(ask, |entry| entry.number).await?, out)
+            }
+            Self::Verify { known: noted, .. } => {
+                let mut service = client.audit_log().await?;
+                let answer = service.verify_audit(known(noted.as_ref()));
+                verified(&call(answer).await?, out)
+            }
+            Self::Hash => {
+                let mut system = client.system().await?;
+                let secret = prompt::secret("Secret")?;
+                let request = pb::AuditHashRequest {
+                    input: secret.expose_secret().as_bytes().to_vec(),
+                };
+                let answer = call(system.audit_hash(request)).await?;
+                let value = json("AuditHashResponse", &answer)?;
+                Ok(out.done(&answer.hash, &value)?)
+            }
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Snapshots, what is made of them, and the audit log as its readers meet it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use mc_proto::metacrypt::v1::{CreateKeyRequest, CreateRuleRequest, KeyAlgorithm};
+use mc_testkit::process::Process;
+use rusqlite::Connection;
+
+use crate::world::{SEAL, World};
+
+/// A service with two mounts, a snapshot of it, and a third mount since.
+struct Snapshot {
+    world: World,
+    file: PathBuf,
+    /// The recovery key, and shares that are enough.
+    recovery: String,
+    shares: Vec<String>,
+}
+
+/// What `init` shows behind a word.
+fn shown(made: &str, word: &str) -> String {
+    let line = made.lines().find_map(|line| line.strip_prefix(word));
+    line.unwrap().trim().to_owned()
+}
+
+impl Snapshot {
+    async fn take() -> Self {
+        let (world, made) = World::sealed().await;
+        world.unseal().await;
+        let mut admin = world.admin().await;
+        crate::policy::vault(&mut admin, &["app"]).await;
+        let rule = crate::policy::allow("some", &["transit:*"], &["vault/**"]);
+        let request = CreateRuleRequest {
+            rule: Some(rule),
+            replace: false,
+        };
+        admin.system.create_rule(request).await.unwrap();
+        let printed = succeeds(&world, &["snapshot"]);
+        let request = CreateKeyRequest {
+            mount: "vault".to_owned(),
+            name: "since".to_owned(),
+            algorithm: KeyAlgorithm::Aes256Gcm.into(),
+            ..CreateKeyRequest::default()
+        };
+        admin.transit.create_key(request).await.unwrap();
+        Self {
+            file: printed.trim().into(),
+            recovery: shown(&made, "recovery key"),
+            shares: vec![shown(&made, "share 1"), shown(&made, "share 3")],
+            world,
+        }
+    }
+
+    fn root(&self) -> &Path {
+        self.world.root.path()
+    }
+
+    fn run(&self, more: &[&str], stdin: &str) -> Output {
+        let file = self.file.display().to_string();
+        let arguments: Vec<&str> = ["restore", &file].iter().chain(more).copied().collect();
+        self.world.run(&arguments, stdin)
+    }
+
+    fn stop(&mut self) {
+        let mut process = self.world.metacrypt.take().unwrap();
+        process.terminate().unwrap();
+    }
+}
+
+fn succeeds(world: &World, args: &[&str]) -> String {
+    let out = world.run(args, "");
+    assert!(out.status.success(), "{args:?}: {out:?}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn error(out: &Output) -> String {
+    assert!(!out.status.success(), "{out:?}");
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// The keys of a database that is whole.
+fn keys(root: &Path) -> BTreeSet<String> {
+    let db = Connection::open(root.join("metacrypt.db")).unwrap();
+    let whole: String = db
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(whole, "ok");
+    mcdsl::audit::verify(&db, None).unwrap();
+    let sql = "SELECT path FROM item WHERE path LIKE 'keys/%'";
+    let mut paths = db.prepare(sql).unwrap();
+    let paths = paths.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let names = paths.map(|path| path.unwrap().split('/').nth(1).unwrap().to_owned());
+    names.collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// The drill, by each secret, while the service runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_shown_to_open_and_to_be_read() {
+    let taken = Snapshot::take().await;
+    let shares = taken.shares.join("\n");
+    for (by, flags, secret) in [
+        ("password", &["--verify"][..], SEAL),
+        (
+            "recovery key",
+            &["--verify", "--recovery-key"],
+            &taken.recovery,
+        ),
+        ("shares", &["--verify", "--shares"], &shares),
+    ] {
+        let out = taken.run(flags, secret);
+        assert!(out.status.success(), "{by}: {out:?}");
+        let text = String::from_utf8(out.stdout).unwrap();
+        for told in [
+            &*format!("by the {by}"),
+            "mount       vault:",
+            "mount       system:",
+            "all as they were written",
+            "policy      can be used",
+        ] {
+            assert!(text.contains(told), "{by}: {told}: {text}");
+        }
+    }
+    // What is no good, in archives whose sums are right.
+    let unpacked = taken.root().join("unpacked");
+    mcdsl::archive::read(&taken.file, &unpacked, 1 << 30).unwrap();
+    let good = fs::read(unpacked.join("metacrypt.db")).unwrap();
+    let changed = |name: &str, content: &str, sql: &str| {
+        let file = taken.root().join(format!("{name}.db"));
+        fs::write(&file, &good).unwrap();
+        let db = Connection::open(&file).unwrap();
+        db.execute_batch(sql).unwrap();
+        db.close().unwrap();
+        let archive = taken.root().join(format!("{name}.tar.zst"));
+        let source = mcdsl::archive::Source {
+            name: content.to_owned(),
+            path: file,
+        };
+        mcdsl::archive::write(&archive, &[source]).unwrap();
+        archive
+    };
+    let db = "metacrypt.db";
+    let value = "UPDATE item SET value = zeroblob(length(value)) WHERE path LIKE 'keys/app%'";
+    let unwritten =
+        "DROP TRIGGER audit_is_not_updated; UPDATE audit SET resource = 'eve' WHERE seq = 2";
+    for (description, file, secret, said) in [
+        (
+            "another password",
+            taken.file.clone(),
+            "wrong one",
+            "not the one",
+        ),
+        (
+            "no file",
+            taken.root().join("none"),
+            SEAL,
+            "there is no snapshot",
+        ),
+        (
+            "another service's",
+            changed("other", "mcias.db", ""),
+            SEAL,
+            "no snapshot of metacrypt",
+        ),
+        (
+            "a changed value",
+            changed("value", db, value),
+            SEAL,
+            "mount \"vault\"",
+        ),
+        (
+            "a changed data key",
+            changed(
+                "key",
+                db,
+                "UPDATE mount SET data_key = zeroblob(61) WHERE name = 'vault'",
+            ),
+            SEAL,
+            "changed by somebody else",
+        ),
+        (
+            "a changed log",
+            changed("log", db, unwritten),
+            SEAL,
+            "not as it was written",
+        ),
+        (
+            "rules that are gone",
+            changed("rules", db, "DELETE FROM item WHERE path = 'policy'"),
+            SEAL,
+            "the policy in the snapshot",
+        ),
+        (
+            "none was made",
+            changed("empty", db, "DELETE FROM seal"),
+            SEAL,
+            "not initialised",
+        ),
+    ] {
+        let file = file.display().to_string();
+        let out = taken.world.run(&["restore", "--verify", &file], secret);
+        let told = error(&out);
+        assert!(told.contains(said), "{description}: {told}");
+    }
+    assert!(!taken.root().join("metacrypt.db.verifying").exists());
+    let out = taken.run(&["--replace"], "");
+    assert!(error(&out).contains("in use"), "the service runs");
+    assert_eq!(keys(taken.root()), set(&["app", "since"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_restored_by_a_process_that_may_be_killed() {
+    let mut taken = Snapshot::take().await;
+    taken.stop();
+    let root = taken.root().to_owned();
+    assert!(error(&taken.run(&[], "")).contains("--replace"));
+    let (old, new) = (set(&["app", "since"]), set(&["app"]));
+    fs::copy(root.join("metacrypt.db"), root.join("old")).unwrap();
+    let names = || fs::read_dir(&root).unwrap().flatten();
+    let kept = || {
+        let of = |name: &std::ffi::OsStr| name.to_string_lossy().contains("before-restore");
+        let found = names().filter(|entry| of(&entry.file_name()));
+        found.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let exists = |name: &str| root.join(name).exists();
+    let points: [(&str, &dyn Fn() -> bool); 4] = [
+        ("it unpacks", &|| exists("metacrypt.db.restoring.partial")),
+        ("it looks", &|| {
+            exists("metacrypt.db.restoring/metacrypt.db-wal")
+        }),
+        ("it has set the old one aside", &|| !kept().is_empty()),
+        ("it cleans up", &|| {
+            !kept().is_empty() && !exists("metacrypt.db.restoring")
+        }),
+    ];
+    let file = taken.file.display().to_string();
+    for (point, reached) in points {
+        fs::copy(root.join("old"), root.join("metacrypt.db")).unwrap();
+        for path in kept() {
+            fs::remove_file(path).unwrap();
+        }
+        let mut command = taken.world.command();
+        command.args(["restore", "--replace", &file]);
+        let mut restoring = command.stdout(Stdio::null()).spawn().unwrap();
+        while !reached() && restoring.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        restoring.kill().unwrap();
+        restoring.wait().unwrap();
+        let found = keys(&root);
+        assert!(found == old || found == new, "{point}: {found:?}");
+    }
+    fs::copy(root.join("old"), root.join("metacrypt.db")).unwrap();
+    let out = taken.run(&["--replace"], "");
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(keys(&root), new);
+    taken.world.start();
+    taken.world.unseal().await;
+    let rows = taken.world.audit();
+    assert!(rows.iter().any(|row| row.0 == "restore"), "{rows:?}");
+}
+
+/// The words of a unit's setting.
+fn setting(unit: &str, key: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("systemd")
+        .join(unit);
+    let text = fs::read_to_string(path).unwrap();
+    let mut values = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let words = values.next().unwrap().split_whitespace();
+    words.map(str::to_owned).collect()
+}
+
+/// What a unit starts, with no capability, as there.
+fn as_the_unit(unit: &str, root: &Path) -> Command {
+    assert_eq!(setting(unit, "NoNewPrivileges"), ["yes"]);
+    assert_eq!(setting(unit, "LimitCORE"), ["0"]);
+    assert!(setting(unit, "CapabilityBoundingSet").is_empty());
+    let mut command = Command::new("prlimit");
+    command
+        .args(["--core=0", "--memlock=unlimited", "setpriv"])
+        .args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"])
+        .arg(env!("CARGO_BIN_EXE_metacrypt"))
+        .args(&setting(unit, "ExecStart")[1..])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("MC_ROOT", root);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_units_do_what_they_say() {
+    let (mut world, _) = World::sealed().await;
+    world.metacrypt.take().unwrap().terminate().unwrap();
+    assert_eq!(setting("metacrypt.service", "LimitMEMLOCK"), ["infinity"]);
+    let socket = world.root.path().join("notify");
+    let notified = UnixDatagram::bind(&socket).unwrap();
+    let mut server = as_the_unit("metacrypt.service", world.root.path());
+    let mut server = Process::start(server.env("NOTIFY_SOCKET", &socket)).unwrap();
+    server.wait_for_output("ready").unwrap();
+    notified
+        .set_read_timeout(Some(mc_testkit::DEADLINE))
+        .unwrap();
+    let mut said = [0; 64];
+    let length = notified.recv(&mut said).unwrap();
+    assert!(said[..length].starts_with(b"READY=1"), "{said:?}");
+    let snapshot = || {
+        let made = as_the_unit("metacrypt-snapshot.service", world.root.path()).output();
+        let made = made.unwrap();
+        assert!(made.status.success(), "{made:?}");
+        PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())
+    };
+    assert!(snapshot().exists());
+    assert!(server.terminate().unwrap().success());
+}
+
+/// As its readers: by a rule, and by nobody's leave but the machine's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_log_is_read_and_verified() {
+    let mut world = World::open().await;
+    let mut admin = world.admin().await;
+    crate::policy::vault(&mut admin, &["app"]).await;
+    let file = world.root.path().join("token");
+    let mine = world.root.path().join("ada.token");
+    fs::copy(&file, &mine).unwrap();
+    fs::write(&mine, world.user().await).unwrap();
+    let mine = mine.display().to_string();
+    let run = |world: &World, line: &str, stdin: &str| {
+        let words = line.split_whitespace().chain(["--token-file", &mine]);
+        world.run(&words.collect::<Vec<_>>(), stdin)
+    };
+    let refused = run(&world, "audit list", "");
+    assert!(error(&refused).contains("audit:read"), "{refused:?}");
+    let rule = crate::policy::allow("auditors", &["audit:read"], &["system/audit"]);
+    let request = CreateRuleRequest {
+        rule: Some(rule),
+        replace: false,
+    };
+    admin.system.create_rule(request).await.unwrap();
+    for (line, told) in [
+        ("audit list --action CreateKey", "Transit/CreateKey"),
+        ("audit list --account ada --outcome denied", "system/audit"),
+        ("audit list --limit 2 --json", "AuditLog/ListAudit"),
+        ("audit verify", "all as they were written"),
+        ("audit list --offline --action createkey", "vault/keys/app"),
+        ("audit verify --offline", "all as they were written"),
+    ] {
+        let out = run(&world, line, "");
+        let text = String::from_utf8(out.stdout).unwrap();
+        assert!(
+            out.status.success() && text.contains(told),
+            "{line}: {text}"
+        );
+    }
+    // The last row, changed under the service.
+    world.metacrypt.take().unwrap().terminate().unwrap();
+    let db = Connection::open(world.root.path().join("metacrypt.db")).unwrap();
+    db.execute_batch(
+        "DROP TRIGGER audit_is_not_updated; UPDATE audit SET resource = 'eve' WHERE seq = (SELECT max(seq) FROM audit)",
+    )
+    .unwrap();
+    drop(db);
+    let out = run(&world, "audit verify --offline", "");
+    assert!(error(&out).contains("was changed"), "{out:?}");
+    let checked = String::from_utf8(world.run(&["check"], "").stdout).unwrap();
+    assert!(checked.contains("warning     the audit log"), "{checked}");
+    world.start();
+    world.unseal().await;
+    let status = world.run(&["status"], "");
+    assert!(
+        String::from_utf8_lossy(&status.stderr).contains("the audit log"),
+        "{status:?}"
+    );
+    let out = run(&world, "audit verify", "");
+    assert!(error(&out).contains("was changed"), "{out:?}");
+}
