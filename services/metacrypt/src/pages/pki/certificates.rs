@@ -87,7 +87,7 @@ pub(in crate::pages) fn end(not_after: Option<&Timestamp>, revoked: bool, now: S
         Ok(rest) if rest < SOON => cell.badge("warning", format!("ends {left}")),
         Ok(_) => cell.badge("success", format!("ends {left}")),
     };
-    cell.below(Part::Muted(moment(end)))
+    cell.below(Part::Muted(moment(end))).whole()
 }
 
 fn row(mount: &str, found: &PkiCertificate, now: SystemTime) -> Vec<Cell> {
