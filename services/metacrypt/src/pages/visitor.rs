@@ -2,8 +2,9 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use mc_proto::metacrypt::v1::{
-    ListMountsRequest, Mount, pki_client::PkiClient, sealing_client::SealingClient,
-    ssh_client::SshClient, system_client::SystemClient, transit_client::TransitClient,
+    ListMountsRequest, Mount, audit_log_client::AuditLogClient, pki_client::PkiClient,
+    sealing_client::SealingClient, ssh_client::SshClient, system_client::SystemClient,
+    transit_client::TransitClient,
 };
 use mcdsl::{
     auth::Identity,
@@ -59,6 +60,10 @@ impl Visitor {
 
     pub(super) fn transit(&self) -> Result<TransitClient<Local>, ErrorPage> {
         Ok(TransitClient::new(self.api()?))
+    }
+
+    pub(super) fn audit(&self) -> Result<AuditLogClient<Local>, ErrorPage> {
+        Ok(AuditLogClient::new(self.api()?))
     }
 
     pub(super) fn csrf(&self) -> CsrfField {

@@ -72,7 +72,7 @@ async fn who_may_nothing_sees_nothing_and_has_no_buttons() -> Result<()> {
         "Pki/GetCertificate",
         "Transit/GetKey",
         "System/ListRules",
-        "/audit",
+        "AuditLog/ListAudit",
     ] {
         ensure!(denied(what), "{what} is not in the log");
     }
