@@ -83,7 +83,7 @@ mod tests {
                     "POST /ocsp {head}Content-Length: {}\r\n\r\n{long}",
                     long.len()
                 ),
-                "HTTP/1.1 413",
+                "HTTP/1.1 400",
             ),
             (
                 "anything else",

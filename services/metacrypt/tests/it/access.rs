@@ -22,6 +22,7 @@ async fn everybody(world: &World) -> Vec<Somebody> {
     let token = |name: &str, account_type, change: fn(&mut Claims)| {
         let mut claims = claims(name, account_type);
         claims.aud = vec!["metacrypt".to_owned()];
+        claims.iss.clone_from(&world.issuer);
         change(&mut claims);
         Some(signer.sign(&claims).unwrap())
     };
