@@ -201,7 +201,7 @@ mod tests {
         ];
         let text = table(&rows);
         assert!(text.contains("drop         ns      41.2"), "{text}");
-        assert!(text.contains("lower      40.0  no    -"), "{text}");
+        assert!(text.contains("lower    40.0  no    -"), "{text}");
         assert!(
             text.contains("2.00  higher      -  -     HAProxy 2.6"),
             "{text}"

@@ -56,13 +56,16 @@ async fn who_may_nothing_sees_nothing_and_has_no_buttons() -> Result<()> {
         "/ssh/ssh/certificate/7",
         "/policy",
         "/policy/rule",
-        "/policy/explain?account=ada&action=transit:read&resource=x",
         "/audit",
     ] {
         walk.open(path, "You may not do that").await?;
         ensure!(!walk.text("main").await?.contains("ada-uses-all"), "{path}");
     }
     walk.judge("denied").await?;
+    let question = "/policy/explain?account=ada&action=transit:read&resource=x";
+    walk.open(question, "Who may do what").await?;
+    ensure!(walk.count("[role=alert]").await? == 1, "why not");
+    ensure!(!walk.text("main").await?.contains("ada-uses-all"));
     let rows = world.audit();
     let denied = |what: &str| {
         rows.iter()

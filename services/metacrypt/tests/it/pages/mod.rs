@@ -7,7 +7,7 @@ mod opened;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use mc_proto::METHODS;
 use mc_testkit::{browser::Browser, wait_for_async};
 use thirtyfour::By;
@@ -72,7 +72,7 @@ impl<'w> Walk<'w> {
     /// A page, under its heading.
     async fn open(&self, path: &str, title: &str) -> Result<()> {
         self.go(path).await?;
-        self.heading(title).await
+        self.heading(title).await.with_context(|| path.to_owned())
     }
 
     async fn click(&self, selector: &str) -> Result<()> {
