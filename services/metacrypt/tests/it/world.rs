@@ -137,7 +137,9 @@ impl World {
 
     pub(crate) fn start(&mut self) {
         let mut process = Process::start(self.command().arg("server")).unwrap();
-        process.wait_for_output("known as they happen").unwrap();
+        for line in ["https=", "known as they happen"] {
+            process.wait_for_output(line).unwrap();
+        }
         self.metacrypt = Some(process);
     }
 
