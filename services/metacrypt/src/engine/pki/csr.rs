@@ -5,7 +5,10 @@ use x509_cert::{
         Decode as _, Encode as _, Sequence,
         asn1::{AnyRef, BitStringRef},
     },
-    ext::{Extensions, pkix::SubjectAltName},
+    ext::{
+        Extensions,
+        pkix::{SubjectAltName, name::DirectoryString},
+    },
     request::{CertReqInfo, Version},
     spki::{AlgorithmIdentifierOwned, ObjectIdentifier},
 };
@@ -28,6 +31,8 @@ pub(crate) struct Csr {
     pub(crate) key: PublicKey,
     /// Those of its subjectAltName, in its order; it may have none.
     pub(crate) names: Vec<AltName>,
+    /// That of its subject, if it is a name; it counts where it is asked for.
+    pub(crate) common_name: Option<AltName>,
 }
 
 /// Why a request is none.
@@ -100,7 +105,16 @@ impl Csr {
             return Err(CsrFault::Signature);
         }
         let names = names(&parsed)?;
-        Ok(Self { key, names })
+        let common_name = match parsed.subject.common_name() {
+            Ok(Some(DirectoryString::Utf8String(name))) => name.parse().ok(),
+            Ok(Some(DirectoryString::PrintableString(name))) => name.as_str().parse().ok(),
+            _ => None,
+        };
+        Ok(Self {
+            key,
+            names,
+            common_name,
+        })
     }
 }
 

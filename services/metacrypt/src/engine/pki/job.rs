@@ -21,6 +21,7 @@ const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 pub(super) fn run(at: Arc<Entered>) -> Work {
     Box::pin(async move {
+        acme::resume(&at).await;
         let all = at.read(|items, _| issuers(items)).await?;
         for issuer in &all {
             if let Err(error) = list(&at, issuer).await {
@@ -54,6 +55,7 @@ async fn forget(at: &Arc<Entered>) -> Result<bool, EngineError> {
         let mut count = 0;
         for path in old(items)?.iter().take_while(|path| **path < before) {
             let serial = serial_of(path)?;
+            acme::store::forget_issued(items, &serial)?;
             match Record::find(items, &serial)? {
                 Some(record) => record.forget(items, &serial)?,
                 // What finds nothing.

@@ -81,7 +81,17 @@ impl AcmeCommand {
                     base: base.clone(),
                     resolvers: resolver.clone(),
                 };
-                call(acme.set_acme(request)).await?
+                let mount = mount.clone();
+                // Who may not read it is not warned.
+                let before = call(acme.get_acme(pb::GetAcmeRequest { mount })).await;
+                let before = before.map(|settings| settings.base).unwrap_or_default();
+                let settings = call(acme.set_acme(request)).await?;
+                if !before.is_empty() && before != settings.base {
+                    eprintln!(
+                        "warning: clients that have accounts at {before} have to make others, with other keys (metacrypt pki acme key create); with that base again they need not"
+                    );
+                }
+                settings
             }
         };
         if out.json {

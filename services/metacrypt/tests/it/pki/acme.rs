@@ -1,5 +1,6 @@
 //! ACME, as its clients meet it.
 
+mod attacked;
 mod names;
 mod nonces;
 mod orders;

@@ -1,6 +1,9 @@
 //! Accounts (RFC 8555 §7.3).
 
-use aws_lc_rs::constant_time;
+mod rekey;
+
+pub(super) use self::rekey::rekey;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -8,7 +11,7 @@ use super::{
     super::KIND,
     answer::Answer,
     jwk::Jwk,
-    jws::{By, Jws},
+    jws::{By, Jws, object},
     of_source,
     order::Order,
     problem::{Problem, Type},
@@ -35,13 +38,6 @@ struct New {
 struct Update {
     contact: Option<Vec<String>>,
     status: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Rekey {
-    account: String,
-    old_key: Value,
 }
 
 /// Mail addresses are kept as they are; nothing is sent to them.
@@ -88,16 +84,18 @@ pub(super) fn end(
     now_s: u64,
 ) -> Result<(), EngineError> {
     if let Some(mut account) = AcmeAccount::find(items, id)? {
-        account.standing = standing;
+        (account.standing, account.ended_s) = (standing, now_s);
         account.put(items, id)?;
-    }
-    for order_id in Order::open_ids(items, id, PAGE)? {
-        if let Some(mut order) = Order::find(items, &order_id)? {
-            order.cancel();
-            order.put(items, &order_id, now_s)?;
+        if standing == Standing::Revoked {
+            let owner = account.owner.id();
+            tracing::warn!(
+                account = id,
+                owner,
+                "an ACME account ended, since MCIAS revoked what it was given by; another key of the owner revives it"
+            );
         }
     }
-    Ok(())
+    Order::cancel_all(items, id, now_s)
 }
 
 /// Who makes an account: whoever has a key of ours (RFC 8555 §7.3.4).
@@ -119,8 +117,7 @@ async fn bound(
     if jws.url != asked.url || jws.nonce.is_some() {
         return Err(wrong("url: that of newAccount; and no nonce".to_owned()));
     }
-    let inner: Value =
-        serde_json::from_slice(&jws.payload).map_err(|e| wrong(format!("payload: {e}")))?;
+    let inner: Value = object(&jws.payload).map_err(|e| wrong(format!("payload: {e}")))?;
     let inner = Jwk::from_value(&inner).map_err(|e| wrong(e.to_string()))?;
     if inner != *key {
         return Err(wrong("payload: it is not the new account's key".to_owned()));
@@ -141,6 +138,13 @@ async fn bound(
             "there is no such key, or it was made by another secret".to_owned(),
         ));
     };
+    let shown = binding.owner.shown();
+    let mcias = asked.here.api.0.mcias.get();
+    if mcias.and_then(|mcias| mcias.is_revoked(&shown)) != Some(false) {
+        return Err(wrong(
+            "the token or session by which the key was made has ended; make another (CreateAcmeKey)".to_owned(),
+        ));
+    }
     if binding.ends_s <= asked.here.now_s() {
         return Err(wrong(
             "the key has expired; make another (CreateAcmeKey)".to_owned(),
@@ -165,9 +169,20 @@ pub(super) async fn new(asked: Asked) -> Result<Answer, Problem> {
         .here
         .read(move |items| AcmeAccount::of(items, &look))
         .await?;
+    let mut revived = None;
     if let Some((id, account)) = found {
-        asked.here.stands(&account, &id).await?;
-        return Ok(told(&asked.here, &id, &account, 200));
+        let stands = asked.here.stands(&account, &id).await;
+        // What MCIAS ended is revived by another key of the same owner.
+        let again = account.standing != Standing::Deactivated
+            && says.external_account_binding.is_some()
+            && !says.only_return_existing;
+        match stands {
+            Err(problem) if again && problem.kind == Type::Unauthorized => revived = Some(id),
+            stands => {
+                stands?;
+                return Ok(told(&asked.here, &id, &account, 200));
+            }
+        }
     }
     if says.only_return_existing {
         return Err(Problem::new(
@@ -194,12 +209,14 @@ pub(super) async fn new(asked: Asked) -> Result<Answer, Problem> {
         profiles: binding.profiles.clone(),
         contact,
         standing: Standing::Valid,
+        ended_s: 0,
     };
     let identity = account.owner.identity();
     let caller = Caller::elsewhere(Some(identity), asked.source, "acme.new-account");
-    let made = make(&asked, &caller, binding_id, account).await;
+    let status = if revived.is_some() { 200 } else { 201 };
+    let made = make(&asked, &caller, binding_id, account, revived).await;
     let (id, account) = asked.told(&caller, made).await?;
-    Ok(told(&asked.here, &id, &account, 201))
+    Ok(told(&asked.here, &id, &account, status))
 }
 
 async fn make(
@@ -207,10 +224,14 @@ async fn make(
     caller: &Caller,
     binding_id: String,
     account: AcmeAccount,
+    revived: Option<String>,
 ) -> Result<(String, AcmeAccount), Problem> {
     let here = &asked.here;
     here.stands(&account, "").await?;
-    let id = new_id().map_err(EngineError::from)?;
+    let id = match &revived {
+        Some(id) => id.clone(),
+        None => new_id().map_err(EngineError::from)?,
+    };
     let at = here
         .api
         .0
@@ -223,10 +244,25 @@ async fn make(
             || EngineError::Precondition("the ACME key was used or deleted meanwhile".to_owned());
         let binding = Binding::find(items, &binding_id)?;
         let mut binding = binding.filter(|b| b.used_by.is_none()).ok_or_else(gone)?;
-        if AcmeAccount::of(items, &account.key)?.is_some() {
-            return Err(EngineError::Precondition(
-                "there is an account of this key; ask again".to_owned(),
-            ));
+        let before = AcmeAccount::of(items, &account.key)?;
+        match (before, revived) {
+            (None, None) => {}
+            (Some((_, before)), Some(_)) if before.standing == Standing::Revoked => {
+                if before.owner.id() != account.owner.id() {
+                    return Err(EngineError::Precondition(
+                        "the account of this key is of another account of MCIAS; take another key"
+                            .to_owned(),
+                    ));
+                }
+                if let Some(old) = Binding::find(items, &before.binding)? {
+                    old.forget(items, &before.binding)?;
+                }
+            }
+            _ => {
+                return Err(EngineError::Precondition(
+                    "there is an account of this key; ask again".to_owned(),
+                ));
+            }
         }
         binding.used_by = Some(id.clone());
         binding.put(items, &binding_id)?;
@@ -261,8 +297,12 @@ pub(super) async fn update(asked: Asked, id: &str) -> Result<Answer, Problem> {
         }
     };
     let contact = says.contact.map(contacts).transpose()?;
-    if contact.is_none() && !ends {
+    let same = contact.as_ref().is_none_or(|new| *new == account.contact);
+    if same && !ends {
         return Ok(told(&asked.here, id, account, 200));
+    }
+    if !ends {
+        asked.here.changes(id)?;
     }
     let caller = asked.caller("acme.update-account");
     let at = asked.here.api.0.owned(
@@ -282,6 +322,7 @@ pub(super) async fn update(asked: Asked, id: &str) -> Result<Answer, Problem> {
         }
         if ends {
             end(items, &account_id, Standing::Deactivated, now_s)?;
+            account.ended_s = now_s;
             account.standing = Standing::Deactivated;
         }
         Ok(account)
@@ -305,69 +346,4 @@ pub(super) async fn orders(asked: Asked, id: &str) -> Result<Answer, Problem> {
     let at = |id: &String| format!("{}/order/{id}", asked.here.base);
     let all: Vec<_> = ids.iter().map(at).collect();
     Ok(Answer::json(200, &json!({"orders": all})))
-}
-
-/// keyChange (RFC 8555 §7.3.5): the account's key signs what the new one has signed.
-pub(super) async fn rekey(asked: Asked) -> Result<Answer, Problem> {
-    let (id, account) = asked.account()?;
-    let value: Value = asked.says()?;
-    let inner = Jws::from_value(&value)?;
-    let By::Key(key) = &inner.by else {
-        return Err(Problem::malformed("payload: jwk: the new key is needed"));
-    };
-    inner.verify(key)?;
-    if inner.url != asked.url || inner.nonce.is_some() {
-        return Err(Problem::malformed(
-            "payload: url: that of keyChange; and no nonce",
-        ));
-    }
-    let says: Rekey = serde_json::from_slice(&inner.payload)
-        .map_err(|e| Problem::malformed(format!("payload: payload: {e}")))?;
-    let own = format!("{}/acct/{id}", asked.here.base);
-    let old = Jwk::from_value(&says.old_key).map_err(|e| Problem::malformed(e.to_string()))?;
-    let same = constant_time::verify_slices_are_equal(
-        old.to_string().as_bytes(),
-        account.key.to_string().as_bytes(),
-    );
-    if says.account != own || same.is_err() {
-        return Err(Problem::malformed(
-            "payload: account and oldKey have to be those of the account",
-        ));
-    }
-    let caller = asked.caller("acme.key-change");
-    let at = asked.here.api.0.owned(
-        &caller,
-        &KIND,
-        asked.here.mount(),
-        &["acme", "accounts", id],
-    )?;
-    let detail = Detail::new().text("thumbprint", &key.thumbprint());
-    let (account_id, key, old) = (id.to_owned(), (**key).clone(), old);
-    let change = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
-        let none = || EngineError::NotFound("account", account_id.clone());
-        if let Some((other, _)) = AcmeAccount::of(items, &key)? {
-            return Err(EngineError::Exists("account of this key", other));
-        }
-        let account = AcmeAccount::find(items, &account_id)?.ok_or_else(none)?;
-        if account.key != old {
-            return Err(EngineError::Precondition(
-                "the key was changed meanwhile".to_owned(),
-            ));
-        }
-        account.clone().rekey(items, &account_id, key)?;
-        Ok(account)
-    };
-    let changed = at
-        .record(detail, change)
-        .await
-        .map_err(|error| match error {
-            EngineError::Exists(_, other) => {
-                let mut taken = Problem::malformed("jwk: there is an account of the new key");
-                taken.detail += &format!(" ({}/acct/{other})", asked.here.base);
-                taken.with_status(409)
-            }
-            other => other.into(),
-        });
-    let account = asked.told(&caller, changed).await?;
-    Ok(told(&asked.here, id, &account, 200))
 }

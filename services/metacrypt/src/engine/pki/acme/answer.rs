@@ -90,6 +90,7 @@ pub(super) fn finish(here: Option<&Here>, answer: Result<Answer, Problem>) -> Re
         kind: "application/problem+json",
         body: problem.json().to_string().into_bytes(),
         retry_after_s: problem.retry_after_s,
+        location: problem.location,
         ..Answer::empty(problem.status)
     });
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

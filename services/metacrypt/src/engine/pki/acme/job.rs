@@ -1,35 +1,39 @@
-//! What ACME does of itself: what ended is forgotten, what MCIAS revoked ends, and what was to be looked at when the seal was closed is looked at.
+//! What ACME does of itself: what was to be looked at when the seal was closed is looked at, what MCIAS revoked ends, and what ended is forgotten.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 use super::{
     super::store::seconds,
     Memory, account, look,
-    order::Order,
-    store::{AcmeAccount, Binding, KEYS, Look, PAGE, Standing, forget, forget_issued},
+    store::{AcmeAccount, Binding, KEYS, PAGE, Standing, forget},
 };
 use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered};
+
+/// Goes on with what was to be looked at when the seal was closed; if that cannot be, in a moment.
+pub(in super::super) async fn resume(at: &Arc<Entered>) {
+    let api = Api(Arc::clone(at.metacrypt()));
+    if let Err(error) = look::resume(&api, at.mount().name()).await {
+        let mount = at.mount().name();
+        tracing::warn!(mount, %error, "what is to be looked at is not known; it is asked for again");
+        if let Ok(memory) = Memory::of(at.mount()) {
+            look::later(&api, mount, &memory.line);
+        }
+    }
+}
 
 /// Does a piece of it; whether there is more.
 pub(in super::super) async fn run(at: &Arc<Entered>) -> Result<bool, EngineError> {
     let (now_s, sure_s) = (seconds(at.now()), seconds(at.sure_now()));
     let old = move |items: &Items<'_>, _: &Entered| forget(items, sure_s, PAGE);
-    if at.keep(old, |made, _| made).await?.more {
+    if at.keep(old, |more, _| more).await? {
         return Ok(true);
     }
-    let count = at.read(|items, _| Order::count(items)).await?;
-    Memory::of(at.mount())?.count.store(count, Relaxed);
     ended(at, now_s).await?;
-    let mut after = Some(String::new());
-    while let Some(from) = after {
-        let some = move |items: &Items<'_>, _: &Entered| forget_issued(items, &from);
-        after = at.keep(some, |next, _| next).await?;
-    }
-    resume(at).await?;
     Ok(false)
 }
 
-/// Ends the accounts of which MCIAS revoked what they were given by: it forgets that in a while.
+/// Ends the accounts of which MCIAS revoked what they were given by, for it forgets that in a while; forgets keys that nobody used in time, and accounts that
+/// ended long ago.
 async fn ended(at: &Arc<Entered>, now_s: u64) -> Result<(), EngineError> {
     let Some(mcias) = at.metacrypt().mcias.get().cloned() else {
         return Ok(());
@@ -40,27 +44,45 @@ async fn ended(at: &Arc<Entered>, now_s: u64) -> Result<(), EngineError> {
         let look = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
             let page: Vec<(String, Binding)> = items.list(KEYS, &from, PAGE)?;
             let last = page.last().map(|(path, _)| path.clone());
-            let gone = page
-                .into_iter()
-                .filter(|(_, b)| mcias.is_revoked(&b.owner.identity()) == Some(true));
-            let gone: Vec<_> = gone.collect();
+            let mut gone = Vec::new();
+            for (path, binding) in page {
+                let over = match &binding.used_by {
+                    None => {
+                        binding.ends_s <= now_s
+                            || mcias.is_revoked(&binding.owner.shown()) == Some(true)
+                    }
+                    Some(id) => {
+                        let account = AcmeAccount::find(items, id)?;
+                        account.is_none_or(|account| account.is_over(now_s))
+                            || mcias.is_revoked(&binding.owner.identity()) == Some(true)
+                    }
+                };
+                if over {
+                    gone.push((path, binding));
+                }
+            }
             Ok((gone, last))
         };
         let (gone, last) = at.read(look).await?;
         if !gone.is_empty() {
             let end = move |items: &Items<'_>, _: &Entered| -> Result<(), EngineError> {
-                for (path, binding) in &gone {
+                for (path, _) in &gone {
+                    let key = path.rsplit('/').next().unwrap_or_default();
+                    // It may have been used meanwhile.
+                    let Some(binding) = Binding::find(items, key)? else {
+                        continue;
+                    };
                     let account = match &binding.used_by {
                         Some(id) => AcmeAccount::find(items, id)?.zip(Some(id)),
                         None => None,
                     };
                     match account {
-                        // It stays, so that its owner is told why.
+                        // It stays for a while, so that its owner is told why.
                         Some((account, id)) if account.standing == Standing::Valid => {
                             account::end(items, id, Standing::Revoked, now_s)?;
                         }
-                        Some(_) => {}
-                        None => drop(items.delete(path)?),
+                        Some((account, _)) if !account.is_over(now_s) => {}
+                        _ => binding.delete(items, key, now_s)?,
                     }
                 }
                 Ok(())
@@ -70,30 +92,6 @@ async fn ended(at: &Arc<Entered>, now_s: u64) -> Result<(), EngineError> {
         match last {
             Some(last) => after = last,
             None => return Ok(()),
-        }
-    }
-}
-
-/// Looks at what waits for it and nobody looks at.
-async fn resume(at: &Arc<Entered>) -> Result<(), EngineError> {
-    let memory = Memory::of(at.mount())?;
-    if memory.looking.load(Relaxed) > 0 {
-        return Ok(());
-    }
-    let mut after = String::new();
-    loop {
-        let from = after.clone();
-        let page = at.read(move |items, _| Look::waiting(items, &from)).await?;
-        let Some((last, _)) = page.last() else {
-            return Ok(());
-        };
-        after.clone_from(last);
-        let api = Api(Arc::clone(at.metacrypt()));
-        for look in page.into_iter().filter_map(|(_, look)| look) {
-            if !look::begin(api.clone(), at.mount().name(), look)? {
-                // The next time.
-                return Ok(());
-            }
         }
     }
 }

@@ -8,7 +8,10 @@ use aws_lc_rs::{
     },
 };
 use data_encoding::BASE64URL_NOPAD;
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::Value;
 
 use super::super::public_key::KeyAlgorithm;
@@ -101,6 +104,14 @@ fn decoded(what: &str, text: &str, most: usize) -> Result<Vec<u8>, JwsFault> {
     bytes.map_err(|_| form(format!("{what}: no base64url without padding")))
 }
 
+/// From a JSON object: serde reads what has fields from lists, too.
+pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(bytes),
+        _ => Err(serde_json::Error::custom("it is no object")),
+    }
+}
+
 fn text(what: &str, text: Option<String>) -> Result<Option<String>, JwsFault> {
     match text {
         Some(long) if long.len() > MAX_TEXT || long.is_empty() => {
@@ -119,7 +130,7 @@ impl Jws {
         if bytes.len() > MAX_BODY {
             return Err(form(format!("longer than {MAX_BODY} bytes")));
         }
-        let flattened = serde_json::from_slice(bytes).map_err(|e| {
+        let flattened = object(bytes).map_err(|e| {
             form(format!(
                 "no JWS in flattened JSON (protected, payload, signature): {e}"
             ))
@@ -132,18 +143,21 @@ impl Jws {
     /// # Errors
     /// [`JwsFault`].
     pub(crate) fn from_value(value: &Value) -> Result<Self, JwsFault> {
-        let flattened = Flattened::deserialize(value).map_err(|e| {
+        let no = |why: &str| {
             form(format!(
-                "no JWS in flattened JSON (protected, payload, signature): {e}"
+                "no JWS in flattened JSON (protected, payload, signature): {why}"
             ))
-        })?;
+        };
+        if !value.is_object() {
+            return Err(no("it is no object"));
+        }
+        let flattened = Flattened::deserialize(value).map_err(|e| no(&e.to_string()))?;
         Self::read(flattened)
     }
 
     fn read(of: Flattened) -> Result<Self, JwsFault> {
         let header = decoded("protected", &of.protected, MAX_PROTECTED)?;
-        let header: Protected =
-            serde_json::from_slice(&header).map_err(|e| form(format!("protected: {e}")))?;
+        let header: Protected = object(&header).map_err(|e| form(format!("protected: {e}")))?;
         if header.crit || header.b64 {
             return Err(form("protected: crit and b64 are not understood here"));
         }

@@ -22,7 +22,7 @@ mod revoke;
 pub(super) mod store;
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicUsize},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -38,21 +38,17 @@ use axum::{
 use data_encoding::BASE64URL_NOPAD;
 use ipnet::IpNet;
 use mcdsl::server::{Source, network};
-use tokio::sync::Semaphore;
 
-pub(super) use self::job::run;
+pub(super) use self::job::{resume, run};
 use self::{
     answer::{Answer, directory, finish},
     limit::Limit,
     nonce::Nonces,
     problem::{Problem, Type},
-    request::{Asked, Here},
+    request::{Asked, Here, Sent},
 };
 use super::ready::Ready;
 use crate::{api::Api, barrier::Mount, engine::EngineError};
-
-/// Names that are looked at at once.
-const LOOKS: usize = 128;
 
 /// What ACME keeps in memory of a mount.
 pub(super) struct Memory {
@@ -61,15 +57,15 @@ pub(super) struct Memory {
     strangers: Limit<IpNet>,
     /// New accounts of a network.
     newcomers: Limit<IpNet>,
-    /// New orders of an account.
+    /// New orders of an account of MCIAS.
     orders: Limit<String>,
-    /// Names of an account that were not shown to be its own.
+    /// Names of an account of MCIAS that were not shown to be its own.
     failures: Limit<(String, String)>,
-    /// How many orders there are, as the job counts them.
-    count: AtomicUsize,
-    looks: Arc<Semaphore>,
-    /// That wait for it or have it.
-    looking: Arc<AtomicUsize>,
+    /// Other contacts and keys of an account.
+    changes: Limit<String>,
+    /// Requests in an account's name by another key, where strangers have asked too often.
+    forged: Limit<String>,
+    line: Arc<look::Line>,
 }
 
 impl Default for Memory {
@@ -80,9 +76,9 @@ impl Default for Memory {
             newcomers: Limit::new(100, Duration::from_secs(5)),
             orders: Limit::new(3000, Duration::from_millis(2)),
             failures: Limit::new(10, Duration::from_secs(60)),
-            count: AtomicUsize::new(0),
-            looks: Arc::new(Semaphore::new(LOOKS)),
-            looking: Arc::default(),
+            changes: Limit::new(100, Duration::from_secs(60)),
+            forged: Limit::new(100, Duration::from_secs(1)),
+            line: Arc::default(),
         }
     }
 }
@@ -151,17 +147,23 @@ async fn serve(
     Path((mount, rest)): Path<(String, String)>,
     request: Request<Body>,
 ) -> Response {
+    // All of it has come before the seal is held open: who sends slowly keeps nobody from closing it.
+    let sent = Sent::read(request).await;
     let here = match Here::of(&api, &mount).await {
         Ok(here) => Arc::new(here),
         Err(problem) => return finish(None, Err(problem)),
     };
-    let answer = posted(&here, &rest, request).await;
+    let answer = posted(&here, &rest, sent).await;
     finish(Some(&here), answer)
 }
 
-async fn posted(here: &Arc<Here>, rest: &str, request: Request<Body>) -> Result<Answer, Problem> {
+async fn posted(
+    here: &Arc<Here>,
+    rest: &str,
+    sent: Result<Sent, Problem>,
+) -> Result<Answer, Problem> {
     let parts: Vec<_> = rest.split('/').collect();
-    let asked = Asked::read(here, rest, request).await?;
+    let asked = Asked::read(here, rest, sent?).await?;
     match parts[..] {
         ["new-account"] => account::new(asked).await,
         ["acct", id] => account::update(asked, id).await,

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::jws::JwsFault;
+use crate::engine::EngineError;
+
 /// A type of error (RFC 8555 §6.7, RFC 9773 §7.4, draft-ietf-acme-profiles §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -87,6 +90,9 @@ pub(crate) struct Problem {
     pub(crate) subproblems: Vec<Problem>,
     /// Seconds after which it may be tried again.
     pub(crate) retry_after_s: Option<u64>,
+    /// What is in the way.
+    #[serde(default)]
+    pub(crate) location: Option<String>,
 }
 
 impl Problem {
@@ -98,6 +104,7 @@ impl Problem {
             identifier: None,
             subproblems: Vec::new(),
             retry_after_s: None,
+            location: None,
         }
     }
 
@@ -121,6 +128,14 @@ impl Problem {
         Self {
             retry_after_s: Some(seconds.max(1)),
             ..Self::new(kind, detail)
+        }
+    }
+
+    /// Because of what is there.
+    pub(crate) fn at(self, location: String) -> Self {
+        Self {
+            location: Some(location),
+            ..self
         }
     }
 
@@ -153,6 +168,47 @@ impl Problem {
             object["algorithms"] = serde_json::json!(["ES256", "ES384", "EdDSA", "RS256"]);
         }
         object
+    }
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        let text = error.to_string();
+        match error {
+            EngineError::Refused(_) => Self::new(
+                Type::Unauthorized,
+                "the policy does not allow it to the account of MCIAS that the key was bound to",
+            ),
+            EngineError::Invalid(_)
+            | EngineError::Precondition(_)
+            | EngineError::Kept(_)
+            | EngineError::Exists(..)
+            | EngineError::Policy(_) => Self::malformed(text),
+            EngineError::NotFound(..) => Self::malformed(text).with_status(404),
+            EngineError::Seal(_)
+            | EngineError::Store(_)
+            | EngineError::Audit(_)
+            | EngineError::Changed
+            | EngineError::Busy => {
+                tracing::warn!(error = text, "an ACME request cannot be answered");
+                Self::later(Type::ServerInternal, "not now; try again", 5).with_status(503)
+            }
+            EngineError::Item(_) | EngineError::Key(_) | EngineError::Unsound(_) => {
+                tracing::error!(error = text, "an ACME request cannot be answered");
+                Self::new(Type::ServerInternal, "an internal error")
+            }
+        }
+    }
+}
+
+impl From<JwsFault> for Problem {
+    fn from(fault: JwsFault) -> Self {
+        let kind = match &fault {
+            JwsFault::Form(_) | JwsFault::Signature => Type::Malformed,
+            JwsFault::Algorithm(_) => Type::BadSignatureAlgorithm,
+            JwsFault::Key(_) => Type::BadPublicKey,
+        };
+        Self::new(kind, fault.to_string())
     }
 }
 

@@ -25,8 +25,15 @@ use super::{
 };
 use crate::{api::Api, barrier::Items, engine::EngineError};
 
-/// Seconds until it is asked for again.
-const AGAIN_S: u64 = 6 * 60 * 60;
+/// Most seconds until it is asked for again, and fewest.
+const AGAIN_S: (u64, u64) = (6 * 60 * 60, 60);
+
+/// Seconds until it is asked for again: a twelfth of the certificate's life, so that a revocation is seen in it.
+fn again(not_before_s: u64, not_after_s: u64) -> u64 {
+    let (most, fewest) = AGAIN_S;
+    let life = not_after_s.saturating_sub(not_before_s);
+    (life / 12).clamp(fewest, most)
+}
 
 /// When a certificate is to be renewed: in the twelfth of its life that begins when a third is left, so that not all come at once; at once, if it is no use
 /// any more.
@@ -81,8 +88,9 @@ pub(super) async fn info(
         let (record, disabled) = found.await?.ok_or_else(none)?;
         let ended = record.revoked.is_some() || disabled;
         let (start, end) = window(record.not_before_s, record.not_after_s, ended, here.now_s());
+        let again = again(record.not_before_s, record.not_after_s);
         let value = json!({"suggestedWindow": {"start": rfc3339(start), "end": rfc3339(end)}});
-        Ok(Answer::json(200, &value).after(Some(AGAIN_S)))
+        Ok(Answer::json(200, &value).after(Some(again)))
     };
     finish(None, answer.await)
 }
@@ -141,6 +149,9 @@ mod tests {
         ] {
             let (begin, end, ended, now) = args;
             assert_eq!(window(begin, end, ended, now), wanted, "{description}");
+        }
+        for (life, wanted) in [(7_776_000, 21_600), (3600, 300), (30, 60)] {
+            assert_eq!(again(100, 100 + life), wanted, "{life}");
         }
         // RFC 9773 §4.1's serial number is not one of ours: 20 octets here.
         assert_eq!(parse("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"), None);

@@ -1,13 +1,9 @@
 //! Requests: whose they are is known, and their nonce is used up, before anything is done by them.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::SystemTime,
-};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{Request, header},
 };
 use mcdsl::server::Caller;
@@ -18,54 +14,13 @@ use super::{
     super::{KIND, store::seconds},
     Memory, account,
     jwk::Jwk,
-    jws::{By, Jws, JwsFault, MAX_BODY},
+    jws::{By, Jws, MAX_BODY, object},
     of_source,
     problem::{Problem, Type},
     source,
     store::{AcmeAccount, Settings, Standing, use_nonce},
 };
 use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered, entered::Public};
-
-impl From<EngineError> for Problem {
-    fn from(error: EngineError) -> Self {
-        let text = error.to_string();
-        match error {
-            EngineError::Refused(_) => Self::new(
-                Type::Unauthorized,
-                "the policy does not allow it to the account of MCIAS that the key was bound to",
-            ),
-            EngineError::Invalid(_)
-            | EngineError::Precondition(_)
-            | EngineError::Kept(_)
-            | EngineError::Exists(..)
-            | EngineError::Policy(_) => Self::malformed(text),
-            EngineError::NotFound(..) => Self::malformed(text).with_status(404),
-            EngineError::Seal(_)
-            | EngineError::Store(_)
-            | EngineError::Audit(_)
-            | EngineError::Changed
-            | EngineError::Busy => {
-                tracing::warn!(error = text, "an ACME request cannot be answered");
-                Self::later(Type::ServerInternal, "not now; try again", 5).with_status(503)
-            }
-            EngineError::Item(_) | EngineError::Key(_) | EngineError::Unsound(_) => {
-                tracing::error!(error = text, "an ACME request cannot be answered");
-                Self::new(Type::ServerInternal, "an internal error")
-            }
-        }
-    }
-}
-
-impl From<JwsFault> for Problem {
-    fn from(fault: JwsFault) -> Self {
-        let kind = match &fault {
-            JwsFault::Form(_) | JwsFault::Signature => Type::Malformed,
-            JwsFault::Algorithm(_) => Type::BadSignatureAlgorithm,
-            JwsFault::Key(_) => Type::BadPublicKey,
-        };
-        Self::new(kind, fault.to_string())
-    }
-}
 
 /// A mount with ACME. While it lives, the seal stays open.
 pub(super) struct Here {
@@ -119,6 +74,12 @@ impl Here {
         asked.map_err(limited)
     }
 
+    /// Somebody changes what is known of an account.
+    pub(super) fn changes(&self, account: &str) -> Result<(), Problem> {
+        let asked = self.memory()?.changes.ask(account.to_owned(), self.now());
+        asked.map_err(limited)
+    }
+
     /// Reads what the mount has.
     pub(super) async fn read<T: Send + 'static>(
         &self,
@@ -164,43 +125,62 @@ pub(super) struct Asked {
     payload: Vec<u8>,
 }
 
-impl Asked {
-    /// Reads one for what is at `rest`.
-    pub(super) async fn read(
-        here: &Arc<Here>,
-        rest: &str,
-        request: Request<Body>,
-    ) -> Result<Self, Problem> {
+/// What came over the network.
+pub(super) struct Sent {
+    source: IpAddr,
+    /// Or why there is none.
+    body: Result<Bytes, Problem>,
+}
+
+impl Sent {
+    /// # Errors
+    /// Nobody sent it.
+    pub(super) async fn read(request: Request<Body>) -> Result<Self, Problem> {
         let source = source(&request)?;
-        let strangers = &here.memory()?.strangers;
-        if let Err(seconds) = strangers.look(&of_source(source), here.now()) {
-            return Err(limited(seconds));
-        }
-        let asked = Self::verified(here, rest, source, request).await;
-        if asked.is_err() {
-            // Whoever sends what is no request of an account has no account.
-            here.stranger(source)?;
-        }
-        asked
+        let body = Self::body(request).await;
+        Ok(Self { source, body })
     }
 
-    async fn verified(
-        here: &Arc<Here>,
-        rest: &str,
-        source: IpAddr,
-        request: Request<Body>,
-    ) -> Result<Self, Problem> {
+    async fn body(request: Request<Body>) -> Result<Bytes, Problem> {
         let kind = request.headers().get(header::CONTENT_TYPE);
         if kind.is_none_or(|kind| kind.as_bytes() != b"application/jose+json") {
             let why = "Content-Type: application/jose+json is needed";
             return Err(Problem::malformed(why).with_status(415));
         }
         let body = axum::body::to_bytes(request.into_body(), MAX_BODY).await;
-        let long = |_| {
+        body.map_err(|_| {
             let why = format!("the body did not come, or is longer than {MAX_BODY} bytes");
             Problem::malformed(why).with_status(413)
+        })
+    }
+}
+
+impl Asked {
+    /// Reads one for what is at `rest`.
+    pub(super) async fn read(here: &Arc<Here>, rest: &str, sent: Sent) -> Result<Self, Problem> {
+        let source = sent.source;
+        let asked = Self::verified(here, rest, sent).await;
+        asked.map_err(|problem| {
+            // Whoever sends what is no request of an account has no account. Clients of one that have an old nonce are to try again at once.
+            match here.stranger(source) {
+                Err(limited) if problem.kind != Type::BadNonce => limited,
+                _ => problem,
+            }
+        })
+    }
+
+    async fn verified(here: &Arc<Here>, rest: &str, sent: Sent) -> Result<Self, Problem> {
+        let source = sent.source;
+        let strangers = &here.memory()?.strangers;
+        // Only who has an account is asked further where strangers have asked too often.
+        let over = strangers.look(&of_source(source), here.now());
+        let over = over.err().map(limited);
+        let body = match (sent.body, &over) {
+            (Ok(body), _) => body,
+            (Err(problem), None) => return Err(problem),
+            (Err(_), Some(limited)) => return Err(limited.clone()),
         };
-        let jws = Jws::from_bytes(&body.map_err(long)?)?;
+        let jws = Jws::from_bytes(&body)?;
         if jws.url != format!("{}/{rest}", here.base) {
             let why = format!(
                 "url: it is not the address that it was sent to, {}/{rest}",
@@ -221,6 +201,8 @@ impl Asked {
         let by_key = matches!(rest, "new-account" | "revoke-cert");
         let who = match &jws.by {
             By::Key(key) if by_key => {
+                // Each is counted, for anybody has a key.
+                here.stranger(source)?;
                 jws.verify(key)?;
                 Who::Key(key.clone())
             }
@@ -235,18 +217,30 @@ impl Asked {
                 ));
             }
             By::Kid(kid) => {
-                let (id, account) = here.account(kid).await?;
-                jws.verify(&account.key)?;
+                let found = here.account(kid).await;
+                let (id, account) = found.map_err(|problem| over.clone().unwrap_or(problem))?;
+                let forged = &here.memory()?.forged;
+                if over.is_some() {
+                    forged.look(&id, here.now()).map_err(limited)?;
+                }
+                if let Err(fault) = jws.verify(&account.key) {
+                    if over.is_some() {
+                        forged.ask(id, here.now()).map_err(limited)?;
+                    }
+                    return Err(fault.into());
+                }
                 Who::Account(Box::new(account), id)
             }
         };
         let now_s = here.now_s();
         let used = here.keep(move |items| use_nonce(items, &nonce, now_s));
-        let gone = used.await??;
-        let count = &here.memory()?.count;
-        let _ = count.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(gone)));
+        used.await??;
         if let Who::Account(account, id) = &who {
-            here.stands(account, id).await?;
+            // What an account was given may be revoked by it when MCIAS ended it.
+            let revokes = rest == "revoke-cert" && account.standing != Standing::Deactivated;
+            if !revokes {
+                here.stands(account, id).await?;
+            }
         }
         Ok(Self {
             here: Arc::clone(here),
@@ -274,7 +268,7 @@ impl Asked {
 
     /// What it says.
     pub(super) fn says<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let read = serde_json::from_slice(&self.payload);
+        let read = object(&self.payload);
         read.map_err(|e| Problem::malformed(format!("payload: {e}")))
     }
 
@@ -349,7 +343,7 @@ impl Here {
             Standing::Deactivated => return ended("the account is deactivated"),
             Standing::Revoked => {
                 return ended(
-                    "the account of MCIAS that it was bound to was revoked; bind another",
+                    "the account of MCIAS that it was bound to was revoked; send newAccount with another ACME key of that account (CreateAcmeKey)",
                 );
             }
         }
@@ -367,7 +361,9 @@ impl Here {
                 let now_s = self.now_s();
                 self.keep(move |items| account::end(items, &id, Standing::Revoked, now_s))
                     .await?;
-                ended("the account of MCIAS that it was bound to was revoked; bind another")
+                ended(
+                    "the account of MCIAS that it was bound to was revoked; send newAccount with another ACME key of that account (CreateAcmeKey)",
+                )
             }
             None => {
                 let why = "MCIAS cannot be asked whether the account still stands; try again";

@@ -1,4 +1,4 @@
-//! revokeCert (RFC 8555 §7.6): by the account that ordered a certificate, or by whoever has its key.
+//! revokeCert (RFC 8555 §7.6): by the account that ordered a certificate, by one that shows that it controls all its names, or by whoever has its key.
 
 use mcdsl::{audit::Detail, server::Caller};
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use super::{
     },
     answer::Answer,
     decoded,
+    order::Order,
     problem::{Problem, Type},
     request::{Asked, Who},
     store::IssuedTo,
@@ -74,7 +75,16 @@ async fn revoked(asked: &Asked, caller: &Caller) -> Result<(), Problem> {
         return Err(none());
     }
     let may = match &asked.who {
-        Who::Account(_, id) => whose.is_some_and(|whose| whose.account == **id),
+        Who::Account(_, id) if whose.is_some_and(|whose| whose.account == **id) => true,
+        Who::Account(account, id) => {
+            asked.here.stands(account, id).await?;
+            let (id, names, now_s) = (id.clone(), record.names.clone(), asked.here.now_s());
+            let shown = move |items: &Items<'_>| match &names {
+                Some(names) => Order::all_shown(items, &id, names, now_s),
+                None => Ok(false),
+            };
+            asked.here.read(shown).await?
+        }
         Who::Key(key) => {
             let certified = PublicKey::new(tbs.subject_public_key_info().clone());
             certified.is_ok_and(|certified| certified == *key.public())
@@ -83,7 +93,7 @@ async fn revoked(asked: &Asked, caller: &Caller) -> Result<(), Problem> {
     if !may {
         return Err(Problem::new(
             Type::Unauthorized,
-            "it was ordered by another account; that account may revoke it, or whoever has its key",
+            "it was ordered by another account; that account may revoke it, whoever has its key, or who has authorizations for all its names in orders that are open",
         ));
     }
     if record.revoked.is_some() {

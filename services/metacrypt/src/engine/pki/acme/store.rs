@@ -1,7 +1,17 @@
 //! What ACME stores, and where.
 //!
-//! `acme/orders/<id>` has all of an order. `acme/open/<account>/<hash of profile and names>` finds those that something can still come of, `acme/ends/<end>/<id>`
-//! those that are to be forgotten, `acme/looking/<id>.<name>.<method>` what is to be looked at. `acme/issued/<serial>` says whose a certificate is.
+//! `acme/orders/<id>` has all of an order. `acme/open/<account>/<hash of profile, names and what is replaced>` finds those that something can still come of,
+//! `acme/ends/<end>/<id>` those that are to be forgotten, `acme/looking/<id>.<name>.<method>` what is to be looked at. `acme/issued/<serial>` says whose a
+//! certificate is, `acme/tallies/<hash of an account of MCIAS>` how much it has of all of that.
+
+mod orders;
+mod tally;
+
+pub(in super::super) use self::orders::forget_issued;
+pub(super) use self::{
+    orders::{IssuedTo, Look, forget},
+    tally::{Tally, Week},
+};
 
 use std::{collections::BTreeSet, net::SocketAddr, time::UNIX_EPOCH};
 
@@ -12,14 +22,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
-    super::{
-        name::Names,
-        serial::Serial,
-        store::{Record, time},
-    },
+    super::store::time,
     jwk::Jwk,
     nonce::Nonce,
-    order::{Method, Order},
+    order::Order,
     problem::{Problem, Type},
 };
 use crate::{
@@ -32,20 +38,21 @@ use crate::{
 pub(in super::super) const MAX_KEYS: usize = 10_000;
 /// Entries that are read at once.
 pub(super) const PAGE: usize = 500;
-/// Orders of an account that something can still come of.
-pub(super) const MAX_OPEN: usize = 2000;
-/// Orders of all accounts.
-pub(super) const MAX_ORDERS: usize = 1_000_000;
 /// Seconds for which a new order lasts, and one of which nothing comes any more.
 pub(super) const ORDER_S: u64 = 24 * 60 * 60;
-pub(super) const DONE_S: u64 = 60 * 60;
+const DONE_S: u64 = 60 * 60;
+/// Seconds for which an account that ended is kept, so that its owner is told why.
+const ENDED_S: u64 = 30 * 24 * 60 * 60;
 
 const SETTINGS: &str = "acme/settings";
 pub(in super::super) const KEYS: &str = "acme/keys/";
-const ENDS: &str = "acme/ends/";
 const NONCES: &str = "acme/nonces/";
-const LOOKING: &str = "acme/looking/";
-const ISSUED: &str = "acme/issued/";
+
+/// What a text is found by.
+fn short_hash(text: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    HEXLOWER.encode(&hash.as_ref()[..16])
+}
 
 /// So many random bytes.
 fn random<const N: usize>() -> Result<[u8; N], KeyError> {
@@ -97,6 +104,11 @@ pub(in super::super) struct Owner {
     account: Account,
     /// When the token was issued by which it was given: what MCIAS revokes until then ends it.
     given_s: u64,
+    /// That token and its session.
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    session: String,
 }
 
 impl Owner {
@@ -105,6 +117,8 @@ impl Owner {
         Self {
             account: Account::from(identity),
             given_s: since.unwrap_or_default().as_secs(),
+            token: identity.token.clone(),
+            session: identity.session.clone(),
         }
     }
 
@@ -113,6 +127,20 @@ impl Owner {
             issued: time(self.given_s),
             ..self.account.identity()
         }
+    }
+
+    /// As it was when the token was shown: what ends that ends the key that nobody used yet.
+    pub(in super::super) fn shown(&self) -> Identity {
+        Identity {
+            token: self.token.clone(),
+            session: self.session.clone(),
+            ..self.identity()
+        }
+    }
+
+    /// The id of the account of MCIAS.
+    pub(in super::super) fn id(&self) -> String {
+        self.account.identity().account
     }
 }
 
@@ -172,17 +200,40 @@ impl Binding {
         }
     }
 
-    pub(in super::super) fn put(&self, items: &Items<'_>, id: &str) -> Result<(), EngineError> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// If its owner has as many as he may.
+    pub(in super::super) fn create(&self, items: &Items<'_>, id: &str) -> Result<(), EngineError> {
+        Tally::add_key(items, &self.owner.id())?;
+        self.put(items, id)
+    }
+
+    pub(super) fn put(&self, items: &Items<'_>, id: &str) -> Result<(), EngineError> {
         Ok(items.put(&format!("{KEYS}{id}"), self)?)
     }
 
-    /// Deletes one, with its account.
-    pub(in super::super) fn delete(&self, items: &Items<'_>, id: &str) -> Result<(), EngineError> {
-        items.delete(&format!("{KEYS}{id}"))?;
+    /// Deletes one, with its account, and ends what was to come of that one's orders.
+    pub(in super::super) fn delete(
+        &self,
+        items: &Items<'_>,
+        id: &str,
+        now_s: u64,
+    ) -> Result<(), EngineError> {
+        self.forget(items, id)?;
         if let Some(account) = &self.used_by
             && let Some(found) = AcmeAccount::find(items, account)?
         {
+            Order::cancel_all(items, account, now_s)?;
             found.delete(items, account)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes one whose account, if there is one, has another.
+    pub(super) fn forget(&self, items: &Items<'_>, id: &str) -> Result<(), EngineError> {
+        if items.delete(&format!("{KEYS}{id}"))? {
+            Tally::drop_key(items, &self.owner.id())?;
         }
         Ok(())
     }
@@ -209,6 +260,9 @@ pub(in super::super) struct AcmeAccount {
     pub(super) profiles: BTreeSet<String>,
     pub(super) contact: Vec<String>,
     pub(in super::super) standing: Standing,
+    /// When it ended.
+    #[serde(default)]
+    pub(super) ended_s: u64,
 }
 
 fn account_at(id: &str) -> String {
@@ -241,6 +295,11 @@ impl AcmeAccount {
         Ok(items.put(&account_at(id), self)?)
     }
 
+    /// Whether it ended so long ago that nobody asks for it.
+    pub(super) fn is_over(&self, now_s: u64) -> bool {
+        self.standing != Standing::Valid && self.ended_s + ENDED_S <= now_s
+    }
+
     /// Another key in the place of its own.
     pub(super) fn rekey(
         mut self,
@@ -260,237 +319,18 @@ impl AcmeAccount {
     }
 }
 
-/// Notes that a nonce was used, and forgets some of what ended, so that what comes goes again; how many orders were forgotten.
+/// Notes that a nonce was used, and forgets some of what ended, so that what comes goes again.
 pub(super) fn use_nonce(
     items: &Items<'_>,
     nonce: &Nonce,
     now_s: u64,
-) -> Result<Result<usize, Problem>, EngineError> {
+) -> Result<Result<(), Problem>, EngineError> {
     let place = format!("{NONCES}{}", nonce.path());
     if items.get::<()>(&place)?.is_some() {
         let why = "the nonce was used already; take the one of this answer";
         return Ok(Err(Problem::new(Type::BadNonce, why)));
     }
     items.put(&place, &())?;
-    Ok(Ok(forget(items, now_s, 2)?.orders))
-}
-
-/// What tells an account's orders of the same apart from others.
-fn open_at(account: &str, profile: &str, names: &Names) -> String {
-    let mut all: Vec<_> = names.iter().map(ToString::to_string).collect();
-    all.sort();
-    let text = format!("{profile}\n{}", all.join("\n"));
-    let hash = digest::digest(&digest::SHA256, text.as_bytes());
-    format!(
-        "{}{}",
-        open_of(account),
-        HEXLOWER.encode(&hash.as_ref()[..16])
-    )
-}
-
-fn open_of(account: &str) -> String {
-    format!("acme/open/{account}/")
-}
-
-fn end_at(end_s: u64, id: &str) -> String {
-    format!("{ENDS}{end_s:012}/{id}")
-}
-
-fn order_at(id: &str) -> String {
-    format!("acme/orders/{id}")
-}
-
-impl Order {
-    pub(super) fn find(items: &Items<'_>, id: &str) -> Result<Option<Self>, EngineError> {
-        match is_id(id) {
-            true => Ok(items.get(&order_at(id))?),
-            false => Ok(None),
-        }
-    }
-
-    /// The open one of an account for just that, with its id.
-    pub(super) fn same(
-        items: &Items<'_>,
-        account: &str,
-        profile: &str,
-        names: &Names,
-        now_s: u64,
-    ) -> Result<Option<(String, Self)>, EngineError> {
-        let Some(id) = items.get::<String>(&open_at(account, profile, names))? else {
-            return Ok(None);
-        };
-        let found = Self::find(items, &id)?;
-        let found = found.filter(|order| order.is_open(now_s));
-        Ok(found.map(|order| (id, order)))
-    }
-
-    /// The ids of the open ones of an account.
-    pub(super) fn open_ids(
-        items: &Items<'_>,
-        account: &str,
-        limit: usize,
-    ) -> Result<Vec<String>, EngineError> {
-        let found: Vec<(String, String)> = items.list(&open_of(account), "", limit)?;
-        Ok(found.into_iter().map(|(_, id)| id).collect())
-    }
-
-    /// How many there are.
-    pub(super) fn count_open(items: &Items<'_>, account: &str) -> Result<usize, EngineError> {
-        Ok(items.names(&open_of(account), "", MAX_OPEN)?.len())
-    }
-
-    /// A new one.
-    pub(super) fn create(&self, items: &Items<'_>, id: &str) -> Result<(), EngineError> {
-        items.put(&order_at(id), self)?;
-        items.put(&end_at(self.ends_s, id), &())?;
-        let open = open_at(&self.account, &self.profile, &self.names);
-        Ok(items.put(&open, &id)?)
-    }
-
-    /// One that was changed. If nothing comes of it any more, or a certificate did, it lasts a while longer, for who asks for it again.
-    pub(super) fn put(
-        &mut self,
-        items: &Items<'_>,
-        id: &str,
-        now_s: u64,
-    ) -> Result<(), EngineError> {
-        if !self.is_open(now_s) {
-            self.close(items, id)?;
-            items.delete(&end_at(self.ends_s, id))?;
-            self.ends_s = self.ends_s.min(now_s + DONE_S);
-            items.put(&end_at(self.ends_s, id), &())?;
-        }
-        Ok(items.put(&order_at(id), self)?)
-    }
-
-    fn close(&self, items: &Items<'_>, id: &str) -> Result<(), EngineError> {
-        let open = open_at(&self.account, &self.profile, &self.names);
-        if items.get::<String>(&open)?.as_deref() == Some(id) {
-            items.delete(&open)?;
-        }
-        Ok(())
-    }
-
-    /// How many there are, of all accounts.
-    pub(super) fn count(items: &Items<'_>) -> Result<usize, EngineError> {
-        let (mut count, mut after) = (0, String::new());
-        loop {
-            let page = items.names("acme/orders/", &after, PAGE)?;
-            count += page.len();
-            match page.last() {
-                Some(last) if page.len() == PAGE => after.clone_from(last),
-                _ => return Ok(count),
-            }
-        }
-    }
-}
-
-/// What is to be looked at: an order's id, which of its names, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) order: String,
-    pub(super) at: usize,
-    pub(super) method: Method,
-}
-
-impl Look {
-    fn path(&self) -> String {
-        let Self { order, at, method } = self;
-        format!("{LOOKING}{order}.{at}.{}", method.name())
-    }
-
-    pub(super) fn note(&self, items: &Items<'_>) -> Result<(), EngineError> {
-        Ok(items.put(&self.path(), &())?)
-    }
-
-    pub(super) fn done(&self, items: &Items<'_>) -> Result<(), EngineError> {
-        items.delete(&self.path())?;
-        Ok(())
-    }
-
-    /// Those that wait, behind the path `after`.
-    pub(super) fn waiting(
-        items: &Items<'_>,
-        after: &str,
-    ) -> Result<Vec<(String, Option<Self>)>, EngineError> {
-        let paths = items.names(LOOKING, after, PAGE)?;
-        let read = |path: &String| {
-            let mut parts = path.strip_prefix(LOOKING)?.splitn(3, '.');
-            Some(Self {
-                order: parts.next()?.to_owned(),
-                at: parts.next()?.parse().ok()?,
-                method: Method::from_name(parts.next()?)?,
-            })
-        };
-        Ok(paths
-            .into_iter()
-            .map(|path| (path.clone(), read(&path)))
-            .collect())
-    }
-}
-
-/// Whose a certificate is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct IssuedTo {
-    /// The ACME account.
-    pub(super) account: String,
-    /// An order said that it replaces it.
-    pub(super) replaced: bool,
-}
-
-impl IssuedTo {
-    pub(super) fn find(items: &Items<'_>, serial: &Serial) -> Result<Option<Self>, EngineError> {
-        Ok(items.get(&format!("{ISSUED}{serial}"))?)
-    }
-
-    pub(super) fn put(&self, items: &Items<'_>, serial: &Serial) -> Result<(), EngineError> {
-        Ok(items.put(&format!("{ISSUED}{serial}"), self)?)
-    }
-}
-
-/// What was forgotten.
-pub(super) struct Forgotten {
-    pub(super) orders: usize,
-    /// There is more.
-    pub(super) more: bool,
-}
-
-/// Forgets nonces that nobody takes any more and orders that ended, at most so many of each.
-pub(super) fn forget(items: &Items<'_>, now_s: u64, most: usize) -> Result<Forgotten, EngineError> {
-    let old = |place: &str| -> Result<Vec<String>, EngineError> {
-        let before = format!("{place}{now_s:012}/");
-        let all = items.names(place, "", most)?;
-        Ok(all.into_iter().take_while(|path| *path < before).collect())
-    };
-    let nonces = old(NONCES)?;
-    for path in &nonces {
-        items.delete(path)?;
-    }
-    let orders = old(ENDS)?;
-    for path in &orders {
-        let id = path.rsplit('/').next().unwrap_or_default();
-        if let Some(order) = Order::find(items, id)? {
-            order.close(items, id)?;
-            items.delete(&order_at(id))?;
-        }
-        items.delete(path)?;
-    }
-    Ok(Forgotten {
-        orders: orders.len(),
-        more: nonces.len() == most || orders.len() == most,
-    })
-}
-
-/// Forgets whose those certificates were that are forgotten; the path to go on behind, if there is more.
-pub(super) fn forget_issued(items: &Items<'_>, after: &str) -> Result<Option<String>, EngineError> {
-    let paths = items.names(ISSUED, after, PAGE)?;
-    for path in &paths {
-        let serial = super::super::store::serial_of(path)?;
-        if Record::find(items, &serial)?.is_none() {
-            items.delete(path)?;
-        }
-    }
-    Ok((paths.len() == PAGE)
-        .then(|| paths.last().cloned())
-        .flatten())
+    forget(items, now_s, 2)?;
+    Ok(Ok(()))
 }

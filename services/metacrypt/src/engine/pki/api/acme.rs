@@ -242,7 +242,7 @@ async fn create(
                 "the mount has {MAX_KEYS} ACME keys, which is the most; delete some"
             )));
         }
-        binding.put(items, &id)?;
+        binding.create(items, &id)?;
         Ok(CreateAcmeKeyResponse {
             key: Some(key_message(&id, &binding, false)),
             hmac_key: binding.secret().to_owned(),
@@ -325,7 +325,7 @@ async fn delete(
     let delete = |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         let none = || EngineError::NotFound("ACME key", at.name().to_owned());
         let binding = Binding::find(items, at.name())?.ok_or_else(none)?;
-        binding.delete(items, at.name())?;
+        binding.delete(items, at.name(), seconds(at.now()))?;
         Ok(DeleteAcmeKeyResponse {})
     };
     at.record(Detail::new(), delete).await

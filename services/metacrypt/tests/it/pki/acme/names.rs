@@ -25,6 +25,8 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Default, Debug)]
 struct Shown {
     files: HashMap<String, String>,
+    /// Where who asks for a token is sent.
+    redirections: HashMap<String, String>,
     texts: HashMap<String, Vec<String>>,
     certificates: HashMap<String, Arc<CertifiedKey>>,
     /// Where programs put their files.
@@ -93,6 +95,12 @@ impl Names {
     pub(super) fn file(&self, token: &str, content: &str) {
         let mut shown = self.shown.lock().unwrap();
         shown.files.insert(token.to_owned(), content.to_owned());
+    }
+
+    /// Who asks for a token is sent elsewhere.
+    pub(super) fn redirection(&self, token: &str, to: &str) {
+        let mut shown = self.shown.lock().unwrap();
+        shown.redirections.insert(token.to_owned(), to.to_owned());
     }
 
     /// Files in this directory.
@@ -190,6 +198,20 @@ async fn serve(listener: TcpListener, shown: All) {
                 let put = || fs::read_to_string(shown.root.as_ref()?.join(&path[1..])).ok();
                 shown.files.get(token).cloned().or_else(put)
             });
+            let host = head.lines().find_map(|line| line.strip_prefix("host: "));
+            let elsewhere = token.and_then(|token| {
+                let shown = shown.lock().unwrap();
+                let to = shown.redirections.get(token)?.clone();
+                // Not again from there.
+                host.is_some_and(|host| !to.contains(host)).then_some(to)
+            });
+            if let Some(to) = elsewhere {
+                let answer = format!(
+                    "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+                let _ = stream.write_all(answer.as_bytes()).await;
+                return;
+            }
             let (status, body) = match found {
                 Some(body) => ("200 OK", body),
                 None => ("404 Not Found", String::new()),

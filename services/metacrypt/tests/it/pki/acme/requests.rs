@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use super::*;
 
-struct Raw {
-    acme: Acme,
+pub(super) struct Raw {
+    pub(super) acme: Acme,
     key: EcdsaKeyPair,
 }
 
 impl Raw {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         Self {
             acme: Acme::new().await,
@@ -25,7 +25,7 @@ impl Raw {
         }
     }
 
-    fn url(&self, what: &str) -> String {
+    pub(super) fn url(&self, what: &str) -> String {
         self.acme.directory.replace("directory", what)
     }
 
@@ -63,13 +63,13 @@ impl Raw {
         text.lines().find_map(line).unwrap()
     }
 
-    fn jwk(&self) -> Value {
+    pub(super) fn jwk(&self) -> Value {
         let point = self.key.public_key().as_ref();
         let text = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
         json!({"kty": "EC", "crv": "P-256", "x": text(&point[1..33]), "y": text(&point[33..])})
     }
 
-    fn sign(&self, header: &Value, payload: &str) -> Value {
+    pub(super) fn sign(&self, header: &Value, payload: &str) -> Value {
         let protected = BASE64URL_NOPAD.encode(header.to_string().as_bytes());
         let payload = BASE64URL_NOPAD.encode(payload.as_bytes());
         let signed = format!("{protected}.{payload}");
@@ -78,12 +78,12 @@ impl Raw {
         json!({"protected": protected, "payload": payload, "signature": signature})
     }
 
-    fn header(&self, what: &str) -> Value {
+    pub(super) fn header(&self, what: &str) -> Value {
         json!({"alg": "ES256", "url": self.url(what), "nonce": self.nonce(), "jwk": self.jwk()})
     }
 
     /// The status, and the type of the error.
-    fn post(&self, what: &str, body: &Value) -> (u16, String) {
+    pub(super) fn post(&self, what: &str, body: &Value) -> (u16, String) {
         let text = body.to_string();
         let kind = [
             "--header",
@@ -125,6 +125,8 @@ async fn requests_are_as_the_rfc_has_them_or_refused() {
     forged["payload"] = BASE64URL_NOPAD.encode(b"{}").into();
     let mut no_nonce = raw.header(new);
     no_nonce.as_object_mut().unwrap().remove("nonce");
+    let one = raw.sign(&raw.header(new), payload);
+    let list = json!([one["protected"], one["payload"], one["signature"]]);
     let kid = raw.url(&format!("acct/{}", "0".repeat(32)));
     let by = |what: &str, kid: &str| {
         let mut header = raw.header(what);
@@ -184,6 +186,7 @@ async fn requests_are_as_the_rfc_has_them_or_refused() {
             "malformed",
         ),
         ("no JWS", new, json!({"payload": ""}), 400, "malformed"),
+        ("a list", new, list, 400, "malformed"),
         (
             "a key for an account",
             "new-order",

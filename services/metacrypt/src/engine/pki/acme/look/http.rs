@@ -12,7 +12,7 @@ use super::{
         super::name::AltName,
         problem::{Problem, Type},
     },
-    Around, tls,
+    Around, Miss, tls,
 };
 
 const MAX_REDIRECTS: usize = 10;
@@ -108,48 +108,60 @@ pub(super) async fn shows(
     name: &AltName,
     path: &str,
     wanted: &str,
-) -> Result<(), Problem> {
+) -> Result<(), Miss> {
     let mut target = Target {
         tls: false,
         host: name.clone(),
         path: path.to_owned(),
     };
-    for _ in 0..=MAX_REDIRECTS {
-        let port = if target.tls { 443 } else { 80 };
-        let stream = around.connect(&target.host, port).await?;
-        let response = match target.tls {
-            false => get(stream, &target).await?,
-            true => get(tls::any(stream, &target.host).await?, &target).await?,
-        };
-        let status = response.status();
-        if status.is_redirection() {
-            let location = response.headers().get(header::LOCATION);
-            let location = location.and_then(|value| value.to_str().ok());
-            let location = location.ok_or_else(|| wrong("a redirection without Location"))?;
-            target = target.follow(location)?;
-            continue;
+    for followed in 0..=MAX_REDIRECTS {
+        match ask(around, &target, wanted).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(location)) => target = target.follow(&location).map_err(Miss::Ever)?,
+            // Where others lead us is not asked often.
+            Err(Miss::Now(problem)) if followed > 0 => return Err(Miss::Ever(problem)),
+            Err(miss) => return Err(miss),
         }
-        if status != 200 {
-            let why = format!("{}{} answers {status}", target.host(), target.path);
-            return Err(wrong(why));
-        }
-        let body = Limited::new(response.into_body(), MAX_FILE).collect().await;
-        let long = |_| {
-            wrong(format!(
-                "the file did not come, or is longer than {MAX_FILE} bytes"
-            ))
-        };
-        let body = body.map_err(long)?.to_bytes();
-        return match body.trim_ascii_end() == wanted.as_bytes() {
-            true => Ok(()),
-            false => Err(wrong(format!(
-                "the file at {}{} is not what was wanted",
-                target.host(),
-                target.path
-            ))),
-        };
     }
-    Err(wrong(format!("more than {MAX_REDIRECTS} redirections")))
+    let why = format!("more than {MAX_REDIRECTS} redirections");
+    Err(Miss::Ever(wrong(why)))
+}
+
+/// Asks once: where it leads to, or `None` if what is wanted is there.
+async fn ask(around: &Around, target: &Target, wanted: &str) -> Result<Option<String>, Miss> {
+    let port = if target.tls { 443 } else { 80 };
+    let stream = around.connect(&target.host, port).await?;
+    let response = match target.tls {
+        false => get(stream, target).await?,
+        true => get(tls::any(stream, &target.host).await?, target).await?,
+    };
+    let status = response.status();
+    if status.is_redirection() {
+        let location = response.headers().get(header::LOCATION);
+        let location = location.and_then(|value| value.to_str().ok());
+        let location = location.ok_or_else(|| wrong("a redirection without Location"))?;
+        return Ok(Some(location.to_owned()));
+    }
+    if status != 200 {
+        let why = format!("{}{} answers {status}", target.host(), target.path);
+        return Err(wrong(why).into());
+    }
+    let body = Limited::new(response.into_body(), MAX_FILE).collect().await;
+    let long = |_| {
+        wrong(format!(
+            "the file did not come, or is longer than {MAX_FILE} bytes"
+        ))
+    };
+    let body = body.map_err(long)?.to_bytes();
+    match body.trim_ascii_end() == wanted.as_bytes() {
+        true => Ok(None),
+        false => Err(wrong(format!(
+            "the file at {}{} is not what was wanted",
+            target.host(),
+            target.path
+        ))
+        .into()),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Looking at challenges: outside of transactions, without holding the seal open, so many at once.
 
 mod http;
+mod line;
 mod resolve;
 mod tls;
 
@@ -12,13 +13,17 @@ use std::{
 
 use data_encoding::BASE64URL_NOPAD;
 use ipnet::IpNet;
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 
-use self::resolve::Resolver;
+pub(super) use self::line::Line;
+use self::{
+    line::{Joined, Turn},
+    resolve::Resolver,
+};
 use super::{
     super::{
         KIND,
-        name::AltName,
+        name::{AltName, Names},
         store::{profile, seconds},
     },
     Memory,
@@ -26,29 +31,25 @@ use super::{
     authorization_hash, dns, key_authorization,
     order::{Method, Order, Task},
     problem::{Problem, Type},
-    store::{AcmeAccount, Look, Settings},
+    store::{AcmeAccount, Look, Settings, Standing},
 };
 use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered};
 
-/// That wait at most; the rest does when the job comes by.
-const MAX_WAITING: usize = 10_000;
 /// For one attempt.
 const LONGEST: Duration = Duration::from_secs(15);
-/// For a connection to an address.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Before each attempt: who says that he is ready may be so a moment later.
-const ATTEMPTS: [Duration; 3] = [
-    Duration::ZERO,
-    Duration::from_secs(1),
-    Duration::from_secs(4),
-];
+/// For a connection to an address: all that are tried fit into an attempt.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Until it is come back to what could not be looked at.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Before another attempt: who says that he is ready may be so a moment later.
+const ATTEMPTS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
 /// What is looked at, and how.
 struct Seen {
     task: Task,
-    account: String,
+    owner: String,
     /// What is to be shown.
     authorization: String,
     around: Around,
@@ -56,57 +57,165 @@ struct Seen {
 
 /// What may be asked.
 struct Around {
+    /// Those of the order.
+    names: Names,
     networks: Vec<IpNet>,
     resolver: Resolver,
 }
 
-/// Begins to look; `false`: too many wait, and it is done later.
-pub(super) fn begin(api: Api, mount: &str, look: Look) -> Result<bool, EngineError> {
-    let at = api.0.own(&KIND, mount, "pki.acme")?;
-    let memory = Memory::of(at.mount())?;
-    let (looks, count) = (Arc::clone(&memory.looks), Arc::clone(&memory.looking));
-    if count.fetch_add(1, Relaxed) >= MAX_WAITING {
-        count.fetch_sub(1, Relaxed);
-        return Ok(false);
-    }
-    let mount = mount.to_owned();
-    tokio::spawn(async move {
-        if let Err(error) = run(&api, &mount, &look, &looks).await {
-            // Sealed meanwhile, or the database: the job comes back to it.
-            tracing::warn!(mount, order = look.order, %error, "a challenge was not looked at; it is done later");
-        }
-        count.fetch_sub(1, Relaxed);
-    });
-    Ok(true)
+/// Why a name was not shown.
+pub(super) enum Miss {
+    /// It may be a moment later.
+    Now(Problem),
+    /// It will not be.
+    Ever(Problem),
 }
 
-async fn run(api: &Api, mount: &str, look: &Look, looks: &Semaphore) -> Result<(), EngineError> {
-    let Ok(_place) = looks.acquire().await else {
-        return Ok(());
-    };
-    let of = look.clone();
+impl From<Problem> for Miss {
+    fn from(problem: Problem) -> Self {
+        Self::Now(problem)
+    }
+}
+
+/// Begins to look. What cannot be looked at now is come back to.
+pub(super) fn begin(api: &Api, mount: &str, owner: &str, look: Look) -> Result<(), EngineError> {
+    let at = api.0.own(&KIND, mount, "pki.acme")?;
+    let line = Arc::clone(&Memory::of(at.mount())?.line);
+    if line.join(owner, look) == Joined::Full {
+        later(api, mount, &line);
+    }
+    drive(api, mount, &line);
+    Ok(())
+}
+
+/// Looks at what waits, as far as there are places.
+fn drive(api: &Api, mount: &str, line: &Arc<Line>) {
+    while let Some((turn, place)) = line.next() {
+        let (api, mount, line) = (api.clone(), mount.to_owned(), Arc::clone(line));
+        tokio::spawn(async move {
+            let done = one(&api, &mount, &turn).await;
+            drop(place);
+            drive(&api, &mount, &line);
+            match done {
+                Ok(None) => line.end(&turn),
+                Ok(Some(wait)) => {
+                    tokio::time::sleep(wait).await;
+                    line.again(turn);
+                    drive(&api, &mount, &line);
+                }
+                Err(error) => {
+                    tracing::warn!(mount, order = turn.look.order, %error, "a challenge was not looked at; it is done later");
+                    line.end(&turn);
+                    later(&api, &mount, &line);
+                }
+            }
+        });
+    }
+}
+
+/// Comes back in a while to what is not under way. If the seal was closed meanwhile, it is done when it is opened.
+pub(super) fn later(api: &Api, mount: &str, line: &Arc<Line>) {
+    if !line.puts_off() {
+        return;
+    }
+    let (api, mount, line) = (api.clone(), mount.to_owned(), Arc::clone(line));
+    tokio::spawn(async move {
+        tokio::time::sleep(AGAIN).await;
+        line.put_off.store(false, Relaxed);
+        match resume(&api, &mount).await {
+            Ok(()) | Err(EngineError::Seal(_)) => {}
+            Err(_) => later(&api, &mount, &line),
+        }
+    });
+}
+
+/// Looks at all that was begun and is not under way.
+pub(super) async fn resume(api: &Api, mount: &str) -> Result<(), EngineError> {
+    let mut after = String::new();
+    loop {
+        let at = api.0.own(&KIND, mount, "pki.acme")?;
+        let line = Arc::clone(&Memory::of(at.mount())?.line);
+        let from = after.clone();
+        let read = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
+            let page = Look::waiting(items, &from)?;
+            let last = page.last().map(|(path, _)| path.clone());
+            let mut found = Vec::new();
+            for look in page.into_iter().filter_map(|(_, look)| look) {
+                if !line.knows(&look) {
+                    let order = Order::find(items, &look.order)?;
+                    found.push((order.map(|order| order.owner).unwrap_or_default(), look));
+                }
+            }
+            Ok((found, last))
+        };
+        let (found, last) = at.read(read).await?;
+        drop(at);
+        for (owner, look) in found {
+            begin(api, mount, &owner, look)?;
+        }
+        match last {
+            Some(last) => after = last,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Looks once. How long to wait before it is looked at again, if it is.
+async fn one(api: &Api, mount: &str, turn: &Turn) -> Result<Option<Duration>, EngineError> {
+    let of = turn.look.clone();
     let read = move |items: &Items<'_>, _: &Entered| seen(items, &of);
     let seen = api.0.own(&KIND, mount, "pki.acme")?.read(read).await?;
     let found = match &seen {
-        Some(seen) => attempts(seen).await,
-        None => Ok(()),
+        Some(seen) => {
+            let found = timeout(LONGEST, once(seen)).await;
+            Some(found.unwrap_or_else(|_| {
+                let why = format!("it took longer than {} seconds", LONGEST.as_secs());
+                Err(Problem::new(Type::Connection, why).into())
+            }))
+        }
+        None => None,
     };
-    let at = api.0.own(&KIND, mount, "pki.acme")?;
-    if let (Some(seen), Err(_)) = (&seen, &found) {
-        let key = (seen.account.clone(), seen.task.name.to_string());
-        // Counted; who has no more is told with his next order.
-        let _ = Memory::of(at.mount())?.failures.ask(key, at.now());
+    if let (Some(Err(Miss::Now(_))), Some(wait)) = (&found, ATTEMPTS.get(turn.tries)) {
+        return Ok(Some(*wait));
     }
-    let of = look.clone();
+    let at = api.0.own(&KIND, mount, "pki.acme")?;
+    let found = match (found, &seen) {
+        (Some(Err(Miss::Now(problem) | Miss::Ever(problem))), Some(seen)) => {
+            let key = (seen.owner.clone(), seen.task.name.to_string());
+            // Counted; who has no more is told with his next order.
+            let _ = Memory::of(at.mount())?.failures.ask(key, at.now());
+            tracing::info!(mount, order = turn.look.order, name = %seen.task.name, why = ?problem.detail, "a name was not shown");
+            Some(Err(told(&seen.task, problem)))
+        }
+        (Some(Ok(())), _) => Some(Ok(())),
+        _ => None,
+    };
+    let of = turn.look.clone();
     let end = move |items: &Items<'_>, at: &Entered| -> Result<(), EngineError> {
         let now_s = seconds(at.now());
-        if let Some(mut order) = Order::find(items, &of.order)? {
+        // Who has nothing to show any more shows nothing.
+        if let (Some(found), Some(mut order)) = (found, Order::find(items, &of.order)?) {
             order.end(of.at, of.method, found, now_s);
             order.put(items, &of.order, now_s)?;
         }
         of.done(items)
     };
-    at.keep(end, |(), _| ()).await
+    at.keep(end, |(), _| ()).await?;
+    Ok(None)
+}
+
+/// What a client is told: what a resolver has, but not what answers at which address, for he may be one who cannot ask there himself.
+fn told(task: &Task, problem: Problem) -> Problem {
+    if problem.kind == Type::Dns {
+        return problem;
+    }
+    let why = match task.method {
+        Method::Http01 => "the wanted file was not found there (HTTP, port 80)",
+        Method::TlsAlpn01 => "the wanted certificate was not found there (acme-tls/1, port 443)",
+        Method::Dns01 => return problem,
+    };
+    let why = format!("{}: {why}; the service's log says more", task.name);
+    Problem::new(Type::IncorrectResponse, why)
 }
 
 /// What there is to see; `None`: nothing any more.
@@ -115,6 +224,7 @@ fn seen(items: &Items<'_>, look: &Look) -> Result<Option<Seen>, EngineError> {
         return Ok(None);
     };
     let account = AcmeAccount::find(items, &order.account)?;
+    let account = account.filter(|account| account.standing == Standing::Valid);
     let (Some(task), Some(account)) = (order.task(look.at, look.method), account) else {
         return Ok(None);
     };
@@ -126,31 +236,16 @@ fn seen(items: &Items<'_>, look: &Look) -> Result<Option<Seen>, EngineError> {
     Ok(Some(Seen {
         authorization: key_authorization(&task.token, &account.key.thumbprint()),
         task,
-        account: order.account,
+        owner: order.owner,
         around: Around {
+            names: order.names,
             networks: acme.networks.into_iter().collect(),
             resolver: Resolver::new(Settings::get(items)?.resolvers),
         },
     }))
 }
 
-async fn attempts(seen: &Seen) -> Result<(), Problem> {
-    let mut last = Err(Problem::new(Type::ServerInternal, "it was not looked at"));
-    for wait in ATTEMPTS {
-        tokio::time::sleep(wait).await;
-        let looked = timeout(LONGEST, once(seen)).await;
-        last = looked.unwrap_or_else(|_| {
-            let why = format!("it took longer than {} seconds", LONGEST.as_secs());
-            Err(Problem::new(Type::Connection, why))
-        });
-        if last.is_ok() {
-            break;
-        }
-    }
-    last
-}
-
-async fn once(seen: &Seen) -> Result<(), Problem> {
+async fn once(seen: &Seen) -> Result<(), Miss> {
     let hash = authorization_hash(&seen.authorization);
     match seen.task.method {
         Method::Http01 => {
@@ -158,7 +253,7 @@ async fn once(seen: &Seen) -> Result<(), Problem> {
             http::shows(&seen.around, &seen.task.name, &path, &seen.authorization).await
         }
         Method::TlsAlpn01 => tls::shows(&seen.around, &seen.task.name, &hash).await,
-        Method::Dns01 => seen.around.has_text(&seen.task.name, &hash).await,
+        Method::Dns01 => Ok(seen.around.has_text(&seen.task.name, &hash).await?),
     }
 }
 
@@ -184,23 +279,33 @@ impl Around {
         }
     }
 
+    /// Networks beside the public ones in which a name may be: whoever controls a name that nobody asked for leads us nowhere.
+    fn networks(&self, name: &AltName) -> &[IpNet] {
+        match self.names.iter().any(|one| one == name) {
+            true => &self.networks,
+            false => &[],
+        }
+    }
+
     /// A connection to who has a name: to an address that was looked up once, and may be connected to.
-    async fn connect(&self, name: &AltName, port: u16) -> Result<TcpStream, Problem> {
+    async fn connect(&self, name: &AltName, port: u16) -> Result<TcpStream, Miss> {
         let all: Vec<IpAddr> = match name {
             AltName::Ip(address) => vec![*address],
             AltName::Dns(name) => self.resolver.addresses(name.host()).await?,
             AltName::Uri(_) => Vec::new(),
         };
-        let ours = all.iter().filter(|a| allowed(**a, &self.networks));
+        let networks = self.networks(name);
+        let ours = all.iter().filter(|a| allowed(**a, networks));
         let ours: Vec<_> = ours.take(MAX_ADDRESSES).collect();
         if ours.is_empty() {
-            let why = match all.is_empty() {
-                true => format!("{name} has no address"),
-                false => format!(
-                    "{name} has no address that may be connected to; the profile allows networks beside the public ones (acme.networks)"
-                ),
-            };
-            return Err(Problem::new(Type::Connection, why));
+            if all.is_empty() {
+                let why = format!("{name} has no address");
+                return Err(Problem::new(Type::Connection, why).into());
+            }
+            let why = format!(
+                "{name} has no address that may be connected to; the profile allows networks beside the public ones (acme.networks) for names of the order"
+            );
+            return Err(Miss::Ever(Problem::new(Type::Connection, why)));
         }
         let mut last = String::new();
         for address in ours {
@@ -211,6 +316,6 @@ impl Around {
                 Err(_) => last = format!("{to}: no answer within {} seconds", CONNECT.as_secs()),
             }
         }
-        Err(Problem::new(Type::Connection, last))
+        Err(Problem::new(Type::Connection, last).into())
     }
 }

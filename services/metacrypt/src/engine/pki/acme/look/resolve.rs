@@ -63,7 +63,7 @@ impl Resolver {
         Err(Problem::new(Type::Dns, format!("{name}: {last}")))
     }
 
-    /// The addresses of a name, those of IPv6 first.
+    /// The addresses of a name, of IPv6 and IPv4 in turn: those of one that are dead leave some of the other.
     pub(super) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Problem> {
         let (six, four) = tokio::join!(self.ask(name, Kind::Aaaa), self.ask(name, Kind::A));
         if let (Err(_), Err(problem)) = (&six, &four) {
@@ -77,8 +77,14 @@ impl Resolver {
             let bytes: [u8; 4] = data.try_into().ok()?;
             Some(IpAddr::from(Ipv4Addr::from(bytes)))
         });
-        Ok(six.chain(four).collect())
+        Ok(in_turn(six.collect(), four.collect()))
     }
+}
+
+fn in_turn(six: Vec<IpAddr>, four: Vec<IpAddr>) -> Vec<IpAddr> {
+    let most = six.len().max(four.len());
+    let at = |n: usize| [six.get(n), four.get(n)];
+    (0..most).flat_map(at).flatten().copied().collect()
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -124,4 +130,17 @@ async fn one(at: SocketAddr, name: &str, kind: Kind) -> Result<Vec<Vec<u8>>, Fau
     let mut buffer = vec![0; length];
     stream.read_exact(&mut buffer).await?;
     Ok(answer(id, name, kind, &buffer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_kinds_are_tried() {
+        let six: Vec<IpAddr> = (1..=4).map(|n| Ipv6Addr::from(n).into()).collect();
+        let four: Vec<IpAddr> = vec![Ipv4Addr::from(1).into()];
+        let all = in_turn(six.clone(), four.clone());
+        assert_eq!(all, [six[0], four[0], six[1], six[2], six[3]]);
+    }
 }

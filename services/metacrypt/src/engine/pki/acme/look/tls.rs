@@ -3,14 +3,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, Error,
-    SignatureScheme, SupportedProtocolVersion,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{
-        CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature_with_raw_key,
-    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key},
     pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
-    version::TLS13,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -29,7 +25,7 @@ use super::{
         super::name::AltName,
         problem::{Problem, Type},
     },
-    Around,
+    Around, Miss,
 };
 
 const PROTOCOL: &[u8] = b"acme-tls/1";
@@ -39,6 +35,10 @@ const ACME_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.
 /// Takes any certificate of whoever has its key: what it says is looked at afterwards, or (behind a redirection) counts for nothing.
 #[derive(Debug)]
 struct Any(CryptoProvider);
+
+fn bad(_: x509_cert::der::Error) -> Error {
+    Error::InvalidCertificate(CertificateError::BadEncoding)
+}
 
 impl ServerCertVerifier for Any {
     fn verify_server_cert(
@@ -58,8 +58,22 @@ impl ServerCertVerifier for Any {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
+        let certificate = Certificate::from_der(cert).map_err(bad)?;
+        let info = certificate.tbs_certificate().subject_public_key_info();
+        let algorithm = info.algorithm.to_der().map_err(bad)?;
+        let key = info.subject_public_key.as_bytes();
+        let key = key.ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let mapping = self.0.signature_verification_algorithms.mapping;
+        let ours = mapping.iter().filter(|(scheme, _)| *scheme == dss.scheme);
+        let good = ours.flat_map(|(_, all)| *all).any(|one| {
+            // The identifier is told without its tag and length, which are two bytes of those.
+            algorithm.get(2..) == Some(&*one.public_key_alg_id())
+                && one.verify_signature(key, message, dss.signature()).is_ok()
+        });
+        match good {
+            true => Ok(HandshakeSignatureValid::assertion()),
+            false => Err(Error::InvalidCertificate(CertificateError::BadSignature)),
+        }
     }
 
     fn verify_tls13_signature(
@@ -68,8 +82,7 @@ impl ServerCertVerifier for Any {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // Of the certificate the key alone: webpki takes none with a critical extension that it does not know, as acmeIdentifier is.
-        let bad = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
+        // As for TLS 1.2, of the certificate the key alone: webpki takes none with a critical extension that it does not know, as acmeIdentifier is.
         let certificate = Certificate::from_der(cert).map_err(bad)?;
         let key = certificate.tbs_certificate().subject_public_key_info();
         let key = SubjectPublicKeyInfoDer::from(key.to_der().map_err(bad)?);
@@ -90,12 +103,11 @@ async fn connect(
     stream: TcpStream,
     name: ServerName<'static>,
     protocol: &[u8],
-    versions: &[&'static SupportedProtocolVersion],
 ) -> Result<TlsStream<TcpStream>, Problem> {
     let provider = aws_lc_rs::default_provider();
     let verifier = Arc::new(Any(provider.clone()));
     let config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(versions)
+        .with_safe_default_protocol_versions()
         .map_err(failed)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
@@ -114,7 +126,7 @@ pub(super) async fn any(
         AltName::Ip(address) => ServerName::from(*address),
         other => ServerName::try_from(other.to_string()).map_err(failed)?,
     };
-    connect(stream, name, b"http/1.1", DEFAULT_VERSIONS).await
+    connect(stream, name, b"http/1.1").await
 }
 
 /// What an address is asked for by (RFC 8738 §6).
@@ -135,21 +147,22 @@ fn reverse(address: IpAddr) -> String {
 }
 
 /// Whether the certificate of the name says what is wanted.
-pub(super) async fn shows(around: &Around, name: &AltName, hash: &[u8; 32]) -> Result<(), Problem> {
+pub(super) async fn shows(around: &Around, name: &AltName, hash: &[u8; 32]) -> Result<(), Miss> {
     let stream = around.connect(name, 443).await?;
     let asked = match name {
         AltName::Ip(address) => reverse(*address),
         other => other.to_string(),
     };
     let asked = ServerName::try_from(asked).map_err(failed)?;
-    let stream = connect(stream, asked, PROTOCOL, &[&TLS13]).await?;
+    let stream = connect(stream, asked, PROTOCOL).await?;
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(PROTOCOL) {
-        return Err(failed("the server does not speak acme-tls/1 (ALPN)"));
+        return Err(failed("the server does not speak acme-tls/1 (ALPN)").into());
     }
     let certificate = session.peer_certificates().and_then(|all| all.first());
     let certificate = certificate.ok_or_else(|| failed("there is no certificate"))?;
-    says(certificate, name, hash).map_err(|why| Problem::new(Type::IncorrectResponse, why))
+    let said = says(certificate, name, hash);
+    Ok(said.map_err(|why| Problem::new(Type::IncorrectResponse, why))?)
 }
 
 fn one(all: &[Extension], oid: ObjectIdentifier) -> Option<&Extension> {
