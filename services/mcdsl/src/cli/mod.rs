@@ -7,6 +7,7 @@
 //! written ([`PrivateFile`]), gRPC's errors as failures ([`status_failure`]) and its messages as JSON ([`message_json`]).
 
 mod arguments;
+mod change;
 #[cfg(feature = "service")]
 mod connect;
 #[cfg(feature = "service")]
@@ -36,7 +37,8 @@ use serde::Serialize;
 
 #[cfg(feature = "service")]
 pub use crate::dial::ServerUrl;
-pub use arguments::{completions, misused, quoted};
+pub use arguments::{completions, misused, parse, quoted};
+pub use change::{CommandLine, change};
 #[cfg(feature = "service")]
 pub(crate) use connect::bearer;
 #[cfg(feature = "service")]
@@ -46,7 +48,7 @@ pub use json::message_json;
 #[cfg(feature = "service")]
 pub use login::{Login, MCIAS, Mcias, stored};
 #[cfg(feature = "service")]
-pub use private::{PrivateFile, read_private};
+pub use private::{FilledFile, PrivateFile, read_private};
 pub use progress::Progress;
 #[cfg(feature = "service")]
 pub use status::{call, status_failure};
