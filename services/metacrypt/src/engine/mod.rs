@@ -11,6 +11,7 @@ macro_rules! actions {
 }
 
 pub(crate) mod pki;
+mod places;
 pub(crate) mod ssh;
 pub(crate) mod transit;
 pub(crate) mod user;
@@ -22,7 +23,11 @@ use axum::Router;
 use mcdsl::policy::Action;
 use tonic::service::Routes;
 
-pub(crate) use self::{error::EngineError, work::beside};
+pub(crate) use self::{
+    error::EngineError,
+    places::{places, spelled},
+    work::beside,
+};
 use crate::{api::Api, core::Keeps, entered::Entered, policy};
 
 /// Something that may be done, as rules name it: `transit:encrypt`.
