@@ -70,7 +70,13 @@ pub async fn start_by(
     config: Config,
     shutdown: &Shutdown,
 ) -> Result<Arc<server::Handle>, ServiceError> {
-    let build = async move |_: Own, base: Base| build(clock, base);
+    let build = async move |_: Own, base: Base| {
+        let seal = Seal::new(Arc::clone(&base.store), clock.clone());
+        if seal.status().await?.is_none() {
+            tracing::warn!("there is no seal yet, and nothing can be done: run `metacrypt init`");
+        }
+        build(clock, base)
+    };
     service::start(&SERVICE, config, shutdown, build).await
 }
 
