@@ -213,9 +213,7 @@ impl Metacrypt {
                 Ok(Some(Some(kept))) => Err(SealError::Kept(kept)),
                 Err(EngineError::Store(error)) => Err(error.into()),
                 // What cannot be read is lost already, which is no reason to have whoever deletes it not say that he means it.
-                Err(error) => Err(SealError::Kept(format!(
-                    "what it has cannot be read: {error}"
-                ))),
+                Err(error) => Err(SealError::Kept(format!("what cannot be read: {error}"))),
             }
         };
         let removed = self.seal.unmount(&next, mount, Box::new(check)).await;

@@ -39,25 +39,36 @@ pub(crate) struct World {
     pub(crate) root: tempfile::TempDir,
     pub(crate) grpc: SocketAddr,
     pub(crate) https: SocketAddr,
+    /// Where its pages are, and where MCIAS's are: to browsers two sites.
+    pub(crate) url: String,
+    pub(crate) issuer: String,
 }
 
 impl World {
     /// With Ada, a user. Metacrypt is neither initialised nor running.
     pub(crate) async fn new() -> Self {
-        let (https, grpc) = (free(), free());
-        let mcias = Running::start().await;
+        let (https, grpc, login) = (free(), free(), free());
+        let url = format!("https://{https}");
+        let issuer = format!("https://localhost:{}", login.port());
+        let mcias = Running::start_as(|config| {
+            config.server.listen = login;
+            config.token.issuer.clone_from(&issuer);
+        })
+        .await;
         let mut admin = mcias.admin().await;
         admin.person("ada", "user").await;
         admin.system("metacrypt").await;
         let service = Service {
             name: "metacrypt".to_owned(),
+            redirect_uris: vec![format!("{url}/login/callback")],
+            post_logout_redirect_uris: vec![format!("{url}/logout")],
             ..Service::default()
         };
         let request = PutServiceRequest {
             service: Some(service),
             new_secret: false,
         };
-        admin.admin.put_service(request).await.unwrap();
+        let made = admin.admin.put_service(request).await.unwrap().into_inner();
         let request = IssueTokenRequest {
             name: "metacrypt".to_owned(),
             services: vec!["mcias".to_owned()],
@@ -69,17 +80,19 @@ impl World {
         let leaf = mcias.ca.issue(&["127.0.0.1", "localhost"]).unwrap();
         leaf.write(at, "server").unwrap();
         fs::write(at.join("ca.pem"), mcias.ca.pem()).unwrap();
-        for (name, secret) in [("token", &*issued.into_inner().token), ("secret", "unused")] {
+        for (name, secret) in [
+            ("token", &*issued.into_inner().token),
+            ("secret", &made.client_secret),
+        ] {
             fs::write(at.join(name), secret).unwrap();
             fs::set_permissions(at.join(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
         let text = format!(
             "[server]\nlisten = '{https}'\ngrpc_listen = '{grpc}'\ntls_cert = 'server.crt'\ntls_key = 'server.key'\n\
              tls_ca = 'ca.pem'\n[mcias]\nserver_url = 'https://localhost:{}'\nca_cert = 'ca.pem'\n\
-             service_name = 'metacrypt'\ntoken_file = 'token'\n[sso]\nissuer = 'https://localhost:{}'\n\
-             public_url = 'https://{https}'\nclient_secret_file = 'secret'\n",
+             service_name = 'metacrypt'\ntoken_file = 'token'\n[sso]\nissuer = '{issuer}'\n\
+             public_url = '{url}'\nclient_secret_file = 'secret'\n",
             mcias.handle.grpc().port(),
-            mcias.handle.address().port(),
         );
         fs::write(at.join("metacrypt.toml"), text).unwrap();
         Self {
@@ -88,6 +101,8 @@ impl World {
             root,
             grpc,
             https,
+            url,
+            issuer,
         }
     }
 

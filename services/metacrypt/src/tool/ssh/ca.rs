@@ -2,9 +2,9 @@
 
 use clap::{Subcommand, ValueEnum};
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Output, call, prompt, view};
+use mcdsl::cli::{Exit, Failure, Output, call, prompt, view};
 
-use super::{Client, Result, json};
+use super::{Client, Result, json, mount_name, seen};
 
 /// Which authority.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -36,6 +36,7 @@ pub(crate) enum CaCommand {
     /// Shows the keys of an authority
     Show {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Which one
         #[arg(id = "authority")]
@@ -44,6 +45,7 @@ pub(crate) enum CaCommand {
     /// Makes a key: the first one signs, each other is published until it is used
     Create {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Which authority
         #[arg(id = "authority")]
@@ -55,6 +57,7 @@ pub(crate) enum CaCommand {
     /// Lets a key sign from now on
     Use {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Which authority
         #[arg(id = "authority")]
@@ -66,6 +69,7 @@ pub(crate) enum CaCommand {
     #[command(visible_alias = "rm")]
     Delete {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Which authority
         #[arg(id = "authority")]
@@ -119,6 +123,15 @@ impl CaCommand {
                 number,
                 yes,
             } => {
+                let request = pb::GetSshCaRequest {
+                    mount: mount.clone(),
+                    ca: ca.name(),
+                };
+                let found = seen(*yes, ssh.get_ssh_ca(request)).await?;
+                if found.is_some_and(|ca| ca.keys.iter().all(|key| key.number != *number)) {
+                    let what = format!("the authority {} has no key {number}", ca.name());
+                    return Err(Failure::new(Exit::NotFound, what));
+                }
                 let what = format!(
                     "key {number} of {mount}'s authority {} will be removed: certificates by it are trusted no more",
                     ca.name()
