@@ -1,5 +1,6 @@
 //! The program: its subcommands, and what they print.
 
+mod check;
 mod restore;
 mod secret;
 
@@ -18,7 +19,7 @@ use mcdsl::{
     cli::{Exit, Failure, Output, Progress, ServerUrl, chain, connect, prompt, status_failure},
     clock::Clock,
     config::{GLOBAL, Root},
-    db::{self, Store},
+    db::Store,
     lock::Lock,
     service::{self, Condition},
     shutdown::Shutdown,
@@ -33,7 +34,7 @@ use zeroize::Zeroizing;
 use self::secret::{Has, secret, verified};
 use crate::{
     barrier::{self, Cost, Fresh, Seal, Wanted},
-    log, memory, password,
+    memory, password,
     start::{Config, SERVICE},
     tool::{self, Connection, Server},
 };
@@ -217,7 +218,7 @@ fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
         }
         Command::Check => {
             anyhow::ensure!(!out.json, "`check` prints no JSON; its exit code tells");
-            return check(&load()?);
+            return check::check(&load()?);
         }
         Command::Status => {
             let (url, ca) = server.of(load)?;
@@ -249,26 +250,6 @@ fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells whether the newest rows of the audit log are as they were written; of a database that is not there nothing.
-fn check_log(database: &Path) -> anyhow::Result<()> {
-    if database.exists() {
-        match log::flaw(&db::open_as_it_is(database)?) {
-            Ok(None) => println!(
-                "audit log   the newest {} rows are as they were written",
-                log::ROWS
-            ),
-            Ok(Some(problem)) => println!(
-                "warning     the audit log is not as it was written: {problem}; keep the database as it is, and compare it with a snapshot"
-            ),
-            Err(error) => println!(
-                "warning     the audit log cannot be read: {}",
-                chain(&error)
-            ),
-        }
-    }
-    Ok(())
-}
-
 impl Server {
     fn of(
         &self,
@@ -291,28 +272,6 @@ fn told(status: tonic::Status) -> anyhow::Error {
 
 async fn client(url: &ServerUrl, ca: &Path) -> anyhow::Result<SealingClient<Channel>> {
     Ok(SealingClient::new(connect(url, ca).await?))
-}
-
-/// What every service looks at, the newest rows of the audit log, and whether there is a seal.
-fn check(config: &Config) -> anyhow::Result<ExitCode> {
-    let code = service::check(SERVICE.name, config, "run `metacrypt init`")?;
-    let database = &config.database.path;
-    check_log(database)?;
-    let made = database.exists() && {
-        let database = db::open_as_it_is(database)?;
-        let found = database.query_row("SELECT count(*) FROM key_slot", [], |row| row.get(0));
-        // Of one that was never opened there is no table.
-        found.unwrap_or(0) > 0
-    };
-    println!(
-        "seal        {}",
-        if made {
-            "is made"
-        } else {
-            "is not made; run `metacrypt init`"
-        }
-    );
-    Ok(if made { code } else { ExitCode::FAILURE })
 }
 
 async fn status(url: &ServerUrl, ca: &Path, out: Output) -> anyhow::Result<ExitCode> {

@@ -72,6 +72,27 @@ fn what_is_said_wrongly_is_refused() {
             false,
         ),
         ("two proofs", "rotate --shares --recovery-key", false),
+        ("before and after", "--json audit verify --offline", true),
+        ("what no log has", "audit hash --offline", false),
+        ("no entry", "audit verify --known 7", false),
+        ("a mount's path", "ssh ca list ssh/user", false),
+        ("kept", "pki keep p/w --name a --cert a --key b", true),
+        (
+            "a page",
+            "pki keep p/w --name https://a/ --cert a --key b",
+            false,
+        ),
+        (
+            "a key that is never kept",
+            "pki keep p/w --name a --cert a --key b --key-algorithm rsa",
+            false,
+        ),
+        (
+            "a drill that replaces",
+            "restore a --verify --replace",
+            false,
+        ),
+        ("a secret for nothing", "restore a --recovery-key", false),
         (
             "a key that is never made here",
             "pki issue p/w --name a --cert a --key b --key-algorithm rsa",

@@ -161,6 +161,11 @@ async fn rules_are_written_and_explained() {
             "pki:issue is never asked for",
         ),
         (
+            "of another log",
+            "policy put a --allow --anyone --action audit:read --resource transit/**",
+            "audit:read is never asked for on \"transit/**\", but on system/audit",
+        ),
+        (
             "of another engine's mount",
             "policy put a --allow --anyone --action pki:* --resource vault/**",
             "vault is a mount of the engine transit",
@@ -391,6 +396,10 @@ async fn keys_are_certified_for_ssh() {
             .contains("published")
     );
     admin.said("ssh ca use ssh user 2", "");
+    let list = admin.said("ssh ca list ssh", "");
+    assert!(list.contains("user"), "{list}");
+    let (code, told) = admin.refused("ssh ca delete ssh user 3", "");
+    assert!(code == 3 && told.contains("no key 3"), "{told}");
     admin.said("ssh ca delete ssh user 1 --yes", "");
     let put = "ssh profile put ssh/people --user --account --principal deploy --max-ttl 8h --source 10.0.0.0/8";
     let put = admin.said(put, "");
@@ -464,6 +473,10 @@ async fn accounts_write_to_each_other() {
     assert_ne!(admin.refused("user open mail --about y", &sealed).0, 0);
     let (code, told) = admin.refused("user open mail", "no such thing");
     assert!(code == 2 && told.contains("`seal` printed"), "{told}");
+    let (code, told) = admin.refused("user seal mail --to admin=nobody", "a letter");
+    assert!(code == 5 && told.contains("--to: admin is"), "{told}");
+    let (code, told) = admin.refused("user delete mail/admin --id nobody", "");
+    assert!(code == 3 && told.contains("(the account nobody)"), "{told}");
     admin.said("user rotate mail", "");
     admin.said("user trim mail --from 2 --yes", "");
     assert_ne!(admin.refused("user open mail --about x", &sealed).0, 0);
