@@ -135,9 +135,9 @@ async fn a_snapshot_is_shown_to_open_and_to_be_read() {
             assert!(text.contains(told), "{by}: {told}: {text}");
         }
     }
-    let out = taken.run(&["--verify", "--json"], SEAL);
+    let out = taken.run(&["--verify", "--shares", "--json"], &shares);
     let found: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!(found["by"], "password", "{found}");
+    assert_eq!(found["by"], "shares", "{found}");
     assert!(found["mounts"]["vault"].as_u64() > Some(0), "{found}");
     // What is no good, in archives whose sums are right.
     let unpacked = taken.root().join("unpacked");
