@@ -226,9 +226,7 @@ impl Metacrypt {
                 Ok(Some(Some(kept))) => Err(SealError::Kept(kept)),
                 Err(EngineError::Store(error)) => Err(error.into()),
                 // What cannot be read is lost already, which is no reason to have whoever deletes it not say that he means it.
-                Err(error) => Err(SealError::Kept(format!(
-                    "what it has cannot be read: {error}"
-                ))),
+                Err(error) => Err(SealError::Kept(format!("what cannot be read: {error}"))),
             }
         };
         // Who comes to it until it is gone changes nothing in it any more once it is.

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod tests;
 
+mod possible;
+
 use std::{sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -14,7 +16,7 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::{
     audit::{self, Detail, Entry},
     db::StoreError,
-    policy::{Effect, MAX_RULE_TEXT, Policy, PolicySet, Rule, Subjects},
+    policy::{Effect, Policy, PolicySet, Rule, Subjects},
     server::Caller,
 };
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
@@ -23,8 +25,10 @@ use tonic::Code;
 
 use crate::{
     barrier::{ItemError, Mount, SYSTEM, SealError, Unsealed},
-    engine::{self, Act, EngineError},
+    engine::{Act, EngineError},
 };
+
+pub(crate) use self::possible::{check, possible};
 
 /// What rules name to show a mount.
 pub(crate) const READ_MOUNT: Act = Act("mount:read");
@@ -267,46 +271,6 @@ pub(crate) fn append(
     };
     audit::append(tx, &entry, now)?;
     Ok(())
-}
-
-/// That a rule is one, and about what can be done.
-///
-/// # Errors
-/// Which part of it is not.
-pub(crate) fn check(rule: &Rule) -> Result<(), EngineError> {
-    let bytes = serde_json::to_vec(rule).map_or(usize::MAX, |text| text.len());
-    if bytes > MAX_RULE_TEXT {
-        let why = format!(
-            "{bytes} bytes long, more than {MAX_RULE_TEXT}; split it, or shorten its comment"
-        );
-        return Err(EngineError::field("rule", why));
-    }
-    let alone = compile(Stored {
-        version: 0,
-        rules: vec![rule.clone()],
-    })?;
-    let known: Vec<_> = engine::actions().map(|action| action.0).collect();
-    let Some((_, pattern)) = alone.set.idle_actions(&known).next() else {
-        return Ok(());
-    };
-    let first = |action: &str| action.split(':').next().unwrap_or_default().to_owned();
-    let alike = |action: &&str| first(action) == first(pattern);
-    let mut there: Vec<_> = known
-        .iter()
-        .copied()
-        .filter(alike)
-        .map(str::to_owned)
-        .collect();
-    if there.is_empty() {
-        // Of all engines they are too many to be read.
-        there = known.iter().map(|action| first(action) + ":*").collect();
-        there.dedup();
-    }
-    let why = format!(
-        "{pattern:?} covers nothing that can be done; there are: {}",
-        there.join(", ")
-    );
-    Err(EngineError::field("actions", why))
 }
 
 /// Adds a rule, or puts it in the place of the one of its name.

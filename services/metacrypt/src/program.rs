@@ -1,6 +1,8 @@
 //! The program: its subcommands, and what they print.
 
+mod check;
 mod restore;
+mod secret;
 
 use std::{
     io::Write as _,
@@ -12,11 +14,9 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use mc_proto::metacrypt::v1::{
-    GetSealStatusRequest, SealStatus, UnsealRequest, sealing_client::SealingClient,
-};
+use mc_proto::metacrypt::v1::{GetSealStatusRequest, sealing_client::SealingClient};
 use mcdsl::{
-    cli::{Exit, Failure, Progress, ServerUrl, chain, connect, prompt, status_failure},
+    cli::{Exit, Failure, Output, Progress, ServerUrl, chain, connect, prompt, status_failure},
     clock::Clock,
     config::{GLOBAL, Root},
     db::Store,
@@ -26,15 +26,17 @@ use mcdsl::{
     telemetry::LogFormat,
 };
 use secrecy::ExposeSecret as _;
+use serde_json::json;
 use tokio::runtime::Builder;
 use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
+use self::secret::{Has, secret, verified};
 use crate::{
     barrier::{self, Cost, Fresh, Seal, Wanted},
-    log, memory, password,
+    memory, password,
     start::{Config, SERVICE},
-    tool::{self, Server},
+    tool::{self, Connection, Server},
 };
 
 /// Why a secret is not typed.
@@ -49,6 +51,8 @@ pub(crate) struct Cli {
     /// The configuration [default: <root>/metacrypt.toml]
     #[arg(long, env = "METACRYPT_CONFIG", global = true, value_name = "FILE", help_heading = GLOBAL)]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -72,24 +76,22 @@ pub(crate) enum Command {
     },
     /// Opens the seal of the running service: by its password, which is asked for or read from stdin
     Unseal {
-        #[command(flatten)]
-        server: Server,
         /// By the recovery key instead
         #[arg(long, conflicts_with = "shares")]
         recovery_key: bool,
         /// By shares instead, asked for one by one, or read from stdin, one a line
         #[arg(long)]
         shares: bool,
+        /// Opens nothing: shows whether the secret would, by the database on this machine, sealed or not
+        #[arg(long)]
+        verify: bool,
     },
-    /// Shows whether the configuration can be used, and who is at the server's address
+    /// Shows whether the configuration can be used, who is at the server's address, and whether MCIAS knows this service
     #[command(after_help = service::EXIT_HELP)]
     Check,
     /// Shows whether the service answers, and is sealed
     #[command(after_help = service::EXIT_HELP)]
-    Status {
-        #[command(flatten)]
-        server: Server,
-    },
+    Status,
     /// Writes a consistent copy of the database; without what opens the seal it is worth nothing
     Snapshot {
         /// The directory [default: backups beside the database]
@@ -103,6 +105,11 @@ pub(crate) enum Command {
     Restore(restore::Restore),
     #[command(flatten)]
     Tool(Box<tool::Command>),
+    /// Prints a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
     /// Prints the version
     Version,
 }
@@ -118,19 +125,31 @@ pub(crate) fn threshold(text: &str) -> Result<(u8, u8), String> {
 /// The whole program.
 #[must_use]
 pub fn program() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli: Cli = match mcdsl::cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let out = cli.connection.output();
+    match run(&cli, out) {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {}", chain(error.as_ref()));
-            ExitCode::FAILURE
-        }
+        Err(error) => out.fail(&failure(error)),
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+/// What there is to tell of an error.
+fn failure(error: anyhow::Error) -> Failure {
+    match error.downcast::<Failure>() {
+        Ok(failure) => failure,
+        Err(error) => Failure::new(Exit::Failure, chain(error.as_ref())),
+    }
+}
+
+fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
     let root = cli.root.of(SERVICE.name);
     let load = || Config::load(SERVICE.name, &root, cli.config.as_deref(), std::env::vars());
+    let server = &cli.connection.server;
     match &cli.command {
+        Command::Completions { shell } => mcdsl::cli::completions::<Cli>(*shell)?,
         Command::Version => println!("metacrypt {}", env!("CARGO_PKG_VERSION")),
         Command::Server { log_format } => {
             let config = load()?;
@@ -156,54 +175,63 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 recovery: !no_recovery_key,
                 shares: *shares,
             };
-            init(&load()?.database.path, wanted)?;
+            init(&load()?.database.path, wanted, out)?;
         }
         Command::Unseal {
-            server,
             recovery_key,
             shares,
+            verify,
         } => {
             memory::undumped().context(DUMPED)?;
-            let (url, ca) = server.of(load)?;
             let runtime = Builder::new_current_thread().enable_all().build()?;
+            if *verify {
+                let database = &load()?.database.path;
+                runtime.block_on(verified(database, *recovery_key, *shares, out))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            let (url, ca) = server.of(load)?;
             return runtime.block_on(async {
                 let mut client = client(&url, &ca).await?;
                 let status = client.get_seal_status(GetSealStatusRequest {}).await;
-                let status = status.map_err(told)?.into_inner();
+                let mut status = status.map_err(told)?.into_inner();
                 anyhow::ensure!(
                     status.initialized,
                     "{url} is not initialised; run `metacrypt init` there"
                 );
-                if !status.sealed {
-                    println!("{url} is unsealed already");
-                    return Ok(ExitCode::SUCCESS);
-                }
-                let request = secret(*recovery_key, *shares, &status)?;
-                let progress = Progress::begin("unsealing");
-                let answer = client.unseal(request).await;
-                drop(progress);
-                answer.map_err(told)?;
-                println!("{url} is unsealed");
+                let sentence = if status.sealed {
+                    let has = Has {
+                        recovery_key: status.recovery_key,
+                        shares: (status.shares > 0).then_some(status.shares_needed),
+                    };
+                    let request = secret(*recovery_key, *shares, &has)?;
+                    let progress = Progress::begin("unsealing");
+                    let answer = client.unseal(request).await;
+                    drop(progress);
+                    status = answer.map_err(told)?.into_inner();
+                    format!("{url} is unsealed")
+                } else {
+                    format!("{url} is unsealed already")
+                };
+                out.done(&sentence, &tool::json("SealStatus", &status)?)?;
                 Ok(ExitCode::SUCCESS)
             });
         }
         Command::Check => {
-            let config = load()?;
-            let condition = service::examine(SERVICE.name, &config)?;
-            check_log(&config.database.path)?;
-            return Ok(condition.of_check());
+            anyhow::ensure!(!out.json, "`check` prints no JSON; its exit code tells");
+            return check::check(&load()?);
         }
-        Command::Status { server } => {
+        Command::Status => {
             let (url, ca) = server.of(load)?;
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            return runtime.block_on(status(&url, &ca));
+            return runtime.block_on(status(&url, &ca, out));
         }
         Command::Snapshot { to, keep } => {
             let database = load()?.database.path;
             let path = service::snapshot(SERVICE.name, &database, to.as_deref(), *keep)?;
-            println!("{}", path.display());
+            let path = path.display().to_string();
+            out.done(&path, &json!({ "snapshot": path }))?;
         }
-        Command::Restore(restore) => restore.run(&load()?.database.path)?,
+        Command::Restore(restore) => restore.run(&load()?.database.path, out)?,
         Command::Tool(command) => {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let find = |server: &Server| {
@@ -211,37 +239,15 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                     .of(load)
                     .map_err(|e| Failure::usage(chain(e.as_ref())))
             };
-            let done = match command.is_offline() {
-                true => runtime.block_on(command.run_offline(&load()?.database.path)),
-                false => runtime.block_on(command.run(find)),
-            };
-            return Ok(match done {
-                Ok(()) => Exit::Ok.into(),
-                Err(failure) => command.output().fail(&failure),
-            });
+            match command.offline() {
+                Some(audit) => {
+                    runtime.block_on(audit.run_offline(&load()?.database.path, out))?;
+                }
+                None => runtime.block_on(command.run(&cli.connection, find))?,
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Tells whether the newest rows of the audit log are as they were written; of a database that is not there nothing.
-fn check_log(database: &Path) -> anyhow::Result<()> {
-    if database.exists() {
-        match log::flaw(&mcdsl::db::open_as_it_is(database)?) {
-            Ok(None) => println!(
-                "audit log   the newest {} rows are as they were written",
-                log::ROWS
-            ),
-            Ok(Some(problem)) => println!(
-                "warning     the audit log is not as it was written: {problem}; keep the database as it is, and compare it with a snapshot"
-            ),
-            Err(error) => println!(
-                "warning     the audit log cannot be read: {}",
-                chain(&error)
-            ),
-        }
-    }
-    Ok(())
 }
 
 impl Server {
@@ -260,55 +266,33 @@ impl Server {
     }
 }
 
-fn failed(failure: Failure) -> anyhow::Error {
-    match failure.hint {
-        Some(hint) => anyhow::anyhow!("{}; {hint}", failure.message),
-        None => anyhow::anyhow!("{}", failure.message),
-    }
-}
-
 fn told(status: tonic::Status) -> anyhow::Error {
-    failed(status_failure(&status))
+    status_failure(&status).into()
 }
 
 async fn client(url: &ServerUrl, ca: &Path) -> anyhow::Result<SealingClient<Channel>> {
-    Ok(SealingClient::new(connect(url, ca).await.map_err(failed)?))
+    Ok(SealingClient::new(connect(url, ca).await?))
 }
 
-/// What opens the seal, typed or from stdin.
-fn secret(recovery_key: bool, shares: bool, status: &SealStatus) -> anyhow::Result<UnsealRequest> {
-    let ask = |what: &str| {
-        let typed = prompt::secret(what).map_err(failed)?;
-        Ok::<_, anyhow::Error>(typed.expose_secret().to_owned())
-    };
-    let mut request = UnsealRequest::default();
-    if recovery_key {
-        anyhow::ensure!(status.recovery_key, "this seal has no recovery key");
-        request.recovery_key = ask("Recovery key")?;
-    } else if shares {
-        anyhow::ensure!(status.shares > 0, "this seal has no shares");
-        for number in 1..=status.shares_needed {
-            request
-                .shares
-                .push(ask(&format!("Share {number} of {}", status.shares_needed))?);
-        }
-    } else {
-        request.password = ask("Password of the seal")?;
-    }
-    Ok(request)
-}
-
-async fn status(url: &ServerUrl, ca: &Path) -> anyhow::Result<ExitCode> {
+async fn status(url: &ServerUrl, ca: &Path, out: Output) -> anyhow::Result<ExitCode> {
     let mut client = match connect(url, ca).await {
         Ok(channel) => SealingClient::new(channel),
         Err(nobody) if nobody.exit == Exit::Unavailable => {
-            eprintln!("error: {}", failed(nobody));
+            out.fail(&nobody);
             return Ok(Condition::NotStarted.of_status());
         }
-        Err(failure) => return Err(failed(failure)),
+        Err(failure) => return Err(failure.into()),
     };
     let status = client.get_seal_status(GetSealStatusRequest {}).await;
     let status = status.map_err(told)?.into_inner();
+    let condition = match status.sealed {
+        true => Condition::NotReady,
+        false => Condition::Serving,
+    };
+    if out.json {
+        out.json(&tool::json("SealStatus", &status)?)?;
+        return Ok(condition.of_status());
+    }
     let state = match (status.initialized, status.sealed) {
         (false, _) => "not initialised; run `metacrypt init`",
         (true, true) => "sealed; run `metacrypt unseal`",
@@ -321,7 +305,7 @@ async fn status(url: &ServerUrl, ca: &Path) -> anyhow::Result<ExitCode> {
     };
     if status.policy_unusable {
         eprintln!(
-            "warning: the policy cannot be used, so that administrators alone may do anything; ListRules says why, ReplaceRules mends it"
+            "warning: the policy cannot be used, so that administrators alone may do anything; `metacrypt policy list --json` says why, ReplaceRules of the API mends it"
         );
     }
     if status.audit_broken {
@@ -333,14 +317,10 @@ async fn status(url: &ServerUrl, ca: &Path) -> anyhow::Result<ExitCode> {
         "server        {url} {}\nseal          {state}\nmaster key    number {}\nrecovery key  {recovery}\nshares        {shares}",
         status.version, status.generation
     );
-    let condition = match status.sealed {
-        true => Condition::NotReady,
-        false => Condition::Serving,
-    };
     Ok(condition.of_status())
 }
 
-fn init(database: &Path, wanted: Wanted) -> anyhow::Result<()> {
+fn init(database: &Path, wanted: Wanted, out: Output) -> anyhow::Result<()> {
     memory::undumped().context(DUMPED)?;
     if let Err(error) = memory::unswapped() {
         eprintln!(
@@ -357,18 +337,27 @@ fn init(database: &Path, wanted: Wanted) -> anyhow::Result<()> {
             "{} is initialised already; what it has would be lost",
             database.display()
         );
-        let typed = prompt::new_password("Password of the seal").map_err(failed)?;
+        let typed = prompt::new_password("Password of the seal")?;
         let typed = Zeroizing::new(typed.expose_secret().to_owned());
         password::check(&typed).context("the password is refused")?;
         let progress = Progress::begin("making the seal");
         let made = seal.init(typed, wanted).await;
         drop(progress);
-        print(database, &made?)
+        print(database, &made?, out)
     })
 }
 
 /// What is shown once.
-fn print(database: &Path, made: &Fresh) -> anyhow::Result<()> {
+fn print(database: &Path, made: &Fresh, out: Output) -> anyhow::Result<()> {
+    const LOST: &str = "the recovery key cannot be printed, and is nowhere else; remove the database and run `metacrypt init` again";
+    if out.json {
+        let value = json!({
+            "database": database.display().to_string(),
+            "recovery_key": made.recovery.as_ref().map(|key| key.as_str()),
+            "shares": made.shares.iter().map(|share| share.as_str()).collect::<Vec<_>>(),
+        });
+        return out.json(&value).context(LOST);
+    }
     let mut text = Zeroizing::new(format!("database      {}\n", database.display()));
     if let Some(key) = &made.recovery {
         text.push_str(&format!("recovery key  {}\n", **key));
@@ -381,5 +370,5 @@ fn print(database: &Path, made: &Fresh) -> anyhow::Result<()> {
     }
     let mut out = std::io::stdout().lock();
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    printed.context("the recovery key cannot be printed, and is nowhere else; remove the database and run `metacrypt init` again")
+    printed.context(LOST)
 }

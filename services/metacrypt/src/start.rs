@@ -1,11 +1,11 @@
 //! Starting: from a configuration to a service that answers.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{error::Error, net::SocketAddr, sync::Arc};
 
 use mcdsl::{
     audit,
     clock::Clock,
-    server::{self, App, StartError},
+    server::{self, App},
     service::{self, Base, Service, ServiceError},
     shutdown::Shutdown,
     web,
@@ -78,13 +78,17 @@ pub async fn start_by(
     memory::used_again();
     let proxies = config.server.trusted_proxies.clone();
     let build = async move |own: Own, base: Base| {
+        let seal = Seal::new(Arc::clone(&base.store), clock.clone());
+        if seal.status().await?.is_none() {
+            tracing::warn!("there is no seal yet, and nothing can be done: run `metacrypt init`");
+        }
         let shutdown = base.shutdown.clone();
         let (app, api) = build(clock, own, base);
         if let Some(address) = own.public_listen {
             let address = server::public(address, &proxies, http::public(&api), &shutdown).await?;
             tracing::info!(http = %address, "what is public is there without TLS");
         }
-        Ok::<_, StartError>(app)
+        Ok::<_, Box<dyn Error + Send + Sync>>(app)
     };
     service::start(&SERVICE, config, shutdown, build).await
 }

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     certificate::{self, CertificateError},
-    cli::{Failure, bearer, token_file},
+    cli::{Failure, bearer, status_failure, token_file},
     clock::Clock,
     dial::{ServerUrl, ServerUrlError},
     secret_file::SecretFile,
@@ -91,13 +91,17 @@ pub enum ClientError {
     #[error("TLS with MCIAS cannot be set up")]
     Tls(#[from] rustls::Error),
     /// No token, or others may read it.
-    #[error("[mcias] token_file: {0}")]
+    #[error(
+        "[mcias] token_file: {0}; `mciasctl token issue ACCOUNT --service mcias --to FILE` writes one, mode 600 or 640"
+    )]
     Token(Failure),
 }
 
 /// The client.
 pub struct Client {
     service: String,
+    /// Where MCIAS is, for errors.
+    server: ServerUrl,
     grpc: AuthClient<Channel>,
     own: SecretFile<MetadataValue<Ascii>>,
     clock: Clock,
@@ -138,6 +142,7 @@ impl Client {
         let own = SecretFile::open(&config.token_file, own).map_err(ClientError::Token)?;
         Ok(Arc::new(Self {
             service: config.service_name.clone(),
+            server,
             grpc: AuthClient::new(channel),
             own,
             clock,
@@ -284,6 +289,34 @@ impl Client {
         keys.verify_id(token, expected, self.clock.now())
     }
 
+    /// Asks MCIAS whether it answers, and takes this service's own token: for who looks before a start.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn examine(&self) -> Result<(), String> {
+        let failed = |status: Status| status_failure(&status).message;
+        let keys = self.refresh_keys(true).await;
+        keys.map_err(|status| format!("does not answer: {}", failed(status)))?;
+        let own = self.own.now();
+        let own = own
+            .to_str()
+            .ok()
+            .and_then(|text| text.strip_prefix("Bearer "));
+        let message = CheckTokenRequest {
+            token: own.unwrap_or_default().to_owned(),
+        };
+        let request = self.request(message, Some(TIMEOUT));
+        let answer = self.grpc.clone().check_token(request).await;
+        match answer {
+            Ok(answer) if answer.get_ref().valid => Ok(()),
+            Ok(_) => Err("does not take the token of this service's account".to_owned()),
+            Err(status) => Err(format!(
+                "does not take the token of this service's account: {}",
+                failed(status)
+            )),
+        }
+    }
+
     /// MCIAS's methods, for [requests](Self::request) of this service's own.
     #[must_use]
     pub fn grpc(&self) -> AuthClient<Channel> {
@@ -300,6 +333,10 @@ impl Client {
             request.set_timeout(timeout);
         }
         request
+    }
+
+    fn unavailable(&self, status: &Status) -> AuthError {
+        AuthError::Unavailable(format!("MCIAS at {}: {}", self.server, status.message()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -337,7 +374,7 @@ impl Client {
             .check_token(self.request(message, Some(TIMEOUT)))
             .await;
         let valid = answer
-            .map_err(|status| AuthError::Unavailable(format!("MCIAS: {}", status.message())))?
+            .map_err(|status| self.unavailable(&status))?
             .into_inner()
             .valid;
         let mut state = self.state();
@@ -361,9 +398,7 @@ impl Authenticator for Client {
             if verified == Err(AuthError::Invalid("an unknown key")) {
                 // MCIAS may sign with a new one.
                 let asked = self.refresh_keys(false).await;
-                asked.map_err(|status| {
-                    AuthError::Unavailable(format!("MCIAS: {}", status.message()))
-                })?;
+                asked.map_err(|status| self.unavailable(&status))?;
                 verified = self.verify(token);
             }
             let identity = verified?;

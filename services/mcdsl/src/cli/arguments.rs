@@ -1,23 +1,41 @@
 //! The command line itself: what clap refuses, and completion scripts.
 
-use std::{env, io, process::ExitCode};
+use std::{env, ffi::OsString, io, process::ExitCode};
 
-use clap::{CommandFactory, Parser};
+use clap::{Command, CommandFactory, Parser, builder::Resettable};
 
 use super::{Failure, Output, write_out};
 
-/// Parses the process's command line. Help, version and what is refused are printed, the last as JSON if `--json` is among it.
+/// Parses the process's command line; a variable that is empty is as one that is not set. Help, version and what is refused are printed, the
+/// last as JSON if `--json` is among it.
 ///
 /// # Errors
 /// What the process is to exit with.
-pub(super) fn parse<C: Parser>() -> Result<C, ExitCode> {
-    C::try_parse().map_err(|e| {
+pub fn parse<C: Parser>() -> Result<C, ExitCode> {
+    parsed::<C>(env::args_os()).map_err(|e| {
         // clap has parsed nothing, so that the flag is looked for by hand. Help and version are no errors.
         if e.use_stderr() && env::args_os().any(|a| a == "--json") {
             return Output { json: true }.fail(&misused(&e));
         }
         e.exit()
     })
+}
+
+fn parsed<C: Parser>(args: impl Iterator<Item = OsString>) -> Result<C, clap::Error> {
+    let mut command = without_empty(C::command());
+    let mut matches = command.try_get_matches_from_mut(args)?;
+    C::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command))
+}
+
+/// The command without the variables that are empty.
+fn without_empty(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_env() {
+        Some(name) if env::var_os(name).is_some_and(|text| text.is_empty()) => {
+            arg.env(Resettable::Reset)
+        }
+        _ => arg,
+    });
+    command.mut_subcommands(without_empty)
 }
 
 /// As a POSIX shell reads it as one word.

@@ -9,6 +9,7 @@
 mod arguments;
 #[cfg(feature = "service")]
 pub mod audit;
+mod change;
 #[cfg(feature = "service")]
 mod connect;
 #[cfg(feature = "service")]
@@ -38,7 +39,8 @@ use serde::Serialize;
 
 #[cfg(feature = "service")]
 pub use crate::dial::ServerUrl;
-pub use arguments::{completions, misused, quoted};
+pub use arguments::{completions, misused, parse, quoted};
+pub use change::{CommandLine, change};
 #[cfg(feature = "service")]
 pub(crate) use connect::bearer;
 #[cfg(feature = "service")]
@@ -48,7 +50,7 @@ pub use json::message_json;
 #[cfg(feature = "service")]
 pub use login::{Login, MCIAS, Mcias, stored};
 #[cfg(feature = "service")]
-pub use private::{PrivateFile, read_private};
+pub use private::{FilledFile, PrivateFile, read_private};
 pub use progress::Progress;
 #[cfg(feature = "service")]
 pub use status::{call, status_failure};

@@ -82,22 +82,72 @@ impl PrivateFile {
     /// # Errors
     /// [`Exit::Failure`], or [`Exit::Usage`] if something is there by now that must not be replaced; what was at the path before is still
     /// there.
-    pub fn write(mut self, contents: &[u8]) -> Result<(), Failure> {
+    pub fn write(self, contents: &[u8]) -> Result<(), Failure> {
+        let path = self.path.clone();
+        self.fill(contents)?.persist().map_err(|e| e.at(&path))
+    }
+
+    /// Writes it beside its place: of files that belong together none is put there before all are written.
+    ///
+    /// # Errors
+    /// [`Exit::Failure`]; what was at the path before is still there.
+    pub fn fill(mut self, contents: &[u8]) -> Result<FilledFile, Failure> {
         let path = &self.path;
         self.temporary
             .write_all(contents)
             .and_then(|()| self.temporary.as_file().set_len(contents.len() as u64))
             .and_then(|()| self.temporary.as_file().sync_all())
             .map_err(|e| failed(path, &e))?;
-        let persisted = match self.new {
-            true => self.temporary.persist_noclobber(path),
-            false => self.temporary.persist(path),
-        };
-        persisted.map_err(|e| match e.error.kind() {
+        Ok(FilledFile(self))
+    }
+}
+
+/// A file that is written, and not yet in its place.
+#[derive(Debug)]
+pub struct FilledFile(PrivateFile);
+
+/// Why it is not, and itself.
+struct Unplaced(io::Error, Option<NamedTempFile>);
+
+impl Unplaced {
+    fn at(&self, path: &Path) -> Failure {
+        match self.0.kind() {
             io::ErrorKind::AlreadyExists => exists(path),
-            _ => failed(path, &e.error),
-        })?;
-        sync_entry(path).map_err(|e| failed(path, &e))
+            _ => failed(path, &self.0),
+        }
+    }
+}
+
+impl FilledFile {
+    /// Puts it into its place, to stay through a crash. If that fails it stays where it was written, and the failure says where: what is in it may
+    /// be nowhere else.
+    ///
+    /// # Errors
+    /// As [`PrivateFile::write`].
+    pub fn place(self) -> Result<(), Failure> {
+        let path = self.0.path.clone();
+        self.persist().map_err(|unplaced| {
+            let failure = unplaced.at(&path);
+            let kept = unplaced.1.and_then(|file| file.keep().ok());
+            match kept {
+                Some((_, kept)) => failure.hint(format_args!("it is in {}", kept.display())),
+                None => failure,
+            }
+        })
+    }
+
+    fn persist(self) -> Result<(), Unplaced> {
+        let PrivateFile {
+            temporary,
+            path,
+            new,
+        } = self.0;
+        let persisted = match new {
+            true => temporary.persist_noclobber(&path),
+            false => temporary.persist(&path),
+        };
+        persisted.map_err(|e| Unplaced(e.error, Some(e.file)))?;
+        sync_entry(&path).map_err(|e| Unplaced(e, None))
     }
 }
 
@@ -204,6 +254,21 @@ mod tests {
             1,
             "one that was not written leaves nothing: {left:?}"
         );
+    }
+
+    #[test]
+    fn what_is_written_and_finds_no_place_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let filled = PrivateFile::create(&path).unwrap().fill(b"secret").unwrap();
+        assert!(
+            !path.exists(),
+            "it is not in its place before it is put there"
+        );
+        fs::create_dir(&path).unwrap();
+        let hint = filled.place().unwrap_err().hint.unwrap();
+        let kept = hint.strip_prefix("it is in ").unwrap();
+        assert_eq!(fs::read(kept).unwrap(), b"secret");
     }
 
     #[test]

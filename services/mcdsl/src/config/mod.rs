@@ -22,6 +22,7 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
+pub use self::names::nearest;
 use crate::files;
 
 /// Variables (after the service's prefix) that flags read, of the service or of its tool, not the configuration.

@@ -17,7 +17,7 @@ pub(super) fn longest_match(rest: &str, variables: &[String]) -> Option<usize> {
 }
 
 /// The known name at most two edits away.
-pub(super) fn nearest<'k>(name: &str, known: &'k [String]) -> Option<&'k str> {
+pub fn nearest<'k>(name: &str, known: &'k [String]) -> Option<&'k str> {
     const FAR: usize = 3;
     let best = known.iter().map(|k| (distance(name, k), k)).min()?;
     (best.0 < FAR).then_some(best.1.as_str())

@@ -207,7 +207,7 @@ fn errors_say_where_and_what_was_meant() {
             &[],
             "FILE: server: missing field `listen`",
         ),
-        ("missing section", "", &[], "FILE: missing field `server`"),
+        ("missing section", "", &[], "FILE: missing section [server]"),
         (
             "a scalar for a section",
             "server = 1",

@@ -67,7 +67,31 @@ impl Glob {
     }
 }
 
+impl Glob {
+    /// Whether there may be a name that both cover.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let both = self.segments.iter().zip(&other.segments);
+        let longer = match self.segments.len().cmp(&other.segments.len()) {
+            std::cmp::Ordering::Less => self.open,
+            std::cmp::Ordering::Equal => true,
+            std::cmp::Ordering::Greater => other.open,
+        };
+        longer && both.into_iter().all(|(one, two)| one.meets(two))
+    }
+}
+
 impl Segment {
+    fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(text), segment) | (segment, Self::Exact(text)) => segment.matches(text),
+            (Self::Begins(one), Self::Begins(two)) => {
+                one.starts_with(&**two) || two.starts_with(&**one)
+            }
+            (Self::Ends(one), Self::Ends(two)) => one.ends_with(&**two) || two.ends_with(&**one),
+            _ => true,
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, NameError> {
         let literal = text.strip_prefix('*').or_else(|| text.strip_suffix('*'));
         check_segment(literal.unwrap_or(text))?;
@@ -107,6 +131,35 @@ mod tests {
         Glob::parse(Kind::Resource, pattern)
             .unwrap()
             .matches(name.as_str())
+    }
+
+    #[test]
+    fn patterns_meet_where_a_name_is_covered_by_both() {
+        for (one, two, meet) in [
+            ("a/*", "*/b", true),
+            ("a/b", "*/c", false),
+            ("a/**", "*/keys/*", true),
+            ("**", "*/keys/*", true),
+            ("a/keys", "*/keys/*", false),
+            ("a/keys/b/c", "*/keys/*", false),
+            ("a/kyes/*", "*/keys/*", false),
+            ("a/k*/x", "*/keys/*", true),
+            ("a/x*/x", "*/keys/*", false),
+            ("a/*ys/x", "*/keys/*", true),
+            ("ab*", "a*", true),
+            ("ab*", "ac*", false),
+            ("*ba", "*a", true),
+            ("*ba", "*ca", false),
+            ("a*", "*b", true),
+        ] {
+            let parse = |text| Glob::parse(Kind::Resource, text).unwrap();
+            let (one, two) = (parse(one), parse(two));
+            assert_eq!(
+                (one.meets(&two), two.meets(&one)),
+                (meet, meet),
+                "{one} {two}"
+            );
+        }
     }
 
     #[test]

@@ -203,7 +203,7 @@ pub enum Refused {
     #[error(transparent)]
     Subject(#[from] SubjectError),
     /// What is asked for, or on what, has no name.
-    #[error("that is nothing that somebody could be allowed to do")]
+    #[error("that is nothing that somebody could be allowed to do; a name in it is none: {0}")]
     Name(#[from] NameError),
 }
 
@@ -288,6 +288,28 @@ impl PolicySet {
             let idle = rule.idle_actions(known);
             idle.map(|pattern| (&rule.name, pattern))
         })
+    }
+
+    /// Patterns of resources in its rules on which none of the rule's actions is ever asked for: likewise. `known` is all that can be asked
+    /// for, and patterns of where.
+    ///
+    /// # Errors
+    /// One of those is no pattern.
+    pub fn idle_resources<'s>(
+        &'s self,
+        known: &[(&str, &[&str])],
+    ) -> Result<Vec<(&'s Name, &'s str)>, NameError> {
+        let globs = |texts: &[&str]| -> Result<Vec<_>, _> {
+            let parse = |text: &&str| glob::Glob::parse(name::Kind::Resource, text);
+            texts.iter().map(parse).collect()
+        };
+        let known = known.iter().map(|(action, on)| Ok((*action, globs(on)?)));
+        let known: Vec<_> = known.collect::<Result<_, NameError>>()?;
+        let of = |rule: &'s Compiled| {
+            let idle = rule.idle_resources(&known).into_iter();
+            idle.map(move |pattern| (&rule.name, pattern))
+        };
+        Ok(self.rules.iter().flat_map(of).collect())
     }
 
     /// The answer and what decided: the one evaluation.

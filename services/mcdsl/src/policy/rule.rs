@@ -255,6 +255,22 @@ impl Compiled {
         self.actions.iter().filter(idle).map(Glob::as_str)
     }
 
+    /// See [`super::PolicySet::idle_resources`].
+    pub(super) fn idle_resources<'s>(&'s self, known: &[(&str, Vec<Glob>)]) -> Vec<&'s str> {
+        let mut places: Vec<&Glob> = Vec::new();
+        for (action, globs) in known {
+            if self.actions.iter().any(|glob| glob.matches(action)) {
+                places.extend(globs);
+            }
+        }
+        let idle = |glob: &&Glob| !places.iter().any(|place| glob.meets(place));
+        self.resources
+            .iter()
+            .filter(idle)
+            .map(Glob::as_str)
+            .collect()
+    }
+
     /// As [`Self::asked`], of the resource.
     pub(super) fn on(&self, resource: &Resource) -> Option<Part> {
         if !self

@@ -19,7 +19,7 @@ pub enum Condition {
 
 /// The rule, for `--help`.
 pub const EXIT_HELP: &str = "\
-`check` ends with 0 if nothing is in the way of a start, whether or not the service runs, else with 1.
+`check` ends with 0 if nothing is in the way of a start and, of what is not MCIAS itself, MCIAS answers and knows the service; whether or not it runs; else with 1.
 `status` ends with 0 if the service answers and takes calls, with 1 if it takes none (sealed, a full disk) or something is in the way, \
 with 4 if nobody answers.";
 

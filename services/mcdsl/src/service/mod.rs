@@ -16,7 +16,7 @@ use tonic::{Status, service::Routes};
 pub use self::{
     condition::{Condition, EXIT_HELP},
     config::{Config, Database},
-    program::{ServiceError, examine, main, serve, snapshot},
+    program::{ServiceError, check, examine, main, serve, snapshot},
 };
 use crate::{
     audit::Detail,

@@ -12,18 +12,20 @@ use std::{
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum as _};
 use serde::de::DeserializeOwned;
+use tokio::runtime::{Builder, Runtime};
 
 use super::{Base, Condition, Config, EXIT_HELP, Service, start};
 use crate::{
     archive::{self, ArchiveError},
-    auth::client::ClientError,
+    auth::client::{Client, ClientError},
     cli::{Progress, chain, write_out},
+    clock::Clock,
     config::{ConfigError, GLOBAL, Root, variable},
     db::{self, DbError},
     server::{self, App, Found, Handle},
     shutdown::{Ended, Shutdown, Signals},
     telemetry::{self, LogConfig, LogFormat, TelemetryError},
-    web::sso::SsoError,
+    web::{Sso, sso::SsoError},
 };
 
 /// For what is under way when the service stops.
@@ -103,10 +105,10 @@ enum Command {
         #[arg(long, value_name = "N")]
         keep: Option<NonZero<usize>>,
     },
-    /// Shows whether the configuration can be used, and who is at the server's address
+    /// Shows whether the configuration can be used, who is at the server's address, and whether MCIAS knows this service
     #[command(after_help = EXIT_HELP)]
     Check,
-    /// The same; and fails unless the server answers and takes calls
+    /// Shows who is at the server's address; fails unless the server answers and takes calls
     #[command(after_help = EXIT_HELP)]
     Status,
     /// Prints the version
@@ -168,8 +170,8 @@ where
             print(&format!("{}\n", path.display()))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Check => Ok(examine(service.name, &config)?.of_check()),
-        Command::Status => Ok(examine(service.name, &config)?.of_status()),
+        Command::Check => check(service.name, &config, "the server makes it"),
+        Command::Status => Ok(examine(service.name, &config, "the server makes it")?.of_status()),
         Command::Version => Ok(ExitCode::SUCCESS),
     }
 }
@@ -182,19 +184,20 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> ServiceError {
     move |source| ServiceError::Io { what, source }
 }
 
-/// Tells what a start needs of the configuration, and who is at the server's address; changes nothing.
+/// Tells what a start needs of the configuration, and who is at the server's address; changes nothing. `made` is how a database comes to be
+/// that is not there.
 ///
 /// # Errors
 /// That the configuration cannot be used, which is in the way of a start.
-pub fn examine<T>(service: &str, config: &Config<T>) -> Result<Condition, ServiceError> {
+pub fn examine<T>(
+    service: &str,
+    config: &Config<T>,
+    made: &str,
+) -> Result<Condition, ServiceError> {
     config.log.filter()?;
     let server = config.server.examine();
     let listen = config.server.listen;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(io_error("start its threads"))?;
-    let found = runtime.block_on(server.who_is_at(listen, "/healthz"));
+    let found = runtime()?.block_on(server.who_is_at(listen, "/healthz"));
     server.checked().map_err(server::StartError::from)?;
     let database = &config.database.path;
     let condition = Condition::of_health(&found);
@@ -204,18 +207,61 @@ pub fn examine<T>(service: &str, config: &Config<T>) -> Result<Condition, Servic
         (_, Condition::NotReady) => "answers, and takes no calls".to_owned(),
         _ => format!("does not answer: {service} is not started"),
     };
+    let missing = match database.exists() {
+        true => String::new(),
+        false => format!(" (is not there; {made})"),
+    };
     print(&format!(
-        "database    {}{}\nMCIAS       {}\npages       {}\nserver      {listen} {said}\n",
+        "database    {}{missing}\nMCIAS       {}\npages       {}\nserver      {listen} {said}\n",
         database.display(),
-        if database.exists() {
-            ""
-        } else {
-            " (is not there; the server makes it)"
-        },
         config.mcias.server_url,
         config.sso.public_url,
     ))?;
     Ok(condition)
+}
+
+/// The same, and asks MCIAS whether it answers, takes this service's token, and knows the service: how `check` ends.
+///
+/// # Errors
+/// As [`examine`], and what of `[mcias]` and `[sso]` is in the way of a start.
+pub fn check<T>(service: &str, config: &Config<T>, made: &str) -> Result<ExitCode, ServiceError> {
+    let condition = examine(service, config, made)?;
+    let asked = runtime()?.block_on(async {
+        let mcias = Client::new(&config.mcias, Clock::default())?;
+        let sso = Sso::new(
+            &config.sso,
+            &config.mcias,
+            Arc::clone(&mcias),
+            &Shutdown::new(),
+        )?;
+        Ok::<_, ServiceError>((mcias.examine().await, sso.examine().await))
+    });
+    let (mcias, sso) = asked?;
+    let place = (&config.mcias.server_url, &config.sso.issuer);
+    let token = config.mcias.token_file.display();
+    let problems = [
+        mcias.err().map(|why| {
+            format!("MCIAS at {} {why}; look at [mcias] server_url and token_file ({token})", place.0)
+        }),
+        sso.err().map(|why| {
+            format!(
+                "nobody can log in to the pages by {}: {why}; look at [mcias] service_name and [sso], and at `mciasctl service show {}`",
+                place.1, config.mcias.service_name
+            )
+        }),
+    ];
+    for problem in problems.iter().flatten() {
+        eprintln!("error: {problem}");
+    }
+    Ok(match problems.iter().all(Option::is_none) {
+        true => condition.of_check(),
+        false => Condition::Hindered.of_check(),
+    })
+}
+
+fn runtime() -> Result<Runtime, ServiceError> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(io_error("start its threads"))
 }
 
 /// Archives a consistent copy of a service's database, running or not, in `to` or in `backups` beside it; a terminal sees that it goes on. Of

@@ -102,6 +102,31 @@ fn current(sent: Option<SealSecret>) -> Result<Secret, Status> {
     secret(sent.unwrap_or_default()).map_err(wrong)
 }
 
+/// Who calls, for the log.
+fn name(caller: &Caller) -> Option<&str> {
+    Some(&*caller.identity.as_ref()?.name)
+}
+
+/// Writes to the log what came of a secret of the seal, and of whom: whoever guesses is seen there.
+fn told<T>(
+    caller: &Caller,
+    what: &str,
+    by: &str,
+    came: Result<T, SealError>,
+) -> Result<T, SealError> {
+    let (account, source) = (name(caller), caller.source);
+    match &came {
+        Ok(_) => {
+            caller.recorded();
+            tracing::info!(account, %source, by, "the seal: {what}");
+        }
+        Err(error) => {
+            tracing::warn!(account, %source, by, %error, "the seal: {what} is refused");
+        }
+    }
+    came
+}
+
 /// A password that is good enough to open the seal from now on.
 fn new_password(password: Zeroizing<String>) -> Result<Zeroizing<String>, Status> {
     match password::check(&password) {
@@ -199,16 +224,20 @@ impl Sealing for Api {
         };
         let secret = secret(sent)?;
         caller.about.say(secret.kind());
-        let log = self.log(&caller, Detail::new());
-        self.0.unseal(secret, caller.source, log).await?;
-        caller.recorded();
-        tracing::info!(source = %caller.source, "unsealed");
+        let (kind, log) = (secret.kind(), self.log(&caller, Detail::new()));
+        told(
+            &caller,
+            "unseal",
+            kind,
+            self.0.unseal(secret, caller.source, log).await,
+        )?;
         self.answer().await
     }
 
-    async fn seal(&self, _: Request<SealRequest>) -> Result<Response<SealStatus>, Status> {
+    async fn seal(&self, request: Request<SealRequest>) -> Result<Response<SealStatus>, Status> {
+        let caller = Caller::of(&request)?;
         self.0.close().await;
-        tracing::info!("sealed");
+        tracing::info!(account = name(&caller), source = %caller.source, "sealed");
         self.answer().await
     }
 
@@ -223,10 +252,9 @@ impl Sealing for Api {
         let current = current(asked.current)?;
         caller.about.say(current.kind());
         let password = new_password(password)?;
-        let log = self.log(&caller, detail);
+        let (kind, log) = (current.kind(), self.log(&caller, detail));
         let set = self.0.set_password(current, password, caller.source, log);
-        set.await?;
-        caller.recorded();
+        told(&caller, "another password", kind, set.await)?;
         self.answer().await
     }
 
@@ -249,10 +277,10 @@ impl Sealing for Api {
             recovery: asked.recovery_key,
             shares: shares(asked.shares_needed, asked.shares)?,
         };
-        let log = self.log(&caller, detail);
+        let (kind, log) = (current.kind(), self.log(&caller, detail));
         let rotated = self.0.rotate(current, rotation, caller.source, log);
-        let Fresh { recovery, shares } = rotated.await?;
-        caller.recorded();
+        let rotated = told(&caller, "another master key", kind, rotated.await);
+        let Fresh { recovery, shares } = rotated?;
         Ok(Response::new(RotateMasterKeyResponse {
             seal: Some(self.status().await?),
             recovery_key: recovery.map(|key| key.to_string()).unwrap_or_default(),

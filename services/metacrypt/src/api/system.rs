@@ -1,11 +1,11 @@
 //! Mounts and the policy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mc_proto::{
     AccountType,
     metacrypt::v1::{
-        AuditHashRequest, AuditHashResponse, CreateMountRequest, CreateRuleRequest,
+        ActionPlaces, AuditHashRequest, AuditHashResponse, CreateMountRequest, CreateRuleRequest,
         DeleteMountRequest, DeleteMountResponse, DeleteRuleRequest, DeleteRuleResponse, Engine,
         ExplainRequest, ExplainResponse, ListEnginesRequest, ListEnginesResponse,
         ListMountsRequest, ListMountsResponse, ListRulesRequest, ListRulesResponse, Mount,
@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::Api;
 use crate::{
-    barrier,
+    barrier::{self, Unsealed},
     engine::{self, Act, EngineError, KINDS},
     entered::identity,
     policy as rules,
@@ -49,6 +49,14 @@ fn mount_name(name: &str) -> Result<(), EngineError> {
         ));
     }
     Ok(())
+}
+
+/// The engine of a mount, by its name.
+fn kinds(open: &Unsealed) -> impl Fn(&str) -> Option<String> + use<> {
+    let mounts = open.mounts().values();
+    let kinds = mounts.map(|mount| (mount.name().to_owned(), mount.engine().to_owned()));
+    let kinds: BTreeMap<_, _> = kinds.collect();
+    move |mount| kinds.get(mount).cloned()
 }
 
 /// Whom a question is about.
@@ -93,8 +101,13 @@ impl System for Api {
             description: kind.description.to_owned(),
             actions: kind.actions.iter().map(owned).collect(),
         });
+        let places = engine::places().map(|(action, on)| ActionPlaces {
+            action: action.to_owned(),
+            resources: on.iter().map(|on| engine::spelled(on)).collect(),
+        });
         Ok(Response::new(ListEnginesResponse {
             engines: engines.collect(),
+            places: places.collect(),
         }))
     }
 
@@ -193,7 +206,7 @@ impl System for Api {
         let CreateRuleRequest { rule, replace } = request.into_inner();
         let rule = rules::parse(rule.unwrap_or_default());
         caller.about.say(&rule.name);
-        rules::check(&rule)?;
+        rules::check(&rule, kinds(&*self.0.open()?))?;
         let answer = rules::message(rule.clone());
         let detail = rules::detail(&rule);
         let put = move |all: &mut Vec<_>| rules::put(all, rule, replace);
@@ -225,7 +238,8 @@ impl System for Api {
             .into_iter()
             .map(rules::parse)
             .collect();
-        next.iter().try_for_each(rules::check)?;
+        let kind = kinds(&*self.0.open()?);
+        next.iter().try_for_each(|rule| rules::check(rule, &kind))?;
         let detail = Detail::new().list("rules", next.iter().map(|rule| &*rule.name));
         let replace = move |all: &mut Vec<_>| {
             *all = next;
@@ -258,6 +272,7 @@ impl System for Api {
         let on = asked.resource.parse::<ResourceName>();
         let on = on.map_err(|e| EngineError::field("resource", e))?;
         caller.about.say(on.as_str());
+        rules::possible(&asked.action, &asked.resource, kinds(&*self.0.open()?))?;
         let why = rules::of(&*self.0.open()?)?.explain(&subject, &action, &on.into());
         let detail = Detail::new()
             .text("account", &asked.account)

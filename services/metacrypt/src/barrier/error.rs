@@ -49,7 +49,7 @@ pub enum SealError {
     #[error("there is no mount {0:?}")]
     NoMount(String),
     /// It has what is not to be lost by a slip of the pen.
-    #[error("{0}")]
+    #[error("it is not removed, for it has {0}; `confirm` with its name says that it is meant")]
     Kept(String),
     /// There is one.
     #[error("there is a mount {0:?} already")]

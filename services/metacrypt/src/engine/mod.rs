@@ -30,6 +30,7 @@ macro_rules! methods {
 }
 
 pub(crate) mod pki;
+mod places;
 mod position;
 mod secret;
 pub(crate) mod ssh;
@@ -48,6 +49,7 @@ pub(crate) use self::{
     edwards::is_ed25519,
     error::{CONFIRM, EngineError, kept},
     page::{MAX_LOOKED_AT, Page, limit},
+    places::{places, spelled},
     position::Positions,
     secret::Secret,
     time::{seconds, time},

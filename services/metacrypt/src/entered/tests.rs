@@ -234,7 +234,7 @@ async fn what_is_public_is_read_by_anybody_of_a_mount_of_that_kind_alone() {
             "no name",
             "vault",
             &["a/b"],
-            "InvalidArgument: that is nothing that somebody could be allowed to do",
+            "InvalidArgument: that is nothing that somebody could be allowed to do; a name in it is none: '/' is in no name; letters, digits and -_.:@+=,~ are",
         ),
     ] {
         let public = world.metacrypt.public(&KIND, mount, on);

@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use mc_proto::metacrypt::v1::{SealStatus, UnsealRequest};
-use mcdsl::{cli::Progress, human};
-use zeroize::Zeroizing;
+use mcdsl::{
+    cli::{Output, Progress},
+    human,
+};
+use serde_json::{Value, json};
 
 use super::{DUMPED, secret};
-use crate::{
-    barrier::{Secret, Status},
-    memory, restore,
-};
+use crate::{memory, restore};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Restore {
@@ -32,80 +31,69 @@ pub(crate) struct Restore {
 }
 
 impl Restore {
-    pub(super) fn run(&self, database: &Path) -> anyhow::Result<()> {
+    pub(super) fn run(&self, database: &Path, out: Output) -> anyhow::Result<()> {
         match self.verify {
-            true => self.verify(database),
-            false => self.restore(database),
+            true => self.verify(database, out),
+            false => self.restore(database, out),
         }
     }
 
-    fn restore(&self, database: &Path) -> anyhow::Result<()> {
+    fn restore(&self, database: &Path, out: Output) -> anyhow::Result<()> {
         let progress = Progress::begin("restoring");
         let restored = restore::restore(database, &self.snapshot, self.replace);
         drop(progress);
         let restored = restored?;
-        println!(
-            "database    {}\naudit log   {}, all as they were written\nseal        by what opened it when the snapshot was made; `metacrypt unseal` once the service runs\n\
+        let database = restored.database.display().to_string();
+        let before = restored.before.map(|before| before.display().to_string());
+        let mut text = format!(
+            "database    {database}\naudit log   {}, all as they were written\nseal        by what opened it when the snapshot was made; `metacrypt unseal` once the service runs\n\
              since       keys, certificates, rules and passwords of the seal are as they were then: what was changed or revoked later is to be done again",
-            restored.database.display(),
             human::count(restored.audit_rows, "row"),
         );
-        if let Some(before) = &restored.before {
-            println!("before      {}", before.display());
+        if let Some(before) = &before {
+            text.push_str(&format!("\nbefore      {before}"));
         }
-        Ok(())
+        let value =
+            json!({ "database": database, "audit_rows": restored.audit_rows, "before": before });
+        Ok(out.done(&text, &value)?)
     }
 
-    fn verify(&self, database: &Path) -> anyhow::Result<()> {
+    fn verify(&self, database: &Path, out: Output) -> anyhow::Result<()> {
         memory::undumped().context(DUMPED)?;
         let (mut progress, mut by) = (None, "");
         let verified = restore::verify(database, &self.snapshot, |status| {
-            let secret = self.secret(status)?;
+            let secret = secret::of_seal(status, self.recovery_key, self.shares)?;
             by = secret.kind();
             progress = Some(Progress::begin("opening the snapshot"));
             Ok(secret)
         });
         drop(progress);
         let (status, found, drilled) = verified?;
-        println!(
-            "seal        opens by the {by}; master key number {}",
-            status.generation
-        );
-        let head = found.head.map_or_else(String::new, |head| {
-            format!("; the last one is {}:{}", head.seq, human::hex(&head.hash))
-        });
-        println!(
-            "audit log   {}, all as they were written{head}",
-            human::count(found.rows, "row")
+        let head = found
+            .head
+            .map(|head| format!("{}:{}", head.seq, human::hex(&head.hash)));
+        let last = head
+            .as_ref()
+            .map(|head| format!("; the last one is {head}"));
+        let mut text = format!(
+            "seal        opens by the {by}; master key number {}\naudit log   {}, all as they were written{}\n",
+            status.generation,
+            human::count(found.rows, "row"),
+            last.unwrap_or_default()
         );
         for (mount, values) in &drilled.values {
-            println!(
-                "mount       {mount}: {}, all can be read",
-                human::count(*values, "value")
-            );
+            let values = human::count(*values, "value");
+            text.push_str(&format!("mount       {mount}: {values}, all can be read\n"));
         }
-        println!("policy      can be used\nsnapshot    can be restored; nothing was changed");
-        Ok(())
-    }
-
-    /// What opens the snapshot, typed or from stdin.
-    fn secret(&self, status: &Status) -> anyhow::Result<Secret> {
-        let (needed, of) = status.shares.unwrap_or_default();
-        let status = SealStatus {
-            recovery_key: status.recovery,
-            shares_needed: needed.into(),
-            shares: of.into(),
-            ..SealStatus::default()
-        };
-        let UnsealRequest {
-            password,
-            recovery_key,
-            shares,
-        } = secret(self.recovery_key, self.shares, &status)?;
-        Ok(match (self.recovery_key, self.shares) {
-            (true, _) => Secret::Recovery(Zeroizing::new(recovery_key)),
-            (_, true) => Secret::Shares(shares.into_iter().map(Zeroizing::new).collect()),
-            _ => Secret::Password(Zeroizing::new(password)),
-        })
+        text.push_str("policy      can be used\nsnapshot    can be restored; nothing was changed");
+        let mounts = drilled.values.iter();
+        let value = json!({
+            "by": by,
+            "generation": status.generation,
+            "audit_rows": found.rows,
+            "audit_head": head,
+            "mounts": mounts.map(|(mount, values)| (mount.clone(), (*values).into())).collect::<serde_json::Map<String, Value>>(),
+        });
+        Ok(out.done(&text, &value)?)
     }
 }

@@ -104,7 +104,10 @@ impl Command {
     }
 
     /// Does it with a database.
-    pub(super) async fn run_offline(&self, database: &Path, out: Output) -> Result {
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not as it was written.
+    pub(crate) async fn run_offline(&self, database: &Path, out: Output) -> Result {
         let unread = |why: &str| {
             let text = format!("cannot read the audit log in {}: {why}", database.display());
             Failure::usage(text)

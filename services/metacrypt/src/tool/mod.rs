@@ -4,19 +4,24 @@
 //! for, or read from stdin; it is no argument.
 
 mod audit;
+mod files;
 mod input;
 mod mount;
 mod pki;
 mod policy;
+mod profile;
 mod seal;
 mod seconds;
 mod ssh;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod transit;
 mod user;
+mod words;
 
 use std::{
+    fmt,
     fs::File,
     future::ready,
     io::{self, Read as _},
@@ -25,13 +30,14 @@ use std::{
 
 use clap::Subcommand;
 use mc_proto::metacrypt::v1::{
-    acme_client::AcmeClient, audit_log_client::AuditLogClient, pki_client::PkiClient,
-    sealing_client::SealingClient, ssh_client::SshClient, system_client::SystemClient,
-    transit_client::TransitClient, user_to_user_client::UserToUserClient,
+    ListMountsRequest, acme_client::AcmeClient, audit_log_client::AuditLogClient,
+    pki_client::PkiClient, sealing_client::SealingClient, ssh_client::SshClient,
+    system_client::SystemClient, transit_client::TransitClient,
+    user_to_user_client::UserToUserClient,
 };
 use mcdsl::{
     cli::{
-        Bearer, EXIT_CODES_HELP, Failure, Login, Mcias, Output, ServerUrl, call, connect,
+        Bearer, EXIT_CODES_HELP, Exit, Failure, Login, Mcias, Output, ServerUrl, call, connect,
         message_json, token_file,
     },
     config::GLOBAL,
@@ -49,34 +55,34 @@ type Authorized = InterceptedService<Channel, Bearer>;
 pub(crate) enum Command {
     /// Closes the seal of the running service: what is under way ends, and no key is left in its memory
     #[command(after_help = EXIT_CODES_HELP)]
-    Seal(Call<seal::Seal>),
+    Seal(seal::Seal),
     /// Gives the seal another password, by whoever knows one of its secrets
     #[command(after_help = EXIT_CODES_HELP)]
-    Password(Call<seal::Password>),
+    Password(seal::Password),
     /// Gives the seal another master key, with a new recovery key and new shares, which are printed once
     #[command(after_help = EXIT_CODES_HELP)]
-    Rotate(Call<seal::Rotate>),
+    Rotate(seal::Rotate),
     /// Mounts of engines
-    #[command(after_help = EXIT_CODES_HELP)]
-    Mount(Calls<mount::Command>),
+    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    Mount(mount::Command),
     /// Who may do what behind the seal
-    #[command(after_help = EXIT_CODES_HELP)]
-    Policy(Calls<policy::Command>),
+    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    Policy(policy::Command),
     /// Who did what, and whether the log is as it was written
-    #[command(after_help = EXIT_CODES_HELP)]
-    Audit(Calls<audit::Command>),
+    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    Audit(audit::Command),
     /// Keys that encrypt and sign for others
-    #[command(after_help = EXIT_CODES_HELP)]
-    Transit(Calls<transit::Command>),
+    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    Transit(transit::Command),
     /// Certificates (X.509) for servers and clients
-    #[command(after_help = EXIT_CODES_HELP)]
-    Pki(Calls<pki::Command>),
+    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    Pki(pki::Command),
     /// Certificates for SSH, of those who log in and of machines
-    #[command(after_help = EXIT_CODES_HELP)]
-    Ssh(Calls<ssh::Command>),
+    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    Ssh(ssh::Command),
     /// What accounts write to each other, so that nobody else reads it
-    #[command(after_help = EXIT_CODES_HELP)]
-    User(Calls<user::Command>),
+    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    User(user::Command),
 }
 
 /// Which service, and as whom.
@@ -95,7 +101,7 @@ pub(crate) struct Connection {
     token_file: Option<PathBuf>,
     /// Prints JSON, errors included
     #[arg(long, global = true, help_heading = GLOBAL)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Where the service is.
@@ -109,60 +115,12 @@ pub(crate) struct Server {
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// A command that is one call.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Call<A: clap::Args> {
-    #[command(flatten)]
-    connection: Connection,
-    #[command(flatten)]
-    command: A,
-}
-
-/// Commands of an area.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Calls<C: Subcommand> {
-    #[command(flatten)]
-    connection: Connection,
-    #[command(subcommand)]
-    command: C,
-}
-
 impl Command {
-    fn connection(&self) -> &Connection {
+    /// What is done with the files of this machine, without the service.
+    pub(crate) fn offline(&self) -> Option<&audit::Command> {
         match self {
-            Self::Seal(call) => &call.connection,
-            Self::Password(call) => &call.connection,
-            Self::Rotate(call) => &call.connection,
-            Self::Mount(calls) => &calls.connection,
-            Self::Policy(calls) => &calls.connection,
-            Self::Audit(calls) => &calls.connection,
-            Self::Transit(calls) => &calls.connection,
-            Self::Pki(calls) => &calls.connection,
-            Self::Ssh(calls) => &calls.connection,
-            Self::User(calls) => &calls.connection,
-        }
-    }
-
-    /// Where results go.
-    pub(crate) fn output(&self) -> Output {
-        Output {
-            json: self.connection().json,
-        }
-    }
-
-    /// Whether it is done with the files of this machine, without the service.
-    pub(crate) fn is_offline(&self) -> bool {
-        matches!(self, Self::Audit(calls) if calls.command.is_offline())
-    }
-
-    /// Does one that is, with this database.
-    ///
-    /// # Errors
-    /// Whatever there is to tell.
-    pub(crate) async fn run_offline(&self, database: &Path) -> Result {
-        match self {
-            Self::Audit(calls) => calls.command.run_offline(database, self.output()).await,
-            _ => Ok(()),
+            Self::Audit(command) => command.is_offline().then_some(command),
+            _ => None,
         }
     }
 
@@ -172,32 +130,46 @@ impl Command {
     /// Whatever there is to tell.
     pub(crate) async fn run(
         &self,
+        connection: &Connection,
         find: impl FnOnce(&Server) -> Result<(ServerUrl, PathBuf)>,
     ) -> Result {
-        let connection = self.connection();
+        let done = self.call(connection, find).await;
+        done.map_err(|failure| words::told(failure, connection.token_file.as_deref()))
+    }
+
+    async fn call(
+        &self,
+        connection: &Connection,
+        find: impl FnOnce(&Server) -> Result<(ServerUrl, PathBuf)>,
+    ) -> Result {
         let (server, ca) = find(&connection.server)?;
-        let client = Client {
+        let client = &Client {
             server,
             ca,
             bearer: connection.bearer().await?,
         };
-        let out = self.output();
+        let out = connection.output();
         match self {
-            Self::Seal(call) => call.command.run(&client, out).await,
-            Self::Password(call) => call.command.run(&client, out).await,
-            Self::Rotate(call) => call.command.run(&client, out).await,
-            Self::Mount(calls) => calls.command.run(&client, out).await,
-            Self::Policy(calls) => calls.command.run(&client, out).await,
-            Self::Audit(calls) => calls.command.run(&client, out).await,
-            Self::Transit(calls) => calls.command.run(&client, out).await,
-            Self::Pki(calls) => calls.command.run(&client, out).await,
-            Self::Ssh(calls) => calls.command.run(&client, out).await,
-            Self::User(calls) => calls.command.run(&client, out).await,
+            Self::Seal(command) => command.run(client, out).await,
+            Self::Password(command) => command.run(client, out).await,
+            Self::Rotate(command) => command.run(client, out).await,
+            Self::Mount(command) => command.run(client, out).await,
+            Self::Policy(command) => command.run(client, out).await,
+            Self::Audit(command) => command.run(client, out).await,
+            Self::Transit(command) => command.run(client, out).await,
+            Self::Pki(command) => command.run(client, out).await,
+            Self::Ssh(command) => command.run(client, out).await,
+            Self::User(command) => command.run(client, out).await,
         }
     }
 }
 
 impl Connection {
+    /// Where results go.
+    pub(crate) fn output(&self) -> Output {
+        Output { json: self.json }
+    }
+
     /// The token that calls carry.
     async fn bearer(&self) -> Result<Bearer> {
         if let Some(path) = &self.token_file {
@@ -221,6 +193,20 @@ impl Client {
     async fn of<C>(&self, client: fn(Channel, Bearer) -> C) -> Result<C> {
         let channel = connect(&self.server, &self.ca).await?;
         Ok(client(channel, self.bearer.clone()))
+    }
+
+    /// What is said of a list in which there is nothing: whether there is such a mount at all.
+    async fn nothing(&self, mount: &str, engine: &str, said: &str) -> Result<String> {
+        let mut system = self.system().await?;
+        let mounts = call(system.list_mounts(ListMountsRequest {})).await?.mounts;
+        let found = mounts.iter().find(|found| found.name == mount);
+        match found.map(|found| &*found.engine) {
+            None => Ok(format!("{said}, nor a mount {mount} that you may see")),
+            Some(kind) if kind == engine => Ok(said.to_owned()),
+            Some(kind) => Err(Failure::usage(format_args!(
+                "{mount} is a mount of the engine {kind}, not {engine}"
+            ))),
+        }
     }
 
     async fn sealing(&self) -> Result<SealingClient<Authorized>> {
@@ -263,16 +249,44 @@ pub(crate) struct At {
     name: String,
 }
 
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.mount, self.name)
+    }
+}
+
 /// `mount/name`.
 fn at(text: &str) -> std::result::Result<At, String> {
     match text.split_once('/') {
-        Some((mount, name)) if !mount.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok(At {
-                mount: mount.to_owned(),
-                name: name.to_owned(),
-            })
-        }
+        Some((mount, name)) if !name.is_empty() && !name.contains('/') => Ok(At {
+            mount: mount_name(mount)?,
+            name: name.to_owned(),
+        }),
         _ => Err("write MOUNT/NAME, like transit/backup".to_owned()),
+    }
+}
+
+/// A mount's name.
+fn mount_name(text: &str) -> std::result::Result<String, String> {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    match (1..=64).contains(&text.len()) && text.bytes().all(letter) {
+        true => Ok(text.to_owned()),
+        false => Err("a mount's name is 1 to 64 small letters, digits and `-`".to_owned()),
+    }
+}
+
+/// Looks at what somebody is to be asked about, so that nobody is asked about what there is not; `None`: nobody is asked, or who asks may not read it.
+async fn seen<T>(
+    yes: bool,
+    answer: impl Future<Output = std::result::Result<Response<T>, Status>>,
+) -> Result<Option<T>> {
+    if yes {
+        return Ok(None);
+    }
+    match call(answer).await {
+        Ok(found) => Ok(Some(found)),
+        Err(refused) if refused.exit == Exit::Refused => Ok(None),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -314,7 +328,7 @@ fn read_text(path: &Path, longest: u64) -> Result<String> {
 }
 
 /// A message of Metacrypt's definition, by its short name, as REST has it.
-fn json(name: &str, message: &impl prost::Message) -> Result<Value> {
+pub(crate) fn json(name: &str, message: &impl prost::Message) -> Result<Value> {
     message_json(&format!("metacircular.metacrypt.v1.{name}"), message)
 }
 

@@ -2,21 +2,22 @@
 
 use clap::Subcommand;
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Output, call, prompt, view};
+use mcdsl::cli::{Exit, Failure, Output, call, prompt, render, view, write_out};
 use serde_json::json;
 
-use super::{Client, Result, json, json_list, removed};
+use super::{Client, Result, json, json_list, mount_name, removed, seen};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Shows the mounts that one may see
     #[command(visible_alias = "ls")]
     List,
-    /// Shows the kinds of engines, and the actions that rules may name
+    /// Shows the kinds of engines, and the actions that rules may name, each with the resources that it is asked for on
     Engines,
     /// Makes a mount
     Create {
         /// Its name, the first part of all paths in it: small letters, digits and `-`
+        #[arg(value_parser = mount_name)]
         name: String,
         /// What it is, of `metacrypt mount engines`
         #[arg(long, value_name = "KIND")]
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "rm")]
     Delete {
         /// The mount
+        #[arg(value_parser = mount_name)]
         name: String,
         /// Also one that has what is not to be lost, like keys that are not deletable
         #[arg(long)]
@@ -51,18 +53,21 @@ impl Command {
                 out.table(&["MOUNT", "ENGINE", "CREATED"], rows, empty, &value)?;
             }
             Self::Engines => {
-                let engines = call(system.list_engines(pb::ListEnginesRequest {}))
-                    .await?
-                    .engines;
-                let rows = engines
+                let answer = call(system.list_engines(pb::ListEnginesRequest {})).await?;
+                if out.json {
+                    return Ok(out.json(&json("ListEnginesResponse", &answer)?)?);
+                }
+                let engines = &answer.engines;
+                let engines = engines
                     .iter()
-                    .map(|engine| {
-                        let actions = view::names(&engine.actions);
-                        vec![engine.name.clone(), engine.description.clone(), actions]
-                    })
-                    .collect();
-                let value = json_list("Engine", &engines)?;
-                out.table(&["ENGINE", "FOR", "ACTIONS"], rows, "there is none", &value)?;
+                    .map(|engine| vec![engine.name.clone(), engine.description.clone()]);
+                let places = answer
+                    .places
+                    .iter()
+                    .map(|place| vec![place.action.clone(), view::names(&place.resources)]);
+                let engines = render(&["ENGINE", "FOR"], engines.collect());
+                let places = render(&["ACTION", "ON"], places.collect());
+                write_out(&format!("{engines}\n\n{places}\n"))?;
             }
             Self::Create { name, engine } => {
                 let request = pb::CreateMountRequest {
@@ -78,8 +83,18 @@ impl Command {
                 with_all,
                 yes,
             } => {
+                let list = seen(*yes, system.list_mounts(pb::ListMountsRequest {})).await?;
+                let list = list.map(|list| list.mounts).unwrap_or_default();
+                let found = list.iter().find(|found| found.name == *name);
+                if !yes && found.is_none() {
+                    let what = format!("there is no mount {name:?} that you may see");
+                    return Err(Failure::new(Exit::NotFound, what).hint("`metacrypt mount list`"));
+                }
+                let engine = found.map_or_else(String::new, |found| {
+                    format!(", a mount of {},", found.engine)
+                });
                 let what = format!(
-                    "{name} will be removed with all that is in it, for ever: what its keys encrypted is lost"
+                    "{name}{engine} will be removed with all that is in it, for ever: what its keys encrypted is lost"
                 );
                 prompt::confirm(&what, *yes)?;
                 let confirm = with_all.then(|| name.clone()).unwrap_or_default();

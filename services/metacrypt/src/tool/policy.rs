@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Subcommand};
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Exit, Failure, Output, call, prompt, quoted, view, write_out};
+use mcdsl::cli::{CommandLine, Exit, Failure, Output, call, prompt, view, write_out};
 use serde_json::json;
 
 use super::{Client, Result, json, json_list};
@@ -84,8 +84,8 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "NAME")]
     account: String,
     /// human or system
-    #[arg(long, value_name = "TYPE", value_parser = ["human", "system"], default_value = "human")]
-    account_type: String,
+    #[arg(long, value_name = "TYPE", value_parser = ["human", "system"])]
+    account_type: Option<String>,
     /// The account's roles; repeatable
     #[arg(long)]
     role: Vec<String>,
@@ -122,7 +122,7 @@ impl Explain {
     fn request(&self) -> pb::ExplainRequest {
         pb::ExplainRequest {
             account: self.account.clone(),
-            account_type: self.account_type.clone(),
+            account_type: self.account_type.clone().unwrap_or_default(),
             roles: self.role.clone(),
             tags: self.tag.clone(),
             action: self.action.clone(),
@@ -255,41 +255,43 @@ fn lines(rule: &pb::Rule) -> Vec<(&'static str, String)> {
 
 /// What is otherwise in the rule that replaces one, old and new; `None`: nothing.
 pub(super) fn change(before: &pb::Rule, after: &pb::Rule) -> Option<String> {
-    let both = lines(before).into_iter().zip(lines(after));
-    let differ = both.filter(|((_, old), (_, new))| old != new);
-    let told: Vec<_> = differ
-        .map(|((what, old), (_, new))| format!("{what} {old} -> {new}"))
-        .collect();
-    (!told.is_empty()).then(|| told.join("; "))
+    mcdsl::cli::change(&lines(before), &lines(after))
 }
 
 /// What makes the rule as it is, for a shell.
 pub(super) fn command(rule: &pb::Rule) -> String {
-    let effect = if rule.deny { "--deny" } else { "--allow" };
-    let mut words: Vec<String> = ["metacrypt", "policy", "put", &rule.name, effect]
-        .map(str::to_owned)
-        .to_vec();
-    if rule.priority != 0 {
-        words.push(format!("--priority={}", rule.priority));
-    }
-    if rule.anyone {
-        words.push("--anyone".to_owned());
-    }
-    for (option, names) in [
-        ("role", &rule.roles),
-        ("account-type", &rule.account_types),
-        ("account", &rule.accounts),
-        ("tag", &rule.tags),
-        ("action", &rule.actions),
-        ("resource", &rule.resources),
-    ] {
-        words.extend(names.iter().map(|name| format!("--{option}={name}")));
-    }
-    if !rule.comment.is_empty() {
-        words.push(format!("--comment={}", rule.comment));
-    }
-    let words = words.iter().map(|word| quoted(word));
-    words.collect::<Vec<_>>().join(" ")
+    let priority = (rule.priority != 0).then(|| rule.priority.to_string());
+    CommandLine::new(&["metacrypt", "policy", "put", &rule.name])
+        .flag("deny", rule.deny)
+        .flag("allow", !rule.deny)
+        .options("priority", priority)
+        .flag("anyone", rule.anyone)
+        .options("role", &rule.roles)
+        .options("account-type", &rule.account_types)
+        .options("account", &rule.accounts)
+        .options("tag", &rule.tags)
+        .options("action", &rule.actions)
+        .options("resource", &rule.resources)
+        .option("comment", &rule.comment)
+        .line()
+}
+
+/// What nobody said of the account: it is not looked up.
+fn assumed(asked: &Explain) -> Option<String> {
+    let parts = [
+        (asked.account_type.is_none(), "a person (--account-type)"),
+        (asked.role.is_empty(), "no roles (--role)"),
+        (asked.tag.is_empty(), "no tags (--tag)"),
+    ];
+    let parts = parts.iter().filter(|(is, _)| *is).map(|(_, what)| *what);
+    let parts: Vec<_> = parts.collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "taken for granted, and not looked up: {}; `mciasctl account show {}` tells what it is",
+            parts.join(", "),
+            asked.account
+        )
+    })
 }
 
 fn explanation(asked: &Explain, answer: &pb::ExplainResponse) -> String {
@@ -302,8 +304,10 @@ fn explanation(asked: &Explain, answer: &pb::ExplainResponse) -> String {
     let may = if answer.allowed { "may" } else { "may not" };
     let why = answer.why.iter().map(|why| format!("  {why}\n"));
     let why: String = why.collect();
+    let note = assumed(asked).map(|note| format!(" note: {note}\n"));
     format!(
-        "{account} {may} {action} on {resource}: {}\n{why}",
-        answer.reason
+        "{account} {may} {action} on {resource}: {}\n{}{why}",
+        answer.reason,
+        note.unwrap_or_default()
     )
 }

@@ -1,8 +1,9 @@
 //! `metacrypt seal`, `password`, `rotate`.
 
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Failure, Output, Progress, call, prompt, write_out};
+use mcdsl::cli::{Failure, Output, Progress, call, prompt, status_failure, write_out};
 use secrecy::ExposeSecret as _;
+use tonic::Code;
 use zeroize::Zeroizing;
 
 use super::{Client, Result, json};
@@ -60,6 +61,26 @@ fn undumped() -> Result {
     memory::undumped().map_err(|e| Failure::usage(format_args!("{DUMPED}: {e}")))
 }
 
+/// That the caller is an administrator, before anything is typed; whether the seal is open does not count.
+async fn administrator(client: &Client) -> Result {
+    let asked = client
+        .system()
+        .await?
+        .list_rules(pb::ListRulesRequest {})
+        .await;
+    match asked {
+        Err(status)
+            if matches!(
+                status.code(),
+                Code::PermissionDenied | Code::Unauthenticated
+            ) =>
+        {
+            Err(status_failure(&status))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn typed(what: &str) -> Result<String> {
     Ok(prompt::secret(what)?.expose_secret().to_owned())
 }
@@ -111,6 +132,7 @@ impl Seal {
 impl Password {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         undumped()?;
+        administrator(client).await?;
         let mut sealing = client.sealing().await?;
         let status = call(sealing.get_seal_status(pb::GetSealStatusRequest {})).await?;
         let request = pb::SetPasswordRequest {
@@ -131,6 +153,7 @@ impl Password {
 impl Rotate {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         undumped()?;
+        administrator(client).await?;
         let by_password = !self.current.recovery_key && !self.current.shares;
         let mut sealing = client.sealing().await?;
         let status = call(sealing.get_seal_status(pb::GetSealStatusRequest {})).await?;

@@ -72,6 +72,32 @@ fn what_is_said_wrongly_is_refused() {
             false,
         ),
         ("two proofs", "rotate --shares --recovery-key", false),
+        ("before and after", "--json audit verify --offline", true),
+        ("what no log has", "audit hash --offline", false),
+        ("no entry", "audit verify --known 7", false),
+        ("a mount's path", "ssh ca list ssh/user", false),
+        ("kept", "pki keep p/w --name a --cert a --key b", true),
+        (
+            "a page",
+            "pki keep p/w --name https://a/ --cert a --key b",
+            false,
+        ),
+        (
+            "a key that is never kept",
+            "pki keep p/w --name a --cert a --key b --key-algorithm rsa",
+            false,
+        ),
+        (
+            "a drill that replaces",
+            "restore a --verify --replace",
+            false,
+        ),
+        ("a secret for nothing", "restore a --recovery-key", false),
+        (
+            "a key that is never made here",
+            "pki issue p/w --name a --cert a --key b --key-algorithm rsa",
+            false,
+        ),
     ] {
         assert_eq!(parse(line).is_ok(), fine, "{description}: {line}");
     }
@@ -92,10 +118,7 @@ fn a_rule_is_shown_as_the_command_that_makes_it() {
             panic!("{line}");
         };
         match *command {
-            super::Command::Policy(super::Calls {
-                command: policy::Command::Put(put),
-                ..
-            }) => put.rule(),
+            super::Command::Policy(policy::Command::Put(put)) => put.rule(),
             other => panic!("{other:?}"),
         }
     };
@@ -107,4 +130,50 @@ fn a_rule_is_shown_as_the_command_that_makes_it() {
     let other = rule(&line.replace("nightly", "hourly"));
     let change = policy::change(&made, &other).unwrap();
     assert_eq!(change, "comment nightly -> hourly");
+}
+
+#[test]
+fn a_profile_is_shown_as_the_command_that_makes_it() {
+    use super::{
+        pki::Command::Profile as Pki,
+        profile::{Profile as _, ProfileCommand::Put, Put as _},
+        ssh::Command::Profile as Ssh,
+    };
+    for line in [
+        "pki profile put pki/web --issuer services --dns=a.example --below=svc.example --wildcards --ip=10.0.0.0/8 \
+         --for-server --for-client --key=ed25519 --key=rsa --common-name --acme --acme-description=servers \
+         --acme-network=10.0.0.0/8 --ttl=7d --max-ttl=30d",
+        "pki profile put pki/web --issuer services --uri=spiffe://a/b --uri-below=spiffe://a/c --for-client --max-ttl=90m",
+        "ssh profile put ssh/people --user --account --principal=deploy --source=10.0.0.0/8 --max-ttl=10h",
+        "ssh profile put ssh/run --user --principal=run --no-extensions --force-command=true --ttl=1h --max-ttl=10h",
+        "ssh profile put ssh/keys --user --account --key-type=sk-ed25519 --extension=permit-x11-forwarding --verify-required --max-ttl=1h",
+        "ssh profile put ssh/hosts --host --below=example.org --max-ttl=90d",
+    ] {
+        // What it says alone, the command that makes it, and what that says.
+        let shown = |line: &str| {
+            let Command::Tool(command) = parse(line).unwrap().command else {
+                panic!("{line}");
+            };
+            match *command {
+                super::Command::Pki(Pki(Put(put))) => {
+                    let profile = put.profile();
+                    (
+                        profile.lines(),
+                        profile.command(&put.at().to_string()).line(),
+                    )
+                }
+                super::Command::Ssh(Ssh(Put(put))) => {
+                    let profile = put.profile();
+                    (
+                        profile.lines(),
+                        profile.command(&put.at().to_string()).line(),
+                    )
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let (lines, command) = shown(line);
+        let (again, same) = shown(command.strip_prefix("metacrypt ").unwrap());
+        assert_eq!((lines, &command), (again, &same), "{line}");
+    }
 }

@@ -1,14 +1,17 @@
 //! `metacrypt user`: what accounts write to each other.
 
-use std::io::{self, Write as _};
-
 use clap::{Subcommand, ValueEnum};
 use data_encoding::BASE64;
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Failure, Output, call, prompt, view};
+use mcdsl::cli::{Exit, Failure, Output, call, prompt, view};
 use serde_json::json;
 
-use super::{At, Client, Result, at, input::Input, json};
+use super::{
+    At, Client, Result, at,
+    input::Input,
+    json, mount_name, seen,
+    terminal::{Raw, escaped},
+};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Curve {
@@ -21,16 +24,19 @@ pub(crate) enum Command {
     /// Makes one's own keys, if there are none, so that others may write
     Join {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
     },
     /// Makes another version of one's own keys, by which others write from now on
     Rotate {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
     },
     /// Drops versions of one's own keys: what was written to those and by those is lost
     Trim {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// The oldest version that stays
         #[arg(long, value_name = "N")]
@@ -48,6 +54,7 @@ pub(crate) enum Command {
     /// Writes stdin to others, so that they alone read it
     Seal {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// To this account; repeatable, up to 64. Name yourself to read it later. With its id, which `show` tells, it is written to that one alone
         #[arg(long, value_name = "ACCOUNT[=ID]", required = true)]
@@ -69,6 +76,7 @@ pub(crate) enum Command {
     /// Reads what somebody wrote, which `seal` printed, from stdin
     Open {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// What it belongs to
         #[arg(
@@ -80,6 +88,8 @@ pub(crate) enum Command {
         about: String,
         #[command(flatten)]
         input: Input,
+        #[command(flatten)]
+        raw: Raw,
     },
     /// Deletes somebody's keys: what was written to him, and by him, is lost
     #[command(visible_alias = "rm")]
@@ -112,6 +122,14 @@ fn recipients(to: &[String]) -> (Vec<String>, Vec<pb::UserAccount>) {
         parts.map(|(name, _)| name.to_owned()).collect(),
         meant.collect(),
     )
+}
+
+/// Whether there are keys of the account of this id, or without one of who has the name.
+fn has(keys: &pb::UserKeys, id: &str) -> bool {
+    match id {
+        "" => !keys.account.is_empty(),
+        id => keys.account == id || keys.former.iter().any(|former| former == id),
+    }
 }
 
 impl Command {
@@ -175,13 +193,24 @@ impl Command {
                 mount,
                 about,
                 input,
-            } => return open(client, out, mount, about, input).await,
+                raw,
+            } => return open(client, out, mount, about, input, raw).await,
             Self::Delete { account, id, yes } => {
                 let At { mount, name } = account.clone();
                 let of = match &**id {
                     "" => name.clone(),
                     id => format!("{name} (the account {id})"),
                 };
+                let request = pb::GetUserKeysRequest {
+                    mount: mount.clone(),
+                    name: name.clone(),
+                };
+                let found = seen(*yes, user.get_keys(request)).await?;
+                if found.is_some_and(|found| !has(&found, id)) {
+                    let what = format!("{of} has no keys in {mount}");
+                    return Err(Failure::new(Exit::NotFound, what)
+                        .hint("`metacrypt user show` tells whose there are"));
+                }
                 let what = format!(
                     "the keys of {of} in {mount} will be deleted: what was written to him and by him is lost"
                 );
@@ -217,7 +246,14 @@ impl Command {
     }
 }
 
-async fn open(client: &Client, out: Output, mount: &str, about: &str, input: &Input) -> Result {
+async fn open(
+    client: &Client,
+    out: Output,
+    mount: &str,
+    about: &str,
+    input: &Input,
+    raw: &Raw,
+) -> Result {
     let text = input.text("what `seal` printed")?;
     let sealed = BASE64.decode(text.as_bytes());
     let sealed = sealed.map_err(|_| Failure::usage("this is not what `seal` printed"))?;
@@ -235,7 +271,12 @@ async fn open(client: &Client, out: Output, mount: &str, about: &str, input: &In
         true => ", who is called so no more: who has the name now did not write this",
         false => "",
     };
-    let (sender, id) = (&answer.sender, &answer.sender_account);
-    eprintln!("from {sender} (the account {id}), {written}{renamed}");
-    Ok(io::stdout().lock().write_all(&answer.plaintext)?)
+    let (sender, id) = (escaped(answer.sender.as_bytes()), &answer.sender_account);
+    let from = format!("from {sender} (the account {id}), {written}{renamed}");
+    eprintln!("{from}");
+    if raw.write(&answer.plaintext)? {
+        // What was written may look like the line above; nothing of it comes after this one.
+        eprintln!("(this was {from})");
+    }
+    Ok(())
 }

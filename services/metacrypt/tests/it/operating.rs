@@ -135,6 +135,10 @@ async fn a_snapshot_is_shown_to_open_and_to_be_read() {
             assert!(text.contains(told), "{by}: {told}: {text}");
         }
     }
+    let out = taken.run(&["--verify", "--shares", "--json"], &shares);
+    let found: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(found["by"], "shares", "{found}");
+    assert!(found["mounts"]["vault"].as_u64() > Some(0), "{found}");
     // What is no good, in archives whose sums are right.
     let unpacked = taken.root().join("unpacked");
     mcdsl::archive::read(&taken.file, &unpacked, 1 << 30).unwrap();
@@ -265,8 +269,11 @@ async fn a_snapshot_is_restored_by_a_process_that_may_be_killed() {
         assert!(found == old || found == new, "{point}: {found:?}");
     }
     fs::copy(root.join("old"), root.join("metacrypt.db")).unwrap();
-    let out = taken.run(&["--replace"], "");
+    let out = taken.run(&["--replace", "--json"], "");
     assert!(out.status.success(), "{out:?}");
+    let done: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let before = done["before"].as_str().unwrap();
+    assert!(before.contains("before-restore"), "{done}");
     assert_eq!(keys(&root), new);
     taken.world.start();
     taken.world.unseal().await;
@@ -360,6 +367,7 @@ async fn the_audit_log_is_read_and_verified() {
         ("audit verify", "all as they were written"),
         ("audit list --offline --action createkey", "vault/keys/app"),
         ("audit verify --offline", "all as they were written"),
+        ("--json audit verify --offline", "\"head_hash\""),
     ] {
         let out = run(&world, line, "");
         let text = String::from_utf8(out.stdout).unwrap();
@@ -505,6 +513,10 @@ async fn a_certificate_is_kept_from_ending() {
     let out = ca.run(&format!("{base} --name elsewhere.example.org"));
     assert!(!out.status.success(), "{out:?}");
     assert!(read() == before, "what is refused changes nothing");
+    fs::write(&cert, "no certificate").unwrap();
+    let out = ca.run(&format!("{base} {one}"));
+    assert!(error(&out).contains("is not overwritten"), "{out:?}");
+    assert_eq!(fs::read(&cert).unwrap(), b"no certificate");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

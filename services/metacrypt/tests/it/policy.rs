@@ -300,7 +300,7 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
         (
             "an action that nobody can ask for",
             allow("r", &["transit:encrpyt"], &["**"]),
-            "actions: \"transit:encrpyt\" covers nothing that can be done; there are: transit:create",
+            "actions: \"transit:encrpyt\" covers nothing that can be done (did you mean \"transit:encrypt\"?); there are: transit:create",
         ),
         (
             "an engine that there is not",

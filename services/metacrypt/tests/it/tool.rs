@@ -1,5 +1,7 @@
 //! The subcommands that call the service, as an operator types them.
 
+mod program;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -137,6 +139,46 @@ async fn rules_are_written_and_explained() {
     assert!(allowed.starts_with("ada may transit:encrypt"), "{allowed}");
     let denied = explain("other");
     assert!(denied.starts_with("ada may not"), "{denied}");
+    for (description, line, wanted) in [
+        (
+            "an action that is none",
+            "policy explain --account ada --action transit:encrpyt --resource transit/keys/a",
+            "did you mean \"transit:encrypt\"?",
+        ),
+        (
+            "where nothing is",
+            "policy explain --account ada --action transit:encrypt --resource transit/kyes/a",
+            "MOUNT/keys/NAME",
+        ),
+        (
+            "a rule for nothing",
+            "policy put a --allow --anyone --action transit:encrypt --resource transit/kyes/*",
+            "--resource: transit:encrypt is never asked for on \"transit/kyes/*\", but on MOUNT/keys/NAME",
+        ),
+        (
+            "of another engine",
+            "policy put a --allow --anyone --action pki:issue --action transit:read --resource transit/keys/*",
+            "pki:issue is never asked for",
+        ),
+        (
+            "of another log",
+            "policy put a --allow --anyone --action audit:read --resource transit/**",
+            "audit:read is never asked for on \"transit/**\", but on system/audit",
+        ),
+        (
+            "of another engine's mount",
+            "policy put a --allow --anyone --action pki:* --resource vault/**",
+            "vault is a mount of the engine transit",
+        ),
+    ] {
+        if description == "of another engine's mount" {
+            admin.said("mount create vault --engine transit", "");
+        }
+        let (code, told) = admin.refused(line, "");
+        assert!(code == 2 && told.contains(wanted), "{description}: {told}");
+    }
+    let denied = explain("other");
+    assert!(denied.contains("no roles (--role)"), "{denied}");
     assert_eq!(admin.refused("policy delete none --yes", "").0, 3);
     admin.said("policy delete backups --yes", "");
     assert!(admin.said("policy list", "").contains("no rule"));
@@ -166,7 +208,7 @@ async fn the_seal_is_changed_and_closed() {
     );
     assert!(admin.said("seal", "").contains("is sealed"));
     let (code, told) = admin.refused("mount list", "");
-    assert!(code == 4 && told.contains("sealed"), "{told}");
+    assert!(code == 4 && told.contains("`metacrypt unseal`"), "{told}");
     admin.world.unseal().await;
     admin.said("mount list", "");
 }
@@ -236,16 +278,56 @@ async fn a_ca_is_made_and_certifies() {
         put.contains("(below example.org)") && put.contains("servers"),
         "{put}"
     );
+    let changed = "pki profile put pki/web --issuer services --below example.org --for-server --max-ttl 90d --ttl 7d";
+    let (code, told) = admin.refused(changed, "");
+    let wanted = ["will be replaced", "at most 30d -> 90d", "--yes"];
+    assert!(
+        code == 2 && wanted.iter().all(|w| told.contains(w)),
+        "{told}"
+    );
+    let shown = admin.said("pki profile show pki/web", "");
+    let command = shown.lines().last().unwrap().trim();
+    assert!(
+        command.starts_with("metacrypt pki profile put pki/web --issuer=services"),
+        "{shown}"
+    );
+    admin.said(command.strip_prefix("metacrypt ").unwrap(), "");
+    let (code, told) = admin.refused("transit list pki", "");
+    assert!(
+        code == 3 && told.contains("no mount \"pki\" of the engine transit"),
+        "{told}"
+    );
     let (cert, key) = (at("web.pem"), at("web-key.pem"));
+    let same = format!("pki issue pki/web --name www.example.org --cert {cert} --key {cert}");
+    let (code, told) = admin.refused(&same, "");
+    assert!(code == 2 && told.contains("one file"), "{told}");
+    assert!(
+        admin
+            .said("pki certificate list pki --profile web", "")
+            .contains("no such"),
+        "nothing was issued"
+    );
     let issue = format!("pki issue pki/web --name www.example.org --cert {cert} --key {key}");
     let issued = admin.said(&issue, "");
     assert!(
         issued.contains("serial ") && !issued.contains("PRIVATE"),
         "{issued}"
     );
+    let kept = fs::read(&key).unwrap();
+    for line in [
+        issue.clone(),
+        issue.replace(&cert, &at("other.pem")),
+        format!("{issue} --replace").replace(&cert, &key),
+    ] {
+        let (code, told) = admin.refused(&line, "");
+        assert!(code == 2, "{line}: {told}");
+    }
+    assert_eq!(fs::read(&key).unwrap(), kept, "nothing is lost");
+    assert!(!at("other.pem").is_empty() && fs::metadata(at("other.pem")).is_err());
     let mode = fs::metadata(&key).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600, "the key is its owner's");
-    let (code, told) = admin.refused(&issue.replace("www.example.org", "www.example.net"), "");
+    let other = format!("{issue} --replace").replace("www.example.org", "www.example.net");
+    let (code, told) = admin.refused(&other, "");
     assert!(code != 0 && told.contains("www.example.net"), "{told}");
     assert!(
         fs::read_to_string(&key).unwrap().contains("PRIVATE KEY"),
@@ -314,6 +396,10 @@ async fn keys_are_certified_for_ssh() {
             .contains("published")
     );
     admin.said("ssh ca use ssh user 2", "");
+    let list = admin.said("ssh ca list ssh", "");
+    assert!(list.contains("user"), "{list}");
+    let (code, told) = admin.refused("ssh ca delete ssh user 3", "");
+    assert!(code == 3 && told.contains("no key 3"), "{told}");
     admin.said("ssh ca delete ssh user 1 --yes", "");
     let put = "ssh profile put ssh/people --user --account --principal deploy --max-ttl 8h --source 10.0.0.0/8";
     let put = admin.said(put, "");
@@ -322,6 +408,14 @@ async fn keys_are_certified_for_ssh() {
         "{put}"
     );
     let sign = format!("ssh sign ssh/people --key {public} --principal deploy --ttl 1h");
+    for to in ["/nonexistent/cert", &key.display().to_string()] {
+        admin.refused(&format!("{sign} --to {to}"), "");
+    }
+    let list = admin.said("ssh certificate list ssh", "");
+    assert!(
+        list.contains("no certificate"),
+        "nothing was signed: {list}"
+    );
     let signed = admin.said(&sign, "");
     let beside = key.with_file_name("id-cert.pub");
     let mut keygen = std::process::Command::new("ssh-keygen");
@@ -379,6 +473,10 @@ async fn accounts_write_to_each_other() {
     assert_ne!(admin.refused("user open mail --about y", &sealed).0, 0);
     let (code, told) = admin.refused("user open mail", "no such thing");
     assert!(code == 2 && told.contains("`seal` printed"), "{told}");
+    let (code, told) = admin.refused("user seal mail --to admin=nobody", "a letter");
+    assert!(code == 5 && told.contains("--to: admin is"), "{told}");
+    let (code, told) = admin.refused("user delete mail/admin --id nobody", "");
+    assert!(code == 3 && told.contains("(the account nobody)"), "{told}");
     admin.said("user rotate mail", "");
     admin.said("user trim mail --from 2 --yes", "");
     assert_ne!(admin.refused("user open mail --about x", &sealed).0, 0);

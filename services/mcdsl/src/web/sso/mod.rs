@@ -88,7 +88,9 @@ pub enum SsoError {
     #[error("[sso] issuer {0:?} names no host")]
     Host(String),
     /// No secret.
-    #[error("[sso] client_secret_file: {0}")]
+    #[error(
+        "[sso] client_secret_file: {0}; `mciasctl service put SERVICE` prints the secret, which belongs there, mode 600"
+    )]
     Secret(String),
     /// No CA.
     #[error("[mcias] ca_cert cannot be used")]
@@ -163,6 +165,14 @@ impl Sso {
             tasks: shutdown.tracker().clone(),
             renewing: Mutex::default(),
         }))
+    }
+
+    /// Asks MCIAS whether it knows this service, and its secret: for who looks before a start.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn examine(&self) -> Result<(), String> {
+        self.provider.knows_client().await
     }
 
     /// What a form here may lead to beside this site: browsers hold a form to where its redirects lead, and logging out leads there.

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{Request, StatusCode, header};
+use axum::{
+    body::Bytes,
+    http::{Request, StatusCode, header},
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard};
@@ -161,8 +164,47 @@ impl Provider {
             .await
     }
 
+    /// Whether this client is known there, by a question that has no good answer.
+    pub(super) async fn knows_client(&self) -> Result<(), String> {
+        let asked =
+            self.token_answer(&[("grant_type", "refresh_token"), ("refresh_token", "none")]);
+        let (status, body) = asked.await?;
+        match &*refusal(&body) {
+            "invalid_grant" => Ok(()),
+            "invalid_client" => Err(format!(
+                "it does not know the service {:?}, or the client's secret is not that one's",
+                self.client
+            )),
+            other => Err(format!("it answers {status} {other:?}")),
+        }
+    }
+
     async fn tokens(&self, fields: &[(&str, &str)]) -> Result<Tokens, Failed> {
-        let path = self.endpoints().await?.token;
+        let unavailable = |why: String| {
+            tracing::warn!(why, "{} gives no tokens", self.issuer);
+            Failed::Unavailable(format!("{} gives no tokens", self.issuer))
+        };
+        // Why it does not say where they are is told by itself.
+        self.endpoints().await?;
+        let (status, body) = self.token_answer(fields).await.map_err(unavailable)?;
+        if status == StatusCode::OK {
+            // Its text is not told: there are tokens in it.
+            let tokens = serde_json::from_slice(&body);
+            return tokens.map_err(|_| unavailable("its answer is none".to_owned()));
+        }
+        let error = refusal(&body);
+        if error == "invalid_grant" {
+            return Err(Failed::Refused);
+        }
+        Err(unavailable(format!("{status} {error:?}")))
+    }
+
+    async fn token_answer(&self, fields: &[(&str, &str)]) -> Result<(StatusCode, Bytes), String> {
+        let path = self.endpoints().await.map_err(|failed| match failed {
+            Failed::Unavailable(why) => why,
+            Failed::Refused => "it is refused".to_owned(),
+        })?;
+        let path = path.token;
         let path = path.strip_prefix(&self.issuer).unwrap_or_default();
         let body = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(fields)
@@ -171,21 +213,12 @@ impl Provider {
             .finish();
         let request =
             Request::post(path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let unavailable = |why: String| {
-            tracing::warn!(why, "{} gives no tokens", self.issuer);
-            Failed::Unavailable(format!("{} gives no tokens", self.issuer))
-        };
-        let (status, body) = self.http.send(request, body).await.map_err(unavailable)?;
-        if status == StatusCode::OK {
-            // Its text is not told: there are tokens in it.
-            let tokens = serde_json::from_slice(&body);
-            return tokens.map_err(|_| unavailable("its answer is none".to_owned()));
-        }
-        let refusal: Option<Refusal> = serde_json::from_slice(&body).ok();
-        let error = refusal.map(|refusal| refusal.error).unwrap_or_default();
-        if error == "invalid_grant" {
-            return Err(Failed::Refused);
-        }
-        Err(unavailable(format!("{status} {error:?}")))
+        self.http.send(request, body).await
     }
+}
+
+/// Why tokens are refused (RFC 6749 §5.2).
+fn refusal(body: &[u8]) -> String {
+    let refusal: Option<Refusal> = serde_json::from_slice(body).ok();
+    refusal.map(|refusal| refusal.error).unwrap_or_default()
 }

@@ -52,10 +52,10 @@ impl Login {
             device: device(),
             ..pb::LoginRequest::default()
         };
-        let mut answer = call_login(auth.login(request.clone()).await)?;
+        let mut answer = call_login(auth.login(request.clone()).await).map_err(elsewhere)?;
         if answer.token.is_empty() && !answer.needed.is_empty() {
             request.code = code(&answer)?;
-            answer = call_login(auth.login(request).await)?;
+            answer = call_login(auth.login(request).await).map_err(elsewhere)?;
         }
         let notes = notes(&answer);
         let token = stored(&account, answer)?;
@@ -136,6 +136,16 @@ fn code(answer: &pb::LoginResponse) -> Result<String> {
         }
     };
     Ok(prompt::secret(what)?.expose_secret().trim().to_owned())
+}
+
+/// What MCIAS wants to be done first, by the commands that do it.
+fn elsewhere(failure: Failure) -> Failure {
+    let command = match &*failure.message {
+        "change the password at mcias first, then log in here" => "mciasctl profile password",
+        "enrol a second factor at mcias first, then log in here" => "mciasctl profile totp enrol",
+        _ => return failure,
+    };
+    failure.hint(format_args!("`mciasctl login && {command}`"))
 }
 
 const EXPIRED: &str =

@@ -4,7 +4,7 @@ use clap::{ArgGroup, Subcommand};
 use mc_proto::mcias::v1 as pb;
 use mc_proto::mcias::v1::administration_client::AdministrationClient;
 use mcdsl::{
-    cli::{Exit, Failure, Output, prompt, quoted, status_failure, write_out},
+    cli::{CommandLine, Exit, Failure, Output, prompt, status_failure, write_out},
     server::REASON,
 };
 use serde_json::json;
@@ -265,44 +265,25 @@ pub(crate) fn lines(rule: &pb::Rule) -> Vec<(&'static str, String)> {
 
 /// What is otherwise in the rule that replaces one, old and new; `None`: nothing.
 pub(crate) fn change(before: &pb::Rule, after: &pb::Rule) -> Option<String> {
-    let both = lines(before).into_iter().zip(lines(after));
-    let differ = both.filter(|((_, old), (_, new))| old != new);
-    let told: Vec<_> = differ
-        .map(|((what, old), (_, new))| format!("{what} {old} -> {new}"))
-        .collect();
-    (!told.is_empty()).then(|| told.join("; "))
+    mcdsl::cli::change(&lines(before), &lines(after))
 }
 
 /// What makes the rule as it is, for a shell.
 pub(crate) fn command(rule: &pb::Rule) -> String {
-    let mut words: Vec<String> = ["mciasctl", "policy", "put", &rule.name, effect_option(rule)]
-        .map(str::to_owned)
-        .to_vec();
-    if rule.priority != 0 {
-        words.push(format!("--priority={}", rule.priority));
-    }
-    for (option, names) in [
-        ("role", &rule.roles),
-        ("account-type", &rule.account_types),
-        ("account", &rule.accounts),
-        ("tag", &rule.tags),
-        ("service", &rule.services),
-        ("service-tag", &rule.service_tags),
-    ] {
-        words.extend(names.iter().map(|name| format!("--{option}={name}")));
-    }
-    if rule.second_factor {
-        words.push("--second-factor".to_owned());
-    }
-    if !rule.comment.is_empty() {
-        words.push(format!("--comment={}", rule.comment));
-    }
-    let words = words.iter().map(|word| quoted(word));
-    words.collect::<Vec<_>>().join(" ")
-}
-
-fn effect_option(rule: &pb::Rule) -> &'static str {
-    if rule.deny { "--deny" } else { "--allow" }
+    let priority = (rule.priority != 0).then(|| rule.priority.to_string());
+    CommandLine::new(&["mciasctl", "policy", "put", &rule.name])
+        .flag("deny", rule.deny)
+        .flag("allow", !rule.deny)
+        .options("priority", priority)
+        .options("role", &rule.roles)
+        .options("account-type", &rule.account_types)
+        .options("account", &rule.accounts)
+        .options("tag", &rule.tags)
+        .options("service", &rule.services)
+        .options("service-tag", &rule.service_tags)
+        .flag("second-factor", rule.second_factor)
+        .option("comment", &rule.comment)
+        .line()
 }
 
 pub(crate) fn explanation(asked: &Explain, answer: &pb::ExplainResponse) -> String {

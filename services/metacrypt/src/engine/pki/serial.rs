@@ -13,7 +13,9 @@ pub(crate) struct Serial([u8; Self::BYTES]);
 
 /// Why a text is no serial number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("write its 40 hexadecimal digits, with or without colons between")]
+#[error(
+    "write its 40 hexadecimal digits, with or without colons between; the first one is 4 to 7 of what is issued here"
+)]
 pub(crate) struct SerialFault;
 
 impl Serial {

@@ -290,7 +290,7 @@ async fn open(
     asked: OpenFromUserRequest,
 ) -> Result<OpenFromUserResponse, EngineError> {
     let (at, account, _) = api.own(caller, action::OPEN, &asked.mount)?;
-    let none = || EngineError::field("sealed", "nothing that Seal gave");
+    let none = || EngineError::field("sealed", "this is nothing that was sealed (Seal)");
     let sealed = Sealed::read(&asked.sealed).ok_or_else(none)?;
     let sender: Option<Name> = sealed.sender().and_then(|sender| sender.parse().ok());
     let sender = sender.ok_or_else(none)?;

@@ -5,18 +5,20 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Output, call, prompt, view, write_out};
 use serde_json::json;
 
-use super::{Client, Result, json, json_list, seconds::seconds};
+use super::{Client, Result, json, json_list, mount_name, seconds::seconds};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AcmeCommand {
     /// Shows where clients find it
     Show {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
     },
     /// Sets where clients reach this service, or ends ACME in the mount
     Set {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Like https://pki.example.org; "" for no ACME
         #[arg(long, value_name = "URL")]
@@ -35,6 +37,7 @@ pub(crate) enum KeyCommand {
     /// Makes a key for one client, which may do what one's own account may; it is printed once
     Create {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// For this profile alone; repeatable [default: all that the policy allows]
         #[arg(long, value_name = "NAME")]
@@ -47,12 +50,14 @@ pub(crate) enum KeyCommand {
     #[command(visible_alias = "ls")]
     List {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
     },
     /// Deletes a key, and ends the client's account that was made by it
     #[command(visible_alias = "rm")]
     Delete {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Its id
         id: String,
@@ -173,6 +178,10 @@ impl KeyCommand {
                 let rows = keys.iter().map(row).collect();
                 let header = ["KID", "ACCOUNT", "PROFILES", "USED", "UNTIL"];
                 let empty = format!("there is no key in {mount} that you may read");
+                let empty = match keys.is_empty() {
+                    true => client.nothing(mount, "pki", &empty).await?,
+                    false => empty,
+                };
                 out.table(&header, rows, &empty, &json_list("AcmeKey", &keys)?)?;
             }
             Self::Delete { mount, id, yes } => {

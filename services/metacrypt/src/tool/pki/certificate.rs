@@ -7,7 +7,7 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Output, call, prompt, view, write_out};
 use prost_types::Timestamp;
 
-use super::{Client, Result, json, json_list, said, seconds::seconds};
+use super::{Client, Result, json, json_list, mount_name, said, seconds::seconds, seen};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Reason {
@@ -38,6 +38,7 @@ pub(crate) enum CertificateCommand {
     #[command(visible_alias = "ls")]
     List {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Those alone that end within this time, like 30d
         #[arg(long, value_name = "TIME", value_parser = seconds)]
@@ -65,6 +66,7 @@ pub(crate) enum CertificateCommand {
     /// Shows a certificate
     Show {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Its serial number
         serial: String,
@@ -72,6 +74,7 @@ pub(crate) enum CertificateCommand {
     /// Revokes a certificate, for ever; CRL and OCSP say so at once
     Revoke {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Its serial number
         serial: String,
@@ -102,10 +105,12 @@ impl CertificateCommand {
                 reason,
                 yes,
             } => {
-                prompt::confirm(
-                    &format!("the certificate {serial} will be revoked, for ever"),
-                    *yes,
-                )?;
+                let request = pb::GetCertificateRequest {
+                    mount: mount.clone(),
+                    serial: serial.clone(),
+                };
+                let found = seen(*yes, pki.get_certificate(request)).await?;
+                prompt::confirm(&revoking(serial, found.as_ref()), *yes)?;
                 let request = pb::RevokeCertificateRequest {
                     mount: mount.clone(),
                     serial: serial.clone(),
@@ -177,7 +182,11 @@ impl CertificateCommand {
         };
         let rows = all.iter().map(row).collect();
         let header = ["SERIAL", "NAMES", "OF", "UNTIL", "REVOKED"];
-        let empty = format!("there is no such certificate of {mount} that you may read");
+        let empty = format!("there is no such certificate in {mount} that you may read");
+        let empty = match all.is_empty() {
+            true => client.nothing(mount, "pki", &empty).await?,
+            false => empty,
+        };
         Ok(out.table(&header, rows, &empty, &json_list("PkiCertificate", &all)?)?)
     }
 }
@@ -187,6 +196,21 @@ fn of(certificate: &pb::PkiCertificate) -> String {
     match &*certificate.ca {
         "" => format!("profile {}", certificate.profile),
         ca => format!("CA {ca}"),
+    }
+}
+
+/// What somebody is asked who revokes one.
+fn revoking(serial: &str, found: Option<&pb::PkiCertificate>) -> String {
+    match found {
+        None => format!("the certificate {serial} will be revoked, for ever"),
+        Some(found) if !found.ca.is_empty() => format!(
+            "the certificate {serial} is the CA {}'s: it will be revoked, for ever; the CA issues nothing more, and nobody trusts what it has issued",
+            found.ca
+        ),
+        Some(found) => format!(
+            "the certificate {serial} for {} will be revoked, for ever",
+            found.names.join(" ")
+        ),
     }
 }
 

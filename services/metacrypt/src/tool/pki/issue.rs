@@ -4,23 +4,26 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgGroup;
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Output, PrivateFile, call, view};
+use mcdsl::cli::{Failure, Output, PrivateFile, call, view};
 use serde_json::json;
 
-use super::{At, Client, Key, MAX_PEM, Result, at, read_text, seconds::seconds};
-
-/// Bytes that a key and its chain may need on the disk.
-const ROOM: usize = 64 << 10;
+use super::{
+    At, Client, IssuedKey, MAX_PEM, Result, at,
+    files::{Over, What, apart, room},
+    mount_name, read_text,
+    seconds::seconds,
+    subject,
+};
 
 /// Where what is issued goes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct To {
     /// Writes the certificate and the issuers above it there (PEM), as servers show them
     #[arg(long, value_name = "FILE")]
-    cert: PathBuf,
+    pub(super) cert: PathBuf,
     /// How long it is valid, like 90d [default: as the profile says]
     #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0s", hide_default_value = true)]
-    ttl: u64,
+    pub(super) ttl: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -29,16 +32,36 @@ pub(crate) struct Issue {
     #[arg(value_parser = at)]
     profile: At,
     /// For this DNS name, address or SPIFFE ID; repeatable
-    #[arg(long, value_name = "NAME", required = true)]
+    #[arg(long, value_name = "NAME", required = true, value_parser = subject)]
     name: Vec<String>,
     #[command(flatten)]
     to: To,
+    #[command(flatten)]
+    replace: Replace,
     /// Writes the new key there, for its owner alone (PEM)
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// What the key is [default: as the profile says]
     #[arg(long, value_enum)]
-    key_algorithm: Option<Key>,
+    key_algorithm: Option<IssuedKey>,
+}
+
+/// Whether files may be there.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+struct Replace {
+    /// Replaces files that are there; without it they are refused, and nothing is issued
+    #[arg(long)]
+    replace: bool,
+}
+
+impl Replace {
+    fn over(&self) -> Over {
+        match self.replace {
+            true => Over::Anything,
+            false => Over::Nothing,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -50,22 +73,25 @@ pub(crate) struct Sign {
     #[arg(long, value_name = "FILE")]
     csr: PathBuf,
     /// For this name, instead of those of the request; repeatable
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = subject)]
     name: Vec<String>,
     #[command(flatten)]
     to: To,
+    #[command(flatten)]
+    replace: Replace,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("for").required(true).args(["key", "csr"]))]
 pub(crate) struct Renew {
     /// The mount
+    #[arg(value_parser = mount_name)]
     mount: String,
     /// The serial number of the certificate
     serial: String,
     #[command(flatten)]
     to: To,
-    /// Makes a new key and writes it there, in the place of the one that may be there
+    /// Makes a new key and writes it there, in the place of the one before
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// For the key of a request (PEM) instead
@@ -74,42 +100,80 @@ pub(crate) struct Renew {
 }
 
 /// Room for a key and a chain, taken before what goes there is made.
-struct Files<'a> {
+pub(super) struct Files<'a> {
     cert: (&'a Path, PrivateFile),
     key: Option<(&'a Path, PrivateFile)>,
 }
 
 impl To {
-    fn files<'a>(&'a self, key: Option<&'a Path>) -> Result<Files<'a>> {
-        let room =
-            |path: &'a Path| -> Result<_> { Ok((path, PrivateFile::create(path)?.reserve(ROOM)?)) };
+    /// Takes it.
+    pub(super) fn files<'a>(
+        &'a self,
+        key: Option<&'a Path>,
+        csr: Option<&'a Path>,
+        over: Over,
+    ) -> Result<Files<'a>> {
+        let named = [
+            ("--cert", Some(&*self.cert)),
+            ("--key", key),
+            ("--csr", csr),
+        ];
+        let named = named
+            .iter()
+            .filter_map(|(option, path)| Some((*option, (*path)?)));
+        apart(&named.collect::<Vec<_>>())?;
+        let key = key.map(|path| room(path, What::Key, over).map(|file| (path, file)));
         Ok(Files {
-            cert: room(&self.cert)?,
-            key: key.map(room).transpose()?,
+            cert: (&self.cert, room(&self.cert, What::Certificate, over)?),
+            key: key.transpose()?,
         })
     }
 }
 
 impl Files<'_> {
-    /// The key first: a chain without its key is of no use.
-    fn write(self, issued: &pb::IssuedCertificate, out: Output) -> Result {
+    /// Both are written before either is in its place, the key first: the chain is kept by the service too.
+    /// The files' names.
+    pub(super) fn place(self, mount: &str, issued: &pb::IssuedCertificate) -> Result<Vec<String>> {
+        let unwritten = |failure: Failure| {
+            let hint = failure.hint.clone().map(|hint| hint + "; ");
+            let message = format!("certificate {} was issued: {failure}", issued.serial);
+            Failure::new(failure.exit, message).hint(format_args!(
+                "{}`metacrypt pki certificate show {mount} {}` shows it, `certificate revoke` revokes it",
+                hint.unwrap_or_default(),
+                issued.serial
+            ))
+        };
         let mut told = Vec::new();
-        if let Some((path, file)) = self.key {
-            file.write(issued.private_key.as_bytes())?;
-            told.push(path.display().to_string());
-        }
+        let key = match self.key {
+            Some((path, file)) => {
+                told.push(path.display().to_string());
+                Some(
+                    file.fill(issued.private_key.as_bytes())
+                        .map_err(unwritten)?,
+                )
+            }
+            None => None,
+        };
         let (path, file) = self.cert;
-        file.write(issued.chain.as_bytes())?;
         told.push(path.display().to_string());
+        let cert = file.fill(issued.chain.as_bytes()).map_err(unwritten)?;
+        for file in key.into_iter().chain([cert]) {
+            file.place().map_err(unwritten)?;
+        }
+        Ok(told)
+    }
+
+    fn write(self, mount: &str, issued: &pb::IssuedCertificate, out: Output) -> Result {
+        let files = self.place(mount, issued)?;
         let sentence = format!(
             "{}: serial {}, until {}",
-            told.join(", "),
+            files.join(", "),
             issued.serial,
             view::time(issued.not_after.as_ref())
         );
         let value = json!({
             "serial": issued.serial,
-            "files": told,
+            "files": files,
             "chain": issued.chain,
             "root": issued.root,
         });
@@ -120,7 +184,8 @@ impl Files<'_> {
 impl Issue {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
-        let files = self.to.files(Some(&self.key))?;
+        let over = self.replace.over();
+        let files = self.to.files(Some(&self.key), None, over)?;
         let At { mount, name } = self.profile.clone();
         let key = self.key_algorithm.map(pb::CertificateKey::from);
         let request = pb::IssueCertificateRequest {
@@ -130,14 +195,15 @@ impl Issue {
             ttl_s: self.to.ttl,
             key_algorithm: key.unwrap_or_default().into(),
         };
-        files.write(&call(pki.issue(request)).await?, out)
+        files.write(&self.profile.mount, &call(pki.issue(request)).await?, out)
     }
 }
 
 impl Sign {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
-        let files = self.to.files(None)?;
+        let over = self.replace.over();
+        let files = self.to.files(None, Some(&self.csr), over)?;
         let At { mount, name } = self.profile.clone();
         let request = pb::SignCsrRequest {
             mount,
@@ -146,14 +212,15 @@ impl Sign {
             names: self.name.clone(),
             ttl_s: self.to.ttl,
         };
-        files.write(&call(pki.sign(request)).await?, out)
+        files.write(&self.profile.mount, &call(pki.sign(request)).await?, out)
     }
 }
 
 impl Renew {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
-        let files = self.to.files(self.key.as_deref())?;
+        let (key, csr) = (self.key.as_deref(), self.csr.as_deref());
+        let files = self.to.files(key, csr, Over::Alike)?;
         let csr = self.csr.as_ref().map(|path| read_text(path, MAX_PEM));
         let request = pb::RenewCertificateRequest {
             mount: self.mount.clone(),
@@ -162,6 +229,6 @@ impl Renew {
             ttl_s: self.to.ttl,
             key_algorithm: pb::CertificateKey::Unspecified.into(),
         };
-        files.write(&call(pki.renew(request)).await?, out)
+        files.write(&self.mount, &call(pki.renew(request)).await?, out)
     }
 }

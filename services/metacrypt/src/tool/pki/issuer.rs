@@ -9,8 +9,8 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use super::{
-    At, Client, Key, MAX_PEM, Result, at, json, json_list, key_name, read_text, removed,
-    seconds::seconds,
+    At, Client, IssuedKey, MAX_PEM, Result, at, json, json_list, key_name, mount_name, read_text,
+    removed, seconds::seconds, seen,
 };
 
 /// Bits of a mode that a key's file may not have: others may not read it.
@@ -56,6 +56,7 @@ pub(crate) enum IssuerCommand {
     #[command(visible_alias = "ls")]
     List {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
     },
     /// Shows an issuer, and its chain
@@ -114,7 +115,7 @@ pub(crate) struct Create {
     organization: String,
     /// Its key
     #[arg(long, value_enum, default_value = "ecdsa-p384")]
-    key: Key,
+    key: IssuedKey,
     /// How long it is valid, like 3650d [default: ten years of a root, five of an issuer]
     #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0s", hide_default_value = true)]
     ttl: u64,
@@ -193,8 +194,12 @@ impl IssuerCommand {
                 }
                 let rows = issuers.iter().map(issuer_row).collect();
                 let header = ["ISSUER", "SUBJECT", "UNDER", "UNTIL", "STATE"];
-                let empty = "there is none that you may read; `metacrypt pki issuer create-root` makes a root";
-                return Ok(out.table(&header, rows, empty, &json_list("PkiIssuer", &issuers)?)?);
+                let empty = "there is no CA that you may read (`metacrypt pki issuer create-root` makes a root)";
+                let empty = match issuers.is_empty() {
+                    true => client.nothing(mount, "pki", empty).await?,
+                    false => String::new(),
+                };
+                return Ok(out.table(&header, rows, &empty, &json_list("PkiIssuer", &issuers)?)?);
             }
             Self::Show { issuer } => {
                 let At { mount, name } = issuer.clone();
@@ -221,7 +226,16 @@ impl IssuerCommand {
                 yes,
             } => {
                 let At { mount, name } = issuer.clone();
-                let what = format!("{mount}/{name} will be deleted with its key, for ever");
+                let request = pb::GetIssuerRequest {
+                    mount: mount.clone(),
+                    name: name.clone(),
+                };
+                let found = seen(*yes, pki.get_issuer(request)).await?;
+                let of = found.map(|found| format!(" ({})", found.subject));
+                let what = format!(
+                    "{mount}/{name}{} will be deleted with its key: nothing of it can be revoked any more",
+                    of.unwrap_or_default()
+                );
                 prompt::confirm(&what, *yes)?;
                 let sentence = format!("{mount}/{name} is deleted");
                 let value = json!({ "deleted": format!("{mount}/{name}") });

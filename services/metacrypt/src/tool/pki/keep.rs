@@ -1,14 +1,14 @@
 //! `metacrypt pki keep`: for a timer, so that a server's certificate never ends.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::{
     certificate,
-    cli::{Output, PrivateFile, call, chain, view},
+    cli::{Output, call, chain, view},
 };
 use rustls::{
     client::verify_server_name,
@@ -19,10 +19,7 @@ use rustls::{
 use serde_json::json;
 use x509_cert::{Certificate, der::Decode as _};
 
-use super::{At, Client, Key, Result, at, seconds::seconds};
-
-/// Bytes that a key and its chain may need on the disk.
-const ROOM: usize = 64 << 10;
+use super::{At, Client, IssuedKey, Result, at, files::Over, issue::To, seconds::seconds, subject};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Keep {
@@ -30,20 +27,16 @@ pub(crate) struct Keep {
     #[arg(value_parser = at)]
     profile: At,
     /// For this DNS name, address or SPIFFE ID; repeatable
-    #[arg(long, value_name = "NAME", required = true)]
+    #[arg(long, value_name = "NAME", required = true, value_parser = subject)]
     name: Vec<String>,
-    /// The certificate and the issuers above it (PEM)
-    #[arg(long, value_name = "FILE")]
-    cert: PathBuf,
+    #[command(flatten)]
+    to: To,
     /// Its key, for its owner alone (PEM)
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// What the key is [default: as the profile says]
     #[arg(long, value_enum)]
-    key_algorithm: Option<Key>,
-    /// How long it is valid, like 7d [default: as the profile says]
-    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0s", hide_default_value = true)]
-    ttl: u64,
+    key_algorithm: Option<IssuedKey>,
     /// Certifies anew so long before its end, like 2d [default: a third of its life]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     renew_before: Option<u64>,
@@ -62,44 +55,42 @@ impl Keep {
         let why = match self.found(SystemTime::now()) {
             Found::Good(until) => {
                 let until = view::system_time(until);
-                let sentence = format!("{} is kept, until {until}", self.cert.display());
+                let sentence = format!("{} is kept, until {until}", self.to.cert.display());
                 return Ok(out.done(&sentence, &json!({ "renewed": false }))?);
             }
             Found::Bad(why) => why,
         };
         let mut pki = client.pki().await?;
         // Before anything is certified that could not be kept.
-        let room = |path: &Path| PrivateFile::create(path)?.reserve(ROOM);
-        let (cert, key) = (room(&self.cert)?, room(&self.key)?);
+        let files = self.to.files(Some(&self.key), None, Over::Alike)?;
         let At { mount, name } = self.profile.clone();
         let algorithm = self.key_algorithm.map(pb::CertificateKey::from);
         let request = pb::IssueCertificateRequest {
             mount,
             profile: name,
             names: self.name.clone(),
-            ttl_s: self.ttl,
+            ttl_s: self.to.ttl,
             key_algorithm: algorithm.unwrap_or_default().into(),
         };
         let issued = call(pki.issue(request)).await?;
         // Who reads both between the two finds that they do not fit, and keeps what he has; who is killed there certifies anew the next time.
-        key.write(issued.private_key.as_bytes())?;
-        cert.write(issued.chain.as_bytes())?;
+        let files = files.place(&self.profile.mount, &issued)?;
         let sentence = format!(
             "{}: {why}; serial {}, until {}",
-            self.cert.display(),
+            files.join(", "),
             issued.serial,
             view::time(issued.not_after.as_ref())
         );
-        let value = json!({ "renewed": true, "why": why, "serial": issued.serial });
+        let value = json!({ "renewed": true, "why": why, "serial": issued.serial, "files": files });
         Ok(out.done(&sentence, &value)?)
     }
 
     fn found(&self, now: SystemTime) -> Found {
-        if !self.cert.exists() {
+        if !self.to.cert.exists() {
             return Found::Bad("there was none".to_owned());
         }
         let provider = aws_lc_rs::default_provider();
-        let loaded = certificate::load(&self.cert, &self.key, None, None, &provider, now);
+        let loaded = certificate::load(&self.to.cert, &self.key, None, None, &provider, now);
         let found = match loaded {
             Ok(found) => found,
             Err(error) => return Found::Bad(chain(&error)),

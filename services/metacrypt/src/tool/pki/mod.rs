@@ -11,7 +11,10 @@ use clap::{Subcommand, ValueEnum};
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Output, call};
 
-use super::{At, Client, Result, at, json, json_list, read_text, removed, said, seconds};
+use super::{
+    At, Client, Result, at, files, json, json_list, mount_name, profile as profiles, read_text,
+    removed, said, seconds, seen,
+};
 
 /// Most bytes of a chain's or a request's file.
 const MAX_PEM: u64 = 256 << 10;
@@ -37,6 +40,24 @@ impl From<Key> for pb::CertificateKey {
     }
 }
 
+/// The key of one that is made here.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum IssuedKey {
+    Ed25519,
+    EcdsaP256,
+    EcdsaP384,
+}
+
+impl From<IssuedKey> for pb::CertificateKey {
+    fn from(key: IssuedKey) -> Self {
+        match key {
+            IssuedKey::Ed25519 => Self::Ed25519,
+            IssuedKey::EcdsaP256 => Self::EcdsaP256,
+            IssuedKey::EcdsaP384 => Self::EcdsaP384,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Roots, and issuers below them
@@ -44,10 +65,11 @@ pub(crate) enum Command {
     Issuer(issuer::IssuerCommand),
     /// What certificates may be
     #[command(subcommand)]
-    Profile(profile::ProfileCommand),
+    Profile(profiles::ProfileCommand<profile::Put>),
     /// Shows or sets where everybody reaches this CA: certificates from then on name their CRL and OCSP responder there
     Url {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Like http://pki.example.org
         #[arg(long, value_name = "URL")]
@@ -59,7 +81,7 @@ pub(crate) enum Command {
     Keep(keep::Keep),
     /// Certifies the key of a request (CSR); its names are taken, and nothing else
     Sign(issue::Sign),
-    /// Makes a certificate of the same names and profile, for a new key; the one before stays valid
+    /// Makes a certificate of the same names and profile, for a new key, in the place of the files of before; the certificate of before stays valid
     Renew(issue::Renew),
     /// Certificates that were issued
     #[command(subcommand)]
@@ -73,7 +95,10 @@ impl Command {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         match self {
             Self::Issuer(command) => command.run(client, out).await,
-            Self::Profile(command) => command.run(client, out).await,
+            Self::Profile(command) => {
+                let pki = client.pki().await?;
+                command.run(client, "pki", pki, out).await
+            }
             Self::Url { mount, set } => url(client, out, mount, set.as_deref()).await,
             Self::Issue(issue) => issue.run(client, out).await,
             Self::Keep(keep) => keep.run(client, out).await,
@@ -107,4 +132,44 @@ async fn url(client: &Client, out: Output, mount: &str, set: Option<&str>) -> Re
 
 fn key_name(key: pb::CertificateKey) -> String {
     said(key.as_str_name(), "CERTIFICATE_KEY_")
+}
+
+/// What a certificate may be for, before it is asked for.
+fn subject(text: &str) -> std::result::Result<String, String> {
+    if let Some((scheme, rest)) = text.split_once("://")
+        && scheme != "spiffe"
+    {
+        let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+        return Err(format!(
+            "it is an address of pages; write the name alone, like {host}"
+        ));
+    }
+    let port = text
+        .rsplit_once(':')
+        .filter(|(_, port)| port.parse::<u16>().is_ok());
+    match port {
+        Some((name, _)) if !name.contains(':') => {
+            Err(format!("certificates are for no port; write {name}"))
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_certificate_is_for_a_name_and_no_page() {
+        for (text, fine) in [
+            ("a.example", true),
+            ("*.a.example", true),
+            ("10.0.0.1", true),
+            ("2001:db8::443", true),
+            ("spiffe://example/a", true),
+            ("https://a.example/", false),
+            ("a.example:443", false),
+            ("10.0.0.1:443", false),
+        ] {
+            assert_eq!(super::subject(text).is_ok(), fine, "{text}");
+        }
+    }
 }

@@ -1,42 +1,14 @@
 //! `metacrypt pki profile`.
 
-use clap::{ArgGroup, Subcommand};
-use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Output, call, prompt, view, write_out};
-use serde_json::json;
+use clap::ArgGroup;
+use mc_proto::metacrypt::v1::{self as pb, pki_client::PkiClient};
+use mcdsl::cli::{CommandLine, call, view};
 
 use super::{
-    At, Client, Key, Result, at, json, json_list, key_name,
+    At, Key, Result, at, key_name, profiles,
     seconds::{length, seconds},
 };
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ProfileCommand {
-    /// Shows the profiles that one may read
-    #[command(visible_alias = "ls")]
-    List {
-        /// The mount
-        mount: String,
-    },
-    /// Shows a profile
-    Show {
-        /// MOUNT/PROFILE
-        #[arg(value_parser = at)]
-        profile: At,
-    },
-    /// Adds a profile, or replaces it as a whole
-    Put(Box<Put>),
-    /// Removes a profile; certificates by it stay as they are
-    #[command(visible_alias = "rm")]
-    Delete {
-        /// MOUNT/PROFILE
-        #[arg(value_parser = at)]
-        profile: At,
-        /// Does not ask
-        #[arg(long)]
-        yes: bool,
-    },
-}
+use crate::tool::Authorized;
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("usage").required(true).multiple(true).args(["for_server", "for_client"]))]
@@ -98,17 +70,29 @@ pub(crate) struct Put {
     /// The longest that it may be
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     max_ttl: u64,
+    /// Does not ask before a profile is replaced
+    #[arg(long)]
+    yes: bool,
 }
 
-impl Put {
-    fn request(&self) -> pb::PutPkiProfileRequest {
-        let At { mount, name } = self.profile.clone();
+impl profiles::Put for Put {
+    type Profile = pb::PkiProfile;
+
+    fn at(&self) -> &At {
+        &self.profile
+    }
+
+    fn yes(&self) -> bool {
+        self.yes
+    }
+
+    fn profile(&self) -> pb::PkiProfile {
         let keys = self
             .key
             .iter()
             .map(|key| pb::CertificateKey::from(*key).into());
-        let profile = pb::PkiProfile {
-            name: name.clone(),
+        pb::PkiProfile {
+            name: self.profile.name.clone(),
             issuer: self.issuer.clone(),
             dns_names: self.dns.clone(),
             dns_suffixes: self.below.clone(),
@@ -120,94 +104,129 @@ impl Put {
             client: self.for_client,
             key_algorithms: keys.collect(),
             common_name: self.common_name,
-            ttl_s: self.ttl,
+            ttl_s: if self.ttl == 0 {
+                self.max_ttl
+            } else {
+                self.ttl
+            },
             max_ttl_s: self.max_ttl,
             acme: self.acme.then(|| pb::AcmeRules {
                 description: self.acme_description.clone(),
                 networks: self.acme_network.clone(),
             }),
-        };
-        pb::PutPkiProfileRequest {
-            mount,
-            name,
-            profile: Some(profile),
         }
     }
 }
 
-impl ProfileCommand {
-    pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
-        let mut pki = client.pki().await?;
-        let profile = match self {
-            Self::List { mount } => {
-                let (mut profiles, mut after) = (Vec::new(), String::new());
-                loop {
-                    let request = pb::ListPkiProfilesRequest {
-                        mount: mount.clone(),
-                        after,
-                        limit: 0,
-                    };
-                    let page = call(pki.list_profiles(request)).await?;
-                    profiles.extend(page.profiles);
-                    after = page.next;
-                    if after.is_empty() {
-                        break;
-                    }
-                }
-                let row = |profile: &pb::PkiProfile| {
-                    let names = names(profile);
-                    let most = length(profile.max_ttl_s);
-                    vec![
-                        profile.name.clone(),
-                        profile.issuer.clone(),
-                        names,
-                        usage(profile),
-                        most,
-                    ]
-                };
-                let rows = profiles.iter().map(row).collect();
-                let header = ["PROFILE", "ISSUER", "NAMES", "FOR", "AT MOST"];
-                let empty = format!("there is no profile in {mount} that you may read");
-                let value = json_list("PkiProfile", &profiles)?;
-                return Ok(out.table(&header, rows, &empty, &value)?);
+impl profiles::Profiles<pb::PkiProfile> for PkiClient<Authorized> {
+    async fn all(&mut self, mount: &str) -> Result<Vec<pb::PkiProfile>> {
+        let (mut profiles, mut after) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListPkiProfilesRequest {
+                mount: mount.to_owned(),
+                after,
+                limit: 0,
+            };
+            let page = call(self.list_profiles(request)).await?;
+            profiles.extend(page.profiles);
+            after = page.next;
+            if after.is_empty() {
+                return Ok(profiles);
             }
-            Self::Show { profile } => {
-                let At { mount, name } = profile.clone();
-                call(pki.get_profile(pb::GetPkiProfileRequest { mount, name })).await?
-            }
-            Self::Put(put) => call(pki.put_profile(put.request())).await?,
-            Self::Delete { profile, yes } => {
-                let At { mount, name } = profile.clone();
-                prompt::confirm(&format!("the profile {mount}/{name} will be removed"), *yes)?;
-                let sentence = format!("{mount}/{name} is removed");
-                let value = json!({ "deleted": format!("{mount}/{name}") });
-                call(pki.delete_profile(pb::DeletePkiProfileRequest { mount, name })).await?;
-                return Ok(out.done(&sentence, &value)?);
-            }
-        };
-        if out.json {
-            return Ok(out.json(&json("PkiProfile", &profile)?)?);
         }
-        let keys: Vec<_> = profile.key_algorithms().map(key_name).collect();
-        let acme = match &profile.acme {
+    }
+
+    async fn get(&mut self, at: At) -> Result<pb::PkiProfile> {
+        let At { mount, name } = at;
+        call(self.get_profile(pb::GetPkiProfileRequest { mount, name })).await
+    }
+
+    async fn put(&mut self, at: At, profile: pb::PkiProfile) -> Result<pb::PkiProfile> {
+        let request = pb::PutPkiProfileRequest {
+            mount: at.mount,
+            name: at.name,
+            profile: Some(profile),
+        };
+        call(self.put_profile(request)).await
+    }
+
+    async fn delete(&mut self, at: At) -> Result {
+        let At { mount, name } = at;
+        call(self.delete_profile(pb::DeletePkiProfileRequest { mount, name })).await?;
+        Ok(())
+    }
+}
+
+impl profiles::Profile for pb::PkiProfile {
+    const MESSAGE: &'static str = "PkiProfile";
+    const HEADER: &'static [&'static str] = &["PROFILE", "ISSUER", "NAMES", "FOR", "AT MOST"];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.issuer.clone(),
+            names(self),
+            usage(self),
+            length(self.max_ttl_s),
+        ]
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let acme = match &self.acme {
             None => "no".to_owned(),
             Some(rules) if rules.networks.is_empty() => "yes".to_owned(),
             Some(rules) => format!("yes, also in {}", rules.networks.join(" ")),
         };
-        let rows = [
-            ("profile", profile.name.clone()),
-            ("issuer", profile.issuer.clone()),
-            ("names", names(&profile)),
-            ("wildcards", view::yes(profile.wildcards)),
-            ("for", usage(&profile)),
-            ("keys", view::names(&keys)),
-            ("common name", view::yes(profile.common_name)),
+        let description = self.acme.as_ref().map_or("", |acme| &acme.description);
+        vec![
+            ("profile", self.name.clone()),
+            ("issuer", self.issuer.clone()),
+            ("names", names(self)),
+            ("wildcards", view::yes(self.wildcards)),
+            ("for", usage(self)),
+            ("keys", view::names(&keys(self))),
+            ("common name", view::yes(self.common_name)),
             ("ACME", acme),
-            ("valid for", length(profile.ttl_s)),
-            ("at most", length(profile.max_ttl_s)),
-        ];
-        Ok(write_out(&view::lines(&rows))?)
+            ("ACME says", view::text(description)),
+            ("valid for", length(self.ttl_s)),
+            ("at most", length(self.max_ttl_s)),
+        ]
     }
+
+    fn command(&self, at: &str) -> CommandLine {
+        let acme = self.acme.as_ref();
+        CommandLine::new(&["metacrypt", "pki", "profile", "put", at])
+            .option("issuer", &self.issuer)
+            .options("dns", &self.dns_names)
+            .options("below", &self.dns_suffixes)
+            .flag("wildcards", self.wildcards)
+            .options("ip", &self.ip_networks)
+            .options("uri", &self.uris)
+            .options("uri-below", &self.uri_prefixes)
+            .flag("for-server", self.server)
+            .flag("for-client", self.client)
+            .options("key", keys(self))
+            .flag("common-name", self.common_name)
+            .flag("acme", acme.is_some())
+            .option(
+                "acme-description",
+                acme.map_or("", |acme| &acme.description),
+            )
+            .options("acme-network", acme.iter().flat_map(|acme| &acme.networks))
+            .option("ttl", &length(self.ttl_s))
+            .option("max-ttl", &length(self.max_ttl_s))
+    }
+}
+
+/// In one order, as the service has them.
+fn keys(profile: &pb::PkiProfile) -> Vec<String> {
+    let mut keys: Vec<_> = profile.key_algorithms().map(key_name).collect();
+    keys.sort();
+    keys
 }
 
 fn names(profile: &pb::PkiProfile) -> String {
@@ -215,7 +234,9 @@ fn names(profile: &pb::PkiProfile) -> String {
     let exact = exact.into_iter().flatten().cloned();
     let below = profile.dns_suffixes.iter().chain(&profile.uri_prefixes);
     let below = below.map(|name| format!("(below {name})"));
-    view::text(&exact.chain(below).collect::<Vec<_>>().join(" "))
+    let mut all: Vec<_> = exact.chain(below).collect();
+    all.sort();
+    view::text(&all.join(" "))
 }
 
 fn usage(profile: &pb::PkiProfile) -> String {

@@ -2,9 +2,9 @@
 
 use clap::{Subcommand, ValueEnum};
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Output, call, prompt, view};
+use mcdsl::cli::{Exit, Failure, Output, call, prompt, view};
 
-use super::{Client, Result, json, json_list};
+use super::{Client, Result, json, json_list, mount_name, seen};
 
 /// Which authority.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -37,11 +37,13 @@ pub(crate) enum CaCommand {
     #[command(visible_alias = "ls")]
     List {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
     },
     /// Shows the keys of an authority
     Show {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Which one
         #[arg(id = "authority")]
@@ -50,6 +52,7 @@ pub(crate) enum CaCommand {
     /// Makes a key: the first one signs, each other is published until it is used
     Create {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Which authority
         #[arg(id = "authority")]
@@ -61,6 +64,7 @@ pub(crate) enum CaCommand {
     /// Lets a key sign from now on
     Use {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Which authority
         #[arg(id = "authority")]
@@ -72,6 +76,7 @@ pub(crate) enum CaCommand {
     #[command(visible_alias = "rm")]
     Delete {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Which authority
         #[arg(id = "authority")]
@@ -89,8 +94,10 @@ impl CaCommand {
         let mut ssh = client.ssh().await?;
         let shown = match self {
             Self::List { mount } => {
-                let mount = mount.clone();
-                let all = call(ssh.list_cas(pb::ListSshCasRequest { mount })).await?;
+                let request = pb::ListSshCasRequest {
+                    mount: mount.clone(),
+                };
+                let all = call(ssh.list_cas(request)).await?;
                 let row = |ca: &pb::SshCa| {
                     let signs = ca.keys.iter().find(|key| key.number == ca.signing);
                     let signs = signs.map(|key| key.fingerprint.clone());
@@ -103,8 +110,12 @@ impl CaCommand {
                 let rows = all.cas.iter().map(row).collect();
                 let header = ["AUTHORITY", "KEYS", "SIGNS"];
                 let empty = "there is no authority that you may read";
+                let empty = match all.cas.is_empty() {
+                    true => client.nothing(mount, "ssh", empty).await?,
+                    false => String::new(),
+                };
                 let value = json_list("SshCa", &all.cas)?;
-                return Ok(out.table(&header, rows, empty, &value)?);
+                return Ok(out.table(&header, rows, &empty, &value)?);
             }
             Self::Show { mount, ca } => {
                 let request = pb::GetSshCaRequest {
@@ -143,6 +154,15 @@ impl CaCommand {
                 number,
                 yes,
             } => {
+                let request = pb::GetSshCaRequest {
+                    mount: mount.clone(),
+                    ca: ca.name(),
+                };
+                let found = seen(*yes, ssh.get_ca(request)).await?;
+                if found.is_some_and(|ca| ca.keys.iter().all(|key| key.number != *number)) {
+                    let what = format!("the authority {} has no key {number}", ca.name());
+                    return Err(Failure::new(Exit::NotFound, what));
+                }
                 let what = format!(
                     "key {number} of {mount}'s authority {} will be removed: certificates by it are trusted no more",
                     ca.name()

@@ -1,15 +1,18 @@
 //! `metacrypt ssh sign`, and `metacrypt ssh certificate`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Exit, Failure, Output, call, prompt, view, write_out};
+use mcdsl::cli::{Failure, Output, call, prompt, view, write_out};
 
-use super::{At, Client, MAX_KEY, Result, at, json, json_list, kind, read_text, seconds::seconds};
+use super::{
+    At, Client, MAX_KEY, Result, at,
+    files::{Over, What, apart, room},
+    json, json_list, kind, mount_name, read_text,
+    seconds::seconds,
+    seen,
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sign {
@@ -25,9 +28,12 @@ pub(crate) struct Sign {
     /// How long it is valid, like 8h [default: as the profile says]
     #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0s", hide_default_value = true)]
     ttl: u64,
-    /// Writes the certificate there [default: beside the key, `-cert.pub` in the place of `.pub`]
+    /// Writes the certificate there, in the place of the one before [default: beside the key, `-cert.pub` in the place of `.pub`]
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
+    /// Replaces a file that is no certificate, too; never one with a private key
+    #[arg(long)]
+    replace: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -36,6 +42,7 @@ pub(crate) enum CertificateCommand {
     #[command(visible_alias = "ls")]
     List {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Of this profile alone
         #[arg(
@@ -57,6 +64,7 @@ pub(crate) enum CertificateCommand {
     /// Shows a certificate
     Show {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Its serial number
         serial: u64,
@@ -64,6 +72,7 @@ pub(crate) enum CertificateCommand {
     /// Revokes a certificate, for ever
     Revoke {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Its serial number
         serial: u64,
@@ -95,9 +104,20 @@ impl Sign {
             principals: self.principal.clone(),
             ttl_s: self.ttl,
         };
-        let signed = call(client.ssh().await?.sign(request)).await?;
-        fs::write(&to, format!("{}\n", signed.certificate))
-            .map_err(|e| Failure::new(Exit::Failure, format_args!("{}: {e}", to.display())))?;
+        let mut ssh = client.ssh().await?;
+        apart(&[("--key", &self.key), ("--to", &to)])?;
+        let over = match self.replace {
+            true => Over::Anything,
+            false => Over::Alike,
+        };
+        let file = room(&to, What::SshCertificate, over)?;
+        let signed = call(ssh.sign(request)).await?;
+        file.write(format!("{}\n", signed.certificate).as_bytes())
+            .map_err(|failure| {
+                let (mount, serial) = (&self.profile.mount, signed.serial);
+                Failure::new(failure.exit, format_args!("certificate {serial} was signed: {failure}"))
+                    .hint(format_args!("`metacrypt ssh certificate show {mount} {serial}` shows it, `certificate revoke` revokes it"))
+            })?;
         let sentence = format!(
             "{}: serial {}, for {}, until {}",
             to.display(),
@@ -153,7 +173,11 @@ impl CertificateCommand {
                     "UNTIL",
                     "REVOKED",
                 ];
-                let empty = format!("there is no certificate of {mount} that you may read");
+                let empty = "there is no certificate that you may read";
+                let empty = match all.is_empty() {
+                    true => client.nothing(mount, "ssh", empty).await?,
+                    false => String::new(),
+                };
                 let value = json_list("SshCertificate", &all)?;
                 return Ok(out.table(&header, rows, &empty, &value)?);
             }
@@ -165,7 +189,16 @@ impl CertificateCommand {
                 call(ssh.get_certificate(request)).await?
             }
             Self::Revoke { mount, serial, yes } => {
-                let what = format!("the certificate {serial} will be revoked, for ever");
+                let request = pb::GetSshCertificateRequest {
+                    mount: mount.clone(),
+                    serial: *serial,
+                };
+                let found = seen(*yes, ssh.get_certificate(request)).await?;
+                let of = found.map(|found| {
+                    format!(" of {} for {}", found.key_id, found.principals.join(" "))
+                });
+                let of = of.unwrap_or_default();
+                let what = format!("the certificate {serial}{of} will be revoked, for ever");
                 prompt::confirm(&what, *yes)?;
                 let request = pb::RevokeSshCertificateRequest {
                     mount: mount.clone(),

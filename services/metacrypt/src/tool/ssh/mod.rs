@@ -9,7 +9,10 @@ use clap::Subcommand;
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::Output;
 
-use super::{At, Client, Result, at, json, json_list, read_text, said, seconds};
+use super::{
+    At, Client, Result, at, files, json, json_list, mount_name, profile as profiles, read_text,
+    said, seconds, seen,
+};
 
 /// Most bytes of a public key's file.
 const MAX_KEY: u64 = 16 << 10;
@@ -21,7 +24,7 @@ pub(crate) enum Command {
     Ca(ca::CaCommand),
     /// What certificates may say
     #[command(subcommand)]
-    Profile(profile::ProfileCommand),
+    Profile(profiles::ProfileCommand<profile::Put>),
     /// Signs a public key by a profile; the certificate is written beside it, where ssh looks for it
     Sign(certificate::Sign),
     /// Certificates that were signed
@@ -36,7 +39,10 @@ impl Command {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         match self {
             Self::Ca(command) => command.run(client, out).await,
-            Self::Profile(command) => command.run(client, out).await,
+            Self::Profile(command) => {
+                let ssh = client.ssh().await?;
+                command.run(client, "ssh", ssh, out).await
+            }
             Self::Sign(sign) => sign.run(client, out).await,
             Self::Certificate(command) => command.run(client, out).await,
             Self::Revocation(command) => command.run(client, out).await,

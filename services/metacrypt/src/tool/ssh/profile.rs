@@ -1,14 +1,14 @@
 //! `metacrypt ssh profile`.
 
-use clap::{ArgGroup, Subcommand, ValueEnum};
-use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Output, call, prompt, view, write_out};
-use serde_json::json;
+use clap::{ArgGroup, ValueEnum};
+use mc_proto::metacrypt::v1::{self as pb, ssh_client::SshClient};
+use mcdsl::cli::{CommandLine, call, view};
 
 use super::{
-    At, Client, Result, at, json, json_list, kind, said,
+    At, Result, at, kind, profiles, said,
     seconds::{length, seconds},
 };
+use crate::tool::Authorized;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum KeyType {
@@ -33,34 +33,6 @@ pub(crate) enum Extension {
     PermitUserRc,
     /// A security key need not be touched
     NoTouchRequired,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ProfileCommand {
-    /// Shows the profiles that one may read
-    #[command(visible_alias = "ls")]
-    List {
-        /// The mount
-        mount: String,
-    },
-    /// Shows a profile
-    Show {
-        /// MOUNT/PROFILE
-        #[arg(value_parser = at)]
-        profile: At,
-    },
-    /// Adds a profile, or replaces it as a whole
-    Put(Box<Put>),
-    /// Removes a profile; certificates by it stay as they are
-    #[command(visible_alias = "rm")]
-    Delete {
-        /// MOUNT/PROFILE
-        #[arg(value_parser = at)]
-        profile: At,
-        /// Does not ask
-        #[arg(long)]
-        yes: bool,
-    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -115,10 +87,33 @@ pub(crate) struct Put {
     /// Types of keys that are signed; repeatable [default: all]
     #[arg(long, value_enum)]
     key_type: Vec<KeyType>,
+    /// Does not ask before a profile is replaced
+    #[arg(long)]
+    yes: bool,
 }
 
-impl Put {
-    fn request(&self) -> pb::PutSshProfileRequest {
+/// In a profile that names none.
+const EXTENSION: pb::SshExtension = pb::SshExtension::PermitPty;
+const KEY_TYPES: [pb::SshKeyType; 5] = [
+    pb::SshKeyType::Ed25519,
+    pb::SshKeyType::Ecdsa,
+    pb::SshKeyType::Rsa,
+    pb::SshKeyType::SkEd25519,
+    pb::SshKeyType::SkEcdsa,
+];
+
+impl profiles::Put for Put {
+    type Profile = pb::SshProfile;
+
+    fn at(&self) -> &At {
+        &self.profile
+    }
+
+    fn yes(&self) -> bool {
+        self.yes
+    }
+
+    fn profile(&self) -> pb::SshProfile {
         use pb::ssh_principal::What;
         let exact = self.principal.iter().map(|name| What::Exact(name.clone()));
         let account = self.account.then_some(What::Account(true));
@@ -143,83 +138,152 @@ impl Put {
             KeyType::SkEd25519 => pb::SshKeyType::SkEd25519,
             KeyType::SkEcdsa => pb::SshKeyType::SkEcdsa,
         };
-        let At { mount, name } = self.profile.clone();
-        let profile = pb::SshProfile {
-            name: name.clone(),
+        let mut extensions: Vec<i32> = self.extension.iter().map(|e| extension(e).into()).collect();
+        if self.user && extensions.is_empty() && !self.no_extensions {
+            extensions.push(EXTENSION.into());
+        }
+        let mut key_types: Vec<i32> = self.key_type.iter().map(|t| key_type(t).into()).collect();
+        if key_types.is_empty() {
+            key_types.extend(KEY_TYPES.map(i32::from));
+        }
+        pb::SshProfile {
+            name: self.profile.name.clone(),
             kind: kind.into(),
             principals: principals
                 .map(|what| pb::SshPrincipal { what: Some(what) })
                 .collect(),
-            extensions: self.extension.iter().map(|e| extension(e).into()).collect(),
+            extensions,
             no_extensions: self.no_extensions,
             source_addresses: self.source.clone(),
             force_command: self.force_command.clone(),
             verify_required: self.verify_required,
-            ttl_s: self.ttl,
+            ttl_s: if self.ttl == 0 {
+                self.max_ttl
+            } else {
+                self.ttl
+            },
             max_ttl_s: self.max_ttl,
-            key_types: self.key_type.iter().map(|t| key_type(t).into()).collect(),
-        };
-        pb::PutSshProfileRequest {
-            mount,
-            name,
-            profile: Some(profile),
+            key_types,
         }
     }
 }
 
-impl ProfileCommand {
-    pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
-        let mut ssh = client.ssh().await?;
-        let profile = match self {
-            Self::List { mount } => {
-                let (mut profiles, mut after) = (Vec::new(), String::new());
-                loop {
-                    let request = pb::ListSshProfilesRequest {
-                        mount: mount.clone(),
-                        after,
-                        limit: 0,
-                    };
-                    let page = call(ssh.list_profiles(request)).await?;
-                    profiles.extend(page.profiles);
-                    after = page.next;
-                    if after.is_empty() {
-                        break;
-                    }
-                }
-                let row = |profile: &pb::SshProfile| {
-                    vec![
-                        profile.name.clone(),
-                        kind(profile.kind()).to_owned(),
-                        principals(profile),
-                        length(profile.max_ttl_s),
-                    ]
-                };
-                let rows = profiles.iter().map(row).collect();
-                let header = ["PROFILE", "FOR", "PRINCIPALS", "AT MOST"];
-                let empty = format!("there is no profile in {mount} that you may read");
-                let value = json_list("SshProfile", &profiles)?;
-                return Ok(out.table(&header, rows, &empty, &value)?);
+impl profiles::Profiles<pb::SshProfile> for SshClient<Authorized> {
+    async fn all(&mut self, mount: &str) -> Result<Vec<pb::SshProfile>> {
+        let (mut profiles, mut after) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListSshProfilesRequest {
+                mount: mount.to_owned(),
+                after,
+                limit: 0,
+            };
+            let page = call(self.list_profiles(request)).await?;
+            profiles.extend(page.profiles);
+            after = page.next;
+            if after.is_empty() {
+                return Ok(profiles);
             }
-            Self::Show { profile } => {
-                let At { mount, name } = profile.clone();
-                call(ssh.get_profile(pb::GetSshProfileRequest { mount, name })).await?
-            }
-            Self::Put(put) => call(ssh.put_profile(put.request())).await?,
-            Self::Delete { profile, yes } => {
-                let At { mount, name } = profile.clone();
-                let what = format!("the profile {mount}/{name} will be removed");
-                prompt::confirm(&what, *yes)?;
-                let sentence = format!("{mount}/{name} is removed");
-                let value = json!({ "deleted": format!("{mount}/{name}") });
-                call(ssh.delete_profile(pb::DeleteSshProfileRequest { mount, name })).await?;
-                return Ok(out.done(&sentence, &value)?);
-            }
-        };
-        if out.json {
-            return Ok(out.json(&json("SshProfile", &profile)?)?);
         }
-        Ok(write_out(&view::lines(&lines(&profile)))?)
     }
+
+    async fn get(&mut self, at: At) -> Result<pb::SshProfile> {
+        let At { mount, name } = at;
+        call(self.get_profile(pb::GetSshProfileRequest { mount, name })).await
+    }
+
+    async fn put(&mut self, at: At, profile: pb::SshProfile) -> Result<pb::SshProfile> {
+        let request = pb::PutSshProfileRequest {
+            mount: at.mount,
+            name: at.name,
+            profile: Some(profile),
+        };
+        call(self.put_profile(request)).await
+    }
+
+    async fn delete(&mut self, at: At) -> Result {
+        let At { mount, name } = at;
+        call(self.delete_profile(pb::DeleteSshProfileRequest { mount, name })).await?;
+        Ok(())
+    }
+}
+
+impl profiles::Profile for pb::SshProfile {
+    const MESSAGE: &'static str = "SshProfile";
+    const HEADER: &'static [&'static str] = &["PROFILE", "FOR", "PRINCIPALS", "AT MOST"];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            kind(self.kind()).to_owned(),
+            principals(self),
+            length(self.max_ttl_s),
+        ]
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("profile", self.name.clone()),
+            ("for", kind(self.kind()).to_owned()),
+            ("principals", principals(self)),
+            ("allows", view::names(&extensions(self))),
+            ("from", view::names(&self.source_addresses)),
+            ("runs", view::text(&self.force_command)),
+            ("verify required", view::yes(self.verify_required)),
+            ("valid for", length(self.ttl_s)),
+            ("at most", length(self.max_ttl_s)),
+            ("keys", view::names(&key_types(self))),
+        ]
+    }
+
+    fn command(&self, at: &str) -> CommandLine {
+        use pb::ssh_principal::What;
+        let whats = || self.principals.iter().filter_map(|p| p.what.as_ref());
+        let exact = whats().filter_map(|what| match what {
+            What::Exact(name) => Some(name),
+            _ => None,
+        });
+        let below = whats().filter_map(|what| match what {
+            What::Below(domain) => Some(domain),
+            _ => None,
+        });
+        let types = key_types(self);
+        let types = (types.len() < KEY_TYPES.len()).then_some(types);
+        CommandLine::new(&["metacrypt", "ssh", "profile", "put", at])
+            .flag("user", self.kind() == pb::SshKind::User)
+            .flag("host", self.kind() == pb::SshKind::Host)
+            .options("principal", exact)
+            .flag(
+                "account",
+                whats().any(|what| matches!(what, What::Account(_))),
+            )
+            .options("below", below)
+            .options("extension", extensions(self))
+            .flag("no-extensions", self.no_extensions)
+            .options("source", &self.source_addresses)
+            .option("force-command", &self.force_command)
+            .flag("verify-required", self.verify_required)
+            .option("ttl", &length(self.ttl_s))
+            .option("max-ttl", &length(self.max_ttl_s))
+            .options("key-type", types.unwrap_or_default())
+    }
+}
+
+fn extensions(profile: &pb::SshProfile) -> Vec<String> {
+    let said = |e: pb::SshExtension| said(e.as_str_name(), "SSH_EXTENSION_");
+    let mut all: Vec<_> = profile.extensions().map(said).collect();
+    all.sort();
+    all
+}
+
+fn key_types(profile: &pb::SshProfile) -> Vec<String> {
+    let said = |t: pb::SshKeyType| said(t.as_str_name(), "SSH_KEY_TYPE_");
+    let mut all: Vec<_> = profile.key_types().map(said).collect();
+    all.sort();
+    all
 }
 
 fn principals(profile: &pb::SshProfile) -> String {
@@ -231,27 +295,4 @@ fn principals(profile: &pb::SshProfile) -> String {
         What::Below(domain) => format!("(hosts below {domain})"),
     });
     view::text(&each.collect::<Vec<_>>().join(" "))
-}
-
-fn lines(profile: &pb::SshProfile) -> Vec<(&'static str, String)> {
-    let extensions = profile.extensions();
-    let extensions: Vec<_> = extensions
-        .map(|e| said(e.as_str_name(), "SSH_EXTENSION_"))
-        .collect();
-    let types = profile.key_types();
-    let types: Vec<_> = types
-        .map(|t| said(t.as_str_name(), "SSH_KEY_TYPE_"))
-        .collect();
-    vec![
-        ("profile", profile.name.clone()),
-        ("for", kind(profile.kind()).to_owned()),
-        ("principals", principals(profile)),
-        ("allows", view::names(&extensions)),
-        ("from", view::names(&profile.source_addresses)),
-        ("runs", view::text(&profile.force_command)),
-        ("verify required", view::yes(profile.verify_required)),
-        ("valid for", length(profile.ttl_s)),
-        ("at most", length(profile.max_ttl_s)),
-        ("keys", view::names(&types)),
-    ]
 }

@@ -7,7 +7,7 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Output, call, prompt, view};
 use serde_json::json;
 
-use super::{Client, MAX_KEY, Result, json, json_list, read_text};
+use super::{Client, MAX_KEY, Result, json, json_list, mount_name, read_text};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RevocationCommand {
@@ -15,12 +15,14 @@ pub(crate) enum RevocationCommand {
     #[command(visible_alias = "ls")]
     List {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
     },
     /// Revokes all certificates of an account, or a key; none is signed for it until that is lifted
     #[command(group = ArgGroup::new("what").required(true).args(["account", "key"]))]
     Create {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// The account's name
         #[arg(long, value_name = "NAME")]
@@ -33,6 +35,7 @@ pub(crate) enum RevocationCommand {
     #[command(visible_alias = "rm")]
     Delete {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Its id
         id: String,
@@ -64,7 +67,12 @@ impl RevocationCommand {
                 let rows = all.iter().map(|one| cells(one).to_vec()).collect();
                 let header = ["ID", "REVOKED", "SINCE"];
                 let value = json_list("SshRevocation", &all)?;
-                out.table(&header, rows, "no account and no key is revoked", &value)?;
+                let empty = "no account and no key is revoked that you may read";
+                let empty = match all.is_empty() {
+                    true => client.nothing(mount, "ssh", empty).await?,
+                    false => String::new(),
+                };
+                out.table(&header, rows, &empty, &value)?;
             }
             Self::Create {
                 mount,

@@ -10,7 +10,7 @@ use mcdsl::{
 };
 use serde_json::json;
 
-use super::{At, Client, Command, Result, at, json, json_list, said};
+use super::{At, Client, Command, Result, at, json, json_list, said, seen};
 
 fn age(text: &str) -> std::result::Result<u64, String> {
     match text {
@@ -109,6 +109,10 @@ pub(super) async fn list(client: &Client, out: Output, mount: &str) -> Result {
     let rows = keys.iter().map(row).collect();
     let header = ["KEY", "ALGORITHM", "VERSION", "CREATED"];
     let empty = format!("there is no key in {mount} that you may read");
+    let empty = match keys.is_empty() {
+        true => client.nothing(mount, "transit", &empty).await?,
+        false => empty,
+    };
     Ok(out.table(&header, rows, &empty, &json_list("TransitKeyEntry", &keys)?)?)
 }
 
@@ -158,14 +162,16 @@ fn shown(key: &pb::TransitKey) -> String {
     text
 }
 
+fn asked(key: &At) -> pb::GetKeyRequest {
+    let At { mount, name } = key.clone();
+    pb::GetKeyRequest { mount, name }
+}
+
 impl Command {
     pub(super) async fn key(&self, client: &Client, out: Output) -> Result {
         let mut transit = client.transit().await?;
         let key = match self {
-            Self::Show { key } => {
-                let At { mount, name } = key.clone();
-                call(transit.get_key(pb::GetKeyRequest { mount, name })).await?
-            }
+            Self::Show { key } => call(transit.get_key(asked(key))).await?,
             Self::Create(create) => {
                 let At { mount, name } = create.key.clone();
                 let request = pb::CreateKeyRequest {
@@ -194,6 +200,7 @@ impl Command {
             }
             Self::Trim { key, below, yes } => {
                 let At { mount, name } = key.clone();
+                seen(*yes, transit.get_key(asked(key))).await?;
                 let what = format!(
                     "versions of {mount}/{name} below {below} will be removed: what they encrypted is lost"
                 );
@@ -203,6 +210,7 @@ impl Command {
             }
             Self::Delete { key, yes } => {
                 let At { mount, name } = key.clone();
+                seen(*yes, transit.get_key(asked(key))).await?;
                 let what =
                     format!("the key {mount}/{name} will be deleted: what it encrypted is lost");
                 prompt::confirm(&what, *yes)?;

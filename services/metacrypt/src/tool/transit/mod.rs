@@ -12,7 +12,9 @@ use self::{
     key::{Create, Update},
     text::{Plain, Text},
 };
-use super::{At, Client, Result, at, input, json, json_list, said};
+use super::{
+    At, Client, Result, at, input, json, json_list, mount_name, said, seen, terminal::Raw,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -20,6 +22,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "ls")]
     List {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
     },
     /// Shows a key: its versions, and the public key of one that signs
@@ -72,7 +75,12 @@ pub(crate) enum Command {
     /// Encrypts stdin
     Encrypt(Text),
     /// Decrypts stdin, which is what `encrypt` printed
-    Decrypt(Text),
+    Decrypt {
+        #[command(flatten)]
+        text: Text,
+        #[command(flatten)]
+        raw: Raw,
+    },
     /// Encrypts by the newest version what an earlier one encrypted, from stdin; nobody sees the plaintext
     Rewrap(Text),
     /// Signs or authenticates stdin
@@ -103,6 +111,7 @@ pub(crate) enum Command {
     /// Prints random bytes, in base64
     Random {
         /// The mount
+        #[arg(value_parser = mount_name)]
         mount: String,
         /// Bytes, 1 to 4096
         #[arg(long, value_name = "N", default_value_t = 32)]
@@ -114,7 +123,9 @@ impl Command {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         match self {
             Self::List { mount } => key::list(client, out, mount).await,
-            Self::Encrypt(_) | Self::Decrypt(_) | Self::Rewrap(_) => self.text(client, out).await,
+            Self::Encrypt(_) | Self::Decrypt { .. } | Self::Rewrap(_) => {
+                self.text(client, out).await
+            }
             Self::Sign(_) | Self::Verify { .. } => self.sign(client, out).await,
             Self::Export { .. } | Self::Datakey { .. } | Self::Random { .. } => {
                 self.bytes(client, out).await

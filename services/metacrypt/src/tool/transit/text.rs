@@ -1,7 +1,5 @@
 //! What is done with keys: texts and signatures, and random bytes.
 
-use std::io::{self, Write as _};
-
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Exit, Failure, Output, call, write_out};
 use serde_json::{Value, json};
@@ -68,7 +66,7 @@ impl Command {
                 let ciphertext = one(call(transit.rewrap(request)).await?.ciphertexts)?;
                 out.done(&ciphertext, &json!({ "ciphertext": ciphertext }))?;
             }
-            Self::Decrypt(text) => {
+            Self::Decrypt { text, raw } => {
                 let At { mount, name } = text.plain.key.clone();
                 let request = pb::DecryptRequest {
                     mount,
@@ -79,7 +77,7 @@ impl Command {
                 if out.json {
                     return Ok(out.json(&json("Plain", &plain)?)?);
                 }
-                io::stdout().lock().write_all(&plain.plaintext)?;
+                raw.write(&plain.plaintext)?;
             }
             _ => {}
         }

@@ -4,8 +4,7 @@ use std::{fs, process::Command};
 
 use mc_proto::metacrypt::v1::{
     AcmeRules, CertificateKey, CreateAcmeKeyRequest, CreateIssuerRequest, CreateMountRequest,
-    CreateRootRequest, CreateRuleRequest, PkiProfile, PutPkiProfileRequest, Rule,
-    acme_client::AcmeClient,
+    CreateRootRequest, PkiProfile, PutPkiProfileRequest, acme_client::AcmeClient,
 };
 
 use super::{Client, client, profile, wanted};
@@ -14,6 +13,7 @@ use crate::{
         Answer::{Empty, Refused},
         Row,
     },
+    policy::{allow, put},
     running::Bearer,
     world::World,
 };
@@ -215,22 +215,11 @@ pub(crate) async fn vault(world: &World) -> Vec<(&'static str, String)> {
     }
     let mut request = wanted("app", &["example.org"]);
     MOUNT.clone_into(&mut request.mount);
-    // Hers, so that she renews it by that action alone.
-    let rule = Rule {
-        name: "issue".to_owned(),
-        accounts: vec!["ada".to_owned()],
-        actions: vec!["pki:issue".to_owned()],
-        resources: vec![format!("{MOUNT}/profiles/app")],
-        ..Rule::default()
-    };
-    let create = CreateRuleRequest {
-        rule: Some(rule),
-        replace: true,
-    };
-    let mut admin = world.admin().await;
-    admin.system.create_rule(create).await.unwrap();
-    let mut ada = client(world, &world.user().await).await;
-    let serial = ada.issue(request).await.unwrap().into_inner().serial;
+    // By her who asks: another one's certificate is renewed by who may issue it, too.
+    let rule = allow("issue", &["pki:issue"], &["vault-ca/profiles/app"]);
+    put(&mut world.admin().await, rule).await;
+    let mut hers: Client = client(world, &world.user().await).await;
+    let serial = hers.issue(request).await.unwrap().into_inner().serial;
     let request = CreateAcmeKeyRequest {
         mount: MOUNT.to_owned(),
         profiles: vec!["app".to_owned()],

@@ -1,0 +1,87 @@
+//! What opens the seal, as it is typed.
+
+use std::{net::Ipv4Addr, path::Path};
+
+use anyhow::Context as _;
+use mc_proto::metacrypt::v1::UnsealRequest;
+use mcdsl::{
+    cli::{Exit, Failure, Output, Progress, prompt},
+    clock::Clock,
+    db::Store,
+};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::{
+    barrier::{Seal, Secret, Status},
+    start::SERVICE,
+};
+
+/// What opens a seal beside its password.
+pub(super) struct Has {
+    pub(super) recovery_key: bool,
+    /// How many are needed.
+    pub(super) shares: Option<u32>,
+}
+
+/// What opens the seal, typed or from stdin.
+pub(super) fn secret(recovery_key: bool, shares: bool, has: &Has) -> anyhow::Result<UnsealRequest> {
+    let ask = |what: &str| -> anyhow::Result<String> {
+        Ok(prompt::secret(what)?.expose_secret().to_owned())
+    };
+    let mut request = UnsealRequest::default();
+    if recovery_key {
+        anyhow::ensure!(has.recovery_key, "this seal has no recovery key");
+        request.recovery_key = ask("Recovery key")?;
+    } else if shares {
+        let needed = has.shares.context("this seal has no shares")?;
+        for number in 1..=needed {
+            request
+                .shares
+                .push(ask(&format!("Share {number} of {needed}"))?);
+        }
+    } else {
+        request.password = ask("Password of the seal")?;
+    }
+    Ok(request)
+}
+
+/// What opens a seal that is not asked for over the network.
+pub(super) fn of_seal(status: &Status, recovery_key: bool, shares: bool) -> anyhow::Result<Secret> {
+    let has = Has {
+        recovery_key: status.recovery,
+        shares: status.shares.map(|(needed, _)| needed.into()),
+    };
+    let asked = secret(recovery_key, shares, &has)?;
+    Ok(match (recovery_key, shares) {
+        (true, _) => Secret::Recovery(Zeroizing::new(asked.recovery_key)),
+        (_, true) => Secret::Shares(asked.shares.into_iter().map(Zeroizing::new).collect()),
+        _ => Secret::Password(Zeroizing::new(asked.password)),
+    })
+}
+
+/// Whether a secret would open the seal. A wrong one makes the next wait, as when it is opened.
+pub(super) async fn verified(
+    database: &Path,
+    recovery_key: bool,
+    shares: bool,
+    out: Output,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        database.exists(),
+        "there is no database {}; this is done on the service's machine",
+        database.display()
+    );
+    let store = Store::open(database, SERVICE.migrations)?;
+    let seal = Seal::new(store, Clock::default());
+    let status = seal.status().await?;
+    let status = status.context("there is no seal; run `metacrypt init`")?;
+    let secret = of_seal(&status, recovery_key, shares)?;
+    let (what, progress) = (secret.kind(), Progress::begin("trying it"));
+    let tried = seal.verify(secret, Ipv4Addr::LOCALHOST.into()).await;
+    drop(progress);
+    tried.map_err(|error| Failure::new(Exit::Refused, error))?;
+    let sentence = format!("the {what} opens the seal; it was not opened");
+    Ok(out.done(&sentence, &json!({ "opens": true, "by": what }))?)
+}
