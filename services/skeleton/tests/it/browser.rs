@@ -83,7 +83,7 @@ async fn a_person_logs_in_signs_and_is_logged_out() -> Result<()> {
         .click()
         .await?;
     driver
-        .find(By::Css("#account form button"))
+        .find(By::Css("#account-menu form button"))
         .await?
         .click()
         .await?;
