@@ -169,13 +169,29 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
+        let snapshot = |db: &Connection| {
+            let snapshot = db.unchecked_transaction().map_err(StoreError::from)?;
+            read(&snapshot)
+        };
+        self.on_reader(snapshot).await
+    }
+
+    /// With a reader that is in no transaction, for what makes its own ([`super::snapshot`]).
+    ///
+    /// # Errors
+    /// Those of `read`, and [`StoreError`].
+    pub async fn on_reader<T, E, F>(self: &Arc<Self>, read: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
         let (store, turn) = (Arc::clone(self), self.reading.next().await?);
         let done = tokio::task::spawn_blocking(move || {
             // Dropped after the reader, so that who is next finds one.
             let _turn = turn;
             let db = store.reader();
-            let snapshot = db.unchecked_transaction().map_err(StoreError::from)?;
-            read(&snapshot)
+            read(&db)
         });
         done.await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
 };
 
 use mc_proto::metacrypt::v1::{
@@ -28,8 +28,8 @@ enum Change {
     MasterKey,
 }
 
-/// Has the daemon killed at its so many-th write from now.
-fn kill_at(pid: u32, step: usize) -> Child {
+/// Has the daemon killed at its so many-th write from now. What strace says is to be kept open: it tells of threads, and ends where it cannot.
+fn kill_at(pid: u32, step: usize) -> (Child, BufReader<ChildStderr>) {
     let mut strace = Command::new("strace")
         .args(["--follow-forks", "--output=/dev/null"])
         .arg(format!("--attach={pid}"))
@@ -42,7 +42,7 @@ fn kill_at(pid: u32, step: usize) -> Child {
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     assert!(line.contains("attached"), "{line}");
-    strace
+    (strace, said)
 }
 
 /// Opens a sealed one.
@@ -104,7 +104,7 @@ async fn one_of_two_opens(what: Change) {
     for step in 1..MOST {
         let other = if password == SEAL { OTHER } else { SEAL };
         let pid = world.metacrypt.as_ref().unwrap().id();
-        let mut strace = kill_at(pid, step);
+        let (mut strace, _said) = kill_at(pid, step);
         let done = change(&world, &token, what, password, other).await;
         let _ = strace.kill();
         strace.wait().unwrap();

@@ -111,7 +111,7 @@ impl PublicKey {
         };
         let (verifying, length): (&'static dyn VerificationAlgorithm, _) = match algorithm {
             KeyAlgorithm::Ed25519 => (&signature::ED25519, 32),
-            // Points are uncompressed: others are not understood everywhere.
+            // Points are uncompressed (0x04, SEC 1 §2.3.3): others are not understood everywhere.
             KeyAlgorithm::EcdsaP256 => (&ECDSA_P256_SHA256_ASN1, 65),
             KeyAlgorithm::EcdsaP384 => (&ECDSA_P384_SHA384_ASN1, 97),
             KeyAlgorithm::Rsa => {
@@ -119,6 +119,10 @@ impl PublicKey {
                 (&RSA_PKCS1_2048_8192_SHA256, bytes.len())
             }
         };
+        let is_point = matches!(algorithm, KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384);
+        if is_point && bytes.first() != Some(&4) {
+            return Err(KeyFault::Encoding);
+        }
         if bytes.len() != length || UnparsedPublicKey::new(verifying, bytes).parse().is_err() {
             return Err(KeyFault::Encoding);
         }
@@ -283,7 +287,13 @@ mod tests {
             ("of another curve", good.clone(), oid::P384, false),
             ("another y", changed(64, 1), oid::P256, false),
             ("another x", changed(1, 1), oid::P256, false),
-            ("a hybrid", changed(0, 2), oid::P256, false),
+            ("a hybrid", changed(0, 2 + (good[64] & 1)), oid::P256, false),
+            (
+                "a hybrid of the other y",
+                changed(0, 3 - (good[64] & 1)),
+                oid::P256,
+                false,
+            ),
             ("compressed", compressed, oid::P256, false),
             ("the point at infinity", vec![0], oid::P256, false),
             ("zeros", [&[4][..], &[0; 64]].concat(), oid::P256, false),
