@@ -204,7 +204,9 @@ async fn redirections_lead_to_networks_of_the_profile_for_names_of_the_order_alo
                 }
             }
         }
-        acme.show(&mut order, ChallengeType::Http01).await.unwrap();
+        // The first that fails may end the order before the second is shown.
+        let shown = acme.show(&mut order, ChallengeType::Http01).await;
+        assert!(wanted != "none" || shown.is_ok(), "to {to}: {shown:?}");
         let ready = order.poll_ready(&RetryPolicy::default()).await;
         assert_eq!(kind(ready), wanted, "to {to}");
         if wanted == "none" {
