@@ -48,19 +48,15 @@ pub(super) fn deserialize<T: DeserializeOwned>(
     if !unknown.is_empty() {
         return Err(ConfigError::Unknown(unknown));
     }
-    result.map_err(|e| match e.origin {
-        Some(origin) => ConfigError::Value {
-            origin,
-            message: in_words(e.message),
-        },
+    result.map_err(|e| {
+        let origin = e.origin.unwrap_or_else(|| report.file.to_owned());
         // All that a configuration is made of is sections.
-        None => ConfigError::Value {
-            origin: report.file.to_owned(),
-            message: match e.message.strip_prefix("missing field `") {
-                Some(name) => format!("missing section [{}]", name.trim_end_matches('`')),
-                None => in_words(e.message),
-            },
-        },
+        let section = e.message.strip_prefix("missing field `");
+        let message = match section.filter(|_| origin == report.file) {
+            Some(name) => format!("missing section [{}]", name.trim_end_matches('`')),
+            None => in_words(e.message),
+        };
+        ConfigError::Value { origin, message }
     })
 }
 
