@@ -104,6 +104,34 @@ async fn without_the_stream_each_token_is_asked_for_once() {
 }
 
 #[tokio::test]
+async fn an_account_is_asked_for_once_until_something_is_revoked() {
+    let clock = FakeClock::new();
+    let world = World::by(Clock::of(clock.source())).await;
+    world.live(true).await;
+    let is_active = async |id| world.client.is_active(id).await;
+    let checks = || world.mcias.checks.load(Relaxed);
+    assert_eq!(is_active("1").await, Ok(true));
+    world.mcias.disabled.lock().unwrap().push("1".to_owned());
+    assert_eq!((is_active("1").await, checks()), (Ok(true), 1), "as told");
+    assert_eq!(is_active("2").await, Ok(true), "another");
+    world.mcias.revoke("t1");
+    let is = async || (is_active("1").await == Ok(false)).then_some(());
+    wait_for_async("the account", is).await.unwrap();
+    world.mcias.disabled.lock().unwrap().clear();
+    assert_eq!(is_active("1").await, Ok(false), "as told");
+    clock.advance(Duration::from_secs(31));
+    assert_eq!(is_active("1").await, Ok(true), "after a while");
+    // Nobody answers any more.
+    world.server.token().cancel();
+    clock.advance(Duration::from_secs(31));
+    let unknown = is_active("1").await;
+    assert!(
+        matches!(unknown, Err(AuthError::Unavailable(_))),
+        "{unknown:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_was_revoked_stays_so_when_the_stream_is_cut() {
     let world = World::new().await;
     let signer = world.mcias.key("k1");

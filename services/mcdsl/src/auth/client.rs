@@ -15,8 +15,8 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use hyper_util::rt::TokioIo;
 use mc_proto::mcias::v1::{
-    CheckTokenRequest, GetKeysRequest, WatchRevocationsRequest, auth_client::AuthClient,
-    revocation::What, revocation_event::Event,
+    CheckAccountRequest, CheckTokenRequest, GetKeysRequest, WatchRevocationsRequest,
+    auth_client::AuthClient, revocation::What, revocation_event::Event,
 };
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -118,7 +118,7 @@ struct State {
     revocations: Revocations,
     /// The stream has said all, and when it last said something.
     heard: Option<Instant>,
-    /// SHA-256 of tokens that were asked for: until when they are known to be valid, or not.
+    /// SHA-256 of tokens and of accounts' ids that were asked for: until when they are known to be good, or not.
     answers: HashMap<[u8; 32], (Instant, bool)>,
 }
 
@@ -165,6 +165,22 @@ impl Client {
             return Some(true);
         }
         self.is_live().then_some(false)
+    }
+
+    /// Whether an account, by its id, may be used now; an answer holds for 30 s, or until something is revoked.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn is_active(&self, account: &str) -> Result<bool, AuthError> {
+        let message = CheckAccountRequest {
+            account_id: account.to_owned(),
+        };
+        let mut grpc = self.grpc.clone();
+        let ask = async {
+            let request = self.request(message, Some(TIMEOUT));
+            Ok(grpc.check_account(request).await?.into_inner().active)
+        };
+        self.answer(account, ask).await
     }
 
     /// By which tokens are valid.
@@ -354,37 +370,43 @@ impl Client {
 
     /// Asks for one token, unless that was done just now.
     async fn ask(&self, token: &str) -> Result<bool, AuthError> {
-        let hash = digest(&SHA256, token.as_bytes());
+        let message = CheckTokenRequest {
+            token: token.to_owned(),
+        };
+        let mut grpc = self.grpc.clone();
+        let ask = async {
+            let request = self.request(message, Some(TIMEOUT));
+            Ok(grpc.check_token(request).await?.into_inner().valid)
+        };
+        self.answer(token, ask).await
+    }
+
+    /// What is known of a token or an account, or else what MCIAS says to `ask`.
+    async fn answer(
+        &self,
+        of: &str,
+        ask: impl Future<Output = Result<bool, Status>>,
+    ) -> Result<bool, AuthError> {
+        let hash = digest(&SHA256, of.as_bytes());
         let hash: [u8; 32] = hash
             .as_ref()
             .try_into()
             .map_err(|_| AuthError::Invalid("its hash"))?;
         let now = self.clock.steady();
-        if let Some((until, valid)) = self.state().answers.get(&hash)
+        if let Some((until, good)) = self.state().answers.get(&hash)
             && now < *until
         {
-            return Ok(*valid);
+            return Ok(*good);
         }
-        let message = CheckTokenRequest {
-            token: token.to_owned(),
-        };
-        let answer = self
-            .grpc
-            .clone()
-            .check_token(self.request(message, Some(TIMEOUT)))
-            .await;
-        let valid = answer
-            .map_err(|status| self.unavailable(&status))?
-            .into_inner()
-            .valid;
+        let good = ask.await.map_err(|status| self.unavailable(&status))?;
         let mut state = self.state();
         if state.answers.len() >= MAX_ANSWERS {
             state.answers.retain(|_, (until, _)| *until > now);
         }
         if state.answers.len() < MAX_ANSWERS {
-            state.answers.insert(hash, (now + CHECK, valid));
+            state.answers.insert(hash, (now + CHECK, good));
         }
-        Ok(valid)
+        Ok(good)
     }
 }
 

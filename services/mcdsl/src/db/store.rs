@@ -33,8 +33,9 @@ const READERS: usize = 4;
 pub struct Store {
     path: PathBuf,
     files: Files,
-    writer: Mutex<Connection>,
     readers: Vec<Mutex<Connection>>,
+    /// Closed last: then SQLite writes its log into the database and removes it, which one that only reads cannot.
+    writer: Mutex<Connection>,
     reading: Reading,
     writing: Arc<Places>,
     pub(super) line: Line,

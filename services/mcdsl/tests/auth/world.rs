@@ -45,6 +45,8 @@ pub(crate) const ISSUER: &str = "https://mcias.example";
 pub(crate) struct Mcias {
     pub(crate) keys: Mutex<HashMap<String, Vec<u8>>>,
     pub(crate) revoked: Mutex<Vec<String>>,
+    /// Accounts, by id.
+    pub(crate) disabled: Mutex<Vec<String>>,
     pub(crate) events: broadcast::Sender<api::RevocationEvent>,
     /// No stream is given.
     pub(crate) mute: Mutex<bool>,
@@ -121,6 +123,16 @@ impl Auth for Service {
             .unwrap();
         let valid = !self.0.revoked.lock().unwrap().contains(&claims.jti);
         Ok(Response::new(api::CheckTokenResponse { valid }))
+    }
+
+    async fn check_account(
+        &self,
+        request: Request<api::CheckAccountRequest>,
+    ) -> Result<Response<api::CheckAccountResponse>, Status> {
+        self.0.checks.fetch_add(1, Relaxed);
+        let disabled = self.0.disabled.lock().unwrap();
+        let active = !disabled.contains(&request.into_inner().account_id);
+        Ok(Response::new(api::CheckAccountResponse { active }))
     }
 
     async fn watch_revocations(
@@ -261,6 +273,7 @@ impl World {
         let mcias = Arc::new(Mcias {
             keys: Mutex::default(),
             revoked: Mutex::default(),
+            disabled: Mutex::default(),
             events: broadcast::channel(16).0,
             mute: Mutex::default(),
             checks: AtomicUsize::new(0),

@@ -5,23 +5,24 @@ use std::sync::Arc;
 use mc_proto::{
     AccountType,
     mcias::v1::{
-        BanEvent, BeginPasskeyLoginRequest, BeginPasskeyLoginResponse, CheckTokenRequest,
-        CheckTokenResponse, FinishPasskeyLoginRequest, GetKeysRequest, GetKeysResponse,
-        LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, PublicKey, RenewRequest,
-        RevocationEvent, WatchBansRequest, WatchRevocationsRequest, WhoAmIRequest, WhoAmIResponse,
-        auth_server::Auth,
+        BanEvent, BeginPasskeyLoginRequest, BeginPasskeyLoginResponse, CheckAccountRequest,
+        CheckAccountResponse, CheckTokenRequest, CheckTokenResponse, FinishPasskeyLoginRequest,
+        GetKeysRequest, GetKeysResponse, LoginRequest, LoginResponse, LogoutRequest,
+        LogoutResponse, PublicKey, RenewRequest, RevocationEvent, WatchBansRequest,
+        WatchRevocationsRequest, WhoAmIRequest, WhoAmIResponse, auth_server::Auth,
     },
 };
 use mcdsl::{
     auth::{AuthError, Revoked, token::type_name},
     server::Caller,
 };
+use rusqlite::Connection;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::Api;
 use crate::{
-    bans,
+    account, bans,
     by::By,
     core::Mcias,
     error::Error,
@@ -127,6 +128,20 @@ impl Auth for Api {
                 Err(AuthError::Invalid(_)) => Ok(CheckTokenResponse { valid: false }),
                 Err(AuthError::Unavailable(why)) => Err(Error::unavailable(why)),
             }
+        };
+        self.answer(request, check).await
+    }
+
+    async fn check_account(
+        &self,
+        request: Request<CheckAccountRequest>,
+    ) -> Result<Response<CheckAccountResponse>, Status> {
+        let check = |mcias: Arc<Mcias>, _, asked: CheckAccountRequest| async move {
+            let read =
+                move |db: &Connection| Ok::<_, Error>(account::by_id(db, &asked.account_id)?);
+            let found = mcias.store.read(read).await?;
+            let active = found.is_some_and(|account| account.status == account::Status::Active);
+            Ok(CheckAccountResponse { active })
         };
         self.answer(request, check).await
     }

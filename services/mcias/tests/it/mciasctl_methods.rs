@@ -34,6 +34,7 @@ const NOT_THERE: [(&str, &str); 7] = [
     ("Profile/BeginPasskey", BROWSER),
     ("Profile/FinishPasskey", BROWSER),
     ("Auth/CheckToken", SERVICES),
+    ("Auth/CheckAccount", SERVICES),
     ("Auth/WatchRevocations", SERVICES),
     ("Auth/WatchBans", SERVICES),
 ];

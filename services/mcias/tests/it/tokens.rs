@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use mc_proto::mcias::v1::{
-    AccountStatus, CheckTokenRequest, DeleteServiceRequest, EndSessionRequest, IssueTokenRequest,
-    ListSessionsRequest, ListTokensRequest, LogoutRequest, PutServiceRequest, RenewRequest,
-    RotateTokenRequest, Service, UpdateAccountRequest, WatchRevocationsRequest, revocation::What,
-    revocation_event::Event, revoke_request::What as Revoked,
+    AccountStatus, CheckAccountRequest, CheckTokenRequest, DeleteServiceRequest, EndSessionRequest,
+    IssueTokenRequest, ListSessionsRequest, ListTokensRequest, LogoutRequest, PutServiceRequest,
+    RenewRequest, RotateTokenRequest, Service, UpdateAccountRequest, WatchRevocationsRequest,
+    revocation::What, revocation_event::Event, revoke_request::What as Revoked,
 };
 use mc_testkit::{clock::FakeClock, wait_for_async};
 use mcdsl::auth::{
@@ -208,6 +208,37 @@ async fn watchers_hear_what_is_in_force_and_what_happens() {
     };
     assert!(!check(&first).await && !check(&second).await && check(&watcher).await);
     assert!(!check("nothing").await);
+}
+
+#[tokio::test]
+async fn services_are_told_whether_an_account_may_be_used() {
+    let running = Running::start().await;
+    let mut admin = running.admin().await;
+    admin.person("ada", "user").await;
+    admin.system("robot").await;
+    let (token, _) = issue(&mut admin, "robot", &[]).await;
+    let mut robot = running.clients(Some(&token)).await;
+    let id = |name: &str| -> String {
+        let sql = "SELECT id FROM account WHERE name = ?1";
+        let db = running.database();
+        db.query_row(sql, [name], |row| row.get(0)).unwrap()
+    };
+    let ada = id("ada");
+    let mut is_active = async |id: &str| {
+        let account_id = id.to_owned();
+        let asked = CheckAccountRequest { account_id };
+        let told = robot.auth.check_account(asked).await;
+        told.unwrap().into_inner().active
+    };
+    assert!(is_active(&ada).await && is_active(&id("robot")).await);
+    for (status, active) in [("disabled", false), ("locked", false), ("active", true)] {
+        let sql = "UPDATE account SET status = ?1 WHERE id = ?2";
+        running.database().execute(sql, [status, &ada]).unwrap();
+        assert_eq!(is_active(&ada).await, active, "{status}");
+    }
+    for none in ["", "ada", "none"] {
+        assert!(!is_active(none).await, "{none:?}");
+    }
 }
 
 #[tokio::test]

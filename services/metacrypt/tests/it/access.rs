@@ -69,7 +69,7 @@ fn refused(method: &Method, who: &Somebody, sealed: bool) -> Option<Code> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_method_lets_in_whom_its_definition_says_sealed_or_not() {
-    let (world, _) = World::sealed().await;
+    let world = World::sealed().await;
     let (channel, mut client) = (world.channel().await, world.client().await);
     let everybody = everybody(&world).await;
     let ours = |method: &&Method| method.package == "metacircular.metacrypt.v1";

@@ -31,7 +31,7 @@ fn shown(made: &str, word: &str) -> String {
 
 impl Snapshot {
     async fn take() -> Self {
-        let (world, made) = World::sealed().await;
+        let (world, made) = World::initialised().await;
         world.unseal().await;
         let mut admin = world.admin().await;
         crate::policy::vault(&mut admin, &["app"]).await;
@@ -313,7 +313,7 @@ fn as_the_unit(unit: &str, root: &Path) -> Command {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_units_do_what_they_say() {
-    let (mut world, _) = World::sealed().await;
+    let mut world = World::sealed().await;
     world.metacrypt.take().unwrap().terminate().unwrap();
     assert_eq!(setting("metacrypt.service", "LimitMEMLOCK"), ["infinity"]);
     let socket = world.root.path().join("notify");
@@ -335,6 +335,8 @@ async fn the_units_do_what_they_say() {
     };
     assert!(snapshot().exists());
     assert!(server.terminate().unwrap().success());
+    let log = world.root.path().join("metacrypt.db-wal");
+    assert!(!log.exists(), "a stopped service's database is one file");
 }
 
 /// As its readers: by a rule, and by nobody's leave but the machine's.

@@ -44,7 +44,7 @@ fn password(word: &str) -> UnsealRequest {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_starts_sealed_and_each_of_its_secrets_opens_it() {
-    let (world, made) = World::sealed().await;
+    let (world, made) = World::initialised().await;
     let again = world.run(&["init"], SEAL);
     assert!(
         !again.status.success() && text(&again.stderr).contains("initialised already"),
@@ -91,7 +91,7 @@ async fn it_starts_sealed_and_each_of_its_secrets_opens_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_do_what_while_it_is_sealed_and_open() {
-    let (world, _) = World::sealed().await;
+    let world = World::sealed().await;
     let admin = world.token("admin", &world.mcias.password).await;
     let user = world.user().await;
     let mut client = world.client().await;
@@ -175,7 +175,7 @@ async fn who_may_do_what_while_it_is_sealed_and_open() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_rotation_does_not_name_stays_as_it_is() {
-    let (world, made) = World::sealed().await;
+    let (world, made) = World::initialised().await;
     let admin = world.token("admin", &world.mcias.password).await;
     let mut client = world.client().await;
     client.unseal(password(SEAL)).await.unwrap();
@@ -283,7 +283,7 @@ async fn what_a_rotation_does_not_name_stays_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_audit_log_does_not_take_is_not_done() {
-    let (world, _) = World::sealed().await;
+    let world = World::sealed().await;
     let admin = world.token("admin", &world.mcias.password).await;
     let mut client = world.client().await;
     let db = rusqlite::Connection::open(world.root.path().join("metacrypt.db")).unwrap();
@@ -322,7 +322,7 @@ async fn what_the_audit_log_does_not_take_is_not_done() {
 /// Whoever has the disk has nothing, and whoever may read the memory of a sealed service neither.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealed_process_has_no_secret_in_memory() {
-    let (mut world, made) = World::sealed().await;
+    let (mut world, made) = World::initialised().await;
     let admin = world.token("admin", &world.mcias.password).await;
     let mut client = world.client().await;
     client.unseal(password(SEAL)).await.unwrap();

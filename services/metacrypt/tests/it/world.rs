@@ -19,17 +19,26 @@ use mc_proto::{
     },
 };
 use mc_testkit::{clock::FakeClock, port::free, process::Process};
-use mcdsl::{clock::Clock, shutdown::Shutdown};
+use mcdsl::{clock::Clock, db::Store, shutdown::Shutdown};
+use metacrypt::barrier::{Cost, Seal, Wanted};
 use tonic::{
     Request,
     service::interceptor::InterceptedService,
     transport::{Certificate, Channel, ClientTlsConfig},
 };
+use zeroize::Zeroizing;
 
 use crate::running::{Bearer, PASSWORD, Running};
 
 /// Good enough for a seal.
 pub(crate) const SEAL: &str = "walnut anchor tepid flamingo lease";
+
+/// What it costs to open, unless `metacrypt init` made it: tests open hundreds.
+const CHEAP: Cost = Cost {
+    memory_kib: 64,
+    passes: 1,
+    lanes: 1,
+};
 
 /// Both.
 pub(crate) struct World {
@@ -106,8 +115,27 @@ impl World {
         }
     }
 
-    /// Initialised and running, sealed.
-    pub(crate) async fn sealed() -> (Self, String) {
+    /// Running, sealed with [`SEAL`] at little cost.
+    pub(crate) async fn sealed() -> Self {
+        let mut world = Self::new().await;
+        let root = world.root.path();
+        let config = metacrypt::Config::load("metacrypt", root, None, std::iter::empty()).unwrap();
+        let store = Store::open(&config.database.path, metacrypt::SERVICE.migrations).unwrap();
+        let wanted = Wanted {
+            cost: CHEAP,
+            recovery: false,
+            shares: None,
+        };
+        let seal = Seal::new(store, Clock::default());
+        let password = Zeroizing::new(SEAL.to_owned());
+        seal.init(password, wanted).await.unwrap();
+        drop(seal);
+        world.start();
+        world
+    }
+
+    /// Running, sealed as `metacrypt init` does it, with what that wrote: a recovery key and three shares.
+    pub(crate) async fn initialised() -> (Self, String) {
         let mut world = Self::new().await;
         let made = world.run(&["init", "--shares", "2/3"], SEAL);
         assert!(made.status.success(), "{made:?}");
@@ -241,7 +269,7 @@ impl World {
 
     /// Running and open.
     pub(crate) async fn open() -> Self {
-        let (world, _) = Self::sealed().await;
+        let world = Self::sealed().await;
         world.unseal().await;
         world
     }

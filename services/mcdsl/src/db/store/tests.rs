@@ -15,6 +15,29 @@ fn insert(number: i64) -> impl FnOnce(&Transaction<'_>) -> Result<(), StoreError
     }
 }
 
+/// For whoever copies the file of a service that has stopped.
+#[tokio::test]
+async fn a_closed_database_is_one_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db"), &[SCHEMA]).unwrap();
+    store.write(insert(1)).await.unwrap();
+    let rows = store.rows("SELECT x FROM t", [], |row| row.get::<_, i64>(0));
+    assert_eq!(rows.await.unwrap(), [1]);
+    let files = || {
+        let files = std::fs::read_dir(directory.path()).unwrap();
+        files
+            .map(|file| file.unwrap().file_name())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(files().len(), 3, "with its -wal and -shm: {:?}", files());
+    // Whoever carries a write holds it a moment longer.
+    while Arc::strong_count(&store) > 1 {
+        tokio::task::yield_now().await;
+    }
+    drop(store);
+    assert_eq!(files(), ["a.db"]);
+}
+
 #[test]
 fn who_waits_holds_no_thread_and_is_served_in_order() {
     let runtime = tokio::runtime::Builder::new_current_thread()

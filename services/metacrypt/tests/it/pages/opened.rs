@@ -7,7 +7,7 @@ use crate::world::{SEAL, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_opens_the_seal_and_an_administrator_closes_it() -> Result<()> {
-    let (world, made) = World::sealed().await;
+    let (world, made) = World::initialised().await;
     let walk = Walk::start(&world).await?;
     let sealed = "Metacrypt is sealed";
     walk.open("/", sealed).await?;

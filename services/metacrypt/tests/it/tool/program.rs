@@ -62,7 +62,7 @@ async fn a_check_finds_what_is_missing() {
 /// Options may stand anywhere, and a variable without a text is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn options_are_said_before_or_after() {
-    let (world, _) = World::sealed().await;
+    let world = World::sealed().await;
     for (description, args, want) in [
         ("before", &["--json", "status"][..], true),
         ("after", &["status", "--json"], true),

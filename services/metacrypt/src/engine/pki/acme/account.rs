@@ -15,7 +15,7 @@ use super::{
     of_source,
     order::Order,
     problem::{Problem, Type},
-    request::{Asked, Here, Who, limited},
+    request::{Asked, Here, Holds, Who, limited, unknown},
     store::{AcmeAccount, Binding, PAGE, Standing, new_id},
 };
 use crate::{barrier::Items, engine::EngineError, entered::Entered};
@@ -138,12 +138,12 @@ async fn bound(
             "there is no such key, or it was made by another secret".to_owned(),
         ));
     };
-    let shown = binding.owner.shown();
-    let mcias = asked.here.api.0.mcias.get();
-    if mcias.and_then(|mcias| mcias.is_revoked(&shown)) != Some(false) {
-        return Err(wrong(
-            "the token or session by which the key was made has ended; make another (CreateAcmeKey)".to_owned(),
-        ));
+    match asked.here.holds(&binding.owner.shown()).await {
+        Holds::Yes => {}
+        Holds::NotNow | Holds::Revoked => return Err(wrong(
+            "the token or session by which the key was made has ended, or its account may not be used; make another (CreateAcmeKey)".to_owned(),
+        )),
+        Holds::Unknown => return Err(unknown()),
     }
     if binding.ends_s <= asked.here.now_s() {
         return Err(wrong(

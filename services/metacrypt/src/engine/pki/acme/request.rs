@@ -6,7 +6,7 @@ use axum::{
     body::{Body, Bytes},
     http::{Request, header},
 };
-use mcdsl::server::Caller;
+use mcdsl::{auth::Identity, server::Caller};
 use serde::de::DeserializeOwned;
 use tonic::Status;
 
@@ -319,7 +319,36 @@ impl Asked {
     }
 }
 
+/// Whether what was given to an account of MCIAS is still its.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    Yes,
+    /// The account may not be used at the moment, or is no more.
+    NotNow,
+    /// For ever: MCIAS revoked what was given until then.
+    Revoked,
+    /// Nobody can say.
+    Unknown,
+}
+
 impl Here {
+    /// Whether what was given to somebody then still holds. MCIAS is asked for the account too: it does not tell for ever what it revoked, and a key lives longer.
+    pub(super) async fn holds(&self, given: &Identity) -> Holds {
+        let Some(mcias) = self.api.0.mcias.get() else {
+            return Holds::Unknown;
+        };
+        match mcias.is_revoked(given) {
+            Some(true) => return Holds::Revoked,
+            None => return Holds::Unknown,
+            Some(false) => {}
+        }
+        match mcias.is_active(&given.account).await {
+            Ok(true) => Holds::Yes,
+            Ok(false) => Holds::NotNow,
+            Err(_) => Holds::Unknown,
+        }
+    }
+
     /// The account at an address.
     async fn account(&self, kid: &str) -> Result<(String, AcmeAccount), Problem> {
         let id = kid.strip_prefix(&*format!("{}/acct/", self.base));
@@ -347,16 +376,12 @@ impl Here {
                 );
             }
         }
-        let identity = account.owner.identity();
-        let known = self
-            .api
-            .0
-            .mcias
-            .get()
-            .and_then(|mcias| mcias.is_revoked(&identity));
-        match known {
-            Some(false) => Ok(()),
-            Some(true) => {
+        match self.holds(&account.owner.identity()).await {
+            Holds::Yes => Ok(()),
+            Holds::NotNow => ended(
+                "the account of MCIAS that it was bound to is disabled, locked or deleted there",
+            ),
+            Holds::Revoked => {
                 let id = id.to_owned();
                 let now_s = self.now_s();
                 self.keep(move |items| account::end(items, &id, Standing::Revoked, now_s))
@@ -365,10 +390,13 @@ impl Here {
                     "the account of MCIAS that it was bound to was revoked; send newAccount with another ACME key of that account (CreateAcmeKey)",
                 )
             }
-            None => {
-                let why = "MCIAS cannot be asked whether the account still stands; try again";
-                Err(Problem::later(Type::ServerInternal, why, 5).with_status(503))
-            }
+            Holds::Unknown => Err(unknown()),
         }
     }
+}
+
+/// Fails closed.
+pub(super) fn unknown() -> Problem {
+    let why = "MCIAS cannot be asked whether the account still stands; try again";
+    Problem::later(Type::ServerInternal, why, 5).with_status(503)
 }

@@ -294,6 +294,40 @@ async fn what_mcias_revokes_ends_the_account() {
     .unwrap();
 }
 
+/// MCIAS tells of a revocation as long as tokens from before it could be valid; whoever was sealed or away until later asks for the account.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_mcias_does_not_let_in_gets_nothing() {
+    let acme = Acme::new().await;
+    let account = acme.account().await;
+    let unused = acme.key().await;
+    let names = [dns("a.svc.example.org")];
+    account.new_order(&NewOrder::new(&names)).await.unwrap();
+    let mut admin = acme.ca.world.mcias.admin().await;
+    admin.person("bob", "user").await;
+    for (status, refused) in [("disabled", true), ("locked", true), ("active", false)] {
+        let db = acme.ca.world.mcias.database();
+        let sql = "UPDATE account SET status = ?1 WHERE name = 'ada'";
+        db.execute(sql, [status]).unwrap();
+        // Somebody else's: what is known of accounts is asked for again.
+        let revoke = RevokeRequest {
+            what: Some(What::Account("bob".to_owned())),
+            issued_until: None,
+        };
+        admin.accounts.revoke(revoke).await.unwrap();
+        wait_for_async(status, async || {
+            let ordered = account.new_order(&NewOrder::new(&names)).await;
+            (ordered.is_err() == refused).then_some(())
+        })
+        .await
+        .unwrap();
+        let id = &unused.key.as_ref().unwrap().id;
+        if refused {
+            let made = acme.create(id, &unused.hmac_key).await;
+            assert_eq!(kind(made), "unauthorized", "{status}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_orders_at_once() {
     const MANY: usize = 1000;
