@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::mciasctl::Home;
 
 /// What is not for a person at a terminal.
-const NOT_THERE: [(&str, &str); 7] = [
+const NOT_THERE: [(&str, &str); 8] = [
     ("Auth/BeginPasskeyLogin", BROWSER),
     ("Auth/FinishPasskeyLogin", BROWSER),
     ("Profile/BeginPasskey", BROWSER),
