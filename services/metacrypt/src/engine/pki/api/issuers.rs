@@ -16,8 +16,7 @@ use crate::{
     engine::{
         EngineError,
         pki::{
-            ISSUERS, KIND, URLS, action,
-            beside::beside,
+            COST_US, ISSUERS, KIND, URLS, action,
             issuer::{Issuer, IssuerFault, IssuerId},
             item_name, pem,
             public_key::PublicKey,
@@ -125,7 +124,7 @@ pub(super) async fn create_root(
         Ok((pkcs8, StoredIssuer::new(&made, None, Some(issued.serial))))
     };
     let held = Arc::clone(&at);
-    let (pkcs8, stored) = beside((), move || make(&held)).await?;
+    let (pkcs8, stored) = at.beside(COST_US, move || make(&held)).await?;
     let detail = Detail::new().text("algorithm", &algorithm.to_string());
     create(&at, detail, stored, pkcs8, None).await
 }
@@ -181,7 +180,7 @@ pub(super) async fn create_issuer(
         Ok((pkcs8, stored, issued))
     };
     let held = Arc::clone(&at);
-    let (pkcs8, stored, issued) = beside((), move || make(&held)).await?;
+    let (pkcs8, stored, issued) = at.beside(COST_US, move || make(&held)).await?;
     let detail = Detail::new().text("algorithm", &algorithm.to_string());
     let detail = detail
         .text("under", &under)
@@ -226,7 +225,7 @@ pub(super) async fn import_issuer(
         Ok((pkcs8, StoredIssuer::new(&made, None, None)))
     };
     let held = Arc::clone(&at);
-    let (pkcs8, stored) = beside((), move || make(&held)).await?;
+    let (pkcs8, stored) = at.beside(COST_US, move || make(&held)).await?;
     create(&at, detail, stored, pkcs8, None).await
 }
 
