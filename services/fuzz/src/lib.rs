@@ -44,6 +44,14 @@ pub mod archive {
     };
 }
 
+/// What engines of Metacrypt share.
+#[path = "../../metacrypt/src/engine"]
+pub mod engine {
+    mod edwards;
+
+    pub(crate) use edwards::is_ed25519;
+}
+
 #[path = "../../mcias/src/breached.rs"]
 pub mod breached;
 #[path = "../../mcdsl/src/cidr.rs"]

@@ -17,8 +17,10 @@ use tokio::sync::{Mutex, Notify};
 use zeroize::Zeroizing;
 
 use crate::{
-    barrier::{Cost, Fresh, Items, Log, Mount, Seal, SealError, Secret, Unsealed, Wanted},
-    engine::EngineError,
+    barrier::{
+        Cost, Fresh, ItemError, Items, Log, Mount, Seal, SealError, Secret, Unsealed, Wanted,
+    },
+    engine::{self, EngineError},
     gate::{Gate, Opened},
     log as newest,
     past::Past,
@@ -67,6 +69,31 @@ pub(crate) enum Shares {
 
 /// Asks a mount what of it is not to be lost by a slip of the pen; nothing: it may be removed.
 pub(crate) type Keeps = fn(&Items<'_>) -> Result<Option<String>, EngineError>;
+
+/// That nothing of a mount is lost by a slip of the pen.
+///
+/// # Errors
+/// [`SealError::Kept`], and the database's.
+fn not_kept(mount: &Mount, tx: &Transaction<'_>) -> Result<(), SealError> {
+    let kept = match engine::kind(mount.engine()) {
+        Ok(kind) => (kind.keeps)(&mount.items(tx)),
+        Err(_) => {
+            let unknown = mount.engine();
+            let what =
+                format!("what an engine {unknown:?} keeps, which this program does not know");
+            return Err(SealError::Kept(what));
+        }
+    };
+    match kept {
+        Ok(None) => Ok(()),
+        Ok(Some(kept)) => Err(SealError::Kept(kept)),
+        Err(EngineError::Store(error) | EngineError::Item(ItemError::Store(error))) => {
+            Err(error.into())
+        }
+        // What cannot be read is lost already, which is no reason to have whoever deletes it not say that he means it.
+        Err(error) => Err(SealError::Kept(format!("what cannot be read: {error}"))),
+    }
+}
 
 impl Metacrypt {
     /// Sealed, as every start is.
@@ -204,29 +231,21 @@ impl Metacrypt {
         Ok(mount)
     }
 
-    /// Removes a mount with all that it has, unless it has what is kept and that is not meant.
+    /// Removes a mount with all that it has. `meant`: also what is not to be lost by a slip of the pen, of which its engine says what it is; of an engine that this
+    /// program does not know nobody can say, so that it is to be meant always.
     ///
     /// # Errors
     /// [`SealError`].
-    pub(crate) async fn unmount(
-        &self,
-        name: &str,
-        keeps: Option<Keeps>,
-        log: Log,
-    ) -> Result<(), SealError> {
+    pub(crate) async fn unmount(&self, name: &str, meant: bool, log: Log) -> Result<(), SealError> {
         let _turn = self.changes.lock().await;
         let open = self.open()?;
         let mut next = Unsealed::clone(&open);
         let mount = next.take(name)?;
         let looked = Arc::clone(&mount);
         let check = move |tx: &Transaction<'_>| -> Result<(), SealError> {
-            let kept = keeps.map(|keeps| keeps(&looked.items(tx)));
-            match kept.transpose() {
-                Ok(None | Some(None)) => log(tx),
-                Ok(Some(Some(kept))) => Err(SealError::Kept(kept)),
-                Err(EngineError::Store(error)) => Err(error.into()),
-                // What cannot be read is lost already, which is no reason to have whoever deletes it not say that he means it.
-                Err(error) => Err(SealError::Kept(format!("what cannot be read: {error}"))),
+            match meant {
+                true => log(tx),
+                false => not_kept(&looked, tx).and_then(|()| log(tx)),
             }
         };
         // Who comes to it until it is gone changes nothing in it any more once it is.
@@ -300,6 +319,22 @@ mod tests {
             (1, 1),
             "{both:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_mount_of_an_engine_that_is_not_known_is_removed_if_that_is_meant() {
+        let world = World::open().await;
+        let metacrypt = &world.metacrypt;
+        let other = metacrypt.mount("other", "of-a-later-version", nothing());
+        other.await.unwrap();
+        let refused = metacrypt.unmount("other", false, nothing()).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("of-a-later-version") && refused.contains("confirm"),
+            "{refused}"
+        );
+        assert!(metacrypt.open().unwrap().mounts().contains_key("other"));
+        metacrypt.unmount("other", true, nothing()).await.unwrap();
     }
 
     #[tokio::test]

@@ -10,13 +10,13 @@ mod tests;
 mod visit;
 mod write;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use mc_proto::Secrets;
 use mcdsl::{
     audit::Detail,
     policy::{Authorized, Refused, ResourceName, Subject},
-    server::Caller,
+    server::{self, Caller},
 };
 use rusqlite::Connection;
 
@@ -25,7 +25,7 @@ use self::write::Judged;
 use crate::{
     barrier::{Items, Mount},
     core::Metacrypt,
-    engine::{Act, EngineError, Kind},
+    engine::{self, Act, EngineError, Kind, Owner},
     gate::Mounted,
 };
 
@@ -182,6 +182,20 @@ impl Public {
         let read = self.metacrypt.seal.store().read(read);
         self.mount.open().unless_closed(read).await
     }
+
+    /// Does what takes a processor about so many microseconds, for a stranger there; with the seal held open, but not by what waits for its turn.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`EngineError::Busy`].
+    pub(crate) async fn beside<T: Send + 'static>(
+        &self,
+        source: IpAddr,
+        cost_us: usize,
+        work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let stranger = Owner::Network(server::network(source));
+        engine::beside(stranger, self.mount.open(), cost_us, work).await
+    }
 }
 
 /// Who acts.
@@ -261,14 +275,19 @@ impl Entered {
         self.mount.open().unless_closed(read).await
     }
 
-    /// Waits for something that changes nothing, and no longer once the seal is being closed.
+    /// Does what takes a processor about so many microseconds, in the turn of whoever acts; with the seal held open, but not by what waits for its turn.
     ///
     /// # Errors
-    /// Those of `work`, and that it is.
-    pub(crate) async fn unless_closed<T>(
+    /// Those of `work`, and [`EngineError::Busy`].
+    pub(crate) async fn beside<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, EngineError>>,
+        cost_us: usize,
+        work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        self.mount.open().unless_closed(work).await
+        let owner = match &self.by {
+            By::Caller(caller) => Owner::from(&**caller),
+            By::Service(_) => Owner::Service,
+        };
+        engine::beside(owner, self.mount.open(), cost_us, work).await
     }
 }

@@ -270,7 +270,7 @@ mod tests {
     async fn who_is_in_a_mount_goes_on_when_it_is_removed() {
         let world = World::vault().await;
         let held = world.metacrypt.open().unwrap();
-        let removed = world.metacrypt.unmount("vault", None, nothing());
+        let removed = world.metacrypt.unmount("vault", true, nothing());
         removed.await.unwrap();
         assert!(held.mounts().contains_key("vault"));
         assert!(
@@ -282,7 +282,7 @@ mod tests {
                 .contains_key("vault")
         );
         let (done, again) = (
-            world.metacrypt.unmount("vault", None, nothing()).await,
+            world.metacrypt.unmount("vault", true, nothing()).await,
             world.metacrypt.mount("vault", "transit", nothing()).await,
         );
         assert!(matches!(done, Err(SealError::NoMount(_))), "{done:?}");

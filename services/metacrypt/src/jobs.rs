@@ -173,7 +173,7 @@ mod tests {
         at.keep(fill, |(), _| ()).await.unwrap();
         world
             .metacrypt
-            .unmount("vault", None, nothing())
+            .unmount("vault", true, nothing())
             .await
             .unwrap();
         // Who is in it still changes nothing any more.

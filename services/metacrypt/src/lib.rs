@@ -5,7 +5,6 @@ mod api;
 pub mod barrier;
 mod core;
 mod engine;
-#[allow(dead_code, reason = "engines that are to come use all of it")]
 mod entered;
 mod gate;
 mod http;

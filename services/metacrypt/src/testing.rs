@@ -41,7 +41,6 @@ pub(crate) fn password() -> Zeroizing<String> {
 
 pub(crate) struct World {
     directory: TempDir,
-    #[allow(dead_code, reason = "for engines whose things end")]
     pub(crate) clock: FakeClock,
     pub(crate) metacrypt: Arc<Metacrypt>,
 }

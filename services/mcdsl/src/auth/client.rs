@@ -3,6 +3,8 @@
 //! In the steady state a token costs one Ed25519 verification and no network: a stream brings every revocation as it happens. While the
 //! stream is down each token is asked for, and the answer holds for [`CHECK`]. What cannot be found out is refused.
 
+mod watch;
+
 use std::{
     collections::HashMap,
     future::Future,
@@ -15,11 +17,9 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use hyper_util::rt::TokioIo;
 use mc_proto::mcias::v1::{
-    CheckAccountRequest, CheckTokenRequest, GetKeysRequest, WatchRevocationsRequest,
-    auth_client::AuthClient, revocation::What, revocation_event::Event,
+    CheckAccountRequest, CheckTokenRequest, GetKeysRequest, auth_client::AuthClient,
 };
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -27,7 +27,7 @@ use tonic::{
 };
 
 use super::{
-    AuthError, Authenticator, Identity, Revocation, Revocations, Revoked,
+    AuthError, Authenticator, Identity, Revocations,
     id_token::{Expected, IdClaims},
     token::Keys,
 };
@@ -43,8 +43,6 @@ use crate::{
 const CHECK: Duration = Duration::from_secs(30);
 /// A stream that says nothing for so long is down; MCIAS says something every 10 s.
 const SILENCE: Duration = Duration::from_secs(25);
-/// Between attempts to have the stream again.
-const RETRY: Duration = Duration::from_secs(1);
 /// For an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Keys are not asked for more often, whatever tokens come.
@@ -190,86 +188,6 @@ impl Client {
 
     fn since(&self, then: Instant) -> Duration {
         self.clock.steady().saturating_duration_since(then)
-    }
-
-    /// Keeps the revocations up to date until it is cancelled.
-    pub async fn watch(self: Arc<Self>, cancel: CancellationToken) {
-        let watching = async {
-            loop {
-                if let Err(error) = self.stream().await {
-                    tracing::warn!(
-                        error = error.message(),
-                        "MCIAS's revocations are not known as they happen; tokens are asked for"
-                    );
-                }
-                self.state().heard = None;
-                tokio::time::sleep(RETRY).await;
-            }
-        };
-        cancel.run_until_cancelled(watching).await;
-    }
-
-    async fn stream(&self) -> Result<(), Status> {
-        self.refresh_keys(true).await?;
-        let request = self.request(WatchRevocationsRequest {}, None);
-        let mut stream = self
-            .grpc
-            .clone()
-            .watch_revocations(request)
-            .await?
-            .into_inner();
-        // Collected anew: what was revoked before and is not sent is forgotten.
-        let (mut all, mut synced) = (Revocations::default(), false);
-        loop {
-            let event = tokio::time::timeout(SILENCE, stream.message()).await;
-            let event = event.map_err(|_| Status::unavailable("the stream is silent"))??;
-            let event = event
-                .ok_or_else(|| Status::unavailable("the stream ended"))?
-                .event;
-            if self.heard(event, &mut all, &mut synced)? {
-                // A key that was retired is to verify nothing any more.
-                self.refresh_keys(true).await?;
-            }
-        }
-    }
-
-    /// Takes an event in. Whether it is time to look at the keys.
-    fn heard(
-        &self,
-        event: Option<Event>,
-        all: &mut Revocations,
-        synced: &mut bool,
-    ) -> Result<bool, Status> {
-        let mut state = self.state();
-        let mut keys = false;
-        match event {
-            Some(Event::Revoked(revoked)) => {
-                // One that is not understood would be missed: tokens are asked for then.
-                let revocation = revocation(revoked)
-                    .ok_or_else(|| Status::internal("a revocation of an unknown kind"))?;
-                // Perhaps since a key is known to others: it is not to verify anything any more.
-                keys = revocation.what == Revoked::Everything;
-                state.answers.clear();
-                let into = if *synced { &mut state.revocations } else { all };
-                into.add(revocation, self.clock.now())
-                    .map_err(|e| Status::resource_exhausted(e.to_string()))?;
-            }
-            Some(Event::Synced(_)) => {
-                state.revocations = std::mem::take(all);
-                state.answers.clear();
-                *synced = true;
-                tracing::info!(
-                    revocations = state.revocations.len(),
-                    "MCIAS's revocations are known as they happen"
-                );
-            }
-            Some(Event::Heartbeat(_)) => keys = true,
-            None => return Err(Status::internal("an event of an unknown kind")),
-        }
-        if *synced {
-            state.heard = Some(self.clock.steady());
-        }
-        Ok(keys)
     }
 
     async fn refresh_keys(&self, always: bool) -> Result<(), Status> {
@@ -436,18 +354,4 @@ impl Authenticator for Client {
 
 fn own(path: &Path) -> Result<MetadataValue<Ascii>, Failure> {
     bearer(&token_file(path)?)
-}
-
-fn revocation(sent: mc_proto::mcias::v1::Revocation) -> Option<Revocation> {
-    let what = match sent.what? {
-        What::Token(id) => Revoked::Token(id),
-        What::Session(id) => Revoked::Session(id),
-        What::Account(id) => Revoked::Account(id),
-        What::Everything(_) => Revoked::Everything,
-    };
-    Some(Revocation {
-        what,
-        issued_until: sent.issued_until?.try_into().ok()?,
-        forget: sent.forget?.try_into().ok()?,
-    })
 }

@@ -1,5 +1,6 @@
 //! What holds for every policy.
 
+use mc_proto::AccountType;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{tests::compile, *};

@@ -166,20 +166,8 @@ impl System for Api {
                 .into());
             }
         };
-        let found = self
-            .0
-            .open()?
-            .mounts()
-            .get(&name)
-            .map(|mount| mount.engine().to_owned());
-        // Of a kind that this program does not know nobody can say what it keeps.
-        let keeps = match found.as_deref().map(engine::kind) {
-            _ if meant => None,
-            Some(Ok(kind)) => Some(kind.keeps),
-            _ => None,
-        };
         let log = self.log(&caller, Detail::new().flag("confirmed", meant));
-        self.0.unmount(&name, keeps, log).await?;
+        self.0.unmount(&name, meant, log).await?;
         caller.recorded();
         Ok(Response::new(DeleteMountResponse {}))
     }

@@ -37,7 +37,7 @@ pub(crate) mod ssh;
 mod time;
 pub(crate) mod transit;
 pub(crate) mod user;
-mod work;
+pub(crate) mod work;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -53,7 +53,7 @@ pub(crate) use self::{
     position::Positions,
     secret::Secret,
     time::{seconds, time},
-    work::beside,
+    work::{Owner, beside},
 };
 use crate::{api::Api, core::Keeps, entered::Entered, policy};
 
@@ -97,7 +97,8 @@ pub(crate) struct Job {
     /// In the log: `pki.tidy`.
     pub(crate) name: &'static str,
     pub(crate) every: Duration,
-    /// A piece of it, which is to take a second at most: the seal is held open meanwhile. Whether there is more to do.
+    /// A piece of it, in half a minute at most; whether there is more to do. The seal is held open meanwhile: each transaction of it is to be short, and what
+    /// waits in it gives up when the seal is closed.
     pub(crate) run: fn(Arc<Entered>) -> Work,
 }
 

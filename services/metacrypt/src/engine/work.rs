@@ -7,6 +7,7 @@ use std::{
     thread::available_parallelism,
 };
 
+use ipnet::IpNet;
 use mcdsl::{
     db::StoreError,
     server::{self, Caller},
@@ -14,28 +15,67 @@ use mcdsl::{
 };
 
 use super::EngineError;
-use crate::entered::Entered;
+use crate::gate::Opened;
 
-/// Most that are at work or wait.
-const MAX: usize = 256;
-/// Of those, of one account.
-const OF_ACCOUNT: usize = 64;
+/// Most that are at work or wait: as many as wait for the database.
+const MAX: usize = 1024;
+/// Of those, of all strangers.
+const OF_STRANGERS: usize = 512;
+/// Of one network of them.
+const OF_NETWORK: usize = 128;
+/// Of one account.
+const OF_ACCOUNT: usize = 256;
 /// Microseconds that are done at once: another thread would take as long to begin.
 const LIGHT_US: usize = 100;
 
 static CORES: LazyLock<Arc<Line>> =
     LazyLock::new(|| Line::new(available_parallelism().map_or(1, NonZero::get)));
 
-/// So many at once; accounts take turns, and not too many wait.
+/// For whom something is done, who takes turns with the others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    /// What the service does of itself.
+    Service,
+    /// By its id.
+    Account(String),
+    /// Strangers there.
+    Network(IpNet),
+}
+
+impl From<&Caller> for Owner {
+    fn from(caller: &Caller) -> Self {
+        match &caller.identity {
+            Some(who) => Self::Account(who.account.clone()),
+            None => Self::Network(server::network(caller.source)),
+        }
+    }
+}
+
+impl Owner {
+    /// Its share of the places.
+    fn most(&self) -> usize {
+        match self {
+            Self::Service => MAX,
+            Self::Account(_) => OF_ACCOUNT,
+            Self::Network(_) => OF_NETWORK,
+        }
+    }
+
+    fn is_stranger(&self) -> bool {
+        matches!(self, Self::Network(_))
+    }
+}
+
+/// So many at once; those for whom it is done take turns, and not too many wait.
 struct Line {
-    turns: Arc<Turns<String>>,
-    /// Invariant: no account without a place is kept.
-    places: Mutex<HashMap<String, usize>>,
+    turns: Arc<Turns<Owner>>,
+    /// Invariant: nobody without a place is kept.
+    places: Mutex<HashMap<Owner, usize>>,
 }
 
 struct Place {
     line: Arc<Line>,
-    account: String,
+    owner: Owner,
 }
 
 impl Line {
@@ -46,38 +86,40 @@ impl Line {
         })
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn places(&self) -> MutexGuard<'_, HashMap<Owner, usize>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(self: &Arc<Self>, account: &str) -> Result<Place, EngineError> {
+    fn place(self: &Arc<Self>, owner: &Owner) -> Result<Place, EngineError> {
         let mut places = self.places();
         let all: usize = places.values().sum();
-        let has = places.get(account).copied().unwrap_or_default();
-        if all >= MAX || has >= OF_ACCOUNT {
+        let strangers = places.iter().filter(|(owner, _)| owner.is_stranger());
+        let strangers: usize = strangers.map(|(_, has)| has).sum();
+        let has = places.get(owner).copied().unwrap_or_default();
+        if all >= MAX || has >= owner.most() || owner.is_stranger() && strangers >= OF_STRANGERS {
             return Err(EngineError::Busy);
         }
-        places.insert(account.to_owned(), has + 1);
+        places.insert(owner.clone(), has + 1);
         Ok(Place {
             line: Arc::clone(self),
-            account: account.to_owned(),
+            owner: owner.clone(),
         })
     }
 
     /// Waits for a turn, if there is a place to wait.
-    async fn turn(self: &Arc<Self>, account: &str) -> Result<(Turn<String>, Place), EngineError> {
-        let place = self.place(account)?;
-        Ok((self.turns.next(account.to_owned()).await, place))
+    async fn turn(self: &Arc<Self>, owner: Owner) -> Result<(Turn<Owner>, Place), EngineError> {
+        let place = self.place(&owner)?;
+        Ok((self.turns.next(owner).await, place))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut places = self.line.places();
-        if let Some(has) = places.get_mut(&self.account) {
+        if let Some(has) = places.get_mut(&self.owner) {
             *has -= 1;
             if *has == 0 {
-                places.remove(&self.account);
+                places.remove(&self.owner);
             }
         }
     }
@@ -88,23 +130,16 @@ impl Drop for Place {
 /// # Errors
 /// Those of `work`, and [`EngineError::Busy`].
 pub(crate) async fn beside<T: Send + 'static>(
-    caller: &Caller,
-    at: &Arc<Entered>,
+    owner: Owner,
+    open: &Opened,
     cost_us: usize,
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
     if cost_us <= LIGHT_US {
         return work();
     }
-    // Nobody's account is called like a network.
-    let account = match &caller.identity {
-        Some(who) => who.account.clone(),
-        None => server::network(caller.source).to_string(),
-    };
-    let (turn, held) = (
-        at.unless_closed(CORES.turn(&account)).await?,
-        Arc::clone(at),
-    );
+    let turn = open.unless_closed(CORES.turn(owner)).await?;
+    let held = open.clone();
     let done = tokio::task::spawn_blocking(move || {
         let done = work();
         drop((held, turn));
@@ -113,51 +148,83 @@ pub(crate) async fn beside<T: Send + 'static>(
     done.await.map_err(|_| StoreError::Thread)?
 }
 
+/// All turns: nobody has one while they are held.
+#[cfg(test)]
+pub(crate) async fn all_turns() -> impl Sized {
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let alone = ONE.lock().await;
+    let mut all = Vec::new();
+    for n in 0..available_parallelism().map_or(1, NonZero::get) {
+        let owner = Owner::Account(format!("other-{n}"));
+        all.push(CORES.turn(owner).await.unwrap());
+    }
+    (all, alone)
+}
+
+/// Whether something is done, or waits, for this account.
+#[cfg(test)]
+pub(crate) fn has_place(account: &str) -> bool {
+    let owner = Owner::Account(account.to_owned());
+    CORES.places().contains_key(&owner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         barrier::SealError,
-        engine::transit,
         testing::{World, caller},
     };
 
     #[tokio::test]
-    async fn no_account_takes_all_places() {
+    async fn nobody_takes_all_places() {
         let line = Line::new(1);
-        let turn = line.turn("first").await.unwrap();
-        let waiting: Vec<_> = (1..OF_ACCOUNT)
-            .map(|_| line.place("first").unwrap())
-            .collect();
-        assert!(matches!(line.place("first"), Err(EngineError::Busy)));
-        let others: Vec<_> = (OF_ACCOUNT..MAX)
-            .map(|n| line.place(&format!("other-{n}")).unwrap())
-            .collect();
-        assert!(matches!(line.place("last"), Err(EngineError::Busy)));
-        drop((turn, waiting, others));
+        let account = |name: &str| Owner::Account(name.to_owned());
+        let network = |n: usize| Owner::Network(format!("10.0.{n}.0/24").parse().unwrap());
+        let turn = line.turn(account("first")).await.unwrap();
+        let mut held = Vec::new();
+        let strangers = OF_STRANGERS / OF_NETWORK;
+        let accounts = (MAX - OF_STRANGERS) / OF_ACCOUNT;
+        let networks = (0..strangers).map(|n| (network(n), OF_NETWORK));
+        let others = (1..accounts).map(|n| (account(&format!("other-{n}")), OF_ACCOUNT));
+        for (owner, most) in networks
+            .chain([(account("first"), OF_ACCOUNT - 1)])
+            .chain(others)
+        {
+            for _ in 0..most {
+                held.push(line.place(&owner).unwrap());
+            }
+            let more = line.place(&owner);
+            assert!(matches!(more, Err(EngineError::Busy)), "{owner:?}");
+            let stranger = line.place(&network(strangers));
+            let refused = held.len() >= OF_STRANGERS;
+            assert_eq!(stranger.is_err(), refused, "{owner:?}: another network");
+        }
+        for owner in [account("last"), Owner::Service] {
+            let full = line.place(&owner);
+            assert!(matches!(full, Err(EngineError::Busy)), "{owner:?}");
+        }
+        drop((turn, held));
         assert!(line.places().is_empty());
-        line.turn("first").await.unwrap();
+        line.turn(account("first")).await.unwrap();
     }
 
     #[tokio::test]
     async fn what_waits_for_a_processor_does_not_keep_the_seal_open() {
         let world = World::vault().await;
-        let mut held = Vec::new();
-        for n in 0..available_parallelism().map_or(1, NonZero::get) {
-            held.push(CORES.turn(&format!("other-{n}")).await.unwrap());
-        }
-        let at = world.metacrypt.own(&transit::KIND, "vault", "test.work");
-        let (at, caller) = (at.unwrap(), caller("ada", "user", "/test/Work"));
-        let work = async move { beside(&caller, &at, 1_000_000, || Ok(())).await };
+        let held = all_turns().await;
+        let open = world.metacrypt.open().unwrap();
+        let owner = Owner::from(&caller("ada", "user", "/test/Work"));
+        let work = async move { beside(owner, &open, 1_000_000, || Ok(())).await };
         let work = tokio::spawn(work);
-        while !CORES.places().contains_key("id-of-ada") {
+        while !has_place("id-of-ada") {
             tokio::task::yield_now().await;
         }
         world.metacrypt.close().await;
         let done = work.await.unwrap();
         let sealed = matches!(done, Err(EngineError::Seal(SealError::Sealed)));
         assert!(sealed, "{done:?}");
-        assert!(!CORES.places().contains_key("id-of-ada"));
+        assert!(!has_place("id-of-ada"));
         drop(held);
     }
 }

@@ -41,6 +41,53 @@ pub(crate) trait Profiles<P> {
     async fn delete(&mut self, at: At) -> Result;
 }
 
+/// [`Profiles`] by a client whose methods and messages are called alike.
+macro_rules! profile_calls {
+    ($client:ident, $profile:ident, $list:ident, $get:ident, $put:ident, $delete:ident) => {
+        impl $crate::tool::profile::Profiles<pb::$profile> for $client<Authorized> {
+            async fn all(&mut self, mount: &str) -> Result<Vec<pb::$profile>> {
+                let (mut profiles, mut after) = (Vec::new(), String::new());
+                loop {
+                    let request = pb::$list {
+                        mount: mount.to_owned(),
+                        after,
+                        limit: 0,
+                    };
+                    let page = call(self.list_profiles(request)).await?;
+                    profiles.extend(page.profiles);
+                    after = page.next;
+                    if after.is_empty() {
+                        return Ok(profiles);
+                    }
+                }
+            }
+
+            async fn get(&mut self, at: At) -> Result<pb::$profile> {
+                let At { mount, name } = at;
+                call(self.get_profile(pb::$get { mount, name })).await
+            }
+
+            async fn put(&mut self, at: At, profile: pb::$profile) -> Result<pb::$profile> {
+                let At { mount, name } = at;
+                let profile = Some(profile);
+                let request = pb::$put {
+                    mount,
+                    name,
+                    profile,
+                };
+                call(self.put_profile(request)).await
+            }
+
+            async fn delete(&mut self, at: At) -> Result {
+                let At { mount, name } = at;
+                call(self.delete_profile(pb::$delete { mount, name })).await?;
+                Ok(())
+            }
+        }
+    };
+}
+pub(super) use profile_calls;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileCommand<P: clap::Args> {
     /// Shows the profiles that one may read

@@ -2,6 +2,8 @@
 
 mod refused;
 
+use mc_proto::AccountType;
+
 use super::*;
 use crate::cli::chain;
 

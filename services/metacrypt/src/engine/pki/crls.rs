@@ -8,13 +8,16 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    beside::beside,
+    COST_US,
     issuer::Issuer,
     ready::{Ready, Served},
     signed::{BACKDATED, Crl, crl},
-    store::{IssuerState, revoked, seconds},
+    store::{IssuerState, revoked},
 };
-use crate::{engine::EngineError, entered::Entered};
+use crate::{
+    engine::{EngineError, seconds},
+    entered::Entered,
+};
 
 /// How long one is valid: a service that stays sealed for a weekend has no clients that refuse everything.
 const LIFE: Duration = Duration::from_secs(3 * 24 * 60 * 60);
@@ -67,7 +70,7 @@ pub(super) async fn current(
         )
         .await?;
     let signer = Arc::clone(issuer);
-    let der = beside(Arc::clone(at), move || {
+    let der = at.beside(COST_US, move || {
         let list = Crl {
             issuer: &signer,
             number,

@@ -6,11 +6,11 @@ use mcdsl::audit::Detail;
 
 use super::{
     acme, crls, ready,
-    store::{PAGE, Record, issuers, seconds, serial_of},
+    store::{PAGE, Record, issuers, serial_of},
 };
 use crate::{
     barrier::Items,
-    engine::{EngineError, Work},
+    engine::{EngineError, Work, seconds},
     entered::Entered,
 };
 

@@ -2,7 +2,6 @@
 
 mod acme;
 mod api;
-mod beside;
 mod constraints;
 mod crls;
 mod csr;
@@ -58,6 +57,8 @@ pub(crate) mod action {
 
 /// What certificates of a profile are made by.
 const CERTIFYING: &[super::Act] = &[action::ISSUE, action::SIGN, action::RENEW];
+/// About how many microseconds of a processor it takes, at least, to make and sign something, and to check that.
+const COST_US: usize = 300;
 /// Where issuers are, and profiles, for stores and rules.
 const ISSUERS: &str = "issuers";
 const PROFILES: &str = "profiles";

@@ -1,9 +1,9 @@
 //! What everybody may have, over plain HTTP and without a token: certificates of CAs, CRLs (RFC 5280) and OCSP (RFC 6960, RFC 5019).
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Path, State},
     http::{StatusCode, header},
@@ -11,12 +11,11 @@ use axum::{
     routing::{get, post},
 };
 use data_encoding::BASE64;
+use mcdsl::server::Source;
 use x509_cert::der::Encode as _;
 
 use super::{
-    ISSUERS, KIND,
-    beside::beside,
-    crls, is_item_name,
+    COST_US, ISSUERS, KIND, crls, is_item_name,
     issuer::{Issuer, IssuerId},
     ocsp::{self, Asked, MAX_REQUEST},
     pem, ready,
@@ -75,7 +74,7 @@ impl IntoResponse for Failed {
             EngineError::NotFound(..) | EngineError::Refused(_) => {
                 (StatusCode::NOT_FOUND, format!("{}\n", self.0))
             }
-            EngineError::Seal(_) | EngineError::Store(_) => {
+            EngineError::Seal(_) | EngineError::Store(_) | EngineError::Busy => {
                 let text = "not now; try again\n".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, text)
             }
@@ -194,19 +193,21 @@ async fn list(api: &Api, mount: &str, name: Option<&str>) -> Answered {
 async fn ocsp_by_post(
     State(api): State<Api>,
     Path((mount, name)): Path<(String, String)>,
+    Extension(Source(source)): Extension<Source>,
     body: Body,
 ) -> Answered {
     let request = axum::body::to_bytes(body, MAX_REQUEST).await;
     let request = request.ok().map(Vec::from);
-    status(&api, &mount, &name, request, false).await
+    status(&api, &mount, &name, source, request, false).await
 }
 
 async fn ocsp_by_get(
     State(api): State<Api>,
     Path((mount, name, request)): Path<(String, String, String)>,
+    Extension(Source(source)): Extension<Source>,
 ) -> Answered {
     let request = BASE64.decode(request.as_bytes());
-    status(&api, &mount, &name, request.ok(), true).await
+    status(&api, &mount, &name, source, request.ok(), true).await
 }
 
 /// The answer to a request; `None`: it is none. One that was asked for by its address (RFC 5019) and has no nonce is the same for all.
@@ -214,6 +215,7 @@ async fn status(
     api: &Api,
     mount: &str,
     name: &str,
+    source: IpAddr,
     request: Option<Vec<u8>>,
     by_address: bool,
 ) -> Answered {
@@ -239,8 +241,8 @@ async fn status(
     let answers = held.read(read).await?;
     let now = api.0.seal.clock().now();
     let same = by_address && asked.nonce.is_none();
-    let signed = beside(held, move || Ok(sign(&issuer, &asked, &answers, now)?));
-    let answer = signed.await?;
+    let signed = move || Ok(sign(&issuer, &asked, &answers, now)?);
+    let answer = held.beside(source, COST_US, signed).await?;
     Ok(match same {
         true => kept(OCSP, OCSP_KEPT_S, answer),
         false => typed(OCSP, answer),

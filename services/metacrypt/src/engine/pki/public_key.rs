@@ -11,7 +11,6 @@ use aws_lc_rs::{
         UnparsedPublicKey, VerificationAlgorithm,
     },
 };
-use curve25519_dalek::edwards::CompressedEdwardsY;
 use serde::{Deserialize, Serialize};
 use x509_cert::{
     der::{
@@ -22,6 +21,7 @@ use x509_cert::{
 };
 
 use super::oid;
+use crate::engine::is_ed25519;
 
 /// Bytes of an RSA modulus: 2048 to 8192 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
@@ -126,7 +126,7 @@ impl PublicKey {
         if bytes.len() != length || UnparsedPublicKey::new(verifying, bytes).parse().is_err() {
             return Err(KeyFault::Encoding);
         }
-        if algorithm == KeyAlgorithm::Ed25519 && !is_edwards25519(bytes) {
+        if algorithm == KeyAlgorithm::Ed25519 && !is_ed25519(bytes) {
             return Err(KeyFault::Point);
         }
         Ok(Self { algorithm, spki })
@@ -185,16 +185,6 @@ impl PublicKey {
         let key = UnparsedPublicKey::new(algorithm, key);
         key.verify(message, signature).is_ok()
     }
-}
-
-/// Whether it is a point of edwards25519 in its one spelling (RFC 8032 §5.1.3), and none of small order: under such a key one signature is valid for many
-/// messages. Verifiers differ in what they take.
-pub(crate) fn is_edwards25519(bytes: &[u8]) -> bool {
-    let written = CompressedEdwardsY::from_slice(bytes).ok();
-    written.is_some_and(|written| {
-        let point = written.decompress();
-        point.is_some_and(|point| !point.is_small_order() && point.compress() == written)
-    })
 }
 
 fn check_rsa(key: &[u8]) -> Result<(), KeyFault> {

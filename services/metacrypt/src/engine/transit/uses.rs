@@ -17,12 +17,7 @@ use super::{
     rings::{ring, ring_for},
     written::Written,
 };
-use crate::{
-    api::Api,
-    barrier::KeyError,
-    engine::{EngineError, beside},
-    entered::Entered,
-};
+use crate::{api::Api, barrier::KeyError, engine::EngineError, entered::Entered};
 
 /// Most entries of a request.
 const MAX_ENTRIES: usize = 1024;
@@ -146,7 +141,7 @@ pub(super) async fn encrypt(
             sealed(&ring, &p.plaintext, &p.associated_data)
         })
     };
-    let ciphertexts = beside(caller, &at, cost_us, encrypt).await?;
+    let ciphertexts = at.beside(cost_us, encrypt).await?;
     at.done(detail).await?;
     Ok(EncryptResponse { ciphertexts })
 }
@@ -161,7 +156,7 @@ pub(super) async fn decrypt(
     let ring = that(&at, true).await?;
     let cost_us = of_ciphertexts(&ring, &asked.ciphertexts);
     let decrypt = move || all(&asked.ciphertexts, |index, c| opened(&ring, c, index));
-    let opened = beside(caller, &at, cost_us, decrypt).await?;
+    let opened = at.beside(cost_us, decrypt).await?;
     let versions = opened.iter().map(|(version, _)| *version);
     let detail = by(count(number), versions);
     let plain = |(_, mut plaintext): Opened| Plain {
@@ -189,7 +184,7 @@ pub(super) async fn rewrap(
         let opened = all(&asked.ciphertexts, |index, c| opened(&old, c, index))?;
         Ok((asked.ciphertexts, opened))
     };
-    let (sent, opened) = beside(caller, &at, cost_us, open).await?;
+    let (sent, opened) = at.beside(cost_us, open).await?;
     let versions = by(Detail::new(), opened.iter().map(|(version, _)| *version));
     let ring = ring_for(&at, uses, api.0.seal.clock().now()).await?;
     let detail = versions
@@ -200,7 +195,7 @@ pub(super) async fn rewrap(
             sealed(&ring, plaintext, &sent[index].associated_data)
         })
     };
-    let ciphertexts = beside(caller, &at, cost_us, seal).await?;
+    let ciphertexts = at.beside(cost_us, seal).await?;
     at.done(detail).await?;
     Ok(RewrapResponse { ciphertexts })
 }
@@ -259,7 +254,7 @@ pub(super) async fn sign(
             Ok(Written { version, bytes }.text())
         })
     };
-    let signatures = beside(caller, &at, cost_us, sign).await?;
+    let signatures = at.beside(cost_us, sign).await?;
     at.done(detail).await?;
     Ok(SignResponse { signatures })
 }
@@ -285,7 +280,7 @@ pub(super) async fn verify(
             Ok((written.version, valid))
         })
     };
-    let verified = beside(caller, &at, cost_us, verify).await?;
+    let verified = at.beside(cost_us, verify).await?;
     at.done(by(
         count(number),
         verified.iter().map(|(version, _)| *version),

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     api::Api,
     barrier::Items,
-    engine::{Act, EngineError, beside, time},
+    engine::{Act, EngineError, time},
     entered::{Entered, identity},
 };
 
@@ -279,7 +279,7 @@ async fn seal(
     let detail = detail.list("accounts", accounts);
     let (cost_us, now) = (COST_US * keys.len(), at.now());
     let work = move || sealed::seal(&sender, &keys, curve, &plaintext, &about, now);
-    let sealed = beside(caller, &at, cost_us, work).await?;
+    let sealed = at.beside(cost_us, work).await?;
     at.done(detail).await?;
     Ok(SealToUsersResponse { sealed, recipients })
 }
@@ -310,7 +310,7 @@ async fn open(
             EngineError::field("sealed", why)
         })
     };
-    let opened = beside(caller, &at, COST_US, work).await?;
+    let opened = at.beside(COST_US, work).await?;
     let (name, account) = (opened.sender.clone(), opened.account.clone());
     let renamed = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
         let now = Named::of(items, &name)?.account;

@@ -37,7 +37,7 @@ async fn nobody_writes_into_the_mount_that_comes_after_his() {
     let world = World::vault().await;
     let own = || world.metacrypt.own(&KIND, "vault", "test.late").unwrap();
     let late = own();
-    let removed = world.metacrypt.unmount("vault", None, nothing());
+    let removed = world.metacrypt.unmount("vault", true, nothing());
     removed.await.unwrap();
     for description in ["removed", "deleted", "made again"] {
         match description {
@@ -223,14 +223,15 @@ async fn who_has_no_turn_when_the_seal_closes_gets_none() {
 
 #[tokio::test]
 async fn a_mount_is_there_until_its_removal_is_committed() {
-    fn refuses(_: &Items<'_>) -> Result<Option<String>, EngineError> {
-        Ok(Some("something".to_owned()))
-    }
     let world = World::vault().await;
+    let at = world.metacrypt.own(&KIND, "vault", "test.keeps").unwrap();
+    // A key that cannot be read.
+    let kept = at.keep(|items, _| Ok(items.put("keys/k", &1)?), |(), _| ());
+    kept.await.unwrap();
     let writer = busy(&world, true).await;
     let metacrypt = Arc::clone(&world.metacrypt);
     let removed = async move {
-        metacrypt.unmount("vault", Some(refuses), nothing()).await?;
+        metacrypt.unmount("vault", false, nothing()).await?;
         Ok(())
     };
     let removed = in_line(removed).await;
@@ -241,7 +242,7 @@ async fn a_mount_is_there_until_its_removal_is_committed() {
     assert!(is_there(), "while it waits");
     drop(writer);
     let told = removed.await.unwrap();
-    let kept = "FailedPrecondition: it is not removed, for it has something";
+    let kept = "FailedPrecondition: it is not removed, for it has what cannot be read";
     assert!(told.starts_with(kept), "{told}");
     assert!(is_there(), "and when it was refused");
 }

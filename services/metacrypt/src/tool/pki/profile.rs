@@ -118,44 +118,14 @@ impl profiles::Put for Put {
     }
 }
 
-impl profiles::Profiles<pb::PkiProfile> for PkiClient<Authorized> {
-    async fn all(&mut self, mount: &str) -> Result<Vec<pb::PkiProfile>> {
-        let (mut profiles, mut after) = (Vec::new(), String::new());
-        loop {
-            let request = pb::ListPkiProfilesRequest {
-                mount: mount.to_owned(),
-                after,
-                limit: 0,
-            };
-            let page = call(self.list_profiles(request)).await?;
-            profiles.extend(page.profiles);
-            after = page.next;
-            if after.is_empty() {
-                return Ok(profiles);
-            }
-        }
-    }
-
-    async fn get(&mut self, at: At) -> Result<pb::PkiProfile> {
-        let At { mount, name } = at;
-        call(self.get_profile(pb::GetPkiProfileRequest { mount, name })).await
-    }
-
-    async fn put(&mut self, at: At, profile: pb::PkiProfile) -> Result<pb::PkiProfile> {
-        let request = pb::PutPkiProfileRequest {
-            mount: at.mount,
-            name: at.name,
-            profile: Some(profile),
-        };
-        call(self.put_profile(request)).await
-    }
-
-    async fn delete(&mut self, at: At) -> Result {
-        let At { mount, name } = at;
-        call(self.delete_profile(pb::DeletePkiProfileRequest { mount, name })).await?;
-        Ok(())
-    }
-}
+profiles::profile_calls!(
+    PkiClient,
+    PkiProfile,
+    ListPkiProfilesRequest,
+    GetPkiProfileRequest,
+    PutPkiProfileRequest,
+    DeletePkiProfileRequest
+);
 
 impl profiles::Profile for pb::PkiProfile {
     const MESSAGE: &'static str = "PkiProfile";

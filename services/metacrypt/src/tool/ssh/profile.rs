@@ -168,44 +168,14 @@ impl profiles::Put for Put {
     }
 }
 
-impl profiles::Profiles<pb::SshProfile> for SshClient<Authorized> {
-    async fn all(&mut self, mount: &str) -> Result<Vec<pb::SshProfile>> {
-        let (mut profiles, mut after) = (Vec::new(), String::new());
-        loop {
-            let request = pb::ListSshProfilesRequest {
-                mount: mount.to_owned(),
-                after,
-                limit: 0,
-            };
-            let page = call(self.list_profiles(request)).await?;
-            profiles.extend(page.profiles);
-            after = page.next;
-            if after.is_empty() {
-                return Ok(profiles);
-            }
-        }
-    }
-
-    async fn get(&mut self, at: At) -> Result<pb::SshProfile> {
-        let At { mount, name } = at;
-        call(self.get_profile(pb::GetSshProfileRequest { mount, name })).await
-    }
-
-    async fn put(&mut self, at: At, profile: pb::SshProfile) -> Result<pb::SshProfile> {
-        let request = pb::PutSshProfileRequest {
-            mount: at.mount,
-            name: at.name,
-            profile: Some(profile),
-        };
-        call(self.put_profile(request)).await
-    }
-
-    async fn delete(&mut self, at: At) -> Result {
-        let At { mount, name } = at;
-        call(self.delete_profile(pb::DeleteSshProfileRequest { mount, name })).await?;
-        Ok(())
-    }
-}
+profiles::profile_calls!(
+    SshClient,
+    SshProfile,
+    ListSshProfilesRequest,
+    GetSshProfileRequest,
+    PutSshProfileRequest,
+    DeleteSshProfileRequest
+);
 
 impl profiles::Profile for pb::SshProfile {
     const MESSAGE: &'static str = "SshProfile";

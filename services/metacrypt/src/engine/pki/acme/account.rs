@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use super::{
     super::KIND,
     answer::Answer,
+    here::{Here, Holds, limited, unknown},
     jwk::Jwk,
     jws::{By, Jws, object},
     of_source,
     order::Order,
     problem::{Problem, Type},
-    request::{Asked, Here, Holds, Who, limited, unknown},
+    request::{Asked, Who},
     store::{AcmeAccount, Binding, PAGE, Standing, new_id},
 };
 use crate::{barrier::Items, engine::EngineError, entered::Entered};
@@ -125,12 +126,12 @@ async fn bound(
     let look = id.clone();
     let found = asked
         .here
-        .read(move |items| Binding::find(items, &look))
+        .read(move |items| Binding::with_secret(items, &look))
         .await?;
     // Who does not know the secret learns nothing of the key, not by the time either.
-    let secret = match &found {
-        Some(binding) => binding.secret_bytes(),
-        None => zeroize::Zeroizing::new(vec![0; 32]),
+    let (found, secret) = match found {
+        Some((binding, secret)) => (Some(binding), secret),
+        None => (None, zeroize::Zeroizing::new(vec![0; 32])),
     };
     let verified = jws.verify_mac(&secret);
     let Some(binding) = found.filter(|_| verified.is_ok()) else {
@@ -192,7 +193,9 @@ pub(super) async fn new(asked: Asked) -> Result<Answer, Problem> {
     }
     let network = of_source(asked.source);
     let newcomers = &asked.here.memory()?.newcomers;
-    newcomers.ask(network, asked.here.now()).map_err(limited)?;
+    newcomers
+        .ask(network, asked.here.steady())
+        .map_err(limited)?;
     let contact = contacts(says.contact)?;
     let (binding_id, binding) =
         match bound(&asked, key, says.external_account_binding.as_ref()).await {

@@ -13,9 +13,9 @@ use super::{
         name::AltName,
         store::{profile, profiles},
     },
+    here::Here,
     order::{Order, Progress},
     problem::Problem,
-    request::Here,
     source,
 };
 use crate::api::Api;

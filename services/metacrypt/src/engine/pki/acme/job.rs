@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use super::{
-    super::store::seconds,
     Memory, account, look,
     store::{AcmeAccount, Binding, KEYS, PAGE, Standing, forget},
 };
-use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered};
+use crate::{
+    api::Api,
+    barrier::Items,
+    engine::{EngineError, seconds},
+    entered::Entered,
+};
 
 /// Goes on with what was to be looked at when the seal was closed; if that cannot be, in a moment.
 pub(in super::super) async fn resume(at: &Arc<Entered>) {
@@ -21,6 +25,9 @@ pub(in super::super) async fn resume(at: &Arc<Entered>) {
     }
 }
 
+/// Keys that are looked at in one transaction, and ended.
+const PIECE: usize = 100;
+
 /// Does a piece of it; whether there is more.
 pub(in super::super) async fn run(at: &Arc<Entered>) -> Result<bool, EngineError> {
     let (now_s, sure_s) = (seconds(at.now()), seconds(at.sure_now()));
@@ -28,13 +35,13 @@ pub(in super::super) async fn run(at: &Arc<Entered>) -> Result<bool, EngineError
     if at.keep(old, |more, _| more).await? {
         return Ok(true);
     }
-    ended(at, now_s).await?;
+    ended(at, now_s, sure_s).await?;
     Ok(false)
 }
 
 /// Ends the accounts of which MCIAS revoked what they were given by, for it forgets that in a while; forgets keys that nobody used in time, and accounts that
-/// ended long ago.
-async fn ended(at: &Arc<Entered>, now_s: u64) -> Result<(), EngineError> {
+/// had ended long ago by `sure_s`.
+async fn ended(at: &Arc<Entered>, now_s: u64, sure_s: u64) -> Result<(), EngineError> {
     let Some(mcias) = at.metacrypt().mcias.get().cloned() else {
         return Ok(());
     };
@@ -42,18 +49,18 @@ async fn ended(at: &Arc<Entered>, now_s: u64) -> Result<(), EngineError> {
     loop {
         let (from, mcias) = (after.clone(), Arc::clone(&mcias));
         let look = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
-            let page: Vec<(String, Binding)> = items.list(KEYS, &from, PAGE)?;
+            let page: Vec<(String, Binding)> = items.list(KEYS, &from, PIECE)?;
             let last = page.last().map(|(path, _)| path.clone());
             let mut gone = Vec::new();
             for (path, binding) in page {
                 let over = match &binding.used_by {
                     None => {
-                        binding.ends_s <= now_s
+                        binding.ends_s <= sure_s
                             || mcias.is_revoked(&binding.owner.shown()) == Some(true)
                     }
                     Some(id) => {
                         let account = AcmeAccount::find(items, id)?;
-                        account.is_none_or(|account| account.is_over(now_s))
+                        account.is_none_or(|account| account.is_over(sure_s))
                             || mcias.is_revoked(&binding.owner.identity()) == Some(true)
                     }
                 };
@@ -81,7 +88,7 @@ async fn ended(at: &Arc<Entered>, now_s: u64) -> Result<(), EngineError> {
                         Some((account, id)) if account.standing == Standing::Valid => {
                             account::end(items, id, Standing::Revoked, now_s)?;
                         }
-                        Some((account, _)) if !account.is_over(now_s) => {}
+                        Some((account, _)) if !account.is_over(sure_s) => {}
                         _ => binding.delete(items, key, now_s)?,
                     }
                 }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     hash::Hash,
     sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// Most who are known at once; beyond it nobody new is let in before others are forgotten.
@@ -14,8 +14,8 @@ const MAX_KNOWN: usize = 20_000;
 pub(crate) struct Limit<K> {
     burst: u32,
     every: Duration,
-    /// Until when what was asked lasts, by who asked.
-    known: Mutex<HashMap<K, Duration>>,
+    /// Until when what was asked lasts, by who asked; by the steady clock, which nobody sets.
+    known: Mutex<HashMap<K, Instant>>,
 }
 
 impl<K: Eq + Hash> Limit<K> {
@@ -27,15 +27,22 @@ impl<K: Eq + Hash> Limit<K> {
         }
     }
 
+    /// Until when what was asked would last, and by how much that is too long.
+    fn over(&self, known: Option<Instant>, now: Instant) -> (Instant, Duration) {
+        let until = known.map_or(now, |until| until.max(now)) + self.every;
+        (
+            until,
+            until.saturating_duration_since(now + self.every * self.burst),
+        )
+    }
+
     /// Whether `who` might, if he asked.
     ///
     /// # Errors
     /// Not before so many seconds are over.
-    pub(crate) fn look(&self, who: &K, now: SystemTime) -> Result<(), u64> {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    pub(crate) fn look(&self, who: &K, now: Instant) -> Result<(), u64> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = known.get(who).copied().unwrap_or_default().max(now) + self.every;
-        let over = until.saturating_sub(now + self.every * self.burst);
+        let over = self.over(known.get(who).copied(), now).1;
         match over.is_zero() {
             true => Ok(()),
             false => Err(over.as_secs() + 1),
@@ -46,8 +53,7 @@ impl<K: Eq + Hash> Limit<K> {
     ///
     /// # Errors
     /// Not before so many seconds are over.
-    pub(crate) fn ask(&self, who: K, now: SystemTime) -> Result<(), u64> {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    pub(crate) fn ask(&self, who: K, now: Instant) -> Result<(), u64> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN && !known.contains_key(&who) {
             known.retain(|_, until| *until > now);
@@ -55,8 +61,7 @@ impl<K: Eq + Hash> Limit<K> {
                 return Err(self.every.as_secs().max(1));
             }
         }
-        let until = known.get(&who).copied().unwrap_or_default().max(now) + self.every;
-        let over = until.saturating_sub(now + self.every * self.burst);
+        let (until, over) = self.over(known.get(&who).copied(), now);
         if !over.is_zero() {
             return Err(over.as_secs() + 1);
         }
@@ -72,7 +77,8 @@ mod tests {
     #[test]
     fn so_many_at_once_and_one_more_in_each_while() {
         let limit = Limit::new(3, Duration::from_secs(10));
-        let at = |s: u64| UNIX_EPOCH + Duration::from_secs(1000 + s);
+        let begin = Instant::now();
+        let at = |s: u64| begin + Duration::from_secs(s);
         for _ in 0..3 {
             assert_eq!(limit.look(&"a", at(0)), Ok(()));
             assert_eq!(limit.ask("a", at(0)), Ok(()));
@@ -90,7 +96,8 @@ mod tests {
     #[test]
     fn not_everybody_is_remembered() {
         let limit = Limit::new(1, Duration::from_secs(10));
-        let at = |s: u64| UNIX_EPOCH + Duration::from_secs(1000 + s);
+        let begin = Instant::now();
+        let at = |s: u64| begin + Duration::from_secs(s);
         for who in 0..MAX_KNOWN {
             assert_eq!(limit.ask(who, at(0)), Ok(()));
         }

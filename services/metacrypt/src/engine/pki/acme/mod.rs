@@ -7,6 +7,7 @@ mod account;
 mod address;
 mod answer;
 mod dns;
+mod here;
 mod job;
 mod jwk;
 mod jws;
@@ -42,10 +43,11 @@ use mcdsl::server::{Source, network};
 pub(super) use self::job::{resume, run};
 use self::{
     answer::{Answer, directory, finish},
+    here::Here,
     limit::Limit,
     nonce::Nonces,
     problem::{Problem, Type},
-    request::{Asked, Here, Sent},
+    request::{Asked, Sent},
 };
 use super::ready::Ready;
 use crate::{api::Api, barrier::Mount, engine::EngineError};

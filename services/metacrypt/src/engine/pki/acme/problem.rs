@@ -1,5 +1,6 @@
 //! Why something is not done, as ACME's clients read it (RFC 8555 §6.7, RFC 9457).
 
+use mcdsl::db::StoreError;
 use serde::{Deserialize, Serialize};
 
 use super::jws::JwsFault;
@@ -131,6 +132,11 @@ impl Problem {
         }
     }
 
+    /// It may be tried again soon.
+    fn not_now() -> Self {
+        Self::later(Type::ServerInternal, "not now; try again", 5).with_status(503)
+    }
+
     /// Because of what is there.
     pub(crate) fn at(self, location: String) -> Self {
         Self {
@@ -185,13 +191,17 @@ impl From<EngineError> for Problem {
             | EngineError::Exists(..)
             | EngineError::Policy(_) => Self::malformed(text),
             EngineError::NotFound(..) => Self::malformed(text).with_status(404),
+            // Strangers bring these about, as often as they like.
             EngineError::Seal(_)
-            | EngineError::Store(_)
-            | EngineError::Audit(_)
+            | EngineError::Store(StoreError::Busy)
             | EngineError::Changed
             | EngineError::Busy => {
+                tracing::debug!(error = text, "an ACME request cannot be answered now");
+                Self::not_now()
+            }
+            EngineError::Store(_) | EngineError::Audit(_) => {
                 tracing::warn!(error = text, "an ACME request cannot be answered");
-                Self::later(Type::ServerInternal, "not now; try again", 5).with_status(503)
+                Self::not_now()
             }
             EngineError::Item(_) | EngineError::Key(_) | EngineError::Unsound(_) => {
                 tracing::error!(error = text, "an ACME request cannot be answered");

@@ -17,9 +17,9 @@ use super::{
         store::{Record, StoredIssuer},
     },
     answer::{Answer, finish, rfc3339},
+    here::Here,
     order::Replaced,
     problem::{Problem, Type},
-    request::Here,
     source,
     store::IssuedTo,
 };

@@ -1,112 +1,24 @@
 //! Requests: whose they are is known, and their nonce is used up, before anything is done by them.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
     http::{Request, header},
 };
-use mcdsl::{auth::Identity, server::Caller};
+use mcdsl::server::Caller;
 use serde::de::DeserializeOwned;
 use tonic::Status;
 
 use super::{
-    super::{KIND, store::seconds},
-    Memory, account,
+    here::{Here, limited},
     jwk::Jwk,
     jws::{By, Jws, MAX_BODY, object},
     of_source,
     problem::{Problem, Type},
     source,
-    store::{AcmeAccount, Settings, Standing, use_nonce},
+    store::{AcmeAccount, Standing, use_nonce},
 };
-use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered, entered::Public};
-
-/// A mount with ACME. While it lives, the seal stays open.
-pub(super) struct Here {
-    pub(super) api: Api,
-    public: Public,
-    /// `https://host/v1/pki/<mount>/acme`.
-    pub(super) base: String,
-}
-
-impl Here {
-    pub(super) async fn of(api: &Api, mount: &str) -> Result<Self, Problem> {
-        let public = api.0.public(&KIND, mount, &[])?;
-        let settings = public.read(Settings::get).await?;
-        let Some(base) = &settings.base else {
-            let none =
-                Problem::malformed("there is no ACME in this mount; an operator turns it on");
-            return Err(none.with_status(404));
-        };
-        Ok(Self {
-            base: format!("{base}/v1/pki/{mount}/acme"),
-            api: api.clone(),
-            public,
-        })
-    }
-
-    pub(super) fn mount(&self) -> &str {
-        self.public.mount().name()
-    }
-
-    pub(super) fn now(&self) -> SystemTime {
-        self.api.0.seal.clock().now()
-    }
-
-    pub(super) fn now_s(&self) -> u64 {
-        seconds(self.now())
-    }
-
-    pub(super) fn memory(&self) -> Result<&Memory, Problem> {
-        Ok(Memory::of(self.public.mount())?)
-    }
-
-    /// A nonce for the next request; none, if that cannot be.
-    pub(super) fn nonce(&self) -> Option<String> {
-        let nonces = self.memory().ok()?.nonces(self.public.mount());
-        nonces.make(self.now_s())
-    }
-
-    /// Somebody asks who need not have an account.
-    pub(super) fn stranger(&self, source: IpAddr) -> Result<(), Problem> {
-        let asked = self.memory()?.strangers.ask(of_source(source), self.now());
-        asked.map_err(limited)
-    }
-
-    /// Somebody changes what is known of an account.
-    pub(super) fn changes(&self, account: &str) -> Result<(), Problem> {
-        let asked = self.memory()?.changes.ask(account.to_owned(), self.now());
-        asked.map_err(limited)
-    }
-
-    /// Reads what the mount has.
-    pub(super) async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Items<'_>) -> Result<T, EngineError> + Send + 'static,
-    ) -> Result<T, Problem> {
-        Ok(self.public.read(read).await?)
-    }
-
-    /// The service itself, where nothing is written down.
-    pub(super) fn own(&self) -> Result<Arc<Entered>, Problem> {
-        Ok(self.api.0.own(&KIND, self.mount(), "pki.acme")?)
-    }
-
-    /// Changes what the mount has without a word in the log.
-    pub(super) async fn keep<T: Send + 'static>(
-        &self,
-        keep: impl FnOnce(&Items<'_>) -> Result<T, EngineError> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let keep = move |items: &Items<'_>, _: &Entered| keep(items);
-        Ok(self.own()?.keep(keep, |made, _| made).await?)
-    }
-}
-
-/// It was asked too often.
-pub(super) fn limited(seconds: u64) -> Problem {
-    Problem::later(Type::RateLimited, "too many requests; wait", seconds)
-}
 
 /// Who asks.
 pub(super) enum Who {
@@ -173,7 +85,7 @@ impl Asked {
         let source = sent.source;
         let strangers = &here.memory()?.strangers;
         // Only who has an account is asked further where strangers have asked too often.
-        let over = strangers.look(&of_source(source), here.now());
+        let over = strangers.look(&of_source(source), here.steady());
         let over = over.err().map(limited);
         let body = match (sent.body, &over) {
             (Ok(body), _) => body,
@@ -194,7 +106,7 @@ impl Asked {
                 "nonce: there is none that is good; take the one of this answer",
             )
         };
-        let nonces = here.memory()?.nonces(here.public.mount());
+        let nonces = here.nonces()?;
         let nonce = jws.nonce.as_deref();
         let nonce = nonce.and_then(|nonce| nonces.read(nonce, here.now_s()));
         let nonce = nonce.ok_or_else(bad)?;
@@ -221,19 +133,19 @@ impl Asked {
                 let (id, account) = found.map_err(|problem| over.clone().unwrap_or(problem))?;
                 let forged = &here.memory()?.forged;
                 if over.is_some() {
-                    forged.look(&id, here.now()).map_err(limited)?;
+                    forged.look(&id, here.steady()).map_err(limited)?;
                 }
                 if let Err(fault) = jws.verify(&account.key) {
                     if over.is_some() {
-                        forged.ask(id, here.now()).map_err(limited)?;
+                        forged.ask(id, here.steady()).map_err(limited)?;
                     }
                     return Err(fault.into());
                 }
                 Who::Account(Box::new(account), id)
             }
         };
-        let now_s = here.now_s();
-        let used = here.keep(move |items| use_nonce(items, &nonce, now_s));
+        let sure_s = here.sure_s();
+        let used = here.keep(move |items| use_nonce(items, &nonce, sure_s));
         used.await??;
         if let Who::Account(account, id) = &who {
             // What an account was given may be revoked by it when MCIAS ended it.
@@ -317,86 +229,4 @@ impl Asked {
         }
         kept
     }
-}
-
-/// Whether what was given to an account of MCIAS is still its.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holds {
-    Yes,
-    /// The account may not be used at the moment, or is no more.
-    NotNow,
-    /// For ever: MCIAS revoked what was given until then.
-    Revoked,
-    /// Nobody can say.
-    Unknown,
-}
-
-impl Here {
-    /// Whether what was given to somebody then still holds. MCIAS is asked for the account too: it does not tell for ever what it revoked, and a key lives longer.
-    pub(super) async fn holds(&self, given: &Identity) -> Holds {
-        let Some(mcias) = self.api.0.mcias.get() else {
-            return Holds::Unknown;
-        };
-        match mcias.is_revoked(given) {
-            Some(true) => return Holds::Revoked,
-            None => return Holds::Unknown,
-            Some(false) => {}
-        }
-        match mcias.is_active(&given.account).await {
-            Ok(true) => Holds::Yes,
-            Ok(false) => Holds::NotNow,
-            Err(_) => Holds::Unknown,
-        }
-    }
-
-    /// The account at an address.
-    async fn account(&self, kid: &str) -> Result<(String, AcmeAccount), Problem> {
-        let id = kid.strip_prefix(&*format!("{}/acct/", self.base));
-        let id = id.unwrap_or_default().to_owned();
-        let found = self
-            .read(move |items| Ok(AcmeAccount::find(items, &id)?.map(|found| (id, found))))
-            .await?;
-        found.ok_or_else(|| {
-            Problem::new(
-                Type::AccountDoesNotExist,
-                "kid: there is no such account; make one (newAccount)",
-            )
-        })
-    }
-
-    /// That an account may still do something.
-    pub(super) async fn stands(&self, account: &AcmeAccount, id: &str) -> Result<(), Problem> {
-        let ended = |why| Err(Problem::new(Type::Unauthorized, why));
-        match account.standing {
-            Standing::Valid => {}
-            Standing::Deactivated => return ended("the account is deactivated"),
-            Standing::Revoked => {
-                return ended(
-                    "the account of MCIAS that it was bound to was revoked; send newAccount with another ACME key of that account (CreateAcmeKey)",
-                );
-            }
-        }
-        match self.holds(&account.owner.identity()).await {
-            Holds::Yes => Ok(()),
-            Holds::NotNow => ended(
-                "the account of MCIAS that it was bound to is disabled, locked or deleted there",
-            ),
-            Holds::Revoked => {
-                let id = id.to_owned();
-                let now_s = self.now_s();
-                self.keep(move |items| account::end(items, &id, Standing::Revoked, now_s))
-                    .await?;
-                ended(
-                    "the account of MCIAS that it was bound to was revoked; send newAccount with another ACME key of that account (CreateAcmeKey)",
-                )
-            }
-            Holds::Unknown => Err(unknown()),
-        }
-    }
-}
-
-/// Fails closed.
-pub(super) fn unknown() -> Problem {
-    let why = "MCIAS cannot be asked whether the account still stands; try again";
-    Problem::later(Type::ServerInternal, why, 5).with_status(503)
 }

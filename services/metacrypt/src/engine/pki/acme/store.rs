@@ -2,7 +2,8 @@
 //!
 //! `acme/orders/<id>` has all of an order. `acme/open/<account>/<hash of profile, names and what is replaced>` finds those that something can still come of,
 //! `acme/ends/<end>/<id>` those that are to be forgotten, `acme/looking/<id>.<name>.<method>` what is to be looked at. `acme/issued/<serial>` says whose a
-//! certificate is, `acme/tallies/<hash of an account of MCIAS>` how much it has of all of that.
+//! certificate is, `acme/tallies/<hash of an account of MCIAS>` how much it has of all of that. The secret of the key at
+//! `acme/keys/<id>` is apart, at `acme/secrets/<id>`.
 
 mod orders;
 mod tally;
@@ -19,10 +20,9 @@ use aws_lc_rs::{digest, rand};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use mcdsl::auth::Identity;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{
-    super::store::time,
     jwk::Jwk,
     nonce::Nonce,
     order::Order,
@@ -31,11 +31,9 @@ use super::{
 use crate::{
     account::Account,
     barrier::{Items, KeyError},
-    engine::EngineError,
+    engine::{EngineError, Secret, time},
 };
 
-/// Most keys of a mount, used or not.
-pub(in super::super) const MAX_KEYS: usize = 10_000;
 /// Entries that are read at once.
 pub(super) const PAGE: usize = 500;
 /// Seconds for which a new order lasts, and one of which nothing comes any more.
@@ -144,55 +142,29 @@ impl Owner {
     }
 }
 
-/// A key by which one ACME account is made.
-#[derive(Clone, Serialize, Deserialize)]
+/// A key by which one ACME account is made, without its secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in super::super) struct Binding {
     pub(in super::super) owner: Owner,
     /// Empty: all that the policy allows.
     pub(in super::super) profiles: BTreeSet<String>,
     pub(in super::super) created_s: u64,
     pub(in super::super) ends_s: u64,
-    /// Base64url.
-    secret: String,
     /// The account that was made by it.
     pub(in super::super) used_by: Option<String>,
 }
 
-impl Drop for Binding {
-    fn drop(&mut self) {
-        self.secret.zeroize();
-    }
+/// Where its secret is: apart, so that none is opened where keys are listed and judged.
+fn secret_at(id: &str) -> String {
+    format!("acme/secrets/{id}")
+}
+
+/// 256 bits that are shared with who gets the key.
+pub(in super::super) fn new_secret() -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    Ok(Zeroizing::new(random()?))
 }
 
 impl Binding {
-    /// A new one.
-    pub(in super::super) fn new(
-        owner: Owner,
-        profiles: BTreeSet<String>,
-        created_s: u64,
-        ends_s: u64,
-    ) -> Result<Self, EngineError> {
-        let secret = Zeroizing::new(random::<32>()?);
-        Ok(Self {
-            owner,
-            profiles,
-            created_s,
-            ends_s,
-            secret: BASE64URL_NOPAD.encode(&*secret),
-            used_by: None,
-        })
-    }
-
-    /// As clients take it.
-    pub(in super::super) fn secret(&self) -> &str {
-        &self.secret
-    }
-
-    pub(super) fn secret_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let bytes = BASE64URL_NOPAD.decode(self.secret.as_bytes());
-        Zeroizing::new(bytes.unwrap_or_default())
-    }
-
     pub(in super::super) fn find(items: &Items<'_>, id: &str) -> Result<Option<Self>, EngineError> {
         match is_id(id) {
             true => Ok(items.get(&format!("{KEYS}{id}"))?),
@@ -200,12 +172,30 @@ impl Binding {
         }
     }
 
-    /// A new one.
+    /// The one of this id, with its secret; none, if that cannot be read.
+    pub(super) fn with_secret(
+        items: &Items<'_>,
+        id: &str,
+    ) -> Result<Option<(Self, Zeroizing<Vec<u8>>)>, EngineError> {
+        let Some(found) = Self::find(items, id)? else {
+            return Ok(None);
+        };
+        let secret: Option<Secret> = items.get(&secret_at(id))?;
+        Ok(secret.and_then(|secret| Some((found, secret.bytes()?))))
+    }
+
+    /// A new one, with its secret.
     ///
     /// # Errors
-    /// If its owner has as many as he may.
-    pub(in super::super) fn create(&self, items: &Items<'_>, id: &str) -> Result<(), EngineError> {
+    /// If its owner has as many as he may, or the mount has.
+    pub(in super::super) fn create(
+        &self,
+        items: &Items<'_>,
+        id: &str,
+        secret: &[u8],
+    ) -> Result<(), EngineError> {
         Tally::add_key(items, &self.owner.id())?;
+        items.put(&secret_at(id), &Secret::of(secret))?;
         self.put(items, id)
     }
 
@@ -232,6 +222,7 @@ impl Binding {
 
     /// Deletes one whose account, if there is one, has another.
     pub(super) fn forget(&self, items: &Items<'_>, id: &str) -> Result<(), EngineError> {
+        items.delete(&secret_at(id))?;
         if items.delete(&format!("{KEYS}{id}"))? {
             Tally::drop_key(items, &self.owner.id())?;
         }
@@ -319,11 +310,11 @@ impl AcmeAccount {
     }
 }
 
-/// Notes that a nonce was used, and forgets some of what ended, so that what comes goes again.
+/// Notes that a nonce was used, and forgets some of what had ended by `sure_s`, so that what comes goes again.
 pub(super) fn use_nonce(
     items: &Items<'_>,
     nonce: &Nonce,
-    now_s: u64,
+    sure_s: u64,
 ) -> Result<Result<(), Problem>, EngineError> {
     let place = format!("{NONCES}{}", nonce.path());
     if items.get::<()>(&place)?.is_some() {
@@ -331,6 +322,6 @@ pub(super) fn use_nonce(
         return Ok(Err(Problem::new(Type::BadNonce, why)));
     }
     items.put(&place, &())?;
-    forget(items, now_s, 2)?;
+    forget(items, sure_s, 2)?;
     Ok(Ok(()))
 }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
+use data_encoding::BASE64URL_NOPAD;
 use mc_proto::{
     AccountType,
     metacrypt::v1::{
@@ -11,75 +12,39 @@ use mc_proto::{
     },
 };
 use mcdsl::{audit::Detail, auth::Identity, server::Caller};
-use tonic::{Request, Response, async_trait};
 
-use super::Answer;
 use crate::{
     api::Api,
     barrier::Items,
     engine::{
-        EngineError,
+        EngineError, Page, Positions, limit,
         pki::{
             ACME, KIND,
             acme::store::{
-                AcmeAccount, Binding, KEYS, MAX_KEYS, Owner, Settings, Standing, new_id,
+                AcmeAccount, Binding, KEYS, Owner, Settings, Standing, new_id, new_secret,
             },
             action, item_name,
-            store::{profile, seconds, time},
+            store::profile,
             urls,
         },
+        seconds, time,
     },
     entered::{Entered, identity},
 };
 
-/// Most keys of an answer.
-const PAGE: usize = 100;
 const MAX_RESOLVERS: usize = 3;
 const MAX_PROFILES: usize = 100;
 /// Life of a key that nobody used.
 const TTL_S: u64 = 24 * 60 * 60;
 const TTLS_S: std::ops::RangeInclusive<u64> = 60..=30 * 24 * 60 * 60;
 
-#[async_trait]
-impl Acme for Api {
-    async fn set_acme(&self, request: Request<SetAcmeRequest>) -> Answer<AcmeSettings> {
-        let caller = Caller::of(&request)?;
-        let answer = set_acme(self, &caller, request.into_inner()).await;
-        Ok(Response::new(answer?))
-    }
-
-    async fn get_acme(&self, request: Request<GetAcmeRequest>) -> Answer<AcmeSettings> {
-        let caller = Caller::of(&request)?;
-        let answer = get_acme(self, &caller, request.into_inner()).await;
-        Ok(Response::new(answer?))
-    }
-
-    async fn create_acme_key(
-        &self,
-        request: Request<CreateAcmeKeyRequest>,
-    ) -> Answer<CreateAcmeKeyResponse> {
-        let caller = Caller::of(&request)?;
-        let answer = create(self, &caller, request.into_inner()).await;
-        Ok(Response::new(answer?))
-    }
-
-    async fn list_acme_keys(
-        &self,
-        request: Request<ListAcmeKeysRequest>,
-    ) -> Answer<ListAcmeKeysResponse> {
-        let caller = Caller::of(&request)?;
-        let answer = list(self, &caller, request.into_inner()).await;
-        Ok(Response::new(answer?))
-    }
-
-    async fn delete_acme_key(
-        &self,
-        request: Request<DeleteAcmeKeyRequest>,
-    ) -> Answer<DeleteAcmeKeyResponse> {
-        let caller = Caller::of(&request)?;
-        let answer = delete(self, &caller, request.into_inner()).await;
-        Ok(Response::new(answer?))
-    }
+methods! {
+    Acme:
+    set_acme: SetAcmeRequest => AcmeSettings = set_acme,
+    get_acme: GetAcmeRequest => AcmeSettings = get_acme,
+    create_acme_key: CreateAcmeKeyRequest => CreateAcmeKeyResponse = create,
+    list_acme_keys: ListAcmeKeysRequest => ListAcmeKeysResponse = list,
+    delete_acme_key: DeleteAcmeKeyRequest => DeleteAcmeKeyResponse = delete,
 }
 
 fn directory(mount: &str, settings: &Settings) -> String {
@@ -223,13 +188,19 @@ async fn create(
         .text("account", &identity.account)
         .list("profiles", asked.profiles.iter().map(String::as_str));
     let profiles = asked.profiles.into_iter().collect();
-    let binding = Binding::new(owner, profiles, now_s, now_s + ttl_s)?;
-    let id = new_id()?;
-    let secret = CreateAcmeKeyResponse {
-        hmac_key: binding.secret().to_owned(),
+    let binding = Binding {
+        owner,
+        profiles,
+        created_s: now_s,
+        ends_s: now_s + ttl_s,
+        used_by: None,
+    };
+    let (id, secret) = (new_id()?, new_secret()?);
+    let answer = CreateAcmeKeyResponse {
+        hmac_key: BASE64URL_NOPAD.encode(&*secret),
         ..CreateAcmeKeyResponse::default()
     };
-    let detail = at.noted(detail.text("key", &id), &secret);
+    let detail = at.noted(detail.text("key", &id), &answer);
     let put = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         for name in &binding.profiles {
             if profile(items, name)?.acme.is_none() {
@@ -237,16 +208,11 @@ async fn create(
                 return Err(EngineError::field("profiles", why));
             }
         }
-        if items.names(KEYS, "", MAX_KEYS)?.len() >= MAX_KEYS {
-            return Err(EngineError::Precondition(format!(
-                "the mount has {MAX_KEYS} ACME keys, which is the most; delete some"
-            )));
-        }
-        binding.create(items, &id)?;
+        binding.create(items, &id, &*secret)?;
         Ok(CreateAcmeKeyResponse {
             key: Some(key_message(&id, &binding, false)),
-            hmac_key: binding.secret().to_owned(),
             directory: directory(at.mount().name(), &Settings::get(items)?),
+            ..answer
         })
     };
     at.record(detail, put).await
@@ -275,33 +241,33 @@ async fn list(
     let own = identity(caller)?.account.clone();
     // Who may have keys may see his.
     let his = visit.may(action::CREATE_ACME_KEY, &[ACME]);
-    let after = match &*asked.after {
-        "" => String::new(),
-        id => format!("{KEYS}{id}"),
+    let positions = Positions::of(caller, &asked.mount, KEYS, &[])?;
+    let page = Page {
+        place: KEYS,
+        after: positions.open(&asked.after)?,
+        limit: limit(0),
     };
     let read = move |items: &Items<'_>, may: &dyn Fn(&[&str]) -> bool| -> Result<_, EngineError> {
-        let found: Vec<(String, Binding)> = items.list(KEYS, &after, PAGE)?;
-        let mut answer = ListAcmeKeysResponse::default();
-        if found.len() == PAGE {
-            let last = found.last().and_then(|(path, _)| path.rsplit('/').next());
-            answer.next = last.unwrap_or_default().to_owned();
-        }
-        for (path, binding) in &found {
-            let id = path.rsplit('/').next().unwrap_or_default();
-            let ours = his && binding.owner.identity().account == own;
-            if !ours && !may(&[ACME, "keys", id]) {
-                continue;
-            }
+        // Whose one is, is in it.
+        let one = |id: &str| -> Result<_, EngineError> {
+            let found = Binding::find(items, id)?;
+            let ours = |key: &Binding| his && key.owner.id() == own;
+            let found = found.filter(|key| may(&[ACME, "keys", id]) || ours(key));
+            let Some(binding) = found else {
+                return Ok(None);
+            };
             let account = match &binding.used_by {
                 Some(account) => AcmeAccount::find(items, account)?,
                 None => None,
             };
             let valid = account.is_some_and(|account| account.standing == Standing::Valid);
-            answer.keys.push(key_message(id, binding, valid));
-        }
-        Ok(answer)
+            Ok(Some(key_message(id, &binding, valid)))
+        };
+        page.read(items, &|_| true, one)
     };
-    visit.list(action::READ, &[ACME, "keys"], read).await
+    let (keys, next) = visit.list(action::READ, &[ACME, "keys"], read).await?;
+    let next = positions.seal(&next)?;
+    Ok(ListAcmeKeysResponse { keys, next })
 }
 
 async fn delete(

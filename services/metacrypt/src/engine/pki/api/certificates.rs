@@ -24,8 +24,9 @@ use crate::{
             ready::Ready,
             revocation::Revocation,
             serial::Serial,
-            store::{Of, Record, StoredIssuer, seconds},
+            store::{Of, Record, StoredIssuer},
         },
+        seconds,
     },
     entered::{Entered, identity},
 };

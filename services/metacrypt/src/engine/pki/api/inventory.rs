@@ -5,23 +5,21 @@ use std::collections::HashMap;
 use mc_proto::metacrypt::v1::{ListCertificatesRequest, ListCertificatesResponse};
 use mcdsl::server::Caller;
 
-use super::{limit, message};
+use super::message;
 use crate::{
     api::Api,
     barrier::Items,
     engine::{
-        EngineError, Positions,
+        EngineError, MAX_LOOKED_AT, Positions, limit,
         pki::{
             CERTIFICATES, KIND, action,
             issuer::IssuerId,
             name::{AltName, Names},
-            store::{Entry, Of, PAGE, Record, StoredIssuer, expiry_at, name_at, seconds},
+            store::{Entry, Of, PAGE, Record, StoredIssuer, expiry_at, name_at},
         },
+        seconds,
     },
 };
-
-/// Most entries of an index that are looked at for one.
-const MAX_LOOKED_AT: usize = 1000;
 
 /// What a list is of.
 struct Filter {

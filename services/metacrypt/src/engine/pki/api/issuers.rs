@@ -4,28 +4,28 @@ use std::{sync::Arc, time::Duration};
 
 use mc_proto::metacrypt::v1::{
     CreateIssuerRequest, CreateRootRequest, DeleteIssuerRequest, DeleteIssuerResponse,
-    GetIssuerRequest, GetUrlsRequest, ImportIssuerRequest, ListIssuersRequest, ListIssuersResponse,
-    PkiIssuer, PkiUrls, SetUrlsRequest, UpdateIssuerRequest,
+    GetIssuerRequest, ImportIssuerRequest, ListIssuersRequest, ListIssuersResponse, PkiIssuer,
+    UpdateIssuerRequest,
 };
 use mcdsl::{audit::Detail, server::Caller};
 
-use super::{limit, message, page};
+use super::message;
 use crate::{
     api::Api,
     barrier::Items,
     engine::{
-        EngineError,
+        EngineError, Page, Positions, limit,
         pki::{
-            ISSUERS, KIND, URLS, action,
-            beside::beside,
+            COST_US, ISSUERS, KIND, action,
             issuer::{Issuer, IssuerFault, IssuerId},
             item_name, pem,
-            public_key::PublicKey,
+            public_key::{KeyAlgorithm, PublicKey},
             ready::{self, Ready},
             signed::{CaName, Issued, Request, SigningKey, Subject, issue},
-            store::{Of, Record, Settings, StoredIssuer, issuers, seconds},
-            urls::{self, Urls},
+            store::{Of, Record, Settings, StoredIssuer},
+            urls::Urls,
         },
+        seconds,
     },
     entered::{Entered, identity},
 };
@@ -125,7 +125,7 @@ pub(super) async fn create_root(
         Ok((pkcs8, StoredIssuer::new(&made, None, Some(issued.serial))))
     };
     let held = Arc::clone(&at);
-    let (pkcs8, stored) = beside((), move || make(&held)).await?;
+    let (pkcs8, stored) = at.beside(COST_US, move || make(&held)).await?;
     let detail = Detail::new().text("algorithm", &algorithm.to_string());
     create(&at, detail, stored, pkcs8, None).await
 }
@@ -181,7 +181,7 @@ pub(super) async fn create_issuer(
         Ok((pkcs8, stored, issued))
     };
     let held = Arc::clone(&at);
-    let (pkcs8, stored, issued) = beside((), move || make(&held)).await?;
+    let (pkcs8, stored, issued) = at.beside(COST_US, move || make(&held)).await?;
     let detail = Detail::new().text("algorithm", &algorithm.to_string());
     let detail = detail
         .text("under", &under)
@@ -226,13 +226,11 @@ pub(super) async fn import_issuer(
         Ok((pkcs8, StoredIssuer::new(&made, None, None)))
     };
     let held = Arc::clone(&at);
-    let (pkcs8, stored) = beside((), move || make(&held)).await?;
+    let (pkcs8, stored) = at.beside(COST_US, move || make(&held)).await?;
     create(&at, detail, stored, pkcs8, None).await
 }
 
-fn algorithm_of(
-    chain: &[Vec<u8>],
-) -> Result<crate::engine::pki::public_key::KeyAlgorithm, EngineError> {
+fn algorithm_of(chain: &[Vec<u8>]) -> Result<KeyAlgorithm, EngineError> {
     use x509_cert::der::Decode as _;
     let field = |why: &dyn std::fmt::Display| EngineError::field("chain", why);
     let first = chain
@@ -248,18 +246,25 @@ pub(super) async fn list_issuers(
     caller: &Caller,
     asked: ListIssuersRequest,
 ) -> Result<ListIssuersResponse, EngineError> {
+    let positions = Positions::of(caller, &asked.mount, ISSUERS, &[])?;
+    let page = Page {
+        place: "issuers/",
+        after: positions.open(&asked.after)?,
+        limit: limit(asked.limit),
+    };
     let list = api
         .0
         .list(caller, &KIND, action::READ, &asked.mount, ISSUERS)?;
-    let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| -> Result<_, EngineError> {
+    let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| {
         let settings = Settings::get(items)?;
-        let (names, next) = page(issuers(items)?, may, &asked.after, limit(asked.limit));
-        let all = names.iter();
-        let all =
-            all.map(|name| message::issuer(name, &StoredIssuer::get(items, name)?, &settings));
-        Ok((all.collect::<Result<Vec<_>, _>>()?, next))
+        let one = |name: &str| {
+            let stored = StoredIssuer::get(items, name)?;
+            message::issuer(name, &stored, &settings).map(Some)
+        };
+        page.read(items, may, one)
     };
     let (issuers, next) = list.read(read).await?;
+    let next = positions.seal(&next)?;
     Ok(ListIssuersResponse { issuers, next })
 }
 
@@ -332,7 +337,7 @@ pub(super) async fn delete_issuer(
         return Err(EngineError::field("confirm", "it is not the issuer's name"));
     }
     let delete = move |items: &Items<'_>, at: &Entered| {
-        StoredIssuer::delete(items, at.name(), confirmed, seconds(at.now()))
+        StoredIssuer::delete(items, at.name(), confirmed, seconds(at.sure_now()))
     };
     let then = |stored: StoredIssuer, at: &Entered| -> Result<_, EngineError> {
         let ready = Ready::of(at.mount())?;
@@ -342,60 +347,4 @@ pub(super) async fn delete_issuer(
     };
     let detail = Detail::new().flag("confirmed", confirmed);
     at.change(detail, delete, then).await?
-}
-
-pub(super) async fn set_urls(
-    api: &Api,
-    caller: &Caller,
-    asked: SetUrlsRequest,
-) -> Result<PkiUrls, EngineError> {
-    let at = api
-        .0
-        .enter(caller, &KIND, action::SET_URLS, &asked.mount, &[URLS])?;
-    let base = match &*asked.base {
-        "" => None,
-        base => Some(urls::base(base).map_err(|e| EngineError::field("base", e))?),
-    };
-    if base
-        .as_deref()
-        .is_some_and(|base| base.starts_with("https:"))
-    {
-        let why = "write http://…: who checks a certificate of TLS would have to check another one first (RFC 5280 §8)";
-        return Err(EngineError::field("base", why));
-    }
-    let warning = unheard(api, base.as_deref());
-    let detail = Detail::new().text("base", base.as_deref().unwrap_or_default());
-    let change = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
-        let mut settings = Settings::get(items)?;
-        settings.base = base;
-        settings.put(items)?;
-        let base = settings.base.unwrap_or_default();
-        Ok(PkiUrls { base, warning })
-    };
-    at.record(detail, change).await
-}
-
-pub(super) async fn get_urls(
-    api: &Api,
-    caller: &Caller,
-    asked: GetUrlsRequest,
-) -> Result<PkiUrls, EngineError> {
-    let at = api
-        .0
-        .enter(caller, &KIND, action::READ, &asked.mount, &[URLS])?;
-    let settings = at.read(|items, _| Settings::get(items)).await?;
-    at.done(Detail::new()).await?;
-    let warning = unheard(api, settings.base.as_deref());
-    let base = settings.base.unwrap_or_default();
-    Ok(PkiUrls { base, warning })
-}
-
-/// That certificates name an address, and this service is nowhere without TLS.
-fn unheard(api: &Api, base: Option<&str>) -> String {
-    match (base, api.0.without_tls.get()) {
-        (Some(base), Some(false)) => format!(
-            "certificates name {base}, and this service answers nobody without TLS: set public_listen in [service], and lead that address there"
-        ),
-        _ => String::new(),
-    }
 }

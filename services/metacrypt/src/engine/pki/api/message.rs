@@ -20,8 +20,9 @@ use crate::engine::{
         public_key::KeyAlgorithm,
         revocation::Reason,
         serial::Serial,
-        store::{Of, Record, Settings, StoredIssuer, time},
+        store::{Of, Record, Settings, StoredIssuer},
     },
+    time,
 };
 
 /// Of a list each; the first that is none fails the request by its index.

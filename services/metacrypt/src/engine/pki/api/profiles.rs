@@ -6,12 +6,12 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{audit::Detail, server::Caller};
 
-use super::{limit, message, page};
+use super::message;
 use crate::{
     api::Api,
     barrier::Items,
     engine::{
-        EngineError,
+        EngineError, Page, Positions, limit,
         pki::{
             ISSUERS, KIND, PROFILES, action, item_name,
             profile::Profile,
@@ -95,16 +95,21 @@ pub(super) async fn list_profiles(
     caller: &Caller,
     asked: ListPkiProfilesRequest,
 ) -> Result<ListPkiProfilesResponse, EngineError> {
+    let positions = Positions::of(caller, &asked.mount, PROFILES, &[])?;
+    let page = Page {
+        place: "profiles/",
+        after: positions.open(&asked.after)?,
+        limit: limit(asked.limit),
+    };
     let list = api
         .0
         .list(caller, &KIND, action::READ, &asked.mount, PROFILES)?;
-    let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| -> Result<_, EngineError> {
-        let (names, next) = page(profiles(items)?, may, &asked.after, limit(asked.limit));
-        let all = names.iter();
-        let all = all.map(|name| Ok(message::profile_message(name, profile(items, name)?)));
-        Ok((all.collect::<Result<Vec<_>, EngineError>>()?, next))
+    let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| {
+        let one = |name: &str| Ok(Some(message::profile_message(name, profile(items, name)?)));
+        page.read(items, may, one)
     };
     let (profiles, next) = list.read(read).await?;
+    let next = positions.seal(&next)?;
     Ok(ListPkiProfilesResponse { profiles, next })
 }
 

@@ -10,7 +10,7 @@ use crate::{
     engine::{
         EngineError,
         pki::{
-            beside::beside,
+            COST_US,
             issuer::Issuer,
             name::Names,
             profile::Profile,
@@ -92,12 +92,12 @@ impl Wanted {
         at: &Arc<Entered>,
         ground: Ground,
     ) -> Result<(Self, Made), EngineError> {
-        let at = Arc::clone(at);
-        beside((), move || {
-            let made = self.made(&at, ground)?;
+        let held = Arc::clone(at);
+        let work = move || {
+            let made = self.made(&held, ground)?;
             Ok((self, made))
-        })
-        .await
+        };
+        at.beside(COST_US, work).await
     }
 
     fn made(&self, at: &Entered, ground: Ground) -> Result<Made, EngineError> {

@@ -2,13 +2,13 @@
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::{Settings, decoded, issuers, profiles};
+use super::{Settings, broken, decoded, issuers, profiles};
 use crate::{
     barrier::Items,
     engine::{
-        EngineError,
+        EngineError, Secret,
         pki::{
             ISSUERS,
             issuer::{Issuer, IssuerId},
@@ -41,19 +41,6 @@ pub(in super::super) struct StoredIssuer {
     pub(in super::super) disabled: bool,
     /// Of its certificate.
     pub(in super::super) revoked: Option<Revocation>,
-}
-
-/// Its key.
-#[derive(Serialize, Deserialize)]
-struct StoredKey {
-    /// Base64 of PKCS #8.
-    pkcs8: String,
-}
-
-impl Drop for StoredKey {
-    fn drop(&mut self) {
-        self.pkcs8.zeroize();
-    }
 }
 
 fn issuer_at(name: &str) -> String {
@@ -125,10 +112,7 @@ impl StoredIssuer {
             }
         }
         self.put(items, name)?;
-        let key = StoredKey {
-            pkcs8: BASE64.encode(pkcs8),
-        };
-        items.put(&key_at(name), &key)?;
+        items.put(&key_at(name), &Secret::of(pkcs8))?;
         let mut settings = Settings::get(items)?;
         if settings.default.is_none() {
             settings.default = Some(name.to_owned());
@@ -141,9 +125,10 @@ impl StoredIssuer {
         items: &Items<'_>,
         name: &str,
     ) -> Result<Zeroizing<Vec<u8>>, EngineError> {
-        let key: Option<StoredKey> = items.get(&key_at(name))?;
+        let key: Option<Secret> = items.get(&key_at(name))?;
         let none = || EngineError::NotFound("CA", name.to_owned());
-        Ok(Zeroizing::new(decoded(&key.ok_or_else(none)?.pkcs8)?))
+        let key = key.ok_or_else(none)?.bytes();
+        Ok(key.ok_or(()).map_err(broken)?)
     }
 
     /// Its own certificate was revoked: it issues nothing more, and is no default; the one that signed it is, for its CRL says so.
@@ -162,7 +147,7 @@ impl StoredIssuer {
         self.put(items, name)
     }
 
-    /// Deletes one with its key and its CRL, if that tells nobody anything any more: all that it issued has ended. That a profile names it may be `confirmed`.
+    /// Deletes one with its key and its CRL, if that tells nobody anything any more: all that it issued had ended by `sure_s`. That a profile names it may be `confirmed`.
     ///
     /// # Errors
     /// If it is of use.
@@ -170,11 +155,11 @@ impl StoredIssuer {
         items: &Items<'_>,
         name: &str,
         confirmed: bool,
-        now_s: u64,
+        sure_s: u64,
     ) -> Result<Self, EngineError> {
         let stored = Self::get(items, name)?;
         let ends_s = IssuerState::get(items, &stored.id)?.ends_s;
-        if ends_s > now_s {
+        if ends_s > sure_s {
             let ends = mcdsl::human::utc(i64::try_from(ends_s * 1000).unwrap_or(i64::MAX));
             return Err(EngineError::Precondition(format!(
                 "certificates of it are valid, the last until {ends} at most, and need its CRL and OCSP; disable it instead, so that it issues nothing more, or revoke its own certificate"

@@ -3,8 +3,6 @@
 mod issuer;
 mod record;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
@@ -76,17 +74,6 @@ pub(super) fn profile_at(name: &str) -> String {
 pub(super) fn profile(items: &Items<'_>, name: &str) -> Result<Profile, EngineError> {
     let none = || EngineError::NotFound("profile", name.to_owned());
     items.get(&profile_at(name))?.ok_or_else(none)
-}
-
-/// Seconds since 1970.
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs()
-}
-
-/// The time of such seconds.
-pub(super) fn time(seconds: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 /// The serial number in the last part of a path.

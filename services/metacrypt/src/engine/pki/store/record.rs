@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
-use super::{IssuerState, broken, decoded, seconds, serial_of};
+use super::{IssuerState, broken, decoded, serial_of};
 use crate::{
     barrier::{Items, KeyError},
     engine::{
@@ -21,6 +21,7 @@ use crate::{
             serial::Serial,
             signed::Issued,
         },
+        seconds,
     },
 };
 

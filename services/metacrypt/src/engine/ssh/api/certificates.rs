@@ -20,7 +20,7 @@ use super::{
 use crate::{
     api::Api,
     barrier::{Items, KeyError},
-    engine::{Act, EngineError, Positions, beside, limit},
+    engine::{Act, EngineError, Positions, limit},
     entered::Entered,
 };
 
@@ -43,17 +43,16 @@ pub(super) async fn sign(
     let at = to_profile(api, caller, action::SIGN, &asked.mount, &asked.profile)?;
     let asked = Arc::new(asked);
     for _ in 1..TRIES {
-        match try_sign(caller, &at, &asked).await {
+        match try_sign(&at, &asked).await {
             Err(EngineError::Changed) => {}
             done => return done,
         }
     }
-    try_sign(caller, &at, &asked).await
+    try_sign(&at, &asked).await
 }
 
 /// Signs beside the threads of the database, and keeps it if all is as it was when that began: nothing is answered that is not kept.
 async fn try_sign(
-    caller: &Caller,
     at: &Arc<Entered>,
     asked: &Arc<SignSshKeyRequest>,
 ) -> Result<SshCertificate, EngineError> {
@@ -84,7 +83,7 @@ async fn try_sign(
         let made = issue(signer.proof()?, &by, &wanted, &authority.signing()?, stamp)?;
         Ok((made, wanted.key, by))
     };
-    let (made, key, by) = beside(caller, at, COST_US, work).await?;
+    let (made, key, by) = at.beside(COST_US, work).await?;
     let keep = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         let signs = self::authority(items, by.kind)?.signing;
         if profile(items, at.name())? != by || signs != number {

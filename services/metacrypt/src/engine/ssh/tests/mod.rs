@@ -321,10 +321,8 @@ async fn a_new_key_is_published_before_it_signs() {
 #[tokio::test]
 async fn authorities_are_not_removed_by_the_way() {
     let engine = Engine::new().await;
-    let removed = engine
-        .world
-        .metacrypt
-        .unmount(MOUNT, Some(KIND.keeps), nothing());
+    let metacrypt = &engine.world.metacrypt;
+    let removed = metacrypt.unmount(MOUNT, false, nothing());
     let kept = removed.await.unwrap_err();
     assert!(matches!(kept, SealError::Kept(_)), "{kept}");
     assert!(kept.to_string().contains("user authority"), "{kept}");

@@ -24,7 +24,7 @@ use super::{
     super::{
         KIND,
         name::{AltName, Names},
-        store::{profile, seconds},
+        store::profile,
     },
     Memory,
     address::allowed,
@@ -33,7 +33,12 @@ use super::{
     problem::{Problem, Type},
     store::{AcmeAccount, Look, Settings, Standing},
 };
-use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered};
+use crate::{
+    api::Api,
+    barrier::Items,
+    engine::{EngineError, seconds},
+    entered::Entered,
+};
 
 /// For one attempt.
 const LONGEST: Duration = Duration::from_secs(15);
@@ -183,7 +188,8 @@ async fn one(api: &Api, mount: &str, turn: &Turn) -> Result<Option<Duration>, En
         (Some(Err(Miss::Now(problem) | Miss::Ever(problem))), Some(seen)) => {
             let key = (seen.owner.clone(), seen.task.name.to_string());
             // Counted; who has no more is told with his next order.
-            let _ = Memory::of(at.mount())?.failures.ask(key, at.now());
+            let steady = api.0.seal.clock().steady();
+            let _ = Memory::of(at.mount())?.failures.ask(key, steady);
             tracing::info!(mount, order = turn.look.order, name = %seen.task.name, why = ?problem.detail, "a name was not shown");
             Some(Err(told(&seen.task, problem)))
         }

@@ -11,7 +11,7 @@ use super::{
             KIND, PROFILES, action,
             api::wanted::{Key, Wanted},
             csr::Csr,
-            store::{profile, seconds},
+            store::profile,
         },
         answer::{self, Answer},
         decoded,
@@ -22,7 +22,11 @@ use super::{
     },
     own,
 };
-use crate::{barrier::Items, engine::EngineError, entered::Entered};
+use crate::{
+    barrier::Items,
+    engine::{EngineError, seconds},
+    entered::Entered,
+};
 
 #[derive(Deserialize)]
 struct Finalize {
@@ -103,7 +107,7 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
     }
     let (id, account_id) = (id.to_owned(), account_id.to_owned());
     let not_after_s = seconds(made.issued.not_after);
-    let store = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
+    let store = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         let standing = AcmeAccount::find(items, &account_id)?.map(|account| account.standing);
         if standing != Some(Standing::Valid) {
             return Err(EngineError::NotFound("account", account_id));
@@ -113,7 +117,7 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
         let issued = order.issued(serial.clone(), now_s);
         issued.map_err(|problem| EngineError::Precondition(problem.detail))?;
         made.store(items, wanted)?;
-        Tally::issued(items, &order, not_after_s, now_s)?;
+        Tally::issued(items, &order, not_after_s, (now_s, seconds(at.sure_now())))?;
         if let Some(old) = &order.replaces
             && let Some(mut whose) = IssuedTo::find(items, &old.serial)?
         {

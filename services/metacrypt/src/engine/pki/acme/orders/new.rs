@@ -16,10 +16,11 @@ use super::super::{
         store::{StoredIssuer, profile, profiles},
     },
     answer::{self, Answer},
+    here::{Here, limited},
     order::Order,
     problem::{Problem, Type},
     renewal,
-    request::{Asked, Here, limited},
+    request::Asked,
     store::{AcmeAccount, ORDER_S, Standing, Tally, new_id, new_token},
 };
 use crate::{barrier::Items, engine::EngineError, entered::Entered};
@@ -198,7 +199,7 @@ async fn order(asked: &Asked, caller: &Caller) -> Result<(String, Order, bool), 
     let owner = account.owner.id();
     limits
         .orders
-        .ask(owner.clone(), here.now())
+        .ask(owner.clone(), here.steady())
         .map_err(limited)?;
     let names = names(&says.identifiers)?;
     let (given, reader) = (account.profiles.clone(), Arc::clone(here));
@@ -218,7 +219,7 @@ async fn order(asked: &Asked, caller: &Caller) -> Result<(String, Order, bool), 
     }
     for name in names.iter() {
         let key = (owner.clone(), name.to_string());
-        if let Err(seconds) = limits.failures.look(&key, here.now()) {
+        if let Err(seconds) = limits.failures.look(&key, here.steady()) {
             let why = format!("{name} was looked at too often in vain; wait");
             return Err(Problem::later(Type::RateLimited, why, seconds).about(name));
         }

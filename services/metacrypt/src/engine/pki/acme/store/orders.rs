@@ -224,10 +224,11 @@ pub(crate) fn forget_issued(items: &Items<'_>, serial: &Serial) -> Result<(), En
     Ok(())
 }
 
-/// Forgets nonces that nobody takes any more, orders that ended and weeks that are over, at most so many of each; whether there is more.
+/// Forgets nonces that nobody takes any more, orders that ended and weeks that are over, at most so many of each, by the time that is sure: a clock that is ahead for a
+/// while would have used nonces taken again. Whether there is more.
 pub(in super::super) fn forget(
     items: &Items<'_>,
-    now_s: u64,
+    sure_s: u64,
     most: usize,
 ) -> Result<bool, EngineError> {
     let old = |place: &str, before: u64| -> Result<Vec<String>, EngineError> {
@@ -235,12 +236,12 @@ pub(in super::super) fn forget(
         let all = items.names(place, "", most)?;
         Ok(all.into_iter().take_while(|path| *path < before).collect())
     };
-    let nonces = old(NONCES, now_s)?;
-    let weeks = old(Week::PLACE, Week::number(now_s))?;
+    let nonces = old(NONCES, sure_s)?;
+    let weeks = old(Week::PLACE, Week::number(sure_s))?;
     for path in nonces.iter().chain(&weeks) {
         items.delete(path)?;
     }
-    let orders = old(ENDS, now_s)?;
+    let orders = old(ENDS, sure_s)?;
     for path in &orders {
         let id = path.rsplit('/').next().unwrap_or_default();
         if let Some(order) = Order::find(items, id)? {

@@ -12,6 +12,8 @@ const MAX_ORDERS: usize = 2000;
 const MAX_NAMES: usize = 20_000;
 /// ACME keys, used or not.
 const MAX_KEYS: usize = 1000;
+/// And of all.
+const MAX_ALL_KEYS: u64 = 10_000;
 /// Certificates that have not ended.
 const MAX_CERTIFICATES: usize = 20_000;
 /// Stored orders of all.
@@ -21,6 +23,7 @@ const MAX_SAME: u64 = 50;
 
 const PLACE: &str = "acme/tallies/";
 const ALL: &str = "acme/tallies/all";
+const ALL_KEYS: &str = "acme/tallies/keys";
 const DAY_S: u64 = 24 * 60 * 60;
 const WEEK_S: u64 = 7 * DAY_S;
 
@@ -53,6 +56,13 @@ impl Tally {
     /// # Errors
     /// There are as many as there may be.
     pub(super) fn add_key(items: &Items<'_>, owner: &str) -> Result<(), EngineError> {
+        let all = items.get::<u64>(ALL_KEYS)?.unwrap_or_default();
+        if all >= MAX_ALL_KEYS {
+            return Err(EngineError::Precondition(format!(
+                "the mount has {MAX_ALL_KEYS} ACME keys, which is the most; delete some"
+            )));
+        }
+        items.put(ALL_KEYS, &(all + 1))?;
         Self::change(items, owner, |tally| {
             tally.keys += 1;
             match tally.keys > MAX_KEYS {
@@ -65,6 +75,8 @@ impl Tally {
     }
 
     pub(super) fn drop_key(items: &Items<'_>, owner: &str) -> Result<(), EngineError> {
+        let all = items.get::<u64>(ALL_KEYS)?.unwrap_or_default();
+        items.put(ALL_KEYS, &all.saturating_sub(1))?;
         Self::change(items, owner, |tally| {
             tally.keys = tally.keys.saturating_sub(1);
             Ok(())
@@ -111,16 +123,16 @@ impl Tally {
         self.names = self.names.saturating_sub(order.authorizations.len());
     }
 
-    /// A certificate came of one.
+    /// A certificate came of one; what had ended by `sure_s` is counted no more.
     pub(in super::super) fn issued(
         items: &Items<'_>,
         order: &Order,
         not_after_s: u64,
-        now_s: u64,
+        (now_s, sure_s): (u64, u64),
     ) -> Result<(), EngineError> {
         Self::change(items, &order.owner, |tally| {
             tally.gone(order);
-            tally.certificates = tally.certificates.split_off(&(now_s / DAY_S));
+            tally.certificates = tally.certificates.split_off(&(sure_s / DAY_S));
             *tally.certificates.entry(not_after_s / DAY_S).or_default() += 1;
             Ok(())
         })?;
@@ -238,11 +250,16 @@ mod tests {
             }
             assert!(Tally::add_key(items, "weak").is_err());
             Tally::add_key(items, "ada").unwrap();
+            items.put(ALL_KEYS, &MAX_ALL_KEYS).unwrap();
+            let full = Tally::add_key(items, "eve").unwrap_err().to_string();
+            assert!(full.contains("the mount has"), "{full}");
+            Tally::drop_key(items, "ada").unwrap();
+            Tally::add_key(items, "eve").unwrap();
             let (one, other) = (order("a", "weak", 2), order("b", "weak", 2));
             let (now_s, end_s) = (WEEK_S * 10, WEEK_S * 20);
             for _ in 0..MAX_SAME {
                 Tally::may_order(items, &one, WEEK_S * 10, now_s).unwrap();
-                Tally::issued(items, &one, end_s, now_s).unwrap();
+                Tally::issued(items, &one, end_s, (now_s, now_s)).unwrap();
             }
             assert!(Tally::may_order(items, &one, WEEK_S * 10, now_s).is_err());
             for (description, order, life_s, now_s) in [

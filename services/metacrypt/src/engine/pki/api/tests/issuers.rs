@@ -36,6 +36,12 @@ async fn what_is_done_to_an_old_ca_is_not_done_to_the_one_that_has_its_name_now(
     }
     assert!(revoke(&api, &admin, &leaf).await.unwrap().revoked.is_some());
     assert_eq!(list(&world).await.1, 1);
+    // By a clock that is ahead for a moment nothing has ended.
+    world.clock.set_ahead(365 * 24 * HOUR);
+    let refused = api_issuers::delete_issuer(&api, &admin, delete("services")).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("disable it instead"), "{refused}");
+    world.clock.set_back(365 * 24 * HOUR);
     world.clock.advance(3 * HOUR);
     let refused = api_issuers::delete_issuer(&api, &admin, delete("")).await;
     let refused = refused.unwrap_err().to_string();

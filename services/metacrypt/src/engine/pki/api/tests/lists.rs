@@ -2,7 +2,7 @@
 
 use axum::{body::Body, http::Request};
 use mc_proto::metacrypt::v1::ListCertificatesRequest;
-use mcdsl::audit::Detail;
+use mcdsl::{audit::Detail, server::Source};
 use serde_json::json;
 use tower::ServiceExt as _;
 
@@ -85,7 +85,8 @@ async fn lists_say_how_long_they_may_be_kept() {
         ("/ca/issuer/services/ocsp/AAAA", None),
         ("/ca/issuer/nothing/crl", None),
     ] {
-        let request = Request::get(path).body(Body::empty()).unwrap();
+        let request = Request::get(path).extension(Source([192, 0, 2, 1].into()));
+        let request = request.body(Body::empty()).unwrap();
         let answer = public::routes(&api).oneshot(request).await.unwrap();
         let told = answer.headers().get("cache-control");
         let told = told.map(|value| value.to_str().unwrap());

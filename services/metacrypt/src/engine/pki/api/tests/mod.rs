@@ -20,8 +20,9 @@ use crate::{
         pki::{
             KIND, crls,
             ready::{self, Served},
-            store::{Record, seconds},
+            store::Record,
         },
+        seconds,
     },
     jobs::round,
     testing::{World, caller, nothing},
