@@ -4,20 +4,22 @@ use std::{
     fs,
     net::TcpStream,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use mc_testkit::{netns::Namespace, wait_for};
+use mc_testkit::netns::Namespace;
 
 use super::{
     mcias::MCIAS_GRPC,
     show::{Expect::Says, Show},
     world::{NODE, World, first_backend},
 };
-use crate::command::output;
 
 /// Where it is asked.
-const METACRYPT: &str = "[fd77:1::2]:9843";
+pub(super) const METACRYPT: &str = "[fd77:1::2]:9843";
+/// How long its certificates last.
+pub(super) const LIFE: Duration = Duration::from_secs(120);
 /// What opens its seal; the demo's files show it to whoever may read them.
 const SEAL: &str = "walnut anchor tepid flamingo lease";
 /// Whose certificates it keeps: the file's name, and what it is for.
@@ -96,23 +98,14 @@ impl World {
         };
         self.script("metacrypt.sh", &of(""))?;
         let keeper = format!("MC_TOKEN_FILE={directory}/keeper.token");
-        self.script("keeper", &of(&keeper))?;
-        let [node, _] = super::world::CLIENTS[0].node;
-        self.script(
-            "serial",
-            &format!(
-                "ip netns exec mc-demo-de sh -c 'openssl s_client -connect {node}:443 -servername web.example.org -CAfile {directory}/ca.crt \
-                 -verify_return_error </dev/null 2>/dev/null | openssl x509 -noout -serial -issuer'"
-            ),
-        )
+        self.script("keeper", &of(&keeper))
     }
 
     /// What keeps one of the certificates.
-    fn keep(&self, kept: (&str, &str), more: &str) -> String {
-        let (name, names) = kept;
+    fn keep(&self, (name, names): (&str, &str)) -> String {
         let directory = self.directory.display();
         format!(
-            "pki keep pki/demo {names} --cert {directory}/{name}.crt --key {directory}/{name}.key {more}"
+            "pki keep pki/demo {names} --cert {directory}/{name}.crt --key {directory}/{name}.key"
         )
     }
 }
@@ -129,64 +122,19 @@ pub(super) fn certificates(world: &mut World, show: &mut Show) -> Result<()> {
         &format!("pki issuer import pki/root --chain {directory}/ca.crt --key {directory}/ca.key"),
         "pki url pki --set http://crypt.example.org:9480",
         "pki issuer create pki/services --under root --common-name Services --permit-dns example.org --permit-ip fd77::/16",
-        "pki profile put pki/demo --issuer services --below example.org --ip fd77::/16 --for-server --ttl 1h --max-ttl 1d",
+        &format!(
+            "pki profile put pki/demo --issuer services --below example.org --ip fd77::/16 --for-server --ttl {0}s --max-ttl {0}s",
+            LIFE.as_secs()
+        ),
         "policy put keeper --allow --account keeper --action pki:issue --resource pki/profiles/demo",
     ] {
         show.run("metacrypt.sh", line, Says(""))?;
     }
-    for kept in KEPT {
-        show.run("keeper", &world.keep(kept, ""), Says("serial"))?;
+    let kept = KEPT.map(|kept| world.keep(kept));
+    for line in &kept {
+        show.run("keeper", line, Says("serial"))?;
     }
-    show.run("keeper", &world.keep(KEPT[0], ""), Says("is kept"))
-}
-
-/// The edge's certificate is renewed under connections that go on.
-pub(super) fn renewal(world: &mut World, show: &mut Show) -> Result<()> {
-    /// Two a second.
-    const REQUESTS: usize = 20;
-    show.step("Its certificate is renewed: nothing restarts, and a connection goes on");
-    let serial = || output(&mut Command::new(world.directory.join("serial")));
-    let before = serial()?;
-    println!("  {}", before.trim().replace('\n', "  "));
-    show.expect(before.contains("Services"), "the issuer is not Metacrypt's");
-    let mut goes_on = Command::new(world.directory.join("de"));
-    goes_on
-        .args(["--rate", "120/m", "-o", "/dev/null"])
-        .args(["-w", "%{http_code}:%{num_connects} "])
-        .arg(format!("https://web.example.org/?[1-{REQUESTS}]"))
-        .stdout(Stdio::piped());
-    let going_on = goes_on.spawn().context("cannot run curl")?;
-    for kept in KEPT {
-        // Whatever there is ends sooner than that.
-        show.run(
-            "keeper",
-            &world.keep(kept, "--renew-before 1d"),
-            Says("would end"),
-        )?;
-    }
-    // What is shown is judged; this only gives the daemon its time.
-    let _ = wait_for("the renewed certificate", || {
-        serial().ok().filter(|now| *now != before)
-    });
-    let after = serial()?;
-    println!("  {}", after.trim().replace('\n', "  "));
-    show.expect(after != before, "the certificate is the one before");
-    let output = going_on
-        .wait_with_output()
-        .context("cannot wait for curl")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    println!("$ curl … https://web.example.org/?[1-{REQUESTS}]\n  {text}");
-    let all: Vec<&str> = text.split_whitespace().collect();
-    show.expect(
-        all.len() == REQUESTS && all.iter().all(|one| one.starts_with("200:")),
-        "a request failed meanwhile",
-    );
-    let connections = all.iter().filter(|one| one.ends_with(":1")).count();
-    show.expect(connections == 1, "the connection did not go on");
-    show.run("mciasctl", "whoami", Says("admin"))?;
-    show.run(
-        "metacrypt.sh",
-        "audit verify",
-        Says("all as they were written"),
-    )
+    show.run("keeper", &kept[0], Says("is kept"))?;
+    println!("$ while sleep 2; do …; done     # the same, by a timer");
+    world.start_timer(&kept)
 }

@@ -6,6 +6,7 @@
 
 mod mcias;
 mod metacrypt;
+mod renewal;
 mod show;
 mod state;
 mod steps;

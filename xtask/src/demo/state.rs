@@ -2,7 +2,7 @@
 //! made them; so is this record.
 
 use std::{
-    fs,
+    fmt, fs,
     io::ErrorKind,
     os::{
         linux::net::SocketAddrExt,
@@ -94,6 +94,12 @@ impl State {
     }
 }
 
+impl fmt::Display for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.what, self.pid)
+    }
+}
+
 impl Started {
     /// Whether this very process still runs.
     pub(super) fn is_running(&self) -> bool {
@@ -107,10 +113,9 @@ impl Started {
         }
         kill(Pid::from_raw(self.pid), signal)
             .with_context(|| format!("cannot send {signal} to {}", self.what))?;
-        wait_for(
-            &format!("the end of {} (pid {})", self.what, self.pid),
-            || (!self.is_running()).then_some(()),
-        )
+        wait_for(&format!("the end of {self}"), || {
+            (!self.is_running()).then_some(())
+        })
     }
 }
 

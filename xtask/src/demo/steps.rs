@@ -8,7 +8,7 @@ use mc_testkit::wait_for;
 use super::{
     check_interrupted,
     mcias::{LOGIN, MCIAS},
-    metacrypt,
+    metacrypt, renewal,
     show::{
         Expect::{Dropped, Refused, Reset, Says},
         Show,
@@ -39,11 +39,11 @@ pub(super) fn all(world: &mut World, show: &mut Show) -> Result<()> {
         http,
         redirect,
         identity,
-        metacrypt::renewal,
         country,
         ban,
         block,
         crash,
+        renewal::renewal,
         figures,
     ];
     for step in STEPS {

@@ -28,7 +28,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     mcias::MCIAS_GRPC,
-    state::{PATH, State},
+    state::{PATH, Started, State},
 };
 use crate::command::{output, remove};
 
@@ -138,10 +138,10 @@ impl World {
         let ca = Ca::new()?;
         world.write("ca.crt", &ca.pem())?;
         world.private("ca.key", &ca.key_pem())?;
-        // For as long as Metacrypt has certified nobody. By its address each is asked by the node itself.
+        // For an hour, as long as Metacrypt has certified nobody. By its address each is asked by the node itself.
         for name in ["auth", "crypt"] {
             let name_there = format!("{name}.example.org");
-            ca.issue(&[&name_there, "fd77:1::2"])?
+            ca.issue_until(&[&name_there, "fd77:1::2"], 3600)?
                 .write(&world.directory, name)?;
         }
         for backend in BACKENDS {
@@ -276,6 +276,12 @@ impl World {
             .iter()
             .filter(|process| process.what == DAEMON)
             .try_for_each(|p| p.end(Signal::SIGKILL))
+    }
+
+    /// Those that run now.
+    pub(super) fn processes(&self) -> Vec<Started> {
+        let all = self.state.processes.iter();
+        all.filter(|one| one.is_running()).cloned().collect()
     }
 
     /// The end of the daemon's log, for the report of a failure.
