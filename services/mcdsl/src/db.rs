@@ -2,13 +2,15 @@
 //! acknowledged survives a power cut), readable by its owner only, numbered migrations.
 //!
 //! The text of each applied migration is kept in the database, and compared at every start: exact where a
-//! checksum would only be likely, it needs no hash, and shows an operator what was run.
+//! checksum would only be likely, it needs no hash, and shows an operator what was run. So is the schema that they
+//! made ([`schema`]): a database in which somebody has put a trigger is not opened.
 
 mod asker;
 mod copy;
 mod files;
 mod full;
 mod group;
+mod schema;
 mod store;
 
 use std::{
@@ -112,6 +114,16 @@ pub enum DbError {
         /// The program's.
         known: u32,
     },
+    /// Somebody has changed its schema.
+    #[error(
+        "the database {path} {flaw}: somebody else has changed it; keep it as it is, find out who, and restore a snapshot of before"
+    )]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+        /// What of it: which object.
+        flaw: String,
+    },
     /// Removed or replaced while it is open.
     #[error(
         "the database {path} or its -wal was removed or replaced while the daemon has it open: what is changed now would be \
@@ -199,12 +211,9 @@ fn migrate(db: &mut Connection, path: &Path, migrations: &[Migration]) -> Result
         what: "read which migrations it has",
         source,
     };
-    db.execute_batch(
-        "CREATE TABLE IF NOT EXISTS migrations (
-            version INTEGER PRIMARY KEY, name TEXT NOT NULL, sql TEXT NOT NULL,
-            applied_unix_s INTEGER NOT NULL DEFAULT (unixepoch())) STRICT",
-    )
-    .map_err(sqlite)?;
+    // Before anything is written: what is foreign there may be a trigger.
+    check(db, path, migrations)?;
+    db.execute_batch(schema::MIGRATIONS).map_err(sqlite)?;
     if instance(db).is_none() {
         name(db).map_err(|source| DbError::Sqlite {
             path: path.to_owned(),
@@ -212,7 +221,7 @@ fn migrate(db: &mut Connection, path: &Path, migrations: &[Migration]) -> Result
             source,
         })?;
     }
-    let found = check(db, path, migrations)?;
+    let found = applied(db, path, migrations)?;
     for m in migrations.iter().filter(|m| m.version > found) {
         apply(db, m).map_err(|source| DbError::Migration {
             path: path.to_owned(),
@@ -224,11 +233,34 @@ fn migrate(db: &mut Connection, path: &Path, migrations: &[Migration]) -> Result
     Ok(())
 }
 
-/// Whether [`open`] could bring the schema of a database that was opened as it is up to date; the last migration that it has.
+/// Whether [`open`] could bring the schema of a database that was opened as it is up to date; the last migration that it has. An empty one has none.
 ///
 /// # Errors
-/// [`DbError::Newer`] and [`DbError::Changed`], or if it cannot be read.
+/// [`DbError::Newer`], [`DbError::Changed`] and [`DbError::Foreign`], or if it cannot be read.
 pub fn check(db: &Connection, path: &Path, migrations: &[Migration]) -> Result<u32, DbError> {
+    let sqlite = |source| DbError::Sqlite {
+        path: path.to_owned(),
+        what: "read its schema",
+        source,
+    };
+    // All of one commit: another program may be migrating it.
+    let _one = db.unchecked_transaction().map_err(sqlite)?;
+    if schema::objects(db).map_err(sqlite)?.is_empty() {
+        return Ok(0);
+    }
+    let found = applied(db, path, migrations)?;
+    let made = migrations.iter().filter(|m| m.version <= found);
+    match schema::flaw(db, made).map_err(sqlite)? {
+        None => Ok(found),
+        Some(flaw) => Err(DbError::Foreign {
+            path: path.to_owned(),
+            flaw,
+        }),
+    }
+}
+
+/// The last migration that a database has; each has the text that it had.
+fn applied(db: &Connection, path: &Path, migrations: &[Migration]) -> Result<u32, DbError> {
     let sqlite = |source| DbError::Sqlite {
         path: path.to_owned(),
         what: "read which migrations it has",
@@ -279,10 +311,8 @@ pub fn instance(db: &Connection) -> Option<String> {
 
 /// Two programs at once make one.
 fn name(db: &Connection) -> rusqlite::Result<()> {
-    db.execute_batch(
-        "CREATE TABLE IF NOT EXISTS instance (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
-         INSERT OR IGNORE INTO instance VALUES (1, lower(hex(randomblob(4))))",
-    )
+    db.execute_batch(schema::INSTANCE)?;
+    db.execute_batch("INSERT OR IGNORE INTO instance VALUES (1, lower(hex(randomblob(4))))")
 }
 
 fn apply(db: &mut Connection, m: &Migration) -> rusqlite::Result<()> {

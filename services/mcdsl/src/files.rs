@@ -81,6 +81,14 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Bytes that the file system of a path has left for who is not root.
+pub(crate) fn room(path: &Path) -> io::Result<u64> {
+    let found = nix::sys::statvfs::statvfs(path)?;
+    Ok(found
+        .blocks_available()
+        .saturating_mul(found.fragment_size()))
+}
+
 #[cfg(test)]
 mod tests {
     use nix::{sys::stat::Mode, unistd::mkfifo};

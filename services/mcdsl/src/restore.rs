@@ -17,7 +17,7 @@ use crate::{
     audit::{self, Head, VerifyError},
     cli::chain,
     db::{self, DbError, Migration},
-    files,
+    files, human,
     lock::{self, Lock, LockError},
 };
 
@@ -81,6 +81,16 @@ pub enum RestoreError {
         /// The service.
         service: &'static str,
     },
+    /// Larger than it may be here.
+    #[error(
+        "{path} is larger than half of what its disk has left ({}); make room: the services on it need the rest", human::bytes(*.room)
+    )]
+    Room {
+        /// The snapshot.
+        path: PathBuf,
+        /// Bytes that are left.
+        room: u64,
+    },
     /// SQLite finds it damaged.
     #[error("the database in {path} is damaged: {problem}")]
     Damaged {
@@ -88,6 +98,16 @@ pub enum RestoreError {
         path: PathBuf,
         /// What is wrong.
         problem: String,
+    },
+    /// Somebody changed its schema.
+    #[error(
+        "the database in {path} {flaw}: somebody else has changed it; restore another snapshot"
+    )]
+    Foreign {
+        /// The snapshot.
+        path: PathBuf,
+        /// What of it: which object.
+        flaw: String,
     },
     /// Somebody changed it.
     #[error("the audit log in {path} is not as it was written: {problem}")]
@@ -214,7 +234,15 @@ impl Snapshot<'_> {
     /// Unpacks it and looks whether it is whole.
     fn open(&self, staging: &Path) -> Result<(PathBuf, Connection, Found), RestoreError> {
         let (path, service) = (self.archive.to_owned(), self.service);
-        let manifest = archive::read(self.archive, staging, MAX_BYTES)?;
+        // Its manifest, which comes last, may be as hostile as the rest: what else is on the disk goes on.
+        let room = files::room(files::directory_of(staging)).map_err(failed("look at", staging))?;
+        let limit = MAX_BYTES.min(room / 2);
+        let manifest = match archive::read(self.archive, staging, limit) {
+            Err(ArchiveError::TooLong(bytes)) if bytes == limit && limit < MAX_BYTES => {
+                return Err(RestoreError::Room { path, room });
+            }
+            read => read?,
+        };
         let name = format!("{service}.db");
         let [listed] = manifest.files.as_slice() else {
             return Err(RestoreError::Content { path, service });
@@ -223,7 +251,14 @@ impl Snapshot<'_> {
             return Err(RestoreError::Content { path, service });
         }
         let file = staging.join(name);
-        let db = db::open(&file, self.migrations)?;
+        let db = db::open(&file, self.migrations).map_err(|error| match error {
+            // The file is gone when this is read.
+            DbError::Foreign { flaw, .. } => RestoreError::Foreign {
+                path: path.clone(),
+                flaw,
+            },
+            other => other.into(),
+        })?;
         let sha256 = listed.sha256.clone();
         let verified = self.check(&db)?;
         let found = Found {

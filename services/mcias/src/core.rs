@@ -173,7 +173,7 @@ impl Mcias {
             let value = changed?;
             let in_vain = made.anybodys && tx.total_changes() == before;
             Failures::tell(tx, &told, made.now)?;
-            if in_vain && !this.failures.admit(who.identity.as_ref()) {
+            if in_vain && !this.failures.admit(who.identity.as_ref(), who.source) {
                 return Ok((value, made.effects, None));
             }
             let actor = match (&made.actor, &who.identity) {
@@ -220,7 +220,7 @@ impl Mcias {
     where
         F: FnOnce(&mut Change<'_>) -> Result<(), Error> + Send + 'static,
     {
-        if self.failures.admit(by.identity.as_ref()) {
+        if self.failures.admit(by.identity.as_ref(), by.source) {
             return self.write(by, row).await;
         }
         by.recorded();

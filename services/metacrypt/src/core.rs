@@ -174,7 +174,11 @@ impl Metacrypt {
         self.seal.verify(current, source).await?;
         let open = self.open()?;
         let changed = self.seal.set_password(&open, password, Cost::DEFAULT, log);
-        changed.await
+        changed.await?;
+        // Sealing does not wait for that.
+        drop(open);
+        self.seal.settle().await;
+        Ok(())
     }
 
     /// Another master key, by whoever knows one of the secrets.
@@ -210,6 +214,8 @@ impl Metacrypt {
         let mut next = Unsealed::clone(&open);
         let fresh = self.seal.rotate(&mut next, password, wanted, log).await?;
         self.gate.change(&open, next);
+        drop(open);
+        self.seal.settle().await;
         Ok(fresh)
     }
 
@@ -270,9 +276,9 @@ impl Metacrypt {
         let open = self.open()?;
         let (who, now) = (caller.clone(), self.seal.clock().now());
         let write = move |tx: &Transaction<'_>| -> Result<_, EngineError> {
-            let next = policy::change(&open, tx, whole, change)?;
-            policy::append(tx, &who, detail, next.version, now)?;
-            Ok((next, open))
+            let changed = policy::change(&open, tx, whole, change)?;
+            policy::append(tx, &who, detail, &changed, now)?;
+            Ok((changed.next, open))
         };
         let then = |(next, open): (policy::InForce, Opened)| policy::apply(&open, next);
         self.seal.store().write_then(write, then).await?;
@@ -289,12 +295,13 @@ mod tests {
     };
 
     use futures_util::FutureExt as _;
+    use mcdsl::{clock::Clock, db::Store};
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::{
         barrier::SlotError,
-        testing::{World, nothing, password},
+        testing::{MIGRATIONS, World, nothing, password},
     };
 
     #[tokio::test]
@@ -354,6 +361,47 @@ mod tests {
         let status = metacrypt.seal.status().now_or_never().unwrap();
         let status = status.unwrap().unwrap();
         assert_eq!((status.generation, status.shares), (2, Some((2, 3))));
+    }
+
+    /// A copy of the file alone is what many backups are.
+    #[tokio::test]
+    async fn the_file_alone_does_not_open_by_what_opened_it_before() {
+        let here = Ipv4Addr::LOCALHOST.into();
+        let one = || Secret::Password(password());
+        for rotates in [false, true] {
+            let world = World::sealed().await;
+            let metacrypt = &world.metacrypt;
+            metacrypt.unseal(one(), here, nothing()).await.unwrap();
+            metacrypt.seal.settle().await;
+            let copied = async |secret: Secret| {
+                let directory = tempfile::tempdir().unwrap();
+                let copy = directory.path().join("copy.db");
+                std::fs::copy(metacrypt.seal.store().path(), &copy).unwrap();
+                let store = Store::open(&copy, MIGRATIONS).unwrap();
+                let seal = Seal::new(store, Clock::default());
+                seal.verify(secret, here).await
+            };
+            copied(one()).await.unwrap();
+            let two = Zeroizing::new("two".to_owned());
+            match rotates {
+                false => {
+                    let set = metacrypt.set_password(one(), two, here, nothing());
+                    set.await.unwrap();
+                }
+                true => {
+                    let to = Rotation {
+                        password: Some(two),
+                        ..Rotation::default()
+                    };
+                    metacrypt.rotate(one(), to, here, nothing()).await.unwrap();
+                }
+            }
+            let before = copied(one()).await;
+            assert!(
+                matches!(before, Err(SealError::Slot(SlotError::Wrong))),
+                "rotates: {rotates}: {before:?}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -256,7 +256,7 @@ impl Entered {
             .ok_or_else(nobody)
     }
 
-    /// Adds to a detail what tells the secrets of a request, or of an answer, to who has them (AuditHash).
+    /// Adds to a detail what leads from a secret of a request, or of an answer, to its row (AuditHash).
     pub(crate) fn noted(&self, detail: Detail, request: &dyn Secrets) -> Detail {
         self.mount.open().prints().noted(detail, request)
     }

@@ -91,8 +91,8 @@ pub(crate) async fn round(metacrypt: &Arc<Metacrypt>, kind: &'static Kind, job: 
 async fn sweep(metacrypt: &Metacrypt) {
     loop {
         match metacrypt.seal.sweep().await {
-            Ok(true) => metacrypt.seal.settle().await,
-            Ok(false) => {}
+            Ok(false) if metacrypt.seal.is_settled() => {}
+            Ok(_) => metacrypt.seal.settle().await,
             Err(error) => {
                 let error = mcdsl::cli::chain(&error);
                 tracing::warn!(error, "what a removed mount had cannot be deleted yet");

@@ -9,9 +9,10 @@ mod tests;
 
 mod possible;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwapOption;
+use aws_lc_rs::digest;
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::{
     audit::{self, Detail, Entry},
@@ -44,6 +45,9 @@ const CHANGES: [&str; 3] = [
     "/metacircular.metacrypt.v1.System/DeleteRule",
     "/metacircular.metacrypt.v1.System/ReplaceRules",
 ];
+
+/// Says which rule a change removed or added, in rows beside that of the call.
+const RULE: &str = "policy.rule";
 
 /// As it is stored.
 #[derive(Default, Serialize, Deserialize)]
@@ -205,7 +209,15 @@ fn unusable(why: &dyn std::fmt::Display) -> EngineError {
     ))
 }
 
-/// Changes what is stored; what is to be in force, which the row of the change has to say ([`append`]). It is called for what is committed before the next change is made.
+/// A change of the rules.
+pub(crate) struct Changed {
+    /// As they were; nothing, if those could not be used.
+    before: Vec<Rule>,
+    /// What is to be in force.
+    pub(crate) next: InForce,
+}
+
+/// Changes what is stored; what is to be in force, which the rows of the change have to say ([`append`]). It is called for what is committed before the next change is made.
 ///
 /// # Errors
 /// Those of `change`, and if what comes of it is no policy. One that cannot be used may only be replaced as a `whole`; one that was found to be another than it was is none
@@ -215,7 +227,7 @@ pub(crate) fn change(
     tx: &Transaction<'_>,
     whole: bool,
     change: impl FnOnce(&mut Vec<Rule>) -> Result<(), EngineError>,
-) -> Result<InForce, EngineError> {
+) -> Result<Changed, EngineError> {
     let now = in_force(open)?;
     let before = match (&now.unusable, whole) {
         (None, _) => unchanged(open, tx)?,
@@ -228,7 +240,7 @@ pub(crate) fn change(
         },
         (Some(why), false) => return Err(unusable(why)),
     };
-    let mut rules = before.rules;
+    let mut rules = before.rules.clone();
     change(&mut rules)?;
     let next = compile(Stored {
         version: before.version + 1,
@@ -245,10 +257,34 @@ pub(crate) fn change(
         rules: next.rules.clone(),
     };
     system(open)?.items(tx).put(PATH, &after)?;
-    Ok(next)
+    Ok(Changed {
+        before: before.rules,
+        next,
+    })
 }
 
-/// Writes a change down.
+/// Each rule by its name, as it is written down.
+fn written(rules: &[Rule]) -> Result<BTreeMap<&str, String>, EngineError> {
+    let each = rules.iter().map(|rule| {
+        let text = serde_json::to_string(rule);
+        text.map(|text| (&*rule.name, text))
+    });
+    let each: serde_json::Result<_> = each.collect();
+    each.map_err(|error| EngineError::Invalid(error.to_string()))
+}
+
+/// The hash of a policy: SHA-256 of its rules in the order of their names, as their rows have them, each with a line feed.
+fn hash(rules: &BTreeMap<&str, String>) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for text in rules.values() {
+        context.update(text.as_bytes());
+        context.update(b"\n");
+    }
+    mcdsl::human::hex(context.finish().as_ref())
+}
+
+/// Writes a change down: whole, whatever its length. One row says what was asked for and the hash of what came of it, and each rule that went, and each that came, has one or more of its
+/// own ([`RULE`]); one that was changed did both.
 ///
 /// # Errors
 /// If it cannot be; then nothing is changed.
@@ -256,21 +292,51 @@ pub(crate) fn append(
     tx: &Transaction<'_>,
     caller: &Caller,
     detail: Detail,
-    version: u64,
+    Changed { before, next }: &Changed,
     now: SystemTime,
 ) -> Result<(), EngineError> {
     debug_assert!(CHANGES.contains(&caller.method), "{}", caller.method);
-    let version = i64::try_from(version).unwrap_or(i64::MAX);
-    let entry = Entry {
+    let version = i64::try_from(next.version).unwrap_or(i64::MAX);
+    let (before, after) = (written(before)?, written(&next.rules)?);
+    let entry = |action, resource, detail: Detail| Entry {
         actor: caller.identity.as_ref().into(),
         source: Some(caller.source),
-        action: caller.method,
-        resource: caller.about.said().unwrap_or_default(),
+        action,
+        resource,
         outcome: Code::Ok,
         detail: detail.number("policy", version),
     };
-    audit::append(tx, &entry, now)?;
+    let resource = caller.about.said().unwrap_or_default();
+    let detail = detail.text("sha256", &hash(&after));
+    audit::append(tx, &entry(caller.method, resource, detail), now)?;
+    for (is, from, to) in [("removed", &before, &after), ("added", &after, &before)] {
+        for (name, text) in from {
+            if to.get(name) == Some(text) {
+                continue;
+            }
+            let parts = pieces(text);
+            for (part, piece) in (1..).zip(&parts) {
+                let mut detail = Detail::new().text("is", is).long("rule", piece);
+                if parts.len() > 1 {
+                    let parts = i64::try_from(parts.len()).unwrap_or(i64::MAX);
+                    detail = detail.number("part", part).number("parts", parts);
+                }
+                audit::append(tx, &entry(RULE, name, detail), now)?;
+            }
+        }
+    }
     Ok(())
+}
+
+/// A text in pieces that the log does not cut.
+fn pieces(mut text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    while !text.is_empty() {
+        let (piece, rest) = text.split_at(text.floor_char_boundary(audit::MAX_LONG));
+        pieces.push(piece);
+        text = rest;
+    }
+    pieces
 }
 
 /// Adds a rule, or puts it in the place of the one of its name.

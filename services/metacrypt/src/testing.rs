@@ -18,7 +18,7 @@ use crate::{
     core::Metacrypt,
 };
 
-const MIGRATIONS: &[Migration] = &[
+pub(crate) const MIGRATIONS: &[Migration] = &[
     mcdsl::audit::migration(1),
     Migration::new(2, "seal", SCHEMA),
 ];

@@ -96,6 +96,14 @@ pub enum Tampering {
     },
 }
 
+impl Tampering {
+    /// Whether only what was noted elsewhere says so: the chain itself is as it was written, as far as it was read.
+    #[must_use]
+    pub fn is_by_what_was_noted(&self) -> bool {
+        matches!(self, Self::Truncated { .. } | Self::Rewritten { .. })
+    }
+}
+
 impl fmt::Display for Tampering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let range = |f: &mut fmt::Formatter<'_>, first, last, what| match first == last {

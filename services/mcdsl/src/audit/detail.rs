@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 pub const MAX_KEYS: usize = 16;
 /// Longest text of one value, in bytes; what is longer is cut, and ends in "…".
 pub const MAX_VALUE: usize = 512;
+/// Longest text of what is not to be cut as others are, in bytes.
+pub const MAX_LONG: usize = 16 << 10;
 /// Most values of one list; one more says how many are left out.
 pub const MAX_LIST: usize = 16;
 
@@ -27,6 +29,12 @@ impl Detail {
     #[must_use]
     pub fn text(self, key: &'static str, value: &str) -> Self {
         self.with(key, Value::from(cut(value, MAX_VALUE)))
+    }
+
+    /// Adds a text that is of no use cut short, cut at [`MAX_LONG`] all the same.
+    #[must_use]
+    pub fn long(self, key: &'static str, value: &str) -> Self {
+        self.with(key, Value::from(cut(value, MAX_LONG)))
     }
 
     /// Adds a number.
@@ -65,7 +73,8 @@ impl Detail {
     }
 
     /// As the log keeps it.
-    pub(super) fn to_json(&self) -> String {
+    #[must_use]
+    pub fn to_json(&self) -> String {
         Value::Object(self.0.clone()).to_string()
     }
 }

@@ -29,7 +29,7 @@ use tonic::Code;
 use self::detail::cut;
 pub use self::{
     chain::{Hash, Head, Tampering, Verified, VerifyError, verify, verify_last},
-    detail::{Detail, MAX_KEYS, MAX_LIST, MAX_VALUE},
+    detail::{Detail, MAX_KEYS, MAX_LIST, MAX_LONG, MAX_VALUE},
     outcome::{WORDS, Word, in_a_word, meant, outcomes},
     query::{Filter, MAX_PAGE, Record, query},
     search::{Checked, Wanted, examine, known, outcomes_of, search, short},

@@ -32,6 +32,8 @@ pub struct Wanted {
 pub struct Checked {
     /// The first row that is not as it was, and what is wrong.
     pub problem: Option<String>,
+    /// Only what was noted elsewhere says so ([`super::Tampering::is_by_what_was_noted`]).
+    pub by_what_was_noted: bool,
     /// To be noted elsewhere: the last row that was looked at, if all are as they were.
     pub head: Option<Head>,
 }
@@ -150,10 +152,12 @@ pub fn examine(db: &Connection, known: Option<Head>) -> Result<Checked, VerifyEr
     match verify(db, known) {
         Ok(verified) => Ok(Checked {
             problem: None,
+            by_what_was_noted: false,
             head: verified.head,
         }),
         Err(VerifyError::Tampered(tampering)) => Ok(Checked {
             problem: Some(tampering.to_string()),
+            by_what_was_noted: tampering.is_by_what_was_noted(),
             head: None,
         }),
         Err(error) => Err(error),

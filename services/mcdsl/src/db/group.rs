@@ -257,7 +257,9 @@ fn make_some(store: &Store, made: &mut Vec<Box<dyn Change>>) -> Result<(), Store
     let begun = store.files().check().map_err(StoreError::from);
     let begun = begun.and_then(|()| {
         let immediate = TransactionBehavior::Immediate;
-        Ok(db.transaction_with_behavior(immediate)?)
+        let tx = db.transaction_with_behavior(immediate)?;
+        store.is_as_made(&tx)?;
+        Ok(tx)
     });
     let tx = match begun {
         Ok(tx) => tx,
@@ -327,6 +329,11 @@ fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Sqlite(error) => StoreError::Sqlite(again_sqlite(error)),
         StoreError::Db(DbError::Moved { path }) => DbError::Moved { path: path.clone() }.into(),
+        StoreError::Db(DbError::Foreign { path, flaw }) => DbError::Foreign {
+            path: path.clone(),
+            flaw: flaw.clone(),
+        }
+        .into(),
         _ => StoreError::Thread,
     }
 }

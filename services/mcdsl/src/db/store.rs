@@ -6,7 +6,10 @@ use std::{
     error::Error,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
 };
 
 use rusqlite::{Connection, OpenFlags, Params, Row, Transaction};
@@ -16,7 +19,7 @@ use super::{
     DbError, Files, Migration,
     asker::{Owner, Place, Places},
     group::{Line, Write},
-    is_unwritable, open,
+    is_unwritable, open, schema,
 };
 use crate::{
     cli::chain,
@@ -33,6 +36,9 @@ const READERS: usize = 4;
 pub struct Store {
     path: PathBuf,
     files: Files,
+    migrations: Vec<Migration>,
+    /// The schema that was last found to be that of `migrations` ([`schema::version`]); before the first change none.
+    schema: AtomicI64,
     readers: Vec<Mutex<Connection>>,
     /// Closed last: then SQLite writes its log into the database and removes it, which one that only reads cannot.
     writer: Mutex<Connection>,
@@ -108,6 +114,8 @@ impl Store {
         Ok(Arc::new(Self {
             path: path.to_owned(),
             files: Files::of(path),
+            migrations: migrations.to_vec(),
+            schema: AtomicI64::new(i64::MIN),
             writer: Mutex::new(writer),
             readers,
             reading: Reading::new(READERS),
@@ -149,15 +157,18 @@ impl Store {
         self.write(same).await
     }
 
-    /// Writes SQLite's log (WAL) into the database itself, for whoever copies that file alone. Waits for who writes.
+    /// Writes SQLite's log (WAL) into the database itself and empties it, for whoever copies that file alone. Waits for who writes, and some seconds for who reads.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::Busy`]: somebody still reads what was there before.
     pub fn settle(&self) -> Result<(), StoreError> {
         let db = self.writer();
         self.files.check()?;
-        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        Ok(())
+        let busy: bool = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        match busy {
+            false => Ok(()),
+            true => Err(StoreError::Busy),
+        }
     }
 
     /// Reads, on a thread for that: all of it is of one commit, however many statements it is, and whatever is written meanwhile.
@@ -273,6 +284,20 @@ impl Store {
 
     pub(super) fn writer(&self) -> MutexGuard<'_, Connection> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// That the schema is as it was made: whoever can write the file may put a trigger in it while it is open, too.
+    pub(super) fn is_as_made(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+        let version = schema::version(tx)?;
+        if version == self.schema.load(Relaxed) {
+            return Ok(());
+        }
+        if let Some(flaw) = schema::flaw(tx, self.migrations.iter())? {
+            let path = self.path.clone();
+            return Err(DbError::Foreign { path, flaw }.into());
+        }
+        self.schema.store(version, Relaxed);
+        Ok(())
     }
 
     pub(super) fn files(&self) -> &Files {

@@ -64,6 +64,16 @@ pub struct About(Arc<Said>);
 struct Said {
     on: OnceLock<String>,
     by: OnceLock<String>,
+    attempt: OnceLock<Attempt>,
+}
+
+/// A secret that was tried and is wrong, for its row in the audit log: what else fails does not hide it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// Whoever tries has to wait longer each time, and so each of them has its row.
+    Slowed,
+    /// Nobody waits, for nobody can guess it: of these 60 a minute have a row, whoever tries.
+    Free,
 }
 
 fn say(to: &OnceLock<String>, text: &str) {
@@ -146,6 +156,17 @@ impl Caller {
     /// What is asked changes nothing and is answered with nothing, as a list is that has nothing for who reads it: its row counts as a failure's does.
     pub fn gave_nothing(&self) {
         self.empty.store(true, Relaxed);
+    }
+
+    /// A secret was shown that is wrong.
+    pub fn tried(&self, attempt: Attempt) {
+        // It was said already.
+        let _ = self.about.0.attempt.set(attempt);
+    }
+
+    /// What [`Self::tried`] was told.
+    pub(super) fn attempt(&self) -> Option<Attempt> {
+        self.about.0.attempt.get().copied()
     }
 
     /// Whether [`Self::gave_nothing`] was called.

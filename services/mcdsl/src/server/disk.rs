@@ -1,9 +1,14 @@
 //! A service whose disk is full is not ready, whatever it says of itself: this looks whether there is room again.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use super::Handle;
-use crate::{db::Store, files::directory_of, human, shutdown::Shutdown};
+use crate::{
+    db::Store,
+    files::{self, directory_of},
+    human,
+    shutdown::Shutdown,
+};
 
 /// Bytes: with less left on the disk, it is told. SQLite's log alone may need some MiB.
 const LITTLE: u64 = 64 << 20;
@@ -25,20 +30,12 @@ impl Handle {
 #[must_use]
 pub fn little_left(database: &Path) -> Option<String> {
     let directory = directory_of(database);
-    let left = left(directory).ok().filter(|left| *left < LITTLE)?;
+    let left = files::room(directory).ok().filter(|left| *left < LITTLE)?;
     Some(format!(
         "the disk of {} has {} left; make room: what cannot be written is refused",
         directory.display(),
         human::bytes(left)
     ))
-}
-
-/// Bytes that the file system of a path has left for who is not root.
-fn left(path: &Path) -> io::Result<u64> {
-    let found = nix::sys::statvfs::statvfs(path)?;
-    Ok(found
-        .blocks_available()
-        .saturating_mul(found.fragment_size()))
 }
 
 async fn follow(handle: &Handle, store: &Arc<Store>) {

@@ -59,7 +59,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use access::{About, Caller, Source};
+pub use access::{About, Attempt, Caller, Source};
 pub use api::api;
 pub use bearer::{NotOne, bearer};
 pub use body::status as body_status;

@@ -5,7 +5,11 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use rusqlite::Transaction;
 use tonic::{Code, Status};
 
-use super::{access::Caller, failures::Failures, status::UNWRITTEN};
+use super::{
+    access::{Attempt, Caller},
+    failures::Failures,
+    status::UNWRITTEN,
+};
 use crate::{
     audit::{self, AuditError, Detail, Entry},
     clock::Clock,
@@ -111,7 +115,14 @@ impl Recorder {
         message: &str,
     ) -> Result<(), RecordError> {
         let counts = outcome != Code::Ok || caller.is_empty();
-        let fits = !counts || self.failures.admit(caller.identity.as_ref());
+        let fits = match caller.attempt() {
+            Some(Attempt::Slowed) => true,
+            Some(Attempt::Free) => self.failures.admit_attempt(),
+            None => {
+                let who = caller.identity.as_ref();
+                !counts || self.failures.admit(who, caller.source)
+            }
+        };
         let untold = Arc::new(self.failures.untold());
         if !fits && untold.is_empty() {
             return Ok(());
@@ -285,7 +296,39 @@ mod tests {
             .map(|record| (record.detail.as_str(), record.name.is_some()))
             .collect();
         told.sort_unstable();
-        let wanted = [(r#"{"calls":10}"#, true), (r#"{"calls":40}"#, false)];
+        let wanted = [
+            (r#"{"calls":10}"#, true),
+            (r#"{"calls":40,"network":"127.0.0.1/32"}"#, false),
+        ];
         assert_eq!(told, wanted, "told once");
+    }
+
+    #[tokio::test]
+    async fn who_tries_a_secret_does_not_hide_it_behind_what_else_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let migration = audit::migration(1);
+        let store = Store::open(&directory.path().join("a.db"), &[migration]).unwrap();
+        let recorder = Recorder::new(Arc::clone(&store));
+        for _ in 0..100 {
+            let junk = caller("/s/Junk", false);
+            let written = recorder.write(&junk, Code::InvalidArgument, "no");
+            written.await.unwrap();
+        }
+        for (method, attempt, calls, wanted) in [
+            ("/s/Guess", Attempt::Slowed, 80, 80),
+            ("/s/Random", Attempt::Free, 80, 60),
+        ] {
+            for _ in 0..calls {
+                let caller = caller(method, false);
+                caller.tried(attempt);
+                let written = recorder.write(&caller, Code::PermissionDenied, "no");
+                written.await.unwrap();
+            }
+            let all = |db: &rusqlite::Connection| -> Result<_, StoreError> {
+                Ok(audit::query(db, &Filter::default())?)
+            };
+            let found: Vec<Record> = store.read(all).await.unwrap();
+            assert_eq!(rows(&found, method), wanted, "{method}");
+        }
     }
 }

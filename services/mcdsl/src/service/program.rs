@@ -170,7 +170,7 @@ where
             print(&format!("{}\n", path.display()))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Check => check(service.name, &config, "the server makes it"),
+        Command::Check => check(service, &config, "the server makes it"),
         Command::Status => Ok(examine(service.name, &config, "the server makes it")?.of_status()),
         Command::Version => Ok(ExitCode::SUCCESS),
     }
@@ -220,12 +220,20 @@ pub fn examine<T>(
     Ok(condition)
 }
 
-/// The same, and asks MCIAS whether it answers, takes this service's token, and knows the service: how `check` ends.
+/// The same, looks whether the database's schema is the service's own, and asks MCIAS whether it answers, takes this service's token, and knows the service: how `check` ends.
 ///
 /// # Errors
-/// As [`examine`], and what of `[mcias]` and `[sso]` is in the way of a start.
-pub fn check<T>(service: &str, config: &Config<T>, made: &str) -> Result<ExitCode, ServiceError> {
-    let condition = examine(service, config, made)?;
+/// As [`examine`], and what of the database, `[mcias]` and `[sso]` is in the way of a start.
+pub fn check<T>(
+    service: &Service,
+    config: &Config<T>,
+    made: &str,
+) -> Result<ExitCode, ServiceError> {
+    let condition = examine(service.name, config, made)?;
+    let path = &config.database.path;
+    if path.exists() {
+        db::check(&db::open_as_it_is(path)?, path, service.migrations)?;
+    }
     let asked = runtime()?.block_on(async {
         let mcias = Client::new(&config.mcias, Clock::default())?;
         let sso = Sso::new(

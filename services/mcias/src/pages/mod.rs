@@ -236,7 +236,7 @@ async fn write_down(
     outcome: Code,
     message: &str,
 ) -> Result<(), Error> {
-    if !mcias.failures.admit(by.identity.as_ref()) {
+    if !mcias.failures.admit(by.identity.as_ref(), by.source) {
         by.recorded();
         return Ok(());
     }

@@ -24,6 +24,7 @@ use mcdsl::{
     shutdown::Shutdown,
 };
 use mcias::{Handle, config::Config, seal};
+use rusqlite::config::DbConfig;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -176,7 +177,10 @@ impl Running {
     }
 
     pub(crate) fn database(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open(self.root.path().join("mcias.db")).unwrap()
+        let db = rusqlite::Connection::open(self.root.path().join("mcias.db")).unwrap();
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)
+            .unwrap();
+        db
     }
 
     /// A connection from one of this machine's addresses.

@@ -27,6 +27,9 @@ use crate::{
 /// Entries of an answer, if nothing is said.
 const ENTRIES: usize = 100;
 
+/// Bytes of what entries of an answer say.
+const MAX_BYTES: usize = 1 << 20;
+
 /// The rows that somebody asks for.
 ///
 /// # Errors
@@ -68,14 +71,25 @@ pub(crate) fn entry(record: Record) -> AuditEntry {
     }
 }
 
-/// Looks whether a log is as it was written.
+/// Rows as they are answered: as many of the first ones as fit into a message, and one at least.
+pub(crate) fn entries(records: Vec<Record>) -> Vec<AuditEntry> {
+    let mut bytes = 0;
+    let fit = records.iter().take_while(|record| {
+        bytes += record.resource.len() + record.detail.len();
+        bytes <= MAX_BYTES
+    });
+    let number = fit.count().max(1);
+    records.into_iter().take(number).map(entry).collect()
+}
+
+/// Looks whether a log is as it was written; and whether it is only the caller's own word that it is not.
 ///
 /// # Errors
 /// If what is known of it is nothing, or the database cannot be read.
 pub(crate) fn verify(
     db: &Connection,
     asked: &VerifyAuditRequest,
-) -> Result<VerifyAuditResponse, EngineError> {
+) -> Result<(VerifyAuditResponse, bool), EngineError> {
     let known = audit::known(asked.known_number, &asked.known_hash);
     let known = known.map_err(|wrong| EngineError::field("known_hash", wrong))?;
     let checked = audit::examine(db, known).map_err(|error| match error {
@@ -83,7 +97,7 @@ pub(crate) fn verify(
         other => EngineError::Precondition(other.to_string()),
     })?;
     let rows = checked.head.map_or(0, |head| head.seq);
-    Ok(VerifyAuditResponse {
+    let answer = VerifyAuditResponse {
         intact: checked.problem.is_none(),
         problem: checked.problem.unwrap_or_default(),
         rows,
@@ -91,7 +105,8 @@ pub(crate) fn verify(
         head_hash: checked
             .head
             .map_or_else(String::new, |head| mcdsl::human::hex(&head.hash)),
-    })
+    };
+    Ok((answer, checked.by_what_was_noted))
 }
 
 impl Api {
@@ -129,7 +144,7 @@ impl AuditLog for Api {
         let found = self.0.seal.store().read(read).await?;
         self.done(&caller, detail).await?;
         Ok(Response::new(ListAuditResponse {
-            entries: found.into_iter().map(entry).collect(),
+            entries: entries(found),
         }))
     }
 
@@ -140,14 +155,19 @@ impl AuditLog for Api {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
         let detail = self.reader(&caller)?;
         let read = move |db: &Connection| verify(db, &asked);
-        let answer = self.0.seal.store().read(read).await?;
-        if !answer.intact {
-            let problem = std::sync::Arc::new(answer.problem.clone());
-            self.0.log_flaw.store(Some(problem));
-            tracing::error!(
-                problem = answer.problem,
-                "the audit log is not as it was written"
-            );
+        let (answer, by_the_caller) = self.0.seal.store().read(read).await?;
+        // What a caller says that he has noted is no flaw for everybody, nor does it clear one.
+        match answer.intact {
+            true => self.0.log_flaw.store(None),
+            false if by_the_caller => {}
+            false => {
+                let problem = std::sync::Arc::new(answer.problem.clone());
+                self.0.log_flaw.store(Some(problem));
+                tracing::error!(
+                    problem = answer.problem,
+                    "the audit log is not as it was written"
+                );
+            }
         }
         self.done(&caller, detail.flag("intact", answer.intact))
             .await?;

@@ -8,14 +8,16 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{
     audit::{self, Detail, Entry},
-    server::Caller,
+    server::{Attempt, Caller},
 };
 use tonic::{Code, Request, Response, Status, async_trait, metadata::MetadataValue};
 use zeroize::Zeroizing;
 
 use super::Api;
 use crate::{
-    barrier::{Fresh, Log, MAX_PASSWORD, SealError, Secret, SlotError, Unsealed, threshold},
+    barrier::{
+        BY_PASSWORD, Fresh, Log, MAX_PASSWORD, SealError, Secret, SlotError, Unsealed, threshold,
+    },
     core::{Rotation, Shares},
     engine, password, policy,
 };
@@ -121,6 +123,12 @@ fn told<T>(
             tracing::info!(account, %source, by, "the seal: {what}");
         }
         Err(error) => {
+            if let SealError::Slot(SlotError::Wrong) = error {
+                caller.tried(match by {
+                    BY_PASSWORD => Attempt::Slowed,
+                    _ => Attempt::Free,
+                });
+            }
             tracing::warn!(account, %source, by, %error, "the seal: {what} is refused");
         }
     }

@@ -18,14 +18,15 @@ use mcdsl::{
     policy::{self, Effect, Name, Refused, Resource, ResourceName, Subject, SubjectError},
     server::Caller,
 };
+use rusqlite::Connection;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::Api;
+use super::{Api, audit::entries};
 use crate::{
     barrier::{self, Unsealed},
     engine::{self, Act, EngineError, KINDS},
     entered::identity,
-    policy as rules,
+    log, policy as rules,
 };
 
 /// Longest name of a mount.
@@ -242,11 +243,27 @@ impl System for Api {
         request: Request<AuditHashRequest>,
     ) -> Result<Response<AuditHashResponse>, Status> {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let prints = self.0.open()?.prints();
+        if asked.input.is_empty() {
+            return Err(EngineError::field("input", "the secret that is looked for").into());
+        }
+        // Until the key is used: sealing waits for that.
+        let open = self.0.open()?;
+        let prints = open.prints();
         let detail = prints.noted(Detail::new(), &asked);
+        let look = move |db: &Connection| log::with(db, &prints, &asked.input, asked.before);
+        let (found, left) = self.0.seal.store().read(look).await?;
+        drop(open);
+        let number = found.len();
+        let entries = entries(found);
+        let left = match entries.last() {
+            Some(last) if entries.len() < number => last.number,
+            _ => left.unwrap_or_default(),
+        };
         self.done(&caller, detail).await?;
-        let hash = prints.of(&asked.input);
-        Ok(Response::new(AuditHashResponse { hash }))
+        Ok(Response::new(AuditHashResponse {
+            entries,
+            before: left,
+        }))
     }
 
     async fn explain(

@@ -21,7 +21,7 @@ mod written;
 use std::{
     any::Any,
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -33,6 +33,7 @@ use mcdsl::{
 use rusqlite::{Connection, Transaction};
 use zeroize::Zeroizing;
 
+pub(crate) use self::slot::BY_PASSWORD;
 pub use self::{
     attempts::Origin,
     drill::{DrillError, Drilled, drill},
@@ -124,6 +125,8 @@ pub struct Seal {
     lines: Lines,
     /// What is known of it without a look into the database, which strangers may keep busy; nothing while there is none.
     status: ArcSwapOption<Status>,
+    /// See [`Self::settle`].
+    settled: AtomicBool,
 }
 
 /// A mount: its names, its engine and its data key.
@@ -266,6 +269,7 @@ impl Seal {
             clock,
             lines: Lines::new(),
             status: ArcSwapOption::empty(),
+            settled: AtomicBool::new(false),
         }
     }
 

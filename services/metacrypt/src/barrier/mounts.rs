@@ -1,7 +1,8 @@
 //! Mounts that are made and removed.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
+use mcdsl::db::StoreError;
 use rusqlite::Transaction;
 
 use super::{Log, Mount, Seal, SealError, Unsealed, rows, seconds};
@@ -51,14 +52,28 @@ impl Seal {
         self.store.write(write).await
     }
 
-    /// Writes what was changed and deleted into the database's file itself, so that SQLite's log has nothing of before.
+    /// Writes what was changed and deleted into the database's file itself, so that neither that file alone nor SQLite's log has anything of before. What fails is
+    /// left for the next time ([`Self::is_settled`]).
     pub(crate) async fn settle(&self) {
         let store = Arc::clone(&self.store);
+        // Before: what comes meanwhile says that it is not.
+        self.settled.store(true, Relaxed);
         let settled = tokio::task::spawn_blocking(move || store.settle()).await;
-        if let Ok(Err(error)) = settled {
-            let error = mcdsl::cli::chain(&error);
-            tracing::warn!(error, "what was deleted is still in the database's log");
-        }
+        let failed = match settled {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => mcdsl::cli::chain(&error),
+            Err(_) => mcdsl::cli::chain(&StoreError::Thread),
+        };
+        self.settled.store(false, Relaxed);
+        tracing::warn!(
+            error = failed,
+            "what was changed or deleted is still in the database's file or log; it is tried again"
+        );
+    }
+
+    /// Whether nothing is left for [`Self::settle`]; of a new process it is not known.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Relaxed)
     }
 
     /// Deletes what removed mounts had, in pieces, so that others write in between. Whether there was any.

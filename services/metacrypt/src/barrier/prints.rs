@@ -1,13 +1,30 @@
-//! What the audit log has in the place of secrets: who has one can tell in which requests it was, and who has the log cannot guess at it.
+//! What the audit log has in the place of secrets: who has one can be told in which requests it was (AuditHash), and who has the log can neither guess at it nor see
+//! that two requests had the same.
+//!
+//! An HMAC that is the same for the same secret would be an oracle for whoever reads the log and may have any secret of his own written into it: he would compare. So each
+//! row has random bytes of its own in its HMACs, and the rows of a secret are looked for by who has the key, which is behind the seal.
 
-use aws_lc_rs::hmac::{self, HMAC_SHA256};
+use std::collections::BTreeMap;
+
+use aws_lc_rs::{
+    hmac::{self, HMAC_SHA256},
+    rand,
+};
+use data_encoding::BASE64URL_NOPAD;
 use mc_proto::Secrets;
-use mcdsl::audit::{Detail, MAX_LIST};
+use mcdsl::audit::Detail;
+use serde_json::Value;
 
 use super::key::Key;
 
-/// Bytes of an HMAC that are kept: enough to tell any two apart.
-const KEPT: usize = 16;
+/// Random bytes of a row.
+const SALT: usize = 16;
+/// Bytes of an HMAC that are kept. Of a thousand million others, one is taken for a secret once in 280,000 times.
+const KEPT: usize = 6;
+/// Characters of them.
+const TAG: usize = KEPT / 3 * 4;
+/// Secrets of one row, at most: more than a request or an answer may have.
+const MOST: usize = 1536;
 
 /// Makes them.
 pub struct Prints(hmac::Key);
@@ -18,26 +35,55 @@ impl Prints {
         Self(hmac::Key::new(HMAC_SHA256, key.bytes()))
     }
 
-    /// That of a secret.
-    #[must_use]
-    pub fn of(&self, secret: &[u8]) -> String {
-        let tag = hmac::sign(&self.0, secret);
-        format!("hmac-sha256:{}", mcdsl::human::hex(&tag.as_ref()[..KEPT]))
+    /// That of a secret, in a row of these random bytes.
+    fn of(&self, salt: &[u8; SALT], secret: &[u8]) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(salt);
+        context.update(secret);
+        BASE64URL_NOPAD.encode(&context.sign().as_ref()[..KEPT])
     }
 
-    /// Adds those of what a request's definition says is secret, each behind its field's name; of many the first ones.
+    /// Adds those of what a request's definition says is secret: each field's name, and behind it one for each secret of that name.
     #[must_use]
     pub fn noted(&self, detail: Detail, request: &dyn Secrets) -> Detail {
-        let mut noted = Vec::new();
+        let mut salt = [0; SALT];
+        // Without, which does not happen, rows can be compared; nothing else is told.
+        let _ = rand::fill(&mut salt);
+        let (mut fields, mut number) = (BTreeMap::<_, String>::new(), 0);
         request.each_secret(&mut |field, secret| {
-            if !secret.is_empty() && noted.len() < MAX_LIST {
-                noted.push(format!("{field} {}", self.of(secret)));
+            if !secret.is_empty() && number < MOST {
+                let tags = fields.entry(field).or_default();
+                tags.push_str(&self.of(&salt, secret));
+                number += 1;
             }
         });
-        match noted.is_empty() {
-            true => detail,
-            false => detail.list("hmac", noted.iter().map(String::as_str)),
+        if fields.is_empty() {
+            return detail;
         }
+        let fields = fields.iter().map(|(field, tags)| format!("{field}={tags}"));
+        let noted: Vec<_> = fields.collect();
+        detail
+            .long("hmac", &noted.join(" "))
+            .text("hmac_salt", &mcdsl::human::hex(&salt))
+    }
+
+    /// Whether the detail of a row has that of a secret.
+    #[must_use]
+    pub fn is_in(&self, detail: &str, secret: &[u8]) -> bool {
+        let detail = serde_json::from_str::<Value>(detail).unwrap_or_default();
+        let text = |key: &str| detail[key].as_str().unwrap_or_default();
+        let salt = data_encoding::HEXLOWER.decode(text("hmac_salt").as_bytes());
+        let Some(salt) = salt.ok().and_then(|salt| salt.try_into().ok()) else {
+            return false;
+        };
+        let wanted = self.of(&salt, secret);
+        let fields = text("hmac").split(' ');
+        let mut tags = fields.filter_map(|field| field.split_once('='));
+        tags.any(|(_, tags)| {
+            tags.as_bytes()
+                .chunks(TAG)
+                .any(|tag| tag == wanted.as_bytes())
+        })
     }
 }
 
@@ -47,30 +93,49 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_secret_has_one_by_each_key_and_requests_have_those_of_theirs() {
-        let key = Key::random().unwrap();
-        let prints = Prints::new(&key);
-        let one = prints.of(b"one");
-        assert!(
-            one.starts_with("hmac-sha256:") && one.len() == 12 + 2 * KEPT,
-            "{one}"
-        );
-        assert_eq!(one, Prints::new(&key).of(b"one"));
-        assert_ne!(one, prints.of(b"two"));
-        assert_ne!(one, Prints::new(&Key::random().unwrap()).of(b"one"));
-        let plaintext = |text: &str| Plaintext {
-            plaintext: text.into(),
+    fn request(texts: impl IntoIterator<Item = String>) -> EncryptRequest {
+        let plaintexts = texts.into_iter().map(|text| Plaintext {
+            plaintext: text.into_bytes(),
             ..Plaintext::default()
-        };
-        let mut request = EncryptRequest {
-            plaintexts: vec![plaintext("one"), plaintext("two"), plaintext("")],
+        });
+        EncryptRequest {
+            plaintexts: plaintexts.collect(),
             ..EncryptRequest::default()
-        };
-        let wanted = ["one", "two"].map(|text| format!("plaintext {}", prints.of(text.as_bytes())));
-        let wanted = Detail::new().list("hmac", wanted.iter().map(String::as_str));
-        assert_eq!(prints.noted(Detail::new(), &request), wanted);
-        request.plaintexts.clear();
-        assert_eq!(prints.noted(Detail::new(), &request), Detail::new());
+        }
+    }
+
+    #[test]
+    fn a_row_is_found_by_any_of_its_secrets_and_compared_with_no_other() {
+        let key = Key::random().unwrap();
+        let (prints, other) = (Prints::new(&key), Prints::new(&Key::random().unwrap()));
+        for number in [1, 2, 17, 1024] {
+            let all = || (0..number).map(|n| format!("secret {n}"));
+            let noted = || prints.noted(Detail::new(), &request(all())).to_json();
+            let (one, two) = (noted(), noted());
+            for secret in all() {
+                let secret = secret.as_bytes();
+                assert!(prints.is_in(&one, secret) && prints.is_in(&two, secret));
+                assert!(!other.is_in(&one, secret), "another key");
+            }
+            assert!(!prints.is_in(&one, b"secret"), "of {number}");
+            let hmac = |text: &str| -> Value {
+                serde_json::from_str::<Value>(text).unwrap()["hmac"].clone()
+            };
+            assert_ne!(hmac(&one), hmac(&two), "the same secrets in two rows");
+            assert_eq!(
+                hmac(&one).as_str().unwrap().len(),
+                "plaintext=".len() + number * TAG
+            );
+        }
+        let nothing = request([String::new()]);
+        assert_eq!(prints.noted(Detail::new(), &nothing), Detail::new());
+        for changed in [
+            "",
+            "[]",
+            r#"{"hmac":1}"#,
+            r#"{"hmac":"a=","hmac_salt":"00"}"#,
+        ] {
+            assert!(!prints.is_in(changed, b"one"), "{changed}");
+        }
     }
 }

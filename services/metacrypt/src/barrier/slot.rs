@@ -27,7 +27,7 @@ pub const MAX_SHARES: u8 = 16;
 const RECOVERY: u8 = 1;
 const SHARE: u8 = 2;
 /// The kinds of secrets, as people and the database call them.
-pub(super) const BY_PASSWORD: &str = "password";
+pub(crate) const BY_PASSWORD: &str = "password";
 const BY_RECOVERY: &str = "recovery key";
 const BY_SHARES: &str = "shares";
 

@@ -1,3 +1,5 @@
+use rusqlite::config::DbConfig;
+
 use super::*;
 use crate::testing::{World, caller};
 
@@ -62,7 +64,7 @@ async fn rules_that_are_put_back_while_they_are_in_force_are_found_out_by_the_ne
             "the ones of before, and the log of then",
             format!(
                 "UPDATE item SET value = (SELECT value FROM old) WHERE {FIND}; \
-                 DROP TRIGGER audit_is_not_deleted; DELETE FROM audit WHERE json_extract(detail, '$.policy') = 2"
+                 DELETE FROM audit WHERE json_extract(detail, '$.policy') = 2"
             ),
             "the rules are of change 1, and what is in force is of change 2",
         ),
@@ -71,7 +73,10 @@ async fn rules_that_are_put_back_while_they_are_in_force_are_found_out_by_the_ne
             let world = World::vault().await;
             change(&world, false, "one").await.unwrap();
             let db = world.db();
-            let old = format!("CREATE TABLE old AS SELECT value FROM item WHERE {FIND}");
+            // Who writes the file does not ask the log's triggers.
+            let triggers = DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER;
+            db.set_db_config(triggers, false).unwrap();
+            let old = format!("CREATE TEMP TABLE old AS SELECT value FROM item WHERE {FIND}");
             db.execute(&old, []).unwrap();
             change(&world, false, "two").await.unwrap();
             assert_eq!(names(&world), ["one", "two"]);
@@ -94,4 +99,93 @@ async fn rules_that_are_put_back_while_they_are_in_force_are_found_out_by_the_ne
             assert_eq!(names(&world), ["four", "three"], "{description}");
         }
     }
+}
+
+/// What was allowed at any time is to be told by the log alone.
+#[tokio::test]
+async fn what_a_change_makes_of_the_rules_is_whole_in_the_log() {
+    let world = World::vault().await;
+    let mut long = rule("long");
+    // More than a row has, and the worst of it last.
+    let resources = (0..60).map(|n| format!("vault/{n}/{}", "a".repeat(700)));
+    long.resources = resources.chain(["**".to_owned()]).collect();
+    let mut other = rule("other");
+    other.priority = 7;
+    let replaced = [rule("other"), rule("third")];
+    let mut hashes = Vec::new();
+    for (description, method, change, removed, added) in [
+        (
+            "one that is made",
+            0,
+            vec![long.clone()],
+            vec![],
+            vec![long.clone()],
+        ),
+        (
+            "another",
+            0,
+            vec![long.clone(), other.clone()],
+            vec![],
+            vec![other.clone()],
+        ),
+        (
+            "all of them replaced",
+            2,
+            replaced.to_vec(),
+            vec![long, other],
+            replaced.to_vec(),
+        ),
+        (
+            "one that is deleted",
+            1,
+            vec![rule("other")],
+            vec![rule("third")],
+            vec![],
+        ),
+        ("the same again", 2, vec![rule("other")], vec![], vec![]),
+    ] {
+        let before = world.audit().len();
+        let by = caller("root", "admin", CHANGES[method]);
+        let put = move |all: &mut Vec<Rule>| {
+            *all = change;
+            Ok(())
+        };
+        let changed = world
+            .metacrypt
+            .change_policy(&by, false, Detail::new(), put);
+        changed.await.unwrap();
+        let mut rows = world.audit().split_off(before).into_iter();
+        let (who, action, _, detail) = rows.next().unwrap();
+        assert_eq!((who.as_deref(), &*action), (Some("root"), CHANGES[method]));
+        let change: serde_json::Value = serde_json::from_str(&detail).unwrap();
+        hashes.push(change["sha256"].as_str().unwrap().to_owned());
+        let mut found = BTreeMap::<_, String>::new();
+        for (who, action, name, detail) in rows {
+            assert_eq!((who.as_deref(), &*action), (Some("root"), RULE));
+            let row: serde_json::Value = serde_json::from_str(&detail).unwrap();
+            assert_eq!(row["policy"], change["policy"], "{description}");
+            let is = row["is"].as_str().unwrap().to_owned();
+            let text = found.entry((is, name)).or_default();
+            text.push_str(row["rule"].as_str().unwrap());
+        }
+        let wanted = [("removed", removed), ("added", added)];
+        let wanted: BTreeMap<_, _> = wanted
+            .iter()
+            .flat_map(|(is, rules)| {
+                let text = |rule: &Rule| serde_json::to_string(rule).unwrap();
+                rules
+                    .iter()
+                    .map(move |rule| (((*is).to_owned(), rule.name.clone()), text(rule)))
+            })
+            .collect();
+        assert_eq!(found, wanted, "{description}");
+    }
+    assert_eq!(hashes[3], hashes[4], "of the same rules");
+    assert_eq!(
+        hashes
+            .iter()
+            .collect::<std::collections::BTreeSet<_>>()
+            .len(),
+        4
+    );
 }

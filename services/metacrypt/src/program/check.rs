@@ -11,7 +11,7 @@ use crate::{
 
 /// What every service looks at, the newest rows of the audit log, and whether there is a seal.
 pub(super) fn check(config: &Config) -> anyhow::Result<ExitCode> {
-    let code = service::check(SERVICE.name, config, "run `metacrypt init`")?;
+    let code = service::check(&SERVICE, config, "run `metacrypt init`")?;
     let database = &config.database.path;
     check_log(database)?;
     let made = database.exists() && {

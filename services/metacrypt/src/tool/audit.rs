@@ -7,7 +7,7 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::{
     audit as log,
     cli::{
-        Failure, Output,
+        Exit, Failure, Output,
         audit::{self, Entry, Page, Verified},
         call, chain, prompt,
     },
@@ -42,7 +42,7 @@ pub(crate) enum Command {
         #[arg(long)]
         offline: bool,
     },
-    /// Shows what the log has in the place of a secret, which is asked for or read from stdin
+    /// Shows the entries of all requests and answers that had a secret, which is asked for or read from stdin
     Hash,
 }
 
@@ -128,8 +128,11 @@ impl Command {
                 )
             }
             Self::Verify { known: noted, .. } => {
+                // A trigger may keep rows from being written, which no chain shows.
+                let made = db::check(&db, database, SERVICE.migrations);
+                made.map_err(|error| Failure::new(Exit::Failure, chain(&error)))?;
                 let found = verify(&db, &known(noted.as_ref()));
-                verified(&found.map_err(|error| unread(&chain(&error)))?, out)
+                verified(&found.map_err(|error| unread(&chain(&error)))?.0, out)
             }
             Self::Hash => Ok(()),
         }
@@ -153,12 +156,21 @@ impl Command {
             Self::Hash => {
                 let mut system = client.system().await?;
                 let secret = prompt::secret("Secret")?;
-                let request = pb::AuditHashRequest {
-                    input: secret.expose_secret().as_bytes().to_vec(),
-                };
-                let answer = call(system.audit_hash(request)).await?;
-                let value = json("AuditHashResponse", &answer)?;
-                Ok(out.done(&answer.hash, &value)?)
+                let (mut entries, mut before) = (Vec::new(), 0);
+                loop {
+                    let request = pb::AuditHashRequest {
+                        input: secret.expose_secret().as_bytes().to_vec(),
+                        before,
+                    };
+                    let answer = call(system.audit_hash(request)).await?;
+                    entries.extend(answer.entries);
+                    // One that did not become less would be asked for ever.
+                    let further = answer.before != 0 && (before == 0 || answer.before < before);
+                    before = answer.before;
+                    if !further {
+                        return show(&entries, out);
+                    }
+                }
             }
         }
     }

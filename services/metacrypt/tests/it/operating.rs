@@ -10,7 +10,7 @@ use std::{
 
 use mc_proto::metacrypt::v1::{CreateKeyRequest, CreateRuleRequest, KeyAlgorithm};
 use mc_testkit::process::Process;
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 
 use crate::world::{SEAL, World};
 
@@ -21,6 +21,14 @@ struct Snapshot {
     /// The recovery key, and shares that are enough.
     recovery: String,
     shares: Vec<String>,
+}
+
+/// A database as somebody has it who writes its file: for him the log's triggers are none.
+fn unguarded(file: &Path) -> Connection {
+    let db = Connection::open(file).unwrap();
+    let triggers = DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER;
+    assert!(!db.set_db_config(triggers, false).unwrap());
+    db
 }
 
 /// What `init` shows behind a word.
@@ -146,7 +154,7 @@ async fn a_snapshot_is_shown_to_open_and_to_be_read() {
     let changed = |name: &str, content: &str, sql: &str| {
         let file = taken.root().join(format!("{name}.db"));
         fs::write(&file, &good).unwrap();
-        let db = Connection::open(&file).unwrap();
+        let db = unguarded(&file);
         db.execute_batch(sql).unwrap();
         db.close().unwrap();
         let archive = taken.root().join(format!("{name}.tar.zst"));
@@ -159,8 +167,9 @@ async fn a_snapshot_is_shown_to_open_and_to_be_read() {
     };
     let db = "metacrypt.db";
     let value = "UPDATE item SET value = zeroblob(length(value)) WHERE path LIKE 'keys/app%'";
-    let unwritten =
-        "DROP TRIGGER audit_is_not_updated; UPDATE audit SET resource = 'eve' WHERE seq = 2";
+    let unwritten = "UPDATE audit SET resource = 'eve' WHERE seq = 2";
+    let trigger =
+        "CREATE TRIGGER eve AFTER INSERT ON audit BEGIN DELETE FROM item WHERE path = 'x'; END";
     for (description, file, secret, said) in [
         (
             "another password",
@@ -195,6 +204,12 @@ async fn a_snapshot_is_shown_to_open_and_to_be_read() {
             ),
             SEAL,
             "changed by somebody else",
+        ),
+        (
+            "a trigger",
+            changed("trigger", db, trigger),
+            SEAL,
+            "has the trigger \"eve\" of \"audit\", which no migration makes",
         ),
         (
             "a changed log",
@@ -378,13 +393,29 @@ async fn the_audit_log_is_read_and_verified() {
             "{line}: {text}"
         );
     }
+    // What somebody says that he has noted is no flaw for all.
+    let broken = |world: &World| {
+        let status = world.run(&["status"], "");
+        String::from_utf8_lossy(&status.stderr).contains("the audit log")
+    };
+    let noted = format!("audit verify --known 2:{}", "0".repeat(64));
+    let out = run(&world, &noted, "");
+    assert!(
+        error(&out).contains("not the one that was noted"),
+        "{out:?}"
+    );
+    assert!(!broken(&world));
     // The last row, changed under the service.
     world.metacrypt.take().unwrap().terminate().unwrap();
-    let db = Connection::open(world.root.path().join("metacrypt.db")).unwrap();
-    db.execute_batch(
-        "DROP TRIGGER audit_is_not_updated; UPDATE audit SET resource = 'eve' WHERE seq = (SELECT max(seq) FROM audit)",
-    )
-    .unwrap();
+    let database = world.root.path().join("metacrypt.db");
+    let db = unguarded(&database);
+    let last = "SELECT seq, resource FROM audit ORDER BY seq DESC LIMIT 1";
+    let (seq, resource): (i64, String) = db.query_row(last, [], |row| row.try_into()).unwrap();
+    let set = |db: &Connection, resource: &str| {
+        let sql = "UPDATE audit SET resource = ?2 WHERE seq = ?1";
+        db.execute(sql, (seq, resource)).unwrap();
+    };
+    set(&db, "eve");
     drop(db);
     let out = run(&world, "audit verify --offline", "");
     assert!(error(&out).contains("was changed"), "{out:?}");
@@ -392,13 +423,30 @@ async fn the_audit_log_is_read_and_verified() {
     assert!(checked.contains("warning     the audit log"), "{checked}");
     world.start();
     world.unseal().await;
-    let status = world.run(&["status"], "");
-    assert!(
-        String::from_utf8_lossy(&status.stderr).contains("the audit log"),
-        "{status:?}"
-    );
+    assert!(broken(&world));
     let out = run(&world, "audit verify", "");
     assert!(error(&out).contains("was changed"), "{out:?}");
+    assert!(broken(&world));
+    // As it was again: who looked at all of it knows.
+    set(&unguarded(&database), &resource);
+    assert!(run(&world, "audit verify", "").status.success());
+    assert!(!broken(&world));
+    // What keeps rows out of the log is in no chain.
+    world.metacrypt.take().unwrap().terminate().unwrap();
+    let trigger = "CREATE TRIGGER eve AFTER INSERT ON audit WHEN NEW.name = 'eve' BEGIN DELETE FROM item WHERE false; END";
+    unguarded(&database).execute_batch(trigger).unwrap();
+    for line in [
+        &["audit", "verify", "--offline"][..],
+        &["check"],
+        &["server"],
+        &["unseal", "--verify"],
+    ] {
+        let out = world.run(line, SEAL);
+        assert!(
+            error(&out).contains("has the trigger \"eve\""),
+            "{line:?}: {out:?}"
+        );
+    }
 }
 
 /// A service with a CA, and what an administrator types.

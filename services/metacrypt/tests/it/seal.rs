@@ -6,6 +6,7 @@ use mc_proto::metacrypt::v1::{
     UnsealRequest,
 };
 use mc_testkit::wait_for;
+use rusqlite::config::DbConfig;
 use tonic::Code;
 
 use crate::{
@@ -281,20 +282,46 @@ async fn what_a_rotation_does_not_name_stays_as_it_is() {
     client.unseal(password(SEAL)).await.unwrap();
 }
 
+/// Whoever guesses at the seal is in the log, whatever else he does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guesses_are_not_hidden_behind_junk() {
+    let world = World::sealed().await;
+    let mut client = world.client().await;
+    for _ in 0..70 {
+        let refused = client.unseal(UnsealRequest::default()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    }
+    for word in ["first guess", "second guess"] {
+        let refused = client.unseal(password(word)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    }
+    let rows = world.audit();
+    let of = |outcome: &str| {
+        let rows = rows.iter().filter(|row| row.0.ends_with("/Unseal"));
+        rows.filter(|row| row.2 == outcome).count()
+    };
+    let seen = (of("INVALID_ARGUMENT"), of("PERMISSION_DENIED"));
+    assert_eq!(seen, (60, 2), "{rows:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_audit_log_does_not_take_is_not_done() {
     let world = World::sealed().await;
     let admin = world.token("admin", &world.mcias.password).await;
     let mut client = world.client().await;
     let db = rusqlite::Connection::open(world.root.path().join("metacrypt.db")).unwrap();
-    let refuse =
-        "CREATE TRIGGER refuse BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END";
+    // A last row that nothing can follow.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)
+        .unwrap();
+    let refuse = "PRAGMA ignore_check_constraints = ON;
+         INSERT INTO audit VALUES (1000000, 0, NULL, NULL, NULL, NULL, 'eve', '', 'OK', '{}', x'')";
+    let take = "DELETE FROM audit WHERE seq = 1000000";
     db.execute_batch(refuse).unwrap();
     let refused = client.unseal(password(SEAL)).await.unwrap_err();
     assert_eq!(refused.code(), Code::Internal, "{refused:?}");
     let status = client.get_seal_status(GetSealStatusRequest {}).await;
     assert!(status.unwrap().into_inner().sealed);
-    db.execute_batch("DROP TRIGGER refuse").unwrap();
+    db.execute_batch(take).unwrap();
     client.unseal(password(SEAL)).await.unwrap();
     db.execute_batch(refuse).unwrap();
     let rotate = RotateMasterKeyRequest {
@@ -309,7 +336,7 @@ async fn what_the_audit_log_does_not_take_is_not_done() {
     assert_eq!(rotated.unwrap_err().code(), Code::Internal);
     let changed = client.set_password(by(&admin, change)).await;
     assert_eq!(changed.unwrap_err().code(), Code::Internal);
-    db.execute_batch("DROP TRIGGER refuse").unwrap();
+    db.execute_batch(take).unwrap();
     client.seal(by(&admin, SealRequest {})).await.unwrap();
     let status = client.unseal(password(SEAL)).await.unwrap().into_inner();
     assert_eq!(status.generation, 1);

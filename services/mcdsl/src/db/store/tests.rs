@@ -38,6 +38,31 @@ async fn a_closed_database_is_one_file() {
     assert_eq!(files(), ["a.db"]);
 }
 
+#[tokio::test]
+async fn nothing_is_written_by_a_schema_that_somebody_has_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let store = Store::open(&path, &[SCHEMA]).unwrap();
+    store.write(insert(1)).await.unwrap();
+    let eve = Connection::open(&path).unwrap();
+    let trigger = "CREATE TRIGGER eve BEFORE INSERT ON t BEGIN SELECT RAISE(IGNORE); END";
+    eve.execute_batch(trigger).unwrap();
+    for number in [2, 3] {
+        let refused = store.write(insert(number)).await.unwrap_err();
+        let StoreError::Db(DbError::Foreign { flaw, .. }) = &refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(
+            flaw,
+            r#"has the trigger "eve" of "t", which no migration makes"#
+        );
+    }
+    eve.execute_batch("DROP TRIGGER eve").unwrap();
+    store.write(insert(4)).await.unwrap();
+    let rows = store.rows("SELECT x FROM t", [], |row| row.get::<_, i64>(0));
+    assert_eq!(rows.await.unwrap(), [1, 4]);
+}
+
 #[test]
 fn who_waits_holds_no_thread_and_is_served_in_order() {
     let runtime = tokio::runtime::Builder::new_current_thread()
