@@ -189,7 +189,8 @@ impl From<EngineError> for Problem {
             | EngineError::Store(_)
             | EngineError::Audit(_)
             | EngineError::Changed
-            | EngineError::Busy => {
+            | EngineError::Busy
+            | EngineError::Unavailable(_) => {
                 tracing::warn!(error = text, "an ACME request cannot be answered");
                 Self::later(Type::ServerInternal, "not now; try again", 5).with_status(503)
             }
