@@ -81,12 +81,11 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Bytes that the file system of a path has left for who is not root.
-pub(crate) fn room(path: &Path) -> io::Result<u64> {
+/// Bytes that the file system of a path has left for who is not root, and has in all.
+pub(crate) fn room(path: &Path) -> io::Result<(u64, u64)> {
     let found = nix::sys::statvfs::statvfs(path)?;
-    Ok(found
-        .blocks_available()
-        .saturating_mul(found.fragment_size()))
+    let bytes = |blocks: u64| blocks.saturating_mul(found.fragment_size());
+    Ok((bytes(found.blocks_available()), bytes(found.blocks())))
 }
 
 #[cfg(test)]

@@ -235,7 +235,8 @@ impl Snapshot<'_> {
     fn open(&self, staging: &Path) -> Result<(PathBuf, Connection, Found), RestoreError> {
         let (path, service) = (self.archive.to_owned(), self.service);
         // Its manifest, which comes last, may be as hostile as the rest: what else is on the disk goes on.
-        let room = files::room(files::directory_of(staging)).map_err(failed("look at", staging))?;
+        let (room, _) =
+            files::room(files::directory_of(staging)).map_err(failed("look at", staging))?;
         let limit = MAX_BYTES.min(room / 2);
         let manifest = match archive::read(self.archive, staging, limit) {
             Err(ArchiveError::TooLong(bytes)) if bytes == limit && limit < MAX_BYTES => {

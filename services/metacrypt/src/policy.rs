@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+mod accounts;
 mod possible;
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
@@ -29,7 +30,10 @@ use crate::{
     engine::{Act, EngineError},
 };
 
-pub(crate) use self::possible::{check, possible};
+pub(crate) use self::{
+    accounts::{bind, id_of, unbound},
+    possible::{check, possible},
+};
 
 /// What rules name to show a mount.
 pub(crate) const READ_MOUNT: Act = Act("mount:read");
@@ -140,7 +144,17 @@ pub(crate) fn load(open: &Unsealed, db: &Connection) -> Result<(), SealError> {
         Err(EngineError::Store(error) | EngineError::Item(ItemError::Store(error))) => {
             return Err(error.into());
         }
-        Ok(in_force) => apply(open, in_force),
+        Ok(in_force) => {
+            let unbound: Vec<_> = in_force.rules.iter().filter(|rule| unbound(rule)).collect();
+            if !unbound.is_empty() {
+                let rules: Vec<_> = unbound.iter().map(|rule| &*rule.name).collect();
+                tracing::warn!(
+                    rules = rules.join(", "),
+                    "these rules name accounts without their ids, so that whoever gets such a name has what they allow: put them again"
+                );
+            }
+            apply(open, in_force);
+        }
         Err(error) => suspend(open, rules, &error)?,
     }
     Ok(())

@@ -172,6 +172,7 @@ impl Client {
     pub async fn is_active(&self, account: &str) -> Result<bool, AuthError> {
         let message = CheckAccountRequest {
             account_id: account.to_owned(),
+            ..CheckAccountRequest::default()
         };
         let mut grpc = self.grpc.clone();
         let ask = async {
@@ -179,6 +180,22 @@ impl Client {
             Ok(grpc.check_account(request).await?.into_inner().active)
         };
         self.answer(account, ask).await
+    }
+
+    /// The id of the account that has this name now; `None`: nobody has it.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn id_of(&self, name: &str) -> Result<Option<String>, AuthError> {
+        let message = CheckAccountRequest {
+            name: name.to_owned(),
+            ..CheckAccountRequest::default()
+        };
+        let mut grpc = self.grpc.clone();
+        let answer = grpc.check_account(self.request(message, Some(TIMEOUT)));
+        let answer = answer.await.map_err(|status| self.unavailable(&status))?;
+        let id = answer.into_inner().account_id;
+        Ok((!id.is_empty()).then_some(id))
     }
 
     /// By which tokens are valid.

@@ -317,6 +317,18 @@ impl PolicySet {
         }
     }
 
+    /// Why the subject may do this, as [`Self::authorize`] says it, for who asks it of many things; `None`: it may not.
+    #[must_use]
+    pub fn allowed_by(
+        &self,
+        subject: &Subject,
+        action: &Action,
+        resource: &Resource,
+    ) -> Option<Reason> {
+        let decision = self.decide(self.asked(subject, action), subject, resource);
+        (decision.effect == Effect::Allow).then_some(decision.reason)
+    }
+
     /// Of many things, those on which the subject may do this. A list of things shows those that its reader may read: give it
     /// the action of reading one, not another of listing.
     pub fn filter<'s, R: AsRef<Resource>>(

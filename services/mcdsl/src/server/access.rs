@@ -20,7 +20,9 @@ use mc_proto::{AccountType, Level, Method};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
-use super::{bearer::bearer, places, public_streams::PublicStreams, record::Audit, streams};
+use super::{
+    bearer::bearer, disk::Scarce, places, public_streams::PublicStreams, record::Audit, streams,
+};
 use crate::{
     auth::{AuthError, Authenticator, ELSEWHERE, Identity},
     db,
@@ -97,13 +99,18 @@ impl About {
         say(&self.0.by, what);
     }
 
+    /// This allows it, where that is not told by the row of a change.
+    pub fn allowed_by(&self, what: &str) {
+        say(&self.0.by, what);
+    }
+
     /// On what, if that was said.
     #[must_use]
     pub fn said(&self) -> Option<&str> {
         self.0.on.get().map(String::as_str)
     }
 
-    /// What refused it, if that was said.
+    /// What refused or allowed it, if that was said.
     pub(super) fn by(&self) -> Option<&str> {
         self.0.by.get().map(String::as_str)
     }
@@ -184,6 +191,7 @@ pub(super) struct Access {
     /// Calls that go on without their clients.
     pub(super) tasks: TaskTracker,
     pub(super) public_streams: Arc<PublicStreams>,
+    pub(super) scarce: Arc<Scarce>,
 }
 
 impl Access {
@@ -266,7 +274,10 @@ impl Access {
                 "the service is sealed; unseal it first",
             ));
         }
-        Ok(())
+        match method.access.audited {
+            true => self.scarce.admit(who),
+            false => Ok(()),
+        }
     }
 
     /// Writes down how a call ended, unless that was done.

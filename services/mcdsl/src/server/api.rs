@@ -76,6 +76,7 @@ pub(super) fn router(
         sealed: app.sealed,
         tasks: shutdown.tracker().clone(),
         public_streams: Arc::default(),
+        scarce: Arc::default(),
     });
     let enforce = middleware::from_fn_with_state(Arc::clone(&access), access::enforce);
     let grpc = app

@@ -201,6 +201,7 @@ pub struct Handle {
     serving: watch::Sender<bool>,
     /// Whether the disk takes what is written.
     writable: watch::Sender<bool>,
+    scarce: Arc<disk::Scarce>,
     grpc_router: Router,
 }
 
@@ -302,8 +303,10 @@ async fn start_with(
         tls: Arc::clone(&tls),
         serving,
         writable,
+        scarce: Arc::clone(&access.scarce),
         grpc_router,
     };
+    let scarce = Arc::clone(&access.scarce);
     let (stop, sealed) = (shutdown.token().clone(), move || (access.sealed)());
     let causes = Causes {
         serving: serves,
@@ -313,8 +316,10 @@ async fn start_with(
     if let Some(listener) = metrics {
         let token = shutdown.token().clone();
         shutdown.spawn("metrics", async move {
-            let render =
-                move || Ok::<_, std::convert::Infallible>(with(&render(), &places.metrics()));
+            let render = move || {
+                let own = places.metrics() + &scarce.metrics();
+                Ok::<_, std::convert::Infallible>(with(&render(), &own))
+            };
             if let Err(error) = telemetry::serve_metrics(listener, render, token).await {
                 tracing::error!(%error, "no metrics any more");
             }

@@ -127,7 +127,10 @@ impl Recorder {
         if !fits && untold.is_empty() {
             return Ok(());
         }
-        let mut detail = Detail::new().text("message", message);
+        let mut detail = Detail::new();
+        if !message.is_empty() {
+            detail = detail.text("message", message);
+        }
         if let Some(by) = caller.about.by() {
             detail = detail.text("by", by);
         }

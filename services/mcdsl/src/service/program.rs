@@ -217,6 +217,9 @@ pub fn examine<T>(
         config.mcias.server_url,
         config.sso.public_url,
     ))?;
+    if let Some(warning) = server::little_left(database) {
+        eprintln!("warning: {warning}");
+    }
     Ok(condition)
 }
 

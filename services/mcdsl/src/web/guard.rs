@@ -53,8 +53,12 @@ async fn check(page: &Page, mut request: Request) -> Result<Request, ErrorPage> 
     if request.method().is_safe() {
         return Ok(request);
     }
+    // No page: a slip in the address of something else, which is not to be told of forms.
+    if request.uri().path().starts_with("//") {
+        return Err(ErrorPage::not_found());
+    }
     if !began_here(request.uri(), request.headers()) {
-        tracing::info!(
+        tracing::debug!(
             path = request.uri().path(),
             "a request of another site was refused"
         );
@@ -77,7 +81,7 @@ async fn check(page: &Page, mut request: Request) -> Result<Request, ErrorPage> 
     if valid {
         return Ok(request);
     }
-    tracing::info!(
+    tracing::debug!(
         path = request.uri().path(),
         "a request without a valid token was refused"
     );

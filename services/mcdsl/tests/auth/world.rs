@@ -131,8 +131,11 @@ impl Auth for Service {
     ) -> Result<Response<api::CheckAccountResponse>, Status> {
         self.0.checks.fetch_add(1, Relaxed);
         let disabled = self.0.disabled.lock().unwrap();
-        let active = !disabled.contains(&request.into_inner().account_id);
-        Ok(Response::new(api::CheckAccountResponse { active }))
+        let asked = request.into_inner();
+        Ok(Response::new(api::CheckAccountResponse {
+            active: !disabled.contains(&asked.account_id),
+            account_id: asked.account_id,
+        }))
     }
 
     async fn watch_revocations(

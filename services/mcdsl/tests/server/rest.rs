@@ -236,6 +236,20 @@ async fn what_is_wrong_is_said_and_refused() {
             400,
             "limits",
         ),
+        (
+            "a query beside a body",
+            &[
+                "-X",
+                "PUT",
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                "{}",
+            ],
+            "/v1/notes/a?text=b",
+            400,
+            "the query",
+        ),
         ("what is not there", &[], "/v1/notes/none", 404, "none"),
     ] {
         let (got, error) = client.send(more, path).await;

@@ -98,6 +98,8 @@ async fn nothing_is_changed_without_a_token_of_the_same_session() {
         let sent = client.send("POST", "/accounts", &headers, "name=x").await;
         assert_eq!(sent.status, status, "{what}, as a header");
     }
+    let slip = client.send("POST", "//v1/accounts", &[], "").await;
+    assert_eq!(slip.status, StatusCode::NOT_FOUND, "no page, and no form");
     // A wrong header is not mended by a right field.
     let headers = [
         ("x-csrf-token", others.as_str()),

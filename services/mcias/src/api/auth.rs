@@ -137,11 +137,20 @@ impl Auth for Api {
         request: Request<CheckAccountRequest>,
     ) -> Result<Response<CheckAccountResponse>, Status> {
         let check = |mcias: Arc<Mcias>, _, asked: CheckAccountRequest| async move {
-            let read =
-                move |db: &Connection| Ok::<_, Error>(account::by_id(db, &asked.account_id)?);
+            let read = move |db: &Connection| -> Result<_, Error> {
+                Ok(match (&*asked.account_id, &*asked.name) {
+                    ("", name) => account::by_name(db, name)?,
+                    (id, "") => account::by_id(db, id)?,
+                    _ => return Err(Error::invalid("account_id, name: say one of both")),
+                })
+            };
             let found = mcias.store.read(read).await?;
-            let active = found.is_some_and(|account| account.status == account::Status::Active);
-            Ok(CheckAccountResponse { active })
+            Ok(CheckAccountResponse {
+                active: found
+                    .as_ref()
+                    .is_some_and(|account| account.status == account::Status::Active),
+                account_id: found.map(|account| account.id).unwrap_or_default(),
+            })
         };
         self.answer(request, check).await
     }

@@ -225,8 +225,10 @@ async fn services_are_told_whether_an_account_may_be_used() {
     };
     let ada = id("ada");
     let mut is_active = async |id: &str| {
-        let account_id = id.to_owned();
-        let asked = CheckAccountRequest { account_id };
+        let asked = CheckAccountRequest {
+            account_id: id.to_owned(),
+            ..CheckAccountRequest::default()
+        };
         let told = robot.auth.check_account(asked).await;
         told.unwrap().into_inner().active
     };
@@ -239,6 +241,20 @@ async fn services_are_told_whether_an_account_may_be_used() {
     for none in ["", "ada", "none"] {
         assert!(!is_active(none).await, "{none:?}");
     }
+    for (name, wanted) in [("ada", &*ada), ("none", ""), (&*ada, "")] {
+        let asked = CheckAccountRequest {
+            name: name.to_owned(),
+            ..CheckAccountRequest::default()
+        };
+        let told = robot.auth.check_account(asked).await.unwrap();
+        assert_eq!(told.into_inner().account_id, wanted, "{name}");
+    }
+    let both = CheckAccountRequest {
+        account_id: ada.clone(),
+        name: "ada".to_owned(),
+    };
+    let refused = robot.auth.check_account(both).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
 #[tokio::test]

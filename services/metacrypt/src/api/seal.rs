@@ -8,7 +8,7 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{
     audit::{self, Detail, Entry},
-    server::{Attempt, Caller},
+    server::{Attempt, Audit as _, Caller},
 };
 use tonic::{Code, Request, Response, Status, async_trait, metadata::MetadataValue};
 use zeroize::Zeroizing;
@@ -246,6 +246,15 @@ impl Sealing for Api {
         let caller = Caller::of(&request)?;
         self.0.close().await;
         tracing::info!(account = name(&caller), source = %caller.source, "sealed");
+        let written = self.0.audit.record(&caller, Code::Ok, "").await;
+        // Or it cannot be: the server need not try again.
+        caller.recorded();
+        written.map_err(|refused| {
+            let why = refused.message();
+            Status::internal(format!(
+                "it is sealed, and no row of the audit log says so: {why}"
+            ))
+        })?;
         self.answer().await
     }
 

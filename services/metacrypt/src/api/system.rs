@@ -1,6 +1,9 @@
 //! Mounts and the policy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mc_proto::{
     AccountType,
@@ -124,9 +127,18 @@ impl System for Api {
             let name: ResourceName = found.name().parse().ok()?;
             Some((Resource::from(name), found))
         });
-        let may = |(name, _): &(Resource, _)| policy.authorize(&who, &action, name).is_ok();
-        let mounts = named.filter(may).map(|(_, found)| mount(found));
-        let mounts: Vec<_> = mounts.collect();
+        let mut by = BTreeSet::new();
+        let mut may = |name: &Resource| {
+            let reason = policy.allowed_by(&who, &action, name);
+            reason.is_some_and(|reason| {
+                by.insert(reason.to_string());
+                true
+            })
+        };
+        let mounts = named.filter(|(name, _)| may(name));
+        let mounts: Vec<_> = mounts.map(|(_, found)| mount(found)).collect();
+        let by: Vec<_> = by.into_iter().collect();
+        caller.about.allowed_by(&by.join(", "));
         if mounts.is_empty() {
             caller.gave_nothing();
         }
@@ -193,9 +205,14 @@ impl System for Api {
     ) -> Result<Response<Rule>, Status> {
         let caller = Caller::of(&request)?;
         let CreateRuleRequest { rule, replace } = request.into_inner();
-        let rule = rules::parse(rule.unwrap_or_default());
+        let mut rule = rules::parse(rule.unwrap_or_default());
         caller.about.say(&rule.name);
         rules::check(&rule, kinds(&*self.0.open()?))?;
+        rules::bind(
+            self.0.mcias.get().map(Arc::as_ref),
+            std::slice::from_mut(&mut rule),
+        )
+        .await?;
         let answer = rules::message(rule.clone());
         let detail = rules::detail(&rule);
         let put = move |all: &mut Vec<_>| rules::put(all, rule, replace);
@@ -221,7 +238,7 @@ impl System for Api {
         request: Request<ReplaceRulesRequest>,
     ) -> Result<Response<ReplaceRulesResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let next: Vec<_> = request
+        let mut next: Vec<_> = request
             .into_inner()
             .rules
             .into_iter()
@@ -229,6 +246,7 @@ impl System for Api {
             .collect();
         let kind = kinds(&*self.0.open()?);
         next.iter().try_for_each(|rule| rules::check(rule, &kind))?;
+        rules::bind(self.0.mcias.get().map(Arc::as_ref), &mut next).await?;
         let detail = Detail::new().list("rules", next.iter().map(|rule| &*rule.name));
         let replace = move |all: &mut Vec<_>| {
             *all = next;
@@ -270,8 +288,14 @@ impl System for Api {
         &self,
         request: Request<ExplainRequest>,
     ) -> Result<Response<ExplainResponse>, Status> {
-        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
-        let subject = subject(&asked)?;
+        let (caller, mut asked) = (Caller::of(&request)?, request.into_inner());
+        let mut subject = subject(&asked)?;
+        if let (false, Some(mcias)) = (asked.account.contains('#'), self.0.mcias.get())
+            && let Some(id) = rules::id_of(mcias, &asked.account).await?
+        {
+            asked.account = format!("{}#{id}", asked.account);
+            subject.account = id.parse().map_err(|e| EngineError::field("account", e))?;
+        }
         let action = asked.action.parse();
         let action = action.map_err(|e| EngineError::field("action", e))?;
         let on = asked.resource.parse::<ResourceName>();

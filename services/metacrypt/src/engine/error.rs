@@ -34,6 +34,9 @@ pub(crate) enum EngineError {
     /// As many wait as may, in all or of one account.
     #[error("the service has too much to do; try again later")]
     Busy,
+    /// Another service does not answer that is needed for it.
+    #[error("{0}")]
+    Unavailable(String),
     /// By the policy, or the name is none.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -100,7 +103,7 @@ impl From<EngineError> for Status {
             | EngineError::Item(ItemError::TooLong { .. }) => Code::InvalidArgument,
             EngineError::Precondition(_) => Code::FailedPrecondition,
             EngineError::Changed => Code::Aborted,
-            EngineError::Busy => Code::Unavailable,
+            EngineError::Busy | EngineError::Unavailable(_) => Code::Unavailable,
             EngineError::NotFound(..) => Code::NotFound,
             EngineError::Exists(..) => Code::AlreadyExists,
             EngineError::Item(_) | EngineError::Key(_) | EngineError::Unsound(_) => {

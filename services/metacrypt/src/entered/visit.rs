@@ -1,9 +1,9 @@
 //! Somebody in a mount who asks for several things of it, or has to be told what is there before it can be judged.
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use mcdsl::{
-    policy::{Denied, PolicySet, Refused, Resource, ResourceName, Subject},
+    policy::{Denied, PolicySet, Reason, Refused, Resource, ResourceName, Subject},
     server::Caller,
 };
 use rusqlite::Connection;
@@ -60,15 +60,12 @@ impl Visit {
     /// Whether the caller may do `action` on what is at `on`: for lists. What is no name, nobody may.
     pub(crate) fn may(&self, action: Act, on: &[&str]) -> bool {
         let policy = self.policy();
-        policy.is_ok_and(|policy| self.may_by(&policy, action, on))
+        policy.is_ok_and(|policy| self.may_by(&policy, action, on).is_some())
     }
 
-    fn may_by(&self, policy: &PolicySet, action: Act, on: &[&str]) -> bool {
-        self.named(on).is_ok_and(|name| {
-            let one = [Resource::from(name)];
-            let action = action.typed();
-            policy.filter(&self.who, &action, one).next().is_some()
-        })
+    fn may_by(&self, policy: &PolicySet, action: Act, on: &[&str]) -> Option<Reason> {
+        let on = Resource::from(self.named(on).ok()?);
+        policy.allowed_by(&self.who, &action.typed(), &on)
     }
 
     fn mount(&self) -> Result<&Mounted, EngineError> {
@@ -178,16 +175,20 @@ impl Visit {
         self.lists(action, place)?;
         let this = Arc::clone(self);
         let read = move |items: &Items<'_>| {
-            let (policy, any) = (this.policy()?, Cell::new(false));
+            let (policy, by) = (this.policy()?, RefCell::new(BTreeSet::new()));
             let may = |on: &[&str]| {
-                let may = this.may_by(&policy, action, on);
-                any.set(any.get() | may);
-                may
+                let reason = this.may_by(&policy, action, on);
+                reason.is_some_and(|reason| {
+                    by.borrow_mut().insert(reason.to_string());
+                    true
+                })
             };
-            Ok((read(items, &may)?, any.get()))
+            Ok((read(items, &may)?, by.into_inner()))
         };
-        let (found, any) = self.look(read).await?.unwrap_or_default();
-        if !any {
+        let (found, by) = self.look(read).await?.unwrap_or_default();
+        let all: Vec<_> = by.into_iter().collect();
+        self.caller.about.allowed_by(&all.join(", "));
+        if all.is_empty() {
             self.caller.gave_nothing();
         }
         Ok(found)

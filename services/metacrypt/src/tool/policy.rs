@@ -58,7 +58,7 @@ pub(crate) struct Put {
     /// human or system
     #[arg(long, value_name = "TYPE", value_parser = ["human", "system"])]
     account_type: Vec<String>,
-    /// One of these accounts; repeatable
+    /// One of these accounts; repeatable. With --allow it is kept with the account's id (`NAME#ID`), so that nobody has it who gets the name later
     #[arg(long, value_name = "NAME")]
     account: Vec<String>,
     /// Accounts with all of these tags; repeatable
@@ -145,6 +145,9 @@ impl Command {
                     "PRIORITY", "RULE", "EFFECT", "WHO", "ACTIONS", "ON", "COMMENT",
                 ];
                 out.table(&header, rows, empty, &json_list("Rule", &rules)?)?;
+                if let Some(warning) = unbound(&rules) {
+                    eprintln!("{warning}");
+                }
             }
             Self::Show { name } => {
                 let rules = call(system.list_rules(pb::ListRulesRequest {}))
@@ -163,7 +166,8 @@ impl Command {
                     .await?
                     .rules;
                 let before = rules.iter().find(|before| before.name == put.name);
-                if let Some(change) = before.and_then(|before| change(before, &rule)) {
+                let was = before.map(|before| as_said(before, &rule));
+                if let Some(change) = was.and_then(|was| change(&was, &rule)) {
                     let what = format!("the rule {} will be replaced: {change}", put.name);
                     prompt::confirm(&what, put.yes)?;
                 }
@@ -204,6 +208,33 @@ impl Command {
 fn find<'r>(rules: &'r [pb::Rule], name: &str) -> Result<&'r pb::Rule> {
     let found = rules.iter().find(|rule| rule.name == name);
     found.ok_or_else(|| Failure::new(Exit::NotFound, format_args!("there is no rule {name:?}")))
+}
+
+/// As it was put, for who says names again: without their ids, which the service writes.
+pub(super) fn as_said(before: &pb::Rule, after: &pb::Rule) -> pb::Rule {
+    let mut before = before.clone();
+    for account in &mut before.accounts {
+        let name = account.split('#').next().unwrap_or_default();
+        if after.accounts.iter().any(|said| said == name) {
+            *account = name.to_owned();
+        }
+    }
+    before
+}
+
+/// Rules that allow something to a name, and so to whoever gets it; none: nothing.
+fn unbound(rules: &[pb::Rule]) -> Option<String> {
+    let bare = |rule: &&pb::Rule| {
+        let mut accounts = rule.accounts.iter();
+        !rule.deny && accounts.any(|account| !account.contains('#'))
+    };
+    let names: Vec<_> = rules.iter().filter(bare).map(|rule| &*rule.name).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "warning: {}: accounts without their ids, so that whoever gets such a name has what is allowed to it; put the rule again",
+            names.join(", ")
+        )
+    })
 }
 
 fn who(rule: &pb::Rule) -> String {

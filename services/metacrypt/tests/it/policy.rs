@@ -48,7 +48,7 @@ pub(crate) async fn put(admin: &mut Clients, rule: Rule) {
     admin.system.create_rule(request).await.unwrap();
 }
 
-fn encrypt(mount: &str, name: &str) -> EncryptRequest {
+pub(crate) fn encrypt(mount: &str, name: &str) -> EncryptRequest {
     EncryptRequest {
         mount: mount.to_owned(),
         name: name.to_owned(),
@@ -56,7 +56,7 @@ fn encrypt(mount: &str, name: &str) -> EncryptRequest {
     }
 }
 
-async fn listed(clients: &mut Clients) -> Vec<String> {
+pub(crate) async fn listed(clients: &mut Clients) -> Vec<String> {
     let request = ListKeysRequest {
         mount: "vault".to_owned(),
         ..ListKeysRequest::default()

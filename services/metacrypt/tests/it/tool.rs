@@ -119,6 +119,9 @@ async fn keys_are_made_and_used() {
 async fn rules_are_written_and_explained() {
     let admin = Admin::new().await;
     let put = "policy put backups --allow --account ada --action transit:encrypt --resource transit/keys/backup-*";
+    let made = admin.said(put, "");
+    assert!(made.contains("account ada#"), "{made}");
+    // As it is: nothing to ask.
     admin.said(put, "");
     let (code, told) = admin.refused(&format!("{put} --priority 3"), "");
     let wanted = ["will be replaced", "priority 0 -> 3", "--yes"];

@@ -129,7 +129,13 @@ impl Call {
             .map_err(|e| Error::invalid(e.body_text()))?;
         let bound: Vec<(&str, &str)> = bound.iter().collect();
         let as_it_is = media::wants_protobuf(&parts.headers);
+        let query = parts.uri.query().unwrap_or_default();
         let message = if self.input.rest.body {
+            if !query.is_empty() {
+                return Err(Error::invalid(
+                    "the query: this takes what is asked in the body alone; say it there",
+                ));
+            }
             let media = media::of_body(&parts.headers)?;
             let mut all = body.take();
             if self.method.access.level == Level::Public {
@@ -144,7 +150,7 @@ impl Call {
             }
             message
         } else {
-            let fields = self.input.query(parts.uri.query().unwrap_or_default())?;
+            let fields = self.input.query(query)?;
             let message = self.input.message(fields, bound)?.encode_to_vec();
             let mut to = call::begin(message.len());
             to.extend_from_slice(&message);

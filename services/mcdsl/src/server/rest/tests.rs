@@ -105,6 +105,7 @@ async fn no_value_of_a_request_is_told_or_written_down() {
             sealed: Box::new(|| false),
             tasks: tokio_util::task::TaskTracker::new(),
             public_streams: Arc::default(),
+            scarce: Arc::default(),
         });
         let router = router(method.package, &pool, &Router::new(), Some(&access));
         let message = pool.get_message_by_name(method.input).unwrap();

@@ -59,6 +59,18 @@ fn a_version_is_replaced_when_it_is_old() {
     assert_eq!(key.due(1, later).unwrap(), Some(Due::Age));
     key.rotate(later).unwrap();
     assert_eq!(key.due(1, later).unwrap(), None, "once");
+    // A clock that was ahead for a moment, and one that was set back a little.
+    for (description, ahead_s, due) in [
+        ("a while", 3600, None),
+        ("months", 100 * 24 * 3600, Some(Due::Age)),
+    ] {
+        key.rotate(later + Duration::from_secs(ahead_s)).unwrap();
+        let ring = Ring::new(&key, 0).unwrap();
+        assert_eq!(key.due(1, later).unwrap(), due, "{description}");
+        assert_eq!(ring.take(1, later), due.is_none(), "{description}");
+    }
+    key.rotate(later).unwrap();
+    assert_eq!(key.due(1, later).unwrap(), None, "and once");
 }
 
 #[test]

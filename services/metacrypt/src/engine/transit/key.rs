@@ -1,6 +1,6 @@
 //! A key with its versions, as it is stored.
 
-use std::time::SystemTime;
+use std::{ops::Range, time::SystemTime};
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ use crate::{
 
 /// Uses that are written down at once, before they are made: a process that ends leaves those of its last lot unused.
 pub(super) const LOT: u64 = 1 << 16;
+/// Seconds that a version may be of a time to come: clocks are set.
+const AHEAD_S: u64 = 24 * 60 * 60;
 
 /// A key, as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -202,16 +204,18 @@ impl Key {
         Ok(())
     }
 
-    /// From when on its newest version is to be replaced by age, if it can be.
-    pub(super) fn rotates_at_s(&self) -> Option<u64> {
+    /// When its newest version is not to be replaced by age, in seconds since 1970; `None`: it never is. One of a time that is more than a day ahead was made by a clock that was
+    /// wrong, and would stay for that much longer.
+    pub(super) fn fresh_s(&self) -> Option<Range<u64>> {
         let made_s = self.versions.last().map_or(0, |version| version.made_s);
-        (self.rotate_after_s > 0 && self.can_rotate())
-            .then(|| made_s.saturating_add(self.rotate_after_s))
+        let fresh = made_s.saturating_sub(AHEAD_S)..made_s.saturating_add(self.rotate_after_s);
+        (self.rotate_after_s > 0 && self.can_rotate()).then_some(fresh)
     }
 
     /// Whether it has to be rotated before its newest version is used so often, and why. By age it is only if it can be: a key that is too old is better than none.
     pub(super) fn due(&self, uses: u64, now: SystemTime) -> Result<Option<Due>, EngineError> {
-        if self.rotates_at_s().is_some_and(|at_s| seconds(now) >= at_s) {
+        let fresh = self.fresh_s();
+        if fresh.is_some_and(|fresh| !fresh.contains(&seconds(now))) {
             return Ok(Some(Due::Age));
         }
         let left = match self.algorithm.max_uses() {

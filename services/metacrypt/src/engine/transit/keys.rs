@@ -9,13 +9,18 @@ use mc_proto::metacrypt::v1::{
 use mcdsl::{audit::Detail, server::Caller};
 
 use super::{
-    action, enter,
+    KIND, action, enter,
     key::Key,
     message, path,
     rings::{Rings, apply, made, rotate_now},
     stored,
 };
-use crate::{api::Api, barrier::Items, engine::EngineError, entered::Entered};
+use crate::{
+    api::Api,
+    barrier::Items,
+    engine::{Act, EngineError},
+    entered::Entered,
+};
 
 /// Changes a key, and answers as it then is.
 async fn change(
@@ -75,12 +80,48 @@ pub(super) async fn get(
     Ok(key)
 }
 
+/// Lets a caller in who changes a key; and whether he may read it.
+fn changes(
+    api: &Api,
+    caller: &Caller,
+    action: Act,
+    mount: &str,
+    name: &str,
+) -> Result<(Arc<Entered>, bool), EngineError> {
+    let (visit, on) = (api.0.visit(caller, &KIND, mount)?, ["keys", name]);
+    let at = visit.judge(action, &[&on])?;
+    Ok((at, visit.may(action::READ, &on)))
+}
+
+/// A key that was changed, for who may read it; for others its name.
+fn told(key: TransitKey, reads: bool) -> TransitKey {
+    match reads {
+        true => key,
+        false => TransitKey {
+            name: key.name,
+            ..TransitKey::default()
+        },
+    }
+}
+
 pub(super) async fn update(
     api: &Api,
     caller: &Caller,
     asked: UpdateKeyRequest,
 ) -> Result<TransitKey, EngineError> {
-    let at = enter(api, caller, action::UPDATE, &asked.mount, &asked.name)?;
+    let (at, reads) = changes(api, caller, action::UPDATE, &asked.mount, &asked.name)?;
+    let nothing = (None, None, None);
+    if (
+        asked.min_decryption_version,
+        asked.deletable,
+        asked.rotate_after_s,
+    ) == nothing
+    {
+        return Err(EngineError::Invalid(
+            "nothing is to be changed: send min_decryption_version, deletable or rotate_after_s"
+                .to_owned(),
+        ));
+    }
     let rotate_after_s = asked.rotate_after_s.map(message::age).transpose()?;
     let mut detail = Detail::new();
     for (what, value) in [
@@ -103,7 +144,7 @@ pub(super) async fn update(
         key.deletable = asked.deletable.unwrap_or(key.deletable);
         Ok(())
     };
-    change(&at, detail, update).await
+    Ok(told(change(&at, detail, update).await?, reads))
 }
 
 pub(super) async fn rotate(
@@ -111,8 +152,9 @@ pub(super) async fn rotate(
     caller: &Caller,
     asked: RotateKeyRequest,
 ) -> Result<TransitKey, EngineError> {
-    let at = enter(api, caller, action::ROTATE, &asked.mount, &asked.name)?;
-    rotate_now(&at, api.0.seal.clock().now()).await
+    let (at, reads) = changes(api, caller, action::ROTATE, &asked.mount, &asked.name)?;
+    let rotated = rotate_now(&at, api.0.seal.clock().now()).await?;
+    Ok(told(rotated, reads))
 }
 
 pub(super) async fn trim(
@@ -120,9 +162,10 @@ pub(super) async fn trim(
     caller: &Caller,
     asked: TrimKeyRequest,
 ) -> Result<TransitKey, EngineError> {
-    let at = enter(api, caller, action::TRIM, &asked.mount, &asked.name)?;
+    let (at, reads) = changes(api, caller, action::TRIM, &asked.mount, &asked.name)?;
     let detail = Detail::new().number("below", asked.below.into());
-    change(&at, detail, move |key| key.trim(asked.below).map(drop)).await
+    let trimmed = change(&at, detail, move |key| key.trim(asked.below).map(drop));
+    Ok(told(trimmed.await?, reads))
 }
 
 pub(super) async fn delete(

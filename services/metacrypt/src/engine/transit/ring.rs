@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -26,7 +27,8 @@ pub(super) struct Ring {
     newest: u32,
     pub(super) algorithm: Algorithm,
     min_decryption: u32,
-    rotates_at_s: Option<u64>,
+    /// As [`Key::fresh_s`].
+    fresh_s: Option<Range<u64>>,
     /// Uses of the newest version that are written down and not made.
     left: AtomicU64,
 }
@@ -66,7 +68,7 @@ impl Ring {
             newest: key.versions.last().map_or(0, |v| v.number),
             algorithm: key.algorithm,
             min_decryption: key.min_decryption,
-            rotates_at_s: key.rotates_at_s(),
+            fresh_s: key.fresh_s(),
             left: AtomicU64::new(match key.algorithm.max_uses() {
                 Some(_) => left,
                 None => u64::MAX,
@@ -76,7 +78,8 @@ impl Ring {
 
     /// Takes so many uses of the newest version; `false`: more have to be written down first, or it is old.
     pub(super) fn take(&self, uses: u64, now: SystemTime) -> bool {
-        if self.rotates_at_s.is_some_and(|at_s| seconds(now) >= at_s) {
+        let now_s = seconds(now);
+        if (self.fresh_s.as_ref()).is_some_and(|fresh| !fresh.contains(&now_s)) {
             return false;
         }
         if self.algorithm.max_uses().is_none() {

@@ -130,6 +130,10 @@ fn row(key: &pb::TransitKeyEntry) -> Vec<String> {
 }
 
 fn shown(key: &pb::TransitKey) -> String {
+    // Of one that was changed by who may not read it nothing else is told.
+    if key.versions.is_empty() {
+        return view::lines(&[("key", key.name.clone())]);
+    }
     let rotates = match key.rotate_after_s {
         0 => "never by age".to_owned(),
         seconds => format!("after {}", duration(Duration::from_secs(seconds))),

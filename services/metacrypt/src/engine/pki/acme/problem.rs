@@ -199,7 +199,7 @@ impl From<EngineError> for Problem {
                 tracing::debug!(error = text, "an ACME request cannot be answered now");
                 Self::not_now()
             }
-            EngineError::Store(_) | EngineError::Audit(_) => {
+            EngineError::Store(_) | EngineError::Audit(_) | EngineError::Unavailable(_) => {
                 tracing::warn!(error = text, "an ACME request cannot be answered");
                 Self::not_now()
             }

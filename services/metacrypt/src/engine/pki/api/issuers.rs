@@ -1,6 +1,9 @@
 //! CAs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use mc_proto::metacrypt::v1::{
     CreateIssuerRequest, CreateRootRequest, DeleteIssuerRequest, DeleteIssuerResponse,
@@ -121,13 +124,30 @@ pub(super) async fn create_root(
             now: at.now(),
         };
         let issued = issue(at.proof()?, &request)?;
+        let ends = issued.not_after;
         let made = Issuer::new(at.name(), vec![issued.der], key).map_err(flaw)?;
-        Ok((pkcs8, StoredIssuer::new(&made, None, Some(issued.serial))))
+        let stored = StoredIssuer::new(&made, None, Some(issued.serial));
+        Ok((pkcs8, stored, ends))
     };
     let held = Arc::clone(&at);
-    let (pkcs8, stored) = at.beside(COST_US, move || make(&held)).await?;
-    let detail = Detail::new().text("algorithm", &algorithm.to_string());
+    let (pkcs8, stored, ends) = at.beside(COST_US, move || make(&held)).await?;
+    let said = (&*asked.common_name, &*asked.organization);
+    let detail = described(said, algorithm, ends);
     create(&at, detail, stored, pkcs8, None).await
+}
+
+/// A CA that was made, for the log.
+fn described(
+    (common_name, organization): (&str, &str),
+    algorithm: KeyAlgorithm,
+    ends: SystemTime,
+) -> Detail {
+    let ends_ms = i64::try_from(seconds(ends) * 1000).unwrap_or(i64::MAX);
+    Detail::new()
+        .text("algorithm", &algorithm.to_string())
+        .text("common_name", common_name)
+        .text("organization", organization)
+        .text("not_after", &mcdsl::human::utc(ends_ms))
 }
 
 /// Of what was made here.
@@ -146,6 +166,7 @@ pub(super) async fn create_issuer(
     item_name("name", &asked.name)?;
     let algorithm = message::made_algorithm(asked.key_algorithm)?;
     let name = ca_name(&asked.common_name, &asked.organization)?;
+    let limits = asked.constraints.clone().unwrap_or_default();
     let constraints = message::constraints(asked.constraints)?;
     let (under, account) = (asked.under.clone(), identity(caller)?.account.clone());
     let signer = under.clone();
@@ -182,10 +203,20 @@ pub(super) async fn create_issuer(
     };
     let held = Arc::clone(&at);
     let (pkcs8, stored, issued) = at.beside(COST_US, move || make(&held)).await?;
-    let detail = Detail::new().text("algorithm", &algorithm.to_string());
-    let detail = detail
+    let said = (&*asked.common_name, &*asked.organization);
+    let mut detail = described(said, algorithm, issued.not_after)
         .text("under", &under)
         .text("serial", &issued.serial.to_string());
+    for (what, all) in [
+        ("permitted_dns", &limits.permitted_dns),
+        ("excluded_dns", &limits.excluded_dns),
+        ("permitted_ips", &limits.permitted_ips),
+        ("excluded_ips", &limits.excluded_ips),
+    ] {
+        if !all.is_empty() {
+            detail = detail.list(what, all.iter().map(String::as_str));
+        }
+    }
     let record = Signed {
         issued,
         under,
@@ -291,10 +322,30 @@ pub(super) async fn update_issuer(
     caller: &Caller,
     asked: UpdateIssuerRequest,
 ) -> Result<PkiIssuer, EngineError> {
-    let on = [ISSUERS, &*asked.name];
-    let at = api
-        .0
-        .enter(caller, &KIND, action::UPDATE_ISSUER, &asked.mount, &on)?;
+    let visit = api.0.visit(caller, &KIND, &asked.mount)?;
+    // What everybody trusts is changed by who may change both: the CA that it is, and the one that it will be.
+    let was = match asked.make_default {
+        true => {
+            visit
+                .look(|items| Ok(Settings::get(items)?.default))
+                .await?
+        }
+        false => None,
+    };
+    let was = was.flatten();
+    let name = [ISSUERS, &*asked.name];
+    let other = was.as_deref().filter(|was| *was != asked.name);
+    let before = other.map(|was| [ISSUERS, was]);
+    let on: Vec<&[&str]> = [&name[..]]
+        .into_iter()
+        .chain(before.as_ref().map(|on| &on[..]))
+        .collect();
+    let at = visit.judge(action::UPDATE_ISSUER, &on)?;
+    if asked.disabled.is_none() && !asked.make_default {
+        return Err(EngineError::Invalid(
+            "nothing is to be changed: send disabled or make_default".to_owned(),
+        ));
+    }
     let mut detail = Detail::new();
     if let Some(disabled) = asked.disabled {
         detail = detail.flag("disabled", disabled);
@@ -315,6 +366,9 @@ pub(super) async fn update_issuer(
             stored.put(items, at.name())?;
         }
         if asked.make_default {
+            if settings.default != was {
+                return Err(EngineError::Changed);
+            }
             settings.default = Some(at.name().to_owned());
             settings.put(items)?;
         }

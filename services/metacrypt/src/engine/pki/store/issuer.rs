@@ -114,7 +114,7 @@ impl StoredIssuer {
         self.put(items, name)?;
         items.put(&key_at(name), &Secret::of(pkcs8))?;
         let mut settings = Settings::get(items)?;
-        if settings.default.is_none() {
+        if settings.default.is_none() && others.is_empty() {
             settings.default = Some(name.to_owned());
             settings.put(items)?;
         }
@@ -172,14 +172,20 @@ impl StoredIssuer {
                 )));
             }
         }
-        items.delete(&issuer_at(name))?;
-        items.delete(&key_at(name))?;
-        items.delete(&state_at(&stored.id))?;
         let mut settings = Settings::get(items)?;
         if settings.default.as_deref() == Some(name) {
+            // Else whoever may make one would choose for everybody.
+            if issuers(items)?.len() > 1 {
+                return Err(EngineError::Precondition(
+                    "it is the default; make another CA that (make_default) first".to_owned(),
+                ));
+            }
             settings.default = None;
             settings.put(items)?;
         }
+        items.delete(&issuer_at(name))?;
+        items.delete(&key_at(name))?;
+        items.delete(&state_at(&stored.id))?;
         Ok(stored)
     }
 }

@@ -6,6 +6,8 @@ mod record;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(super) use self::record::as_if_revoked;
 pub(super) use self::{
     issuer::{IssuerState, MAX_ISSUERS, StoredIssuer},
     record::{Entry, Of, Record, expiry_at, name_at, revoked},

@@ -2,7 +2,9 @@
 //!
 //! `certificates/<serial>` has all that there is of one. `expiry/<end>/…` and `names/<hash of the name>/…` find it, and end in [`Record::tail`], which is enough
 //! to judge it; they have no value, and hold nothing that is not in it. `revoked/<issuer>/<serial>` is what the issuer's CRL is made of, `held/<hash of the
-//! account>` how many an account has. Issuers are named by what no other CA ever has, for their names can be used again.
+//! account>` how many an account has, and `ended/<issuer>/<hash of the account>` how many of those are revoked. Issuers are named by what no other CA ever has, for their names can be used again.
+
+use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use data_encoding::{BASE64, HEXLOWER};
@@ -105,8 +107,7 @@ pub(in super::super) fn expiry_at(end_s: u64) -> String {
 
 /// Where certificates of this name are.
 pub(in super::super) fn name_at(name: &AltName) -> String {
-    let hash = digest::digest(&digest::SHA256, name.to_string().as_bytes());
-    format!("names/{}/", HEXLOWER.encode(&hash.as_ref()[..16]))
+    format!("names/{}/", short_hash(&name.to_string()))
 }
 
 fn revoked_at(issuer: &IssuerId) -> String {
@@ -171,6 +172,13 @@ impl Record {
             return Err(KeyError::Random.into());
         }
         IssuerState::issued(items, (&self.by, &self.issuer), self.not_after_s)?;
+        let revoked = Ended::of(items, &self.by, &self.account)?;
+        if revoked.since(self.not_before_s) >= MAX_REVOKED {
+            return Err(EngineError::Precondition(format!(
+                "{MAX_REVOKED} certificates of this account by {:?} are revoked and have not ended, which is the most; wait until some have ended, or use a profile of another issuer",
+                self.issuer
+            )));
+        }
         hold(items, &self.account, |held| match held < MAX_HELD {
             true => Ok(held + 1),
             false => Err(EngineError::Precondition(format!(
@@ -198,6 +206,9 @@ impl Record {
             not_after_s: self.not_after_s,
         };
         items.put(&format!("{}{serial}", revoked_at(&self.by)), &entry)?;
+        let mut revoked = Ended::of(items, &self.by, &self.account)?;
+        *revoked.0.entry(self.not_after_s / DAY_S).or_default() += 1;
+        revoked.put(items, &self.by, &self.account)?;
         IssuerState::revoke(items, &self.by)
     }
 
@@ -212,8 +223,64 @@ impl Record {
             items.delete(&path)?;
         }
         items.delete(&format!("{}{serial}", revoked_at(&self.by)))?;
+        if self.revoked.is_some() {
+            // Those of that day and before have ended, too.
+            let mut revoked = Ended::of(items, &self.by, &self.account)?;
+            revoked.0 = revoked.0.split_off(&(self.not_after_s / DAY_S + 1));
+            revoked.put(items, &self.by, &self.account)?;
+        }
         hold(items, &self.account, |held| Ok(held.saturating_sub(1)))
     }
+}
+
+/// Most certificates of an account in the list of what one issuer revoked: a list that is full stops the issuer for all.
+const MAX_REVOKED: usize = 10_000;
+const DAY_S: u64 = 24 * 60 * 60;
+
+/// How many certificates of an account one issuer revoked, by the day on which they end.
+#[derive(Default, Serialize, Deserialize)]
+struct Ended(BTreeMap<u64, usize>);
+
+impl Ended {
+    fn of(items: &Items<'_>, by: &IssuerId, account: &str) -> Result<Self, EngineError> {
+        Ok(items.get(&ended_at(by, account))?.unwrap_or_default())
+    }
+
+    fn put(&self, items: &Items<'_>, by: &IssuerId, account: &str) -> Result<(), EngineError> {
+        match self.0.is_empty() {
+            true => drop(items.delete(&ended_at(by, account))?),
+            false => items.put(&ended_at(by, account), self)?,
+        }
+        Ok(())
+    }
+
+    /// Of those that end on the day of `since_s` or later.
+    fn since(&self, since_s: u64) -> usize {
+        let all = self.0.range(since_s / DAY_S..);
+        all.map(|(_, count)| count).sum()
+    }
+}
+
+fn ended_at(by: &IssuerId, account: &str) -> String {
+    format!("ended/{by}/{}", short_hash(account))
+}
+
+fn short_hash(text: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    HEXLOWER.encode(&hash.as_ref()[..16])
+}
+
+/// As if so many of an account were revoked that end then.
+#[cfg(test)]
+pub(in super::super) fn as_if_revoked(
+    items: &Items<'_>,
+    (by, account): (&IssuerId, &str),
+    not_after_s: u64,
+    count: usize,
+) -> Result<(), EngineError> {
+    let mut revoked = Ended::of(items, by, account)?;
+    *revoked.0.entry(not_after_s / DAY_S).or_default() += count;
+    revoked.put(items, by, account)
 }
 
 /// Most certificates of an account that are kept: nobody fills the disk for all.
@@ -225,8 +292,7 @@ fn hold(
     account: &str,
     change: impl FnOnce(u64) -> Result<u64, EngineError>,
 ) -> Result<(), EngineError> {
-    let hash = digest::digest(&digest::SHA256, account.as_bytes());
-    let path = format!("held/{}", HEXLOWER.encode(&hash.as_ref()[..16]));
+    let path = format!("held/{}", short_hash(account));
     match change(items.get(&path)?.unwrap_or_default())? {
         0 => drop(items.delete(&path)?),
         held => items.put(&path, &held)?,

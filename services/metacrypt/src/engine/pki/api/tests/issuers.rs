@@ -5,6 +5,7 @@ use mc_proto::metacrypt::v1::{
 };
 
 use super::*;
+use crate::engine::pki::store::{StoredIssuer, as_if_revoked};
 
 fn delete(confirm: &str) -> DeleteIssuerRequest {
     DeleteIssuerRequest {
@@ -93,4 +94,93 @@ async fn an_issuer_that_is_revoked_is_that_and_no_default() {
     }
     let refused = try_issue(&api, &admin).await.unwrap_err().to_string();
     assert!(refused.contains("\"services\" is revoked"), "{refused}");
+}
+
+#[tokio::test]
+async fn who_may_change_cas_of_his_own_does_not_change_the_default_of_all() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    let rule = mcdsl::policy::Rule {
+        name: "team".to_owned(),
+        description: String::new(),
+        priority: 0,
+        effect: mcdsl::policy::Effect::Allow,
+        subjects: mcdsl::policy::Subjects {
+            accounts: vec!["ada".to_owned()],
+            ..mcdsl::policy::Subjects::default()
+        },
+        actions: vec!["pki:*".to_owned()],
+        resources: vec!["ca/issuers/team-*".to_owned()],
+        resource_tags: Vec::new(),
+    };
+    let by = caller(
+        "admin",
+        "admin",
+        "/metacircular.metacrypt.v1.System/CreateRule",
+    );
+    let put = move |all: &mut Vec<_>| crate::policy::put(all, rule, true);
+    let put = api
+        .0
+        .change_policy(&by, false, mcdsl::audit::Detail::new(), put);
+    put.await.unwrap();
+    let ada = caller("ada", "user", "/test/Pki");
+    let make = |name: &str| CreateRootRequest {
+        mount: "ca".to_owned(),
+        name: name.to_owned(),
+        key_algorithm: CertificateKey::Ed25519.into(),
+        common_name: name.to_owned(),
+        ..CreateRootRequest::default()
+    };
+    let update = |name: &str| UpdateIssuerRequest {
+        mount: "ca".to_owned(),
+        name: name.to_owned(),
+        make_default: true,
+        disabled: None,
+    };
+    for name in ["team-a", "team-b"] {
+        let made = api_issuers::create_root(&api, &ada, make(name)).await;
+        assert!(!made.unwrap().default);
+    }
+    let refused = api_issuers::update_issuer(&api, &ada, update("team-a")).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("ca/issuers/root"), "{refused}");
+    assert!(get(&api, &admin, "root").await.default);
+    // Of his own he chooses, once one of them is it.
+    for (who, name) in [(&admin, "team-a"), (&ada, "team-b"), (&ada, "team-b")] {
+        let updated = api_issuers::update_issuer(&api, who, update(name)).await;
+        assert!(updated.unwrap().default, "{name}");
+    }
+    let request = DeleteIssuerRequest {
+        name: "team-b".to_owned(),
+        ..delete("")
+    };
+    let refused = api_issuers::delete_issuer(&api, &ada, request).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("it is the default"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_account_with_many_revoked_certificates_stops_for_itself_alone() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    let leaf = issue(&api, &admin).await;
+    let ends_s = seconds(world.clock.now() + HOUR);
+    let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
+    let put = move |items: &crate::barrier::Items<'_>, _: &crate::entered::Entered| {
+        let id = StoredIssuer::get(items, "services")?.id;
+        as_if_revoked(items, (&id, "id-of-admin"), ends_s, 9999)
+    };
+    at.keep(put, |(), _| ()).await.unwrap();
+    issue(&api, &admin).await;
+    revoke(&api, &admin, &leaf).await.unwrap();
+    let refused = try_issue(&api, &admin).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("10000 certificates of this account by \"services\""),
+        "{refused}"
+    );
+    let other = caller("bob", "admin", "/test/Pki");
+    issue(&api, &other).await;
+    // Those of yesterday have ended.
+    world.clock.advance(49 * HOUR);
+    issue(&api, &admin).await;
 }
