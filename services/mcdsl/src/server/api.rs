@@ -23,7 +23,7 @@ use super::{
     body::{self, Kind},
     head,
     health::Health,
-    host, idle, places, reflection, rest,
+    host, idle, linger, places, reflection, rest,
 };
 use crate::{db, shutdown::Shutdown};
 
@@ -85,8 +85,10 @@ pub(super) fn router(
         .prepare()
         .into_axum_router()
         .layer(enforce);
+    let asked = Arc::clone(&access);
     let ready = async move || match *is_ready.borrow() {
         true => (StatusCode::OK, "ok\n"),
+        false if (asked.sealed)() => (StatusCode::SERVICE_UNAVAILABLE, "not ready: sealed\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     };
     let web = app.web.route("/healthz", get(ready));
@@ -110,6 +112,7 @@ pub(super) fn router(
         response
     }))
     .layer(middleware::from_fn(check_head))
+    .layer(middleware::from_fn(linger::around))
     .layer(middleware::from_fn(idle::count));
     Ok(Built {
         router,
@@ -175,13 +178,19 @@ pub fn api(
         web: others,
         plain: Router::new(),
     };
-    build(package, grpc, others, max_body, Bodies::new(), None)
+    let router = build(package, grpc, others, max_body, Bodies::new(), None)?;
+    Ok(router.layer(middleware::from_fn(linger::around)))
 }
 
 /// What is beside the methods.
 struct Others {
     web: Router,
     plain: Router,
+}
+
+/// Plain HTTP, which says as REST does what methods it is not for.
+fn said(plain: Router) -> Router {
+    plain.method_not_allowed_fallback(async || rest::Error::wrong_method())
 }
 
 /// Around what is plain HTTP below `/v1/`, which anybody may ask for.
@@ -196,7 +205,8 @@ pub(super) fn without_tls(routes: Router) -> Router {
         let asker = places::asker(request.extensions());
         db::asked_by(asker, next.run(request)).await
     };
-    routes
+    said(routes)
+        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
         .layer(middleware::from_fn(short))
         .layer(middleware::from_fn(asked))
         .layer(MapResponseLayer::new(|mut response: Response| {
@@ -209,6 +219,7 @@ pub(super) fn without_tls(routes: Router) -> Router {
             rest::Error::internal().into_response()
         }))
         .layer(middleware::from_fn(check_head))
+        .layer(middleware::from_fn(linger::around))
         .layer(middleware::from_fn(idle::count))
 }
 
@@ -240,7 +251,7 @@ fn build(
         )
         .method_not_allowed_fallback(async || rest::Error::method_not_allowed(&["GET"]))
         .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
-        .merge(plain.layer(middleware::from_fn(short)));
+        .merge(said(plain).layer(middleware::from_fn(short)));
     let rest = mark(rest, true);
     let uploads: HashSet<&str> = mc_proto::METHODS
         .iter()
@@ -294,7 +305,7 @@ fn build(
     Ok(Router::new().fallback(steer))
 }
 
-fn is_grpc(request: &Request) -> bool {
+pub(super) fn is_grpc(request: &Request) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
