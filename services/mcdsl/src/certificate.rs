@@ -62,6 +62,9 @@ pub enum CertificateError {
         "{0} holds no certificate in PEM form (what begins with -----BEGIN CERTIFICATE-----); `openssl x509 -inform der` makes that of DER"
     )]
     None(PathBuf),
+    /// A certificate that is for no server.
+    #[error("the certificate in {0} has no name of a server (subjectAltName)")]
+    Nameless(PathBuf),
     /// Too many.
     #[error(
         "{path} holds more than {most} certificates; a chain has two or three, a system's CAs are some 150"
@@ -263,6 +266,15 @@ pub fn load(
         key: Arc::new(certified),
         not_after,
     })
+}
+
+/// A name, or an address, for which the certificate in a file is.
+///
+/// # Errors
+/// [`CertificateError`] if it cannot be read, or has none.
+pub fn name_in(path: &Path) -> Result<String, CertificateError> {
+    let chain = certificates(path, MAX_CHAIN, MAX_FILE)?;
+    verify::first_name(path, &chain[0])
 }
 
 /// CA certificates to trust.

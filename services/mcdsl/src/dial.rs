@@ -3,14 +3,21 @@
 //!
 //! Rejected: tonic's own TLS, which offers TLS 1.2 as well, and buries which of name, CA and address is wrong.
 
-use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
+use ipnet::IpNet;
 use rustls::{
     AlertDescription, ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName,
     version::TLS13,
 };
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Endpoint, Uri};
 
@@ -74,6 +81,46 @@ pub(crate) struct Dialer {
     port: u16,
     protocol: Protocol,
     tls: TlsConnector,
+    /// Where it is, if its name does not say that.
+    here: Option<Here>,
+}
+
+/// A server on this machine, by its own configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Here {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// From these a header is demanded that says for whom they connect.
+    pub(crate) proxies: Vec<IpNet>,
+}
+
+impl Here {
+    /// Where a connection to it goes.
+    pub(crate) fn reached(&self) -> SocketAddr {
+        reached(self.address)
+    }
+}
+
+/// Where a connection to what listens at an address goes: to "any" on this machine.
+pub(crate) fn reached(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// To a server that demands a header of this machine as of a proxy, it says that who connects speaks for itself.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) async fn unproxied(tcp: &mut TcpStream, proxies: &[IpNet]) -> io::Result<()> {
+    let from = tcp.local_addr()?.ip().to_canonical();
+    if proxies.iter().any(|net| net.contains(&from)) {
+        tcp.write_all(b"PROXY UNKNOWN\r\n").await?;
+    }
+    Ok(())
 }
 
 impl Dialer {
@@ -97,7 +144,13 @@ impl Dialer {
             port,
             protocol,
             tls: TlsConnector::from(Arc::new(tls)),
+            here: None,
         })
+    }
+
+    /// To a server on this machine, whatever its name says.
+    pub(crate) fn here(self, here: Option<Here>) -> Self {
+        Self { here, ..self }
     }
 
     /// A connection, made within 10 s.
@@ -106,8 +159,16 @@ impl Dialer {
     /// [`DialError`].
     pub(crate) async fn dial(&self) -> Result<TlsStream<TcpStream>, DialError> {
         let silent = |_| DialError::Silent;
-        let host = self.name.to_str();
-        let tcp = timeout(CONNECT_TIMEOUT, TcpStream::connect((&*host, self.port)))
+        let connect = async {
+            let Some(here) = &self.here else {
+                let host = self.name.to_str();
+                return TcpStream::connect((&*host, self.port)).await;
+            };
+            let mut tcp = TcpStream::connect(here.reached()).await?;
+            unproxied(&mut tcp, &here.proxies).await?;
+            Ok(tcp)
+        };
+        let tcp = timeout(CONNECT_TIMEOUT, connect)
             .await
             .map_err(silent)?
             .map_err(DialError::Connect)?;
@@ -136,7 +197,7 @@ pub struct ServerUrl {
 /// A text that says no server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no server: {why}; write it like https://mcias.example, or https://mcias.example:9443"
+    "{text:?} is no server: {why}; write it like https://server.example.org, or https://server.example.org:9443"
 )]
 pub struct ServerUrlError {
     text: String,
@@ -182,6 +243,17 @@ impl FromStr for ServerUrl {
 }
 
 impl ServerUrl {
+    /// Of a name or an address, and a port.
+    ///
+    /// # Errors
+    /// If they are none.
+    pub(crate) fn of(host: &str, port: u16) -> Result<Self, ServerUrlError> {
+        match host.contains(':') {
+            true => format!("https://[{host}]:{port}").parse(),
+            false => format!("https://{host}:{port}").parse(),
+        }
+    }
+
     /// gRPC at this server, by connections of [`Self::dialer`].
     pub(crate) fn endpoint(&self) -> Endpoint {
         // To tonic it is plain: TLS is the connector's.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use mc_testkit::ca::{Ca, Leaf};
-use mcdsl::cli::{Exit, Failure, ServerUrl, connect};
+use mcdsl::cli::{Exit, Failure, Place, ServerUrl, connect};
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
     crypto::aws_lc_rs,
@@ -73,6 +73,40 @@ async fn calls_go_to_whom_the_ca_vouches_for() {
         let mut health = HealthClient::new(channel);
         let answer = health.check(HealthCheckRequest::default()).await.unwrap();
         assert_eq!(answer.into_inner().status, 1, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_of_this_machine_is_where_its_configuration_says() {
+    let ca = Ca::new().unwrap();
+    let (directory, file) = ca_file(&ca);
+    let certificate = directory.path().join("leaf.pem");
+    for (description, names, any) in [
+        ("its address", &["crypt.example.org"][..], false),
+        ("all addresses", &["crypt.example.org"], true),
+        ("a wildcard", &["*.example.org"], false),
+        ("an address alone", &["192.0.2.1"], false),
+    ] {
+        let leaf = ca.issue(names).unwrap();
+        std::fs::write(&certificate, &leaf.chain_pem).unwrap();
+        let mut address = serve(&leaf, &TLS13, b"h2").await;
+        if any {
+            address.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
+        }
+        let config = mcdsl::server::Config {
+            listen: address,
+            grpc_listen: address,
+            tls_cert: certificate.clone(),
+            tls_key: PathBuf::new(),
+            tls_ca: None,
+            metrics_listen: None,
+            trusted_proxies: Vec::new(),
+        };
+        let place = Place::here(&config, file.clone()).unwrap();
+        let channel = place.connect().await;
+        let mut health = HealthClient::new(channel.expect(description));
+        let answer = health.check(HealthCheckRequest::default()).await;
+        assert_eq!(answer.unwrap().into_inner().status, 1, "{description}");
     }
 }
 

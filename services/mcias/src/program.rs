@@ -108,10 +108,8 @@ enum Command {
     /// Shows what is in the way of a start: configuration, files, database, other programs; and whether it answers
     ///
     /// Warnings do not make it fail.
-    #[command(after_help = service::EXIT_HELP)]
     Check,
     /// The same; and fails unless the service answers and takes calls
-    #[command(after_help = service::EXIT_HELP)]
     Status,
     /// Prints the version
     Version,
@@ -120,7 +118,10 @@ enum Command {
 /// The whole program.
 #[must_use]
 pub fn program() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match mcdsl::cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {

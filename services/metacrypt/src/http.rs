@@ -10,9 +10,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
+use mcdsl::server::refusal;
+use serde_json::json;
+use tonic::{Code, Status};
+
 use crate::{
     api::Api,
-    engine::{KINDS, Kind},
+    engine::{EngineError, KINDS, Kind},
 };
 
 /// All of it, below `/v1/<kind>`.
@@ -32,24 +36,45 @@ fn of(kinds: &[&Kind], api: &Api, what: fn(&Kind) -> fn(&Api) -> Router) -> Rout
     let metacrypt = Arc::clone(&api.0);
     all.layer(middleware::from_fn(move |request: Request, next: Next| {
         let sealed = metacrypt.is_sealed();
+        let acme = request.uri().path().contains("/acme/");
         async move {
             match sealed {
-                true => sealed_answer(),
+                true => sealed_answer(acme),
                 false => next.run(request).await,
             }
         }
     }))
 }
 
-/// RFC 9457, as ACME's clients expect it too (RFC 8555 §6.7).
-fn sealed_answer() -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/problem+json"),
-        (header::RETRY_AFTER, "60"),
-    ];
-    let problem =
-        r#"{"status":503,"title":"sealed","detail":"Metacrypt is sealed; unseal it first"}"#;
-    (StatusCode::SERVICE_UNAVAILABLE, headers, problem).into_response()
+/// As REST says it; ACME's clients expect a problem (RFC 8555 §6.7, RFC 9457).
+fn sealed_answer(acme: bool) -> Response {
+    const TEXT: &str = "Metacrypt is sealed; unseal it first";
+    let wait = [(header::RETRY_AFTER, "60")];
+    if !acme {
+        return (wait, refusal(Status::unavailable(TEXT))).into_response();
+    }
+    let media = [(header::CONTENT_TYPE, "application/problem+json")];
+    let problem = json!({ "status": 503, "title": "sealed", "detail": TEXT });
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    (status, wait, media, problem.to_string()).into_response()
+}
+
+/// Why what everybody may have is not there. Who may not see whether it is there is told that it is not; why the service cannot answer is its log's.
+pub(crate) fn missing(error: EngineError) -> Response {
+    let status = Status::from(error);
+    refusal(match status.code() {
+        Code::NotFound => status,
+        Code::InvalidArgument | Code::PermissionDenied => Status::not_found(status.message()),
+        Code::Unavailable | Code::ResourceExhausted => Status::unavailable("not now; try again"),
+        code => {
+            tracing::error!(
+                ?code,
+                error = status.message(),
+                "what everybody may have cannot be answered"
+            );
+            Status::internal("an internal error; see the service's log")
+        }
+    })
 }
 
 #[cfg(test)]
@@ -106,6 +131,12 @@ mod tests {
         world.metacrypt.close().await;
         let (code, body) = ask("/v1/transit/vault/name").await;
         assert!(code == 503 && body.contains("sealed"), "{code} {body}");
+        let error: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            (&error["code"], &error["status"]),
+            (&503.into(), &"UNAVAILABLE".into())
+        );
+        let (_, body) = ask("/v1/transit/vault/acme/directory").await;
         let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(problem["status"], 503);
     }

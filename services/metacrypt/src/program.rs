@@ -16,9 +16,9 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mc_proto::metacrypt::v1::{GetSealStatusRequest, sealing_client::SealingClient};
 use mcdsl::{
-    cli::{Exit, Failure, Output, Progress, ServerUrl, chain, connect, prompt, status_failure},
+    cli::{Exit, Failure, Output, Place, Progress, chain, prompt, status_failure},
     clock::Clock,
-    config::{GLOBAL, Root},
+    config::{ConfigError, GLOBAL, Root},
     db::Store,
     lock::Lock,
     service::{self, Condition},
@@ -28,13 +28,14 @@ use mcdsl::{
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::runtime::Builder;
-use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
+pub(crate) use self::secret::typed_shares;
 use self::secret::{Has, secret, verified};
 use crate::{
-    barrier::{self, Cost, Fresh, Seal, Wanted},
+    barrier::{self, Cost, DrillError, Fresh, Seal, Wanted},
     memory, password,
+    restore::RestoreError,
     start::{Config, SERVICE},
     tool::{self, Connection, Server},
 };
@@ -87,10 +88,8 @@ pub(crate) enum Command {
         verify: bool,
     },
     /// Shows whether the configuration can be used, who is at the server's address, and whether MCIAS knows this service
-    #[command(after_help = service::EXIT_HELP)]
     Check,
     /// Shows whether the service answers, and is sealed
-    #[command(after_help = service::EXIT_HELP)]
     Status,
     /// Writes a consistent copy of the database; without what opens the seal it is worth nothing
     Snapshot {
@@ -136,11 +135,24 @@ pub fn program() -> ExitCode {
     }
 }
 
-/// What there is to tell of an error.
+/// What there is to tell of an error, and how the program ends by it: the same whichever command found it.
 fn failure(error: anyhow::Error) -> Failure {
+    let error = match error.downcast::<RestoreError>() {
+        // Of the secret that was asked for in between.
+        Ok(RestoreError::Secret(error)) => return failure(error),
+        Ok(error @ (RestoreError::Seal(_) | RestoreError::Drill(DrillError::Seal(_)))) => {
+            return Failure::new(Exit::Refused, error);
+        }
+        Ok(error) => error.into(),
+        Err(error) => error,
+    };
+    let exit = match error.is::<ConfigError>() {
+        true => Exit::Usage,
+        false => Exit::Failure,
+    };
     match error.downcast::<Failure>() {
         Ok(failure) => failure,
-        Err(error) => Failure::new(Exit::Failure, chain(error.as_ref())),
+        Err(error) => Failure::new(exit, chain(error.as_ref())),
     }
 }
 
@@ -189,15 +201,16 @@ fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
                 runtime.block_on(verified(database, *recovery_key, *shares, out))?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let (url, ca) = server.of(load)?;
+            let place = server.of(load)?;
             return runtime.block_on(async {
-                let mut client = client(&url, &ca).await?;
+                let mut client = SealingClient::new(place.connect().await?);
+                let url = &place.url;
                 let status = client.get_seal_status(GetSealStatusRequest {}).await;
                 let mut status = status.map_err(told)?.into_inner();
-                anyhow::ensure!(
-                    status.initialized,
-                    "{url} is not initialised; run `metacrypt init` there"
-                );
+                if !status.initialized {
+                    let why = format!("{url} is not initialised; run `metacrypt init` there");
+                    return Err(Failure::new(Exit::Refused, why).into());
+                }
                 let sentence = if status.sealed {
                     let has = Has {
                         recovery_key: status.recovery_key,
@@ -217,13 +230,17 @@ fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
             });
         }
         Command::Check => {
-            anyhow::ensure!(!out.json, "`check` prints no JSON; its exit code tells");
-            return check::check(&load()?);
+            if out.json {
+                return Err(Failure::usage("`check` prints no JSON; its exit code tells").into());
+            }
+            // It is in the way of a start.
+            let config = load().map_err(|e| Failure::new(Exit::Failure, chain(&e)))?;
+            return check::check(&config);
         }
         Command::Status => {
-            let (url, ca) = server.of(load)?;
+            let place = server.of(load)?;
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            return runtime.block_on(status(&url, &ca, out));
+            return runtime.block_on(status(&place, out));
         }
         Command::Snapshot { to, keep } => {
             let database = load()?.database.path;
@@ -234,11 +251,7 @@ fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
         Command::Restore(restore) => restore.run(&load()?.database.path, out)?,
         Command::Tool(command) => {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let find = |server: &Server| {
-                server
-                    .of(load)
-                    .map_err(|e| Failure::usage(chain(e.as_ref())))
-            };
+            let find = |server: &Server| server.of(load);
             match command.offline() {
                 Some(audit) => {
                     runtime.block_on(audit.run_offline(&load()?.database.path, out))?;
@@ -251,18 +264,20 @@ fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
 }
 
 impl Server {
-    fn of(
-        &self,
-        load: impl Fn() -> Result<Config, mcdsl::config::ConfigError>,
-    ) -> anyhow::Result<(ServerUrl, PathBuf)> {
+    fn of(&self, load: impl Fn() -> Result<Config, ConfigError>) -> Result<Place, Failure> {
         if let (Some(server), Some(ca)) = (&self.server, &self.ca) {
-            return Ok((server.clone(), ca.clone()));
+            return Ok(Place::new(server.clone(), ca.clone()));
         }
-        let config = load().context("without --server and --ca the configuration says them")?;
-        let here = format!("https://localhost:{}", config.server.grpc_listen.port());
-        let server = self.server.clone().map_or_else(|| here.parse(), Ok)?;
-        let theirs = config.server.tls_ca.unwrap_or(config.mcias.ca_cert);
-        Ok((server, self.ca.clone().unwrap_or(theirs)))
+        let config = load().map_err(|e| {
+            let why = "without --server and --ca the configuration says them";
+            Failure::usage(format_args!("{why}: {}", chain(&e)))
+        })?;
+        let theirs = config.server.tls_ca.clone().unwrap_or(config.mcias.ca_cert);
+        let ca = self.ca.clone().unwrap_or(theirs);
+        match &self.server {
+            Some(server) => Ok(Place::new(server.clone(), ca)),
+            None => Place::here(&config.server, ca),
+        }
     }
 }
 
@@ -270,12 +285,9 @@ fn told(status: tonic::Status) -> anyhow::Error {
     status_failure(&status).into()
 }
 
-async fn client(url: &ServerUrl, ca: &Path) -> anyhow::Result<SealingClient<Channel>> {
-    Ok(SealingClient::new(connect(url, ca).await?))
-}
-
-async fn status(url: &ServerUrl, ca: &Path, out: Output) -> anyhow::Result<ExitCode> {
-    let mut client = match connect(url, ca).await {
+async fn status(place: &Place, out: Output) -> anyhow::Result<ExitCode> {
+    let url = &place.url;
+    let mut client = match place.connect().await {
         Ok(channel) => SealingClient::new(channel),
         Err(nobody) if nobody.exit == Exit::Unavailable => {
             out.fail(&nobody);
@@ -313,6 +325,11 @@ async fn status(url: &ServerUrl, ca: &Path, out: Output) -> anyhow::Result<ExitC
             "warning: the audit log is not as it was written; `metacrypt audit verify` says what is wrong"
         );
     }
+    if status.mcias_away {
+        eprintln!(
+            "warning: MCIAS does not answer, so that tokens are refused but for those that were asked for within 30 s; `metacrypt check` on the service's machine says more"
+        );
+    }
     println!(
         "server        {url} {}\nseal          {state}\nmaster key    number {}\nrecovery key  {recovery}\nshares        {shares}",
         status.version, status.generation
@@ -332,14 +349,15 @@ fn init(database: &Path, wanted: Wanted, out: Output) -> anyhow::Result<()> {
         let store = Store::open(database, SERVICE.migrations)?;
         let seal = Seal::new(Arc::clone(&store), Clock::default());
         // Before anybody types.
-        anyhow::ensure!(
-            seal.status().await?.is_none(),
-            "{} is initialised already; what it has would be lost",
-            database.display()
-        );
+        if seal.status().await?.is_some() {
+            let at = database.display();
+            let why = format!("{at} is initialised already; what it has would be lost");
+            return Err(Failure::new(Exit::Refused, why).into());
+        }
         let typed = prompt::new_password("Password of the seal")?;
         let typed = Zeroizing::new(typed.expose_secret().to_owned());
-        password::check(&typed).context("the password is refused")?;
+        password::check(&typed)
+            .map_err(|weak| Failure::usage(format_args!("the password is refused: {weak}")))?;
         let progress = Progress::begin("making the seal");
         let made = seal.init(typed, wanted).await;
         drop(progress);

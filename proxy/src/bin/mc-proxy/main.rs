@@ -6,13 +6,16 @@ mod server;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use mc_proxy::upgrade::Predecessor;
 
 use self::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli: Cli = match mcdsl::cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match run(&cli) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", mcdsl::cli::chain(error.as_ref()));

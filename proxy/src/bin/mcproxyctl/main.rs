@@ -25,7 +25,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use mcdsl::{
-    cli::{self, EXIT_CODES_HELP, Failure, Output},
+    cli::{self, Failure, Output},
     config::{GLOBAL, Root},
 };
 
@@ -35,7 +35,7 @@ type Result<T = ()> = std::result::Result<T, Failure>;
 
 /// Controls the mc-proxy daemon of this node.
 #[derive(Debug, Parser)]
-#[command(name = "mcproxyctl", version, after_help = EXIT_CODES_HELP, arg_required_else_help = true)]
+#[command(name = "mcproxyctl", version, arg_required_else_help = true)]
 struct Cli {
     /// Prints JSON, errors included
     #[arg(long, global = true, help_heading = GLOBAL)]

@@ -101,6 +101,9 @@ pub enum ArchiveError {
     /// A file is not the one that the manifest tells of.
     #[error("{0:?} is not what the manifest tells of; the archive is damaged")]
     Differs(String),
+    /// Not zstd's.
+    #[error("{0} is no snapshot: it is no archive (tar.zst)")]
+    NoArchive(PathBuf),
     /// No manifest, or not the last.
     #[error(
         "the archive {path} does not end with its manifest; it is not one of ours, or was cut off"

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read},
+    io::{self, Read, Seek as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -16,6 +16,8 @@ use super::form::{
 };
 use crate::files;
 
+/// What zstd begins with (RFC 8878 §3.1.1).
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// What follows the last entry: tar fills up to 10 KiB with zeros.
 const MAX_END: u64 = 64 << 10;
 
@@ -58,8 +60,21 @@ fn make_dir(dir: &Path) -> Result<(), ArchiveError> {
     made.map_err(io_error("create the directory", dir))
 }
 
-fn unpack(archive: File, from: &Path, into: &Path, limit: u64) -> Result<Manifest, ArchiveError> {
+fn unpack(
+    mut archive: File,
+    from: &Path,
+    into: &Path,
+    limit: u64,
+) -> Result<Manifest, ArchiveError> {
     let failed = || io_error("read the archive", from);
+    let mut begin = Vec::new();
+    let read = (&mut archive)
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut begin);
+    read.and_then(|_| archive.rewind()).map_err(failed())?;
+    if begin != MAGIC {
+        return Err(ArchiveError::NoArchive(from.to_owned()));
+    }
     let mut decoder = zstd::Decoder::new(archive).map_err(failed())?;
     decoder.window_log_max(WINDOW_LOG).map_err(failed())?;
     let mut tar = tar::Archive::new(decoder);

@@ -21,7 +21,7 @@ use mc_proto::mcias::v1::{
 };
 use serde::Deserialize;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Uri},
 };
@@ -90,7 +90,8 @@ pub enum ClientError {
     Tls(#[from] rustls::Error),
     /// No token, or others may read it.
     #[error(
-        "[mcias] token_file: {0}; `mciasctl token issue ACCOUNT --service mcias --to FILE` writes one, mode 600 or 640"
+        "[mcias] token_file: {}",
+        .0.clone().or_hint("`mciasctl token issue ACCOUNT --service mcias --to FILE` writes one, mode 600 or 640")
     )]
     Token(Failure),
 }
@@ -247,7 +248,13 @@ impl Client {
     pub async fn examine(&self) -> Result<(), String> {
         let failed = |status: Status| status_failure(&status).message;
         let keys = self.refresh_keys(true).await;
-        keys.map_err(|status| format!("does not answer: {}", failed(status)))?;
+        keys.map_err(|status| match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => format!(
+                "does not take the token of this service's account, which has to be for the service mcias: {}",
+                failed(status)
+            ),
+            _ => format!("does not answer: {}", failed(status)),
+        })?;
         let own = self.own.now();
         let own = own
             .to_str()

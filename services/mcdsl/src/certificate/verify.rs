@@ -1,6 +1,7 @@
 //! What clients will check of a certificate: its time, its chain, its name.
 
 use std::{
+    net::IpAddr,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -225,6 +226,25 @@ pub(super) fn name(
         name: pattern.to_owned(),
         names: names()?,
     })
+}
+
+/// The first name of a server in it, or an address; of a wildcard one that it covers.
+pub(super) fn first_name(
+    path: &Path,
+    leaf: &CertificateDer<'_>,
+) -> Result<String, CertificateError> {
+    let certificate = parsed(path, 1, leaf)?;
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let mut names = names.iter().flat_map(|san| &san.value.general_names);
+    let name = names.find_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.replacen('*', "any", 1)),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => Some(IpAddr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
+            _ => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+        },
+        _ => None,
+    });
+    name.ok_or_else(|| CertificateError::Nameless(path.to_owned()))
 }
 
 #[cfg(test)]

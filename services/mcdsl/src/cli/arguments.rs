@@ -1,10 +1,15 @@
 //! The command line itself: what clap refuses, and completion scripts.
 
-use std::{env, ffi::OsString, io, process::ExitCode};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    io,
+    process::ExitCode,
+};
 
 use clap::{Command, CommandFactory, Parser, builder::Resettable};
 
-use super::{Failure, Output, write_out};
+use super::{EXIT_CODES_HELP, Failure, Output, write_out};
 
 /// Parses the process's command line; a variable that is empty is as one that is not set. Help, version and what is refused are printed, the
 /// last as JSON if `--json` is among it.
@@ -22,20 +27,44 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
 }
 
 fn parsed<C: Parser>(args: impl Iterator<Item = OsString>) -> Result<C, clap::Error> {
-    let mut command = without_empty(C::command());
-    let mut matches = command.try_get_matches_from_mut(args)?;
-    C::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut command))
+    let args: Vec<_> = args.collect();
+    let command = with_exit_codes(C::command());
+    let mut read = without_empty(command.clone());
+    let mut matches = read.try_get_matches_from_mut(&args).map_err(|e| {
+        // What variables say is no part of the usage that is told; help tells of them.
+        if !e.use_stderr() {
+            return e;
+        }
+        let plain = without(command, &|_| true).try_get_matches_from(&args);
+        plain.err().filter(|p| p.kind() == e.kind()).unwrap_or(e)
+    })?;
+    C::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut read))
+}
+
+/// The command, whose help and that of all below it ends with the exit codes.
+#[must_use]
+pub fn with_exit_codes(command: Command) -> Command {
+    let command = match command.get_after_help() {
+        Some(_) => command,
+        None => command.after_help(EXIT_CODES_HELP),
+    };
+    command.mut_subcommands(with_exit_codes)
 }
 
 /// The command without the variables that are empty.
 fn without_empty(command: Command) -> Command {
+    without(command, &|name| {
+        env::var_os(name).is_some_and(|text| text.is_empty())
+    })
+}
+
+/// The command without some variables.
+fn without(command: Command, which: &dyn Fn(&OsStr) -> bool) -> Command {
     let command = command.mut_args(|arg| match arg.get_env() {
-        Some(name) if env::var_os(name).is_some_and(|text| text.is_empty()) => {
-            arg.env(Resettable::Reset)
-        }
+        Some(name) if which(name) => arg.env(Resettable::Reset),
         _ => arg,
     });
-    command.mut_subcommands(without_empty)
+    command.mut_subcommands(|command| without(command, which))
 }
 
 /// As a POSIX shell reads it as one word.
@@ -78,6 +107,30 @@ mod tests {
     struct Tool {
         #[arg(long, value_parser = clap::value_parser!(u16))]
         port: u16,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Below {
+        /// One of them
+        Do,
+    }
+
+    #[derive(Debug, Parser)]
+    struct Above {
+        #[command(subcommand)]
+        _command: Below,
+    }
+
+    #[test]
+    fn every_help_has_the_exit_codes() {
+        for line in [&["tool", "--help"][..], &["tool", "do", "--help"]] {
+            let mut command = with_exit_codes(Above::command());
+            let help = command.try_get_matches_from_mut(line).unwrap_err();
+            assert!(
+                help.to_string().contains(EXIT_CODES_HELP),
+                "{line:?}: {help}"
+            );
+        }
     }
 
     #[test]

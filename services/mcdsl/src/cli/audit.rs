@@ -79,6 +79,12 @@ impl List {
         loop {
             let have = u32::try_from(all.len()).unwrap_or(u32::MAX);
             if have >= self.limit {
+                if before > 1 {
+                    eprintln!(
+                        "the newest {have} of these are shown; --limit {}, or --before {before} for those before",
+                        have.saturating_mul(2)
+                    );
+                }
                 return Ok(all);
             }
             let entries = ask(self.page(have, before)).await?;

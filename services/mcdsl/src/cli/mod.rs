@@ -39,12 +39,12 @@ use serde::Serialize;
 
 #[cfg(feature = "service")]
 pub use crate::dial::ServerUrl;
-pub use arguments::{completions, misused, parse, quoted};
+pub use arguments::{completions, misused, parse, quoted, with_exit_codes};
 pub use change::{CommandLine, change};
 #[cfg(feature = "service")]
 pub(crate) use connect::bearer;
 #[cfg(feature = "service")]
-pub use connect::{Bearer, check_ca, connect};
+pub use connect::{Bearer, Place, check_ca, connect};
 #[cfg(feature = "service")]
 pub use json::message_json;
 #[cfg(feature = "service")]
@@ -57,33 +57,33 @@ pub use status::{call, status_failure};
 #[cfg(feature = "service")]
 pub use tokens::{Room, StoredToken, TokenStore, token_file};
 
-/// Exit codes, the same in every tool.
+/// Exit codes, the same of every command of every program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// Done.
     Ok = 0,
-    /// Failed for a reason without a code of its own.
+    /// Failed for a reason without a code of its own, or what was looked at is not as it should be.
     Failure = 1,
-    /// The command line or an input is not valid.
+    /// The command line, or what it names or is given, is not valid.
     Usage = 2,
-    /// What was named does not exist.
+    /// What was named does not exist there.
     NotFound = 3,
-    /// The daemon cannot be reached, or gives way to the next one.
+    /// The service cannot be reached, is sealed, or gives way to the next one.
     Unavailable = 4,
-    /// Refused: permission, or a state that forbids it (exists already, full, an address in use).
+    /// Refused: permission, a wrong secret, or a state that forbids it (exists already, full, an address in use).
     Refused = 5,
 }
 
-/// The exit codes for a tool's `--help` (`after_help`).
+/// The table of them, in the `--help` of every command ([`with_exit_codes`]).
 pub const EXIT_CODES_HELP: &str = "\
 Exit codes:
-  0  done
-  1  failed
-  2  the command line or an input is not valid
-  3  what was named does not exist
-  4  the daemon cannot be reached, or is about to end: try again with the next one
-  5  refused: permission, exists already, full, or an address that cannot be listened on";
+  0  done; `check`: nothing is in the way of a start; `status`: it answers and takes calls
+  1  failed; `check`: something is in the way of a start; `status`: it takes no calls (sealed, a full disk); `verify`: it does not fit
+  2  the command line, the configuration, a file that it names or what is typed is not valid
+  3  what was named does not exist there
+  4  the service does not answer, is sealed, or is about to end: try again
+  5  refused: permission, a wrong secret, exists already, full, or an address that cannot be listened on";
 
 impl From<Exit> for ExitCode {
     fn from(code: Exit) -> Self {
@@ -116,6 +116,12 @@ impl Failure {
     /// For bad input.
     pub fn usage(message: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, message)
+    }
+
+    /// On one line with what to do about it: its own hint, or else this.
+    #[must_use]
+    pub fn or_hint(self, hint: &str) -> String {
+        format!("{}; {}", self.message, self.hint.as_deref().unwrap_or(hint))
     }
 
     /// Adds what to do about it.

@@ -55,7 +55,15 @@ impl PrivateFile {
         let temporary = tempfile::Builder::new()
             .prefix(".mc-")
             .tempfile_in(directory_of(path))
-            .map_err(|e| failed(path, &e))?;
+            .map_err(|e| match (e.kind(), directory_of(path)) {
+                (io::ErrorKind::NotFound, directory) => Failure::usage(format_args!(
+                    "cannot write {}: there is no directory {}",
+                    path.display(),
+                    directory.display()
+                )),
+                // Not by the name of the file beside it, which nobody knows.
+                _ => failed(path, &io::Error::from(e.kind())),
+            })?;
         Ok(Self {
             temporary,
             path: path.to_owned(),

@@ -247,11 +247,11 @@ fn end(entry: &Entry) -> SystemTime {
 /// The token in a file that was named (`--token-file`, `MC_TOKEN_FILE`). Its group may read it, as that of a service may.
 ///
 /// # Errors
-/// [`Exit::NotFound`] if there is none, [`Exit::Refused`] if everybody may read it, [`Exit::Usage`] if it holds no token.
+/// [`Exit::Usage`] if there is none, or it holds no token; [`Exit::Refused`] if everybody may read it.
 pub fn token_file(path: &Path) -> Result<SecretString, Failure> {
     let at = path.display();
     let text = read_private(path, MAX_TOKEN, 0o007)?
-        .ok_or_else(|| Failure::new(Exit::NotFound, format_args!("there is no file {at}")))?;
+        .ok_or_else(|| Failure::usage(format_args!("there is no file {at}")))?;
     let token = text.expose_secret().trim();
     if token.is_empty() || token.contains(char::is_whitespace) {
         return Err(Failure::usage(format_args!("{at} holds no token")));

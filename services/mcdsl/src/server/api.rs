@@ -23,7 +23,7 @@ use super::{
     body::{self, Kind},
     head,
     health::Health,
-    host, idle, places, reflection, rest,
+    host, idle, linger, places, reflection, rest,
 };
 use crate::{db, shutdown::Shutdown};
 
@@ -86,8 +86,10 @@ pub(super) fn router(
         .prepare()
         .into_axum_router()
         .layer(enforce);
+    let asked = Arc::clone(&access);
     let ready = async move || match *is_ready.borrow() {
         true => (StatusCode::OK, "ok\n"),
+        false if (asked.sealed)() => (StatusCode::SERVICE_UNAVAILABLE, "not ready: sealed\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     };
     let web = app.web.route("/healthz", get(ready));
@@ -111,6 +113,7 @@ pub(super) fn router(
         response
     }))
     .layer(middleware::from_fn(check_head))
+    .layer(middleware::from_fn(linger::around))
     .layer(middleware::from_fn(idle::count));
     Ok(Built {
         router,
@@ -176,13 +179,19 @@ pub fn api(
         web: others,
         plain: Router::new(),
     };
-    build(package, grpc, others, max_body, Bodies::new(), None)
+    let router = build(package, grpc, others, max_body, Bodies::new(), None)?;
+    Ok(router.layer(middleware::from_fn(linger::around)))
 }
 
 /// What is beside the methods.
 struct Others {
     web: Router,
     plain: Router,
+}
+
+/// Plain HTTP, which says as REST does what methods it is not for.
+fn said(plain: Router) -> Router {
+    plain.method_not_allowed_fallback(async || rest::Error::wrong_method())
 }
 
 /// Around what is plain HTTP below `/v1/`, which anybody may ask for.
@@ -197,7 +206,8 @@ pub(super) fn without_tls(routes: Router) -> Router {
         let asker = places::asker(request.extensions());
         db::asked_by(asker, next.run(request)).await
     };
-    routes
+    said(routes)
+        .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
         .layer(middleware::from_fn(short))
         .layer(middleware::from_fn(asked))
         .layer(MapResponseLayer::new(|mut response: Response| {
@@ -210,6 +220,7 @@ pub(super) fn without_tls(routes: Router) -> Router {
             rest::Error::internal().into_response()
         }))
         .layer(middleware::from_fn(check_head))
+        .layer(middleware::from_fn(linger::around))
         .layer(middleware::from_fn(idle::count))
 }
 
@@ -241,7 +252,7 @@ fn build(
         )
         .method_not_allowed_fallback(async || rest::Error::method_not_allowed(&["GET"]))
         .fallback(async |uri: Uri| rest::Error::not_found(uri.path()))
-        .merge(plain.layer(middleware::from_fn(short)));
+        .merge(said(plain).layer(middleware::from_fn(short)));
     let rest = mark(rest, true);
     let uploads: HashSet<&str> = mc_proto::METHODS
         .iter()
@@ -295,7 +306,7 @@ fn build(
     Ok(Router::new().fallback(steer))
 }
 
-fn is_grpc(request: &Request) -> bool {
+pub(super) fn is_grpc(request: &Request) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }

@@ -74,6 +74,7 @@ pub use probe::Found;
 pub use public::public;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
+pub use rest::refusal;
 pub use status::{REASON, UNWRITTEN};
 pub use tls::{State as TlsState, TlsError};
 

@@ -4,12 +4,7 @@
 //! It is this one if it proves in a handshake to have the key of the configured certificate; what it then answers is the caller's to judge, for
 //! several services may share a certificate.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -26,6 +21,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::Config;
+use crate::dial::{reached, unproxied};
 
 /// For all of it.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -78,16 +74,6 @@ pub(super) async fn ask(
     }
 }
 
-/// Where a connection to what listens at an address goes.
-fn reached(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(ip, address.port())
-}
-
 async fn exchange(
     config: &Config,
     certificate: &CertificateDer<'static>,
@@ -95,15 +81,13 @@ async fn exchange(
     path: &str,
 ) -> Result<String, String> {
     let failed = |error: io::Error| error.to_string();
-    let from = tcp.local_addr().map_err(failed)?.ip().to_canonical();
-    if config.trusted_proxies.iter().any(|net| net.contains(&from)) {
-        // Of a proxy a header is demanded: this one speaks for itself.
-        tcp.write_all(b"PROXY UNKNOWN\r\n").await.map_err(failed)?;
-    }
+    let to = tcp.peer_addr().map_err(failed)?.ip();
+    let header = unproxied(tcp, &config.trusted_proxies).await;
+    header.map_err(failed)?;
     let no_tls = |error: &dyn std::fmt::Display| format!("it does not speak TLS 1.3: {error}");
     let client = client().map_err(|error| no_tls(&error))?;
     // Not looked at: the certificate itself is known.
-    let name = ServerName::from(from);
+    let name = ServerName::from(to);
     let tls = TlsConnector::from(client).connect(name, tcp).await;
     let mut tls = tls.map_err(|error| no_tls(&error))?;
     let shown = tls.get_ref().1.peer_certificates();

@@ -17,12 +17,6 @@ pub enum Condition {
     Hindered,
 }
 
-/// The rule, for `--help`.
-pub const EXIT_HELP: &str = "\
-`check` ends with 0 if nothing is in the way of a start and, of what is not MCIAS itself, MCIAS answers and knows the service; whether or not it runs; else with 1.
-`status` ends with 0 if the service answers and takes calls, with 1 if it takes none (sealed, a full disk) or something is in the way, \
-with 4 if nobody answers.";
-
 impl Condition {
     /// By what `/healthz` at the service's own address says.
     #[must_use]
@@ -63,7 +57,7 @@ mod tests {
     fn check_asks_for_a_start_and_status_for_a_service() {
         for (description, found, check, status) in [
             ("well", Found::Own("ok\n".to_owned()), 0, 0),
-            ("sealed", Found::Own("not ready\n".to_owned()), 0, 1),
+            ("sealed", Found::Own("not ready: sealed\n".to_owned()), 0, 1),
             ("not started", Found::Nobody, 0, 4),
             ("another's", Found::Another("no TLS".to_owned()), 1, 1),
             ("no certificate to tell by", Found::Somebody, 1, 1),

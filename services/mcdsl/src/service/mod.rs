@@ -14,7 +14,7 @@ use rusqlite::Transaction;
 use tonic::{Status, service::Routes};
 
 pub use self::{
-    condition::{Condition, EXIT_HELP},
+    condition::Condition,
     config::{Config, Database},
     program::{ServiceError, check, examine, main, serve, snapshot},
 };

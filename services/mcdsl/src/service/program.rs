@@ -14,11 +14,11 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Base, Condition, Config, EXIT_HELP, Service, start};
+use super::{Base, Condition, Config, Service, start};
 use crate::{
     archive::{self, ArchiveError},
     auth::client::{Client, ClientError},
-    cli::{Progress, chain, write_out},
+    cli::{Progress, chain, with_exit_codes, write_out},
     clock::Clock,
     config::{ConfigError, GLOBAL, Root, variable},
     db::{self, DbError},
@@ -106,10 +106,8 @@ enum Command {
         keep: Option<NonZero<usize>>,
     },
     /// Shows whether the configuration can be used, who is at the server's address, and whether MCIAS knows this service
-    #[command(after_help = EXIT_HELP)]
     Check,
     /// Shows who is at the server's address; fails unless the server answers and takes calls
-    #[command(after_help = EXIT_HELP)]
     Status,
     /// Prints the version
     Version,
@@ -122,7 +120,9 @@ where
     T: DeserializeOwned + Default,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    let command = Cli::command().name(service.name).version(service.version);
+    let command = with_exit_codes(Cli::command())
+        .name(service.name)
+        .version(service.version);
     let cli = Cli::from_arg_matches(&command.get_matches());
     match run(service, cli.unwrap_or_else(|error| error.exit()), build) {
         Ok(code) => code,
@@ -204,7 +204,9 @@ pub fn examine<T>(
     let said = match (&found, condition) {
         (Found::Another(why), _) => format!("is another program's: {why}"),
         (_, Condition::Serving) => "answers".to_owned(),
-        (_, Condition::NotReady) => "answers, and takes no calls".to_owned(),
+        (Found::Own(said), Condition::NotReady) => {
+            format!("answers, and takes no calls: {}", why_not(service, said))
+        }
         _ => format!("does not answer: {service} is not started"),
     };
     let missing = match database.exists() {
@@ -221,6 +223,14 @@ pub fn examine<T>(
         eprintln!("warning: {warning}");
     }
     Ok(condition)
+}
+
+/// Why it takes no calls, by what `/healthz` says.
+fn why_not(service: &str, said: &str) -> String {
+    match said.contains("sealed") {
+        true => format!("it is sealed; `{service} unseal` opens it"),
+        false => "its disk is full, or it is about to stop; its log says which".to_owned(),
+    }
 }
 
 /// The same, looks whether the database's schema is the service's own, and asks MCIAS whether it answers, takes this service's token, and knows the service: how `check` ends.

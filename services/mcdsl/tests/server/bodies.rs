@@ -53,7 +53,7 @@ async fn who_may_not_call_is_told_before_a_body_is_read() {
         let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
         // Its body never comes, nor is its type said.
         let head = format!(
-            "PUT /v1/notes/%FF HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n{}\r\n",
+            "PUT /v1/notes/%FF HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n{}\r\n",
             token.unwrap_or_default()
         );
         tls.write_all(head.as_bytes()).await.unwrap();

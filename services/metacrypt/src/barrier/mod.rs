@@ -41,7 +41,7 @@ pub use self::{
     items::{ItemError, Items},
     key::KeyError,
     prints::Prints,
-    slot::{Cost, MAX_SHARES, Secret, SlotError, threshold},
+    slot::{Cost, MAX_SHARES, Secret, SlotError, is_share, threshold},
     written::Slip,
 };
 use self::{

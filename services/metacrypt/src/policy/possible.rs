@@ -8,6 +8,9 @@ use mcdsl::{
 use super::{InForce, READ_AUDIT, READ_MOUNT, Stored, compile};
 use crate::engine::{self, EngineError};
 
+/// Roles of accounts, as MCIAS has them.
+const ROLES: [&str; 3] = ["admin", "user", "guest"];
+
 /// A policy of one rule.
 fn alone(rule: Rule) -> Result<InForce, EngineError> {
     compile(Stored {
@@ -29,6 +32,13 @@ pub(crate) fn check(rule: &Rule, kind: impl Fn(&str) -> Option<String>) -> Resul
         return Err(EngineError::field("rule", why));
     }
     let alone = alone(rule.clone())?;
+    if let Some(role) = (rule.subjects.roles.iter()).find(|role| !ROLES.contains(&role.as_str())) {
+        let why = format!(
+            "{role:?} is no role of MCIAS; there are: {}",
+            ROLES.join(", ")
+        );
+        return Err(EngineError::field("roles", why));
+    }
     let known: Vec<_> = engine::actions().map(|action| action.0).collect();
     if let Some((_, pattern)) = alone.set.idle_actions(&known).next() {
         return Err(EngineError::field("actions", unknown(pattern)));

@@ -189,3 +189,26 @@ async fn what_a_change_makes_of_the_rules_is_whole_in_the_log() {
         4
     );
 }
+
+#[test]
+fn roles_are_those_of_accounts() {
+    for (role, fine) in [
+        ("user", true),
+        ("guest", true),
+        ("admin", true),
+        ("nope", false),
+    ] {
+        let subjects = Subjects {
+            roles: vec![role.to_owned()],
+            ..Subjects::default()
+        };
+        let rule = Rule {
+            subjects,
+            ..rule("a")
+        };
+        let told = check(&rule, |_| None).map_err(|error| error.to_string());
+        let wanted = "roles: \"nope\" is no role of MCIAS; there are: admin, user, guest";
+        let wanted = fine.then_some(()).ok_or_else(|| wanted.to_owned());
+        assert_eq!(told, wanted, "{role}");
+    }
+}

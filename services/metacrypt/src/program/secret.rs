@@ -14,7 +14,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
-    barrier::{Seal, Secret, Status},
+    barrier::{Seal, Secret, Status, is_share},
     start::SERVICE,
 };
 
@@ -32,19 +32,31 @@ pub(super) fn secret(recovery_key: bool, shares: bool, has: &Has) -> anyhow::Res
     };
     let mut request = UnsealRequest::default();
     if recovery_key {
-        anyhow::ensure!(has.recovery_key, "this seal has no recovery key");
+        if !has.recovery_key {
+            return Err(Failure::usage("this seal has no recovery key").into());
+        }
         request.recovery_key = ask("Recovery key")?;
     } else if shares {
-        let needed = has.shares.context("this seal has no shares")?;
-        for number in 1..=needed {
-            request
-                .shares
-                .push(ask(&format!("Share {number} of {needed}"))?);
-        }
+        let none = || Failure::usage("this seal has no shares");
+        let needed = has.shares.ok_or_else(none)?;
+        request.shares = typed_shares(needed)?;
     } else {
         request.password = ask("Password of the seal")?;
     }
     Ok(request)
+}
+
+/// Shares, each of which is known for a slip before the next is asked for.
+pub(crate) fn typed_shares(needed: u32) -> Result<Vec<String>, Failure> {
+    let ask = |number| {
+        let what = format!("Share {number} of {needed}");
+        let share = prompt::secret(&what)?.expose_secret().to_owned();
+        match is_share(&share) {
+            Ok(()) => Ok(share),
+            Err(slip) => Err(Failure::usage(format_args!("{what}: {slip}"))),
+        }
+    };
+    (1..=needed).map(ask).collect()
 }
 
 /// What opens a seal that is not asked for over the network.

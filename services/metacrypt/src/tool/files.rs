@@ -61,7 +61,7 @@ impl What {
 /// Takes room for a file.
 pub(super) fn room(path: &Path, what: What, over: Over) -> Result<PrivateFile> {
     let file = match (over, fs::symlink_metadata(path).is_ok()) {
-        (Over::Nothing, _) => PrivateFile::create_new(path)
+        (Over::Nothing, true) => PrivateFile::create_new(path)
             .map_err(|refused| refused.hint("name another file, or say --replace"))?,
         (_, false) => PrivateFile::create_new(path)?,
         (_, true) => {

@@ -37,8 +37,8 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{
     cli::{
-        Bearer, EXIT_CODES_HELP, Exit, Failure, Login, Mcias, Output, ServerUrl, call, connect,
-        message_json, token_file,
+        Bearer, Exit, Failure, Login, Mcias, Output, Place, ServerUrl, call, message_json,
+        token_file,
     },
     config::GLOBAL,
     server::REASON,
@@ -54,34 +54,31 @@ type Authorized = InterceptedService<Channel, Bearer>;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Closes the seal of the running service: what is under way ends, and no key is left in its memory
-    #[command(after_help = EXIT_CODES_HELP)]
     Seal(seal::Seal),
     /// Gives the seal another password, by whoever knows one of its secrets
-    #[command(after_help = EXIT_CODES_HELP)]
     Password(seal::Password),
     /// Gives the seal another master key, with a new recovery key and new shares, which are printed once
-    #[command(after_help = EXIT_CODES_HELP)]
     Rotate(seal::Rotate),
     /// Mounts of engines
-    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    #[command(subcommand)]
     Mount(mount::Command),
     /// Who may do what behind the seal
-    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    #[command(subcommand)]
     Policy(policy::Command),
     /// Who did what, and whether the log is as it was written
-    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    #[command(subcommand)]
     Audit(audit::Command),
     /// Keys that encrypt and sign for others
-    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    #[command(subcommand)]
     Transit(transit::Command),
     /// Certificates (X.509) for servers and clients
-    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    #[command(subcommand)]
     Pki(pki::Command),
     /// Certificates for SSH, of those who log in and of machines
-    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    #[command(subcommand)]
     Ssh(ssh::Command),
     /// What accounts write to each other, so that nobody else reads it
-    #[command(subcommand, after_help = EXIT_CODES_HELP)]
+    #[command(subcommand)]
     User(user::Command),
 }
 
@@ -107,7 +104,7 @@ pub(crate) struct Connection {
 /// Where the service is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Server {
-    /// Its address, like https://crypt.example.org; port 443 unless it says another [default: this machine, at the port of the configuration]
+    /// Its address, like https://crypt.example.org; port 443 unless it says another [default: this machine, as its configuration says]
     #[arg(long, global = true, env = "METACRYPT_SERVER", value_name = "URL", help_heading = GLOBAL)]
     pub(crate) server: Option<ServerUrl>,
     /// The CA that its certificate leads to, PEM [default: `tls_ca` of the configuration, else `ca_cert`]
@@ -131,21 +128,23 @@ impl Command {
     pub(crate) async fn run(
         &self,
         connection: &Connection,
-        find: impl FnOnce(&Server) -> Result<(ServerUrl, PathBuf)>,
+        find: impl FnOnce(&Server) -> Result<Place>,
     ) -> Result {
         let done = self.call(connection, find).await;
-        done.map_err(|failure| words::told(failure, connection.token_file.as_deref()))
+        let area = match self {
+            Self::Ssh(_) => "ssh",
+            _ => "pki",
+        };
+        done.map_err(|failure| words::told(failure, area, connection.token_file.as_deref()))
     }
 
     async fn call(
         &self,
         connection: &Connection,
-        find: impl FnOnce(&Server) -> Result<(ServerUrl, PathBuf)>,
+        find: impl FnOnce(&Server) -> Result<Place>,
     ) -> Result {
-        let (server, ca) = find(&connection.server)?;
         let client = &Client {
-            server,
-            ca,
+            place: find(&connection.server)?,
             bearer: connection.bearer().await?,
         };
         let out = connection.output();
@@ -183,15 +182,14 @@ impl Connection {
 
 /// The service, with the caller's token.
 pub(crate) struct Client {
-    server: ServerUrl,
-    ca: PathBuf,
+    place: Place,
     bearer: Bearer,
 }
 
 impl Client {
     /// A service's client, by what makes it.
     async fn of<C>(&self, client: fn(Channel, Bearer) -> C) -> Result<C> {
-        let channel = connect(&self.server, &self.ca).await?;
+        let channel = self.place.connect().await?;
         Ok(client(channel, self.bearer.clone()))
     }
 
@@ -300,7 +298,7 @@ async fn removed<T>(
     let reason = answer.as_ref().err().and_then(reason);
     call(ready(answer)).await.map_err(|failure| {
         match reason.is_some_and(|reason| reason == CONFIRM) {
-            true => failure.hint("here `--with-all` says that it is meant"),
+            true => failure.hint("nothing was removed; say it again with --with-all"),
             false => failure,
         }
     })

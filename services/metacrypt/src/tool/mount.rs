@@ -93,9 +93,13 @@ impl Command {
                 let engine = found.map_or_else(String::new, |found| {
                     format!(", a mount of {},", found.engine)
                 });
-                let what = format!(
-                    "{name}{engine} will be removed with all that is in it, for ever: what its keys encrypted is lost"
-                );
+                let all = match with_all {
+                    true => "for ever: what its keys encrypted is lost",
+                    false => {
+                        "for ever, unless it has what is not to be lost, like keys that are not deletable (--with-all)"
+                    }
+                };
+                let what = format!("{name}{engine} will be removed with all that is in it, {all}");
                 prompt::confirm(&what, *yes)?;
                 let confirm = with_all.then(|| name.clone()).unwrap_or_default();
                 let request = pb::DeleteMountRequest {

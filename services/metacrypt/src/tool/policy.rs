@@ -177,6 +177,11 @@ impl Command {
                     replace: put.yes || before.is_some(),
                 };
                 let made = call(system.create_rule(request)).await?;
+                let mounts = call(system.list_mounts(pb::ListMountsRequest {})).await;
+                let mounts = mounts.map(|list| list.mounts).unwrap_or_default();
+                for mount in nowhere(&made, &mounts) {
+                    eprintln!("warning: there is no mount {mount} yet (`metacrypt mount list`)");
+                }
                 let [_, name, effect, who, actions, on, _] = cells(&made);
                 let sentence = format!("{name}: {effect} {who} {actions} on {on}");
                 out.done(&sentence, &json("Rule", &made)?)?;
@@ -203,6 +208,18 @@ impl Command {
         }
         Ok(())
     }
+}
+
+/// Mounts that a rule names, and are not there.
+fn nowhere<'r>(rule: &'r pb::Rule, mounts: &[pb::Mount]) -> Vec<&'r str> {
+    let named = rule.resources.iter().filter_map(|on| on.split('/').next());
+    let there = |name: &str| name == "system" || mounts.iter().any(|mount| mount.name == name);
+    let mut missing: Vec<_> = named
+        .filter(|name| !name.contains('*') && !there(name))
+        .collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing
 }
 
 fn find<'r>(rules: &'r [pb::Rule], name: &str) -> Result<&'r pb::Rule> {

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{Client, Result, json};
 use crate::{
     memory, password,
-    program::{DUMPED, threshold},
+    program::{DUMPED, threshold, typed_shares},
 };
 
 /// Closes it.
@@ -97,10 +97,7 @@ impl Current {
             if status.shares == 0 {
                 return Err(Failure::usage("this seal has no shares"));
             }
-            for number in 1..=status.shares_needed {
-                let what = format!("Share {number} of {}", status.shares_needed);
-                secret.shares.push(typed(&what)?);
-            }
+            secret.shares = typed_shares(status.shares_needed)?;
         } else {
             secret.password = typed("Password of the seal")?;
         }
@@ -124,7 +121,7 @@ impl Seal {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut sealing = client.sealing().await?;
         let status = call(sealing.seal(pb::SealRequest {})).await?;
-        let sentence = format!("{} is sealed", client.server);
+        let sentence = format!("{} is sealed", client.place.url);
         Ok(out.done(&sentence, &json("SealStatus", &status)?)?)
     }
 }
@@ -144,7 +141,7 @@ impl Password {
         drop(progress);
         let sentence = format!(
             "{} opens by the new password; snapshots from before still open by the old one",
-            client.server
+            client.place.url
         );
         Ok(out.done(&sentence, &json("SealStatus", &answer?)?)?)
     }

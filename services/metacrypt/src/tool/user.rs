@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{
     At, Client, Result, at,
     input::Input,
-    json, mount_name, seen,
+    json, json_list, mount_name, seen,
     terminal::{Raw, escaped},
 };
 
@@ -50,6 +50,13 @@ pub(crate) enum Command {
         /// MOUNT/ACCOUNT
         #[arg(value_parser = at)]
         account: At,
+    },
+    /// Shows who has keys, of those that one may read
+    #[command(visible_alias = "ls")]
+    List {
+        /// The mount
+        #[arg(value_parser = mount_name)]
+        mount: String,
     },
     /// Writes stdin to others, so that they alone read it
     Seal {
@@ -159,6 +166,7 @@ impl Command {
                 let At { mount, name } = account.clone();
                 call(user.get_keys(pb::GetUserKeysRequest { mount, name })).await?
             }
+            Self::List { mount } => return list(client, out, mount).await,
             Self::Seal {
                 mount,
                 to,
@@ -226,24 +234,59 @@ impl Command {
                 return Ok(out.done(&sentence, &value)?);
             }
         };
-        let row = |version: &pb::UserKeyVersion| {
-            let created = view::time(version.created.as_ref());
-            let (name, id) = (keys.name.clone(), keys.account.clone());
-            vec![name, id, version.version.to_string(), created]
-        };
-        let mut rows: Vec<_> = keys.versions.iter().map(row).collect();
-        for id in &keys.former {
-            let name = format!("{} (before)", keys.name);
-            rows.push(vec![name, id.clone(), "-".to_owned(), "-".to_owned()]);
-        }
-        let header = ["ACCOUNT", "ID", "VERSION", "CREATED"];
-        Ok(out.table(
-            &header,
-            rows,
-            "there are no keys",
-            &json("UserKeys", &keys)?,
-        )?)
+        let value = json("UserKeys", &keys)?;
+        Ok(out.table(&HEADER, rows(&keys), "there are no keys", &value)?)
     }
+}
+
+const HEADER: [&str; 4] = ["ACCOUNT", "ID", "VERSION", "CREATED"];
+
+fn rows(keys: &pb::UserKeys) -> Vec<Vec<String>> {
+    let row = |version: &pb::UserKeyVersion| {
+        let created = view::time(version.created.as_ref());
+        let (name, id) = (keys.name.clone(), keys.account.clone());
+        vec![name, id, version.version.to_string(), created]
+    };
+    let mut rows: Vec<_> = keys.versions.iter().map(row).collect();
+    for id in &keys.former {
+        let name = format!("{} (before)", keys.name);
+        rows.push(vec![name, id.clone(), "-".to_owned(), "-".to_owned()]);
+    }
+    rows
+}
+
+/// A row of each: the version by which others write.
+async fn list(client: &Client, out: Output, mount: &str) -> Result {
+    let mut user = client.user().await?;
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let request = pb::ListUserKeysRequest {
+            mount: mount.to_owned(),
+            after,
+            limit: 0,
+        };
+        let page = call(user.list_keys(request)).await?;
+        all.extend(page.users);
+        after = page.next;
+        if after.is_empty() {
+            break;
+        }
+    }
+    let newest = |keys: &pb::UserKeys| {
+        let from = keys.versions.len().saturating_sub(1);
+        let versions = keys.versions[from..].to_vec();
+        rows(&pb::UserKeys {
+            versions,
+            ..keys.clone()
+        })
+    };
+    let rows = all.iter().flat_map(newest).collect();
+    let empty = format!("nobody has keys in {mount} whom you may read");
+    let empty = match all.is_empty() {
+        true => client.nothing(mount, "user", &empty).await?,
+        false => empty,
+    };
+    Ok(out.table(&HEADER, rows, &empty, &json_list("UserKeys", &all)?)?)
 }
 
 async fn open(

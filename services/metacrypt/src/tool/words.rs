@@ -62,6 +62,7 @@ const FIRST: &[(&str, &str)] = &[
     ("names", "--name"),
     ("principals", "--principal"),
     ("recipients", "--to"),
+    ("roles", "--role"),
     ("resolvers", "--resolver"),
     ("reason", "--reason"),
     ("uris", "--uri"),
@@ -84,14 +85,33 @@ const COMMANDS: &[(&str, &str)] = &[
     ("UseCaKey", "`metacrypt ssh ca use`"),
 ];
 
+/// What is said in more than words.
+const SENTENCES: &[(&str, &str)] = &[
+    (
+        "subjects is empty; write `anyone = true` if everybody is meant",
+        "it says nobody; say --role, --account, --account-type or --tag, or --anyone if everybody is meant",
+    ),
+    (
+        "`confirm` with its name says that it is meant",
+        "--with-all says that it is meant",
+    ),
+];
+
+fn sentences(mut message: String) -> String {
+    for (said, here) in SENTENCES {
+        message = message.replace(said, here);
+    }
+    message
+}
+
 /// The failure, as a person reads it who typed a command, and named the file of a token or not.
-pub(super) fn told(failure: Failure, token_file: Option<&Path>) -> Failure {
+pub(super) fn told(failure: Failure, area: &str, token_file: Option<&Path>) -> Failure {
     let Failure {
         exit,
         message,
         hint,
     } = failure;
-    let message = lengths(&each_word(&first(&of_mount(message))));
+    let message = lengths(&each_word(&first(&of_mount(sentences(message)))));
     let hint = hint.map(|hint| match (hint.starts_with("log in ("), token_file) {
         (true, Some(file)) => format!(
             "another token: `mciasctl token issue ACCOUNT --service metacrypt --to {} --replace`",
@@ -100,7 +120,7 @@ pub(super) fn told(failure: Failure, token_file: Option<&Path>) -> Failure {
         (true, None) => "`mciasctl login --service metacrypt`".to_owned(),
         (false, _) => hint,
     });
-    let hint = hint.or_else(|| hint_of(exit, &message));
+    let hint = hint.or_else(|| hint_of(exit, area, &message));
     Failure {
         exit,
         message,
@@ -188,7 +208,7 @@ fn lengths(text: &str) -> String {
 }
 
 /// What there is to do.
-fn hint_of(exit: Exit, message: &str) -> Option<String> {
+fn hint_of(exit: Exit, area: &str, message: &str) -> Option<String> {
     if exit == Exit::Unavailable && message.contains("sealed") {
         return Some("`metacrypt unseal` opens it".to_owned());
     }
@@ -204,10 +224,9 @@ fn hint_of(exit: Exit, message: &str) -> Option<String> {
         ));
     }
     if message.contains("the profile does not allow") {
-        return Some(
-            "`metacrypt pki profile show` and `metacrypt ssh profile show` tell what it allows"
-                .to_owned(),
-        );
+        return Some(format!(
+            "`metacrypt {area} profile show` tells what it allows"
+        ));
     }
     if message.contains("with this associated data") {
         return Some(
@@ -256,8 +275,12 @@ mod tests {
             ),
             ("there is no key \"web\"", "there is no key \"web\""),
             ("nothing of it", "nothing of it"),
+            (
+                "it is not removed, for it has a key; `confirm` with its name says that it is meant",
+                "it is not removed, for it has a key; --with-all says that it is meant",
+            ),
         ] {
-            let failure = told(Failure::usage(message), None);
+            let failure = told(Failure::usage(message), "pki", None);
             assert_eq!(failure.message, want);
         }
     }
@@ -279,7 +302,7 @@ mod tests {
             ),
             (Exit::Refused, "it is full", None),
         ] {
-            let failure = told(Failure::new(exit, message), None);
+            let failure = told(Failure::new(exit, message), "pki", None);
             assert_eq!(failure.hint.as_deref(), want, "{message}");
         }
     }

@@ -212,6 +212,12 @@ const ROWS: &[Row] = &[
         "user:read",
     ),
     (
+        "UserToUser/ListKeys",
+        r#"{"mount": "mail"}"#,
+        Empty,
+        "user:read",
+    ),
+    (
         "UserToUser/Seal",
         r#"{"mount": "mail", "recipients": ["admin", "ada"], "plaintext": "YQ=="}"#,
         Refused,

@@ -522,9 +522,16 @@ async fn a_certificate_is_kept_from_ending() {
             false,
         ),
         (
-            "it ends",
+            "soon enough, whatever was said",
             format!("{one} --renew-before 8d"),
-            "would end",
+            "is kept",
+            false,
+        ),
+        ("it is revoked", one.to_owned(), "was revoked", true),
+        (
+            "fewer names",
+            "--name 192.0.2.1".to_owned(),
+            "for a.svc.example.org, too",
             true,
         ),
         (
@@ -546,6 +553,14 @@ async fn a_certificate_is_kept_from_ending() {
         match description {
             "another key" => fs::write(&key, &other).unwrap(),
             "no text" => fs::write(&cert, "").unwrap(),
+            "it is revoked" => {
+                let out = ca.run("--json pki certificate list pki");
+                let all: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+                for serial in all.as_array().unwrap().iter().map(|one| &one["serial"]) {
+                    let serial = serial.as_str().unwrap();
+                    ca.run(&format!("pki certificate revoke pki {serial} --yes"));
+                }
+            }
             _ => {}
         }
         let before = read();

@@ -66,7 +66,7 @@ async fn keys_are_made_and_used() {
     let made = "transit create transit/backup --algorithm aes256-gcm --rotate-after 90d";
     let made = admin.said(made, "");
     assert!(
-        made.contains("aes-256-gcm") && made.contains("after 90d"),
+        made.contains("aes256-gcm") && made.contains("after 90d"),
         "{made}"
     );
     let secret = "correct horse";
@@ -467,7 +467,9 @@ async fn accounts_write_to_each_other() {
     admin.said("mount create mail --engine user", "");
     let (code, told) = admin.refused("user seal mail --to admin", "a letter");
     assert!(code != 0 && told.contains("no keys"), "{told}");
+    assert!(admin.said("user list mail", "").contains("nobody has keys"));
     assert!(admin.said("user join mail", "").contains("admin"));
+    assert!(admin.said("user list mail", "").contains("admin"));
     let sealed = admin.said("user seal mail --to admin --about x", "a letter");
     assert_eq!(
         admin.said("user open mail --about x", &sealed).trim_end(),

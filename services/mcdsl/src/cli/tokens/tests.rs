@@ -155,7 +155,7 @@ fn a_service_is_no_path() {
 fn files_that_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
-    assert_eq!(token_file(&path).unwrap_err().exit, Exit::NotFound);
+    assert_eq!(token_file(&path).unwrap_err().exit, Exit::Usage);
     for (description, text, mode, want) in [
         ("with a newline", "abc\n", 0o600, Ok("abc")),
         ("for a service's group", "abc", 0o640, Ok("abc")),

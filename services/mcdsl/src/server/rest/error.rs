@@ -47,6 +47,16 @@ impl Error {
         ([(header::ALLOW, verbs)], error).into_response()
     }
 
+    /// The same, where the answer has `allow` already.
+    pub(in crate::server) fn wrong_method() -> Self {
+        Self {
+            http: StatusCode::METHOD_NOT_ALLOWED,
+            status: Status::unimplemented(
+                "the path is not for this method; `allow` says for which it is",
+            ),
+        }
+    }
+
     /// A panic.
     pub(in crate::server) fn internal() -> Self {
         Status::internal("an internal error; see the service's log").into()

@@ -19,6 +19,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Router,
+    body::Body,
     extract::{FromRequestParts as _, RawPathParams, Request},
     http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
@@ -29,12 +30,18 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, prost::Me
 use tonic::Status;
 
 pub(crate) use self::error::{Error, code_name};
+
+/// An answer of REST that refuses, for paths beside the definition: the same JSON.
+#[must_use]
+pub fn refusal(status: Status) -> Response {
+    Error::from(status).into_response()
+}
+
 use self::{input::Input, media::Media, shape::Shape};
 use super::{
     access::Access,
     api::MAX_PUBLIC_BODY,
     body::{self, Kind},
-    linger::Unread,
 };
 
 /// The REST paths of a package's methods, answered by `grpc`. `access`: what guards `grpc`, asked here before the request is read.
@@ -110,20 +117,18 @@ impl Call {
             return Error::from(status).into_response();
         }
         let refuse = |status| Error::from(status).into_response();
-        let unread = Unread::new(&parts, body);
-        let (call, body) = (Arc::clone(&self), unread.clone());
+        let call = Arc::clone(&self);
         let run = async move |parts| {
-            let answer = call.run(parts, &body).await;
+            let answer = call.run(parts, body).await;
             answer.unwrap_or_else(Error::into_response)
         };
-        let answer = match &self.access {
+        match &self.access {
             Some(access) => access.guard(self.method, parts, refuse, run).await,
             None => run(parts).await,
-        };
-        unread.answered(answer)
+        }
     }
 
-    async fn run(&self, mut parts: Parts, body: &Unread) -> Result<Response, Error> {
+    async fn run(&self, mut parts: Parts, mut body: Body) -> Result<Response, Error> {
         let bound = RawPathParams::from_request_parts(&mut parts, &())
             .await
             .map_err(|e| Error::invalid(e.body_text()))?;
@@ -137,11 +142,10 @@ impl Call {
                 ));
             }
             let media = media::of_body(&parts.headers)?;
-            let mut all = body.take();
             if self.method.access.level == Level::Public {
-                all = body::bounded(all, Kind::Plain, MAX_PUBLIC_BODY, None);
+                body = body::bounded(body, Kind::Plain, MAX_PUBLIC_BODY, None);
             }
-            let body = axum::body::to_bytes(all, usize::MAX).await;
+            let body = axum::body::to_bytes(body, usize::MAX).await;
             let body = body.map_err(|e| Error::of_body(&e))?;
             let mut message = call::begin(body.len());
             match media {

@@ -89,9 +89,10 @@ pub enum SsoError {
     Host(String),
     /// No secret.
     #[error(
-        "[sso] client_secret_file: {0}; `mciasctl service put SERVICE` prints the secret, which belongs there, mode 600"
+        "[sso] client_secret_file: {}",
+        .0.clone().or_hint("`mciasctl service put SERVICE` prints the secret, which belongs there, mode 600")
     )]
-    Secret(String),
+    Secret(Failure),
     /// No CA.
     #[error("[mcias] ca_cert cannot be used")]
     Ca(#[from] CertificateError),
@@ -154,7 +155,7 @@ impl Sso {
         origin("public_url", &config.public_url)?;
         let form_action = FormAction::of(&config.issuer).map_err(|e| SsoError::Url("issuer", e))?;
         let secret = SecretFile::open(&config.client_secret_file, secret);
-        let secret = secret.map_err(|e| SsoError::Secret(e.to_string()))?;
+        let secret = secret.map_err(SsoError::Secret)?;
         let http = Http::new(&issuer, &mcias.ca_cert)?;
         let (issuer, name) = (config.issuer.clone(), mcias.service_name.clone());
         Ok(Arc::new(Self {

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use mcdsl::{
-    cli::{self, EXIT_CODES_HELP, Failure, Output},
+    cli::{self, Failure, Output},
     config::GLOBAL,
 };
 
@@ -38,7 +38,7 @@ type Result<T = ()> = std::result::Result<T, Failure>;
 
 /// Controls MCIAS: identity and access.
 #[derive(Debug, Parser)]
-#[command(name = "mciasctl", version, after_help = EXIT_CODES_HELP, arg_required_else_help = true)]
+#[command(name = "mciasctl", version, arg_required_else_help = true)]
 struct Cli {
     /// Prints JSON, errors included
     #[arg(long, global = true, help_heading = GLOBAL)]

@@ -23,6 +23,7 @@ mod urls;
 
 use mc_proto::metacrypt::v1::{acme_server::AcmeServer, pki_server::PkiServer};
 
+pub(crate) use self::name::AltName;
 use super::{EngineError, Job, Kind};
 use crate::barrier::Items;
 

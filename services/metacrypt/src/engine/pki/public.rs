@@ -6,7 +6,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{Path, State},
-    http::{StatusCode, header},
+    http::header,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -23,7 +23,7 @@ use super::{
     signed::{Answer, ocsp as sign},
     store::{Record, Settings},
 };
-use crate::{api::Api, barrier::Items, engine::EngineError, entered::Public};
+use crate::{api::Api, barrier::Items, engine::EngineError, entered::Public, http::missing};
 
 /// Several certificates, and one (RFC 8555 §9.1, RFC 2585 §4).
 const PEM: &str = "application/pem-certificate-chain";
@@ -70,28 +70,7 @@ impl<E: Into<EngineError>> From<E> for Failed {
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        let (status, text) = match self.0 {
-            EngineError::NotFound(..) | EngineError::Refused(_) => {
-                (StatusCode::NOT_FOUND, format!("{}\n", self.0))
-            }
-            EngineError::Seal(_) | EngineError::Store(_) | EngineError::Busy => {
-                let text = "not now; try again\n".to_owned();
-                (StatusCode::SERVICE_UNAVAILABLE, text)
-            }
-            other => {
-                tracing::error!(error = %other, "what everybody may have cannot be answered");
-                (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "internal error\n".to_owned(),
-                )
-            }
-        };
-        (
-            status,
-            [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-            text,
-        )
-            .into_response()
+        missing(self.0)
     }
 }
 

@@ -237,7 +237,7 @@ impl Profile {
             asked_s if (MIN_TTL_S..=self.max_ttl_s).contains(&asked_s) => Ok(asked_s),
             _ => {
                 let why = format!(
-                    "0 (as the profile says), or {MIN_TTL_S} to {}",
+                    "0 (as the profile says), or {MIN_TTL_S} to {} seconds",
                     self.max_ttl_s
                 );
                 Err(EngineError::field("ttl_s", why))

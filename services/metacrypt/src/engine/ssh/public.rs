@@ -3,15 +3,14 @@
 use axum::{
     Router,
     extract::{Path, State},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    http::header,
+    response::{IntoResponse as _, Response},
     routing::get,
 };
 use bytes::Bytes;
-use tonic::{Code, Status};
 
 use super::{KIND, Memory, authority, authority::Kind as Of, revoked};
-use crate::{api::Api, engine::EngineError};
+use crate::{api::Api, engine::EngineError, http::missing};
 
 /// Below `/v1/ssh`.
 pub(super) fn router(api: &Api) -> Router {
@@ -30,16 +29,9 @@ pub(super) fn router(api: &Api) -> Router {
 /// Nobody is to keep it: what is revoked is to be known at once.
 fn answer(media: &'static str, made: Result<Bytes, EngineError>) -> Response {
     let never = (header::CACHE_CONTROL, "no-store");
-    match made.map_err(Status::from) {
+    match made {
         Ok(bytes) => ([(header::CONTENT_TYPE, media), never], bytes).into_response(),
-        Err(status) => {
-            let code = match status.code() {
-                Code::NotFound | Code::InvalidArgument => StatusCode::NOT_FOUND,
-                Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            (code, [never], format!("{}\n", status.message())).into_response()
-        }
+        Err(error) => ([never], missing(error)).into_response(),
     }
 }
 

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use mc_proto::metacrypt::v1::{
     CreateUserKeysRequest, DeleteUserKeysRequest, DeleteUserKeysResponse, GetUserKeysRequest,
-    OpenFromUserRequest, OpenFromUserResponse, RotateUserKeysRequest, SealToUsersRequest,
-    SealToUsersResponse, TrimUserKeysRequest, UserAccount, UserKeyVersion, UserKeys, UserRecipient,
-    user_to_user_server::UserToUser,
+    ListUserKeysRequest, ListUserKeysResponse, OpenFromUserRequest, OpenFromUserResponse,
+    RotateUserKeysRequest, SealToUsersRequest, SealToUsersResponse, TrimUserKeysRequest,
+    UserAccount, UserKeyVersion, UserKeys, UserRecipient, user_to_user_server::UserToUser,
 };
 use mcdsl::{
     audit::Detail,
@@ -16,7 +16,7 @@ use mcdsl::{
 use zeroize::Zeroizing;
 
 use super::{
-    KIND, Named, account_path, action, forget_name,
+    KIND, NAMES, Named, account_path, action, forget_name,
     key::{Keys, Version},
     of_account, of_name, put,
     sealed::{self, MAX_RECIPIENTS, Sealed, curve_of},
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     api::Api,
     barrier::Items,
-    engine::{Act, EngineError, time},
+    engine::{Act, EngineError, Page, Positions, limit, time},
     entered::{Entered, identity},
 };
 
@@ -113,6 +113,7 @@ methods! {
     rotate_keys: RotateUserKeysRequest => UserKeys = rotate,
     trim_keys: TrimUserKeysRequest => UserKeys = trim,
     get_keys: GetUserKeysRequest => UserKeys = get,
+    list_keys: ListUserKeysRequest => ListUserKeysResponse = list,
     delete_keys: DeleteUserKeysRequest => DeleteUserKeysResponse = delete,
     seal: SealToUsersRequest => SealToUsersResponse = seal,
     open: OpenFromUserRequest => OpenFromUserResponse = open,
@@ -168,6 +169,33 @@ async fn get(
     let keys = at.read(|items, at| message(items, at.name())).await?;
     at.done(Detail::new()).await?;
     Ok(keys)
+}
+
+async fn list(
+    api: &Api,
+    caller: &Caller,
+    asked: ListUserKeysRequest,
+) -> Result<ListUserKeysResponse, EngineError> {
+    let positions = Positions::of(caller, &asked.mount, USERS, &[])?;
+    let page = Page {
+        place: NAMES,
+        after: positions.open(&asked.after)?,
+        limit: limit(asked.limit),
+    };
+    let list = api
+        .0
+        .list(caller, &KIND, action::READ, &asked.mount, USERS)?;
+    let one = |items: &Items<'_>, name: &str| match message(items, name) {
+        // Deleted just now.
+        Err(EngineError::NotFound(..)) => Ok(None),
+        found => found.map(Some),
+    };
+    let read = move |items: &Items<'_>, may: &dyn Fn(&str) -> bool| {
+        page.read(items, may, |name| one(items, name))
+    };
+    let (users, next) = list.read(read).await?;
+    let next = positions.seal(&next)?;
+    Ok(ListUserKeysResponse { users, next })
 }
 
 async fn delete(

@@ -143,9 +143,16 @@ impl KeyCommand {
                     ("kid", key.id.clone()),
                     ("hmac key", format!("{} (shown this once)", made.hmac_key)),
                     ("account", key.account_name.clone()),
-                    ("until", view::time(key.expires.as_ref())),
+                    ("profiles", view::names(&made.usable)),
+                    ("use until", view::time(key.expires.as_ref())),
                 ];
                 write_out(&view::lines(&rows))?;
+                if made.usable.is_empty() {
+                    eprintln!(
+                        "warning: the policy allows {} no profile with ACME in {mount}, so that this key gets nothing; that administrators may do everything does not count here: `metacrypt policy put NAME --allow --account {} --action pki:issue --resource {mount}/profiles/PROFILE`",
+                        key.account_name, key.account_name
+                    );
+                }
             }
             Self::List { mount } => {
                 let (mut keys, mut after) = (Vec::new(), String::new());
@@ -162,21 +169,20 @@ impl KeyCommand {
                     }
                 }
                 let row = |key: &pb::AcmeKey| {
-                    let used = match (key.acme_account.is_empty(), key.acme_account_valid) {
-                        (true, _) => "not yet",
-                        (false, true) => "yes",
-                        (false, false) => "yes, and ended",
+                    // Until when it can be used once; what was made by it goes on.
+                    let client = match (key.acme_account.is_empty(), key.acme_account_valid) {
+                        (true, _) => format!("none; until {}", view::time(key.expires.as_ref())),
+                        (false, true) => "valid".to_owned(),
+                        (false, false) => "ended".to_owned(),
                     };
-                    vec![
-                        key.id.clone(),
-                        key.account_name.clone(),
-                        view::names(&key.profiles),
-                        used.to_owned(),
-                        view::time(key.expires.as_ref()),
-                    ]
+                    let profiles = match key.profiles.is_empty() {
+                        true => "all allowed".to_owned(),
+                        false => view::names(&key.profiles),
+                    };
+                    vec![key.id.clone(), key.account_name.clone(), profiles, client]
                 };
                 let rows = keys.iter().map(row).collect();
-                let header = ["KID", "ACCOUNT", "PROFILES", "USED", "UNTIL"];
+                let header = ["KID", "ACCOUNT", "PROFILES", "CLIENT"];
                 let empty = format!("there is no key in {mount} that you may read");
                 let empty = match keys.is_empty() {
                     true => client.nothing(mount, "pki", &empty).await?,

@@ -1,6 +1,7 @@
 //! `metacrypt pki keep`: for a timer, so that a server's certificate never ends.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -8,18 +9,15 @@ use std::{
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::{
     certificate,
-    cli::{Output, call, chain, view},
+    cli::{Exit, Failure, Output, call, chain, view},
+    human::{self, hex},
 };
-use rustls::{
-    client::verify_server_name,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName},
-    server::ParsedCertificate,
-};
+use rustls::crypto::aws_lc_rs;
 use serde_json::json;
-use x509_cert::{Certificate, der::Decode as _};
+use x509_cert::{Certificate, der::Decode as _, ext::pkix::SubjectAltName};
 
 use super::{At, Client, IssuedKey, Result, at, files::Over, issue::To, seconds::seconds, subject};
+use crate::engine::pki::AltName;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Keep {
@@ -37,7 +35,7 @@ pub(crate) struct Keep {
     /// What the key is [default: as the profile says]
     #[arg(long, value_enum)]
     key_algorithm: Option<IssuedKey>,
-    /// Certifies anew so long before its end, like 2d [default: a third of its life]
+    /// Certifies anew so long before its end, like 2d; at most two thirds of its life [default: a third of it]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     renew_before: Option<u64>,
 }
@@ -45,7 +43,7 @@ pub(crate) struct Keep {
 /// What is there.
 enum Found {
     /// It does until then.
-    Good(SystemTime),
+    Good { until: SystemTime, serial: String },
     /// It does not, and why.
     Bad(String),
 }
@@ -53,10 +51,16 @@ enum Found {
 impl Keep {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let why = match self.found(SystemTime::now()) {
-            Found::Good(until) => {
-                let until = view::system_time(until);
-                let sentence = format!("{} is kept, until {until}", self.to.cert.display());
-                return Ok(out.done(&sentence, &json!({ "renewed": false }))?);
+            Found::Good { until, serial } => {
+                let kept = format!(
+                    "{} is kept, until {}",
+                    self.to.cert.display(),
+                    view::system_time(until)
+                );
+                match self.is_revoked(client, serial, &kept).await? {
+                    true => "it was revoked".to_owned(),
+                    false => return Ok(out.done(&kept, &json!({ "renewed": false }))?),
+                }
             }
             Found::Bad(why) => why,
         };
@@ -85,6 +89,31 @@ impl Keep {
         Ok(out.done(&sentence, &value)?)
     }
 
+    /// Asks whether what is there is revoked; who may not read it is warned.
+    async fn is_revoked(&self, client: &Client, serial: String, kept: &str) -> Result<bool> {
+        let At { mount, .. } = self.profile.clone();
+        let asked = async {
+            let request = pb::GetCertificateRequest { mount, serial };
+            call(client.pki().await?.get_certificate(request)).await
+        };
+        match asked.await {
+            Ok(found) => Ok(found.revoked.is_some()),
+            Err(failure) if matches!(failure.exit, Exit::NotFound | Exit::Usage) => {
+                eprintln!(
+                    "warning: whether {} is revoked is not known: {failure}; who keeps it needs `pki:read` on {}/profiles/{}",
+                    self.to.cert.display(),
+                    self.profile.mount,
+                    self.profile.name
+                );
+                Ok(false)
+            }
+            Err(failure) => Err(Failure {
+                message: format!("{kept}; whether it is revoked cannot be asked: {failure}"),
+                ..failure
+            }),
+        }
+    }
+
     fn found(&self, now: SystemTime) -> Found {
         if !self.to.cert.exists() {
             return Found::Bad("there was none".to_owned());
@@ -98,38 +127,65 @@ impl Keep {
         let Some(leaf) = found.key.cert.first() else {
             return Found::Bad("the file has none".to_owned());
         };
-        if let Some(name) = self.name.iter().find(|name| !is_for(leaf, name)) {
-            return Found::Bad(format!("it was not for {name}"));
-        }
-        let before = match self.renew_before {
-            Some(seconds) => Duration::from_secs(seconds),
-            None => life(leaf, found.not_after) / 3,
+        let Ok(leaf) = Certificate::from_der(leaf) else {
+            return Found::Bad("the file has none that can be read".to_owned());
         };
+        if let Some(other) = self.otherwise(&leaf) {
+            return Found::Bad(other);
+        }
+        let life = life(&leaf, found.not_after);
+        let before = self.before(life);
         match now + before < found.not_after {
-            true => Found::Good(found.not_after),
+            true => Found::Good {
+                until: found.not_after,
+                serial: hex(leaf.tbs_certificate().serial_number().as_bytes()),
+            },
             false => Found::Bad(format!(
                 "it would end {}",
                 view::system_time(found.not_after)
             )),
         }
     }
+
+    /// How long before its end one of such a life is not kept any more. What is just issued is kept, whatever was said: else each call would issue.
+    fn before(&self, life: Duration) -> Duration {
+        let Some(said) = self.renew_before.map(Duration::from_secs) else {
+            return life / 3;
+        };
+        let most = life * 2 / 3;
+        if said > most {
+            eprintln!(
+                "warning: --renew-before {} is more than two thirds of the certificate's life of {}, and is taken for {}",
+                human::duration_short(said),
+                human::duration_short(life),
+                human::duration_short(most)
+            );
+        }
+        said.min(most)
+    }
+
+    /// A name that it has not, or has and is not asked for.
+    fn otherwise(&self, leaf: &Certificate) -> Option<String> {
+        let san = leaf.tbs_certificate().get_extension::<SubjectAltName>();
+        let san = san.ok().flatten().map(|(_, san)| san.0).unwrap_or_default();
+        let has: BTreeSet<_> = san
+            .iter()
+            .map(AltName::asked)
+            .collect::<std::result::Result<_, _>>()
+            .ok()?;
+        // What is none is refused by the service.
+        let asked = self.name.iter().map(|name| name.parse::<AltName>());
+        let asked: BTreeSet<_> = asked.collect::<std::result::Result<_, _>>().ok()?;
+        if let Some(name) = asked.difference(&has).next() {
+            return Some(format!("it was not for {name}"));
+        }
+        let more = has.difference(&asked).next();
+        more.map(|name| format!("it was for {name}, too"))
+    }
 }
 
-/// Whether it is for a name; of what is no name of a server (a wildcard, a SPIFFE ID) the profile's word is taken.
-fn is_for(leaf: &CertificateDer<'_>, name: &str) -> bool {
-    let Ok(name) = ServerName::try_from(name) else {
-        return true;
-    };
-    let parsed = ParsedCertificate::try_from(leaf);
-    parsed.is_ok_and(|leaf| verify_server_name(&leaf, &name).is_ok())
-}
-
-fn life(leaf: &[u8], not_after: SystemTime) -> Duration {
-    let begin = Certificate::from_der(leaf).ok().map(|leaf| {
-        let validity = *leaf.tbs_certificate().validity();
-        validity.not_before.to_system_time()
-    });
-    begin
-        .and_then(|begin| not_after.duration_since(begin).ok())
-        .unwrap_or_default()
+fn life(leaf: &Certificate, not_after: SystemTime) -> Duration {
+    let begin = leaf.tbs_certificate().validity().not_before;
+    let life = not_after.duration_since(begin.to_system_time());
+    life.unwrap_or_default()
 }

@@ -6,6 +6,7 @@ mod issue;
 mod issuer;
 mod keep;
 mod profile;
+mod reach;
 
 use clap::{Subcommand, ValueEnum};
 use mc_proto::metacrypt::v1 as pb;
@@ -112,7 +113,7 @@ impl Command {
 
 async fn url(client: &Client, out: Output, mount: &str, set: Option<&str>) -> Result {
     let mut pki = client.pki().await?;
-    let mount = mount.to_owned();
+    let (mount, told) = (mount.to_owned(), mount.to_owned());
     let urls = match set {
         Some(base) => {
             let base = base.to_owned();
@@ -120,8 +121,13 @@ async fn url(client: &Client, out: Output, mount: &str, set: Option<&str>) -> Re
         }
         None => call(pki.get_urls(pb::GetUrlsRequest { mount })).await?,
     };
-    if !urls.warning.is_empty() {
-        eprintln!("warning: {}", urls.warning);
+    let warning = match (&*urls.warning, &*urls.base) {
+        ("", "") => None,
+        ("", base) => reach::fault(base, &told).await,
+        (warning, _) => Some(warning.to_owned()),
+    };
+    if let Some(warning) = warning {
+        eprintln!("warning: {warning}");
     }
     let sentence = match &*urls.base {
         "" => "certificates name no CRL and no OCSP responder; `--set URL` makes them",

@@ -117,7 +117,8 @@ pub(super) async fn list(client: &Client, out: Output, mount: &str) -> Result {
 }
 
 fn algorithm(algorithm: pb::KeyAlgorithm) -> String {
-    said(algorithm.as_str_name(), "")
+    // As it is typed.
+    said(algorithm.as_str_name(), "").replace("aes-256", "aes256")
 }
 
 fn row(key: &pb::TransitKeyEntry) -> Vec<String> {

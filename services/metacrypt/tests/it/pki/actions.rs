@@ -226,6 +226,12 @@ pub(crate) async fn vault(world: &World) -> Vec<(&'static str, String)> {
         ..CreateAcmeKeyRequest::default()
     };
     let mut acme = AcmeClient::with_interceptor(world.channel().await, Bearer::of(&token));
+    let base = SetAcmeRequest {
+        mount: MOUNT.to_owned(),
+        base: "https://pki.example.org".to_owned(),
+        resolvers: Vec::new(),
+    };
+    acme.set_acme(base).await.unwrap();
     let made = acme.create_acme_key(request).await.unwrap().into_inner();
     let file = |name: &str| world.root.path().join(name);
     let openssl = |args: &[&str], key: &str, out: &str| {

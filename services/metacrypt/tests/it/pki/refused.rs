@@ -395,16 +395,12 @@ async fn everybody_gets_what_is_public_and_nothing_else() {
         ("ca/issuer/services/crl", 200, "application/pkix-crl"),
         ("ca/issuer/root/crl", 200, "application/pkix-crl"),
         ("ca/crl", 200, "application/pkix-crl"),
-        ("ca/issuer/nothing", 404, "text/plain; charset=utf-8"),
-        ("ca/issuer/nothing/crl", 404, "text/plain; charset=utf-8"),
-        ("ca/issuer/a%2Fb/crl", 404, "text/plain; charset=utf-8"),
-        (
-            "ca/issuer/..%2fkeys%2froot/crl",
-            404,
-            "text/plain; charset=utf-8",
-        ),
-        ("nothing/ca", 404, "text/plain; charset=utf-8"),
-        ("system/ca", 404, "text/plain; charset=utf-8"),
+        ("ca/issuer/nothing", 404, "application/json"),
+        ("ca/issuer/nothing/crl", 404, "application/json"),
+        ("ca/issuer/a%2Fb/crl", 404, "application/json"),
+        ("ca/issuer/..%2fkeys%2froot/crl", 404, "application/json"),
+        ("nothing/ca", 404, "application/json"),
+        ("system/ca", 404, "application/json"),
         ("ca/issuers/services", 401, "application/json"),
     ] {
         let (got, of, body) = ca.get(path, None);
@@ -412,6 +408,9 @@ async fn everybody_gets_what_is_public_and_nothing_else() {
         let text = String::from_utf8_lossy(&body);
         assert!(!text.contains("PRIVATE"), "{path}");
     }
+    let (status, _, body) = ca.get("ca/issuer/services/der", Some(b"a"));
+    let said: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &said["code"]), (405, &405.into()), "{said}");
     // RFC 6960 §2.3: what is no request is told so.
     for (description, body, wanted) in [
         ("nothing", &b""[..], [0x30, 3, 0x0a, 1, 1]),

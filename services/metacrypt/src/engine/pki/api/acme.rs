@@ -19,12 +19,12 @@ use crate::{
     engine::{
         EngineError, Page, Positions, limit,
         pki::{
-            ACME, KIND,
+            ACME, KIND, PROFILES,
             acme::store::{
                 AcmeAccount, Binding, KEYS, Owner, Settings, Standing, new_id, new_secret,
             },
             action, item_name,
-            store::profile,
+            store::{profile, profiles as profiles_of},
             urls,
         },
         seconds, time,
@@ -187,6 +187,9 @@ async fn create(
     let detail = Detail::new()
         .text("account", &identity.account)
         .list("profiles", asked.profiles.iter().map(String::as_str));
+    // As it will be judged.
+    let account = Caller::elsewhere(Some(identity.clone()), caller.source, caller.method);
+    let as_it = api.0.visit(&account, &KIND, &asked.mount)?;
     let profiles = asked.profiles.into_iter().collect();
     let binding = Binding {
         owner,
@@ -208,14 +211,32 @@ async fn create(
                 return Err(EngineError::field("profiles", why));
             }
         }
+        let settings = Settings::get(items)?;
+        if settings.base.is_none() {
+            return Err(EngineError::Precondition(
+                "there is no ACME in this mount; say where clients reach the service (SetAcme) first"
+                    .to_owned(),
+            ));
+        }
         binding.create(items, &id, &*secret)?;
+        let mut usable = Vec::new();
+        for name in profiles_of(items)? {
+            let given = binding.profiles.is_empty() || binding.profiles.contains(&name);
+            if given && profile(items, &name)?.acme.is_some() {
+                usable.push(name);
+            }
+        }
         Ok(CreateAcmeKeyResponse {
             key: Some(key_message(&id, &binding, false)),
-            directory: directory(at.mount().name(), &Settings::get(items)?),
+            directory: directory(at.mount().name(), &settings),
+            usable,
             ..answer
         })
     };
-    at.record(detail, put).await
+    let mut made = at.record(detail, put).await?;
+    made.usable
+        .retain(|name| as_it.may(action::ISSUE, &[PROFILES, name]));
+    Ok(made)
 }
 
 fn key_message(id: &str, binding: &Binding, valid: bool) -> AcmeKey {

@@ -60,7 +60,7 @@ fn what_is_refused_says_which_field() {
             "too short",
             people(),
             long(59),
-            "ttl_s: 0 (as the profile says), or 60 to 7200",
+            "ttl_s: 0 (as the profile says), or 60 to 7200 seconds",
         ),
         ("too long", people(), long(7201), "ttl_s: "),
         ("for ever", people(), long(u64::MAX), "ttl_s: "),
