@@ -22,7 +22,7 @@ use super::{
 use crate::turns::Rounds;
 
 /// Changes of one commit, at most.
-const MOST: usize = 64;
+const MOST: usize = 256;
 /// Once it has taken so long, a commit takes no more: the first one waits for it.
 const LONG: Duration = match cfg!(test) {
     false => Duration::from_millis(20),

@@ -318,7 +318,7 @@ async fn start_with(
         let token = shutdown.token().clone();
         shutdown.spawn("metrics", async move {
             let render = move || {
-                let own = places.metrics() + &scarce.metrics();
+                let own = format!("{}{}", places.metrics(), scarce.metrics());
                 Ok::<_, std::convert::Infallible>(with(&render(), &own))
             };
             if let Err(error) = telemetry::serve_metrics(listener, render, token).await {

@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// Who asks for leaves at once: each waits for the disk, and who waits with others shares it.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 192;
 /// Orders under way at once.
-const ORDERS: u8 = 64;
+const ORDERS: u8 = 192;
 /// Accounts that they are of.
 const ACCOUNTS: usize = 8;
 /// A second, of the requirement.

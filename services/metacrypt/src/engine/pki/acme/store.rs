@@ -173,6 +173,7 @@ impl Binding {
     }
 
     /// The one of this id, with its secret; none, if that cannot be read.
+    #[expect(clippy::type_complexity, reason = "each part is said by its type")]
     pub(super) fn with_secret(
         items: &Items<'_>,
         id: &str,
