@@ -40,8 +40,9 @@ pub use self::{
     error::SealError,
     items::{ItemError, Items},
     key::KeyError,
+    open::is_share,
     prints::Prints,
-    slot::{Cost, MAX_SHARES, Secret, SlotError, is_share, threshold},
+    slot::{Cost, MAX_SHARES, Secret, SlotError, threshold},
     written::Slip,
 };
 use self::{

@@ -6,6 +6,7 @@ use std::{
 };
 
 use rusqlite::{Connection, Transaction};
+use zeroize::Zeroizing;
 
 use super::{
     Origin, Seal, SealError, Secret, SlotError, Unsealed,
@@ -19,6 +20,15 @@ use super::{
 fn milliseconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// That a text is a share, as far as one alone tells: for who types several.
+///
+/// # Errors
+/// [`SlotError`].
+pub fn is_share(text: &str) -> Result<(), SlotError> {
+    let one = Zeroizing::new(text.to_owned());
+    Secret::Shares(vec![one]).read().map(drop)
 }
 
 /// The one that a kind of secret opens.

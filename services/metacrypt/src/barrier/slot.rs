@@ -348,14 +348,6 @@ fn hashed(password: &str, cost: Cost, salt: &[u8; SALT]) -> Result<Key, SlotErro
     })
 }
 
-/// That a text is a share, as far as one alone tells: for who types several.
-///
-/// # Errors
-/// [`SlotError`].
-pub fn is_share(text: &str) -> Result<(), SlotError> {
-    share(text).map(drop)
-}
-
 /// Which key a share is of; its number and its points.
 fn share(text: &str) -> Result<([u8; SET], Share), SlotError> {
     let bytes = written::read(text)?;

@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use mc_proto::metacrypt::v1::{
     AcmeRules, CertificateKey, CreateAcmeKeyRequest, CreateIssuerRequest, CreateMountRequest,
-    CreateRootRequest, PkiProfile, PutPkiProfileRequest, acme_client::AcmeClient,
+    CreateRootRequest, PkiProfile, PutPkiProfileRequest, SetAcmeRequest, acme_client::AcmeClient,
 };
 
 use super::{Client, client, profile, wanted};
