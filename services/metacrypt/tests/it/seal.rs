@@ -333,12 +333,9 @@ async fn wrong_passwords_are_waited_for_after_a_restart() {
     db.execute("UPDATE attempt SET failed = 12", []).unwrap();
     drop(db);
     world.start();
-    let early = world.client().await.unseal(password(SEAL)).await;
-    let early = early.unwrap_err();
+    let mut client = world.client().await;
+    let early = client.unseal(password(SEAL)).await.unwrap_err();
     assert_eq!(early.code(), Code::ResourceExhausted, "{early:?}");
-    let status = world
-        .client()
-        .await
-        .get_seal_status(GetSealStatusRequest {});
-    assert!(status.await.unwrap().into_inner().sealed);
+    let status = client.get_seal_status(GetSealStatusRequest {}).await;
+    assert!(status.unwrap().into_inner().sealed);
 }
