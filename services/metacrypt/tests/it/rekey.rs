@@ -245,7 +245,7 @@ async fn one_of_two_opens(what: Change) {
             let stopped = stepped.stops(&call).await;
             assert!(stopped, "{what:?}: it was done at step {step}");
             let made = rekey.is_made();
-            if made || !wanted && step == commit {
+            if made || (!wanted && step == commit) {
                 break made;
             }
             stepped.goes_on();

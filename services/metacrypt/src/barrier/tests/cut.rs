@@ -3,7 +3,7 @@
 //! A change is one transaction. It is written to SQLite's log (WAL) from its beginning to its end, and later from there into the file, page by page. So the disk
 //! before it, after it, and with the log in the file has all that there is in between.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, iter};
 
 use super::*;
 
@@ -205,7 +205,7 @@ async fn cut_off_anywhere(change: Change, place: Place) -> usize {
     // Until it is told to be on the disk, a machine that fails may have kept all of it but any part.
     for part in frames()
         .map(|at| at..at + FRAME + page)
-        .chain([0..HEAD])
+        .chain(iter::once(0..HEAD))
         .filter(|part| part.end > begin)
     {
         let mut log = after.log.clone();
