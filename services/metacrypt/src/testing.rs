@@ -51,8 +51,9 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let clock = FakeClock::new();
         let store = Store::open(&directory.path().join("metacrypt.db"), MIGRATIONS).unwrap();
-        let audit = Arc::new(Recorder::new(Arc::clone(&store)));
-        let seal = Seal::new(store, Clock::of(clock.source()));
+        let of = Clock::of(clock.source());
+        let audit = Arc::new(Recorder::by(of.clone(), Arc::clone(&store)));
+        let seal = Seal::new(store, of);
         let wanted = Wanted {
             cost: CHEAP,
             recovery: false,

@@ -228,7 +228,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let migration = audit::migration(1);
         let store = Store::open(&directory.path().join("a.db"), &[migration]).unwrap();
-        let recorder = Recorder::new(Arc::clone(&store));
+        // It stands still: all are of one minute.
+        let clock = Clock::of(FakeClock::new().source());
+        let recorder = Recorder::by(clock, Arc::clone(&store));
         for (description, empty, outcome, wanted) in [
             ("lists that have something", false, Code::Ok, 100),
             ("lists that have nothing", true, Code::Ok, 60),

@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod memory;
 mod operating;
 mod pages;
 mod pki;

@@ -3,16 +3,20 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::net::UnixDatagram,
+    os::unix::{net::UnixDatagram, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
+use data_encoding::BASE64;
 use mc_proto::metacrypt::v1::{CreateKeyRequest, CreateRuleRequest, KeyAlgorithm};
 use mc_testkit::process::Process;
 use rusqlite::{Connection, config::DbConfig};
 
-use crate::world::{SEAL, World};
+use crate::{
+    transit,
+    world::{SEAL, World},
+};
 
 /// A service with two mounts, a snapshot of it, and a third mount since.
 struct Snapshot {
@@ -21,6 +25,8 @@ struct Snapshot {
     /// The recovery key, and shares that are enough.
     recovery: String,
     shares: Vec<String>,
+    /// Of the engine that is in it.
+    key: Vec<u8>,
 }
 
 /// A database as somebody has it who writes its file: for him the log's triggers are none.
@@ -31,18 +37,12 @@ fn unguarded(file: &Path) -> Connection {
     db
 }
 
-/// What `init` shows behind a word.
-fn shown(made: &str, word: &str) -> String {
-    let line = made.lines().find_map(|line| line.strip_prefix(word));
-    line.unwrap().trim().to_owned()
-}
-
 impl Snapshot {
     async fn take() -> Self {
-        let (world, made) = World::initialised().await;
+        let (world, fresh) = World::sealed_by_all().await;
         world.unseal().await;
         let mut admin = world.admin().await;
-        crate::policy::vault(&mut admin, &["app"]).await;
+        let key = transit::exported(&mut admin).await;
         let rule = crate::policy::allow("some", &["transit:*"], &["vault/**"]);
         let request = CreateRuleRequest {
             rule: Some(rule),
@@ -59,8 +59,9 @@ impl Snapshot {
         admin.transit.create_key(request).await.unwrap();
         Self {
             file: printed.trim().into(),
-            recovery: shown(&made, "recovery key"),
-            shares: vec![shown(&made, "share 1"), shown(&made, "share 3")],
+            recovery: fresh.recovery.unwrap().to_string(),
+            shares: fresh.shares[1..].iter().map(|s| s.to_string()).collect(),
+            key,
             world,
         }
     }
@@ -73,6 +74,12 @@ impl Snapshot {
         let file = self.file.display().to_string();
         let arguments: Vec<&str> = ["restore", &file].iter().chain(more).copied().collect();
         self.world.run(&arguments, stdin)
+    }
+
+    fn restore(&self, more: &[&str]) -> Command {
+        let mut command = self.world.command();
+        command.arg("restore").arg(&self.file).args(more);
+        command
     }
 
     fn stop(&mut self) {
@@ -95,6 +102,29 @@ fn succeeds(world: &World, args: &[&str]) -> String {
 fn error(out: &Output) -> String {
     assert!(!out.status.success(), "{out:?}");
     String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// What changes which files there are, or has them be on the disk. Of one row each machine has one.
+const CHANGES: [&str; 7] = [
+    "?mkdir,?mkdirat",
+    "?rename,?renameat,?renameat2",
+    "?link,?linkat",
+    "?unlink",
+    "?rmdir,?unlinkat",
+    "?ftruncate",
+    "?fsync,?fdatasync",
+];
+
+/// Runs a command of one thread that is killed (SIGKILL) before its so many-th call of this kind: strace counts them by their names.
+fn killed_at(calls: &str, step: usize, command: Command) -> Output {
+    let mut strace = Command::new("strace");
+    strace
+        .args(["--follow-forks", "--output=/dev/null"])
+        .arg(format!("--trace={calls}"))
+        .arg(format!("--inject={calls}:signal=KILL:when={step}"))
+        .arg(command.get_program())
+        .args(command.get_args());
+    strace.stdin(Stdio::null()).output().unwrap()
 }
 
 /// The keys of a database that is whole.
@@ -151,6 +181,18 @@ async fn a_snapshot_is_shown_to_open_and_to_be_read() {
     let unpacked = taken.root().join("unpacked");
     mcdsl::archive::read(&taken.file, &unpacked, 1 << 30).unwrap();
     let good = fs::read(unpacked.join("metacrypt.db")).unwrap();
+    let has = |what: &[u8]| good.windows(what.len()).any(|part| part == what);
+    let stored = BASE64.encode(&taken.key);
+    for (what, text, wanted) in [
+        ("a key's name", &b"keys/known"[..], true),
+        ("a key", &taken.key, false),
+        ("the same as it is stored", stored.as_bytes(), false),
+        ("the password", SEAL.as_bytes(), false),
+        ("the recovery key", taken.recovery.as_bytes(), false),
+        ("a share", taken.shares[0].as_bytes(), false),
+    ] {
+        assert!(!text.is_empty() && has(text) == wanted, "{what}");
+    }
     let changed = |name: &str, content: &str, sql: &str| {
         let file = taken.root().join(format!("{name}.db"));
         fs::write(&file, &good).unwrap();
@@ -166,7 +208,7 @@ async fn a_snapshot_is_shown_to_open_and_to_be_read() {
         archive
     };
     let db = "metacrypt.db";
-    let value = "UPDATE item SET value = zeroblob(length(value)) WHERE path LIKE 'keys/app%'";
+    let value = "UPDATE item SET value = zeroblob(length(value)) WHERE path LIKE 'keys/known%'";
     let unwritten = "UPDATE audit SET resource = 'eve' WHERE seq = 2";
     let trigger =
         "CREATE TRIGGER eve AFTER INSERT ON audit BEGIN DELETE FROM item WHERE path = 'x'; END";
@@ -238,7 +280,7 @@ async fn a_snapshot_is_shown_to_open_and_to_be_read() {
     assert!(!taken.root().join("metacrypt.db.verifying").exists());
     let out = taken.run(&["--replace"], "");
     assert!(error(&out).contains("in use"), "the service runs");
-    assert_eq!(keys(taken.root()), set(&["app", "since"]));
+    assert_eq!(keys(taken.root()), set(&["known", "since"]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -247,42 +289,35 @@ async fn a_snapshot_is_restored_by_a_process_that_may_be_killed() {
     taken.stop();
     let root = taken.root().to_owned();
     assert!(error(&taken.run(&[], "")).contains("--replace"));
-    let (old, new) = (set(&["app", "since"]), set(&["app"]));
+    let (old, new) = (set(&["known", "since"]), set(&["known"]));
     fs::copy(root.join("metacrypt.db"), root.join("old")).unwrap();
-    let names = || fs::read_dir(&root).unwrap().flatten();
-    let kept = || {
-        let of = |name: &std::ffi::OsStr| name.to_string_lossy().contains("before-restore");
-        let found = names().filter(|entry| of(&entry.file_name()));
-        found.map(|entry| entry.path()).collect::<Vec<_>>()
-    };
-    let exists = |name: &str| root.join(name).exists();
-    let points: [(&str, &dyn Fn() -> bool); 4] = [
-        ("it unpacks", &|| exists("metacrypt.db.restoring.partial")),
-        ("it looks", &|| {
-            exists("metacrypt.db.restoring/metacrypt.db-wal")
-        }),
-        ("it has set the old one aside", &|| !kept().is_empty()),
-        ("it cleans up", &|| {
-            !kept().is_empty() && !exists("metacrypt.db.restoring")
-        }),
-    ];
-    let file = taken.file.display().to_string();
-    for (point, reached) in points {
-        fs::copy(root.join("old"), root.join("metacrypt.db")).unwrap();
-        for path in kept() {
-            fs::remove_file(path).unwrap();
+    let (mut before, mut after) = (0, 0);
+    for calls in CHANGES {
+        let mut restored = Vec::new();
+        for step in 1.. {
+            fs::copy(root.join("old"), root.join("metacrypt.db")).unwrap();
+            for entry in fs::read_dir(&root).unwrap().flatten() {
+                let name = entry.file_name();
+                if name.to_string_lossy().contains("before-restore") {
+                    fs::remove_file(entry.path()).unwrap();
+                }
+            }
+            // What an earlier one left beside it is there.
+            let out = killed_at(calls, step, taken.restore(&["--replace"]));
+            let found = keys(&root);
+            assert!(found == old || found == new, "{calls} {step}: {found:?}");
+            if out.status.success() {
+                break;
+            }
+            assert_eq!(out.status.signal(), Some(9), "{calls} {step}: {out:?}");
+            restored.push(found == new);
         }
-        let mut command = taken.world.command();
-        command.args(["restore", "--replace", &file]);
-        let mut restoring = command.stdout(Stdio::null()).spawn().unwrap();
-        while !reached() && restoring.try_wait().unwrap().is_none() {
-            std::hint::spin_loop();
-        }
-        restoring.kill().unwrap();
-        restoring.wait().unwrap();
-        let found = keys(&root);
-        assert!(found == old || found == new, "{point}: {found:?}");
+        assert!(restored.is_sorted(), "{calls}: what is restored stays");
+        let done = restored.iter().filter(|restored| **restored).count();
+        (before, after) = (before + restored.len() - done, after + done);
     }
+    assert!(before > 10 && after > 1, "{before} {after}");
+    eprintln!("killed {before} times before it was restored, and {after} times since");
     fs::copy(root.join("old"), root.join("metacrypt.db")).unwrap();
     let out = taken.run(&["--replace", "--json"], "");
     assert!(out.status.success(), "{out:?}");
@@ -450,14 +485,18 @@ async fn the_audit_log_is_read_and_verified() {
 }
 
 /// A service with a CA, and what an administrator types.
-struct Ca {
-    world: World,
+pub(crate) struct Ca {
+    pub(crate) world: World,
     token: String,
 }
 
 impl Ca {
     async fn new() -> Self {
-        let world = World::open().await;
+        Self::of(World::open().await).await
+    }
+
+    /// In one that is open.
+    pub(crate) async fn of(world: World) -> Self {
         let file = world.root.path().join("admin.token");
         // Of a file that others may not read.
         fs::copy(world.root.path().join("token"), &file).unwrap();

@@ -19,7 +19,7 @@ fn principal(what: What) -> SshPrincipal {
     SshPrincipal { what: Some(what) }
 }
 
-async fn mount(admin: &mut Clients) {
+pub(crate) async fn mount(admin: &mut Clients) {
     let request = CreateMountRequest {
         name: MOUNT.to_owned(),
         engine: "ssh".to_owned(),
@@ -27,7 +27,7 @@ async fn mount(admin: &mut Clients) {
     admin.system.create_mount(request).await.unwrap();
 }
 
-async fn ca_key(admin: &mut Clients, ca: &str, algorithm: SshCaAlgorithm) -> SshCa {
+pub(crate) async fn ca_key(admin: &mut Clients, ca: &str, algorithm: SshCaAlgorithm) -> SshCa {
     let request = CreateSshCaKeyRequest {
         mount: MOUNT.to_owned(),
         ca: ca.to_owned(),

@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -20,7 +20,7 @@ use mc_proto::{
 };
 use mc_testkit::{clock::FakeClock, port::free, process::Process};
 use mcdsl::{clock::Clock, db::Store, shutdown::Shutdown};
-use metacrypt::barrier::{Cost, Seal, Wanted};
+use metacrypt::barrier::{Cost, Fresh, Seal, Wanted};
 use tonic::{
     Request,
     service::interceptor::InterceptedService,
@@ -118,20 +118,36 @@ impl World {
     /// Running, sealed with [`SEAL`] at little cost.
     pub(crate) async fn sealed() -> Self {
         let mut world = Self::new().await;
-        let root = world.root.path();
-        let config = metacrypt::Config::load("metacrypt", root, None, std::iter::empty()).unwrap();
-        let store = Store::open(&config.database.path, metacrypt::SERVICE.migrations).unwrap();
+        world.seal(false).await;
+        world.start();
+        world
+    }
+
+    /// The same, and a recovery key and three shares, of which two open it.
+    pub(crate) async fn sealed_by_all() -> (Self, Fresh) {
+        let mut world = Self::new().await;
+        let fresh = world.seal(true).await;
+        world.start();
+        (world, fresh)
+    }
+
+    /// Has it sealed with [`SEAL`] at little cost; it does not run yet.
+    pub(crate) async fn seal(&self, with_all: bool) -> Fresh {
+        let database = self.config().database.path;
+        let store = Store::open(&database, metacrypt::SERVICE.migrations).unwrap();
         let wanted = Wanted {
             cost: CHEAP,
-            recovery: false,
-            shares: None,
+            recovery: with_all,
+            shares: with_all.then_some((2, 3)),
         };
         let seal = Seal::new(store, Clock::default());
         let password = Zeroizing::new(SEAL.to_owned());
-        seal.init(password, wanted).await.unwrap();
-        drop(seal);
-        world.start();
-        world
+        seal.init(password, wanted).await.unwrap()
+    }
+
+    fn config(&self) -> metacrypt::Config {
+        let root = self.root.path();
+        metacrypt::Config::load("metacrypt", root, None, std::iter::empty()).unwrap()
     }
 
     /// Running, sealed as `metacrypt init` does it, with what that wrote: a recovery key and three shares.
@@ -141,6 +157,11 @@ impl World {
         assert!(made.status.success(), "{made:?}");
         world.start();
         (world, String::from_utf8(made.stdout).unwrap())
+    }
+
+    /// One of its files.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
     }
 
     pub(crate) fn command(&self) -> Command {
@@ -173,11 +194,9 @@ impl World {
 
     /// The same in this process, by a clock that the test moves. It stops with what is given.
     pub(crate) async fn start_at(&self, clock: &FakeClock) -> Shutdown {
-        let root = self.root.path();
-        let config = metacrypt::Config::load("metacrypt", root, None, std::iter::empty());
         let shutdown = Shutdown::new();
         let clock = Clock::of(clock.source());
-        let started = metacrypt::start_by(clock, config.unwrap(), &shutdown);
+        let started = metacrypt::start_by(clock, self.config(), &shutdown);
         started.await.unwrap();
         shutdown
     }

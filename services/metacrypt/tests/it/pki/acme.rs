@@ -7,11 +7,6 @@ mod orders;
 mod peers;
 mod requests;
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::atomic::{AtomicU16, Ordering},
-};
-
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, ExternalAccountKey,
     Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
@@ -45,14 +40,6 @@ enum Through {
     Nothing,
     /// See [`nonces`].
     SpentNonces,
-}
-
-/// An address of this host that nobody else has.
-fn address() -> IpAddr {
-    static COUNTER: AtomicU16 = AtomicU16::new(1);
-    let [a, b] = (std::process::id() as u16).to_be_bytes();
-    let n = COUNTER.fetch_add(1, Ordering::Relaxed).to_be_bytes()[1];
-    IpAddr::V4(Ipv4Addr::new(127, a | 1, b, n))
 }
 
 /// The type of the error that was answered.

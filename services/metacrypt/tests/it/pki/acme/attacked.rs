@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use aws_lc_rs::hmac;
@@ -13,7 +12,7 @@ use mc_proto::{
     mcias::v1::{RevokeRequest, revoke_request::What},
     metacrypt::v1::{ListAcmeKeysRequest, SealRequest},
 };
-use mc_testkit::wait_for_async;
+use mc_testkit::{DEADLINE, wait_for_async};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
@@ -130,7 +129,7 @@ async fn who_sends_slowly_does_not_keep_the_seal_open() {
     let token = token.await;
     let mut client = acme.ca.world.client().await;
     let sealed = client.seal(by(&token, SealRequest {}));
-    let sealed = tokio::time::timeout(Duration::from_secs(20), sealed).await;
+    let sealed = tokio::time::timeout(DEADLINE, sealed).await;
     slow.kill().unwrap();
     slow.wait().unwrap();
     sealed.expect("it is sealed meanwhile").unwrap();

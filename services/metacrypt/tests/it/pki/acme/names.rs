@@ -3,9 +3,14 @@
 use std::{
     collections::HashMap,
     fs,
-    net::{IpAddr, SocketAddr},
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    process,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
@@ -19,6 +24,7 @@ use rustls::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, UdpSocket},
+    sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -28,6 +34,8 @@ struct Shown {
     /// Where who asks for a token is sent.
     redirections: HashMap<String, String>,
     texts: HashMap<String, Vec<String>>,
+    /// Who asks for a file waits until this ends.
+    held: Option<watch::Receiver<()>>,
     certificates: HashMap<String, Arc<CertifiedKey>>,
     /// Where programs put their files.
     root: Option<PathBuf>,
@@ -54,13 +62,11 @@ impl ResolvesServerCert for Certificates {
 
 impl Names {
     pub(super) async fn start() -> Self {
-        let (shown, host) = (All::default(), super::address());
+        let (shown, (host, files, tls)) = (All::default(), listen().await);
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let resolver = socket.local_addr().unwrap();
         tokio::spawn(resolve(socket, host, Arc::clone(&shown)));
-        let files = TcpListener::bind((host, 80)).await.unwrap();
         tokio::spawn(serve(files, Arc::clone(&shown)));
-        let tls = TcpListener::bind((host, 443)).await.unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -103,6 +109,13 @@ impl Names {
         shown.redirections.insert(token.to_owned(), to.to_owned());
     }
 
+    /// Who asks for a file waits until what this gives is dropped; it tells how many wait.
+    pub(super) fn hold(&self) -> watch::Sender<()> {
+        let (hold, held) = watch::channel(());
+        self.shown.lock().unwrap().held = Some(held);
+        hold
+    }
+
     /// Files in this directory.
     pub(super) fn root(&self, root: &Path) {
         self.shown.lock().unwrap().root = Some(root.to_owned());
@@ -134,6 +147,30 @@ impl Names {
         let mut shown = self.shown.lock().unwrap();
         shown.certificates.insert(asked, Arc::new(certified));
     }
+}
+
+/// An address of this host that nobody else has, and its ports 80 and 443.
+async fn listen() -> (IpAddr, TcpListener, TcpListener) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..1000 {
+        let next = NEXT.fetch_add(1, Relaxed);
+        // Each process begins elsewhere, and nobody has the first of 127/8 or the last.
+        let [_, a, b, c] = process::id()
+            .wrapping_mul(64)
+            .wrapping_add(next)
+            .to_be_bytes();
+        let host = IpAddr::V4(Ipv4Addr::new(127, a.clamp(1, 254), b, c));
+        let free = match TcpListener::bind((host, 80)).await {
+            Ok(files) => TcpListener::bind((host, 443)).await.map(|tls| (files, tls)),
+            Err(error) => Err(error),
+        };
+        match free {
+            Ok((files, tls)) => return (host, files, tls),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => panic!("{host}: {error}"),
+        }
+    }
+    panic!("ports 80 and 443 of a thousand addresses of this host are in use");
 }
 
 async fn resolve(socket: UdpSocket, host: IpAddr, shown: All) {
@@ -189,6 +226,11 @@ async fn serve(listener: TcpListener, shown: All) {
                     return;
                 };
                 head.push(byte);
+            }
+            let held = shown.lock().unwrap().held.clone();
+            if let Some(mut held) = held {
+                // Its end is an error.
+                let _ = held.changed().await;
             }
             let head = String::from_utf8_lossy(&head).into_owned();
             let path = head.split(' ').nth(1).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Orders: what comes of them, and what is refused.
 
+use instant_acme::ChallengeStatus;
 use mc_proto::{
     mcias::v1::{RevokeRequest, revoke_request::What},
     metacrypt::v1::{DeleteAcmeKeyRequest, ListAcmeKeysRequest},
@@ -8,7 +9,7 @@ use mc_testkit::wait_for_async;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_cert::{der::Decode as _, ext::pkix::AuthorityKeyIdentifier};
 
-use super::*;
+use super::{requests::Raw, *};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_obtained_in_every_way_renewed_and_revoked() {
@@ -177,18 +178,46 @@ async fn what_cannot_be_issued_is_not_ordered() {
     assert_eq!(kind(refused), "unauthorized");
 }
 
+/// Killed while it looks at what shows a name: nobody says again that he is ready.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_goes_on_after_a_restart() {
-    let mut acme = Acme::new().await;
-    let account = acme.account().await;
-    let names = [dns("a.svc.example.org")];
-    let mut order = account.new_order(&NewOrder::new(&names)).await.unwrap();
-    acme.ca.world.metacrypt = None;
-    acme.ca.world.start();
-    acme.ca.world.unseal().await;
-    acme.show(&mut order, ChallengeType::Http01).await.unwrap();
-    let chain = acme.finish(&mut order).await.unwrap();
+async fn what_was_begun_goes_on_after_a_restart() {
+    let mut raw = Raw::new().await;
+    let account = raw.acme.account().await;
+    let (looked_at, open) = ([dns("a.svc.example.org")], [dns("b.svc.example.org")]);
+    let mut looked_at = account.new_order(&NewOrder::new(&looked_at)).await.unwrap();
+    let mut open = account.new_order(&NewOrder::new(&open)).await.unwrap();
+    let payload = r#"{"onlyReturnExisting": true}"#;
+    let mine = || raw.sign(&raw.header("new-account"), payload);
+    let (used, unused) = (mine(), mine());
+    let known = (400, "accountDoesNotExist".to_owned());
+    assert_eq!(raw.post("new-account", &used), known);
+    let hold = raw.acme.names.hold();
+    let shown = raw.acme.show(&mut looked_at, ChallengeType::Http01).await;
+    shown.unwrap();
+    // One is for those who come.
+    wait_for_async("it to be looked at", async || {
+        (hold.receiver_count() > 1).then_some(())
+    })
+    .await
+    .unwrap();
+    let mut same = account.order(looked_at.url().to_owned()).await.unwrap();
+    let mut all = same.authorizations();
+    let mut one = all.next().await.unwrap().unwrap();
+    let challenge = one.challenge(ChallengeType::Http01).unwrap();
+    assert_eq!(challenge.status, ChallengeStatus::Processing);
+    let world = &mut raw.acme.ca.world;
+    world.metacrypt.take().unwrap().kill9().unwrap();
+    drop(hold);
+    world.start();
+    world.unseal().await;
+    let chain = raw.acme.finish(&mut looked_at).await.unwrap();
     assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
+    let shown = raw.acme.show(&mut open, ChallengeType::Http01).await;
+    shown.unwrap();
+    let chain = raw.acme.finish(&mut open).await.unwrap();
+    assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
+    assert_eq!(raw.post("new-account", &used).1, "badNonce", "it was used");
+    assert_eq!(raw.post("new-account", &unused), known, "it was not");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
