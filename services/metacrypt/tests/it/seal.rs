@@ -4,7 +4,6 @@ use mc_proto::metacrypt::v1::{
     GetSealStatusRequest, RotateMasterKeyRequest, SealRequest, SealSecret, SetPasswordRequest,
     UnsealRequest,
 };
-use mc_testkit::wait_for;
 use rusqlite::config::DbConfig;
 use tonic::Code;
 

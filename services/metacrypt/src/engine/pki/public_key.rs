@@ -206,6 +206,10 @@ fn check_rsa(key: &[u8]) -> Result<(), KeyFault> {
 }
 
 #[cfg(test)]
+#[path = "public_key/vectors.rs"]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use aws_lc_rs::signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,

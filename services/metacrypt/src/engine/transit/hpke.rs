@@ -11,7 +11,7 @@ use aws_lc_rs::{
     error::Unspecified,
     hkdf::{HKDF_SHA256, KeyType, Prk},
     hmac::{HMAC_SHA256, Key, Tag, sign},
-    kem::{Ciphertext, DecapsulationKey, EncapsulationKey, ML_KEM_768},
+    kem::{Ciphertext, DecapsulationKey, EncapsulationKey, ML_KEM_768, SharedSecret},
 };
 use zeroize::Zeroizing;
 
@@ -102,7 +102,8 @@ fn combine(kem: &[u8], agreed: &[u8], sent: &[u8], public: &[u8]) -> Zeroizing<V
     Zeroizing::new(hash.finish().as_ref().to_vec())
 }
 
-fn agreed(ours: &PrivateKey, theirs: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
+/// What two keys of X25519 agree on.
+pub(super) fn agreed(ours: &PrivateKey, theirs: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
     // All zeros, which a point of small order gives, is an error.
     let kept = |agreed: &[u8]| Ok(Zeroizing::new(agreed.to_vec()));
     agree(
@@ -147,9 +148,14 @@ impl Receiver {
         seal(&self.public, plaintext, about)
     }
 
+    /// What ML-KEM gives, for a ciphertext that was changed too (FIPS 203 §6.3).
+    pub(super) fn decapsulated(&self, ct: &[u8]) -> Result<SharedSecret, Unspecified> {
+        self.dk.decapsulate(Ciphertext::from(ct))
+    }
+
     /// What an encapsulated key gives.
     fn shared(&self, ct: &[u8], sent: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
-        let kem = self.dk.decapsulate(Ciphertext::from(ct))?;
+        let kem = self.decapsulated(ct)?;
         let agreed = agreed(&self.x, sent)?;
         Ok(combine(kem.as_ref(), &agreed, sent, &self.public[EK..]))
     }

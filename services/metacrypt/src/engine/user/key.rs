@@ -108,6 +108,17 @@ impl KeyType for Bytes {
     }
 }
 
+/// A key of what two agreed on (HKDF-SHA256, RFC 5869).
+fn derived(agreed: &[u8], salt: &[u8], info: &[&[u8]]) -> Result<Zeroizing<[u8; KEY]>, KeyError> {
+    let mut derived = Zeroizing::new([0; KEY]);
+    let agreed = Salt::new(HKDF_SHA256, salt).extract(agreed);
+    let filled = agreed
+        .expand(info, Bytes)
+        .and_then(|okm| okm.fill(&mut derived[..]));
+    filled.map_err(broken)?;
+    Ok(derived)
+}
+
 impl Version {
     fn new(number: u32, now: SystemTime) -> Result<Self, KeyError> {
         let pairs = Curve::ALL.into_iter().map(Pair::new);
@@ -142,13 +153,7 @@ impl Version {
         let key = PrivateKey::from_private_key(curve.algorithm(), &secret).map_err(broken)?;
         let other = UnparsedPublicKey::new(curve.algorithm(), other);
         agree(&key, other, broken(()), |agreed| {
-            let mut derived = Zeroizing::new([0; KEY]);
-            let agreed = Salt::new(HKDF_SHA256, salt).extract(agreed);
-            let filled = agreed
-                .expand(info, Bytes)
-                .and_then(|okm| okm.fill(&mut derived[..]));
-            filled.map_err(broken)?;
-            Ok(derived)
+            derived(agreed, salt, info)
         })
     }
 }
@@ -198,3 +203,6 @@ impl Keys {
             .find(|version| version.number == number)
     }
 }
+
+#[cfg(test)]
+mod vectors;

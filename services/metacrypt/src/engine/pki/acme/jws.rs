@@ -92,7 +92,7 @@ pub(crate) struct Jws {
     pub(crate) nonce: Option<String>,
     /// Empty of a POST that is a GET (RFC 8555 §6.3).
     pub(crate) payload: Vec<u8>,
-    signed: String,
+    signed: Vec<u8>,
     signature: Vec<u8>,
 }
 
@@ -184,7 +184,7 @@ impl Jws {
             nonce: text("nonce", header.nonce)?,
             payload: decoded("payload", &of.payload, MAX_BODY)?,
             signature: decoded("signature", &of.signature, MAX_SIGNATURE)?,
-            signed: format!("{}.{}", of.protected, of.payload),
+            signed: format!("{}.{}", of.protected, of.payload).into_bytes(),
         })
     }
 
@@ -203,7 +203,7 @@ impl Jws {
             _ => return Err(form("alg: it is not the key's")),
         };
         UnparsedPublicKey::new(algorithm, key.bytes())
-            .verify(self.signed.as_bytes(), &self.signature)
+            .verify(&self.signed, &self.signature)
             .map_err(|_| JwsFault::Signature)
     }
 
@@ -216,9 +216,13 @@ impl Jws {
             return Err(form("alg: HS256 is needed here"));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        hmac::verify(&key, self.signed.as_bytes(), &self.signature).map_err(|_| JwsFault::Signature)
+        hmac::verify(&key, &self.signed, &self.signature).map_err(|_| JwsFault::Signature)
     }
 }
+
+#[cfg(test)]
+#[path = "jws/vectors.rs"]
+mod vectors;
 
 #[cfg(test)]
 pub(super) mod tests {

@@ -25,6 +25,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, UdpSocket},
     sync::watch,
+    task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -37,7 +38,7 @@ struct Shown {
     /// Who asks for a file waits until this ends.
     held: Option<watch::Receiver<()>>,
     certificates: HashMap<String, Arc<CertifiedKey>>,
-    /// Where programs put their files.
+    /// Where programs put their files, and texts of names.
     root: Option<PathBuf>,
 }
 
@@ -48,6 +49,7 @@ pub(super) struct Names {
     resolver: SocketAddr,
     pub(super) host: IpAddr,
     shown: All,
+    tls: JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl Names {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Certificates(Arc::clone(&shown))));
         config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
-        tokio::spawn(async move {
+        let tls = tokio::spawn(async move {
             let acceptor = TlsAcceptor::from(Arc::new(config));
             loop {
                 let (stream, _) = tls.accept().await.unwrap();
@@ -90,6 +92,7 @@ impl Names {
             resolver,
             host,
             shown,
+            tls,
         }
     }
 
@@ -119,6 +122,12 @@ impl Names {
     /// Files in this directory.
     pub(super) fn root(&self, root: &Path) {
         self.shown.lock().unwrap().root = Some(root.to_owned());
+    }
+
+    /// Nothing is on port 443 any more: a program answers there itself.
+    pub(super) async fn leave_tls(&mut self) {
+        self.tls.abort();
+        let _ = (&mut self.tls).await;
     }
 
     /// A text for a name.
@@ -191,7 +200,9 @@ async fn resolve(socket: UdpSocket, host: IpAddr, shown: All) {
             (1, IpAddr::V4(v4)) => vec![v4.octets().to_vec()],
             (16, _) => {
                 let shown = shown.lock().unwrap();
-                let texts = shown.texts.get(&name).cloned().unwrap_or_default();
+                let put = || fs::read_to_string(shown.root.as_ref()?.join(&name)).ok();
+                let put = || put().into_iter().collect();
+                let texts = shown.texts.get(&name).cloned().unwrap_or_else(put);
                 let data = |text: &String| {
                     let length = u8::try_from(text.len()).unwrap();
                     [&[length][..], text.as_bytes()].concat()

@@ -126,6 +126,29 @@ async fn lego_through(through: Through) {
     .await;
 }
 
+/// It answers on port 443 itself (RFC 8737).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lego_by_tls() {
+    let (mut acme, at, _, id, secret) = prepared(Through::Nothing).await;
+    acme.names.leave_tls().await;
+    let (server, host) = (&acme.directory, acme.names.host);
+    let common = format!(
+        "lego --server {server} --accept-tos --email ada@example.org --path {at} --domains a.svc.example.org --tls --tls.port {host}:443 --eab --kid {id} --hmac {secret}"
+    );
+    let file = acme.ca.file("peer/certificates/a.svc.example.org.crt");
+    peer(
+        &acme,
+        "lego by tls-alpn-01",
+        &file,
+        [
+            format!("{common} run"),
+            format!("{common} renew --days 9999 --no-random-sleep"),
+            format!("{common} revoke --keep"),
+        ],
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uacme() {
     uacme_through(Through::Nothing).await;
@@ -170,6 +193,35 @@ async fn dehydrated() {
     let file = acme.ca.file("peer/certs/a.svc.example.org/cert.pem");
     let revoke = format!("{common} --revoke {}", file.display());
     peer(&acme, "dehydrated", &file, [issue.clone(), issue, revoke]).await;
+}
+
+/// All below a name, which is shown by DNS alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dehydrated_by_dns() {
+    let (acme, at, root, id, secret) = prepared(Through::Nothing).await;
+    let hook = acme.ca.write(
+        "hook",
+        format!(
+            "#!/bin/sh\n# what, name, token, text\nfile={root}/_acme-challenge.$2\n\
+             case \"$1\" in deploy_challenge) printf %s \"$4\" >\"$file\";; clean_challenge) rm \"$file\";; esac\n"
+        ),
+    );
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let config = acme.ca.write(
+        "config",
+        format!(
+            "CA={}\nBASEDIR={at}\nCHALLENGETYPE=dns-01\nHOOK={}\nEAB_KID={id}\nEAB_HMAC_KEY={secret}\nCONTACT_EMAIL=ada@example.org\n",
+            acme.directory,
+            hook.display()
+        ),
+    );
+    let common = format!("dehydrated --config {}", config.display());
+    run(&acme, &format!("{common} --register --accept-terms"));
+    let issue = format!("{common} --cron --force --domain '*.a.svc.example.org' --alias all");
+    let file = acme.ca.file("peer/certs/all/cert.pem");
+    let revoke = format!("{common} --revoke {}", file.display());
+    let how = [issue.clone(), issue, revoke];
+    peer(&acme, "dehydrated by dns-01", &file, how).await;
 }
 
 /// The one of PyPI renews when it is told to (RFC 9773), and says what it replaces.
