@@ -4,7 +4,7 @@
 use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use mc_services_fuzz::{seal::Key, web};
+use mc_services_fuzz::{seal::Key, transit, web};
 use tempfile::TempDir;
 
 static KEYS: LazyLock<[Key; 2]> = LazyLock::new(|| {
@@ -40,4 +40,6 @@ fuzz_target!(|data: &[u8]| {
     changed[at] ^= mask | 1;
     assert!(key.open(&what, &changed).is_err(), "changed at {at}");
     web::sealed(at, *mask, secret);
+    transit::made(u32::from_le_bytes([*low, *high, *mask, 0]), rest);
+    transit::anything(&what);
 });

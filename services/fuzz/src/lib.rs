@@ -1,6 +1,6 @@
 //! What reads hostile bytes, without the services around it: the modules themselves, under the names that they know one another by, so that
 //! neither SQLite nor gRPC is built for it. A module whose functions are its service's own has its properties beside it here (`head`, `oidc`, `pki`, `rest`,
-//! `shares`, `typed`, `web`); those of the others are in their targets.
+//! `shares`, `ssh`, `transit`, `typed`, `web`); those of the others are in their targets.
 
 #![expect(dead_code, reason = "of the modules no target uses all")]
 
@@ -12,6 +12,8 @@ pub mod oidc;
 pub mod pki;
 pub mod rest;
 pub mod shares;
+pub mod ssh;
+pub mod transit;
 pub mod typed;
 pub mod web;
 
@@ -44,7 +46,7 @@ pub mod archive {
     };
 }
 
-/// What engines of Metacrypt share.
+/// What Metacrypt's engines check alike.
 #[path = "../../metacrypt/src/engine"]
 pub mod engine {
     mod edwards;
