@@ -317,10 +317,8 @@ mod tests {
             assert_eq!(refused.exit, Exit::Usage, "{}", path.display());
         }
         let nowhere = directory.path().join("no/where");
-        assert_eq!(
-            PrivateFile::create(&nowhere).unwrap_err().exit,
-            Exit::Failure
-        );
+        let refused = PrivateFile::create(&nowhere).unwrap_err();
+        assert_eq!(refused.exit, Exit::Usage, "{refused:?}");
     }
 
     #[test]

@@ -159,6 +159,7 @@ fn a_disk_with_little_room_is_a_warning() {
     let disk = Disk::new();
     files(disk.path(), &Ca::new().unwrap());
     succeeds(disk.path(), &["init"]);
+    disk.fill_almost();
     let said = succeeds(disk.path(), &["check"]);
     assert!(said.contains("make room"), "{said}");
 }

@@ -46,6 +46,15 @@ impl Disk {
         assert_eq!(full.kind(), ErrorKind::StorageFull);
     }
 
+    /// A twentieth of it is left.
+    pub(crate) fn fill_almost(&self) {
+        self.fill();
+        let filler = self.path().join("filler");
+        let file = File::options().write(true).open(filler).unwrap();
+        let full = file.metadata().unwrap().len();
+        file.set_len(full - (200 << 10)).unwrap();
+    }
+
     fn free(&self) {
         std::fs::remove_file(self.path().join("filler")).unwrap();
     }
