@@ -100,8 +100,10 @@ async fn a_full_disk_is_told_and_gets_over() {
         let status = http.ask("GET", "/v1/status", &headers, "").await;
         status.json()["warnings"].to_string()
     };
+    disk.fill_almost();
     let little = warnings().await;
     assert!(little.contains("left; make room"), "{little}");
+    disk.free();
     let browser = || Browser::of(Http::at(address, &ca.pem()));
     let (mut person, mut newcomer) = (browser(), browser());
     let logged_in = person.log_in("admin", password).await;
