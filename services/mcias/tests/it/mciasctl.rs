@@ -225,7 +225,7 @@ async fn flags_win_over_the_environment_and_that_over_the_file() {
             "a token's file",
             vec![("MC_TOKEN_FILE", "/nonexistent".to_owned())],
             "whoami",
-            3,
+            2,
         ),
     ] {
         home.environment = environment;

@@ -41,7 +41,7 @@ async fn accounts_and_their_tokens() {
     let nowhere = home
         .run("token issue mcr --service mcias --to no/where", "")
         .await;
-    assert_eq!(nowhere.code, 1, "{nowhere:?}");
+    assert_eq!(nowhere.code, 2, "{nowhere:?}");
     let tokens = home.run("token list mcr --json", "").await.json();
     assert_eq!(tokens, json!([]), "none was made to be lost");
     let alone = home.run("token issue mcr --service mcias", "").await;
