@@ -21,7 +21,10 @@ const ALL: Wanted = Wanted {
 };
 const HERE: &str = "127.0.0.1";
 const THERE: &str = "192.0.2.1";
-const MIGRATIONS: &[Migration] = &[Migration::new(1, "seal", SCHEMA)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, "seal", SCHEMA),
+    Migration::new(2, "told", "CREATE TABLE told (what TEXT) STRICT"),
+];
 
 pub(super) struct World {
     directory: TempDir,

@@ -107,7 +107,8 @@ async fn what_a_change_makes_of_the_rules_is_whole_in_the_log() {
     let world = World::vault().await;
     let mut long = rule("long");
     // More than a row has, and the worst of it last.
-    let resources = (0..60).map(|n| format!("vault/{n}/{}", "a".repeat(700)));
+    let name = "a".repeat(60);
+    let resources = (0..60).map(|n| format!("vault/{n}/{}", [&*name; 11].join("/")));
     long.resources = resources.chain(["**".to_owned()]).collect();
     let mut other = rule("other");
     other.priority = 7;

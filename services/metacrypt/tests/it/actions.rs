@@ -43,7 +43,12 @@ const ROWS: &[Row] = &[
         "transit:read",
     ),
     ("Transit/GetKey", KEY, Refused, "transit:read"),
-    ("Transit/UpdateKey", KEY, Refused, "transit:update"),
+    (
+        "Transit/UpdateKey",
+        r#"{"mount": "vault", "name": "app", "min_decryption_version": 1}"#,
+        Refused,
+        "transit:update",
+    ),
     ("Transit/RotateKey", KEY, Refused, "transit:rotate"),
     (
         "Transit/DeleteKey",

@@ -122,7 +122,6 @@ async fn used(place: Place) -> (World, Unsealed, Fresh) {
         let items = unsealed.mounts()[mount].items(&db);
         items.put(path, &"kept").unwrap();
     }
-    db.execute_batch("CREATE TABLE told (what TEXT)").unwrap();
     let checkpoint = match place {
         Place::New => Some("TRUNCATE"),
         Place::Behind => None,
