@@ -58,7 +58,7 @@ fn guarded(what: &str, answer: &Answer) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_done_without_a_form_of_ours_and_a_login() {
     let world = furnished().await;
     let before = world.audit().len();
