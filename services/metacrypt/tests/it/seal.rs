@@ -89,7 +89,7 @@ async fn it_starts_sealed_and_each_of_its_secrets_opens_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_do_what_while_it_is_sealed_and_open() {
-    let world = World::sealed().await;
+    let (world, _) = World::sealed_by_all().await;
     let admin = world.token("admin", &world.mcias.password).await;
     let user = world.user().await;
     let mut client = world.client().await;
