@@ -576,7 +576,7 @@ async fn a_certificate_is_kept_from_ending() {
         (
             "another name",
             format!("{one} --name b.svc.example.org"),
-            "not for b.svc",
+            "not for a.svc",
             true,
         ),
         (
