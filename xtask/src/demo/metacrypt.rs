@@ -126,7 +126,7 @@ pub(super) fn certificates(world: &mut World, show: &mut Show) -> Result<()> {
             "pki profile put pki/demo --issuer services --below example.org --ip fd77::/16 --for-server --ttl {0}s --max-ttl {0}s",
             LIFE.as_secs()
         ),
-        "policy put keeper --allow --account keeper --action pki:issue --resource pki/profiles/demo",
+        "policy put keeper --allow --account keeper --action pki:issue --action pki:read --resource pki/profiles/demo",
     ] {
         show.run("metacrypt.sh", line, Says(""))?;
     }

@@ -616,7 +616,27 @@ async fn a_certificate_is_kept_from_ending() {
         let changed = (before.0 != after.0, before.1 != after.1);
         assert_eq!(changed, (renewed, renewed), "{description}: {text}");
     }
+    // Who may only issue cannot know of a revocation, and is told; one whose token is none fails while the certificate is still good.
     let before = read();
+    let user = ca.world.root.path().join("user.token");
+    fs::copy(&ca.token, &user).unwrap();
+    fs::write(&user, ca.world.user().await).unwrap();
+    let user = user.display().to_string();
+    let put =
+        "policy put keeper --allow --account ada --action pki:issue --resource pki/profiles/web";
+    assert!(ca.run(put).status.success());
+    let line = format!("{base} {one}");
+    let words: Vec<_> = line.split(' ').chain(["--token-file", &user]).collect();
+    let out = ca.world.run(&words, "");
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        out.status.success() && told.contains("needs `pki:read` on pki/profiles/web"),
+        "{out:?}"
+    );
+    fs::write(&user, "eyJ.eyJ.none").unwrap();
+    let out = ca.world.run(&words, "");
+    assert!(error(&out).contains("cannot be asked"), "{out:?}");
+    assert!(read() == before);
     let out = ca.run(&format!("{base} --name elsewhere.example.org"));
     assert!(!out.status.success(), "{out:?}");
     assert!(read() == before, "what is refused changes nothing");

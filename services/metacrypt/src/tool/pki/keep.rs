@@ -9,11 +9,12 @@ use std::{
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::{
     certificate,
-    cli::{Exit, Failure, Output, call, chain, view},
+    cli::{Failure, Output, call, chain, status_failure, view},
     human::{self, hex},
 };
 use rustls::crypto::aws_lc_rs;
 use serde_json::json;
+use tonic::Code;
 use x509_cert::{Certificate, der::Decode as _, ext::pkix::SubjectAltName};
 
 use super::{At, Client, IssuedKey, Result, at, files::Over, issue::To, seconds::seconds, subject};
@@ -92,25 +93,26 @@ impl Keep {
     /// Asks whether what is there is revoked; who may not read it is warned.
     async fn is_revoked(&self, client: &Client, serial: String, kept: &str) -> Result<bool> {
         let At { mount, .. } = self.profile.clone();
-        let asked = async {
-            let request = pb::GetCertificateRequest { mount, serial };
-            call(client.pki().await?.get_certificate(request)).await
-        };
-        match asked.await {
-            Ok(found) => Ok(found.revoked.is_some()),
-            Err(failure) if matches!(failure.exit, Exit::NotFound | Exit::Usage) => {
+        let request = pb::GetCertificateRequest { mount, serial };
+        match client.pki().await?.get_certificate(request).await {
+            Ok(found) => Ok(found.into_inner().revoked.is_some()),
+            Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => {
                 eprintln!(
-                    "warning: whether {} is revoked is not known: {failure}; who keeps it needs `pki:read` on {}/profiles/{}",
+                    "warning: whether {} is revoked is not known: {}; who keeps it needs `pki:read` on {}/profiles/{}",
                     self.to.cert.display(),
+                    status.message(),
                     self.profile.mount,
                     self.profile.name
                 );
                 Ok(false)
             }
-            Err(failure) => Err(Failure {
-                message: format!("{kept}; whether it is revoked cannot be asked: {failure}"),
-                ..failure
-            }),
+            Err(status) => {
+                let failure = status_failure(&status);
+                Err(Failure {
+                    message: format!("{kept}; whether it is revoked cannot be asked: {failure}"),
+                    ..failure
+                })
+            }
         }
     }
 
