@@ -28,6 +28,8 @@ pub use full::is_unwritable;
 use rusqlite::{Connection, TransactionBehavior};
 pub use store::{Store, StoreError};
 
+/// Statements that a connection keeps as they were read: more than a service has that are run often.
+const STATEMENTS: usize = 64;
 /// How long a statement waits for another process's lock (the CLI's snapshot, a backup).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Owner only.
@@ -186,6 +188,7 @@ fn create_private(path: &Path) -> Result<(), DbError> {
 
 fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(BUSY_TIMEOUT)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
     // Answers the mode now in force, hence a query.
     db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "FULL")?;

@@ -150,12 +150,27 @@ async fn what_was_revoked_stays_so_when_the_stream_is_cut() {
 #[tokio::test]
 async fn a_new_key_is_fetched_when_it_signs() {
     let world = World::new().await;
-    world.mcias.key("k1");
+    let before = world.mcias.key("k1");
+    let before = before.sign(&claims("ada", "t0")).unwrap();
     world.live(true).await;
+    assert!(world.client.authenticate(&before).await.is_ok());
     let signer = world.mcias.key("k2");
+    world.mcias.keys.lock().unwrap().remove("k1");
     let token = signer.sign(&claims("ada", "t1")).unwrap();
     let accepted = async || world.client.authenticate(&token).await.ok();
     wait_for_async("the new key", accepted).await.unwrap();
+    assert_eq!(
+        world.client.authenticate(&before).await,
+        Err(AuthError::Invalid("an unknown key")),
+        "it was taken before, by a key that is gone"
+    );
+    for at in 0..token.len() {
+        let mut changed = token.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(changed).unwrap();
+        let taken = world.client.authenticate(&changed).await;
+        assert!(taken.is_err(), "character {at} of {changed}");
+    }
     let stranger = Signer::new(
         "k3".to_owned(),
         Ed25519KeyPair::generate()

@@ -170,7 +170,7 @@ mod tests {
             Ok(())
         };
         let at = at.unwrap();
-        at.keep(fill, |(), _| ()).await.unwrap();
+        at.keep(fill).await.unwrap();
         world
             .metacrypt
             .unmount("vault", true, nothing())
@@ -178,7 +178,7 @@ mod tests {
             .unwrap();
         // Who is in it still changes nothing any more.
         let late = |items: &Items<'_>, _: &Entered| Ok(items.put("late", &1)?);
-        let late = at.keep(late, |(), _| ()).await;
+        let late = at.keep(late).await;
         assert!(
             matches!(late, Err(EngineError::Seal(SealError::NoMount(_)))),
             "{late:?}"

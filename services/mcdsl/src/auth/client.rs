@@ -1,8 +1,9 @@
 //! A service's side of MCIAS: tokens are verified here, by keys and revocations that are kept up to date.
 //!
-//! In the steady state a token costs one Ed25519 verification and no network: a stream brings every revocation as it happens. While the
+//! In the steady state a token costs one Ed25519 verification, the first time that it comes, and no network: a stream brings every revocation as it happens. While the
 //! stream is down each token is asked for, and the answer holds for [`CHECK`]. What cannot be found out is refused.
 
+mod verified;
 mod watch;
 
 use std::{
@@ -26,11 +27,13 @@ use tonic::{
     transport::{Channel, Uri},
 };
 
+use self::verified::Verified;
 use super::{
     AuthError, Authenticator, Identity, Revocations,
     id_token::{Expected, IdClaims},
-    token::Keys,
+    token::{Claims, Keys},
 };
+
 use crate::{
     certificate::{self, CertificateError},
     cli::{Failure, bearer, status_failure, token_file},
@@ -110,7 +113,7 @@ pub struct Client {
 
 #[derive(Default)]
 struct State {
-    keys: Arc<Keys>,
+    keys: Arc<Verified>,
     issuer: Arc<str>,
     /// When keys were asked for last, and whether they came.
     asked_keys: Option<(Instant, bool)>,
@@ -227,7 +230,7 @@ impl Client {
             .into_inner();
         let keys = Keys::new(answer.keys.iter().map(|key| (key.kid.as_str(), &*key.key)));
         let mut state = self.state();
-        (state.keys, state.issuer) = (Arc::new(keys), answer.issuer.into());
+        (state.keys, state.issuer) = (Arc::new(Verified::new(keys)), answer.issuer.into());
         state.asked_keys = Some((self.clock.steady(), true));
         Ok(())
     }
@@ -238,6 +241,7 @@ impl Client {
     /// [`AuthError::Invalid`].
     pub fn verify_id(&self, token: &str, expected: Expected<'_>) -> Result<IdClaims, AuthError> {
         let keys = Arc::clone(&self.state().keys);
+        let keys = keys.keys();
         keys.verify_id(token, expected, self.clock.now())
     }
 
@@ -306,8 +310,9 @@ impl Client {
             let state = self.state();
             (Arc::clone(&state.keys), Arc::clone(&state.issuer))
         };
-        let claims = keys.verify(token, &issuer, Some(&self.service), self.clock.now())?;
-        Ok(claims.into())
+        let claims = keys.signed(token)?;
+        claims.check(&issuer, Some(&self.service), self.clock.now())?;
+        Ok(Claims::clone(&claims).into())
     }
 
     /// Asks for one token, unless that was done just now.
@@ -329,11 +334,7 @@ impl Client {
         of: &str,
         ask: impl Future<Output = Result<bool, Status>>,
     ) -> Result<bool, AuthError> {
-        let hash = digest(&SHA256, of.as_bytes());
-        let hash: [u8; 32] = hash
-            .as_ref()
-            .try_into()
-            .map_err(|_| AuthError::Invalid("its hash"))?;
+        let hash = hash(of)?;
         let now = self.clock.steady();
         if let Some((until, good)) = self.state().answers.get(&hash)
             && now < *until
@@ -374,6 +375,12 @@ impl Authenticator for Client {
             Ok(identity)
         })
     }
+}
+
+fn hash(of: &str) -> Result<[u8; 32], AuthError> {
+    let hash = digest(&SHA256, of.as_bytes());
+    let hash = hash.as_ref().try_into();
+    hash.map_err(|_| AuthError::Invalid("its hash"))
 }
 
 fn own(path: &Path) -> Result<MetadataValue<Ascii>, Failure> {

@@ -154,6 +154,16 @@ impl Keys {
         audience: Option<&str>,
         now: SystemTime,
     ) -> Result<Claims, AuthError> {
+        let claims = self.signed(token)?;
+        claims.check(issuer, audience, now)?;
+        Ok(claims)
+    }
+
+    /// The claims of a token that one of these keys signed, which are still to be checked.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`].
+    pub(super) fn signed(&self, token: &str) -> Result<Claims, AuthError> {
         let invalid = AuthError::Invalid;
         let header = jsonwebtoken::decode_header(token).map_err(|_| invalid("not a JWT"))?;
         if header.alg != Algorithm::EdDSA {
@@ -164,11 +174,9 @@ impl Keys {
         }
         let kid = header.kid.ok_or(invalid("no kid"))?;
         let key = self.0.get(&kid).ok_or(invalid("an unknown key"))?;
-        let claims = jsonwebtoken::decode::<Claims>(token, key, &form_alone())
-            .map_err(|_| invalid("the signature or a claim"))?
-            .claims;
-        claims.check(issuer, audience, now)?;
-        Ok(claims)
+        let decoded = jsonwebtoken::decode::<Claims>(token, key, &form_alone());
+        let decoded = decoded.map_err(|_| invalid("the signature or a claim"))?;
+        Ok(decoded.claims)
     }
 }
 
@@ -183,7 +191,11 @@ pub(super) fn form_alone() -> Validation {
 }
 
 impl Claims {
-    fn check(
+    /// Whether a token that says this is valid at `now` for `audience`.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`].
+    pub(super) fn check(
         &self,
         issuer: &str,
         audience: Option<&str>,

@@ -278,7 +278,7 @@ fn make_some(store: &Store, made: &mut Vec<Box<dyn Change>>) -> Result<(), Store
         }
         // The first one has the transaction for a savepoint.
         let first = made.is_empty();
-        if !first && let Err(error) = tx.execute_batch("SAVEPOINT one") {
+        if !first && let Err(error) = run(&tx, "SAVEPOINT one") {
             made.push(change);
             return Err(error.into());
         }
@@ -293,7 +293,7 @@ fn make_some(store: &Store, made: &mut Vec<Box<dyn Change>>) -> Result<(), Store
             let last = change.is_last();
             made.push(change);
             if !first {
-                tx.execute_batch("RELEASE one")?;
+                run(&tx, "RELEASE one")?;
             }
             if last {
                 break;
@@ -307,9 +307,15 @@ fn make_some(store: &Store, made: &mut Vec<Box<dyn Change>>) -> Result<(), Store
         }
         // Told with the others: what it failed by may be theirs, and not be committed.
         made.push(change);
-        tx.execute_batch("ROLLBACK TO one; RELEASE one")?;
+        run(&tx, "ROLLBACK TO one")?;
+        run(&tx, "RELEASE one")?;
     }
     Ok(tx.commit()?)
+}
+
+/// A statement that is kept as it was read: each change has two.
+fn run(tx: &Transaction<'_>, sql: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// SQLite's part of an error.

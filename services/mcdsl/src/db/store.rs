@@ -105,6 +105,7 @@ impl Store {
         let reader = |_| {
             let db = Connection::open_with_flags(path, flags)?;
             db.busy_timeout(super::BUSY_TIMEOUT)?;
+            db.set_prepared_statement_cache_capacity(super::STATEMENTS);
             Ok(Mutex::new(db))
         };
         let readers = (0..READERS)

@@ -28,8 +28,8 @@ use crate::{
 
 /// Who asks for leaves at once: each waits for the disk, and who waits with others shares it.
 const CONNECTIONS: usize = 192;
-/// Orders under way at once.
-const ORDERS: u8 = 192;
+/// Orders under way at once: of one network no more strangers may wait for the database than 128.
+const ORDERS: u8 = 96;
 /// Accounts that they are of.
 const ACCOUNTS: usize = 8;
 /// A second, of the requirement.

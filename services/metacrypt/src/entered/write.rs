@@ -50,11 +50,25 @@ impl Entered {
         Ok(done)
     }
 
-    /// Changes what the mount has without a word in the log, where what is asked has a row of its own.
+    /// Changes what the mount has without a word in the log, where what is asked has a row of its own. Nothing in memory is to follow: who writes at the same time
+    /// is in the same commit.
     ///
     /// # Errors
     /// As [`Self::change`].
-    pub(crate) async fn keep<T: Send + 'static, U: Send + 'static>(
+    pub(crate) async fn keep<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let write = self.writes(|items, at| Ok((change(items, at)?, None)));
+        let (made, _) = self.metacrypt.seal.store().write(write).await?;
+        Ok(made)
+    }
+
+    /// As [`Self::keep`]; `then` puts in force what was committed.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn keep_then<T: Send + 'static, U: Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,

@@ -64,10 +64,7 @@ pub(super) async fn current(
     let entries = all.len();
     let (id, now_s) = (issuer.id().clone(), seconds(now));
     let number = at
-        .keep(
-            move |items, _| IssuerState::number(items, &id, now_s, (before, entries)),
-            |number, _| number,
-        )
+        .keep(move |items, _| IssuerState::number(items, &id, now_s, (before, entries)))
         .await?;
     let signer = Arc::clone(issuer);
     let der = at.beside(COST_US, move || {

@@ -90,7 +90,7 @@ async fn tidy(at: Arc<Entered>) -> Result<bool, EngineError> {
         true => published(dropped.more, at),
         false => Ok(dropped.more),
     };
-    at.keep(drop, then).await?
+    at.keep_then(drop, then).await?
 }
 
 /// What was committed is what is published.

@@ -135,7 +135,7 @@ pub(super) async fn ring_for(
         };
         let lot =
             move |items: &Items<'_>, at: &Entered| lot(items, at.mount(), at.name(), uses, now);
-        let (due, next) = match at.keep(lot, then).await?? {
+        let (due, next) = match at.keep_then(lot, then).await?? {
             Lot::Taken(ring) => return Ok(ring),
             Lot::Due(due, next) => (due, next),
             Lot::Made(_) => continue,

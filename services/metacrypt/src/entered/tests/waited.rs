@@ -51,10 +51,7 @@ async fn nobody_writes_into_the_mount_that_comes_after_his() {
         let told = [
             told(put(Arc::clone(&late)).await),
             told(late.done(Detail::new()).await),
-            told(
-                late.keep(|items, _| Ok(items.put("late", &1)?), |(), _| ())
-                    .await,
-            ),
+            told(late.keep(|items, _| Ok(items.put("late", &1)?)).await),
         ];
         let wanted = "NotFound: there is no mount \"vault\"";
         assert_eq!(told, [wanted; 3], "{description}");
@@ -226,7 +223,7 @@ async fn a_mount_is_there_until_its_removal_is_committed() {
     let world = World::vault().await;
     let at = world.metacrypt.own(&KIND, "vault", "test.keeps").unwrap();
     // A key that cannot be read.
-    let kept = at.keep(|items, _| Ok(items.put("keys/k", &1)?), |(), _| ());
+    let kept = at.keep(|items, _| Ok(items.put("keys/k", &1)?));
     kept.await.unwrap();
     let writer = busy(&world, true).await;
     let metacrypt = Arc::clone(&world.metacrypt);

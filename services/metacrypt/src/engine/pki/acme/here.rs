@@ -115,7 +115,7 @@ impl Here {
         keep: impl FnOnce(&Items<'_>) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, Problem> {
         let keep = move |items: &Items<'_>, _: &Entered| keep(items);
-        Ok(self.own()?.keep(keep, |made, _| made).await?)
+        Ok(self.own()?.keep(keep).await?)
     }
 }
 
@@ -235,7 +235,7 @@ mod tests {
             base: Some("https://ca.example.org".to_owned()),
             resolvers: Vec::new(),
         };
-        let on = at.keep(move |items, _| settings.put(items), |(), _| ());
+        let on = at.keep(move |items, _| settings.put(items));
         on.await.unwrap();
         drop(at);
         let here = Here::of(&Api(Arc::clone(&world.metacrypt)), "ca").await;

@@ -32,7 +32,7 @@ const PIECE: usize = 100;
 pub(in super::super) async fn run(at: &Arc<Entered>) -> Result<bool, EngineError> {
     let (now_s, sure_s) = (seconds(at.now()), seconds(at.sure_now()));
     let old = move |items: &Items<'_>, _: &Entered| forget(items, sure_s, PAGE);
-    if at.keep(old, |more, _| more).await? {
+    if at.keep(old).await? {
         return Ok(true);
     }
     ended(at, now_s, sure_s).await?;
@@ -94,7 +94,7 @@ async fn ended(at: &Arc<Entered>, now_s: u64, sure_s: u64) -> Result<(), EngineE
                 }
                 Ok(())
             };
-            at.keep(end, |(), _| ()).await?;
+            at.keep(end).await?;
         }
         match last {
             Some(last) => after = last,

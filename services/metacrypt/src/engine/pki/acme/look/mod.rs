@@ -206,7 +206,7 @@ async fn one(api: &Api, mount: &str, turn: &Turn) -> Result<Option<Duration>, En
         }
         of.done(items)
     };
-    at.keep(end, |(), _| ()).await?;
+    at.keep(end).await?;
     Ok(None)
 }
 

@@ -220,7 +220,7 @@ mod tests {
             test(items);
             Ok(())
         };
-        at.unwrap().keep(test, |(), _| ()).await.unwrap();
+        at.unwrap().keep(test).await.unwrap();
     }
 
     #[tokio::test]

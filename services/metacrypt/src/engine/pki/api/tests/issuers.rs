@@ -170,7 +170,7 @@ async fn an_account_with_many_revoked_certificates_stops_for_itself_alone() {
         let id = StoredIssuer::get(items, "services")?.id;
         as_if_revoked(items, (&id, "id-of-admin"), ends_s, 9999)
     };
-    at.keep(put, |(), _| ()).await.unwrap();
+    at.keep(put).await.unwrap();
     issue(&api, &admin).await;
     revoke(&api, &admin, &leaf).await.unwrap();
     let refused = try_issue(&api, &admin).await.unwrap_err().to_string();
