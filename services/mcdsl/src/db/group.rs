@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::{
     DbError,
     asker::{Owner, Place},
-    store::{Store, StoreError},
+    store::{Store, StoreError, run},
 };
 use crate::turns::Rounds;
 
@@ -311,11 +311,6 @@ fn make_some(store: &Store, made: &mut Vec<Box<dyn Change>>) -> Result<(), Store
         run(&tx, "RELEASE one")?;
     }
     Ok(tx.commit()?)
-}
-
-/// A statement that is kept as it was read: each change has two.
-fn run(tx: &Transaction<'_>, sql: &str) -> rusqlite::Result<()> {
-    tx.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// SQLite's part of an error.

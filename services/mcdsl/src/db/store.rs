@@ -183,8 +183,8 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
         let snapshot = |db: &Connection| {
-            let snapshot = db.unchecked_transaction().map_err(StoreError::from)?;
-            read(&snapshot)
+            let snapshot = Snapshot::begin(db).map_err(StoreError::from)?;
+            read(snapshot.0)
         };
         self.on_reader(snapshot).await
     }
@@ -347,6 +347,28 @@ impl Store {
             reader.unwrap_or_else(PoisonError::into_inner)
         })
     }
+}
+
+/// One commit as a reader sees it, until this is dropped. The statements are kept as they were read, for each read has both.
+struct Snapshot<'a>(&'a Connection);
+
+impl<'a> Snapshot<'a> {
+    fn begin(db: &'a Connection) -> rusqlite::Result<Self> {
+        run(db, "BEGIN")?;
+        Ok(Self(db))
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        // It fails if an error has ended the transaction already.
+        let _ = run(self.0, "ROLLBACK");
+    }
+}
+
+/// A statement that has neither parameters nor rows, which is kept as it was read.
+pub(super) fn run(db: &Connection, sql: &'static str) -> rusqlite::Result<()> {
+    db.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 #[cfg(test)]

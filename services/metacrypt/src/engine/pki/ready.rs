@@ -1,4 +1,4 @@
-//! What is kept in memory of a mount: its CAs, ready to sign, and their last CRLs. It goes with the keys when the seal is closed.
+//! What is kept in memory of a mount: its CAs, ready to sign, what its profiles are issued by, and the last CRLs. It goes with the keys when the seal is closed.
 
 use std::{
     collections::HashMap,
@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{
     acme,
+    api::wanted::Ground,
     issuer::{Issuer, IssuerId},
     signed::SigningKey,
     store::StoredIssuer,
@@ -43,10 +44,19 @@ struct List {
 #[derive(Default)]
 struct Kept {
     issuers: HashMap<String, Arc<Issuer>>,
+    /// Of profiles by which something was issued. Who stores what was made by one looks again at what there is then.
+    grounds: HashMap<String, Ground>,
     /// Of issuers that were asked for; one that is deleted leaves its count.
     lists: HashMap<IssuerId, List>,
-    /// How often an issuer was changed: what was read before is not kept after it.
+    /// How often something was changed: what was read before is not kept after it.
     changes: u64,
+}
+
+impl Kept {
+    fn changed(&mut self) {
+        self.changes += 1;
+        self.grounds.clear();
+    }
 }
 
 /// As [`Mount::memory`] has it.
@@ -71,13 +81,34 @@ impl Ready {
     /// A CA was made or deleted: what was committed is in force.
     pub(super) fn changed(&self, name: &str) {
         let mut kept = self.kept();
-        kept.changes += 1;
+        kept.changed();
         kept.issuers.remove(name);
+    }
+
+    /// Something that certificates are made by was changed, and is in force: a profile, an issuer's state, or the addresses.
+    pub(super) fn ground_changed(&self) {
+        self.kept().changed();
+    }
+
+    /// What a profile's certificates are made by, if that is known; and how often something was changed until now, for [`Self::keep_ground`].
+    pub(super) fn ground(&self, profile: &str) -> (Option<Ground>, u64) {
+        let kept = self.kept();
+        (kept.grounds.get(profile).cloned(), kept.changes)
+    }
+
+    /// Keeps what was read since, unless something was changed.
+    pub(super) fn keep_ground(&self, profile: &str, ground: &Ground, changes: u64) {
+        let mut kept = self.kept();
+        if kept.changes == changes {
+            kept.grounds.insert(profile.to_owned(), ground.clone());
+        }
     }
 
     /// That a certificate of the issuer was revoked, or the issuer deleted: its list is behind, and made anew when it is asked for.
     pub(super) fn revoked(&self, id: &IssuerId) {
         let mut kept = self.kept();
+        // It may be an issuer's.
+        kept.changed();
         kept.lists.entry(id.clone()).or_default().revocations += 1;
     }
 

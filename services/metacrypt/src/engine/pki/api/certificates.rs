@@ -79,11 +79,7 @@ pub(in crate::engine::pki) fn tell(at: &Entered, record: &Record) -> Result<(), 
 
 /// Makes it, stores it, and answers it: what cannot be stored is not answered.
 async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, EngineError> {
-    let read = move |items: &Items<'_>, at: &Entered| {
-        let ground = wanted.ground(items, at)?;
-        Ok((wanted, ground))
-    };
-    let (wanted, ground) = at.read(read).await?;
+    let (wanted, ground) = wanted.found(at).await?;
     let (wanted, made) = wanted.make(at, ground).await?;
     let (between, root) = match made.under.chain().split_last() {
         Some((root, between)) => (between, pem::encode(pem::CERTIFICATE, root)?),
@@ -116,7 +112,7 @@ async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, 
             let old = Record::find(items, old)?.ok_or_else(|| none(old))?;
             renewable(&old, seconds(at.now()))?;
         }
-        made.store(items, wanted)
+        made.store(items, at, wanted)
     };
     at.record(detail, store).await?;
     Ok(answer)

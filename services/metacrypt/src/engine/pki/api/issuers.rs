@@ -374,7 +374,11 @@ pub(super) async fn update_issuer(
         }
         message::issuer(at.name(), &stored, &settings)
     };
-    at.record(detail, change).await
+    let then = |message, at: &Entered| -> Result<_, EngineError> {
+        Ready::of(at.mount())?.ground_changed();
+        Ok(message)
+    };
+    at.change(detail, change, then).await?
 }
 
 pub(super) async fn delete_issuer(

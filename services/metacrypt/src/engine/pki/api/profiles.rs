@@ -15,7 +15,7 @@ use crate::{
         pki::{
             ISSUERS, KIND, PROFILES, action, item_name,
             profile::Profile,
-            ready,
+            ready::{self, Ready},
             store::{MAX_PROFILES, StoredIssuer, profile, profile_at, profiles},
         },
     },
@@ -73,7 +73,11 @@ pub(super) async fn put_profile(
         items.put(&place, &put)?;
         Ok(message::profile_message(at.name(), put))
     };
-    at.record(detail, change).await
+    let then = |message, at: &Entered| -> Result<_, EngineError> {
+        Ready::of(at.mount())?.ground_changed();
+        Ok(message)
+    };
+    at.change(detail, change, then).await?
 }
 
 pub(super) async fn get_profile(
@@ -128,5 +132,9 @@ pub(super) async fn delete_profile(
             false => Err(EngineError::NotFound("profile", at.name().to_owned())),
         }
     };
-    at.record(Detail::new(), delete).await
+    let then = |deleted, at: &Entered| -> Result<_, EngineError> {
+        Ready::of(at.mount())?.ground_changed();
+        Ok(deleted)
+    };
+    at.change(Detail::new(), delete, then).await?
 }

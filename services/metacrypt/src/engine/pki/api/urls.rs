@@ -8,7 +8,7 @@ use crate::{
     barrier::Items,
     engine::{
         EngineError,
-        pki::{KIND, URLS, action, store::Settings, urls},
+        pki::{KIND, URLS, action, ready::Ready, store::Settings, urls},
     },
     entered::Entered,
 };
@@ -41,7 +41,11 @@ pub(super) async fn set(
         let base = settings.base.unwrap_or_default();
         Ok(PkiUrls { base, warning })
     };
-    at.record(detail, change).await
+    let then = |urls, at: &Entered| -> Result<_, EngineError> {
+        Ready::of(at.mount())?.ground_changed();
+        Ok(urls)
+    };
+    at.change(detail, change, then).await?
 }
 
 pub(super) async fn get(

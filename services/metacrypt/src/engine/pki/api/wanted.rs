@@ -15,7 +15,7 @@ use crate::{
             name::Names,
             profile::Profile,
             public_key::{KeyAlgorithm, PublicKey},
-            ready,
+            ready::{self, Ready},
             serial::Serial,
             signed::{Issued, Request, Subject, issue as certify, new_key},
             store::{Of, Record, Settings, StoredIssuer, profile},
@@ -44,10 +44,11 @@ pub(in crate::engine::pki) struct Wanted {
 }
 
 /// What it is made by, as it is when it is asked for.
+#[derive(Clone)]
 pub(in crate::engine::pki) struct Ground {
-    by: Profile,
+    by: Arc<Profile>,
     under: Arc<Issuer>,
-    urls: Option<Urls>,
+    urls: Option<Arc<Urls>>,
 }
 
 /// One that was made, with the new key, and what it is made by.
@@ -55,7 +56,7 @@ pub(in crate::engine::pki) struct Made {
     pub(in crate::engine::pki) issued: Issued,
     pub(super) pkcs8: Option<Zeroizing<Vec<u8>>>,
     pub(super) under: Arc<Issuer>,
-    by: Profile,
+    by: Arc<Profile>,
 }
 
 /// The algorithm of a new key, if none is said.
@@ -71,19 +72,41 @@ fn usual(profile: &Profile) -> Result<KeyAlgorithm, EngineError> {
     })
 }
 
+impl Ground {
+    pub(in crate::engine::pki) fn is_for_acme(&self) -> bool {
+        self.by.acme.is_some()
+    }
+}
+
 impl Wanted {
-    /// What it would be made by.
-    pub(in crate::engine::pki) fn ground(
-        &self,
-        items: &Items<'_>,
-        at: &Entered,
-    ) -> Result<Ground, EngineError> {
+    fn ground(&self, items: &Items<'_>, at: &Entered) -> Result<Ground, EngineError> {
         let by = profile(items, &self.profile)?;
         may_issue(&by.issuer, &StoredIssuer::get(items, &by.issuer)?)?;
         let under = ready::issuer(at.mount(), items, &by.issuer)?;
         let urls = Settings::get(items)?.base;
         let urls = urls.map(|base| Urls::new(&base, at.mount().name(), under.name()));
-        Ok(Ground { by, under, urls })
+        Ok(Ground {
+            by: Arc::new(by),
+            under,
+            urls: urls.map(Arc::new),
+        })
+    }
+
+    /// With what it would be made by, which is not read again as long as it is the same.
+    pub(in crate::engine::pki) async fn found(
+        self,
+        at: &Arc<Entered>,
+    ) -> Result<(Self, Ground), EngineError> {
+        let (known, changes) = Ready::of(at.mount())?.ground(&self.profile);
+        if let Some(ground) = known {
+            return Ok((self, ground));
+        }
+        let read = move |items: &Items<'_>, at: &Entered| {
+            let ground = self.ground(items, at)?;
+            Ready::of(at.mount())?.keep_ground(&self.profile, &ground, changes);
+            Ok((self, ground))
+        };
+        at.read(read).await
     }
 
     /// Makes it beside what reads and writes, which would wait for key and signature.
@@ -122,7 +145,7 @@ impl Wanted {
                 ttl: message::ttl(self.ttl_s),
                 under: &under,
             },
-            urls: urls.as_ref(),
+            urls: urls.as_deref(),
             now: at.now(),
         };
         Ok(Made {
@@ -139,8 +162,25 @@ impl Made {
     pub(in crate::engine::pki) fn store(
         self,
         items: &Items<'_>,
+        at: &Entered,
         wanted: Wanted,
     ) -> Result<(), EngineError> {
+        let stored = match self.is_still(items, &wanted) {
+            Ok(stored) => stored,
+            Err(error) => {
+                Ready::of(at.mount())?.ground_changed();
+                return Err(error);
+            }
+        };
+        let of = Of::Profile(wanted.profile);
+        let by = (&stored.id, self.under.name());
+        let mut record = Record::new(&self.issued, of, by, &wanted.account);
+        (record.names, record.renews) = (Some(wanted.names), wanted.renews);
+        record.create(items, &self.issued.serial)
+    }
+
+    /// That what it was made by is so now.
+    fn is_still(&self, items: &Items<'_>, wanted: &Wanted) -> Result<StoredIssuer, EngineError> {
         let name = self.under.name();
         let stored = StoredIssuer::get(items, name)?;
         may_issue(name, &stored)?;
@@ -151,12 +191,9 @@ impl Made {
         if stored.id != *self.under.id() {
             return changed("the issuer");
         }
-        if profile(items, &wanted.profile)? != self.by {
+        if profile(items, &wanted.profile)? != *self.by {
             return changed("the profile");
         }
-        let of = Of::Profile(wanted.profile);
-        let mut record = Record::new(&self.issued, of, (&stored.id, name), &wanted.account);
-        (record.names, record.renews) = (Some(wanted.names), wanted.renews);
-        record.create(items, &self.issued.serial)
+        Ok(stored)
     }
 }

@@ -11,7 +11,6 @@ use super::{
             KIND, PROFILES, action,
             api::wanted::{Key, Wanted},
             csr::Csr,
-            store::profile,
         },
         answer::{self, Answer},
         decoded,
@@ -81,16 +80,11 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
         renews: order.replaces.as_ref().map(|old| old.serial.clone()),
         account: account.owner.identity().account,
     };
-    let read = move |items: &Items<'_>, at: &Entered| {
-        if profile(items, &wanted.profile)?.acme.is_none() {
-            return Err(EngineError::Precondition(
-                "the profile is not for ACME any more".to_owned(),
-            ));
-        }
-        let ground = wanted.ground(items, at)?;
-        Ok((wanted, ground))
-    };
-    let (wanted, ground) = at.read(read).await?;
+    let (wanted, ground) = wanted.found(&at).await?;
+    if !ground.is_for_acme() {
+        let why = "the profile is not for ACME any more".to_owned();
+        return Err(EngineError::Precondition(why).into());
+    }
     let made = wanted.make(&at, ground).await;
     let (wanted, made) = made.map_err(|error| match error {
         EngineError::Invalid(why) => bad(why),
@@ -116,7 +110,7 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
         let mut order = Order::find(items, &id)?.ok_or_else(none)?;
         let issued = order.issued(serial.clone(), now_s);
         issued.map_err(|problem| EngineError::Precondition(problem.detail))?;
-        made.store(items, wanted)?;
+        made.store(items, at, wanted)?;
         Tally::issued(items, &order, not_after_s, (now_s, seconds(at.sure_now())))?;
         if let Some(old) = &order.replaces
             && let Some(mut whose) = IssuedTo::find(items, &old.serial)?
