@@ -1,11 +1,16 @@
 //! A CA is not its name.
 
 use mc_proto::metacrypt::v1::{
-    DeleteIssuerRequest, GetIssuerRequest, ListCertificatesRequest, UpdateIssuerRequest,
+    DeleteIssuerRequest, DeletePkiProfileRequest, GetIssuerRequest, ListCertificatesRequest,
+    SetUrlsRequest, UpdateIssuerRequest,
 };
 
-use super::*;
-use crate::engine::pki::store::{StoredIssuer, as_if_revoked};
+use super::{super::urls, *};
+use crate::engine::pki::{
+    pem,
+    ready::Ready,
+    store::{StoredIssuer, as_if_revoked},
+};
 
 fn delete(confirm: &str) -> DeleteIssuerRequest {
     DeleteIssuerRequest {
@@ -183,4 +188,95 @@ async fn an_account_with_many_revoked_certificates_stops_for_itself_alone() {
     // Those of yesterday have ended.
     world.clock.advance(49 * HOUR);
     issue(&api, &admin).await;
+}
+
+/// What certificates are made by is kept in memory: of each thing that changes it, the next certificate knows.
+#[tokio::test]
+async fn what_is_issued_is_by_what_is_in_force() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    let kept = || {
+        let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
+        Ready::of(at.mount()).unwrap().ground("web").0.is_some()
+    };
+    let profile = |dns: &str| PutPkiProfileRequest {
+        mount: "ca".to_owned(),
+        name: "web".to_owned(),
+        profile: Some(PkiProfile {
+            issuer: "services".to_owned(),
+            dns_names: vec![dns.to_owned()],
+            server: true,
+            key_algorithms: vec![CertificateKey::Ed25519.into()],
+            max_ttl_s: 3600,
+            ..PkiProfile::default()
+        }),
+    };
+    let disable = |disabled| UpdateIssuerRequest {
+        mount: "ca".to_owned(),
+        name: "services".to_owned(),
+        disabled: Some(disabled),
+        ..UpdateIssuerRequest::default()
+    };
+    let base = |base: &str| SetUrlsRequest {
+        mount: "ca".to_owned(),
+        base: base.to_owned(),
+    };
+    for (description, wanted) in [
+        ("as it was", "issued"),
+        ("the profile has another name", "names"),
+        ("the name is back", "issued"),
+        ("the issuer is disabled", "disabled"),
+        ("it is enabled", "issued"),
+        ("there are addresses", "http://pki.example.org/v1/pki/ca/"),
+        ("other addresses", "http://other.example.org/v1/pki/ca/"),
+        ("the profile is deleted", "no profile"),
+        ("there is one again", "issued"),
+        ("the issuer is revoked", "revoked"),
+    ] {
+        match description {
+            "the profile has another name" => {
+                let put = profiles::put_profile(&api, &admin, profile("example.com"));
+                put.await.unwrap();
+            }
+            "the name is back" | "there is one again" => {
+                let put = profiles::put_profile(&api, &admin, profile("example.org"));
+                put.await.unwrap();
+            }
+            "the issuer is disabled" | "it is enabled" => {
+                let disabled = description == "the issuer is disabled";
+                let update = api_issuers::update_issuer(&api, &admin, disable(disabled));
+                update.await.unwrap();
+            }
+            "there are addresses" | "other addresses" => {
+                let host = wanted.trim_end_matches("/v1/pki/ca/");
+                urls::set(&api, &admin, base(host)).await.unwrap();
+            }
+            "the profile is deleted" => {
+                let request = DeletePkiProfileRequest {
+                    mount: "ca".to_owned(),
+                    name: "web".to_owned(),
+                };
+                let delete = profiles::delete_profile(&api, &admin, request);
+                delete.await.unwrap();
+            }
+            "the issuer is revoked" => {
+                let serial = get(&api, &admin, "services").await.serial;
+                revoke(&api, &admin, &serial).await.unwrap();
+            }
+            _ => {}
+        }
+        assert!(!kept(), "{description}: what was kept is gone");
+        let told = match try_issue(&api, &admin).await {
+            Ok(issued) => {
+                assert!(kept(), "{description}");
+                // From memory, now.
+                let again = issue(&api, &admin).await;
+                assert_ne!(again, issued.serial);
+                let chain = pem::read_chain(&issued.chain).unwrap();
+                format!("issued {}", String::from_utf8_lossy(&chain[0]))
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(told.contains(wanted), "{description}: {told}");
+    }
 }
