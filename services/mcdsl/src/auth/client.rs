@@ -18,7 +18,7 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use hyper_util::rt::TokioIo;
 use mc_proto::mcias::v1::{
-    CheckAccountRequest, CheckTokenRequest, GetKeysRequest, auth_client::AuthClient,
+    CheckAccountRequest, CheckTokenRequest, GetKeysRequest, PublicKey, auth_client::AuthClient,
 };
 use serde::Deserialize;
 use tonic::{
@@ -114,6 +114,8 @@ pub struct Client {
 #[derive(Default)]
 struct State {
     keys: Arc<Verified>,
+    /// As MCIAS gave them.
+    published: Vec<PublicKey>,
     issuer: Arc<str>,
     /// When keys were asked for last, and whether they came.
     asked_keys: Option<(Instant, bool)>,
@@ -222,15 +224,21 @@ impl Client {
             return came.then_some(()).ok_or_else(unknown);
         }
         self.state().asked_keys = Some((self.clock.steady(), false));
-        let answer = self
+        let mut answer = self
             .grpc
             .clone()
             .get_keys(self.request(GetKeysRequest {}, Some(TIMEOUT)))
             .await?
             .into_inner();
-        let keys = Keys::new(answer.keys.iter().map(|key| (key.kid.as_str(), &*key.key)));
+        answer.keys.sort_by(|a, b| a.kid.cmp(&b.kid));
         let mut state = self.state();
-        (state.keys, state.issuer) = (Arc::new(Verified::new(keys)), answer.issuer.into());
+        // Else it begins without the tokens that it knows.
+        if state.published != answer.keys {
+            let keys = answer.keys.iter().map(|key| (key.kid.as_str(), &*key.key));
+            state.keys = Arc::new(Verified::new(Keys::new(keys)));
+            state.published = answer.keys;
+        }
+        state.issuer = answer.issuer.into();
         state.asked_keys = Some((self.clock.steady(), true));
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What is served: gRPC, REST beside it, and the service's own pages, each with what guards it.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use axum::{
     Router,
@@ -14,7 +14,7 @@ use axum::{
 use mc_proto::Level;
 use prost_reflect::DescriptorPool;
 use tower::{ServiceExt as _, util::MapResponseLayer};
-use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
+use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     App, StartError,
@@ -33,8 +33,6 @@ const MAX_BODY: usize = 1 << 20;
 pub(super) const MAX_PUBLIC_BODY: usize = 64 << 10;
 /// Bytes of a message for reflection: the name of something.
 const MAX_ASKED: usize = 4 << 10;
-/// For the next bytes of a body to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What of an answer is to be kept (nothing: it is somebody's), and taken for what (what it says it is).
 const EVERY: [(HeaderName, &str); 2] = [
@@ -105,7 +103,7 @@ pub(super) fn router(
         bodies,
         Some(&access),
     )?
-    .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+    .layer(middleware::from_fn(body::timed))
     .layer(CatchPanicLayer::custom(|_| {
         // What it says is in the log, by the hook.
         let mut response = rest::Error::internal().into_response();
@@ -214,7 +212,7 @@ pub(super) fn without_tls(routes: Router) -> Router {
             set(&mut response, false);
             response
         }))
-        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(middleware::from_fn(body::timed))
         .layer(CatchPanicLayer::custom(|_| {
             // What it says is in the log, by the hook.
             rest::Error::internal().into_response()

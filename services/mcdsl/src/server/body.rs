@@ -7,12 +7,17 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    middleware::Next,
+    response::Response,
+};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
-use tower_http::timeout::TimeoutError;
+use tower_http::timeout::{TimeoutBody, TimeoutError};
 
 use super::{
     bodies::Hold,
@@ -21,6 +26,9 @@ use super::{
 
 /// For the whole of a body but a stream's: what comes in drops would hold a place for as long as it likes.
 const TOTAL: Duration = Duration::from_secs(120);
+
+/// For the next bytes of one to come.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// What a body is.
 #[derive(Clone, Copy, PartialEq)]
@@ -70,6 +78,50 @@ fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e
         next = error.source();
     }
     None
+}
+
+/// Around all requests: a body that stops coming is an error.
+pub(super) async fn timed(request: Request, next: Next) -> Response {
+    let timed = |body: Body| {
+        Body::new(Timed {
+            left: body.size_hint().exact(),
+            inner: Box::pin(TimeoutBody::new(STALLED, body)),
+        })
+    };
+    next.run(request.map(timed)).await
+}
+
+/// [`TimeoutBody`], which does not say how long the body is: what is too large would be asked for before it is refused.
+struct Timed {
+    inner: Pin<Box<TimeoutBody<Body>>>,
+    /// Bytes, if the head says that.
+    left: Option<u64>,
+}
+
+impl HttpBody for Timed {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        let polled = ready!(self.inner.as_mut().poll_frame(cx));
+        if let Some(Ok(frame)) = &polled {
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.left = self.left.map(|left| left.saturating_sub(length));
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
 }
 
 struct Bounded {

@@ -359,7 +359,11 @@ async fn a_body_is_bounded_and_a_panic_is_one_requests() {
     let file = client.running.directory.path().join("large");
     std::fs::write(&file, format!(r#"{{"text": "{}"}}"#, "a".repeat(2 << 20))).unwrap();
     let data = format!("@{}", file.display());
+    let head = client.running.directory.path().join("head");
+    let told = head.display().to_string();
     let more = [
+        "-D",
+        &told,
         // Over HTTP/2 it is told to stop (RST_STREAM NO_ERROR, RFC 9113 §8.1), which curl 7 takes for a failure.
         "--http1.1",
         "-X",
@@ -371,6 +375,9 @@ async fn a_body_is_bounded_and_a_panic_is_one_requests() {
     ];
     let (status, error) = client.send(&more, "/v1/notes/a").await;
     assert_eq!(status, 413, "{error}");
+    // curl asks first (Expect), and is not told to send what would be refused.
+    let told = std::fs::read_to_string(&head).unwrap();
+    assert!(told.starts_with("HTTP/1.1 413"), "{told}");
     let (status, error) = client.put("panic", "{}").await;
     assert_eq!(status, 500, "{error}");
     let (status, _) = client.put("a", "{}").await;

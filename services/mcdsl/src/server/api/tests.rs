@@ -1,6 +1,6 @@
 use super::*;
 use crate::auth::{AuthError, Authenticator, Identity};
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 /// Knows no token.
 pub(in crate::server) struct Nobody;
