@@ -130,7 +130,11 @@ impl Browser {
         self.cdp("Emulation.setDeviceMetricsOverride", screen)
             .await?;
         let scheme = if dark { "dark" } else { "light" };
-        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        // A picture is of what the page becomes, not of a colour on its way there.
+        let media = json!({ "features": [
+            { "name": "prefers-color-scheme", "value": scheme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ] });
         self.cdp("Emulation.setEmulatedMedia", media).await?;
         Ok(())
     }
