@@ -297,7 +297,7 @@ async fn status(place: &Place, out: Output) -> anyhow::Result<ExitCode> {
     };
     let status = client.get_seal_status(GetSealStatusRequest {}).await;
     let status = status.map_err(told)?.into_inner();
-    let condition = match status.sealed {
+    let condition = match status.sealed || status.unwritable {
         true => Condition::NotReady,
         false => Condition::Serving,
     };
@@ -323,6 +323,11 @@ async fn status(place: &Place, out: Output) -> anyhow::Result<ExitCode> {
     if status.audit_broken {
         eprintln!(
             "warning: the audit log is not as it was written; `metacrypt audit verify` says what is wrong"
+        );
+    }
+    if status.unwritable {
+        eprintln!(
+            "warning: nothing can be written, and so nothing is done: the disk is full, or somebody else has changed the database; the service's log says which, and `metacrypt check` on its machine more"
         );
     }
     if status.mcias_away {

@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
 };
@@ -37,8 +37,10 @@ pub struct Store {
     path: PathBuf,
     files: Files,
     migrations: Vec<Migration>,
-    /// The schema that was last found to be that of `migrations` ([`schema::version`]); before the first change none.
+    /// The number of the schema that was last looked at ([`schema::version`]); before the first change none.
     schema: AtomicI64,
+    /// What was once found in it that `migrations` have not made: nothing is written by this process any more, whatever is there then.
+    foreign: OnceLock<String>,
     readers: Vec<Mutex<Connection>>,
     /// Closed last: then SQLite writes its log into the database and removes it, which one that only reads cannot.
     writer: Mutex<Connection>,
@@ -117,6 +119,7 @@ impl Store {
             files: Files::of(path),
             migrations: migrations.to_vec(),
             schema: AtomicI64::new(i64::MIN),
+            foreign: OnceLock::new(),
             writer: Mutex::new(writer),
             readers,
             reading: Reading::new(READERS),
@@ -132,7 +135,7 @@ impl Store {
         &self.path
     }
 
-    /// Whether the last write failed since the disk is full or takes nothing, as it changes.
+    /// Whether nothing can be written ([`Self::unwritable`]), as it changes.
     #[must_use]
     pub fn full(&self) -> watch::Receiver<bool> {
         self.full.subscribe()
@@ -290,15 +293,34 @@ impl Store {
     /// That the schema is as it was made: whoever can write the file may put a trigger in it while it is open, too.
     pub(super) fn is_as_made(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
         let version = schema::version(tx)?;
-        if version == self.schema.load(Relaxed) {
-            return Ok(());
+        if self.foreign.get().is_none() && version != self.schema.load(Relaxed) {
+            // Whoever writes the file can put the number back: what was read by then would act.
+            if let Some(flaw) = schema::flaw(tx, self.migrations.iter())? {
+                let flaw = self.foreign.get_or_init(|| flaw);
+                let database = self.path.display();
+                tracing::error!(%database, flaw, "somebody else has changed the database's schema: this process writes nothing any more");
+                self.full.send_replace(true);
+            }
+            self.schema.store(version, Relaxed);
         }
-        if let Some(flaw) = schema::flaw(tx, self.migrations.iter())? {
-            let path = self.path.clone();
-            return Err(DbError::Foreign { path, flaw }.into());
+        self.foreign().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn foreign(&self) -> Option<DbError> {
+        let (path, flaw) = (self.path.clone(), self.foreign.get()?.clone());
+        Some(DbError::Foreign { path, flaw })
+    }
+
+    /// Why nothing can be written now, if that is so.
+    #[must_use]
+    pub fn unwritable(&self) -> Option<String> {
+        if let Some(foreign) = self.foreign() {
+            return Some(format!("{foreign}; nothing is written until then"));
         }
-        self.schema.store(version, Relaxed);
-        Ok(())
+        let path = self.path.display();
+        self.full.borrow().then(|| {
+            format!("the disk of {path} is full, or takes nothing: make room; what would be written is refused until then")
+        })
     }
 
     pub(super) fn files(&self) -> &Files {

@@ -346,10 +346,5 @@ async fn status(mcias: Arc<Mcias>) -> Result<StatusMessage, Error> {
 
 /// That nothing can be written, or soon cannot.
 fn full(store: &Store) -> Option<String> {
-    let full = *store.full().borrow();
-    full.then(|| {
-        let path = store.path().display();
-        format!("the disk of {path} is full, or takes nothing: make room; what would be written is refused until then")
-    })
-    .or_else(|| little_left(store.path()))
+    store.unwritable().or_else(|| little_left(store.path()))
 }

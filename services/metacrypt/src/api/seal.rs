@@ -167,6 +167,7 @@ impl Api {
             policy_unusable: self.0.open().is_ok_and(|open| unusable(&open)),
             audit_broken: self.0.log_flaw.load().is_some(),
             mcias_away: self.0.mcias.get().is_some_and(|mcias| !mcias.is_live()),
+            unwritable: self.0.seal.store().unwritable().is_some(),
             initialized: status.is_some(),
             sealed: self.0.is_sealed(),
             generation: status.as_ref().map_or(0, |status| status.generation),

@@ -467,9 +467,13 @@ async fn the_audit_log_is_read_and_verified() {
     assert!(run(&world, "audit verify", "").status.success());
     assert!(!broken(&world));
     // What keeps rows out of the log is in no chain.
-    world.metacrypt.take().unwrap().terminate().unwrap();
     let trigger = "CREATE TRIGGER eve AFTER INSERT ON audit WHEN NEW.name = 'eve' BEGIN DELETE FROM item WHERE false; END";
     unguarded(&database).execute_batch(trigger).unwrap();
+    assert!(!run(&world, "mount list", "").status.success());
+    let out = run(&world, "status", "");
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    assert!(error(&out).contains("nothing can be written"), "{out:?}");
+    world.metacrypt.take().unwrap().terminate().unwrap();
     for line in [
         &["audit", "verify", "--offline"][..],
         &["check"],
