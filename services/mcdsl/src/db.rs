@@ -10,6 +10,7 @@ mod copy;
 mod files;
 mod full;
 mod group;
+mod long;
 mod schema;
 mod store;
 

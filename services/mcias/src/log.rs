@@ -22,7 +22,7 @@ impl Mcias {
     /// If the database fails.
     pub(crate) async fn audit(self: &Arc<Self>, wanted: Wanted) -> Result<Vec<Record>, Error> {
         let read = move |db: &Connection| Ok::<_, Error>(audit::search(db, PACKAGE, wanted)?);
-        self.store.read(read).await
+        self.store.read_long(read).await
     }
 
     /// Whether the log is as it was written; `known` is number and hash of a row that was noted elsewhere, 0 and nothing: none.
@@ -37,6 +37,6 @@ impl Mcias {
         let known = audit::known(number, hash);
         let known = known.map_err(|wrong| Error::invalid(format!("known_hash: {wrong}")))?;
         let read = move |db: &Connection| Ok::<_, Error>(audit::examine(db, known)?);
-        self.store.read(read).await
+        self.store.read_long(read).await
     }
 }

@@ -45,6 +45,8 @@ pub struct Store {
     /// Closed last: then SQLite writes its log into the database and removes it, which one that only reads cannot.
     writer: Mutex<Connection>,
     reading: Reading,
+    /// Of those that may take long ([`Self::read_long`]).
+    pub(super) long: Reading,
     writing: Arc<Places>,
     pub(super) line: Line,
     full: watch::Sender<bool>,
@@ -52,7 +54,7 @@ pub struct Store {
 
 /// So many read at once; the others take turns, and not too many of them wait, nor of one network or account ([`super::asker`]).
 #[derive(Debug)]
-struct Reading {
+pub(super) struct Reading {
     now: Arc<Turns<Owner>>,
     /// Of those and of who waits.
     all: Arc<Places>,
@@ -67,7 +69,7 @@ impl Reading {
     }
 
     /// What is held until it is done; whoever asked may be gone by then.
-    async fn next(&self) -> Result<(Turn<Owner>, Place), StoreError> {
+    pub(super) async fn next(&self) -> Result<(Turn<Owner>, Place), StoreError> {
         let place = self.all.take()?;
         let turn = self.now.next(place.owner().clone()).await;
         Ok((turn, place))
@@ -123,6 +125,7 @@ impl Store {
             writer: Mutex::new(writer),
             readers,
             reading: Reading::new(READERS),
+            long: Reading::new(1),
             writing: Places::new(1),
             line: Line::default(),
             full: watch::Sender::new(false),

@@ -141,7 +141,7 @@ impl AuditLog for Api {
         let read = move |db: &Connection| -> Result<_, SealError> {
             Ok(audit::search(db, SERVICE.package, wanted)?)
         };
-        let found = self.0.seal.store().read(read).await?;
+        let found = self.0.seal.store().read_long(read).await?;
         self.done(&caller, detail).await?;
         Ok(Response::new(ListAuditResponse {
             entries: entries(found),
@@ -155,7 +155,7 @@ impl AuditLog for Api {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
         let detail = self.reader(&caller)?;
         let read = move |db: &Connection| verify(db, &asked);
-        let (answer, by_the_caller) = self.0.seal.store().read(read).await?;
+        let (answer, by_the_caller) = self.0.seal.store().read_long(read).await?;
         // What a caller says that he has noted is no flaw for everybody, nor does it clear one.
         match answer.intact {
             true => self.0.log_flaw.store(None),
