@@ -35,7 +35,7 @@ pub(crate) struct Metacrypt {
     pub(crate) audit: Arc<Recorder>,
     /// Held by who changes the seal or what is behind it: one at a time, from the proof to the end, so that each is of what the one before left.
     changes: Mutex<()>,
-    /// A mount was removed.
+    /// A mount was removed, or something of before is still in the database's file.
     pub(crate) removed: Notify,
     /// What is wrong with the audit log, as far as was looked.
     pub(crate) log_flaw: Arc<ArcSwapOption<String>>,
@@ -177,8 +177,16 @@ impl Metacrypt {
         changed.await?;
         // Sealing does not wait for that.
         drop(open);
-        self.seal.settle().await;
+        self.settle().await;
         Ok(())
+    }
+
+    /// Has nothing of before in the database's file; what that cannot be now is the job's.
+    async fn settle(&self) {
+        self.seal.settle().await;
+        if !self.seal.is_settled() {
+            self.removed.notify_one();
+        }
     }
 
     /// Another master key, by whoever knows one of the secrets.
@@ -215,7 +223,7 @@ impl Metacrypt {
         let fresh = self.seal.rotate(&mut next, password, wanted, log).await?;
         self.gate.change(&open, next);
         drop(open);
-        self.seal.settle().await;
+        self.settle().await;
         Ok(fresh)
     }
 

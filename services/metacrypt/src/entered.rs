@@ -183,6 +183,17 @@ impl Public {
         self.mount.open().unless_closed(read).await
     }
 
+    /// Waits for something that changes nothing, and no longer once the seal is being closed.
+    ///
+    /// # Errors
+    /// Those of `work`, and that it is.
+    pub(crate) async fn unless_closed<T>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        self.mount.open().unless_closed(work).await
+    }
+
     /// Does what takes a processor about so many microseconds, for a stranger there; with the seal held open, but not by what waits for its turn.
     ///
     /// # Errors
@@ -257,8 +268,15 @@ impl Entered {
     }
 
     /// Adds to a detail what leads from a secret of a request, or of an answer, to its row (AuditHash).
-    pub(crate) fn noted(&self, detail: Detail, request: &dyn Secrets) -> Detail {
-        self.mount.open().prints().noted(detail, request)
+    ///
+    /// # Errors
+    /// There are no random bytes.
+    pub(crate) fn noted(
+        &self,
+        detail: Detail,
+        request: &dyn Secrets,
+    ) -> Result<Detail, EngineError> {
+        Ok(self.mount.open().prints().noted(detail, request)?)
     }
 
     /// Reads what the mount has, beside the async threads.

@@ -36,7 +36,8 @@ fn of(kinds: &[&Kind], api: &Api, what: fn(&Kind) -> fn(&Api) -> Router) -> Rout
     let metacrypt = Arc::clone(&api.0);
     all.layer(middleware::from_fn(move |request: Request, next: Next| {
         let sealed = metacrypt.is_sealed();
-        let acme = request.uri().path().contains("/acme/");
+        // `/v1/<kind>/<mount>/acme/…`
+        let acme = request.uri().path().split('/').nth(4) == Some("acme");
         async move {
             match sealed {
                 true => sealed_answer(acme),
@@ -139,5 +140,8 @@ mod tests {
         let (_, body) = ask("/v1/transit/vault/acme/directory").await;
         let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(problem["status"], 503);
+        let (_, body) = ask("/v1/transit/acme/name").await;
+        let error: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(error["code"], 503, "a mount of that name");
     }
 }

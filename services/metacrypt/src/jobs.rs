@@ -17,8 +17,9 @@ use crate::{
 const LONGEST: Duration = Duration::from_secs(30);
 /// Pieces for one mount at once; the rest is for the next time.
 const PIECES: usize = 1000;
-/// Until it is tried again to delete what could not be.
+/// Until it is tried again to delete what could not be, and to have nothing of it in the database's file or log.
 const AGAIN: Duration = Duration::from_secs(600);
+const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Starts all of it; it stops with `shutdown`.
 pub(crate) fn start(metacrypt: &Arc<Metacrypt>, shutdown: &Shutdown) {
@@ -99,7 +100,11 @@ async fn sweep(metacrypt: &Metacrypt) {
             }
         }
         // In any case at times: it may have failed.
-        let _ = timeout(AGAIN, metacrypt.removed.notified()).await;
+        let wait = match metacrypt.seal.is_settled() {
+            true => AGAIN,
+            false => SETTLE_AGAIN,
+        };
+        let _ = timeout(wait, metacrypt.removed.notified()).await;
     }
 }
 

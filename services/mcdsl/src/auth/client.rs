@@ -124,6 +124,16 @@ struct State {
     heard: Option<Instant>,
     /// SHA-256 of tokens and of accounts' ids that were asked for: until when they are known to be good, or not.
     answers: HashMap<[u8; 32], (Instant, bool)>,
+    /// How often something was revoked since the start: what was asked before is not kept after it.
+    revoked: u64,
+}
+
+impl State {
+    /// Something was revoked: what was told before may not hold.
+    fn forget_answers(&mut self) {
+        self.revoked += 1;
+        self.answers.clear();
+    }
 }
 
 impl Client {
@@ -344,17 +354,21 @@ impl Client {
     ) -> Result<bool, AuthError> {
         let hash = hash(of)?;
         let now = self.clock.steady();
-        if let Some((until, good)) = self.state().answers.get(&hash)
-            && now < *until
-        {
-            return Ok(*good);
-        }
+        let revoked = {
+            let state = self.state();
+            if let Some((until, good)) = state.answers.get(&hash)
+                && now < *until
+            {
+                return Ok(*good);
+            }
+            state.revoked
+        };
         let good = ask.await.map_err(|status| self.unavailable(&status))?;
         let mut state = self.state();
         if state.answers.len() >= MAX_ANSWERS {
             state.answers.retain(|_, (until, _)| *until > now);
         }
-        if state.answers.len() < MAX_ANSWERS {
+        if state.answers.len() < MAX_ANSWERS && state.revoked == revoked {
             state.answers.insert(hash, (now + CHECK, good));
         }
         Ok(good)
@@ -393,4 +407,35 @@ fn hash(of: &str) -> Result<[u8; 32], AuthError> {
 
 fn own(path: &Path) -> Result<MetadataValue<Ascii>, Failure> {
     bearer(&token_file(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::PrivateFile;
+
+    #[tokio::test]
+    async fn what_was_asked_before_a_revocation_is_not_kept_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        std::fs::write(file("ca.pem"), mc_testkit::ca::Ca::new().unwrap().pem()).unwrap();
+        let token = PrivateFile::create(&file("token")).unwrap();
+        token.write(b"own\n").unwrap();
+        let config = Config {
+            server_url: "https://localhost:1".to_owned(),
+            ca_cert: file("ca.pem"),
+            service_name: "notes".to_owned(),
+            token_file: file("token"),
+        };
+        let client = Client::new(&config, Clock::default()).unwrap();
+        let told = |good| std::future::ready(Ok(good));
+        // While the answer is on its way, something is revoked.
+        let late = async {
+            client.state().forget_answers();
+            Ok(true)
+        };
+        assert_eq!(client.answer("1", late).await, Ok(true));
+        assert_eq!(client.answer("1", told(false)).await, Ok(false), "not kept");
+        assert_eq!(client.answer("1", told(true)).await, Ok(false), "kept");
+    }
 }

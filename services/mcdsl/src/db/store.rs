@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, Params, Row, Transaction};
@@ -28,6 +29,10 @@ use crate::{
 
 /// Bytes for which there has to be room on the disk before it is said not to be full: more than an ordinary change.
 const ROOM: usize = 256 << 10;
+/// How often [`Store::settle`] tries, how long nobody writes meanwhile, and what is between: five seconds in all.
+const SETTLES: usize = 20;
+const SETTLING: Duration = Duration::from_millis(50);
+const BETWEEN_SETTLES: Duration = Duration::from_millis(200);
 /// Connections that read at once; more readers wait for a turn without holding a thread.
 const READERS: usize = 4;
 
@@ -164,18 +169,35 @@ impl Store {
         self.write(same).await
     }
 
-    /// Writes SQLite's log (WAL) into the database itself and empties it, for whoever copies that file alone. Waits for who writes, and some seconds for who reads.
+    /// Writes SQLite's log (WAL) into the database itself and empties it, for whoever copies that file alone. Waits for who writes, and some seconds for who reads,
+    /// while others write.
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::Busy`]: somebody still reads what was there before.
     pub fn settle(&self) -> Result<(), StoreError> {
+        for _ in 0..SETTLES {
+            if self.settle_now()? {
+                return Ok(());
+            }
+            std::thread::sleep(BETWEEN_SETTLES);
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// Whether nobody was in the way. What could be written into the database is, in any case.
+    fn settle_now(&self) -> Result<bool, StoreError> {
         let db = self.writer();
         self.files.check()?;
-        let busy: bool = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        match busy {
-            false => Ok(()),
-            true => Err(StoreError::Busy),
-        }
+        let busy = |how: &str| {
+            let sql = format!("PRAGMA wal_checkpoint({how})");
+            db.query_row(&sql, [], |row| row.get::<_, bool>(0))
+        };
+        busy("PASSIVE")?;
+        // Who writes waits meanwhile.
+        db.busy_timeout(SETTLING)?;
+        let emptied = busy("TRUNCATE").map(|busy| !busy);
+        db.busy_timeout(super::BUSY_TIMEOUT)?;
+        Ok(emptied?)
     }
 
     /// Reads, on a thread for that: all of it is of one commit, however many statements it is, and whatever is written meanwhile.

@@ -67,6 +67,7 @@ pub(super) fn router(
     if app.audit.is_none() && methods.clone().any(|m| m.access.audited) {
         return Err(StartError::Audit(app.package));
     }
+    let scarce = app.audit.as_ref().map(|audit| audit.scarce());
     let access = Arc::new(Access {
         methods: methods.map(|m| (m.path, m)).collect(),
         authenticator: app.authenticator,
@@ -74,7 +75,7 @@ pub(super) fn router(
         sealed: app.sealed,
         tasks: shutdown.tracker().clone(),
         public_streams: Arc::default(),
-        scarce: Arc::default(),
+        scarce: scarce.unwrap_or_default(),
     });
     let enforce = middleware::from_fn_with_state(Arc::clone(&access), access::enforce);
     let grpc = app

@@ -39,7 +39,7 @@ const MAX_ACCOUNTS: usize = 1024;
 
 /// How often accounts may call what is written down, while the disk has little room.
 #[derive(Default)]
-pub(super) struct Scarce {
+pub struct Scarce {
     is: AtomicBool,
     clock: Clock,
     window: Mutex<Window>,
@@ -52,6 +52,13 @@ struct Window {
 }
 
 impl Scarce {
+    pub(super) fn by(clock: Clock) -> Self {
+        Self {
+            clock,
+            ..Self::default()
+        }
+    }
+
     /// Whether somebody may call now. Administrators may: they are who makes room; and what is asked without a token has bounds of its own.
     ///
     /// # Errors
@@ -78,8 +85,8 @@ impl Scarce {
         Ok(())
     }
 
-    /// What is left on the disk now.
-    fn measured(&self, left: u64, of: u64, disk: &Path) {
+    /// What is left on the disk now, in bytes, of how many.
+    pub fn measured(&self, left: u64, of: u64, disk: &Path) {
         let is = is_little((left, of));
         if is == self.is.swap(is, Relaxed) {
             return;
@@ -137,7 +144,7 @@ pub fn little_left(database: &Path) -> Option<String> {
     let directory = directory_of(database);
     let (left, _) = room(directory).ok().filter(|room| is_little(*room))?;
     Some(format!(
-        "the disk of {} has {} left; make room: each account has 60 calls a minute, and what cannot be written is refused",
+        "the disk of {} has {} left; make room: each account has {CALLS} calls a minute that are written down, and what cannot be written is refused",
         directory.display(),
         human::bytes(left)
     ))
@@ -173,10 +180,7 @@ mod tests {
     #[test]
     fn nobody_takes_what_little_room_is_left() {
         let clock = FakeClock::new();
-        let scarce = Scarce {
-            clock: Clock::of(clock.source()),
-            ..Scarce::default()
-        };
+        let scarce = Scarce::by(Clock::of(clock.source()));
         let named = |name: &str, role: &str| {
             let mut who = caller("/s/Do", true).identity.unwrap();
             (who.account, who.roles) = (name.to_owned(), vec![role.to_owned()]);

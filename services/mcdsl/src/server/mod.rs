@@ -64,7 +64,7 @@ pub use api::api;
 pub use bearer::{NotOne, bearer};
 pub use body::status as body_status;
 pub use check::{Checked, Examined};
-pub use disk::little_left;
+pub use disk::{Scarce, little_left};
 pub use failures::{Failures, Untold};
 pub use local::Local;
 #[cfg(feature = "web")]

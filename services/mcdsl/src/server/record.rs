@@ -7,11 +7,13 @@ use tonic::{Code, Status};
 
 use super::{
     access::{Attempt, Caller},
+    disk::Scarce,
     failures::Failures,
     status::UNWRITTEN,
 };
 use crate::{
     audit::{self, AuditError, Detail, Entry},
+    auth::Identity,
     clock::Clock,
     db::{Store, StoreError, is_unwritable},
 };
@@ -28,6 +30,11 @@ pub trait Audit: Send + Sync {
         outcome: Code,
         message: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
+
+    /// How often accounts may have something written into it while the disk has little room.
+    fn scarce(&self) -> Arc<Scarce> {
+        Arc::default()
+    }
 }
 
 /// The log of [`crate::audit`] in a service's database. Calls that fail, or give nothing, are bounded, as [`Failures`] says.
@@ -35,6 +42,7 @@ pub struct Recorder {
     store: Arc<Store>,
     clock: Clock,
     failures: Arc<Failures>,
+    scarce: Arc<Scarce>,
 }
 
 impl Recorder {
@@ -50,6 +58,7 @@ impl Recorder {
         Self {
             store,
             failures: Arc::new(Failures::by(clock.clone())),
+            scarce: Arc::new(Scarce::by(clock.clone())),
             clock,
         }
     }
@@ -58,6 +67,15 @@ impl Recorder {
     #[must_use]
     pub fn failures(&self) -> Arc<Failures> {
         Arc::clone(&self.failures)
+    }
+
+    /// Whether an account may have something written down by another way than methods, of which the server asks: with little room on the disk each has one
+    /// share for all ways.
+    ///
+    /// # Errors
+    /// It had its share of this minute.
+    pub fn admit(&self, who: Option<&Identity>) -> Result<(), Status> {
+        self.scarce.admit(who)
     }
 
     /// Makes a change and writes it down in one transaction: both are, or neither is. What fails is the
@@ -184,6 +202,10 @@ impl Audit for Recorder {
                 }
             })
         })
+    }
+
+    fn scarce(&self) -> Arc<Scarce> {
+        Arc::clone(&self.scarce)
     }
 }
 

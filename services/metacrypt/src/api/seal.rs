@@ -267,6 +267,7 @@ impl Sealing for Api {
         let caller = Caller::of(&request)?;
         let asked = request.into_inner();
         let detail = self.0.open()?.prints().noted(Detail::new(), &asked);
+        let detail = detail.map_err(SealError::from)?;
         let password = Zeroizing::new(asked.password);
         let current = current(asked.current)?;
         caller.about.say(current.kind());
@@ -284,6 +285,7 @@ impl Sealing for Api {
         let caller = Caller::of(&request)?;
         let asked = request.into_inner();
         let detail = self.0.open()?.prints().noted(Detail::new(), &asked);
+        let detail = detail.map_err(SealError::from)?;
         let password = Zeroizing::new(asked.password);
         let current = current(asked.current)?;
         caller.about.say(current.kind());

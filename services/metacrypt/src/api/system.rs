@@ -264,13 +264,17 @@ impl System for Api {
         if asked.input.is_empty() {
             return Err(EngineError::field("input", "the secret that is looked for").into());
         }
-        // Until the key is used: sealing waits for that.
+        // Until the key is used: sealing waits for the rows that are being looked at.
         let open = self.0.open()?;
         let prints = open.prints();
-        let detail = prints.noted(Detail::new(), &asked);
-        let look = move |db: &Connection| log::with(db, &prints, &asked.input, asked.before);
+        let detail = prints
+            .noted(Detail::new(), &asked)
+            .map_err(EngineError::from)?;
+        let look = move |db: &Connection| {
+            let goes_on = || open.goes_on();
+            log::with(db, &prints, &asked.input, asked.before, goes_on)
+        };
         let (found, left) = self.0.seal.store().read(look).await?;
-        drop(open);
         let number = found.len();
         let entries = entries(found);
         let left = match entries.last() {

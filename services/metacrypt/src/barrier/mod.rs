@@ -41,7 +41,7 @@ pub use self::{
     items::{ItemError, Items},
     key::KeyError,
     open::is_share,
-    prints::Prints,
+    prints::{Hashed, Prints},
     slot::{Cost, MAX_SHARES, Secret, SlotError, threshold},
     written::Slip,
 };

@@ -56,7 +56,7 @@ impl Seal {
     /// left for the next time ([`Self::is_settled`]).
     pub(crate) async fn settle(&self) {
         let store = Arc::clone(&self.store);
-        // Before: what comes meanwhile says that it is not.
+        // Before: whoever fails at the same time says that it is not.
         self.settled.store(true, Relaxed);
         let settled = tokio::task::spawn_blocking(move || store.settle()).await;
         let failed = match settled {

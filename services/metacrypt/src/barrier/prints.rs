@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::{
+    digest,
     hmac::{self, HMAC_SHA256},
     rand,
 };
@@ -15,7 +16,7 @@ use mc_proto::Secrets;
 use mcdsl::audit::Detail;
 use serde_json::Value;
 
-use super::key::Key;
+use super::key::{Key, KeyError};
 
 /// Random bytes of a row.
 const SALT: usize = 16;
@@ -25,6 +26,17 @@ const KEPT: usize = 6;
 const TAG: usize = KEPT / 3 * 4;
 /// Secrets of one row, at most: more than a request or an answer may have.
 const MOST: usize = 1536;
+
+/// SHA-256 of a secret: however long that is, each row that is looked at costs the same.
+pub struct Hashed(digest::Digest);
+
+impl Hashed {
+    /// Of this secret.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(digest::digest(&digest::SHA256, secret))
+    }
+}
 
 /// Makes them.
 pub struct Prints(hmac::Key);
@@ -36,40 +48,40 @@ impl Prints {
     }
 
     /// That of a secret, in a row of these random bytes.
-    fn of(&self, salt: &[u8; SALT], secret: &[u8]) -> String {
+    fn of(&self, salt: &[u8; SALT], secret: &Hashed) -> String {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(salt);
-        context.update(secret);
+        context.update(secret.0.as_ref());
         BASE64URL_NOPAD.encode(&context.sign().as_ref()[..KEPT])
     }
 
     /// Adds those of what a request's definition says is secret: each field's name, and behind it one for each secret of that name.
-    #[must_use]
-    pub fn noted(&self, detail: Detail, request: &dyn Secrets) -> Detail {
+    ///
+    /// # Errors
+    /// [`KeyError::Random`].
+    pub fn noted(&self, detail: Detail, request: &dyn Secrets) -> Result<Detail, KeyError> {
         let mut salt = [0; SALT];
-        // Without, which does not happen, rows can be compared; nothing else is told.
-        let _ = rand::fill(&mut salt);
+        rand::fill(&mut salt).map_err(|_| KeyError::Random)?;
         let (mut fields, mut number) = (BTreeMap::<_, String>::new(), 0);
         request.each_secret(&mut |field, secret| {
             if !secret.is_empty() && number < MOST {
                 let tags = fields.entry(field).or_default();
-                tags.push_str(&self.of(&salt, secret));
+                tags.push_str(&self.of(&salt, &Hashed::new(secret)));
                 number += 1;
             }
         });
         if fields.is_empty() {
-            return detail;
+            return Ok(detail);
         }
         let fields = fields.iter().map(|(field, tags)| format!("{field}={tags}"));
         let noted: Vec<_> = fields.collect();
-        detail
-            .long("hmac", &noted.join(" "))
-            .text("hmac_salt", &mcdsl::human::hex(&salt))
+        let detail = detail.long("hmac", &noted.join(" "));
+        Ok(detail.text("hmac_salt", &mcdsl::human::hex(&salt)))
     }
 
     /// Whether the detail of a row has that of a secret.
     #[must_use]
-    pub fn is_in(&self, detail: &str, secret: &[u8]) -> bool {
+    pub fn is_in(&self, detail: &str, secret: &Hashed) -> bool {
         let detail = serde_json::from_str::<Value>(detail).unwrap_or_default();
         let text = |key: &str| detail[key].as_str().unwrap_or_default();
         let salt = data_encoding::HEXLOWER.decode(text("hmac_salt").as_bytes());
@@ -110,14 +122,15 @@ mod tests {
         let (prints, other) = (Prints::new(&key), Prints::new(&Key::random().unwrap()));
         for number in [1, 2, 17, 1024] {
             let all = || (0..number).map(|n| format!("secret {n}"));
-            let noted = || prints.noted(Detail::new(), &request(all())).to_json();
+            let noted = || prints.noted(Detail::new(), &request(all()));
+            let noted = || noted().unwrap().to_json();
             let (one, two) = (noted(), noted());
             for secret in all() {
-                let secret = secret.as_bytes();
+                let secret = &Hashed::new(secret.as_bytes());
                 assert!(prints.is_in(&one, secret) && prints.is_in(&two, secret));
                 assert!(!other.is_in(&one, secret), "another key");
             }
-            assert!(!prints.is_in(&one, b"secret"), "of {number}");
+            assert!(!prints.is_in(&one, &Hashed::new(b"secret")), "of {number}");
             let hmac = |text: &str| -> Value {
                 serde_json::from_str::<Value>(text).unwrap()["hmac"].clone()
             };
@@ -128,14 +141,15 @@ mod tests {
             );
         }
         let nothing = request([String::new()]);
-        assert_eq!(prints.noted(Detail::new(), &nothing), Detail::new());
+        let noted = prints.noted(Detail::new(), &nothing).unwrap();
+        assert_eq!(noted, Detail::new());
         for changed in [
             "",
             "[]",
             r#"{"hmac":1}"#,
             r#"{"hmac":"a=","hmac_salt":"00"}"#,
         ] {
-            assert!(!prints.is_in(changed, b"one"), "{changed}");
+            assert!(!prints.is_in(changed, &Hashed::new(b"one")), "{changed}");
         }
     }
 }

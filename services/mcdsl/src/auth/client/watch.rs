@@ -70,14 +70,14 @@ impl Client {
                     .ok_or_else(|| Status::internal("a revocation of an unknown kind"))?;
                 // Perhaps since a key is known to others: it is not to verify anything any more.
                 keys = revocation.what == Revoked::Everything;
-                state.answers.clear();
+                state.forget_answers();
                 let into = if *synced { &mut state.revocations } else { all };
                 into.add(revocation, self.clock.now())
                     .map_err(|e| Status::resource_exhausted(e.to_string()))?;
             }
             Some(Event::Synced(_)) => {
                 state.revocations = std::mem::take(all);
-                state.answers.clear();
+                state.forget_answers();
                 *synced = true;
                 tracing::info!(
                     revocations = state.revocations.len(),

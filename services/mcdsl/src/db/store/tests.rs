@@ -38,6 +38,32 @@ async fn a_closed_database_is_one_file() {
     assert_eq!(files(), ["a.db"]);
 }
 
+/// Whoever reads for long keeps SQLite's log, and nobody else.
+#[tokio::test]
+async fn what_can_be_settled_is_while_somebody_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let store = Store::open(&path, &[SCHEMA]).unwrap();
+    store.write(insert(1)).await.unwrap();
+    let reader = Connection::open(&path).unwrap();
+    let count = |db: &Connection| {
+        let sql = "SELECT count(*) FROM t";
+        db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let begun = reader.unchecked_transaction().unwrap();
+    assert_eq!(count(&begun), 1);
+    assert!(!store.settle_now().unwrap(), "somebody reads");
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    assert_eq!(count(&Connection::open(&copy).unwrap()), 1);
+    store.write(insert(2)).await.unwrap();
+    assert_eq!(count(&begun), 1);
+    drop(begun);
+    assert!(store.settle_now().unwrap());
+    let log = std::fs::metadata(directory.path().join("a.db-wal"));
+    assert_eq!(log.unwrap().len(), 0);
+}
+
 #[tokio::test]
 async fn nothing_is_written_by_a_schema_that_somebody_has_changed() {
     let directory = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ const LIFE: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// After which it is made anew.
 const RENEWED: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long what has ended is still in it (RFC 5280 §3.3: once more after its end).
-const AFTER_END: Duration = LIFE;
+pub(super) const AFTER_END: Duration = LIFE;
 /// Entries that are read at once.
 const PAGE: usize = 1000;
 /// For so many entries a list is served a second longer, though something was revoked since: making one takes about a tenth of that.

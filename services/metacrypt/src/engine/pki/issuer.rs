@@ -80,6 +80,11 @@ impl IssuerId {
         Ok(Self(parts.concat()))
     }
 
+    /// Its text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether this is its text.
     pub(crate) fn is(&self, text: &str) -> bool {
         self.0 == text

@@ -107,8 +107,6 @@ impl Ready {
     /// That a certificate of the issuer was revoked, or the issuer deleted: its list is behind, and made anew when it is asked for.
     pub(super) fn revoked(&self, id: &IssuerId) {
         let mut kept = self.kept();
-        // It may be an issuer's.
-        kept.changed();
         kept.lists.entry(id.clone()).or_default().revocations += 1;
     }
 

@@ -216,6 +216,6 @@ pub(super) async fn export(
     let detail = Detail::new().number("version", version.into());
     let key = key.to_vec();
     let answer = ExportKeyResponse { version, key };
-    at.done(at.noted(detail, &answer)).await?;
+    at.done(at.noted(detail, &answer)?).await?;
     Ok(answer)
 }

@@ -132,7 +132,7 @@ pub(super) async fn encrypt(
     let abouts = asked.plaintexts.iter().map(|p| &p.associated_data);
     tells_apart(&*that(&at, true).await?, "plaintexts", abouts)?;
     let ring = ring_for(&at, uses, api.0.seal.clock().now()).await?;
-    let detail = at.noted(by_newest(&ring, uses)?, &asked);
+    let detail = at.noted(by_newest(&ring, uses)?, &asked)?;
     let bytes = asked.plaintexts.iter();
     let bytes = bytes.map(|p| p.plaintext.len() + p.associated_data.len());
     let cost_us = cost_us(&ring, asked.plaintexts.len(), bytes.sum());
@@ -164,7 +164,7 @@ pub(super) async fn decrypt(
     };
     let plaintexts = opened.into_iter().map(plain).collect();
     let answer = DecryptResponse { plaintexts };
-    at.done(at.noted(detail, &answer)).await?;
+    at.done(at.noted(detail, &answer)?).await?;
     Ok(answer)
 }
 
@@ -231,7 +231,7 @@ pub(super) async fn create_data_key(
         plaintext,
         ciphertext,
     };
-    at.done(at.noted(detail, &answer)).await?;
+    at.done(at.noted(detail, &answer)?).await?;
     Ok(answer)
 }
 
@@ -310,7 +310,7 @@ pub(super) async fn random(
     let bytes = random_bytes(length)?.to_vec();
     let detail = Detail::new().number("bytes", length.into());
     let answer = RandomResponse { bytes };
-    at.done(at.noted(detail, &answer)).await?;
+    at.done(at.noted(detail, &answer)?).await?;
     Ok(answer)
 }
 

@@ -285,7 +285,7 @@ async fn seal(
     let visit = api.0.visit(caller, &KIND, &asked.mount)?;
     let at = visit.judge(action::SEAL, &on)?;
     let curve = curve_of(asked.curve)?;
-    let detail = at.noted(Detail::new(), &asked);
+    let detail = at.noted(Detail::new(), &asked)?;
     let (account, name) = own(caller)?;
     let SealToUsersRequest {
         meant,
@@ -355,6 +355,6 @@ async fn open(
         sender_account: opened.account,
         sender_renamed,
     };
-    at.done(at.noted(detail, &answer)).await?;
+    at.done(at.noted(detail, &answer)?).await?;
     Ok(answer)
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use mcdsl::auth::Identity;
+use mcdsl::auth::{AuthError, Identity};
 
 use super::{
     super::KIND,
@@ -89,6 +89,12 @@ impl Here {
         asked.map_err(limited)
     }
 
+    /// An account has something written down: of what little room the disk may have it has the share of any account.
+    pub(super) fn writes(&self, account: &Identity) -> Result<(), Problem> {
+        let admitted = self.api.0.audit.admit(Some(account));
+        admitted.map_err(|status| Problem::later(Type::RateLimited, status.message(), 60))
+    }
+
     /// Somebody changes what is known of an account.
     pub(super) fn changes(&self, account: &str) -> Result<(), Problem> {
         let changes = &self.memory()?.changes;
@@ -147,10 +153,16 @@ impl Here {
             None => return Holds::Unknown,
             Some(false) => {}
         }
-        match mcias.is_active(&given.account).await {
-            Ok(true) => Holds::Yes,
-            Ok(false) => Holds::NotNow,
-            Err(_) => Holds::Unknown,
+        self.asked(mcias.is_active(&given.account)).await
+    }
+
+    /// What MCIAS says to a question; who closes the seal does not wait for that.
+    async fn asked(&self, ask: impl Future<Output = Result<bool, AuthError>>) -> Holds {
+        let ask = async { Ok(ask.await) };
+        match self.public.unless_closed(ask).await {
+            Ok(Ok(true)) => Holds::Yes,
+            Ok(Ok(false)) => Holds::NotNow,
+            Ok(Err(_)) | Err(_) => Holds::Unknown,
         }
     }
 
@@ -202,7 +214,7 @@ impl Here {
 
 /// Fails closed.
 pub(super) fn unknown() -> Problem {
-    let why = "MCIAS cannot be asked whether the account still stands; try again";
+    let why = "whether the account still stands cannot be asked of MCIAS now; try again";
     Problem::later(Type::ServerInternal, why, 5).with_status(503)
 }
 
@@ -210,10 +222,12 @@ pub(super) fn unknown() -> Problem {
 mod tests {
     use std::time::Duration;
 
+    use mcdsl::server::Audit as _;
+
     use super::{super::store::use_nonce, *};
     use crate::{
         jobs::round,
-        testing::{World, nothing},
+        testing::{World, caller, nothing},
     };
 
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -226,9 +240,8 @@ mod tests {
             .await?
     }
 
-    #[tokio::test]
-    async fn a_clock_that_was_ahead_has_no_nonce_taken_again() {
-        let world = World::open().await;
+    /// With a mount `ca` that has ACME.
+    async fn here(world: &World) -> Here {
         world.metacrypt.mount("ca", "pki", nothing()).await.unwrap();
         let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
         let settings = Settings {
@@ -239,7 +252,59 @@ mod tests {
         on.await.unwrap();
         drop(at);
         let here = Here::of(&Api(Arc::clone(&world.metacrypt)), "ca").await;
-        let here = here.unwrap();
+        here.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_question_that_mcias_does_not_answer_does_not_keep_the_seal_open() {
+        let world = World::open().await;
+        let here = here(&world).await;
+        let asks = async {
+            let told = here.asked(std::future::pending()).await;
+            drop(here);
+            told
+        };
+        let closes = async { tokio::join!(asks, world.metacrypt.close()) };
+        let done = tokio::time::timeout(Duration::from_secs(30), closes).await;
+        assert_eq!(done, Ok((Holds::Unknown, ())));
+    }
+
+    #[tokio::test]
+    async fn an_account_has_its_share_of_what_little_room_there_is() {
+        let world = World::open().await;
+        let here = here(&world).await;
+        let who = |name| caller(name, "user", "/test/Acme").identity.unwrap();
+        let written = |name| {
+            (0..1000)
+                .filter(|_| here.writes(&who(name)).is_ok())
+                .count()
+        };
+        let left = |left| {
+            let scarce = world.metacrypt.audit.scarce();
+            scarce.measured(left, 1 << 40, std::path::Path::new("/srv"));
+        };
+        for (description, room, most) in [
+            ("much room", 1 << 39, 1000),
+            ("little", 1 << 20, 60),
+            ("room again", 1 << 39, 1000),
+        ] {
+            left(room);
+            for name in ["ada", "bob"] {
+                assert_eq!(written(name), most, "{description}: {name}");
+            }
+        }
+        left(1 << 20);
+        let refused = here.writes(&who("ada")).unwrap_err();
+        assert_eq!((refused.status, refused.retry_after_s), (429, Some(60)));
+        let mut admin = who("ada");
+        admin.roles = vec!["admin".to_owned()];
+        here.writes(&admin).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_ahead_has_no_nonce_taken_again() {
+        let world = World::open().await;
+        let here = here(&world).await;
         let first = here.nonce().unwrap();
         used(&here, &first).await.unwrap();
         world.clock.set_ahead(YEAR);

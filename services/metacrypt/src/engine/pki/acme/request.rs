@@ -154,13 +154,17 @@ impl Asked {
                 here.stands(account, id).await?;
             }
         }
-        Ok(Self {
+        let asked = Self {
             here: Arc::clone(here),
             source,
             who,
             url: jws.url,
             payload: jws.payload,
-        })
+        };
+        if let (Who::Account(account, _), false) = (&asked.who, asked.is_get()) {
+            here.writes(&account.owner.identity())?;
+        }
+        Ok(asked)
     }
 
     /// That nothing is asked but to see (RFC 8555 §6.3).

@@ -203,7 +203,7 @@ async fn create(
         hmac_key: BASE64URL_NOPAD.encode(&*secret),
         ..CreateAcmeKeyResponse::default()
     };
-    let detail = at.noted(detail.text("key", &id), &answer);
+    let detail = at.noted(detail.text("key", &id), &answer)?;
     let put = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         for name in &binding.profiles {
             if profile(items, name)?.acme.is_none() {

@@ -71,9 +71,13 @@ pub(in crate::engine::pki) fn end(
     Ok(record)
 }
 
-/// The list of the issuer is behind: it is made anew when it is asked for.
+/// The list of the issuer is behind: it is made anew when it is asked for. What was an issuer's certifies nothing more.
 pub(in crate::engine::pki) fn tell(at: &Entered, record: &Record) -> Result<(), EngineError> {
-    Ready::of(at.mount())?.revoked(&record.by);
+    let ready = Ready::of(at.mount())?;
+    ready.revoked(&record.by);
+    if let Of::Issuer(_) = record.of {
+        ready.ground_changed();
+    }
     Ok(())
 }
 
@@ -105,7 +109,7 @@ async fn answer(at: &Arc<Entered>, wanted: Wanted) -> Result<IssuedCertificate, 
     if let Some(renews) = &wanted.renews {
         detail = detail.text("renews", &renews.to_string());
     }
-    let detail = at.noted(detail, &answer);
+    let detail = at.noted(detail, &answer)?;
     let store = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         // As it is now: it may have been revoked since it was looked at.
         if let Some(old) = &wanted.renews {

@@ -75,7 +75,7 @@ async fn create(
             }
             let of = Of::Issuer(at.name().to_owned());
             let record = Record::new(&issued, of, (&signer.id, &under), &account);
-            record.create(items, &issued.serial)?;
+            record.create(items, &issued.serial, seconds(at.sure_now()))?;
         }
         message::issuer(at.name(), &stored, &Settings::get(items)?)
     };
@@ -237,7 +237,7 @@ pub(super) async fn import_issuer(
         .enter(caller, &KIND, action::CREATE_ISSUER, &asked.mount, &on)?;
     item_name("name", &asked.name)?;
     let chain = pem::read_chain(&asked.chain).map_err(|e| EngineError::field("chain", e))?;
-    let detail = at.noted(Detail::new().flag("imported", true), &asked);
+    let detail = at.noted(Detail::new().flag("imported", true), &asked)?;
     let pkcs8 = zeroize::Zeroizing::new(asked.private_key);
     let pkcs8 = pem::read_key(&pkcs8).map_err(|e| EngineError::field("private_key", e))?;
     let make = move |at: &Entered| -> Result<_, EngineError> {

@@ -21,6 +21,7 @@ use crate::{
             store::{Of, Record, Settings, StoredIssuer, profile},
             urls::Urls,
         },
+        seconds,
     },
     entered::Entered,
 };
@@ -176,10 +177,10 @@ impl Made {
         let by = (&stored.id, self.under.name());
         let mut record = Record::new(&self.issued, of, by, &wanted.account);
         (record.names, record.renews) = (Some(wanted.names), wanted.renews);
-        record.create(items, &self.issued.serial)
+        record.create(items, &self.issued.serial, seconds(at.sure_now()))
     }
 
-    /// That what it was made by is so now.
+    /// That what it was made by is so now. The addresses are not looked at: with those of just before it is as good as what was stored just before.
     fn is_still(&self, items: &Items<'_>, wanted: &Wanted) -> Result<StoredIssuer, EngineError> {
         let name = self.under.name();
         let stored = StoredIssuer::get(items, name)?;

@@ -21,8 +21,11 @@ use crate::{
 
 /// Most CAs of a mount.
 pub(in super::super) const MAX_ISSUERS: usize = 100;
-/// Entries of a CRL (which is then some 4 MiB) above which its issuer issues nothing more. What is revoked is always written, and is in the list.
-const MAX_REVOKED: usize = 100_000;
+/// Most certificates of an account by one issuer that are in its CRL, or would be if they were revoked: what is revoked is always written, and is in the list.
+const MAX_LISTABLE: usize = 50_000;
+/// With so many entries (some 4 MiB) a CRL is long, and its issuer issues no more to accounts that have [`FEW`] of those: who makes it long stops nobody else.
+const LONG: usize = 100_000;
+const FEW: usize = 10_000;
 /// To multiples of so many seconds it is written down when the last certificate of a CA ends, so that few certificates change it.
 const END_S: u64 = 3600;
 
@@ -214,19 +217,27 @@ impl IssuerState {
         Ok(items.put(&state_at(id), self)?)
     }
 
-    /// A certificate of the issuer is stored, which ends then.
+    /// A certificate of the issuer is stored, which ends then, of an account that has so many that are in its CRL or would be.
     ///
     /// # Errors
-    /// If its CRL is too long already.
+    /// If those are as many as there may be.
     pub(super) fn issued(
         items: &Items<'_>,
         (id, name): (&IssuerId, &str),
         not_after_s: u64,
+        listable: usize,
     ) -> Result<(), EngineError> {
         let mut state = Self::get(items, id)?;
-        if state.revoked >= MAX_REVOKED {
+        let (most, why) = match state.revoked >= LONG {
+            false => (MAX_LISTABLE, String::new()),
+            true => (
+                FEW,
+                format!(" while its CRL has {LONG} entries or more, as now"),
+            ),
+        };
+        if listable >= most {
             return Err(EngineError::Precondition(format!(
-                "the CRL of {name:?} has {MAX_REVOKED} entries, with which it issues nothing more; make another issuer and name that in the profile"
+                "{most} certificates of this account by {name:?} are valid, or ended less than three days ago, which is the most{why}; use those, wait, or have another issuer named in the profile"
             )));
         }
         if state.ends_s < not_after_s {
@@ -262,4 +273,16 @@ impl IssuerState {
     pub(in super::super) fn revoked(&self) -> usize {
         self.revoked
     }
+}
+
+/// As if so many more were revoked.
+#[cfg(test)]
+pub(in super::super) fn as_if_revoked(
+    items: &Items<'_>,
+    id: &IssuerId,
+    count: usize,
+) -> Result<(), EngineError> {
+    let mut state = IssuerState::get(items, id)?;
+    state.revoked += count;
+    state.put(items, id)
 }

@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
-pub(super) use self::record::as_if_revoked;
+pub(super) use self::{issuer::as_if_revoked, record::as_if_held};
 pub(super) use self::{
     issuer::{IssuerState, MAX_ISSUERS, StoredIssuer},
     record::{Entry, Of, Record, expiry_at, name_at, revoked},

@@ -1,8 +1,8 @@
 //! Certificates as they are stored.
 //!
 //! `certificates/<serial>` has all that there is of one. `expiry/<end>/…` and `names/<hash of the name>/…` find it, and end in [`Record::tail`], which is enough
-//! to judge it; they have no value, and hold nothing that is not in it. `revoked/<issuer>/<serial>` is what the issuer's CRL is made of, `held/<hash of the
-//! account>` how many an account has, and `ended/<issuer>/<hash of the account>` how many of those are revoked. Issuers are named by what no other CA ever has, for their names can be used again.
+//! to judge it; they have no value, and hold nothing that is not in it. `revoked/<issuer>/<serial>` is what the issuer's CRL is made of, `holds/<hash of the
+//! account>` how many an account has ([`Held`]). Issuers are named by what no other CA ever has, for their names can be used again.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ use crate::{
         EngineError,
         pki::{
             ISSUERS, PROFILES,
+            crls::AFTER_END,
             issuer::IssuerId,
             name::{AltName, Names},
             revocation::{Revocation, Revoked},
@@ -161,30 +162,38 @@ impl Record {
         places.map(move |place| format!("{place}{tail}"))
     }
 
-    /// A new one: no other has its number.
+    /// The hour by which no CRL has it any more. So that an account has few of them, it is later by an eighth of that time at most.
+    fn listable_until_h(&self) -> u64 {
+        let until_h = (self.not_after_s + AFTER_END.as_secs()).div_ceil(HOUR_S);
+        let all_h = until_h.saturating_sub(self.not_before_s / HOUR_S);
+        until_h.next_multiple_of((all_h / 16).max(1).next_power_of_two())
+    }
+
+    /// A new one: no other has its number. `sure_s`: what had ended by then is counted no more.
+    ///
+    /// # Errors
+    /// If its account has as many as it may.
     pub(in super::super) fn create(
         &self,
         items: &Items<'_>,
         serial: &Serial,
+        sure_s: u64,
     ) -> Result<(), EngineError> {
         if Self::find(items, serial)?.is_some() {
             // Of 158 random bits.
             return Err(KeyError::Random.into());
         }
-        IssuerState::issued(items, (&self.by, &self.issuer), self.not_after_s)?;
-        let revoked = Ended::of(items, &self.by, &self.account)?;
-        if revoked.since(self.not_before_s) >= MAX_REVOKED {
+        let mut held = Held::of(items, &self.account)?;
+        held.forget(sure_s);
+        let by = (&self.by, &*self.issuer);
+        IssuerState::issued(items, by, self.not_after_s, held.listable(&self.by))?;
+        if held.all >= MAX_HELD {
             return Err(EngineError::Precondition(format!(
-                "{MAX_REVOKED} certificates of this account by {:?} are revoked and have not ended, which is the most; wait until some have ended, or use a profile of another issuer",
-                self.issuer
+                "{MAX_HELD} certificates of this account are kept, which is the most, until they ended 90 days ago; ask for fewer that live longer, or by another account"
             )));
         }
-        hold(items, &self.account, |held| match held < MAX_HELD {
-            true => Ok(held + 1),
-            false => Err(EngineError::Precondition(format!(
-                "{MAX_HELD} certificates of this account are kept, which is the most, until they ended 90 days ago; ask for fewer that live longer, or by another account"
-            ))),
-        })?;
+        held.add(&self.by, self.listable_until_h(), 1);
+        held.put(items, &self.account)?;
         items.put(&certificate_at(serial), self)?;
         for path in self.found_at(serial) {
             items.put(&path, &())?;
@@ -206,9 +215,6 @@ impl Record {
             not_after_s: self.not_after_s,
         };
         items.put(&format!("{}{serial}", revoked_at(&self.by)), &entry)?;
-        let mut revoked = Ended::of(items, &self.by, &self.account)?;
-        *revoked.0.entry(self.not_after_s / DAY_S).or_default() += 1;
-        revoked.put(items, &self.by, &self.account)?;
         IssuerState::revoke(items, &self.by)
     }
 
@@ -223,46 +229,71 @@ impl Record {
             items.delete(&path)?;
         }
         items.delete(&format!("{}{serial}", revoked_at(&self.by)))?;
-        if self.revoked.is_some() {
-            // Those of that day and before have ended, too.
-            let mut revoked = Ended::of(items, &self.by, &self.account)?;
-            revoked.0 = revoked.0.split_off(&(self.not_after_s / DAY_S + 1));
-            revoked.put(items, &self.by, &self.account)?;
-        }
-        hold(items, &self.account, |held| Ok(held.saturating_sub(1)))
+        let mut held = Held::of(items, &self.account)?;
+        held.all = held.all.saturating_sub(1);
+        held.put(items, &self.account)
     }
 }
 
-/// Most certificates of an account in the list of what one issuer revoked: a list that is full stops the issuer for all.
-const MAX_REVOKED: usize = 10_000;
-const DAY_S: u64 = 24 * 60 * 60;
+/// Most certificates of an account that are kept: nobody fills the disk for all.
+const MAX_HELD: u64 = 1_000_000;
+const HOUR_S: u64 = 60 * 60;
 
-/// How many certificates of an account one issuer revoked, by the day on which they end.
+/// How many certificates an account has. One item for all that is counted of it, so that a certificate reads and writes no more than that.
 #[derive(Default, Serialize, Deserialize)]
-struct Ended(BTreeMap<u64, usize>);
+struct Held {
+    /// That are kept.
+    all: u64,
+    /// By issuer, and by the hour until which it may be in a CRL: of those that were not revoked too, for revoking is never refused.
+    listable: BTreeMap<String, BTreeMap<u64, usize>>,
+}
 
-impl Ended {
-    fn of(items: &Items<'_>, by: &IssuerId, account: &str) -> Result<Self, EngineError> {
-        Ok(items.get(&ended_at(by, account))?.unwrap_or_default())
+impl Held {
+    fn of(items: &Items<'_>, account: &str) -> Result<Self, EngineError> {
+        if let Some(held) = items.get(&held_at(account))? {
+            return Ok(held);
+        }
+        // Databases of before have the number alone.
+        let old = format!("held/{}", short_hash(account));
+        let all = items.get(&old)?.unwrap_or_default();
+        items.delete(&old)?;
+        Ok(Self {
+            all,
+            ..Self::default()
+        })
     }
 
-    fn put(&self, items: &Items<'_>, by: &IssuerId, account: &str) -> Result<(), EngineError> {
-        match self.0.is_empty() {
-            true => drop(items.delete(&ended_at(by, account))?),
-            false => items.put(&ended_at(by, account), self)?,
+    fn put(&self, items: &Items<'_>, account: &str) -> Result<(), EngineError> {
+        match self.all {
+            0 => drop(items.delete(&held_at(account))?),
+            _ => items.put(&held_at(account), self)?,
         }
         Ok(())
     }
 
-    /// Of those that end on the day of `since_s` or later.
-    fn since(&self, since_s: u64) -> usize {
-        let all = self.0.range(since_s / DAY_S..);
-        all.map(|(_, count)| count).sum()
+    /// Counts those no more that no CRL had by then.
+    fn forget(&mut self, sure_s: u64) {
+        self.listable.retain(|_, hours| {
+            *hours = hours.split_off(&(sure_s / HOUR_S + 1));
+            !hours.is_empty()
+        });
+    }
+
+    /// Of an issuer.
+    fn listable(&self, by: &IssuerId) -> usize {
+        let hours = self.listable.get(by.as_str());
+        hours.map_or(0, |hours| hours.values().sum())
+    }
+
+    fn add(&mut self, by: &IssuerId, until_h: u64, count: usize) {
+        self.all += count as u64;
+        let hours = self.listable.entry(by.as_str().to_owned()).or_default();
+        *hours.entry(until_h).or_default() += count;
     }
 }
 
-fn ended_at(by: &IssuerId, account: &str) -> String {
-    format!("ended/{by}/{}", short_hash(account))
+fn held_at(account: &str) -> String {
+    format!("holds/{}", short_hash(account))
 }
 
 fn short_hash(text: &str) -> String {
@@ -270,34 +301,17 @@ fn short_hash(text: &str) -> String {
     HEXLOWER.encode(&hash.as_ref()[..16])
 }
 
-/// As if so many of an account were revoked that end then.
+/// As if the account of a certificate had so many more that end as it does.
 #[cfg(test)]
-pub(in super::super) fn as_if_revoked(
+pub(in super::super) fn as_if_held(
     items: &Items<'_>,
-    (by, account): (&IssuerId, &str),
-    not_after_s: u64,
+    like: &Serial,
     count: usize,
 ) -> Result<(), EngineError> {
-    let mut revoked = Ended::of(items, by, account)?;
-    *revoked.0.entry(not_after_s / DAY_S).or_default() += count;
-    revoked.put(items, by, account)
-}
-
-/// Most certificates of an account that are kept: nobody fills the disk for all.
-const MAX_HELD: u64 = 1_000_000;
-
-/// Changes how many certificates of an account there are.
-fn hold(
-    items: &Items<'_>,
-    account: &str,
-    change: impl FnOnce(u64) -> Result<u64, EngineError>,
-) -> Result<(), EngineError> {
-    let path = format!("held/{}", short_hash(account));
-    match change(items.get(&path)?.unwrap_or_default())? {
-        0 => drop(items.delete(&path)?),
-        held => items.put(&path, &held)?,
-    }
-    Ok(())
+    let like = Record::find(items, like)?.expect("one that there is");
+    let mut held = Held::of(items, &like.account)?;
+    held.add(&like.by, like.listable_until_h(), count);
+    held.put(items, &like.account)
 }
 
 /// What a CRL has of one.

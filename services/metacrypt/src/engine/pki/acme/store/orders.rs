@@ -87,20 +87,27 @@ impl Order {
         account: &str,
         now_s: u64,
     ) -> Result<(), EngineError> {
-        let mut after = String::new();
-        loop {
-            let page: Vec<(String, String)> = items.list(&open_of(account), &after, PAGE)?;
-            let Some((last, _)) = page.last() else {
-                return Ok(());
-            };
-            after.clone_from(last);
-            for (_, id) in &page {
-                if let Some(mut order) = Self::find(items, id)? {
-                    order.cancel();
-                    order.put(items, id, now_s)?;
-                }
+        while Self::cancel_some(items, account, now_s, PAGE)? > 0 {}
+        Ok(())
+    }
+
+    /// The same, of `most` at most; how many there were.
+    pub(in super::super) fn cancel_some(
+        items: &Items<'_>,
+        account: &str,
+        now_s: u64,
+        most: usize,
+    ) -> Result<usize, EngineError> {
+        let page: Vec<(String, String)> = items.list(&open_of(account), "", most)?;
+        for (path, id) in &page {
+            // With its order it may be gone already.
+            items.delete(path)?;
+            if let Some(mut order) = Self::find(items, id)? {
+                order.cancel();
+                order.put(items, id, now_s)?;
             }
         }
+        Ok(page.len())
     }
 
     /// Whether the open ones of an account show that all these names are its own.

@@ -9,7 +9,7 @@ use super::{super::urls, *};
 use crate::engine::pki::{
     pem,
     ready::Ready,
-    store::{StoredIssuer, as_if_revoked},
+    store::{StoredIssuer, as_if_held, as_if_revoked},
 };
 
 fn delete(confirm: &str) -> DeleteIssuerRequest {
@@ -165,28 +165,50 @@ async fn who_may_change_cas_of_his_own_does_not_change_the_default_of_all() {
 }
 
 #[tokio::test]
-async fn an_account_with_many_revoked_certificates_stops_for_itself_alone() {
+async fn who_has_many_certificates_makes_the_list_long_for_himself_alone() {
     let world = World::open().await;
     let (api, admin) = ca(&world).await;
-    let leaf = issue(&api, &admin).await;
-    let ends_s = seconds(world.clock.now() + HOUR);
-    let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
-    let put = move |items: &crate::barrier::Items<'_>, _: &crate::entered::Entered| {
-        let id = StoredIssuer::get(items, "services")?.id;
-        as_if_revoked(items, (&id, "id-of-admin"), ends_s, 9999)
+    let bob = caller("bob", "admin", "/test/Pki");
+    let more = async |like: &str, count: usize| {
+        let like = like.parse().unwrap();
+        let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
+        at.keep(move |items, _| as_if_held(items, &like, count))
+            .await
+            .unwrap();
     };
-    at.keep(put).await.unwrap();
-    issue(&api, &admin).await;
-    revoke(&api, &admin, &leaf).await.unwrap();
-    let refused = try_issue(&api, &admin).await.unwrap_err().to_string();
-    assert!(
-        refused.contains("10000 certificates of this account by \"services\""),
-        "{refused}"
-    );
-    let other = caller("bob", "admin", "/test/Pki");
-    issue(&api, &other).await;
-    // Those of yesterday have ended.
-    world.clock.advance(49 * HOUR);
+    let refused = async |who: &Caller, most: usize| {
+        let refused = try_issue(&api, who).await.unwrap_err().to_string();
+        let told = format!("{most} certificates of this account by \"services\"");
+        assert!(refused.contains(&told), "{refused}");
+        refused
+    };
+    // What is revoked is always written, so that what could be is bounded: before anything is.
+    let leaf = issue(&api, &admin).await;
+    more(&leaf, 49_998).await;
+    let last = issue(&api, &admin).await;
+    refused(&admin, 50_000).await;
+    for serial in [&leaf, &last] {
+        revoke(&api, &admin, serial).await.unwrap();
+    }
+    refused(&admin, 50_000).await;
+    let his = issue(&api, &bob).await;
+    // Two accounts have made it long, by all that they may have.
+    let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
+    let long = |items: &crate::barrier::Items<'_>, _: &crate::entered::Entered| {
+        let id = StoredIssuer::get(items, "services")?.id;
+        as_if_revoked(items, &id, 99_998)
+    };
+    at.keep(long).await.unwrap();
+    drop(at);
+    issue(&api, &bob).await;
+    more(&his, 9_997).await;
+    issue(&api, &bob).await;
+    let told = refused(&bob, 10_000).await;
+    assert!(told.contains("its CRL has 100000 entries"), "{told}");
+    // Ended, they are in the list for three days more.
+    world.clock.advance(72 * HOUR);
+    refused(&admin, 10_000).await;
+    world.clock.advance(24 * HOUR);
     issue(&api, &admin).await;
 }
 
@@ -272,6 +294,8 @@ async fn what_is_issued_is_by_what_is_in_force() {
                 // From memory, now.
                 let again = issue(&api, &admin).await;
                 assert_ne!(again, issued.serial);
+                revoke(&api, &admin, &again).await.unwrap();
+                assert!(kept(), "{description}: a leaf is no issuer");
                 let chain = pem::read_chain(&issued.chain).unwrap();
                 format!("issued {}", String::from_utf8_lossy(&chain[0]))
             }

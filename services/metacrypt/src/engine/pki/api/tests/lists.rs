@@ -10,7 +10,7 @@ use super::{super::inventory::list_certificates, *};
 use crate::engine::pki::public;
 
 #[tokio::test]
-async fn a_full_list_keeps_nobody_from_revoking() {
+async fn a_long_list_keeps_nobody_from_revoking() {
     let world = World::open().await;
     let (api, admin) = ca(&world).await;
     let serial = issue(&api, &admin).await;
@@ -21,8 +21,6 @@ async fn a_full_list_keeps_nobody_from_revoking() {
         Ok(items.put(&format!("state/{}", issuer.id()), &full)?)
     };
     at.change(Detail::new(), fill, |(), _| ()).await.unwrap();
-    let refused = try_issue(&api, &admin).await.unwrap_err().to_string();
-    assert!(refused.contains("make another issuer"), "{refused}");
     revoke(&api, &admin, &serial).await.unwrap();
     assert_eq!(list(&world).await.1, 1);
 }
@@ -33,10 +31,10 @@ async fn no_account_has_certificates_without_end() {
     let (api, admin) = ca(&world).await;
     let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
     let fill = |items: &crate::barrier::Items<'_>, _: &crate::entered::Entered| {
-        let held = items.names("held/", "", 2)?;
-        // The issuer's.
-        assert_eq!(items.get(&held[0])?, Some(1u64));
-        Ok(items.put(&held[0], &999_999u64)?)
+        let held = items.names("holds/", "", 2)?;
+        // As before there was more than a number.
+        items.delete(&held[0])?;
+        Ok(items.put(&held[0].replace("holds", "held"), &999_999u64)?)
     };
     at.change(Detail::new(), fill, |(), _| ()).await.unwrap();
     issue(&api, &admin).await;
