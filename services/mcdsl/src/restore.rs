@@ -167,6 +167,7 @@ pub fn restore<E: From<RestoreError>>(
     let place = |file: &Path| -> Result<_, RestoreError> {
         let before = exists.then(|| set_aside(&database)).transpose()?;
         fs::rename(file, &database)
+            .and_then(|()| files::inherited(&database))
             .and_then(|()| files::sync_entry(&database))
             .map_err(failed("replace", &database))?;
         Ok(before)
