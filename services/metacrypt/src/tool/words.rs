@@ -246,6 +246,10 @@ mod tests {
                 "max_ttl_s: 60 to 315360000 seconds",
                 "--max-ttl: 1m to 3650d",
             ),
+            (
+                "ttl_s: 60 to 86400 seconds, or nothing (as the profile says)",
+                "--ttl: 1m to 1d, or nothing (as the profile says)",
+            ),
             ("ttl_s: 60 seconds to max_ttl_s", "--ttl: 1m to --max-ttl"),
             ("names[1]: \"x_y\" is none", "--name: \"x_y\" is none"),
             ("a name max_ttl_s2 stays", "a name max_ttl_s2 stays"),
