@@ -179,7 +179,7 @@ fn create_private(path: &Path) -> Result<(), DbError> {
             if f.metadata()?.permissions().mode() & 0o777 != MODE {
                 f.set_permissions(Permissions::from_mode(MODE))?;
             }
-            Ok(())
+            crate::files::inherited(path)
         });
     file.map_err(|source| DbError::File {
         path: path.to_owned(),

@@ -1,9 +1,9 @@
 //! Files that stay through a crash, and files that are read while a service runs.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, lchown},
     path::Path,
 };
 
@@ -81,6 +81,24 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Gives what root made in passing, a file or a directory, to the owner of the directory that it is in: a service that runs as that user could not
+/// use it otherwise. Does nothing where the directory is root's, nor as another user.
+///
+/// # Errors
+/// The system's.
+pub fn inherited(path: &Path) -> io::Result<()> {
+    let directory = fs::metadata(directory_of(path))?;
+    let own = fs::symlink_metadata(path)?;
+    if own.uid() != 0 || directory.uid() == 0 {
+        return Ok(());
+    }
+    match lchown(path, Some(directory.uid()), Some(directory.gid())) {
+        // Not root's doing.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
+}
+
 /// Bytes that the file system of a path has left for who is not root, and has in all.
 pub(crate) fn room(path: &Path) -> io::Result<(u64, u64)> {
     let found = nix::sys::statvfs::statvfs(path)?;
@@ -119,6 +137,30 @@ mod tests {
                 (Err(error), Err(wanted)) => assert!(error.contains(wanted), "{path:?}: {error}"),
                 _ => panic!("{path:?}: {read:?}"),
             }
+        }
+    }
+
+    /// Run as root, as all tests are.
+    #[test]
+    fn what_root_makes_is_whose_the_directory_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        for (description, of_directory, of_file, wanted) in [
+            ("a service's", 12_345, 0, 12_345),
+            ("root's", 0, 0, 0),
+            ("another's", 12_345, 54_321, 54_321),
+            ("another's in root's", 0, 54_321, 54_321),
+        ] {
+            fs::write(&path, "").unwrap();
+            lchown(directory.path(), Some(of_directory), Some(of_directory)).unwrap();
+            lchown(&path, Some(of_file), Some(of_file)).unwrap();
+            inherited(&path).unwrap();
+            let found = fs::metadata(&path).unwrap();
+            assert_eq!(
+                (found.uid(), found.gid()),
+                (wanted, wanted),
+                "{description}"
+            );
         }
     }
 }

@@ -5,19 +5,20 @@
 //! it was removed. Both are for local file systems, as SQLite's log is.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     mem::ManuallyDrop,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use crate::files::directory_of;
+use crate::files::{directory_of, inherited};
 
 /// Held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _beside: File,
+    beside: File,
+    path: PathBuf,
     /// `None`: there is none yet.
     _itself: Option<Itself>,
 }
@@ -82,6 +83,11 @@ impl Lock {
             Err(TryLockError::Error(source)) => Err(failed(source)),
         };
         locked(&file)?;
+        match is_at(&file, &path).and_then(|same| same.then(|| inherited(&path)).transpose()) {
+            Ok(Some(())) => {}
+            Ok(None) => return Err(LockError::Held(database.to_owned())),
+            Err(source) => return Err(failed(source)),
+        }
         let itself = match File::open(database) {
             Ok(file) => Some(Itself(ManuallyDrop::new(file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -94,10 +100,25 @@ impl Lock {
         };
         itself.as_ref().map_or(Ok(()), |itself| locked(&itself.0))?;
         Ok(Self {
-            _beside: file,
+            beside: file,
+            path,
             _itself: itself,
         })
     }
+
+    /// Lets go, and leaves no file beside.
+    pub(crate) fn remove(self) {
+        // If it stays it is in nobody's way.
+        let _ = fs::remove_file(&self.path);
+        drop(self.beside);
+    }
+}
+
+/// Whether a file is the one of that name; another one had it last, and removed it before this one was locked.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    let found = fs::metadata(path);
+    Ok(found.is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino())))
 }
 
 /// Where the database itself is or is to be, whatever links lead there.
@@ -123,10 +144,7 @@ fn beside(database: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        os::unix::fs::{MetadataExt as _, symlink},
-    };
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -139,6 +157,9 @@ mod tests {
         assert!(Lock::of(&directory.path().join("b.db")).is_ok(), "another");
         drop(held);
         assert!(Lock::of(&path).is_ok(), "let go");
+        Lock::of(&path).unwrap().remove();
+        assert!(!beside(&path).unwrap().exists(), "nothing is left");
+        assert!(Lock::of(&path).is_ok(), "let go, and removed");
         let nowhere = directory.path().join("none/a.db");
         assert!(matches!(Lock::of(&nowhere), Err(LockError::File { .. })));
     }

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::{AccessFlags, Uid, User, access, geteuid};
+
+use crate::files::directory_of;
 
 /// Bits of a directory's mode that let others than the owner and the group look into it, or the group change what is there.
 const OPEN: u32 = 0o027;
@@ -31,6 +33,28 @@ pub fn foreign(directory: &Path, files: &[PathBuf]) -> Vec<String> {
         ))
     });
     others.collect()
+}
+
+/// That no snapshot could be written to the directory of a service's snapshots, with what to do. One that is not there is made beside the database.
+#[must_use]
+pub fn closed(directory: &Path) -> Option<String> {
+    let found = fs::metadata(directory).ok()?;
+    let (path, user) = (directory.display(), geteuid());
+    let wanted = match user.is_root() {
+        true => Uid::from_raw(fs::metadata(directory_of(directory)).ok()?.uid()),
+        false => user,
+    };
+    let other = Uid::from_raw(found.uid());
+    let open = match user.is_root() {
+        true => other == wanted,
+        false => access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok(),
+    };
+    let (other, wanted) = (name(other), name(wanted));
+    (!open).then(|| {
+        format!(
+            "snapshots cannot be written: {path} belongs to {other}, and the service runs as {wanted}: `chown -R {wanted}: {path}`"
+        )
+    })
 }
 
 /// That others may look into a service's directory, with what to do.
@@ -107,5 +131,20 @@ mod tests {
         assert!(said.len() == 1 && said[0].starts_with(&text), "{said:?}");
         nix::unistd::chown(directory.path(), somebody, None).unwrap();
         assert!(foreign(directory.path(), &files).is_empty(), "all are his");
+    }
+
+    /// Run as root, as all tests are.
+    #[test]
+    fn snapshots_that_could_not_be_written_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let backups = directory.path().join("backups");
+        let somebody = Some(Uid::from_raw(12_345));
+        nix::unistd::chown(directory.path(), somebody, None).unwrap();
+        assert_eq!(closed(&backups), None, "it is made");
+        fs::create_dir(&backups).unwrap();
+        let said = closed(&backups).unwrap();
+        assert!(said.contains("chown -R 12345: "), "{said}");
+        nix::unistd::chown(&backups, somebody, None).unwrap();
+        assert_eq!(closed(&backups), None, "it is the service's");
     }
 }

@@ -152,7 +152,11 @@ pub fn restore<E: From<RestoreError>>(
     replace: bool,
     prepare: impl FnOnce(&mut Connection, &Found) -> Result<(), E>,
 ) -> Result<Restored, E> {
-    snapshot.is_there()?;
+    let archive = snapshot.find()?;
+    let snapshot = Snapshot {
+        archive: &archive,
+        ..snapshot
+    };
     let _lock = Lock::of(snapshot.database).map_err(RestoreError::from)?;
     // Where links lead: they stay, and the file stays on its disk.
     let database = lock::real(snapshot.database).map_err(failed("find", snapshot.database))?;
@@ -163,6 +167,7 @@ pub fn restore<E: From<RestoreError>>(
     let place = |file: &Path| -> Result<_, RestoreError> {
         let before = exists.then(|| set_aside(&database)).transpose()?;
         fs::rename(file, &database)
+            .and_then(|()| files::inherited(&database))
             .and_then(|()| files::sync_entry(&database))
             .map_err(failed("replace", &database))?;
         Ok(before)
@@ -188,14 +193,20 @@ pub fn drill<T, E: From<RestoreError>>(
     snapshot: Snapshot<'_>,
     look: impl FnOnce(&mut Connection, &Found) -> Result<T, E>,
 ) -> Result<T, E> {
-    snapshot.is_there()?;
+    let archive = snapshot.find()?;
+    let snapshot = Snapshot {
+        archive: &archive,
+        ..snapshot
+    };
     let database = lock::real(snapshot.database).map_err(failed("find", snapshot.database))?;
     let staging = beside(&database, ".verifying");
-    let _lock = Lock::of(&staging).map_err(RestoreError::from)?;
-    staged(&staging, || {
+    let lock = Lock::of(&staging).map_err(RestoreError::from)?;
+    let done = staged(&staging, || {
         let (_, mut db, found) = snapshot.open(&staging)?;
         look(&mut db, &found)
-    })
+    });
+    lock.remove();
+    done
 }
 
 /// Does something with a directory that there is for that alone. The caller has the lock.
@@ -215,9 +226,15 @@ fn staged<T, E: From<RestoreError>>(
 }
 
 impl Snapshot<'_> {
-    fn is_there(&self) -> Result<(), RestoreError> {
-        if self.archive.exists() {
-            return Ok(());
+    /// Where it is: as it was named, or below the directory of the database.
+    fn find(&self) -> Result<PathBuf, RestoreError> {
+        let below = files::directory_of(self.database).join(self.archive);
+        for path in [self.archive, &below] {
+            match path.try_exists() {
+                Ok(true) => return Ok(path.to_owned()),
+                Ok(false) => {}
+                Err(e) => return Err(failed("read", path)(e)),
+            }
         }
         let all = archive::snapshots(self.service, &archive::backups(self.database));
         let hint = match all.last() {

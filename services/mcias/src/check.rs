@@ -3,11 +3,12 @@
 use std::{net::SocketAddr, path::Path, time::SystemTime};
 
 use mcdsl::{
+    archive::backups,
     certificate::{ENDS_SOON, Identity},
     cli::chain,
     files::directory_of,
     human,
-    owner::open_to_others,
+    owner::{closed, open_to_others},
     server::{Found, little_left},
     service::Condition,
 };
@@ -61,6 +62,9 @@ pub(crate) async fn check(config: &Config) -> Report {
     let directory = directory_of(&config.database.path);
     report.warnings.extend(config.foreign_files());
     report.warnings.extend(open_to_others(directory));
+    report
+        .warnings
+        .extend(closed(&backups(&config.database.path)));
     report.warnings.extend(little_left(&config.database.path));
     let port = issuer.and_then(|url| url.port_or_known_default());
     report

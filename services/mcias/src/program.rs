@@ -3,7 +3,8 @@
 use std::{io::Write as _, num::NonZero, path::PathBuf, process::ExitCode};
 
 use crate::{
-    Initialised, Recovered, Recovery, Restoration, Restored, SERVICE, StartError,
+    InitError, Initialised, RecoverError, Recovered, Recovery, Restoration, RestoreError, Restored,
+    SERVICE, StartError,
     check::check,
     config::Config,
     name::AccountName,
@@ -13,12 +14,12 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 use mcdsl::{
-    cli::Progress,
+    cli::{Exit, Progress},
     clock::Clock,
     config::{ConfigError, GLOBAL, Root},
     owner,
     server::Found,
-    service::{self, Condition},
+    service::{self, Condition, ServiceError},
     shutdown::Shutdown,
     telemetry::LogFormat,
 };
@@ -139,8 +140,54 @@ pub fn program() -> ExitCode {
                     eprintln!(" hint: {text}");
                 }
             }
-            ExitCode::FAILURE
+            match cli.command {
+                // Whatever it is, it is in the way of a start.
+                Command::Check => ExitCode::FAILURE,
+                _ => exit(error.as_ref()).into(),
+            }
         }
+    }
+}
+
+/// How the program ends by an error, which may be one of ours around another.
+fn exit(error: &(dyn std::error::Error + 'static)) -> Exit {
+    if let Some(error) = error.downcast_ref::<ServiceError>() {
+        return match error {
+            ServiceError::Own(own) => exit(own.as_ref()),
+            other => other.exit(),
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            InitError::Done { .. } | InitError::Lost(_) => Exit::Refused,
+            InitError::Setting(error) => Exit::of(error),
+            InitError::Lock(error) => Exit::of(error),
+            other => Exit::of(other),
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            StartError::NotInitialised(_) | StartError::Lost(_) => Exit::Refused,
+            StartError::Setting(error) => Exit::of(error),
+            StartError::Lock(error) => Exit::of(error),
+            StartError::Server(error) => Exit::of(error),
+            other => Exit::of(other),
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            RecoverError::Nobody { .. } => Exit::NotFound,
+            RecoverError::Lock(error) => Exit::of(error),
+            RecoverError::Db(_) | RecoverError::Audit(_) | RecoverError::Failed(_) => {
+                Exit::of(error)
+            }
+            _ => Exit::Refused,
+        };
+    }
+    match error.downcast_ref() {
+        Some(RestoreError::Snapshot(error)) => Exit::of(error),
+        Some(RestoreError::Issuer { .. }) => Exit::Refused,
+        _ => Exit::of(error),
     }
 }
 

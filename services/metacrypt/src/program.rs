@@ -143,13 +143,11 @@ fn failure(error: anyhow::Error) -> Failure {
         Ok(error @ (RestoreError::Seal(_) | RestoreError::Drill(DrillError::Seal(_)))) => {
             return Failure::new(Exit::Refused, error);
         }
+        Ok(RestoreError::Snapshot(error)) => error.into(),
         Ok(error) => error.into(),
         Err(error) => error,
     };
-    let exit = match error.is::<ConfigError>() {
-        true => Exit::Usage,
-        false => Exit::Failure,
-    };
+    let exit = Exit::of(error.as_ref());
     match error.downcast::<Failure>() {
         Ok(failure) => failure,
         Err(error) => Failure::new(exit, chain(error.as_ref())),
@@ -235,7 +233,8 @@ fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
             }
             // It is in the way of a start.
             let config = load().map_err(|e| Failure::new(Exit::Failure, chain(&e)))?;
-            return check::check(&config);
+            let checked = check::check(&config);
+            return checked.map_err(|e| Failure::new(Exit::Failure, chain(e.as_ref())).into());
         }
         Command::Status => {
             let place = server.of(load)?;

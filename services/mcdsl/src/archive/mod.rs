@@ -16,6 +16,7 @@ mod write;
 
 use std::{
     fs::DirBuilder,
+    io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -24,7 +25,10 @@ use std::{
 use rusqlite::Connection;
 use time::OffsetDateTime;
 
-use crate::db;
+use crate::{
+    db::{self, DbError},
+    files::inherited,
+};
 
 pub use self::{
     form::{ArchiveError, Listed, MANIFEST, MAX_FILES, MAX_NAME, Manifest, Source},
@@ -35,7 +39,7 @@ pub use self::{
 use form::io_error;
 
 /// Archives a consistent copy of a service's database, as `<service>.db`, and more files, as
-/// `<dir>/<service>-<time>-<database>.tar.zst`, and gives that path; the last part is [`db::instance`]. The directory is made if need be. `now` is to
+/// `<dir>/<service>-<time>-<database>.tar.zst`, and gives that path; the last part is [`db::instance`]. The directory is made if need be, but none above it. `now` is to
 /// the second: two snapshots within one are refused, not overwritten.
 ///
 /// # Errors
@@ -52,7 +56,13 @@ pub fn snapshot(
     let of = db::instance(database).map_or(String::new(), |id| format!("-{id}"));
     let archive = dir.join(format!("{service}-{}{of}.tar.zst", stamp(now)));
     let copy = dir.join(format!(".{service}-{}.db", stamp(now)));
-    db::snapshot(database, &copy).map_err(|e| ArchiveError::Database(e.into()))?;
+    db::snapshot(database, &copy).map_err(|e| match e {
+        // Its name, which is gone again, would tell nobody anything.
+        DbError::SnapshotFile { source, .. } if source.kind() != io::ErrorKind::AlreadyExists => {
+            io_error("write to the directory", dir)(source)
+        }
+        other => ArchiveError::Database(other.into()),
+    })?;
     let mut files = vec![Source {
         name: format!("{service}.db"),
         path: copy.clone(),
@@ -101,8 +111,11 @@ fn remove_leftovers(service: &str, dir: &Path, now: SystemTime) {
     }
 }
 
-/// Makes a directory for its owner only, unless it is there.
+/// Makes a directory for its owner only, unless it is there; never one that it would be in, whose name may be a slip.
 fn private_dir(dir: &Path) -> Result<(), ArchiveError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let made = match DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        made => made.and_then(|()| inherited(dir)),
+    };
     made.map_err(io_error("create the directory", dir))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -342,15 +342,22 @@ fn snapshots() {
     let extra = files_of(&dir.path().join("in")).unwrap();
     let backups = dir.path().join("backups");
     let now = UNIX_EPOCH + Duration::from_secs(1_769_903_999);
+    // Whoever types it as root: tests are run so.
+    std::os::unix::fs::lchown(dir.path(), Some(12_345), Some(12_345)).unwrap();
     let archive = snapshot("mcias", &db, &extra, &backups, now).unwrap();
     let id = crate::db::instance(&db).unwrap();
     let name = format!("mcias-20260131T235959Z-{id}.tar.zst");
     assert_eq!(archive, backups.join(name));
     assert_eq!((mode(&backups), mode(&archive)), (0o700, 0o600));
+    let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+    assert_eq!((owner(&backups), owner(&archive)), (12_345, 12_345));
     assert!(
         snapshot("mcias", &db, &extra, &backups, now).is_err(),
         "the same second"
     );
+    let nowhere = dir.path().join("none/backups");
+    let refused = snapshot("mcias", &db, &extra, &nowhere, now);
+    assert!(refused.is_err() && !dir.path().join("none").exists());
     assert_eq!(
         fs::read_dir(&backups).unwrap().count(),
         1,

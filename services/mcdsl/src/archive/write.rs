@@ -71,7 +71,9 @@ pub fn write(to: &Path, files: &[Source]) -> Result<Manifest, ArchiveError> {
         if to.exists() {
             return Err(exists());
         }
-        let named = fs::rename(&partial, to).and_then(|()| files::sync_entry(to));
+        let named = files::inherited(&partial)
+            .and_then(|()| fs::rename(&partial, to))
+            .and_then(|()| files::sync_entry(to));
         named.map_err(io_error("write", to))?;
         Ok(manifest)
     });

@@ -13,6 +13,8 @@ mod change;
 #[cfg(feature = "service")]
 mod connect;
 #[cfg(feature = "service")]
+mod exit;
+#[cfg(feature = "service")]
 mod json;
 #[cfg(feature = "service")]
 mod login;

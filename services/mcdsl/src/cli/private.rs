@@ -1,9 +1,9 @@
-//! Files that hold secrets: for their owner alone, whole or not at all.
+//! Files that hold secrets, and what belongs to them: for their owner alone, whole or not at all.
 
 use std::{
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -43,7 +43,7 @@ impl PrivateFile {
     /// The same, of a file that there is not yet.
     ///
     /// # Errors
-    /// [`Exit::Usage`] if something is there; [`Exit::Failure`] if its directory cannot be written.
+    /// [`Exit::Refused`] if something is there; [`Exit::Failure`] if its directory cannot be written.
     pub fn create_new(path: &Path) -> Result<Self, Failure> {
         if fs::symlink_metadata(path).is_ok() {
             return Err(exists(path));
@@ -71,6 +71,17 @@ impl PrivateFile {
         })
     }
 
+    /// What is to be in it is no secret: all may read it (0644), whatever the umask.
+    ///
+    /// # Errors
+    /// [`Exit::Failure`].
+    pub fn for_all(self) -> Result<Self, Failure> {
+        let mode = fs::Permissions::from_mode(0o644);
+        let set = self.temporary.as_file().set_permissions(mode);
+        set.map_err(|e| failed(&self.path, &e))?;
+        Ok(self)
+    }
+
     /// Takes so many bytes of the disk for it: a disk that is full is found out while nothing is lost, too.
     ///
     /// # Errors
@@ -88,7 +99,7 @@ impl PrivateFile {
     /// Writes it, to stay through a crash.
     ///
     /// # Errors
-    /// [`Exit::Failure`], or [`Exit::Usage`] if something is there by now that must not be replaced; what was at the path before is still
+    /// [`Exit::Failure`], or [`Exit::Refused`] if something is there by now that must not be replaced; what was at the path before is still
     /// there.
     pub fn write(self, contents: &[u8]) -> Result<(), Failure> {
         let path = self.path.clone();
@@ -161,7 +172,8 @@ impl FilledFile {
 
 fn exists(path: &Path) -> Failure {
     let what = format!("{} exists, and is not overwritten", path.display());
-    Failure::usage(what).hint("name a file that there is not yet, or remove that one first")
+    Failure::new(Exit::Refused, what)
+        .hint("name a file that there is not yet, or remove that one first")
 }
 
 fn failed(path: &Path, e: &io::Error) -> Failure {
@@ -183,10 +195,12 @@ pub(super) fn private_directory(path: &Path) -> Result<(), Failure> {
         path,
         &fs::metadata(path).map_err(|e| unread(path, &e))?,
         OTHERS,
+        "log out and in again",
     )
 }
 
-/// Reads a file with a secret, at most `longest` bytes; `None` if there is none. `others` are the bits of its mode that are refused.
+/// Reads a file with a secret, at most `longest` bytes; `None` if there is none. `others` are the bits of its mode that are refused, and `anew` says
+/// how there is another one if somebody has read it.
 ///
 /// # Errors
 /// [`Exit::Refused`] if others may read it, [`Exit::Usage`] if it is longer or no text, [`Exit::Failure`] if it cannot be read.
@@ -194,6 +208,7 @@ pub fn read_private(
     path: &Path,
     longest: u64,
     others: u32,
+    anew: &str,
 ) -> Result<Option<SecretString>, Failure> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -203,7 +218,7 @@ pub fn read_private(
     let metadata = file.metadata().map_err(|e| unread(path, &e))?;
     // Pipes of a shell (`<(…)`) have no owner to protect them from.
     if metadata.is_file() {
-        refuse_others(path, &metadata, others)?;
+        refuse_others(path, &metadata, others, anew)?;
     }
     let mut text = String::new();
     let length = file
@@ -223,7 +238,12 @@ fn unread(path: &Path, e: &io::Error) -> Failure {
     Failure::new(Exit::Failure, what)
 }
 
-fn refuse_others(path: &Path, found: &fs::Metadata, others: u32) -> Result<(), Failure> {
+fn refuse_others(
+    path: &Path,
+    found: &fs::Metadata,
+    others: u32,
+    anew: &str,
+) -> Result<(), Failure> {
     let mode = found.mode() & 0o777;
     if mode & others == 0 {
         return Ok(());
@@ -231,13 +251,13 @@ fn refuse_others(path: &Path, found: &fs::Metadata, others: u32) -> Result<(), F
     let at = path.display();
     let what = format!("others have access to {at} (mode {mode:04o}), which is for secrets");
     Err(Failure::new(Exit::Refused, what).hint(format_args!(
-        "`chmod go= {at}`; if others may have read it, log out and in again"
+        "`chmod go= {at}`; if others may have read it, {anew}"
     )))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     use secrecy::ExposeSecret as _;
 
@@ -252,7 +272,7 @@ mod tests {
             file.write(contents.as_bytes()).unwrap();
             let mode = fs::metadata(&path).unwrap().mode();
             assert_eq!(mode & 0o777, 0o600);
-            let read = read_private(&path, 100, OTHERS).unwrap().unwrap();
+            let read = read_private(&path, 100, OTHERS, "").unwrap().unwrap();
             assert_eq!(read.expose_secret(), contents);
         }
         drop(PrivateFile::create(&path).unwrap());
@@ -300,7 +320,7 @@ mod tests {
                 PrivateFile::create_new(directory.path()).unwrap_err(),
             ),
         ] {
-            assert_eq!(refused.exit, Exit::Usage, "{description}");
+            assert_eq!(refused.exit, Exit::Refused, "{description}");
             let said = refused.message.contains("is not overwritten");
             assert!(said, "{description}: {refused:?}");
         }
@@ -326,7 +346,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         assert!(
-            read_private(&path, 10, OTHERS).unwrap().is_none(),
+            read_private(&path, 10, OTHERS, "").unwrap().is_none(),
             "missing"
         );
         fs::write(&path, "secret").unwrap();
@@ -339,13 +359,13 @@ mod tests {
             (0o644, 0o007, false),
         ] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let read = read_private(&path, 10, others);
+            let read = read_private(&path, 10, others, "");
             assert_eq!(read.is_ok(), fine, "{mode:o}: {read:?}");
             assert!(!format!("{read:?}").contains("secret\""), "{read:?}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(
-            read_private(&path, 5, OTHERS).unwrap_err().exit,
+            read_private(&path, 5, OTHERS, "").unwrap_err().exit,
             Exit::Usage
         );
     }

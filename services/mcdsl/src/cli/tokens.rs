@@ -180,7 +180,7 @@ impl TokenStore {
 
     /// All that have not expired.
     fn read(&self, now: SystemTime) -> Result<Entries, Failure> {
-        let Some(text) = read_private(&self.path, MAX_FILE, 0o077)? else {
+        let Some(text) = read_private(&self.path, MAX_FILE, 0o077, "log out and in again")? else {
             return Ok(Entries::new());
         };
         let mut entries: Entries = serde_json::from_str(text.expose_secret()).map_err(|e| {
@@ -244,13 +244,16 @@ fn end(entry: &Entry) -> SystemTime {
         .unwrap_or(UNIX_EPOCH)
 }
 
+/// Of a system account, whose token is in a file; a person's own is there for an hour.
+const TOKEN_ANEW: &str = "`mciasctl token rotate` of its account makes another, and that one void";
+
 /// The token in a file that was named (`--token-file`, `MC_TOKEN_FILE`). Its group may read it, as that of a service may.
 ///
 /// # Errors
 /// [`Exit::Usage`] if there is none, or it holds no token; [`Exit::Refused`] if everybody may read it.
 pub fn token_file(path: &Path) -> Result<SecretString, Failure> {
     let at = path.display();
-    let text = read_private(path, MAX_TOKEN, 0o007)?
+    let text = read_private(path, MAX_TOKEN, 0o007, TOKEN_ANEW)?
         .ok_or_else(|| Failure::usage(format_args!("there is no file {at}")))?;
     let token = text.expose_secret().trim();
     if token.is_empty() || token.contains(char::is_whitespace) {

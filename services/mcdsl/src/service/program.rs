@@ -18,10 +18,11 @@ use super::{Base, Condition, Config, Service, start};
 use crate::{
     archive::{self, ArchiveError},
     auth::client::{Client, ClientError},
-    cli::{Progress, chain, with_exit_codes, write_out},
+    cli::{Exit, Progress, chain, with_exit_codes, write_out},
     clock::Clock,
     config::{ConfigError, GLOBAL, Root, variable},
     db::{self, DbError},
+    owner::closed,
     server::{self, App, Found, Handle},
     shutdown::{Ended, Shutdown, Signals},
     telemetry::{self, LogConfig, LogFormat, TelemetryError},
@@ -77,6 +78,24 @@ pub enum ServiceError {
     Own(Box<dyn Error + Send + Sync>),
 }
 
+impl ServiceError {
+    /// How the program ends by it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::LogFormat { .. } => Exit::Usage,
+            Self::Db(error) => Exit::of(error),
+            Self::Client(error) => Exit::of(error),
+            Self::Sso(error) => Exit::of(error),
+            Self::Server(error) => Exit::of(error),
+            Self::Telemetry(error) => Exit::of(error),
+            Self::Archive(error) => Exit::of(error),
+            Self::Io { source, .. } => Exit::of(source),
+            Self::Own(error) => Exit::of(error.as_ref()),
+        }
+    }
+}
+
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(flatten)]
@@ -124,11 +143,17 @@ where
         .name(service.name)
         .version(service.version);
     let cli = Cli::from_arg_matches(&command.get_matches());
-    match run(service, cli.unwrap_or_else(|error| error.exit()), build) {
+    let cli = cli.unwrap_or_else(|error| error.exit());
+    let checked = matches!(cli.command, Command::Check);
+    match run(service, cli, build) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", chain(&error));
-            ExitCode::FAILURE
+            match checked {
+                // Whatever it is, it is in the way of a start.
+                true => ExitCode::FAILURE,
+                false => error.exit().into(),
+            }
         }
     }
 }
@@ -246,6 +271,9 @@ pub fn check<T>(
     let path = &config.database.path;
     if path.exists() {
         db::check(&db::open_as_it_is(path)?, path, service.migrations)?;
+    }
+    if let Some(warning) = closed(&archive::backups(path)) {
+        eprintln!("warning: {warning}");
     }
     let asked = runtime()?.block_on(async {
         let mcias = Client::new(&config.mcias, Clock::default())?;

@@ -133,10 +133,17 @@ fn whose_the_files_are_is_told() {
     for path in [&database, &root.path().join("mcias.db.lock")] {
         chown(path, nobody, nobody).unwrap();
     }
+    let backups = root.path().join("backups");
+    fs::create_dir(&backups).unwrap();
+    chown(&backups, nobody, nobody).unwrap();
     let said = succeeds(root.path(), &["check"]);
+    let closed = format!(
+        "snapshots cannot be written: {} belongs to nobody",
+        backups.display()
+    );
     let whose = format!("{} belongs to nobody, and", database.display());
     let directory = format!("`chmod 700 {}`", root.path().display());
-    for wanted in [&whose, &directory, &"`chown root: ".to_owned()] {
+    for wanted in [&whose, &directory, &closed, &"`chown root: ".to_owned()] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
     for command in ["server", "recover", "snapshot"] {
@@ -151,6 +158,27 @@ fn whose_the_files_are_is_told() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{command}: {said}");
         assert!(said.contains(&whose), "{command}: {said}");
+    }
+}
+
+/// As the table in every help says.
+#[test]
+fn an_exit_code_means_the_same_of_every_command() {
+    let root = tempfile::tempdir().unwrap();
+    let code = |arguments: &[&str]| run(root.path(), arguments).status.code();
+    for command in ["init", "status", "server"] {
+        assert_eq!(code(&[command]), Some(2), "{command} of no configuration");
+    }
+    assert_eq!(code(&["check"]), Some(1), "it is in the way of a start");
+    files(root.path(), &Ca::new().unwrap());
+    for (arguments, wanted) in [
+        (&["init"][..], 0),
+        (&["init"], 5),
+        (&["restore", "none"], 3),
+        (&["snapshot"], 0),
+        (&["recover", "nobody"], 3),
+    ] {
+        assert_eq!(code(arguments), Some(wanted), "{arguments:?}");
     }
 }
 

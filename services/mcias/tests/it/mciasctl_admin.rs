@@ -78,7 +78,7 @@ async fn accounts_and_their_tokens() {
     let kept = fs::read(home.directory.path().join("again")).unwrap();
     let over = home.run("token issue mcr --service mcias --to again", "");
     let over = over.await;
-    assert_eq!(over.code, 2, "{over:?}");
+    assert_eq!(over.code, 5, "{over:?}");
     assert!(over.err.contains("is not overwritten"), "{over:?}");
     let left = fs::read(home.directory.path().join("again")).unwrap();
     assert_eq!(left, kept);

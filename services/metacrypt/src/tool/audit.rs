@@ -1,6 +1,10 @@
 //! `metacrypt audit`: the log, as the service answers it, or of a database that no service has.
 
-use std::path::Path;
+use std::{
+    cmp::Reverse,
+    io::{self, IsTerminal as _},
+    path::Path,
+};
 
 use clap::Subcommand;
 use mc_proto::metacrypt::v1 as pb;
@@ -15,8 +19,9 @@ use mcdsl::{
 };
 use rusqlite::Connection;
 use secrecy::ExposeSecret as _;
+use zeroize::Zeroizing;
 
-use super::{Client, Result, json, json_list};
+use super::{Client, Result, input::stdin, json, json_list};
 use crate::{
     api::audit::{entry, verify, wanted},
     start::SERVICE,
@@ -42,7 +47,7 @@ pub(crate) enum Command {
         #[arg(long)]
         offline: bool,
     },
-    /// Shows the entries of all requests and answers that had a secret, which is asked for or read from stdin
+    /// Shows the entries of all requests and answers that had a secret, which is asked for or read from stdin, with the newlines at its end and without
     Hash,
 }
 
@@ -92,6 +97,26 @@ fn verified(answer: &pb::VerifyAuditResponse, out: Output) -> Result {
         head_hash: &answer.head_hash,
     };
     audit::verified(found, &json("VerifyAuditResponse", answer)?, out)
+}
+
+/// What is asked about: what is typed or, from elsewhere, all that there is, as it was given to `transit encrypt`, and without the newlines at its
+/// end, as a password was given.
+fn secrets() -> Result<Vec<Zeroizing<Vec<u8>>>> {
+    if io::stdin().is_terminal() {
+        let typed = prompt::secret("Secret")?;
+        return Ok(vec![typed.expose_secret().as_bytes().to_vec().into()]);
+    }
+    let whole = Zeroizing::new(stdin()?);
+    let end = whole.iter().rposition(|byte| !b"\r\n".contains(byte));
+    let line = Zeroizing::new(whole[..end.map_or(0, |end| end + 1)].to_vec());
+    let mut both = vec![whole, line];
+    both.dedup();
+    both.retain(|input| !input.is_empty());
+    match both.is_empty() {
+        true => Err(Failure::usage("Secret: nothing was given")
+            .hint("it is asked for on a terminal, and read from stdin if that is none")),
+        false => Ok(both),
+    }
 }
 
 impl Command {
@@ -155,22 +180,25 @@ impl Command {
             }
             Self::Hash => {
                 let mut system = client.system().await?;
-                let secret = prompt::secret("Secret")?;
-                let (mut entries, mut before) = (Vec::new(), 0);
-                loop {
-                    let request = pb::AuditHashRequest {
-                        input: secret.expose_secret().as_bytes().to_vec(),
-                        before,
-                    };
-                    let answer = call(system.audit_hash(request)).await?;
-                    entries.extend(answer.entries);
-                    // One that did not become less would be asked for ever.
-                    let further = answer.before != 0 && (before == 0 || answer.before < before);
-                    before = answer.before;
-                    if !further {
-                        return show(&entries, out);
+                let mut entries = Vec::new();
+                for input in secrets()? {
+                    let mut before = 0;
+                    loop {
+                        let input = input.to_vec();
+                        let request = pb::AuditHashRequest { input, before };
+                        let answer = call(system.audit_hash(request)).await?;
+                        entries.extend(answer.entries);
+                        // One that did not become less would be asked for ever.
+                        let further = answer.before != 0 && (before == 0 || answer.before < before);
+                        before = answer.before;
+                        if !further {
+                            break;
+                        }
                     }
                 }
+                entries.sort_by_key(|entry| Reverse(entry.number));
+                entries.dedup_by_key(|entry| entry.number);
+                show(&entries, out)
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mcdsl::{
-    cli::{Failure, PrivateFile},
+    cli::{Exit, Failure, PrivateFile},
     files::directory_of,
 };
 
@@ -58,7 +58,7 @@ impl What {
     }
 }
 
-/// Takes room for a file.
+/// Takes room for a file; what is no secret is for all to read.
 pub(super) fn room(path: &Path, what: What, over: Over) -> Result<PrivateFile> {
     let file = match (over, fs::symlink_metadata(path).is_ok()) {
         (Over::Nothing, true) => PrivateFile::create_new(path)
@@ -69,6 +69,10 @@ pub(super) fn room(path: &Path, what: What, over: Over) -> Result<PrivateFile> {
             replaced(path, what, over)?;
             file
         }
+    };
+    let file = match what {
+        What::Key => file,
+        What::Certificate | What::SshCertificate => file.for_all()?,
     };
     file.reserve(ROOM)
 }
@@ -85,11 +89,13 @@ fn replaced(path: &Path, what: What, over: Over) -> Result {
             "{at} holds a private key, which {} would replace",
             what.name()
         );
-        return Err(Failure::usage(lost).hint("name another file"));
+        return Err(Failure::new(Exit::Refused, lost).hint("name another file"));
     }
     if over == Over::Alike && !text.is_empty() && !text.contains(what.mark()) {
         let other = format!("{at} is not {}, and is not overwritten", what.name());
-        return Err(Failure::usage(other).hint("name another file, or remove that one first"));
+        return Err(
+            Failure::new(Exit::Refused, other).hint("name another file, or remove that one first")
+        );
     }
     Ok(())
 }

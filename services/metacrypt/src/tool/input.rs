@@ -21,6 +21,26 @@ pub(crate) struct Input {
     input: Option<PathBuf>,
 }
 
+/// All of stdin.
+pub(super) fn stdin() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut stdin = io::stdin().lock().take(MAX_INPUT + 1);
+    let read = stdin.read_to_end(&mut bytes);
+    let length = read.map_err(|e| Failure::usage(format_args!("stdin: {e}")))?;
+    bounded(Path::new("stdin"), length).map(|()| bytes)
+}
+
+fn bounded(name: &Path, length: usize) -> Result {
+    match length as u64 > MAX_INPUT {
+        true => Err(Failure::usage(format_args!(
+            "{} is longer than {MAX_INPUT} bytes",
+            name.display()
+        ))
+        .hint("encrypt it by a data key (`metacrypt transit datakey`), or sign its hash")),
+        false => Ok(()),
+    }
+}
+
 impl Input {
     /// All of it.
     pub(super) fn read(&self) -> Result<Vec<u8>> {
@@ -32,19 +52,9 @@ impl Input {
                 let file = File::open(path).map_err(unread)?;
                 file.take(MAX_INPUT + 1).read_to_end(&mut bytes)
             }
-            None => {
-                let stdin = io::stdin().lock();
-                stdin.take(MAX_INPUT + 1).read_to_end(&mut bytes)
-            }
+            None => return stdin(),
         };
-        match read.map_err(unread)? as u64 > MAX_INPUT {
-            true => Err(Failure::usage(format_args!(
-                "{} is longer than {MAX_INPUT} bytes",
-                name.display()
-            ))
-            .hint("encrypt it by a data key (`metacrypt transit datakey`), or sign its hash")),
-            false => Ok(bytes),
-        }
+        bounded(name, read.map_err(unread)?).map(|()| bytes)
     }
 
     /// What was printed before: a text of one line, of which `what` is an example.

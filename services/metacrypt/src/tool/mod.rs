@@ -131,11 +131,12 @@ impl Command {
         find: impl FnOnce(&Server) -> Result<Place>,
     ) -> Result {
         let done = self.call(connection, find).await;
-        let area = match self {
-            Self::Ssh(_) => "ssh",
-            _ => "pki",
+        let shown = match self {
+            Self::Ssh(ssh::Command::Sign(sign)) => format!("ssh profile show {}", sign.profile()),
+            Self::Pki(command) => command.profile_shown(),
+            _ => String::new(),
         };
-        done.map_err(|failure| words::told(failure, area, connection.token_file.as_deref()))
+        done.map_err(|failure| words::told(failure, &shown, connection.token_file.as_deref()))
     }
 
     async fn call(

@@ -38,9 +38,9 @@ pub(crate) enum Command {
         /// The mount
         #[arg(value_parser = mount_name)]
         mount: String,
-        /// The oldest version that stays
+        /// Those below it
         #[arg(long, value_name = "N")]
-        from: u32,
+        below: u32,
         /// Does not ask
         #[arg(long)]
         yes: bool,
@@ -151,14 +151,14 @@ impl Command {
                 let mount = mount.clone();
                 call(user.rotate_keys(pb::RotateUserKeysRequest { mount })).await?
             }
-            Self::Trim { mount, from, yes } => {
+            Self::Trim { mount, below, yes } => {
                 let what = format!(
-                    "versions of your keys below {from} will be dropped: what was written to those and by those is lost"
+                    "versions of your keys below {below} will be dropped: what was written to those and by those is lost"
                 );
                 prompt::confirm(&what, *yes)?;
                 let request = pb::TrimUserKeysRequest {
                     mount: mount.clone(),
-                    min_version: *from,
+                    min_version: *below,
                 };
                 call(user.trim_keys(request)).await?
             }

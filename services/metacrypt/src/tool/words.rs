@@ -20,7 +20,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("key_types", "--key-type"),
     ("max_ttl_s", "--max-ttl"),
     ("min_decryption_version", "--min-decryption-version"),
-    ("min_version", "--from"),
+    ("min_version", "--below"),
     ("no_extensions", "--no-extensions"),
     ("permitted_dns", "--permit-dns"),
     ("excluded_dns", "--exclude-dns"),
@@ -104,8 +104,8 @@ fn sentences(mut message: String) -> String {
     message
 }
 
-/// The failure, as a person reads it who typed a command, and named the file of a token or not.
-pub(super) fn told(failure: Failure, area: &str, token_file: Option<&Path>) -> Failure {
+/// The failure, as a person reads it who typed a command, and named the file of a token or not; `shown` is the command that shows its profile.
+pub(super) fn told(failure: Failure, shown: &str, token_file: Option<&Path>) -> Failure {
     let Failure {
         exit,
         message,
@@ -120,7 +120,7 @@ pub(super) fn told(failure: Failure, area: &str, token_file: Option<&Path>) -> F
         (true, None) => "`mciasctl login --service metacrypt`".to_owned(),
         (false, _) => hint,
     });
-    let hint = hint.or_else(|| hint_of(exit, area, &message));
+    let hint = hint.or_else(|| hint_of(exit, shown, &message));
     Failure {
         exit,
         message,
@@ -208,7 +208,7 @@ fn lengths(text: &str) -> String {
 }
 
 /// What there is to do.
-fn hint_of(exit: Exit, area: &str, message: &str) -> Option<String> {
+fn hint_of(exit: Exit, shown: &str, message: &str) -> Option<String> {
     if exit == Exit::Unavailable && message.contains("sealed") {
         return Some("`metacrypt unseal` opens it".to_owned());
     }
@@ -224,9 +224,7 @@ fn hint_of(exit: Exit, area: &str, message: &str) -> Option<String> {
         ));
     }
     if message.contains("the profile does not allow") {
-        return Some(format!(
-            "`metacrypt {area} profile show` tells what it allows"
-        ));
+        return Some(format!("`metacrypt {shown}` tells what it allows"));
     }
     if message.contains("with this associated data") {
         return Some(
@@ -247,6 +245,10 @@ mod tests {
             (
                 "max_ttl_s: 60 to 315360000 seconds",
                 "--max-ttl: 1m to 3650d",
+            ),
+            (
+                "ttl_s: 60 to 86400 seconds, or nothing (as the profile says)",
+                "--ttl: 1m to 1d, or nothing (as the profile says)",
             ),
             ("ttl_s: 60 seconds to max_ttl_s", "--ttl: 1m to --max-ttl"),
             ("names[1]: \"x_y\" is none", "--name: \"x_y\" is none"),
@@ -280,7 +282,7 @@ mod tests {
                 "it is not removed, for it has a key; --with-all says that it is meant",
             ),
         ] {
-            let failure = told(Failure::usage(message), "pki", None);
+            let failure = told(Failure::usage(message), "", None);
             assert_eq!(failure.message, want);
         }
     }
@@ -300,9 +302,18 @@ mod tests {
                     "an administrator sees why by `metacrypt policy explain --account ada --action pki:issue --resource pki/profiles/web`, and allows it by `metacrypt policy put`",
                 ),
             ),
+            (
+                Exit::Usage,
+                "names: the profile does not allow a.example; it allows b.example",
+                Some("`metacrypt pki profile show pki/web` tells what it allows"),
+            ),
             (Exit::Refused, "it is full", None),
         ] {
-            let failure = told(Failure::new(exit, message), "pki", None);
+            let failure = told(
+                Failure::new(exit, message),
+                "pki profile show pki/web",
+                None,
+            );
             assert_eq!(failure.hint.as_deref(), want, "{message}");
         }
     }

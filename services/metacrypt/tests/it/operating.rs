@@ -278,6 +278,22 @@ async fn a_snapshot_is_shown_to_open_and_to_be_read() {
         assert!(told.contains(said), "{description}: {told}");
     }
     assert!(!taken.root().join("metacrypt.db.verifying").exists());
+    let lock = taken.root().join("metacrypt.db.verifying.lock");
+    assert!(!lock.exists(), "nothing is left");
+    // Below the directory of the database, from wherever it is typed.
+    let name = taken.file.strip_prefix(taken.root()).unwrap();
+    let name = name.display().to_string();
+    let out = taken.world.run(&["restore", "--verify", &name], SEAL);
+    assert!(out.status.success(), "{name}: {out:?}");
+    for (description, line, code) in [
+        ("no snapshot", &["restore", "none"][..], 3),
+        ("a service that runs", &["restore", &name, "--replace"], 5),
+        ("no configuration", &["--config", "none", "status"], 2),
+        ("a seal that is made", &["init"], 5),
+    ] {
+        let out = taken.world.run(line, "");
+        assert_eq!(out.status.code(), Some(code), "{description}: {out:?}");
+    }
     let out = taken.run(&["--replace"], "");
     assert!(error(&out).contains("in use"), "the service runs");
     assert_eq!(keys(taken.root()), set(&["known", "since"]));
@@ -589,12 +605,31 @@ async fn a_certificate_is_kept_from_ending() {
             "not for 192.0.2.2",
             true,
         ),
-        ("another key", one.to_owned(), "", true),
+        (
+            "another key",
+            format!("{one} --replace"),
+            "is not the private key",
+            true,
+        ),
         ("no text", one.to_owned(), "", true),
+        ("another CA's", format!("{one} --replace"), "", true),
+        ("an issuer's own", format!("{one} --replace"), "", true),
         ("it is good again", one.to_owned(), "is kept", false),
     ] {
         match description {
             "another key" => fs::write(&key, &other).unwrap(),
+            "another CA's" => {
+                let own = vec!["a.svc.example.org".to_owned()];
+                let made = rcgen::generate_simple_self_signed(own).unwrap();
+                fs::write(&cert, made.cert.pem()).unwrap();
+                fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            }
+            "an issuer's own" => {
+                let out = ca.run("--json pki issuer show pki/root");
+                let root: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+                fs::write(&cert, root["chain"].as_str().unwrap()).unwrap();
+                fs::remove_file(&key).unwrap();
+            }
             "no text" => fs::write(&cert, "").unwrap(),
             "it is revoked" => {
                 let out = ca.run("--json pki certificate list pki");
@@ -610,6 +645,11 @@ async fn a_certificate_is_kept_from_ending() {
             _ => {}
         }
         let before = read();
+        if let Some(meant) = names.strip_suffix(" --replace") {
+            let out = ca.run(&format!("{base} {meant}"));
+            assert!(error(&out).contains("--replace"), "{description}: {out:?}");
+            assert!(out.status.code() == Some(5) && read() == before);
+        }
         let out = ca.run(&format!("{base} {names}"));
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         assert!(

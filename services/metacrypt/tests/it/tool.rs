@@ -83,6 +83,14 @@ async fn keys_are_made_and_used() {
     );
     let again = admin.said("transit rewrap transit/backup --about row-7", &sealed);
     assert!(again.starts_with("metacrypt:v2:"), "{again}");
+    // As it was given, and as a person types it.
+    let lines = "a secret of two\nlines\n";
+    admin.said("transit encrypt transit/backup", lines);
+    for asked in [lines, lines.trim_end()] {
+        let found = admin.said("audit hash", asked);
+        let is_found = found.contains("Encrypt");
+        assert_eq!(is_found, asked == lines, "{asked:?}: {found}");
+    }
     admin.said("transit create transit/sign --algorithm ed25519", "");
     let signature = admin.said("transit sign transit/sign", "a text");
     let verify = format!(
@@ -317,15 +325,17 @@ async fn a_ca_is_made_and_certifies() {
         "{issued}"
     );
     let kept = fs::read(&key).unwrap();
-    for line in [
-        issue.clone(),
-        issue.replace(&cert, &at("other.pem")),
-        format!("{issue} --replace").replace(&cert, &key),
+    for (line, wanted) in [
+        (issue.clone(), 5),
+        (issue.replace(&cert, &at("other.pem")), 5),
+        (format!("{issue} --replace").replace(&cert, &key), 2),
     ] {
         let (code, told) = admin.refused(&line, "");
-        assert!(code == 2, "{line}: {told}");
+        assert!(code == wanted, "{line}: {told}");
     }
     assert_eq!(fs::read(&key).unwrap(), kept, "nothing is lost");
+    let mode = fs::metadata(&cert).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o644, "the certificate is for all");
     assert!(!at("other.pem").is_empty() && fs::metadata(at("other.pem")).is_err());
     let mode = fs::metadata(&key).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600, "the key is its owner's");
@@ -341,6 +351,11 @@ async fn a_ca_is_made_and_certifies() {
     let serial = list[0]["serial"].as_str().unwrap().to_owned();
     let renewed = format!("pki renew pki {serial} --cert {cert} --key {key}");
     assert!(!admin.said(&renewed, "").contains(&serial));
+    let (code, told) = admin.refused(&renewed, "");
+    assert!(
+        code == 5 && told.contains(&format!("not {serial}")),
+        "of another by now: {told}"
+    );
     let revoke = format!("pki certificate revoke pki {serial} --reason superseded");
     assert_eq!(admin.refused(&revoke, "").0, 2, "nobody was asked");
     admin.said(&format!("{revoke} --yes"), "");
@@ -483,7 +498,7 @@ async fn accounts_write_to_each_other() {
     let (code, told) = admin.refused("user delete mail/admin --id nobody", "");
     assert!(code == 3 && told.contains("(the account nobody)"), "{told}");
     admin.said("user rotate mail", "");
-    admin.said("user trim mail --from 2 --yes", "");
+    admin.said("user trim mail --below 2 --yes", "");
     assert_ne!(admin.refused("user open mail --about x", &sealed).0, 0);
     admin.said("user delete mail/admin --yes", "");
     assert_eq!(admin.refused("user show mail/admin", "").0, 3);

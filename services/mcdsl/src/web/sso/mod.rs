@@ -196,9 +196,12 @@ fn origin(key: &'static str, url: &str) -> Result<Uri, SsoError> {
     uri.ok_or_else(|| SsoError::Url(key, OriginError(url.to_owned())))
 }
 
+/// Of the service, as MCIAS knows it.
+const SECRET_ANEW: &str = "`mciasctl service put … --new-secret` makes another, and that one void";
+
 fn secret(path: &Path) -> Result<SecretString, Failure> {
     let at = path.display();
-    let text = read_private(path, MAX_SECRET, 0o077)?
+    let text = read_private(path, MAX_SECRET, 0o077, SECRET_ANEW)?
         .ok_or_else(|| Failure::new(Exit::NotFound, format_args!("there is no file {at}")))?;
     let secret = text.expose_secret().trim();
     if secret.is_empty() {

@@ -81,11 +81,14 @@ impl Csr {
         if !text.contains("-----BEGIN ") {
             return Err(CsrFault::NoPem);
         }
-        let decoded = x509_cert::der::pem::decode_vec(text.as_bytes());
-        let (label, der) = decoded.map_err(|e| CsrFault::Pem(e.to_string()))?;
+        // Of more than one, as in a chain: by the first, before what follows it is in the way.
+        let label = text.split("-----BEGIN ").nth(1).unwrap_or_default();
+        let label = label.split("-----").next().unwrap_or_default();
         if !LABELS.contains(&label) {
             return Err(CsrFault::Label(label.chars().take(64).collect()));
         }
+        let decoded = x509_cert::der::pem::decode_vec(text.as_bytes());
+        let (_, der) = decoded.map_err(|e| CsrFault::Pem(e.to_string()))?;
         Self::from_der(&der)
     }
 
@@ -170,6 +173,11 @@ mod tests {
             (
                 "a certificate",
                 pem("CERTIFICATE", "MAA="),
+                "it is a CERTIFICATE, and no",
+            ),
+            (
+                "a chain",
+                pem("CERTIFICATE", "MAA=").repeat(2),
                 "it is a CERTIFICATE, and no",
             ),
             (

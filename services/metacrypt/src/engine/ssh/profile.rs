@@ -213,7 +213,12 @@ impl Profile {
         for principal in principals {
             let mut allowed = self.principals.iter();
             if !allowed.any(|allowed| allowed.allows(principal, caller)) {
-                let why = format!("the profile does not allow {:?}", principal.to_string());
+                let all: Vec<_> = self.principals.iter().map(ToString::to_string).collect();
+                let why = format!(
+                    "the profile does not allow {:?}; it allows {}",
+                    principal.to_string(),
+                    all.join(", ")
+                );
                 return Err(EngineError::field("principals", why));
             }
         }
@@ -237,7 +242,7 @@ impl Profile {
             asked_s if (MIN_TTL_S..=self.max_ttl_s).contains(&asked_s) => Ok(asked_s),
             _ => {
                 let why = format!(
-                    "0 (as the profile says), or {MIN_TTL_S} to {} seconds",
+                    "{MIN_TTL_S} to {} seconds, or nothing (as the profile says)",
                     self.max_ttl_s
                 );
                 Err(EngineError::field("ttl_s", why))

@@ -10,7 +10,9 @@ use serde_json::json;
 use super::{
     At, Client, IssuedKey, MAX_PEM, Result, at,
     files::{Over, What, apart, room},
-    mount_name, read_text,
+    mount_name,
+    pair::{Pair, copy_of},
+    read_text,
     seconds::seconds,
     subject,
 };
@@ -97,12 +99,17 @@ pub(crate) struct Renew {
     /// For the key of a request (PEM) instead
     #[arg(long, value_name = "FILE")]
     csr: Option<PathBuf>,
+    /// Replaces another certificate than that of this serial number, and a key that does not fit it, too: both are lost
+    #[arg(long)]
+    replace: bool,
 }
 
 /// Room for a key and a chain, taken before what goes there is made.
 pub(super) struct Files<'a> {
     cert: (&'a Path, PrivateFile),
     key: Option<(&'a Path, PrivateFile)>,
+    /// The chain once more, by which the key is known as ours.
+    copy: Option<PrivateFile>,
 }
 
 impl To {
@@ -122,17 +129,19 @@ impl To {
             .iter()
             .filter_map(|(option, path)| Some((*option, (*path)?)));
         apart(&named.collect::<Vec<_>>())?;
+        let is_copied = key.is_some() && over != Over::Nothing;
         let key = key.map(|path| room(path, What::Key, over).map(|file| (path, file)));
+        let copy = is_copied.then(|| room(&copy_of(&self.cert), What::Certificate, over));
         Ok(Files {
             cert: (&self.cert, room(&self.cert, What::Certificate, over)?),
             key: key.transpose()?,
+            copy: copy.transpose()?,
         })
     }
 }
 
 impl Files<'_> {
-    /// Both are written before either is in its place, the key first: the chain is kept by the service too.
-    /// The files' names.
+    /// Both are written before either is in its place, the key first: the chain is kept by the service too. Gives the files' names.
     pub(super) fn place(self, mount: &str, issued: &pb::IssuedCertificate) -> Result<Vec<String>> {
         let unwritten = |failure: Failure| {
             let hint = failure.hint.clone().map(|hint| hint + "; ");
@@ -157,7 +166,9 @@ impl Files<'_> {
         let (path, file) = self.cert;
         told.push(path.display().to_string());
         let cert = file.fill(issued.chain.as_bytes()).map_err(unwritten)?;
-        for file in key.into_iter().chain([cert]) {
+        let copy = self.copy.map(|file| file.fill(issued.chain.as_bytes()));
+        let copy = copy.transpose().map_err(unwritten)?;
+        for file in copy.into_iter().chain(key).chain([cert]) {
             file.place().map_err(unwritten)?;
         }
         Ok(told)
@@ -182,6 +193,11 @@ impl Files<'_> {
 }
 
 impl Issue {
+    /// By which it is certified.
+    pub(in super::super) fn profile(&self) -> &At {
+        &self.profile
+    }
+
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
         let over = self.replace.over();
@@ -200,6 +216,11 @@ impl Issue {
 }
 
 impl Sign {
+    /// By which it is certified.
+    pub(in super::super) fn profile(&self) -> &At {
+        &self.profile
+    }
+
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
         let over = self.replace.over();
@@ -220,7 +241,16 @@ impl Renew {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
         let (key, csr) = (self.key.as_deref(), self.csr.as_deref());
-        let files = self.to.files(key, csr, Over::Alike)?;
+        let over = match self.replace {
+            true => Over::Anything,
+            false => {
+                let there = Pair::read(&self.to.cert, key)?;
+                there.holds(&self.mount, &self.serial)?;
+                there.key_may_go()?;
+                Over::Alike
+            }
+        };
+        let files = self.to.files(key, csr, over)?;
         let csr = self.csr.as_ref().map(|path| read_text(path, MAX_PEM));
         let request = pb::RenewCertificateRequest {
             mount: self.mount.clone(),

@@ -80,6 +80,9 @@ pub(crate) enum IssuerCommand {
         /// It issues again
         #[arg(long)]
         enable: bool,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Deletes a CA with its key, if no certificate of it is valid any more (until then: `update --disable`)
     #[command(visible_alias = "rm")]
@@ -168,7 +171,8 @@ impl IssuerCommand {
             Self::Import { issuer, chain, key } => {
                 let At { mount, name } = issuer.clone();
                 let what = || Failure::usage(format_args!("there is no {}", key.display()));
-                let key = read_private(key, MAX_PEM, OTHERS)?.ok_or_else(what)?;
+                let key =
+                    read_private(key, MAX_PEM, OTHERS, "make another key")?.ok_or_else(what)?;
                 let request = pb::ImportIssuerRequest {
                     mount,
                     name,
@@ -210,8 +214,15 @@ impl IssuerCommand {
                 make_default,
                 disable,
                 enable,
+                yes,
             } => {
                 let At { mount, name } = issuer.clone();
+                if *disable {
+                    let what = format!(
+                        "{mount}/{name} will issue nothing more, at once; profiles that name it fail"
+                    );
+                    prompt::confirm(&what, *yes)?;
+                }
                 let request = pb::UpdateIssuerRequest {
                     mount,
                     name,

@@ -17,7 +17,10 @@ use serde_json::json;
 use tonic::Code;
 use x509_cert::{Certificate, der::Decode as _, ext::pkix::SubjectAltName};
 
-use super::{At, Client, IssuedKey, Result, at, files::Over, issue::To, seconds::seconds, subject};
+use super::{
+    At, Client, IssuedKey, Result, at, files::Over, issue::To, pair::Pair, seconds::seconds,
+    subject,
+};
 use crate::engine::pki::AltName;
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +42,9 @@ pub(crate) struct Keep {
     /// Certifies anew so long before its end, like 2d; at most two thirds of its life [default: a third of it]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     renew_before: Option<u64>,
+    /// Replaces a certificate that is of another CA and a key that does not fit it, too: both are lost. Said once, not in a timer's line
+    #[arg(long)]
+    replace: bool,
 }
 
 /// What is there.
@@ -50,6 +56,11 @@ enum Found {
 }
 
 impl Keep {
+    /// By which it is certified.
+    pub(in super::super) fn profile(&self) -> &At {
+        &self.profile
+    }
+
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let why = match self.found(SystemTime::now()) {
             Found::Good { until, serial } => {
@@ -67,7 +78,16 @@ impl Keep {
         };
         let mut pki = client.pki().await?;
         // Before anything is certified that could not be kept.
-        let files = self.to.files(Some(&self.key), None, Over::Alike)?;
+        let over = match self.replace {
+            true => Over::Anything,
+            false => {
+                let there = Pair::read(&self.to.cert, Some(&self.key))?;
+                there.key_may_go()?;
+                there.chain_may_go(client, &self.profile).await?;
+                Over::Alike
+            }
+        };
+        let files = self.to.files(Some(&self.key), None, over)?;
         let At { mount, name } = self.profile.clone();
         let algorithm = self.key_algorithm.map(pb::CertificateKey::from);
         let request = pb::IssueCertificateRequest {

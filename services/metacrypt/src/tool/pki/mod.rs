@@ -5,6 +5,7 @@ mod certificate;
 mod issue;
 mod issuer;
 mod keep;
+mod pair;
 mod profile;
 mod reach;
 
@@ -93,6 +94,18 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// The command that shows the profile that this one goes by.
+    pub(super) fn profile_shown(&self) -> String {
+        let profile = match self {
+            Self::Issue(issue) => issue.profile().to_string(),
+            Self::Sign(sign) => sign.profile().to_string(),
+            Self::Keep(keep) => keep.profile().to_string(),
+            // Of a certificate that is named by its serial number.
+            _ => "MOUNT/PROFILE".to_owned(),
+        };
+        format!("pki profile show {profile}")
+    }
+
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         match self {
             Self::Issuer(command) => command.run(client, out).await,

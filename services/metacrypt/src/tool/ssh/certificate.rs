@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Failure, Output, call, prompt, view, write_out};
+use mcdsl::cli::{Exit, Failure, Output, call, prompt, view, write_out};
 
 use super::{
     At, Client, MAX_KEY, Result, at,
@@ -22,7 +22,7 @@ pub(crate) struct Sign {
     /// The public key's file, like ~/.ssh/id_ed25519.pub
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// Whom it is for; repeatable
+    /// Whom it is for, like the name of one's own account; repeatable
     #[arg(long, value_name = "NAME", required = true)]
     principal: Vec<String>,
     /// How long it is valid, like 8h [default: as the profile says]
@@ -31,7 +31,7 @@ pub(crate) struct Sign {
     /// Writes the certificate there, in the place of the one before [default: beside the key, `-cert.pub` in the place of `.pub`]
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Replaces a file that is no certificate, too; never one with a private key
+    /// Replaces a file that is no certificate or that of another key, too; never one with a private key
     #[arg(long)]
     replace: bool,
 }
@@ -88,7 +88,34 @@ pub(super) fn beside(key: &Path) -> Option<PathBuf> {
     Some(key.with_file_name(format!("{name}-cert.pub")))
 }
 
+/// Refuses a certificate that is there and is of another key.
+fn certifies(certificate: &Path, key: &str) -> Result {
+    let there = match certificate.exists() {
+        true => read_text(certificate, MAX_KEY)?,
+        false => return Ok(()),
+    };
+    let Ok(there) = ssh_key::Certificate::from_openssh(there.trim()) else {
+        // What is none is refused by what it is.
+        return Ok(());
+    };
+    let key = ssh_key::PublicKey::from_openssh(key);
+    match key.is_ok_and(|key| key.key_data() == there.public_key()) {
+        true => Ok(()),
+        false => {
+            let at = certificate.display();
+            let what = format!("{at} is the certificate of another key, and is not overwritten");
+            Err(Failure::new(Exit::Refused, what)
+                .hint("name another file (--to), or say --replace"))
+        }
+    }
+}
+
 impl Sign {
+    /// By which it is certified.
+    pub(in super::super) fn profile(&self) -> &At {
+        &self.profile
+    }
+
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let to = self.to.clone().or_else(|| beside(&self.key));
         let to = to.ok_or_else(|| {
@@ -108,7 +135,10 @@ impl Sign {
         apart(&[("--key", &self.key), ("--to", &to)])?;
         let over = match self.replace {
             true => Over::Anything,
-            false => Over::Alike,
+            false => {
+                certifies(&to, &request.public_key)?;
+                Over::Alike
+            }
         };
         let file = room(&to, What::SshCertificate, over)?;
         let signed = call(ssh.sign(request)).await?;

@@ -172,9 +172,9 @@ async fn what_cannot_be_is_told_by_its_field() {
             |r| r.names = (0..101).map(|n| format!("n{n}.svc.example.org")).collect(),
             "names: 101",
         ),
-        (|r| r.ttl_s = 86401, "ttl_s: 1m to 1d (60 to 86400 seconds)"),
-        (|r| r.ttl_s = 1, "ttl_s: 1m to 1d"),
-        (|r| r.ttl_s = u64::MAX, "ttl_s: 1m to 1d"),
+        (|r| r.ttl_s = 86401, "ttl_s: 60 to 86400 seconds"),
+        (|r| r.ttl_s = 1, "ttl_s: 60 to 86400 seconds"),
+        (|r| r.ttl_s = u64::MAX, "ttl_s: 60 to 86400 seconds"),
         (
             |r| r.key_algorithm = CertificateKey::Rsa.into(),
             "key_algorithm: ",

@@ -215,9 +215,7 @@ fn check_life(request: &Request<'_>, tbs: &TbsCertificate) -> Result<(), Refusal
     let life = Duration::from_secs(life.as_secs() + u64::from(life.subsec_nanos() > 0));
     asked((least..=most).contains(&life), "ttl_s", || {
         format!(
-            "{} to {} ({} to {} seconds), or nothing for what is usual",
-            human::duration(least),
-            human::duration(most),
+            "{} to {} seconds, or nothing (as the profile says)",
             least.as_secs(),
             most.as_secs()
         )

@@ -36,7 +36,7 @@ fn what_is_refused_says_which_field() {
             "another's",
             people(),
             user(&key, &["bob"]),
-            "principals: the profile does not allow \"bob\"",
+            "principals: the profile does not allow \"bob\"; it allows ",
         ),
         (
             "one of two",
@@ -60,7 +60,7 @@ fn what_is_refused_says_which_field() {
             "too short",
             people(),
             long(59),
-            "ttl_s: 0 (as the profile says), or 60 to 7200 seconds",
+            "ttl_s: 60 to 7200 seconds, or nothing (as the profile says)",
         ),
         ("too long", people(), long(7201), "ttl_s: "),
         ("for ever", people(), long(u64::MAX), "ttl_s: "),
