@@ -27,7 +27,7 @@ pub struct List {
     /// Of this account, also one that was deleted
     #[arg(long, value_name = "NAME", default_value = "")]
     pub account: String,
-    /// Whose action begins so: a method, with its service or without, in small letters too, or a page (/login)
+    /// Whose action begins so: a service, a method with its service or without, or a page (/login); in small letters too
     #[arg(long, default_value = "")]
     pub action: String,
     #[allow(missing_docs, reason = "clap would take it for the help")]
