@@ -366,3 +366,23 @@ async fn wrong_passwords_are_waited_for_after_a_restart() {
     let status = client.get_seal_status(GetSealStatusRequest {}).await;
     assert!(status.unwrap().into_inner().sealed);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administrators_have_a_snapshot_made() {
+    let world = World::open().await;
+    let root = world.token("admin", &world.mcias.password).await;
+    let ada = world.user().await;
+    let (status, text) = world.post(&ada, "/v1/snapshot", "{}");
+    assert_eq!(status, 403, "{text}");
+    let (status, text) = world.post(&root, "/v1/snapshot", "{}");
+    assert_eq!(status, 200, "{text}");
+    let made: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let path = made["path"].as_str().unwrap();
+    assert!(
+        path.ends_with(".tar.zst") && std::fs::exists(path).unwrap(),
+        "{text}"
+    );
+    let rows = world.audit();
+    let mut of = rows.iter().filter(|row| row.0.ends_with("System/Snapshot"));
+    assert!(of.any(|row| row.1 == path && row.2 == "OK"), "{rows:?}");
+}
