@@ -147,7 +147,7 @@ pub(super) async fn issue(
         key: new_key_of(asked.key_algorithm)?,
         ttl_s: asked.ttl_s,
         renews: None,
-        account: identity(caller)?.account.clone(),
+        account: identity(caller)?.into(),
         profile: asked.profile,
     };
     answer(&at, wanted).await
@@ -177,7 +177,7 @@ pub(super) async fn sign(
         key: Key::Theirs(Box::new(csr.key)),
         ttl_s: asked.ttl_s,
         renews: None,
-        account: identity(caller)?.account.clone(),
+        account: identity(caller)?.into(),
         profile: asked.profile,
     };
     answer(&at, wanted).await
@@ -228,8 +228,8 @@ pub(super) async fn renew(
     let (at, serial, record) =
         find(api, caller, action::RENEW, &asked.mount, &asked.serial).await?;
     renewable(&record, seconds(at.now()))?;
-    let account = identity(caller)?.account.clone();
-    let of_another = record.account != account;
+    let account = identity(caller)?;
+    let of_another = record.account != account.account;
     let (Of::Profile(profile), Some(names)) = (record.of, record.names) else {
         return Err(EngineError::Precondition(
             "it is a CA's, which are not renewed; make another issuer".to_owned(),
@@ -253,7 +253,7 @@ pub(super) async fn renew(
         },
         ttl_s: asked.ttl_s,
         renews: Some(serial),
-        account,
+        account: account.into(),
     };
     answer(&at, wanted).await
 }
