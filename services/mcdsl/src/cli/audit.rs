@@ -25,10 +25,15 @@ const HEADS: [&str; 8] = [
 #[group(skip)]
 pub struct List {
     /// Of this account, also one that was deleted
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub account: String,
     /// Whose action begins so: a service, a method with its service or without, or a page (/login); in small letters too
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub action: String,
     #[allow(missing_docs, reason = "clap would take it for the help")]
     #[arg(long, value_parser = outcome, help = outcomes_help())]
@@ -40,7 +45,12 @@ pub struct List {
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub until: Option<Timestamp>,
     /// Older than this entry
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     pub before: u64,
     /// At most so many
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]

@@ -1,6 +1,10 @@
 //! What opens the seal, as it is typed.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{
+    io::{self, IsTerminal as _},
+    net::Ipv4Addr,
+    path::Path,
+};
 
 use anyhow::Context as _;
 use mc_proto::metacrypt::v1::UnsealRequest;
@@ -50,10 +54,16 @@ pub(super) fn secret(recovery_key: bool, shares: bool, has: &Has) -> anyhow::Res
 pub(crate) fn typed_shares(needed: u32) -> Result<Vec<String>, Failure> {
     let ask = |number| {
         let what = format!("Share {number} of {needed}");
-        let share = prompt::secret(&what)?.expose_secret().to_owned();
-        match is_share(&share) {
-            Ok(()) => Ok(share),
-            Err(slip) => Err(Failure::usage(format_args!("{what}: {slip}"))),
+        loop {
+            let share = prompt::secret(&what)?.expose_secret().to_owned();
+            match is_share(&share) {
+                Ok(()) => return Ok(share),
+                // The others need not be typed again.
+                Err(slip) if io::stdin().is_terminal() => {
+                    eprintln!("{what}: {slip}; type it again");
+                }
+                Err(slip) => return Err(Failure::usage(format_args!("{what}: {slip}"))),
+            }
         }
     };
     (1..=needed).map(ask).collect()
@@ -94,6 +104,10 @@ pub(super) async fn verified(
     let tried = seal.verify(secret, Ipv4Addr::LOCALHOST.into()).await;
     drop(progress);
     tried.map_err(|error| Failure::new(Exit::Refused, error))?;
-    let sentence = format!("the {what} opens the seal; it was not opened");
+    let opens = match shares {
+        true => "open",
+        false => "opens",
+    };
+    let sentence = format!("the {what} {opens} the seal; it was not opened");
     Ok(out.done(&sentence, &json!({ "opens": true, "by": what }))?)
 }

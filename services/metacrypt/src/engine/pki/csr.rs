@@ -81,11 +81,14 @@ impl Csr {
         if !text.contains("-----BEGIN ") {
             return Err(CsrFault::NoPem);
         }
-        let decoded = x509_cert::der::pem::decode_vec(text.as_bytes());
-        let (label, der) = decoded.map_err(|e| CsrFault::Pem(e.to_string()))?;
-        if !LABELS.contains(&label) {
+        // Of a chain, too, which is no single text of PEM.
+        let first = text.split("-----BEGIN ").nth(1);
+        let label = first.and_then(|rest| rest.split("-----").next());
+        if let Some(label) = label.filter(|label| !LABELS.contains(label)) {
             return Err(CsrFault::Label(label.chars().take(64).collect()));
         }
+        let decoded = x509_cert::der::pem::decode_vec(text.as_bytes());
+        let (_, der) = decoded.map_err(|e| CsrFault::Pem(e.to_string()))?;
         Self::from_der(&der)
     }
 
@@ -170,6 +173,11 @@ mod tests {
             (
                 "a certificate",
                 pem("CERTIFICATE", "MAA="),
+                "it is a CERTIFICATE, and no",
+            ),
+            (
+                "a chain",
+                pem("CERTIFICATE", "MAA=").repeat(2),
                 "it is a CERTIFICATE, and no",
             ),
             (
