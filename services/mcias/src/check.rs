@@ -9,7 +9,7 @@ use mcdsl::{
     files::directory_of,
     human,
     owner::{closed, open_to_others},
-    server::{Found, little_left},
+    server::{Found, little_left, needs_capability},
     service::Condition,
 };
 use serde_json::Value;
@@ -74,6 +74,7 @@ pub(crate) async fn check(config: &Config) -> Report {
         ("server.listen", "HTTPS", config.server.listen),
         ("server.grpc_listen", "gRPC", config.server.grpc_listen),
     ] {
+        report.hints.extend(needs_capability(key, address));
         let found = who_is_at(&examined, &config.token.issuer, address).await;
         if let Found::Another(why) = &found {
             report.problems.push(format!(

@@ -44,6 +44,8 @@ pub(crate) struct Metacrypt {
     /// Who knows what MCIAS revoked; not in tests of parts.
     pub(crate) mcias: OnceLock<Arc<Client>>,
     pub(crate) past: Arc<Past>,
+    /// What the installation is called, of which no password is made; not in tests of parts.
+    pub(crate) names: OnceLock<Vec<String>>,
 }
 
 /// What another master key is opened by; nothing said: as the one before.
@@ -108,6 +110,7 @@ impl Metacrypt {
             without_tls: OnceLock::new(),
             mcias: OnceLock::new(),
             past: Arc::default(),
+            names: OnceLock::new(),
         }
     }
 

@@ -185,7 +185,7 @@ fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
                 recovery: !no_recovery_key,
                 shares: *shares,
             };
-            init(&load()?.database.path, wanted, out)?;
+            init(&load()?, wanted, out)?;
         }
         Command::Unseal {
             recovery_key,
@@ -341,7 +341,8 @@ async fn status(place: &Place, out: Output) -> anyhow::Result<ExitCode> {
     Ok(condition.of_status())
 }
 
-fn init(database: &Path, wanted: Wanted, out: Output) -> anyhow::Result<()> {
+fn init(config: &Config, wanted: Wanted, out: Output) -> anyhow::Result<()> {
+    let database = &config.database.path;
     memory::undumped().context(DUMPED)?;
     if let Err(error) = memory::unswapped() {
         eprintln!(
@@ -360,7 +361,7 @@ fn init(database: &Path, wanted: Wanted, out: Output) -> anyhow::Result<()> {
         }
         let typed = prompt::new_password("Password of the seal")?;
         let typed = Zeroizing::new(typed.expose_secret().to_owned());
-        password::check(&typed)
+        password::check(&typed, &password::names_of(config))
             .map_err(|weak| Failure::usage(format_args!("the password is refused: {weak}")))?;
         let progress = Progress::begin("making the seal");
         let made = seal.init(typed, wanted).await;

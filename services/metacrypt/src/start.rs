@@ -16,7 +16,7 @@ use crate::{
     api::{self, Api},
     barrier::{SCHEMA, Seal},
     core::Metacrypt,
-    http, jobs, memory, pages,
+    http, jobs, memory, pages, password,
 };
 
 /// The service.
@@ -77,6 +77,7 @@ pub async fn start_by(
 ) -> Result<Arc<server::Handle>, ServiceError> {
     memory::used_again();
     let proxies = config.server.trusted_proxies.clone();
+    let names = password::names_of(&config);
     let build = async move |own: Own, base: Base| {
         let seal = Seal::new(Arc::clone(&base.store), clock.clone());
         if seal.status().await?.is_none() {
@@ -84,6 +85,8 @@ pub async fn start_by(
         }
         let shutdown = base.shutdown.clone();
         let (app, api) = build(clock, own, base);
+        // Nobody else sets them.
+        let _ = api.0.names.set(names);
         if let Some(address) = own.public_listen {
             let address = server::public(address, &proxies, http::public(&api), &shutdown).await?;
             tracing::info!(http = %address, "what is public is there without TLS");

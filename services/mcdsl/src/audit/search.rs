@@ -49,26 +49,28 @@ pub fn short<'a>(package: &str, action: &'a str) -> &'a str {
 }
 
 /// What actions begin with that somebody means by `Login`, `Auth`, `Auth/Login`, a path (of a method or a page) or another action's
-/// beginning: a method without its service, in small letters too, and the page of that name.
+/// beginning: a method with its service or without, and the page of that name, in whichever case.
 fn actions(package: &str, meant: &str) -> Vec<String> {
     if meant.is_empty() {
         return Vec::new();
     }
+    let small = meant.to_ascii_lowercase();
     if meant.starts_with('/') {
-        return vec![meant.to_owned()];
+        return vec![meant.to_owned(), small];
     }
     let ours = format!("/{package}.");
-    let mut all = vec![meant.to_owned(), format!("{ours}{meant}")];
+    // Also methods that this version has no more.
+    let mut all = vec![meant.to_owned(), format!("{ours}{meant}"), small.clone()];
+    let begins = |text: &str| text.to_ascii_lowercase().starts_with(&small);
+    let methods = METHODS.iter().map(|method| method.path);
+    let named = methods.filter(|path| {
+        path.strip_prefix(&*ours).is_some_and(|rest| {
+            let alone = rest.split_once('/').map(|(_, name)| name);
+            begins(rest) || alone.is_some_and(begins)
+        })
+    });
+    all.extend(named.map(str::to_owned));
     if !meant.contains('/') {
-        let small = meant.to_ascii_lowercase();
-        let methods = METHODS.iter().map(|method| method.path);
-        let named = methods.filter(|path| {
-            let name = path
-                .strip_prefix(&*ours)
-                .and_then(|rest| rest.split_once('/'));
-            name.is_some_and(|(_, name)| name.to_ascii_lowercase().starts_with(&small))
-        });
-        all.extend(named.map(str::to_owned));
         all.push(format!("/{small}"));
     }
     all
@@ -192,11 +194,18 @@ mod tests {
             ("a service", "Auth", login, true),
             ("a beginning", "Create", create, true),
             ("in small letters", "login", login, true),
+            ("a service in small letters", "auth", login, true),
+            ("and with a slash", "auth/", login, true),
+            ("both in small letters", "auth/login", login, true),
+            ("both in capitals", "AUTH/LOGIN", login, true),
+            ("a page in capitals", "/LOGIN", "/login", true),
+            ("an event in capitals", "Audit.", "audit.suppressed", true),
             ("the page of that name", "Login", "/login", true),
             ("a page", "/factors/totp", "/factors/totp/confirm", true),
             ("an event", "audit.", "audit.suppressed", true),
             ("another method", "Logout", login, false),
             ("another service's", "Accounts/Login", login, false),
+            ("that in small letters", "accounts/login", login, false),
             ("everything of a slash", "/login", login, false),
         ] {
             let begins = actions(MCIAS, meant)

@@ -32,7 +32,7 @@ pub struct List {
         hide_default_value = true
     )]
     pub account: String,
-    /// Whose action begins so: a method, with its service or without, in small letters too, or a page (/login)
+    /// Whose action begins so: a service, a method with its service or without, or a page (/login); in small letters too
     #[arg(long, default_value = "", hide_default_value = true)]
     pub action: String,
     #[allow(missing_docs, reason = "clap would take it for the help")]

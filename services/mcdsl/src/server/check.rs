@@ -1,6 +1,10 @@
 //! What of `[server]` only shows when its files are read and its addresses looked at: for the start, and for who asks before it.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
 
 use super::{
     Config,
@@ -178,9 +182,51 @@ fn is_here(address: SocketAddr) -> Result<(), String> {
     }
 }
 
+/// The first port that everybody may listen at, unless the kernel says another.
+const FIRST: u16 = 1024;
+/// For a connection to this machine.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// That a service's user may not listen at an address without more: a port below 1024, where nobody listens yet. `key` is the setting's.
+#[must_use]
+pub fn needs_capability(key: &str, address: SocketAddr) -> Option<String> {
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first = first.ok().and_then(|text| text.trim().parse().ok());
+    let text = of_port(key, address.port(), first.unwrap_or(FIRST))?;
+    let to = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let somebody = TcpStream::connect_timeout(&(to, address.port()).into(), TIMEOUT).is_ok();
+    (!somebody).then_some(text)
+}
+
+fn of_port(key: &str, port: u16, first: u16) -> Option<String> {
+    (port != 0 && port < first).then(|| {
+        format!(
+            "{key}: at port {port}, as at all below {first}, only who has CAP_NET_BIND_SERVICE may listen: `systemctl edit` of the unit, with AmbientCapabilities=CAP_NET_BIND_SERVICE and CapabilityBoundingSet=CAP_NET_BIND_SERVICE below [Service]"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_that_not_everybody_may_have_are_told() {
+        for (description, port, first, told) in [
+            ("HTTPS", 443, 1024, true),
+            ("the last one", 1023, 1024, true),
+            ("the first that is free", 1024, 1024, false),
+            ("where the kernel frees some", 443, 443, false),
+            ("any port", 0, 1024, false),
+        ] {
+            let said = of_port("server.listen", port, first);
+            assert_eq!(said.is_some(), told, "{description}: {said:?}");
+        }
+    }
 
     #[test]
     fn nobody_listens_twice_at_one_place() {

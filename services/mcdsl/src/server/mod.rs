@@ -63,7 +63,7 @@ pub use access::{About, Attempt, Caller, Source};
 pub use api::api;
 pub use bearer::{NotOne, bearer};
 pub use body::status as body_status;
-pub use check::{Checked, Examined};
+pub use check::{Checked, Examined, needs_capability};
 pub use disk::{Scarce, little_left};
 pub use failures::{Failures, Untold};
 pub use local::Local;

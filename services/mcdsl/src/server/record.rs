@@ -335,7 +335,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let migration = audit::migration(1);
         let store = Store::open(&directory.path().join("a.db"), &[migration]).unwrap();
-        let recorder = Recorder::new(Arc::clone(&store));
+        // It stands still: all are of one minute.
+        let clock = Clock::of(FakeClock::new().source());
+        let recorder = Recorder::by(clock, Arc::clone(&store));
         for _ in 0..100 {
             let junk = caller("/s/Junk", false);
             let written = recorder.write(&junk, Code::InvalidArgument, "no");

@@ -268,6 +268,14 @@ pub fn check<T>(
     made: &str,
 ) -> Result<ExitCode, ServiceError> {
     let condition = examine(service.name, config, made)?;
+    for (key, address) in [
+        ("server.listen", config.server.listen),
+        ("server.grpc_listen", config.server.grpc_listen),
+    ] {
+        if let Some(warning) = server::needs_capability(key, address) {
+            eprintln!("warning: {warning}");
+        }
+    }
     let path = &config.database.path;
     if path.exists() {
         db::check(&db::open_as_it_is(path)?, path, service.migrations)?;

@@ -136,8 +136,11 @@ fn told<T>(
 }
 
 /// A password that is good enough to open the seal from now on.
-fn new_password(password: Zeroizing<String>) -> Result<Zeroizing<String>, Status> {
-    match password::check(&password) {
+fn new_password(
+    password: Zeroizing<String>,
+    names: Option<&Vec<String>>,
+) -> Result<Zeroizing<String>, Status> {
+    match password::check(&password, names.map_or(&[], Vec::as_slice)) {
         Ok(()) => Ok(password),
         Err(weak) => Err(Status::invalid_argument(format!("password: {weak}"))),
     }
@@ -271,7 +274,7 @@ impl Sealing for Api {
         let password = Zeroizing::new(asked.password);
         let current = current(asked.current)?;
         caller.about.say(current.kind());
-        let password = new_password(password)?;
+        let password = new_password(password, self.0.names.get())?;
         let (kind, log) = (current.kind(), self.log(&caller, detail));
         let set = self.0.set_password(current, password, caller.source, log);
         told(&caller, "another password", kind, set.await)?;
@@ -291,7 +294,7 @@ impl Sealing for Api {
         caller.about.say(current.kind());
         let password = match password.is_empty() {
             true => None,
-            false => Some(new_password(password)?),
+            false => Some(new_password(password, self.0.names.get())?),
         };
         let rotation = Rotation {
             password,

@@ -12,12 +12,15 @@ use mc_proto::{
         DeleteMountRequest, DeleteMountResponse, DeleteRuleRequest, DeleteRuleResponse, Engine,
         ExplainRequest, ExplainResponse, ListEnginesRequest, ListEnginesResponse,
         ListMountsRequest, ListMountsResponse, ListRulesRequest, ListRulesResponse, Mount,
-        ReplaceRulesRequest, ReplaceRulesResponse, Rule, system_server::System,
+        ReplaceRulesRequest, ReplaceRulesResponse, Rule, SnapshotRequest, SnapshotResponse,
+        system_server::System,
     },
 };
 use mcdsl::{
+    archive,
     audit::Detail,
     auth::token::type_name,
+    cli::chain,
     policy::{self, Effect, Name, Refused, Resource, ResourceName, Subject, SubjectError},
     server::Caller,
 };
@@ -26,10 +29,11 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{Api, audit::entries};
 use crate::{
-    barrier::{self, Unsealed},
+    barrier::{self, SYSTEM, SYSTEM_STAYS, Unsealed},
     engine::{self, Act, EngineError, KINDS},
     entered::identity,
     log, policy as rules,
+    start::SERVICE,
 };
 
 /// Longest name of a mount.
@@ -168,6 +172,9 @@ impl System for Api {
         let DeleteMountRequest { name, confirm } = request.into_inner();
         mount_name(&name)?;
         caller.about.say(&name);
+        if name == SYSTEM {
+            return Err(EngineError::Precondition(SYSTEM_STAYS.to_owned()).into());
+        }
         let meant = match &*confirm {
             "" => false,
             again if again == name => true,
@@ -286,6 +293,24 @@ impl System for Api {
             entries,
             before: left,
         }))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<SnapshotRequest>,
+    ) -> Result<Response<SnapshotResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let store = self.0.seal.store();
+        let (directory, now) = (archive::backups(store.path()), self.0.seal.clock().now());
+        // All that it copies is encrypted: sealing does not wait for it.
+        let copy = move |db: &Connection| {
+            let made = archive::snapshot(SERVICE.name, db, &[], &directory, now);
+            made.map_err(|error| EngineError::Precondition(chain(&error)))
+        };
+        let path = store.on_reader(copy).await?.display().to_string();
+        caller.about.say(&path);
+        self.done(&caller, Detail::new()).await?;
+        Ok(Response::new(SnapshotResponse { path }))
     }
 
     async fn explain(

@@ -57,6 +57,8 @@ pub(crate) const SCHEMA: &str = include_str!("schema.sql");
 pub const MAX_PASSWORD: usize = 1024;
 /// The core's own mount, and its kind of engine.
 pub const SYSTEM: &str = "system";
+/// What who would remove it is told.
+pub(crate) const SYSTEM_STAYS: &str = "the mount \"system\" is Metacrypt's own, with the policy, and stays; remove rules by `metacrypt policy delete`";
 
 /// Writes what is done to the audit log, in the transaction that does it: if it cannot, nothing is done.
 pub type Log = Box<dyn FnOnce(&Transaction<'_>) -> Result<(), SealError> + Send>;

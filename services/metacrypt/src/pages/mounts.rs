@@ -9,6 +9,8 @@ use mcdsl::web::{CsrfField, Form, LocalPath, Query};
 use serde::Deserialize;
 use tonic::Status;
 
+use crate::barrier::SYSTEM;
+
 use super::{
     Answer, Table as Routes, Visitor,
     ask::Ask,
@@ -51,7 +53,11 @@ pub(super) fn table_of(visitor: &Visitor, mounts: &[Mount], acts: bool) -> Table
             Cell::text(&*mount.engine),
             when(mount.created.as_ref()),
         ];
-        if acts {
+        if acts && mount.engine == SYSTEM {
+            row.push(Cell::new().and(Part::Muted(
+                "the policy, kept by Metacrypt itself".to_owned(),
+            )));
+        } else if acts {
             row.push(Cell::new().and(Part::Button {
                 text: "Remove",
                 to: path(&["mounts", &mount.name, "delete"]),

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use mcdsl::{cli::chain, db, service};
+use mcdsl::{cli::chain, db, server, service};
 
 use crate::{
     log,
@@ -12,6 +12,11 @@ use crate::{
 /// What every service looks at, the newest rows of the audit log, and whether there is a seal.
 pub(super) fn check(config: &Config) -> anyhow::Result<ExitCode> {
     let code = service::check(&SERVICE, config, "run `metacrypt init`")?;
+    let public = config.service.public_listen;
+    let public = public.and_then(|at| server::needs_capability("service.public_listen", at));
+    if let Some(warning) = public {
+        eprintln!("warning: {warning}");
+    }
     let database = &config.database.path;
     check_log(database)?;
     let made = database.exists() && {

@@ -54,8 +54,10 @@ pub(crate) fn typed_shares(needed: u32) -> Result<Vec<String>, Failure> {
             let share = prompt::secret(&what)?.expose_secret().to_owned();
             match is_share(&share) {
                 Ok(()) => return Ok(share),
-                // Who types is asked again for this one alone.
-                Err(slip) if prompt::is_interactive() => eprintln!("{what}: {slip}"),
+                // The others need not be typed again.
+                Err(slip) if prompt::is_interactive() => {
+                    eprintln!("{what}: {slip}; type it again");
+                }
                 Err(slip) => return Err(Failure::usage(format_args!("{what}: {slip}"))),
             }
         }
@@ -98,7 +100,7 @@ pub(super) async fn verified(
     let tried = seal.verify(secret, Ipv4Addr::LOCALHOST.into()).await;
     drop(progress);
     tried.map_err(|error| Failure::new(Exit::Refused, error))?;
-    let opens = match what.ends_with('s') {
+    let opens = match shares {
         true => "open",
         false => "opens",
     };

@@ -5,6 +5,8 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Exit, Failure, Output, call, prompt, render, view, write_out};
 use serde_json::json;
 
+use crate::barrier::{SYSTEM, SYSTEM_STAYS};
+
 use super::{Client, Result, json, json_list, mount_name, removed, seen};
 
 #[derive(Debug, Subcommand)]
@@ -86,6 +88,9 @@ impl Command {
                 let list = seen(*yes, system.list_mounts(pb::ListMountsRequest {})).await?;
                 let list = list.map(|list| list.mounts).unwrap_or_default();
                 let found = list.iter().find(|found| found.name == *name);
+                if name == SYSTEM {
+                    return Err(Failure::new(Exit::Refused, SYSTEM_STAYS));
+                }
                 if !yes && found.is_none() {
                     let what = format!("there is no mount {name:?} that you may see");
                     return Err(Failure::new(Exit::NotFound, what).hint("`metacrypt mount list`"));

@@ -105,11 +105,11 @@ impl Current {
     }
 }
 
-/// A new one, which the server would take.
+/// A new one, which the server would take, unless it is made of names that the server alone knows.
 fn new_password() -> Result<String> {
     let password = prompt::new_password("New password of the seal")?;
     let password = password.expose_secret().to_owned();
-    match password::check(&password) {
+    match password::check(&password, &[]) {
         Ok(()) => Ok(password),
         Err(weak) => Err(Failure::usage(format_args!(
             "the password is refused: {weak}"

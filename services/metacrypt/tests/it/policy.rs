@@ -339,7 +339,12 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
     let list = ada.system.list_mounts(ListMountsRequest {}).await.unwrap();
     assert_eq!(shown(list.into_inner()), ["system", "vault"]);
     for (name, confirm, code, said) in [
-        ("system", "", Code::NotFound, "no mount"),
+        (
+            "system",
+            "",
+            Code::FailedPrecondition,
+            "own, with the policy",
+        ),
         ("nothing", "nothing", Code::NotFound, "no mount"),
         (
             "vault",

@@ -284,7 +284,7 @@ async fn what_a_rotation_does_not_name_stays_as_it_is() {
 async fn guesses_are_not_hidden_behind_junk() {
     let world = World::sealed().await;
     let mut client = world.client().await;
-    for _ in 0..70 {
+    for _ in 0..150 {
         let refused = client.unseal(UnsealRequest::default()).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     }
@@ -297,8 +297,10 @@ async fn guesses_are_not_hidden_behind_junk() {
         let rows = rows.iter().filter(|row| row.0.ends_with("/Unseal"));
         rows.filter(|row| row.2 == outcome).count()
     };
-    let seen = (of("INVALID_ARGUMENT"), of("PERMISSION_DENIED"));
-    assert_eq!(seen, (60, 2), "{rows:?}");
+    // 60 of a minute, and the next one may have begun.
+    let junk = of("INVALID_ARGUMENT");
+    assert!((60..=120).contains(&junk), "{junk}: {rows:?}");
+    assert_eq!(of("PERMISSION_DENIED"), 2, "{rows:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -365,4 +367,24 @@ async fn wrong_passwords_are_waited_for_after_a_restart() {
     assert_eq!(early.code(), Code::ResourceExhausted, "{early:?}");
     let status = client.get_seal_status(GetSealStatusRequest {}).await;
     assert!(status.unwrap().into_inner().sealed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administrators_have_a_snapshot_made() {
+    let world = World::open().await;
+    let root = world.token("admin", &world.mcias.password).await;
+    let ada = world.user().await;
+    let (status, text) = world.post(&ada, "/v1/snapshot", "{}");
+    assert_eq!(status, 403, "{text}");
+    let (status, text) = world.post(&root, "/v1/snapshot", "{}");
+    assert_eq!(status, 200, "{text}");
+    let made: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let path = made["path"].as_str().unwrap();
+    assert!(
+        path.ends_with(".tar.zst") && std::fs::exists(path).unwrap(),
+        "{text}"
+    );
+    let rows = world.audit();
+    let mut of = rows.iter().filter(|row| row.0.ends_with("System/Snapshot"));
+    assert!(of.any(|row| row.1 == path && row.2 == "OK"), "{rows:?}");
 }

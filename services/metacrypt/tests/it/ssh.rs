@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use crate::world::{Clients, World, by};
 
-const MOUNT: &str = "ssh";
+pub(crate) const MOUNT: &str = "ssh";
 
 fn principal(what: What) -> SshPrincipal {
     SshPrincipal { what: Some(what) }

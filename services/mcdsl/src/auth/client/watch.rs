@@ -11,13 +11,24 @@ use crate::auth::{Revocation, Revocations, Revoked};
 
 /// Between attempts to have the stream again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between what is told of attempts that fail one after the other: once at first, then so often.
+const TOLD: Duration = Duration::from_secs(60);
 
 impl Client {
     /// Keeps the revocations up to date until it is cancelled.
     pub async fn watch(self: Arc<Self>, cancel: CancellationToken) {
         let watching = async {
+            let mut told = None;
             loop {
-                if let Err(error) = self.stream().await {
+                let failed = self.stream().await.err();
+                // What was whole in between is told at once when it fails again.
+                if self.state().heard.is_some() {
+                    told = None;
+                }
+                if let Some(error) = failed
+                    && told.is_none_or(|at| self.since(at) >= TOLD)
+                {
+                    told = Some(self.clock.steady());
                     tracing::warn!(
                         error = error.message(),
                         "MCIAS's revocations are not known as they happen; tokens are asked for"

@@ -62,7 +62,7 @@ fn count_path(account: &Name) -> String {
 }
 
 /// How many certificates of an account are kept.
-fn count(items: &Items<'_>, account: &Name) -> Result<u32, EngineError> {
+pub(super) fn count(items: &Items<'_>, account: &Name) -> Result<u32, EngineError> {
     Ok(items.get(&count_path(account))?.unwrap_or_default())
 }
 

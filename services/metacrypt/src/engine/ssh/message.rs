@@ -300,6 +300,8 @@ pub(super) fn revocation(id: &str, found: Revocation) -> pb::SshRevocation {
         id: id.to_owned(),
         what: Some(what),
         revoked: Some(time(found.revoked_s).into()),
+        certificates: None,
+        account_exists: None,
     }
 }
 

@@ -43,7 +43,7 @@ fn facts(visitor: &Visitor, mount: &str, found: &PkiCertificate) -> Facts {
         (
             "Profile",
             match &*found.profile {
-                "" => Cell::text("none: it is a CA's"),
+                "" => Cell::text(format!("none: it is the CA {}'s", found.ca)),
                 profile => Cell::text(profile),
             },
         ),
@@ -57,6 +57,9 @@ fn facts(visitor: &Visitor, mount: &str, found: &PkiCertificate) -> Facts {
             "For the account",
             match found.account == visitor.who.account {
                 true => Cell::text("yours"),
+                false if !found.account_name.is_empty() => {
+                    Cell::text(&*found.account_name).below(Part::Muted(found.account.clone()))
+                }
                 false => Cell::code(&*found.account),
             },
         ),

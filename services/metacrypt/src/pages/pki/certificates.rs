@@ -94,6 +94,7 @@ fn row(mount: &str, found: &PkiCertificate, now: SystemTime) -> Vec<Cell> {
     let page = path(&["pki", mount, "certificate", &found.serial]);
     let (few, more) = found.names.split_at(found.names.len().min(FEW));
     let named = match few {
+        [] if !found.ca.is_empty() => format!("the CA {}", found.ca),
         [] => "without a name".to_owned(),
         few => few.join(", "),
     };
@@ -102,7 +103,7 @@ fn row(mount: &str, found: &PkiCertificate, now: SystemTime) -> Vec<Cell> {
         Part::Muted(format!(" and {} more", more.len())),
     );
     let of = match &*found.profile {
-        "" => Cell::new().and(Part::Muted("a CA's".to_owned())),
+        "" => Cell::new().and(Part::Muted(format!("CA {}", found.ca))),
         profile => Cell::text(profile),
     };
     let end = end(found.not_after.as_ref(), found.revoked.is_some(), now);

@@ -115,6 +115,23 @@ pub(super) async fn list(
     visitor.page.render(&title(&mount), &list)
 }
 
+/// That it is done, and what may be other than it was meant.
+fn done(made: &SshRevocation) -> String {
+    let mut text = "It is revoked.".to_owned();
+    if let Some(number) = made.certificates {
+        text.push_str(&match number {
+            0 => " No certificate of this name is known here.".to_owned(),
+            number => format!(
+                " It has {number} certificates here, those among them that expired within 30 days."
+            ),
+        });
+    }
+    if made.account_exists == Some(false) {
+        text.push_str(" MCIAS has no account of this name.");
+    }
+    text
+}
+
 pub(super) async fn revoke(
     visitor: Visitor,
     Path(mount): Path<String>,
@@ -138,9 +155,9 @@ pub(super) async fn revoke(
         Err(wrong) => Err(wrong),
     };
     match revoked {
-        Ok(_) => {
+        Ok(made) => {
             let to = path(&["ssh", &mount, "revocations"]);
-            visitor.done(&to, "It is revoked.").await
+            visitor.done(&to, done(made.get_ref())).await
         }
         Err(refused) => {
             let list = content(&visitor, &mount, String::new(), &typed).await?;

@@ -127,7 +127,7 @@ impl CertificateCommand {
             ("names", view::names(&certificate.names)),
             ("of", of(&certificate)),
             ("issuer", certificate.issuer.clone()),
-            ("account", view::text(&certificate.account)),
+            ("account", account(&certificate)),
             ("from", view::time(certificate.not_before.as_ref())),
             ("until", view::time(certificate.not_after.as_ref())),
             ("revoked", revoked(&certificate)),
@@ -176,18 +176,35 @@ impl CertificateCommand {
                 certificate.serial.clone(),
                 view::names(&certificate.names),
                 of(certificate),
+                holder(certificate),
                 view::time(certificate.not_after.as_ref()),
                 revoked(certificate),
             ]
         };
         let rows = all.iter().map(row).collect();
-        let header = ["SERIAL", "NAMES", "OF", "UNTIL", "REVOKED"];
+        let header = ["SERIAL", "NAMES", "OF", "ACCOUNT", "UNTIL", "REVOKED"];
         let empty = format!("there is no such certificate in {mount} that you may read");
         let empty = match all.is_empty() {
             true => client.nothing(mount, "pki", &empty).await?,
             false => empty,
         };
         Ok(out.table(&header, rows, &empty, &json_list("PkiCertificate", &all)?)?)
+    }
+}
+
+/// Whose it is, by name if that was noted.
+fn holder(certificate: &pb::PkiCertificate) -> String {
+    match &*certificate.account_name {
+        "" => view::text(&certificate.account),
+        name => name.to_owned(),
+    }
+}
+
+/// The same, with the id, which is never another's.
+fn account(certificate: &pb::PkiCertificate) -> String {
+    match &*certificate.account_name {
+        "" => view::text(&certificate.account),
+        name => format!("{name} ({})", certificate.account),
     }
 }
 
@@ -208,8 +225,9 @@ fn revoking(serial: &str, found: Option<&pb::PkiCertificate>) -> String {
             found.ca
         ),
         Some(found) => format!(
-            "the certificate {serial} for {} will be revoked, for ever",
-            found.names.join(" ")
+            "the certificate {serial} for {}, of the account {}, will be revoked, for ever",
+            found.names.join(" "),
+            holder(found)
         ),
     }
 }

@@ -16,7 +16,11 @@ const HEAD: u64 = 64;
 
 /// What is wrong with a base, as far as one sees from here; `None`: a service like this answers.
 pub(super) async fn fault(base: &str, mount: &str) -> Option<String> {
-    let why = match timeout(TIMEOUT, status(base, mount)).await {
+    within(TIMEOUT, base, mount).await
+}
+
+async fn within(limit: Duration, base: &str, mount: &str) -> Option<String> {
+    let why = match timeout(limit, status(base, mount)).await {
         // There may be no CA yet, or it is sealed.
         Ok(Ok(200 | 404 | 503)) => return None,
         Ok(Ok(status)) => format!("what answers there is not this service (status {status})"),
@@ -62,6 +66,9 @@ mod tests {
 
     use super::*;
 
+    /// Of a machine that has much to do.
+    const LONG: Duration = Duration::from_secs(60);
+
     #[tokio::test]
     async fn where_nobody_answers_is_told() {
         for (description, answer, wanted) in [
@@ -75,21 +82,23 @@ mod tests {
             ("no HTTP", Some("220 mail\r\n"), Some("HTTP/1.1")),
             ("nobody", None, Some("refused")),
         ] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let base = format!("http://{}", listener.local_addr().unwrap());
+            // Nobody else is given it, also while nobody listens.
+            let address = mc_testkit::port::free();
+            let listener = match answer {
+                Some(_) => Some(TcpListener::bind(address).await.unwrap()),
+                None => None,
+            };
+            let base = format!("http://{address}");
             let serving = tokio::spawn(async move {
-                let Some(answer) = answer else { return };
+                let Some((listener, answer)) = listener.zip(answer) else {
+                    return;
+                };
                 let (mut tcp, _) = listener.accept().await.unwrap();
                 let mut asked = [0; 512];
                 assert!(tcp.read(&mut asked).await.unwrap() > 0);
                 tcp.write_all(answer.as_bytes()).await.unwrap();
             });
-            if answer.is_none() {
-                while !serving.is_finished() {
-                    tokio::task::yield_now().await;
-                }
-            }
-            let found = fault(&base, "pki").await;
+            let found = within(LONG, &base, "pki").await;
             match wanted {
                 Some(part) => assert!(found.is_some_and(|why| why.contains(part)), "{description}"),
                 None => assert_eq!(found, None, "{description}"),

@@ -46,7 +46,7 @@ pub(crate) enum CaCommand {
         #[arg(value_parser = mount_name)]
         mount: String,
         /// Which one
-        #[arg(id = "AUTHORITY")]
+        #[arg(id = "authority", value_name = "AUTHORITY")]
         ca: Ca,
     },
     /// Makes a key: the first one signs, each other is published until it is used
@@ -55,7 +55,7 @@ pub(crate) enum CaCommand {
         #[arg(value_parser = mount_name)]
         mount: String,
         /// Which authority
-        #[arg(id = "AUTHORITY")]
+        #[arg(id = "authority", value_name = "AUTHORITY")]
         ca: Ca,
         /// What it is
         #[arg(long, value_enum, default_value = "ed25519")]
@@ -67,7 +67,7 @@ pub(crate) enum CaCommand {
         #[arg(value_parser = mount_name)]
         mount: String,
         /// Which authority
-        #[arg(id = "AUTHORITY")]
+        #[arg(id = "authority", value_name = "AUTHORITY")]
         ca: Ca,
         /// The key's number
         number: u32,
@@ -79,7 +79,7 @@ pub(crate) enum CaCommand {
         #[arg(value_parser = mount_name)]
         mount: String,
         /// Which authority
-        #[arg(id = "AUTHORITY")]
+        #[arg(id = "authority", value_name = "AUTHORITY")]
         ca: Ca,
         /// The key's number
         number: u32,

@@ -98,6 +98,9 @@ impl RevocationCommand {
                     "{what} is revoked; `metacrypt ssh revocation delete {mount} {id}` lifts it"
                 );
                 out.done(&sentence, &json("SshRevocation", &made)?)?;
+                for said in told(&made) {
+                    eprintln!("{said}");
+                }
             }
             Self::Delete { mount, id, yes } => {
                 let what = format!(
@@ -116,6 +119,21 @@ impl RevocationCommand {
     }
 }
 
+/// What of an account's revocation may be other than it was meant: a mistyped name is revoked like any other.
+fn told(made: &pb::SshRevocation) -> Vec<String> {
+    let mut said = Vec::new();
+    if made.account_exists == Some(false) {
+        said.push(
+            "warning: MCIAS has no account of this name; `mciasctl account list` shows those that there are".to_owned(),
+        );
+    }
+    said.extend(made.certificates.map(|number| match number {
+        0 => "warning: no certificate of this name is known here; `metacrypt ssh certificate list` shows whose there are".to_owned(),
+        number => format!("it has {number} certificates here, those among them that expired within 30 days"),
+    }));
+    said
+}
+
 fn cells(revocation: &pb::SshRevocation) -> [String; 3] {
     use pb::ssh_revocation::What;
     let what = match &revocation.what {
@@ -125,4 +143,30 @@ fn cells(revocation: &pb::SshRevocation) -> [String; 3] {
     };
     let since = view::time(revocation.revoked.as_ref());
     [revocation.id.clone(), what, since]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_has_is_warned_of() {
+        for (description, certificates, account_exists, warnings) in [
+            ("all is well", Some(3), Some(true), 0),
+            ("no certificates", Some(0), Some(true), 1),
+            ("mistyped", Some(0), Some(false), 2),
+            ("deleted in MCIAS", Some(3), Some(false), 1),
+            ("MCIAS is away", Some(0), None, 1),
+            ("a key", None, None, 0),
+        ] {
+            let made = pb::SshRevocation {
+                certificates,
+                account_exists,
+                ..pb::SshRevocation::default()
+            };
+            let said = told(&made);
+            let warned = said.iter().filter(|said| said.starts_with("warning: "));
+            assert_eq!(warned.count(), warnings, "{description}: {said:?}");
+        }
+    }
 }

@@ -105,7 +105,7 @@ async fn bound(
     key: &Jwk,
     sent: Option<&Value>,
 ) -> Result<(String, Binding), Problem> {
-    let needed = "externalAccountBinding: an ACME key of this mount is needed; an account of MCIAS makes one (CreateAcmeKey)";
+    let needed = "externalAccountBinding: an ACME key of this mount is needed; an account of MCIAS makes one (`metacrypt pki acme key create`)";
     let sent = sent.ok_or_else(|| Problem::new(Type::ExternalAccountRequired, needed))?;
     let wrong =
         |why: String| Problem::new(Type::Unauthorized, format!("externalAccountBinding: {why}"));
@@ -142,18 +142,19 @@ async fn bound(
     match asked.here.holds(&binding.owner.shown()).await {
         Holds::Yes => {}
         Holds::NotNow | Holds::Revoked => return Err(wrong(
-            "the token or session by which the key was made has ended, or its account may not be used; make another (CreateAcmeKey)".to_owned(),
+            "the token or session by which the key was made has ended, or its account may not be used; make another (`metacrypt pki acme key create`)".to_owned(),
         )),
         Holds::Unknown => return Err(unknown()),
     }
     if binding.ends_s <= asked.here.now_s() {
         return Err(wrong(
-            "the key has expired; make another (CreateAcmeKey)".to_owned(),
+            "the key has expired; make another (`metacrypt pki acme key create`)".to_owned(),
         ));
     }
     if binding.used_by.is_some() {
         return Err(wrong(
-            "the key was used for another account; make another (CreateAcmeKey)".to_owned(),
+            "the key was used for another account; make another (`metacrypt pki acme key create`)"
+                .to_owned(),
         ));
     }
     Ok((id, binding))

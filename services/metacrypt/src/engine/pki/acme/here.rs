@@ -189,7 +189,7 @@ impl Here {
             Standing::Deactivated => return ended("the account is deactivated"),
             Standing::Revoked => {
                 return ended(
-                    "the account of MCIAS that it was bound to was revoked; send newAccount with another ACME key of that account (CreateAcmeKey)",
+                    "the account of MCIAS that it was bound to was revoked; send newAccount with another ACME key of that account (`metacrypt pki acme key create`)",
                 );
             }
         }
@@ -204,7 +204,7 @@ impl Here {
                 self.keep(move |items| account::end(items, &id, Standing::Revoked, now_s))
                     .await?;
                 ended(
-                    "the account of MCIAS that it was bound to was revoked; send newAccount with another ACME key of that account (CreateAcmeKey)",
+                    "the account of MCIAS that it was bound to was revoked; send newAccount with another ACME key of that account (`metacrypt pki acme key create`)",
                 )
             }
             Holds::Unknown => Err(unknown()),

@@ -1,6 +1,10 @@
 //! ACME's settings, and the keys by which ACME accounts are bound to accounts of MCIAS.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use data_encoding::BASE64URL_NOPAD;
 use mc_proto::{
@@ -33,6 +37,8 @@ use crate::{
 };
 
 const MAX_RESOLVERS: usize = 3;
+/// Port of a resolver that is said by its address alone.
+const DNS: u16 = 53;
 const MAX_PROFILES: usize = 100;
 /// Life of a key that nobody used.
 const TTL_S: u64 = 24 * 60 * 60;
@@ -85,8 +91,14 @@ async fn set_acme(
         return Err(EngineError::field("resolvers", why));
     }
     let resolver = |(index, text): (usize, &String)| {
-        let wrong = |_| EngineError::Invalid(format!("resolvers[{index}]: <address>:<port>"));
-        text.parse::<SocketAddr>().map_err(wrong)
+        let wrong = |_| {
+            let why = format!(
+                "resolvers[{index}]: it is no address; write one, like 192.0.2.53, or with a port, 192.0.2.53:53"
+            );
+            EngineError::Invalid(why)
+        };
+        let alone = text.parse().map(|address: IpAddr| (address, DNS).into());
+        alone.or_else(|_| text.parse::<SocketAddr>()).map_err(wrong)
     };
     let resolvers = asked.resolvers.iter().enumerate().map(resolver);
     let settings = Settings {

@@ -151,7 +151,7 @@ pub(super) async fn issue(
         key: new_key_of(asked.key_algorithm)?,
         ttl_s: asked.ttl_s,
         renews: None,
-        account: identity(caller)?.account.clone(),
+        account: identity(caller)?.into(),
         profile: asked.profile,
     };
     answer(&at, wanted).await
@@ -181,7 +181,7 @@ pub(super) async fn sign(
         key: Key::Theirs(Box::new(csr.key)),
         ttl_s: asked.ttl_s,
         renews: None,
-        account: identity(caller)?.account.clone(),
+        account: identity(caller)?.into(),
         profile: asked.profile,
     };
     answer(&at, wanted).await
@@ -232,8 +232,8 @@ pub(super) async fn renew(
     let (at, serial, record) =
         find(api, caller, action::RENEW, &asked.mount, &asked.serial).await?;
     renewable(&record, seconds(at.now()))?;
-    let account = identity(caller)?.account.clone();
-    let of_another = record.account != account;
+    let account = identity(caller)?;
+    let of_another = record.account != account.account;
     let (Of::Profile(profile), Some(names)) = (record.of, record.names) else {
         return Err(EngineError::Precondition(
             "it is a CA's, which are not renewed; make another issuer".to_owned(),
@@ -257,7 +257,7 @@ pub(super) async fn renew(
         },
         ttl_s: asked.ttl_s,
         renews: Some(serial),
-        account,
+        account: account.into(),
     };
     answer(&at, wanted).await
 }

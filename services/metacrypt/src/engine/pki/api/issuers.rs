@@ -25,7 +25,7 @@ use crate::{
             public_key::{KeyAlgorithm, PublicKey},
             ready::{self, Ready},
             signed::{CaName, Issued, Request, SigningKey, Subject, issue},
-            store::{Of, Record, Settings, StoredIssuer},
+            store::{Holder, Of, Record, Settings, StoredIssuer},
             urls::Urls,
         },
         seconds,
@@ -46,7 +46,7 @@ struct Signed {
     issued: Issued,
     under: String,
     by: IssuerId,
-    account: String,
+    account: Holder,
 }
 
 /// Stores a CA that was made or imported, with its key, and answers as it is.
@@ -168,7 +168,7 @@ pub(super) async fn create_issuer(
     let name = ca_name(&asked.common_name, &asked.organization)?;
     let limits = asked.constraints.clone().unwrap_or_default();
     let constraints = message::constraints(asked.constraints)?;
-    let (under, account) = (asked.under.clone(), identity(caller)?.account.clone());
+    let (under, account) = (asked.under.clone(), Holder::from(identity(caller)?));
     let signer = under.clone();
     let read = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         may_issue(&signer, &StoredIssuer::get(items, &signer)?)?;

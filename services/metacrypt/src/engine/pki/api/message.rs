@@ -267,6 +267,7 @@ pub(super) fn certificate(serial: &Serial, record: &Record) -> Result<PkiCertifi
         not_before: Some(time(record.not_before_s).into()),
         not_after: Some(time(record.not_after_s).into()),
         account: record.account.clone(),
+        account_name: record.account_name.clone(),
         renews: record
             .renews
             .as_ref()

@@ -18,7 +18,7 @@ use crate::{
             ready::{self, Ready},
             serial::Serial,
             signed::{Issued, Request, Subject, issue as certify, new_key},
-            store::{Of, Record, Settings, StoredIssuer, profile},
+            store::{Holder, Of, Record, Settings, StoredIssuer, profile},
             urls::Urls,
         },
         seconds,
@@ -41,7 +41,7 @@ pub(in crate::engine::pki) struct Wanted {
     pub(in crate::engine::pki) key: Key,
     pub(in crate::engine::pki) ttl_s: u64,
     pub(in crate::engine::pki) renews: Option<Serial>,
-    pub(in crate::engine::pki) account: String,
+    pub(in crate::engine::pki) account: Holder,
 }
 
 /// What it is made by, as it is when it is asked for.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::{issuer::as_if_revoked, record::as_if_held};
 pub(super) use self::{
     issuer::{IssuerState, MAX_ISSUERS, StoredIssuer},
-    record::{Entry, Of, Record, expiry_at, name_at, revoked},
+    record::{Entry, Holder, Of, Record, expiry_at, name_at, revoked},
 };
 use super::{ISSUERS, PROFILES, profile::Profile, serial::Serial};
 use crate::{

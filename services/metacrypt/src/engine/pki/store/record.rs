@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use data_encoding::{BASE64, HEXLOWER};
+use mcdsl::auth::Identity;
 use serde::{Deserialize, Serialize};
 
 use super::{IssuerState, broken, decoded, serial_of};
@@ -48,6 +49,22 @@ impl Of {
     }
 }
 
+/// Whose a certificate is: the account that asked for it, with its name then.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Holder {
+    id: String,
+    name: String,
+}
+
+impl From<&Identity> for Holder {
+    fn from(identity: &Identity) -> Self {
+        Self {
+            id: identity.account.clone(),
+            name: identity.name.clone(),
+        }
+    }
+}
+
 /// A certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in super::super) struct Record {
@@ -64,6 +81,9 @@ pub(in super::super) struct Record {
     pub(in super::super) not_after_s: u64,
     /// Who asked for it: the account's id.
     pub(in super::super) account: String,
+    /// What that was called then; empty: it was not noted.
+    #[serde(default)]
+    pub(in super::super) account_name: String,
     pub(in super::super) renews: Option<Serial>,
     pub(in super::super) revoked: Option<Revocation>,
 }
@@ -121,7 +141,7 @@ impl Record {
         issued: &Issued,
         of: Of,
         by: (&IssuerId, &str),
-        account: &str,
+        account: &Holder,
     ) -> Self {
         Self {
             der: BASE64.encode(&issued.der),
@@ -131,7 +151,8 @@ impl Record {
             names: None,
             not_before_s: seconds(issued.not_before),
             not_after_s: seconds(issued.not_after),
-            account: account.to_owned(),
+            account: account.id.clone(),
+            account_name: account.name.clone(),
             renews: None,
             revoked: None,
         }

@@ -7,8 +7,8 @@ use mc_proto::metacrypt::v1::{
 use mcdsl::{audit::Detail, server::Caller};
 
 use super::super::{
-    KIND, action, message, published,
-    revoked::{self, Revocation},
+    KIND, action, inventory, message, published,
+    revoked::{self, Revocation, Whole},
     seconds,
 };
 use crate::{
@@ -28,6 +28,10 @@ pub(super) async fn create(
 ) -> Result<SshRevocation, EngineError> {
     let mount = asked.mount.clone();
     let what = message::whole_of(asked)?;
+    let account = match &what {
+        Whole::KeyId(account) => Some(account.clone()),
+        Whole::Key(_) => None,
+    };
     let on = [REVOCATIONS, &what.id()?];
     let at = api
         .0
@@ -35,13 +39,27 @@ pub(super) async fn create(
     let now_s = seconds(at.now());
     let add = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
         let id = revoked::add(items, what.clone(), now_s)?;
+        let certificates = match &what {
+            Whole::KeyId(account) => Some(inventory::count(items, account)?),
+            Whole::Key(_) => None,
+        };
         let revocation = Revocation {
             what,
             revoked_s: now_s,
         };
-        Ok(message::revocation(&id, revocation))
+        Ok(SshRevocation {
+            certificates,
+            ..message::revocation(&id, revocation)
+        })
     };
-    at.change(Detail::new(), add, published).await?
+    let mut made = at.change(Detail::new(), add, published).await??;
+    // It is done, whatever MCIAS says; and nobody who seals waits for that.
+    drop(at);
+    if let (Some(account), Some(mcias)) = (account, api.0.mcias.get()) {
+        let id = mcias.id_of(account.as_str()).await;
+        made.account_exists = id.ok().map(|id| id.is_some());
+    }
+    Ok(made)
 }
 
 pub(super) async fn list(

@@ -37,6 +37,8 @@ async fn each_change_makes_a_greater_version_and_nothing_else_does() {
     };
     let revoked = told(revoke().await).unwrap();
     assert_eq!(revoked.id, "id-ada");
+    let known = (revoked.certificates, revoked.account_exists);
+    assert_eq!(known, (Some(2), None), "both; nobody knows MCIAS here");
     greater("a key id, and the clock was set back").await;
     assert_eq!(told(revoke().await).unwrap_err().0, Code::AlreadyExists);
     let refused = engine.sign("ada", "people", 0).await.unwrap_err();

@@ -47,7 +47,8 @@ impl Resolver {
 
     /// The data of the records of a name.
     pub(super) async fn ask(&self, name: &str, kind: Kind) -> Result<Vec<Vec<u8>>, Problem> {
-        let mut last = "there is no resolver; say one (SetAcme)".to_owned();
+        let mut last =
+            "there is no resolver; say one (`metacrypt pki acme set --resolver`)".to_owned();
         for at in self.all().await.into_iter().take(MAX_RESOLVERS) {
             match timeout(WAIT, one(at, name, kind)).await {
                 Ok(Ok(found)) => return Ok(found),
@@ -56,8 +57,8 @@ impl Resolver {
                     last = DnsFault::NoName.to_string();
                     break;
                 }
-                Ok(Err(fault)) => last = fault.to_string(),
-                Err(_) => last = "the resolver does not answer".to_owned(),
+                Ok(Err(fault)) => last = format!("{fault} ({at} was asked)"),
+                Err(_) => last = format!("the resolver {at} does not answer"),
             }
         }
         Err(Problem::new(Type::Dns, format!("{name}: {last}")))

@@ -78,7 +78,7 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
         key: Key::Theirs(Box::new(csr.key)),
         ttl_s: 0,
         renews: order.replaces.as_ref().map(|old| old.serial.clone()),
-        account: account.owner.identity().account,
+        account: (&account.owner.identity()).into(),
     };
     let (wanted, ground) = wanted.found(&at).await?;
     if !ground.is_for_acme() {
