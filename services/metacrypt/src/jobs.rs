@@ -20,6 +20,9 @@ const PIECES: usize = 1000;
 /// Until it is tried again to delete what could not be.
 const AGAIN: Duration = Duration::from_secs(600);
 
+/// Until it is tried again to have what was changed or deleted out of the file and the log, which somebody's reading has kept from it.
+const SOON: Duration = Duration::from_secs(5);
+
 /// Starts all of it; it stops with `shutdown`.
 pub(crate) fn start(metacrypt: &Arc<Metacrypt>, shutdown: &Shutdown) {
     for kind in KINDS {
@@ -99,7 +102,11 @@ async fn sweep(metacrypt: &Metacrypt) {
             }
         }
         // In any case at times: it may have failed.
-        let _ = timeout(AGAIN, metacrypt.removed.notified()).await;
+        let again = match metacrypt.seal.is_settled() {
+            true => AGAIN,
+            false => SOON,
+        };
+        let _ = timeout(again, metacrypt.removed.notified()).await;
     }
 }
 

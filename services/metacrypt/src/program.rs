@@ -325,6 +325,11 @@ async fn status(place: &Place, out: Output) -> anyhow::Result<ExitCode> {
             "warning: the audit log is not as it was written; `metacrypt audit verify` says what is wrong"
         );
     }
+    if status.database_changed {
+        eprintln!(
+            "warning: somebody else has changed the database, so that nothing is read or written any more; `metacrypt check` says what it is; restore a snapshot of before and restart the service"
+        );
+    }
     if status.mcias_away {
         eprintln!(
             "warning: MCIAS does not answer, so that tokens are refused but for those that were asked for within 30 s; `metacrypt check` on the service's machine says more"

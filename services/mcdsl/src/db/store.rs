@@ -46,6 +46,8 @@ pub struct Store {
     writing: Arc<Places>,
     pub(super) line: Line,
     full: watch::Sender<bool>,
+    /// What of the schema was once found to be somebody else's: nothing is read or written from then on.
+    foreign: watch::Sender<Option<String>>,
 }
 
 /// So many read at once; the others take turns, and not too many of them wait, nor of one network or account ([`super::asker`]).
@@ -123,6 +125,7 @@ impl Store {
             writing: Places::new(1),
             line: Line::default(),
             full: watch::Sender::new(false),
+            foreign: watch::Sender::new(None),
         }))
     }
 
@@ -136,6 +139,12 @@ impl Store {
     #[must_use]
     pub fn full(&self) -> watch::Receiver<bool> {
         self.full.subscribe()
+    }
+
+    /// What of the schema somebody else has changed while it is open, as it was seen first; it stays so until the process ends.
+    #[must_use]
+    pub fn foreign(&self) -> watch::Receiver<Option<String>> {
+        self.foreign.subscribe()
     }
 
     /// Writes without changing anything, to find out whether there is room again: for more than a page, or the next change would not fit.
@@ -182,8 +191,10 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        let snapshot = |db: &Connection| {
+        let store = Arc::clone(self);
+        let snapshot = move |db: &Connection| {
             let snapshot = Snapshot::begin(db).map_err(StoreError::from)?;
+            store.is_as_made(snapshot.0)?;
             read(snapshot.0)
         };
         self.on_reader(snapshot).await
@@ -287,15 +298,27 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// That the schema is as it was made: whoever can write the file may put a trigger in it while it is open, too.
-    pub(super) fn is_as_made(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
-        let version = schema::version(tx)?;
+    /// That the schema is as it was made: whoever can write the file may put a trigger in it while it is open, too. What was once seen to be another's is
+    /// refused for ever: a trigger that SQLite has read acts although its number, which anybody can write, is the one before again.
+    pub(super) fn is_as_made(&self, db: &Connection) -> Result<(), StoreError> {
+        let foreign = |flaw| {
+            let path = self.path.clone();
+            StoreError::from(DbError::Foreign { path, flaw })
+        };
+        if let Some(flaw) = self.foreign.borrow().clone() {
+            return Err(foreign(flaw));
+        }
+        let version = schema::version(db)?;
         if version == self.schema.load(Relaxed) {
             return Ok(());
         }
-        if let Some(flaw) = schema::flaw(tx, self.migrations.iter())? {
-            let path = self.path.clone();
-            return Err(DbError::Foreign { path, flaw }.into());
+        // Whatever comes of it: the number that was seen last is no good one.
+        self.schema.store(i64::MIN, Relaxed);
+        if let Some(flaw) = schema::flaw(db, self.migrations.iter())? {
+            let database = self.path.display();
+            tracing::error!(%database, flaw, "somebody else has changed the database: nothing is read or written until the service is restarted with one that is as it was made");
+            self.foreign.send_replace(Some(flaw.clone()));
+            return Err(foreign(flaw));
         }
         self.schema.store(version, Relaxed);
         Ok(())

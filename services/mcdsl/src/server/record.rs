@@ -8,12 +8,12 @@ use tonic::{Code, Status};
 use super::{
     access::{Attempt, Caller},
     failures::Failures,
-    status::UNWRITTEN,
+    status::{FOREIGN, UNWRITTEN},
 };
 use crate::{
     audit::{self, AuditError, Detail, Entry},
     clock::Clock,
-    db::{Store, StoreError, is_unwritable},
+    db::{DbError, Store, StoreError, is_unwritable},
 };
 
 /// The audit log, as far as the server writes it.
@@ -172,6 +172,9 @@ impl Audit for Recorder {
             written.map_err(|error| {
                 if is_unwritable(&error) {
                     return Status::unavailable(UNWRITTEN);
+                }
+                if let RecordError::Store(StoreError::Db(DbError::Foreign { .. })) = error {
+                    return Status::unavailable(FOREIGN);
                 }
                 tracing::error!(
                     error = crate::cli::chain(&error),

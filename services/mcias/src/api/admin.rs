@@ -346,6 +346,12 @@ async fn status(mcias: Arc<Mcias>) -> Result<StatusMessage, Error> {
 
 /// That nothing can be written, or soon cannot.
 fn full(store: &Store) -> Option<String> {
+    if let Some(flaw) = &*store.foreign().borrow() {
+        let path = store.path().display();
+        return Some(format!(
+            "the database {path} {flaw}: somebody else has changed it; nothing is read or written until a snapshot is in its place and the service restarted"
+        ));
+    }
     let full = *store.full().borrow();
     full.then(|| {
         let path = store.path().display();

@@ -166,6 +166,7 @@ impl Api {
         Ok(SealStatus {
             policy_unusable: self.0.open().is_ok_and(|open| unusable(&open)),
             audit_broken: self.0.log_flaw.load().is_some(),
+            database_changed: self.0.seal.store().foreign().borrow().is_some(),
             mcias_away: self.0.mcias.get().is_some_and(|mcias| !mcias.is_live()),
             initialized: status.is_some(),
             sealed: self.0.is_sealed(),
