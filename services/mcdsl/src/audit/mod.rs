@@ -173,8 +173,17 @@ pub fn append(tx: &Transaction<'_>, entry: &Entry<'_>, now: SystemTime) -> Resul
     let hash = chain::hash(&before, number, fields.iter().map(ValueRef::from));
     let all = [Value::from(number)].into_iter().chain(fields);
     tx.prepare_cached("INSERT INTO audit VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
-        .execute(params_from_iter(all.chain([Value::from(hash.to_vec())])))?;
+        .execute(params_from_iter(all.chain([Value::from(hash.to_vec())])))
+        .and_then(one)?;
     Ok(seq)
+}
+
+/// That a row was written: a trigger may have had none written.
+fn one(changed: usize) -> rusqlite::Result<()> {
+    match changed {
+        1 => Ok(()),
+        other => Err(rusqlite::Error::StatementChangedRows(other)),
+    }
 }
 
 /// The last row, to be noted elsewhere; `None` of an empty log.

@@ -58,7 +58,11 @@ pub fn snapshot(db: &Connection, to: &Path) -> Result<(), DbError> {
         .and_then(|_| files::sync(to).map_err(create));
     if copied.is_err() {
         // The first error is the one to tell.
-        let _ = std::fs::remove_file(to);
+        for end in ["", "-journal", "-wal", "-shm"] {
+            let mut file = to.as_os_str().to_owned();
+            file.push(end);
+            let _ = std::fs::remove_file(file);
+        }
     }
     copied
 }

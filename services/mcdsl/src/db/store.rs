@@ -7,7 +7,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
     time::Duration,
@@ -44,8 +44,6 @@ pub struct Store {
     migrations: Vec<Migration>,
     /// The number of the schema that was last looked at ([`schema::version`]); before the first change none.
     schema: AtomicI64,
-    /// What was once found in it that `migrations` have not made: nothing is written by this process any more, whatever is there then.
-    foreign: OnceLock<String>,
     readers: Vec<Mutex<Connection>>,
     /// Closed last: then SQLite writes its log into the database and removes it, which one that only reads cannot.
     writer: Mutex<Connection>,
@@ -55,6 +53,8 @@ pub struct Store {
     writing: Arc<Places>,
     pub(super) line: Line,
     full: watch::Sender<bool>,
+    /// What of the schema was once found to be somebody else's: nothing is read or written from then on.
+    foreign: watch::Sender<Option<String>>,
 }
 
 /// So many read at once; the others take turns, and not too many of them wait, nor of one network or account ([`super::asker`]).
@@ -126,7 +126,6 @@ impl Store {
             files: Files::of(path),
             migrations: migrations.to_vec(),
             schema: AtomicI64::new(i64::MIN),
-            foreign: OnceLock::new(),
             writer: Mutex::new(writer),
             readers,
             reading: Reading::new(READERS),
@@ -134,6 +133,7 @@ impl Store {
             writing: Places::new(1),
             line: Line::default(),
             full: watch::Sender::new(false),
+            foreign: watch::Sender::new(None),
         }))
     }
 
@@ -147,6 +147,12 @@ impl Store {
     #[must_use]
     pub fn full(&self) -> watch::Receiver<bool> {
         self.full.subscribe()
+    }
+
+    /// What of the schema somebody else has changed while it is open, as it was seen first; it stays so until the process ends.
+    #[must_use]
+    pub fn foreign(&self) -> watch::Receiver<Option<String>> {
+        self.foreign.subscribe()
     }
 
     /// Writes without changing anything, to find out whether there is room again: for more than a page, or the next change would not fit.
@@ -210,8 +216,10 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        let snapshot = |db: &Connection| {
+        let store = Arc::clone(self);
+        let snapshot = move |db: &Connection| {
             let snapshot = Snapshot::begin(db).map_err(StoreError::from)?;
+            store.is_as_made(snapshot.0)?;
             read(snapshot.0)
         };
         self.on_reader(snapshot).await
@@ -315,34 +323,41 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// That the schema is as it was made: whoever can write the file may put a trigger in it while it is open, too.
-    pub(super) fn is_as_made(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
-        let version = schema::version(tx)?;
-        if self.foreign.get().is_none() && version != self.schema.load(Relaxed) {
-            // Whoever writes the file can put the number back: what was read by then would act.
-            if let Some(flaw) = schema::flaw(tx, self.migrations.iter())? {
-                let flaw = self.foreign.get_or_init(|| flaw);
-                let database = self.path.display();
-                tracing::error!(%database, flaw, "somebody else has changed the database's schema: this process writes nothing any more");
-                self.full.send_replace(true);
-            }
-            self.schema.store(version, Relaxed);
+    /// That the schema is as it was made: whoever can write the file may put a trigger in it while it is open, too. What was once seen to be another's is
+    /// refused for ever: a trigger that SQLite has read acts although its number, which anybody can write, is the one before again.
+    pub(super) fn is_as_made(&self, db: &Connection) -> Result<(), StoreError> {
+        let foreign = |flaw| {
+            let path = self.path.clone();
+            StoreError::from(DbError::Foreign { path, flaw })
+        };
+        if let Some(flaw) = self.foreign.borrow().clone() {
+            return Err(foreign(flaw));
         }
-        self.foreign().map_or(Ok(()), |error| Err(error.into()))
-    }
-
-    fn foreign(&self) -> Option<DbError> {
-        let (path, flaw) = (self.path.clone(), self.foreign.get()?.clone());
-        Some(DbError::Foreign { path, flaw })
+        let version = schema::version(db)?;
+        if version == self.schema.load(Relaxed) {
+            return Ok(());
+        }
+        // Whatever comes of it: the number that was seen last is no good one.
+        self.schema.store(i64::MIN, Relaxed);
+        if let Some(flaw) = schema::flaw(db, self.migrations.iter())? {
+            let database = self.path.display();
+            tracing::error!(%database, flaw, "somebody else has changed the database: nothing is read or written until the service is restarted with one that is as it was made");
+            self.foreign.send_replace(Some(flaw.clone()));
+            return Err(foreign(flaw));
+        }
+        self.schema.store(version, Relaxed);
+        Ok(())
     }
 
     /// Why nothing can be written now, if that is so.
     #[must_use]
     pub fn unwritable(&self) -> Option<String> {
-        if let Some(foreign) = self.foreign() {
-            return Some(format!("{foreign}; nothing is written until then"));
-        }
         let path = self.path.display();
+        if let Some(flaw) = &*self.foreign.borrow() {
+            return Some(format!(
+                "the database {path} {flaw}: somebody else has changed it; nothing is read or written until a snapshot is in its place and the service restarted"
+            ));
+        }
         self.full.borrow().then(|| {
             format!("the disk of {path} is full, or takes nothing: make room; what would be written is refused until then")
         })

@@ -111,7 +111,8 @@ impl Scarce {
 }
 
 impl Handle {
-    /// Has health say that the service takes no calls from a write that failed for want of room on the disk until one succeeds.
+    /// Has health say that the service takes no calls from a write that failed for want of room on the disk until one succeeds; and for ever, once
+    /// somebody else was seen to have changed the database's schema.
     /// Beside it, has accounts share the calls that are written down while there is little room.
     pub fn follow_disk(self: &Arc<Self>, store: &Arc<Store>, shutdown: &Shutdown) {
         let (scarce, disk) = (
@@ -156,15 +157,25 @@ fn is_little((left, of): (u64, u64)) -> bool {
 }
 
 async fn follow(handle: &Handle, store: &Arc<Store>) {
-    let mut full = store.full();
+    let (mut full, mut foreign) = (store.full(), store.foreign());
     loop {
-        // It is closed with the store, which is held here.
-        let _ = full.wait_for(|full| *full).await;
+        // They are closed with the store, which is held here.
+        tokio::select! {
+            _ = full.wait_for(|full| *full) => {}
+            // Nothing is written any more until a restart.
+            _ = foreign.wait_for(Option::is_some) => {
+                handle.writable.send_replace(false);
+                return;
+            }
+        }
         handle.writable.send_replace(false);
         while *full.borrow() {
             tokio::time::sleep(LOOK).await;
             // Why it fails is known.
             let _ = store.probe().await;
+            if foreign.borrow().is_some() {
+                return;
+            }
         }
         handle.writable.send_replace(true);
     }

@@ -9,13 +9,13 @@ use super::{
     access::{Attempt, Caller},
     disk::Scarce,
     failures::Failures,
-    status::UNWRITTEN,
+    status::{FOREIGN, UNWRITTEN},
 };
 use crate::{
     audit::{self, AuditError, Detail, Entry},
     auth::Identity,
     clock::Clock,
-    db::{Store, StoreError, is_unwritable},
+    db::{DbError, Store, StoreError, is_unwritable},
 };
 
 /// The audit log, as far as the server writes it.
@@ -190,6 +190,9 @@ impl Audit for Recorder {
             written.map_err(|error| {
                 if is_unwritable(&error) {
                     return Status::unavailable(UNWRITTEN);
+                }
+                if let RecordError::Store(StoreError::Db(DbError::Foreign { .. })) = error {
+                    return Status::unavailable(FOREIGN);
                 }
                 tracing::error!(
                     error = crate::cli::chain(&error),

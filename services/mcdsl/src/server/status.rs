@@ -5,7 +5,7 @@ use tonic::Status;
 use crate::{
     audit::AuditError,
     cli::chain,
-    db::{StoreError, is_unwritable},
+    db::{DbError, StoreError, is_unwritable},
     policy::Refused,
 };
 
@@ -13,6 +13,10 @@ impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         if matches!(error, StoreError::Busy) {
             return Self::unavailable(error.to_string());
+        }
+        // The log has it, once.
+        if matches!(error, StoreError::Db(DbError::Foreign { .. })) {
+            return Self::unavailable(FOREIGN);
         }
         failed(&error)
     }
@@ -42,6 +46,9 @@ pub const REASON: &str = "reason";
 
 /// What is told while nothing can be written: why is the operator's business, whom the log and health tell.
 pub const UNWRITTEN: &str = "the service cannot write anything at this moment; try again later";
+
+/// What is told once somebody else was seen to have changed the database: only its operator can mend that.
+pub const FOREIGN: &str = "the service's database was changed by somebody else, so that it does nothing until its operator has looked";
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> Status {
     if is_unwritable(error) {

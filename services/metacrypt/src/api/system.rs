@@ -281,7 +281,7 @@ impl System for Api {
             let goes_on = || open.goes_on();
             log::with(db, &prints, &asked.input, asked.before, goes_on)
         };
-        let (found, left) = self.0.seal.store().read(look).await?;
+        let (found, left) = self.0.seal.store().read_long(look).await?;
         let number = found.len();
         let entries = entries(found);
         let left = match entries.last() {

@@ -106,10 +106,14 @@ impl Items<'_> {
         }
         let sealed = self.mount.key.seal(&self.place(path), &plain)?;
         let sql = "INSERT INTO item (mount, path, value) VALUES (?1, ?2, ?3) ON CONFLICT (mount, path) DO UPDATE SET value = excluded.value";
-        self.db
-            .prepare_cached(sql)?
-            .execute(params![self.mount.number, path, sealed])?;
-        Ok(())
+        let changed =
+            self.db
+                .prepare_cached(sql)?
+                .execute(params![self.mount.number, path, sealed])?;
+        match changed {
+            1 => Ok(()),
+            other => Err(rusqlite::Error::StatementChangedRows(other).into()),
+        }
     }
 
     /// Deletes what is at `path`; whether there was something.

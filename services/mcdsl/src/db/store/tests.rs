@@ -65,43 +65,49 @@ async fn what_can_be_settled_is_while_somebody_reads() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_by_a_schema_that_somebody_has_changed() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.db");
-    let store = Store::open(&path, &[SCHEMA]).unwrap();
-    store.write(insert(1)).await.unwrap();
-    let eve = Connection::open(&path).unwrap();
-    let good: i64 = eve
-        .query_row("PRAGMA schema_version", [], |row| row.get(0))
-        .unwrap();
-    let trigger = "CREATE TRIGGER eve BEFORE INSERT ON t BEGIN SELECT RAISE(IGNORE); END";
-    eve.execute_batch(trigger).unwrap();
-    for number in [2, 3] {
-        let refused = store.write(insert(number)).await.unwrap_err();
-        let StoreError::Db(DbError::Foreign { flaw, .. }) = &refused else {
-            panic!("{refused:?}");
-        };
-        assert_eq!(
-            flaw,
-            r#"has the trigger "eve" of "t", which no migration makes"#
-        );
-    }
-    assert!(store.unwritable().unwrap().contains("trigger \"eve\""));
-    // The connection has read it by now: neither the number of before, nor a schema without it, has this process go on.
-    for line in [
-        &*format!("PRAGMA schema_version = {good}"),
-        "DROP TRIGGER eve",
+async fn nothing_is_done_any_more_once_somebody_has_changed_the_schema() {
+    const FLAW: &str = r#"has the trigger "eve" of "t", which no migration makes"#;
+    for (description, back) in [
+        (
+            "its number is written again",
+            "PRAGMA schema_version = VERSION",
+        ),
+        ("the trigger is dropped", "DROP TRIGGER eve"),
     ] {
-        eve.execute_batch(line).unwrap();
-        let refused = store.write(insert(4)).await;
-        let is_foreign = matches!(refused, Err(StoreError::Db(DbError::Foreign { .. })));
-        assert!(is_foreign, "{line}: {refused:?}");
+        for reads in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("a.db");
+            let store = Store::open(&path, &[SCHEMA]).unwrap();
+            store.write(insert(1)).await.unwrap();
+            let eve = Connection::open(&path).unwrap();
+            let version = schema::version(&eve).unwrap().to_string();
+            let trigger = "CREATE TRIGGER eve BEFORE INSERT ON t BEGIN SELECT RAISE(IGNORE); END";
+            eve.execute_batch(trigger).unwrap();
+            let count = async || {
+                let rows = store.rows("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+                rows.await.map(drop)
+            };
+            let is_refused = |done: Result<(), StoreError>| match done {
+                Err(StoreError::Db(DbError::Foreign { flaw, .. })) => flaw == FLAW,
+                _ => false,
+            };
+            assert_eq!(*store.foreign().borrow(), None, "{description}");
+            let first = match reads {
+                true => count().await,
+                false => store.write(insert(2)).await,
+            };
+            assert!(is_refused(first), "{description}, reads: {reads}");
+            eve.execute_batch(&back.replace("VERSION", &version))
+                .unwrap();
+            assert!(is_refused(store.write(insert(3)).await), "{description}");
+            assert!(is_refused(count().await), "{description}");
+            assert_eq!(store.foreign().borrow().as_deref(), Some(FLAW));
+            let rows: i64 = eve
+                .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(rows, 1, "{description}: nothing was written");
+        }
     }
-    let rows = store.rows("SELECT x FROM t", [], |row| row.get::<_, i64>(0));
-    assert_eq!(rows.await.unwrap(), [1]);
-    drop(store);
-    let store = Store::open(&path, &[SCHEMA]).unwrap();
-    store.write(insert(5)).await.unwrap();
 }
 
 #[test]
