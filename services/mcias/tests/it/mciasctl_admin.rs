@@ -87,7 +87,7 @@ async fn accounts_and_their_tokens() {
     let valid = list.as_array().unwrap().iter().find(valid).unwrap();
     let id = valid["id"].as_str().unwrap();
     for (options, code) in [
-        ("--to again", 2),
+        ("--to again", 5),
         ("--replace", 2),
         ("--to again --replace", 0),
     ] {
