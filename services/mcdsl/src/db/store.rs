@@ -143,7 +143,7 @@ impl Store {
         &self.path
     }
 
-    /// Whether nothing can be written ([`Self::unwritable`]), as it changes.
+    /// Whether the last write failed since the disk is full or takes nothing, as it changes; see [`Self::unwritable`].
     #[must_use]
     pub fn full(&self) -> watch::Receiver<bool> {
         self.full.subscribe()
