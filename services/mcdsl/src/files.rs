@@ -1,9 +1,9 @@
 //! Files that stay through a crash, and files that are read while a service runs.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Read as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, lchown},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown, lchown},
     path::Path,
 };
 
@@ -87,12 +87,29 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub fn inherited(path: &Path) -> io::Result<()> {
-    let directory = fs::metadata(directory_of(path))?;
     let own = fs::symlink_metadata(path)?;
+    given(path, &own, |uid, gid| lchown(path, Some(uid), Some(gid)))
+}
+
+/// As [`inherited`], of a file that is open: by then its name may be another's.
+///
+/// # Errors
+/// The system's.
+pub fn inherited_open(file: &File, path: &Path) -> io::Result<()> {
+    let own = file.metadata()?;
+    given(path, &own, |uid, gid| fchown(file, Some(uid), Some(gid)))
+}
+
+fn given(
+    path: &Path,
+    own: &Metadata,
+    give: impl FnOnce(u32, u32) -> io::Result<()>,
+) -> io::Result<()> {
+    let directory = fs::metadata(directory_of(path))?;
     if own.uid() != 0 || directory.uid() == 0 {
         return Ok(());
     }
-    match lchown(path, Some(directory.uid()), Some(directory.gid())) {
+    match give(directory.uid(), directory.gid()) {
         // Not root's doing.
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         done => done,

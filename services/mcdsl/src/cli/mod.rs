@@ -17,6 +17,8 @@ mod exit;
 #[cfg(feature = "service")]
 mod json;
 #[cfg(feature = "service")]
+mod lock;
+#[cfg(feature = "service")]
 mod login;
 #[cfg(feature = "service")]
 mod private;
@@ -49,6 +51,8 @@ pub(crate) use connect::bearer;
 pub use connect::{Bearer, Place, check_ca, connect};
 #[cfg(feature = "service")]
 pub use json::message_json;
+#[cfg(feature = "service")]
+pub use lock::FileLock;
 #[cfg(feature = "service")]
 pub use login::{Login, MCIAS, Mcias, stored};
 #[cfg(feature = "service")]

@@ -7,18 +7,15 @@
 use std::{
     collections::BTreeMap,
     env,
-    fs::{File, TryLockError},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Exit, Failure, ServerUrl,
+    Exit, Failure, FileLock, ServerUrl,
     private::{PrivateFile, private_directory, read_private},
 };
 
@@ -26,10 +23,6 @@ use super::{
 const MAX_FILE: u64 = 1 << 20;
 /// Bytes of a token's file: one token is below 2 KiB.
 const MAX_TOKEN: u64 = 16 << 10;
-/// For the lock: whoever has it waits for one answer of a server, for 30 s at most.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(40);
-/// Between looks at the lock.
-const LOCK_LOOK: Duration = Duration::from_millis(50);
 
 /// A token that is kept.
 #[derive(Clone, Debug)]
@@ -65,7 +58,7 @@ pub struct Room(PrivateFile);
 #[derive(Debug)]
 pub struct Locked<'a> {
     store: &'a TokenStore,
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl TokenStore {
@@ -145,33 +138,7 @@ impl TokenStore {
     /// [`Exit::Failure`] if it cannot be had, or nobody lets go of it.
     pub fn lock(&self) -> Result<Locked<'_>, Failure> {
         self.directory()?;
-        let path = self.path.with_extension("lock");
-        let failed = |e: &dyn std::fmt::Display| {
-            Failure::new(
-                Exit::Failure,
-                format_args!("cannot lock {}: {e}", path.display()),
-            )
-        };
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| failed(&e))?;
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(e)) => return Err(failed(&e)),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    thread::sleep(LOCK_LOOK);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(failed(&"another command has it and does not go on"));
-                }
-            }
-        }
+        let lock = FileLock::wait(&self.path.with_extension("lock"))?;
         Ok(Locked {
             store: self,
             _lock: lock,

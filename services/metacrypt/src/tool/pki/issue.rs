@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgGroup;
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Failure, Output, PrivateFile, call, view};
+use mcdsl::cli::{Failure, FileLock, Output, PrivateFile, call, view};
 use serde_json::json;
 
 use super::{
     At, Client, IssuedKey, MAX_PEM, Result, at,
     files::{Over, What, apart, room},
     mount_name,
-    pair::{Pair, copy_of},
+    pair::{Pair, copy, copy_of, lock_of},
     read_text,
     seconds::seconds,
     subject,
@@ -113,6 +113,11 @@ pub(super) struct Files<'a> {
 }
 
 impl To {
+    /// Waits until no other command replaces them: of two at once one's key might stay with the other's certificate.
+    pub(super) fn lock(&self) -> Result<FileLock> {
+        FileLock::wait(&lock_of(&self.cert))
+    }
+
     /// Takes it.
     pub(super) fn files<'a>(
         &'a self,
@@ -153,6 +158,7 @@ impl Files<'_> {
             ))
         };
         let mut told = Vec::new();
+        let at = self.key.as_ref().map(|(path, _)| *path);
         let key = match self.key {
             Some((path, file)) => {
                 told.push(path.display().to_string());
@@ -166,8 +172,13 @@ impl Files<'_> {
         let (path, file) = self.cert;
         told.push(path.display().to_string());
         let cert = file.fill(issued.chain.as_bytes()).map_err(unwritten)?;
-        let copy = self.copy.map(|file| file.fill(issued.chain.as_bytes()));
-        let copy = copy.transpose().map_err(unwritten)?;
+        let copy = match (self.copy, at) {
+            (Some(file), Some(at)) => copy(path, at, &issued.chain)
+                .and_then(|text| file.fill(text.as_bytes()))
+                .map(Some)
+                .map_err(unwritten)?,
+            _ => None,
+        };
         for file in copy.into_iter().chain(key).chain([cert]) {
             file.place().map_err(unwritten)?;
         }
@@ -201,6 +212,10 @@ impl Issue {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
         let over = self.replace.over();
+        let _lock = match over {
+            Over::Nothing => None,
+            _ => Some(self.to.lock()?),
+        };
         let files = self.to.files(Some(&self.key), None, over)?;
         let At { mount, name } = self.profile.clone();
         let key = self.key_algorithm.map(pb::CertificateKey::from);
@@ -241,6 +256,7 @@ impl Renew {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
         let (key, csr) = (self.key.as_deref(), self.csr.as_deref());
+        let _lock = self.to.lock()?;
         let over = match self.replace {
             true => Over::Anything,
             false => {

@@ -62,6 +62,7 @@ impl Keep {
     }
 
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
+        let _lock = self.to.lock()?;
         let why = match self.found(SystemTime::now()) {
             Found::Good { until, serial } => {
                 let kept = format!(

@@ -1,7 +1,8 @@
 //! Whether the files that a key and its certificate go to may be replaced: what is lost with them is nowhere else.
 //!
-//! A key is replaced if it fits the certificate that is beside it, or the one that was put there last. Of that one there is a copy, `.<name>.kept`:
-//! it is written before the key is, so that who is killed between the two files knows the key as its own the next time.
+//! A key is replaced if it fits the certificate that is beside it, or one that was put there last. Of that there is a copy, `.<name>.kept`:
+//! it is written before the key is, so that who is killed between the two files knows the key as its own the next time. The certificate of the key
+//! that is to go stays in the copy, below the new one, lest it be unknown to who is killed before the new key is there.
 
 use std::{
     io,
@@ -20,7 +21,13 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tonic::Code;
-use x509_cert::{Certificate, der::Decode as _};
+use x509_cert::{
+    Certificate,
+    der::{
+        Decode as _,
+        pem::{self, LineEnding},
+    },
+};
 use zeroize::Zeroizing;
 
 use super::{At, Client, MAX_PEM, Result};
@@ -36,8 +43,8 @@ pub(super) struct Pair<'a> {
     leaf: Option<CertificateDer<'static>>,
     /// The chain's file has something.
     has_chain: bool,
-    /// The one that was put there last.
-    last: Option<CertificateDer<'static>>,
+    /// Those of the copy: the one that was put there last, and what was known of the key before it.
+    last: Vec<CertificateDer<'static>>,
     /// What is in the key's file; `None`: nothing.
     secret: Option<Zeroizing<Vec<u8>>>,
 }
@@ -46,6 +53,12 @@ pub(super) struct Pair<'a> {
 pub(super) fn copy_of(cert: &Path) -> PathBuf {
     let name = cert.file_name().unwrap_or_default().to_string_lossy();
     cert.with_file_name(format!(".{name}.kept"))
+}
+
+/// What locks the pair.
+pub(super) fn lock_of(cert: &Path) -> PathBuf {
+    let name = cert.file_name().unwrap_or_default().to_string_lossy();
+    cert.with_file_name(format!(".{name}.lock"))
 }
 
 /// What is in a file; nothing, if it is not there.
@@ -64,12 +77,35 @@ fn first(chain: &[u8]) -> Option<CertificateDer<'static>> {
     CertificateDer::from_pem_slice(chain).ok()
 }
 
-fn fits(leaf: Option<&CertificateDer<'static>>, key: &[u8]) -> bool {
+/// What is in the copy; nothing, if that is not there or cannot be read.
+fn copied(cert: &Path) -> Vec<CertificateDer<'static>> {
+    let text = content(&copy_of(cert)).unwrap_or_default();
+    let found = CertificateDer::pem_slice_iter(&text);
+    found.filter_map(std::result::Result::ok).collect()
+}
+
+/// The copy of a chain that is about to be put there with its key: below the new one stands the certificate of the key that is there, if that is known.
+///
+/// # Errors
+/// If a file cannot be read.
+pub(super) fn copy(cert: &Path, key: &Path, chain: &str) -> Result<String> {
+    let there = Pair::read(cert, Some(key))?;
+    let mut copy = chain.to_owned();
+    if let Some(leaf) = there.put_with() {
+        if !copy.ends_with('\n') {
+            copy.push('\n');
+        }
+        let text = pem::encode_string("CERTIFICATE", LineEnding::LF, leaf);
+        copy += &text.map_err(|e| Failure::new(Exit::Failure, e))?;
+    }
+    Ok(copy)
+}
+
+fn fits(leaf: &CertificateDer<'static>, key: &[u8]) -> bool {
     let provider = aws_lc_rs::default_provider().key_provider;
     let key = PrivateKeyDer::from_pem_slice(key).ok();
     let key = key.and_then(|der| provider.load_private_key(der).ok());
-    let both = leaf.zip(key);
-    both.is_some_and(|(leaf, key)| {
+    key.is_some_and(|key| {
         CertifiedKey::new(vec![leaf.clone()], key)
             .keys_match()
             .is_ok()
@@ -96,15 +132,15 @@ impl<'a> Pair<'a> {
             key,
             leaf: first(&chain),
             has_chain: !chain.trim_ascii().is_empty(),
-            last: content(&copy_of(cert)).ok().and_then(|text| first(&text)),
+            last: copied(cert),
             secret: secret.filter(|text| !text.trim_ascii().is_empty()),
         })
     }
 
-    /// The key was put there last, whatever became of the chain.
-    fn was_put(&self) -> bool {
-        let secret = self.secret.as_ref();
-        secret.is_some_and(|secret| fits(self.last.as_ref(), secret))
+    /// The certificate by which the key is known as put there by us, whatever became of the chain.
+    fn put_with(&self) -> Option<&CertificateDer<'static>> {
+        let secret = self.secret.as_ref()?;
+        self.last.iter().find(|leaf| fits(leaf, secret))
     }
 
     /// Refuses a key that is another's.
@@ -115,7 +151,8 @@ impl<'a> Pair<'a> {
         let (Some(key), Some(secret)) = (self.key, &self.secret) else {
             return Ok(());
         };
-        if fits(self.leaf.as_ref(), secret) || self.was_put() {
+        let beside = self.leaf.as_ref();
+        if beside.is_some_and(|leaf| fits(leaf, secret)) || self.put_with().is_some() {
             return Ok(());
         }
         let (key, cert) = (key.display(), self.cert.display());
@@ -135,7 +172,8 @@ impl<'a> Pair<'a> {
     /// # Errors
     /// That, and what to do; those of the service.
     pub(super) async fn chain_may_go(&self, client: &Client, profile: &At) -> Result {
-        if !self.has_chain || self.was_put() || self.leaf.is_some() && self.leaf == self.last {
+        let put = |leaf| self.last.contains(leaf);
+        if !self.has_chain || self.put_with().is_some() || self.leaf.as_ref().is_some_and(put) {
             return Ok(());
         }
         let ours = match &self.leaf {
@@ -253,6 +291,31 @@ mod tests {
             let pair = Pair::read(&cert, Some(&key)).unwrap();
             let may = pair.key_may_go();
             assert_eq!(may.is_ok(), fine, "{description}: {may:?}");
+        }
+    }
+
+    /// What is killed again and again between the files of a pair knows the key that it left.
+    #[test]
+    fn a_key_stays_known_however_often_it_is_killed() {
+        let made = || rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let (cert, key, kept) = (at("c"), at("k"), at(".c.kept"));
+        let first = made();
+        fs::write(&cert, first.cert.pem()).unwrap();
+        fs::write(&key, first.signing_key.serialize_pem()).unwrap();
+        // The copy first, then the key; the certificate never.
+        for (n, placed) in [2, 1, 1, 2, 1, 0, 2, 2, 1].into_iter().enumerate() {
+            Pair::read(&cert, Some(&key)).unwrap().key_may_go().unwrap();
+            let next = made();
+            let text = copy(&cert, &key, next.cert.pem().trim_end()).unwrap();
+            let files = [(&kept, text), (&key, next.signing_key.serialize_pem())];
+            for (path, text) in &files[..placed] {
+                fs::write(path, text).unwrap();
+            }
+            let pair = Pair::read(&cert, Some(&key)).unwrap();
+            assert!(pair.key_may_go().is_ok(), "killed for the {n}th time");
+            assert!(pair.last.len() <= 2, "{}", pair.last.len());
         }
     }
 
