@@ -1,6 +1,11 @@
 //! The program: its subcommands, and what they print.
 
-use std::{io::Write as _, num::NonZero, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    num::NonZero,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use crate::{
     InitError, Initialised, RecoverError, Recovered, Recovery, Restoration, RestoreError, Restored,
@@ -14,7 +19,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 use mcdsl::{
-    cli::{Exit, Progress},
+    cli::{Exit, Progress, write_out},
     clock::Clock,
     config::{ConfigError, GLOBAL, Root},
     owner,
@@ -199,7 +204,7 @@ fn load(cli: &Cli) -> Result<Config, ConfigError> {
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let load = || load(cli);
     match &cli.command {
-        Command::Version => println!("mcias {}", env!("CARGO_PKG_VERSION")),
+        Command::Version => write_out(&format!("mcias {}\n", env!("CARGO_PKG_VERSION")))?,
         Command::Server { log_format } => {
             // Before the log is begun, which would tell of its level alone.
             let checked = load()?.check()?;
@@ -231,7 +236,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Snapshot { to, keep } => {
             let path = service::snapshot(SERVICE, &load()?.database.path, to.as_deref(), *keep)?;
-            println!("{}", path.display());
+            write_out(&format!("{}\n", path.display()))?;
         }
         Command::Recover {
             account,
@@ -265,7 +270,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let restored = crate::restore(&config, snapshot, how);
             drop(progress);
             let restored = restored?;
-            print_restored(&restored, how);
+            print_restored(&restored, how)?;
         }
         Command::Check => return Ok(examine(&load()?)?.of_check()),
         Command::Status => return Ok(examine(&load()?)?.of_status()),
@@ -292,25 +297,26 @@ fn print_made(made: &Initialised, issuer: &str, json: bool) -> anyhow::Result<()
     print_password(&text, &made.admin)
 }
 
-fn print_restored(restored: &Restored, how: Restoration) {
-    println!("database    {}", restored.database.display());
-    println!(
-        "audit log   {} rows, all as they were written",
+fn print_restored(restored: &Restored, how: Restoration) -> io::Result<()> {
+    write_out(&format!("database    {}\n", restored.database.display()))?;
+    write_out(&format!(
+        "audit log   {} rows, all as they were written\n",
         restored.audit_rows
-    );
+    ))?;
     let tokens = match how.keep_tokens {
         false => {
             "all void, and all logins have ended, those on pages too: people log in again, and system accounts need new tokens (`mciasctl token issue NAME --service … --to FILE --replace`)"
         }
         true => "valid as they were in the snapshot, those too that were revoked since",
     };
-    println!("tokens      {tokens}");
-    println!(
-        "since       accounts, passwords, factors, rules and bans are as they were then: what was changed later is to be done again"
-    );
+    write_out(&format!("tokens      {tokens}\n"))?;
+    write_out(&format!(
+        "since       accounts, passwords, factors, rules and bans are as they were then: what was changed later is to be done again\n"
+    ))?;
     if let Some(before) = &restored.before {
-        println!("before      {}", before.display());
+        write_out(&format!("before      {}\n", before.display()))?;
     }
+    Ok(())
 }
 
 fn recover(

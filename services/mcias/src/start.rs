@@ -248,7 +248,7 @@ pub(crate) async fn start_checked(
         plain: Router::new(),
         authenticator: Arc::new(Own(Arc::clone(&mcias))),
         audit: Some(Arc::new(recorder)),
-        sealed: Box::new(|| false),
+        sealed: server::never_sealed(),
         metrics: Box::new(move || metrics.render()),
     };
     let server = Arc::new(server::start_checked(server, app, shutdown).await?);

@@ -13,7 +13,7 @@ use mcdsl::{
     server::{Caller, Recorder},
 };
 use rusqlite::Transaction;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -117,6 +117,11 @@ impl Metacrypt {
     /// Whether it is.
     pub(crate) fn is_sealed(&self) -> bool {
         self.gate.is_closed()
+    }
+
+    /// The same, as it changes.
+    pub(crate) fn sealed(&self) -> watch::Receiver<bool> {
+        self.gate.closed()
     }
 
     /// What is behind the seal, for as long as it is held: sealing waits for it.

@@ -18,11 +18,12 @@ use crate::{
 };
 
 /// Where one is let in.
-#[derive(Default)]
 pub(crate) struct Gate {
     state: Mutex<State>,
     /// How often it was opened.
     opened: watch::Sender<u64>,
+    /// Whether it is closed, as the state says.
+    closed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -121,6 +122,16 @@ impl Opened {
     }
 }
 
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            opened: watch::Sender::default(),
+            closed: watch::Sender::new(true),
+        }
+    }
+}
+
 impl Gate {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,6 +154,11 @@ impl Gate {
     /// Whether it is closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.state().open.is_none()
+    }
+
+    /// The same, as it changes.
+    pub(crate) fn closed(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
     }
 
     /// How often it was closed, to be said when it is opened.
@@ -172,6 +188,7 @@ impl Gate {
             holders: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        self.closed.send_replace(false);
         drop(state);
         self.opened.send_modify(|times| *times += 1);
         Ok(())
@@ -190,6 +207,7 @@ impl Gate {
             let mut state = self.state();
             state.closes += 1;
             state.closing += 1;
+            self.closed.send_replace(true);
             state.open.take()
         };
         let closing = Closing(self);

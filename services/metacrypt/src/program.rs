@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mc_proto::metacrypt::v1::{GetSealStatusRequest, sealing_client::SealingClient};
 use mcdsl::{
-    cli::{Exit, Failure, Output, Place, Progress, chain, prompt, status_failure},
+    cli::{Exit, Failure, Output, Place, Progress, chain, prompt, status_failure, write_out},
     clock::Clock,
     config::{ConfigError, GLOBAL, Root},
     db::Store,
@@ -160,7 +160,7 @@ fn run(cli: &Cli, out: Output) -> anyhow::Result<ExitCode> {
     let server = &cli.connection.server;
     match &cli.command {
         Command::Completions { shell } => mcdsl::cli::completions::<Cli>(*shell)?,
-        Command::Version => println!("metacrypt {}", env!("CARGO_PKG_VERSION")),
+        Command::Version => write_out(&format!("metacrypt {}\n", env!("CARGO_PKG_VERSION")))?,
         Command::Server { log_format } => {
             let config = load()?;
             memory::undumped().context(DUMPED)?;
@@ -334,10 +334,10 @@ async fn status(place: &Place, out: Output) -> anyhow::Result<ExitCode> {
             "warning: MCIAS does not answer, so that tokens are refused but for those that were asked for within 30 s; `metacrypt check` on the service's machine says more"
         );
     }
-    println!(
-        "server        {url} {}\nseal          {state}\nmaster key    number {}\nrecovery key  {recovery}\nshares        {shares}",
+    write_out(&format!(
+        "server        {url} {}\nseal          {state}\nmaster key    number {}\nrecovery key  {recovery}\nshares        {shares}\n",
         status.version, status.generation
-    );
+    ))?;
     Ok(condition.of_status())
 }
 

@@ -107,6 +107,6 @@ fn build(clock: Clock, own: Own, base: Base) -> (App, Api) {
     let mut app = base.app(api::routes(&api), pages);
     app.plain = http::router(&api);
     jobs::start(&metacrypt, &base.shutdown);
-    app.sealed = Box::new(move || metacrypt.is_sealed());
+    app.sealed = metacrypt.sealed();
     (app, api)
 }

@@ -1,6 +1,10 @@
 //! What needs no daemon, or asks one.
 
-use std::{io::ErrorKind, path::Path, process::ExitCode};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use mc_proxy::{
@@ -8,18 +12,19 @@ use mc_proxy::{
     kernel::{self, Kernel, KernelError},
     preflight, store,
 };
+use mcdsl::cli::write_out;
 
 /// Whether the file, and what it names on this machine, is fine.
-pub(crate) fn check_config(config: &Config) -> ExitCode {
+pub(crate) fn check_config(config: &Config) -> io::Result<ExitCode> {
     let problems = preflight::problems(config);
     for problem in &problems {
         eprintln!("error: {}: {problem}", config.file.display());
     }
     if problems.is_empty() {
-        println!("{} is fine", config.file.display());
-        ExitCode::SUCCESS
+        write_out(&format!("{} is fine\n", config.file.display()))?;
+        Ok(ExitCode::SUCCESS)
     } else {
-        ExitCode::FAILURE
+        Ok(ExitCode::FAILURE)
     }
 }
 
@@ -31,7 +36,7 @@ pub(crate) fn snapshot(database: &Path, to: &Path) -> anyhow::Result<()> {
         database.display()
     );
     store::snapshot(database, to)?;
-    println!("{}", to.display());
+    write_out(&format!("{}\n", to.display()))?;
     Ok(())
 }
 
@@ -68,7 +73,7 @@ pub(crate) fn check(pins: &Path) -> anyhow::Result<()> {
         });
     checked?;
     removed?;
-    println!("this kernel takes every program and map");
+    write_out("this kernel takes every program and map\n")?;
     Ok(())
 }
 
@@ -84,7 +89,7 @@ pub(crate) async fn status(socket: &Path) -> anyhow::Result<ExitCode> {
             error.kind() != ErrorKind::PermissionDenied,
             "permission denied on the admin socket {at}; run as root or as the daemon's user (sudo mc-proxy status)"
         );
-        println!("down: nothing answers on {at}: {error}");
+        write_out(&format!("down: nothing answers on {at}: {error}\n"))?;
         return Ok(ExitCode::FAILURE);
     }
     let channel = mc_proxy::admin::connect(socket).await?;
@@ -100,6 +105,6 @@ pub(crate) async fn status(socket: &Path) -> anyhow::Result<ExitCode> {
         ),
         _ => ("unknown", ExitCode::FAILURE),
     };
-    println!("{text}");
+    write_out(&format!("{text}\n"))?;
     Ok(code)
 }

@@ -7,6 +7,7 @@ mod server;
 use std::process::ExitCode;
 
 use mc_proxy::upgrade::Predecessor;
+use mcdsl::cli::write_out;
 
 use self::cli::{Cli, Command};
 
@@ -26,16 +27,16 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Version => println!("mc-proxy {}", env!("CARGO_PKG_VERSION")),
+        Command::Version => write_out(&format!("mc-proxy {}\n", env!("CARGO_PKG_VERSION")))?,
         Command::Check => {
             let config = cli.load();
             let pins = config.map_or(mc_proxy::config::PIN_PATH.into(), |c| c.pin_path);
             commands::check(&pins)?;
         }
-        Command::CheckConfig => return Ok(commands::check_config(&cli.load()?)),
+        Command::CheckConfig => return Ok(commands::check_config(&cli.load()?)?),
         Command::Detach => {
             for interface in commands::detach(&cli.load()?.pin_path)? {
-                println!("detached from {interface}");
+                write_out(&format!("detached from {interface}\n"))?;
             }
         }
         Command::Snapshot { ref to } => commands::snapshot(&cli.load()?.database, to)?,

@@ -17,6 +17,7 @@ use axum::{
     response::Response,
 };
 use mc_proto::{AccountType, Level, Method};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
@@ -187,7 +188,7 @@ pub(super) struct Access {
     pub(super) methods: HashMap<&'static str, &'static Method>,
     pub(super) authenticator: Arc<dyn Authenticator>,
     pub(super) audit: Option<Arc<dyn Audit>>,
-    pub(super) sealed: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(super) sealed: watch::Receiver<bool>,
     /// Calls that go on without their clients.
     pub(super) tasks: TaskTracker,
     pub(super) public_streams: Arc<PublicStreams>,
@@ -269,7 +270,7 @@ impl Access {
             let told = lacking.map(|what| format!("{what}; {}", refused.message()));
             return Err(told.map_or(refused, Status::permission_denied));
         }
-        if method.access.needs_unsealed && (self.sealed)() {
+        if method.access.needs_unsealed && *self.sealed.borrow() {
             return Err(Status::unavailable(
                 "the service is sealed; unseal it first",
             ));

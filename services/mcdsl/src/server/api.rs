@@ -86,10 +86,10 @@ pub(super) fn router(
         .into_axum_router()
         .layer(enforce);
     let asked = Arc::clone(&access);
-    let ready = async move || match *is_ready.borrow() {
-        true => (StatusCode::OK, "ok\n"),
-        false if (asked.sealed)() => (StatusCode::SERVICE_UNAVAILABLE, "not ready: sealed\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    let ready = async move || match (*asked.sealed.borrow(), *is_ready.borrow()) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: sealed\n"),
+        (false, true) => (StatusCode::OK, "ok\n"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     };
     let web = app.web.route("/healthz", get(ready));
     let others = Others {

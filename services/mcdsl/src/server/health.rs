@@ -1,13 +1,10 @@
 //! Health (gRPC's health checking protocol, and `/healthz`): whether the service as a whole, and each of its own by name, takes calls.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, future};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
-
-/// How often a service is looked at whether it is sealed.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Says so, and knows why.
 pub(super) struct Health {
@@ -15,7 +12,7 @@ pub(super) struct Health {
     /// All that are told; the whole has the empty one.
     names: BTreeSet<&'static str>,
     said: Option<bool>,
-    /// The same, for `/healthz`.
+    /// Whether it would be but for its seal, for `/healthz`, which knows of that.
     ready: watch::Sender<bool>,
 }
 
@@ -25,6 +22,8 @@ pub(super) struct Causes {
     pub(super) serving: watch::Receiver<bool>,
     /// The disk takes what is written.
     pub(super) writable: watch::Receiver<bool>,
+    /// The service is sealed.
+    pub(super) sealed: watch::Receiver<bool>,
 }
 
 impl Health {
@@ -42,11 +41,13 @@ impl Health {
         (health, is_ready)
     }
 
-    pub(super) async fn say(&mut self, serving: bool) {
+    /// That it would take calls, and is sealed or not.
+    pub(super) async fn say(&mut self, ready: bool, sealed: bool) {
+        self.ready.send_replace(ready);
+        let serving = ready && !sealed;
         if self.said.replace(serving) == Some(serving) {
             return;
         }
-        self.ready.send_replace(serving);
         let status = match serving {
             true => ServingStatus::Serving,
             false => ServingStatus::NotServing,
@@ -60,30 +61,32 @@ impl Health {
     pub(super) async fn watch(
         mut self,
         causes: Causes,
-        sealed: impl Fn() -> bool,
         stop: CancellationToken,
         draining: CancellationToken,
     ) {
         let Causes {
             mut serving,
             mut writable,
+            mut sealed,
         } = causes;
         // A panic too is to end the server.
         let draining = draining.drop_guard();
         let watching = async {
             loop {
                 let serves = *serving.borrow_and_update();
-                let now = serves && *writable.borrow_and_update() && !sealed();
-                self.say(now).await;
+                let ready = serves && *writable.borrow_and_update();
+                let is_sealed = *sealed.borrow_and_update();
+                self.say(ready, is_sealed).await;
                 tokio::select! {
                     Ok(()) = serving.changed() => {}
                     Ok(()) = writable.changed() => {}
-                    () = tokio::time::sleep(LOOK) => {}
+                    Ok(()) = sealed.changed() => {}
+                    else => future::pending().await,
                 }
             }
         };
         stop.run_until_cancelled(watching).await;
-        self.say(false).await;
+        self.say(false, false).await;
         drop(draining);
     }
 }
@@ -97,29 +100,37 @@ pub(super) fn service_names(package: &str) -> BTreeSet<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+    use std::time::Duration;
+
+    use tonic_health::{
+        pb::{self, HealthCheckRequest, health_server::Health as _},
+        server::HealthService,
     };
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_service_is_ready_when_nothing_speaks_against_it() {
-        let (reporter, _service) = tonic_health::server::health_reporter();
-        let (health, mut ready) = Health::new("metacircular.none.v1", reporter);
+        let reporter = HealthReporter::new();
+        let service = HealthService::from_health_reporter(reporter.clone());
+        let (health, ready) = Health::new("metacircular.none.v1", reporter);
         assert!(!*ready.borrow(), "before it was looked at");
         let (say_serving, serving) = watch::channel(true);
         let (say_writable, writable) = watch::channel(true);
-        let is_sealed = Arc::new(AtomicBool::new(false));
-        let sealed = Arc::clone(&is_sealed);
+        let (say_sealed, sealed) = watch::channel(false);
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());
-        let watching = tokio::spawn(health.watch(
-            Causes { serving, writable },
-            move || sealed.load(Relaxed),
-            stop.clone(),
-            draining.clone(),
-        ));
+        let causes = Causes {
+            serving,
+            writable,
+            sealed,
+        };
+        let watching = tokio::spawn(health.watch(causes, stop.clone(), draining.clone()));
+        let told = async || {
+            let of = HealthCheckRequest::default();
+            let answer = service.check(tonic::Request::new(of)).await;
+            answer.unwrap().into_inner().status()
+                == pb::health_check_response::ServingStatus::Serving
+        };
         for (description, serving, writable, sealed, wanted) in [
             ("well", true, true, false, true),
             ("it says no", false, true, false, false),
@@ -144,16 +155,17 @@ mod tests {
             ("sealed", true, true, true, false),
             ("unsealed", true, true, false, true),
         ] {
-            is_sealed.store(sealed, Relaxed);
+            say_sealed.send_replace(sealed);
             say_serving.send_replace(serving);
             say_writable.send_replace(writable);
-            // The clock is the test's.
-            tokio::time::sleep(2 * LOOK).await;
-            assert_eq!(*ready.borrow_and_update(), wanted, "{description}");
+            // The clock is the test's: it goes on once nobody has anything to do.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(told().await, wanted, "{description}");
+            assert_eq!(*ready.borrow(), serving && writable, "{description}");
         }
         stop.cancel();
         draining.cancelled().await;
-        assert!(!*ready.borrow(), "it stops");
+        assert!(!*ready.borrow() && !told().await, "it stops");
         watching.await.unwrap();
     }
 }

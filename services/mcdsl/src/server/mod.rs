@@ -157,7 +157,7 @@ pub struct App {
     /// Writes down what the methods have not. `None` only if no method of the package is audited.
     pub audit: Option<Arc<dyn Audit>>,
     /// Whether methods that need an unsealed service are refused.
-    pub sealed: Box<dyn Fn() -> bool + Send + Sync>,
+    pub sealed: watch::Receiver<bool>,
     /// Prometheus' text.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -230,6 +230,12 @@ impl Handle {
     }
 }
 
+/// [`App::sealed`] of a service that never is.
+#[must_use]
+pub fn never_sealed() -> watch::Receiver<bool> {
+    watch::channel(false).1
+}
+
 /// Starts it; it stops with `shutdown`.
 ///
 /// # Errors
@@ -273,7 +279,9 @@ async fn start_with(
         mut health,
         access,
     } = api::router(app, shutdown, for_bodies)?;
-    health.say(!(access.sealed)()).await;
+    let sealed = access.sealed.clone();
+    let is_sealed = *sealed.borrow();
+    health.say(true, is_sealed).await;
     let draining = CancellationToken::new();
     let places = Places::new(connections);
     let door = accept::Door {
@@ -308,12 +316,13 @@ async fn start_with(
         grpc_router,
     };
     let scarce = Arc::clone(&access.scarce);
-    let (stop, sealed) = (shutdown.token().clone(), move || (access.sealed)());
     let causes = Causes {
         serving: serves,
         writable: is_writable,
+        sealed,
     };
-    shutdown.spawn("health", health.watch(causes, sealed, stop, draining));
+    let stop = shutdown.token().clone();
+    shutdown.spawn("health", health.watch(causes, stop, draining));
     if let Some(listener) = metrics {
         let token = shutdown.token().clone();
         shutdown.spawn("metrics", async move {

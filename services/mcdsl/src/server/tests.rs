@@ -61,7 +61,7 @@ impl Running {
             plain: axum::Router::new(),
             authenticator: Arc::new(Nobody),
             audit: None,
-            sealed: Box::new(|| false),
+            sealed: crate::server::never_sealed(),
             metrics: Box::new(String::new),
         };
         let shutdown = Shutdown::new();

@@ -108,7 +108,7 @@ impl Base {
             plain: Router::new(),
             authenticator: Arc::clone(&self.mcias) as _,
             audit: Some(Arc::clone(&self.audit) as _),
-            sealed: Box::new(|| false),
+            sealed: server::never_sealed(),
             metrics: Box::new(move || metrics(mcias.is_live())),
         }
     }

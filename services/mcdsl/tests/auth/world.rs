@@ -305,7 +305,7 @@ impl World {
             plain: axum::Router::new(),
             authenticator: Arc::new(Own(Arc::clone(&mcias))),
             audit: Some(Arc::new(Recorder::new(store))),
-            sealed: Box::new(|| false),
+            sealed: server::never_sealed(),
             metrics: Box::new(String::new),
         };
         let (server, watcher) = (Shutdown::new(), Shutdown::new());

@@ -1,7 +1,5 @@
 //! Every method by everybody, over gRPC and over REST: the answers agree with the definition and with one another.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use mc_proto::{
     AccountType, Level, METHODS, Method,
     example::v1::{WatchNotesRequest, notes_client::NotesClient},
@@ -126,7 +124,7 @@ async fn what_needs_an_unsealed_service_waits_for_it() {
     let running = Running::start(|_| {}).await;
     let channel = running.channel().await;
     let token = running.tokens.of("user");
-    running.sealed.store(true, Relaxed);
+    running.sealed.send_replace(true);
     for method in METHODS
         .iter()
         .filter(|m| m.package == PACKAGE && !m.access.audited)

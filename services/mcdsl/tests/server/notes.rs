@@ -3,10 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -28,7 +25,7 @@ use mcdsl::{
     server::{App, Audit, Caller, Config, Handle},
     shutdown::Shutdown,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_stream::StreamExt as _;
 use tonic::{
     Code, Request, Response, Status,
@@ -49,7 +46,7 @@ pub(crate) struct Running {
     pub(crate) config: Config,
     pub(crate) ca: Ca,
     pub(crate) tokens: Tokens,
-    pub(crate) sealed: Arc<AtomicBool>,
+    pub(crate) sealed: watch::Sender<bool>,
     pub(crate) log: Log,
     /// Lets go of a call that is slow.
     pub(crate) go_on: Arc<Notify>,
@@ -83,8 +80,7 @@ impl Running {
         };
         configure(&mut config);
         let tokens = Tokens::new();
-        let (sealed, log) = (Arc::new(AtomicBool::new(false)), Log::default());
-        let asked = Arc::clone(&sealed);
+        let (sealed, log) = (watch::Sender::new(false), Log::default());
         let board = Board::default();
         let go_on = Arc::clone(&board.go_on);
         let app = App {
@@ -94,7 +90,7 @@ impl Running {
             plain: axum::Router::new(),
             authenticator: tokens.authenticator(),
             audit: Some(Arc::new(Writer(Arc::clone(&log)))),
-            sealed: Box::new(move || asked.load(Relaxed)),
+            sealed: sealed.subscribe(),
             metrics: Box::new(|| "# EOF\n".to_owned()),
         };
         let shutdown = Shutdown::new();

@@ -1,7 +1,5 @@
 //! What operators and their tools see: health, reflection, metrics, the headers of answers.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use mc_testkit::wait_for_async;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Status, transport::Channel};
@@ -46,9 +44,9 @@ async fn health_follows_the_service() {
     }
     let unknown = client.check(of("metacircular.mcias.v1.Auth")).await;
     assert_eq!(unknown.unwrap_err().code(), Code::NotFound);
-    running.sealed.store(true, Relaxed);
+    running.sealed.send_replace(true);
     said(&channel, ServingStatus::NotServing).await;
-    running.sealed.store(false, Relaxed);
+    running.sealed.send_replace(false);
     said(&channel, ServingStatus::Serving).await;
     running.handle.set_serving(false);
     said(&channel, ServingStatus::NotServing).await;

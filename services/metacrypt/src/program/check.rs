@@ -2,7 +2,10 @@
 
 use std::{path::Path, process::ExitCode};
 
-use mcdsl::{cli::chain, db, server, service};
+use mcdsl::{
+    cli::{chain, write_out},
+    db, server, service,
+};
 
 use crate::{
     log,
@@ -25,14 +28,14 @@ pub(super) fn check(config: &Config) -> anyhow::Result<ExitCode> {
         // Of one that was never opened there is no table.
         found.unwrap_or(0) > 0
     };
-    println!(
-        "seal        {}",
+    write_out(&format!(
+        "seal        {}\n",
         if made {
             "is made"
         } else {
             "is not made; run `metacrypt init`"
         }
-    );
+    ))?;
     Ok(if made { code } else { ExitCode::FAILURE })
 }
 
@@ -40,17 +43,17 @@ pub(super) fn check(config: &Config) -> anyhow::Result<ExitCode> {
 fn check_log(database: &Path) -> anyhow::Result<()> {
     if database.exists() {
         match log::flaw(&db::open_as_it_is(database)?) {
-            Ok(None) => println!(
-                "audit log   the newest {} rows are as they were written",
+            Ok(None) => write_out(&format!(
+                "audit log   the newest {} rows are as they were written\n",
                 log::ROWS
-            ),
-            Ok(Some(problem)) => println!(
-                "warning     the audit log is not as it was written: {problem}; keep the database as it is, and compare it with a snapshot"
-            ),
-            Err(error) => println!(
-                "warning     the audit log cannot be read: {}",
+            ))?,
+            Ok(Some(problem)) => write_out(&format!(
+                "warning     the audit log is not as it was written: {problem}; keep the database as it is, and compare it with a snapshot\n"
+            ))?,
+            Err(error) => write_out(&format!(
+                "warning     the audit log cannot be read: {}\n",
                 chain(&error)
-            ),
+            ))?,
         }
     }
     Ok(())

@@ -184,7 +184,7 @@ async fn audited_methods_need_an_audit_log() {
             plain: Router::new(),
             authenticator: Arc::new(Nobody),
             audit: None,
-            sealed: Box::new(|| false),
+            sealed: crate::server::never_sealed(),
             metrics: Box::new(String::new),
         };
         let error = router(app, &Shutdown::new(), Bodies::new()).map(drop).err();

@@ -102,7 +102,7 @@ async fn no_value_of_a_request_is_told_or_written_down() {
             methods: std::iter::once((method.path, method)).collect(),
             authenticator: Arc::new(Anybody(kind)),
             audit: Some(Arc::clone(&rows) as Arc<dyn Audit>),
-            sealed: Box::new(|| false),
+            sealed: crate::server::never_sealed(),
             tasks: tokio_util::task::TaskTracker::new(),
             public_streams: Arc::default(),
             scarce: Arc::default(),

@@ -9,16 +9,20 @@ use std::{
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::{
     certificate,
-    cli::{Failure, Output, call, chain, status_failure, view},
+    cli::{Exit, Failure, Output, call, chain, status_failure, view},
     human::{self, hex},
 };
-use rustls::crypto::aws_lc_rs;
+use rustls::{crypto::aws_lc_rs, pki_types::CertificateDer};
 use serde_json::json;
 use tonic::Code;
 use x509_cert::{Certificate, der::Decode as _, ext::pkix::SubjectAltName};
 
 use super::{
-    At, Client, IssuedKey, Result, at, files::Over, issue::To, pair::Pair, seconds::seconds,
+    At, Client, IssuedKey, Result, at,
+    files::Over,
+    issue::To,
+    pair::{OTHERWISE, Pair},
+    seconds::seconds,
     subject,
 };
 use crate::engine::pki::AltName;
@@ -85,6 +89,7 @@ impl Keep {
                 let there = Pair::read(&self.to.cert, Some(&self.key))?;
                 there.key_may_go()?;
                 there.chain_may_go(client, &self.profile).await?;
+                self.is_for_one_of(there.leaf())?;
                 Over::Alike
             }
         };
@@ -187,15 +192,28 @@ impl Keep {
         said.min(most)
     }
 
+    /// Refuses a certificate that is for none of the names, whoever put it there: its file is another's.
+    fn is_for_one_of(&self, leaf: Option<&CertificateDer<'_>>) -> Result {
+        let leaf = leaf.and_then(|der| Certificate::from_der(der).ok());
+        let Some(has) = leaf.as_ref().and_then(names) else {
+            return Ok(());
+        };
+        let asked = |name: &AltName| {
+            (self.name.iter()).any(|asked| asked.parse().ok().as_ref() == Some(name))
+        };
+        let Some(other) = has.first().filter(|_| !has.iter().any(asked)) else {
+            return Ok(());
+        };
+        let what = format!(
+            "{} holds a certificate for {other}, which has none of the names that are to be kept, and is not overwritten",
+            self.to.cert.display()
+        );
+        Err(Failure::new(Exit::Refused, what).hint(OTHERWISE))
+    }
+
     /// A name that it has not, or has and is not asked for.
     fn otherwise(&self, leaf: &Certificate) -> Option<String> {
-        let san = leaf.tbs_certificate().get_extension::<SubjectAltName>();
-        let san = san.ok().flatten().map(|(_, san)| san.0).unwrap_or_default();
-        let has: BTreeSet<_> = san
-            .iter()
-            .map(AltName::asked)
-            .collect::<std::result::Result<_, _>>()
-            .ok()?;
+        let has = names(leaf)?;
         // What is none is refused by the service.
         let asked = self.name.iter().map(|name| name.parse::<AltName>());
         let asked: BTreeSet<_> = asked.collect::<std::result::Result<_, _>>().ok()?;
@@ -205,6 +223,14 @@ impl Keep {
         let more = has.difference(&asked).next();
         more.map(|name| format!("it was for {name}, too"))
     }
+}
+
+/// What it is for; `None` if that is nothing that one asks for.
+fn names(leaf: &Certificate) -> Option<BTreeSet<AltName>> {
+    let san = leaf.tbs_certificate().get_extension::<SubjectAltName>();
+    let san = san.ok().flatten().map(|(_, san)| san.0).unwrap_or_default();
+    let names = san.iter().map(AltName::asked);
+    names.collect::<std::result::Result<_, _>>().ok()
 }
 
 fn life(leaf: &Certificate, not_after: SystemTime) -> Duration {

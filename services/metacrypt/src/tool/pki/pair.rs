@@ -32,7 +32,7 @@ use zeroize::Zeroizing;
 
 use super::{At, Client, MAX_PEM, Result};
 
-const OTHERWISE: &str =
+pub(super) const OTHERWISE: &str =
     "name another file, or move that one away; if it is to be lost, say --replace once";
 
 /// What is there.
@@ -141,6 +141,11 @@ impl<'a> Pair<'a> {
     fn put_with(&self) -> Option<&CertificateDer<'static>> {
         let secret = self.secret.as_ref()?;
         self.last.iter().find(|leaf| fits(leaf, secret))
+    }
+
+    /// The certificate that is there.
+    pub(super) fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.leaf.as_ref()
     }
 
     /// Refuses a key that is another's.
