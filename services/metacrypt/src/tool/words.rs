@@ -48,6 +48,7 @@ const FIRST: &[(&str, &str)] = &[
     ("resource", "--resource"),
     ("resources", "--resource"),
     ("account", "--account"),
+    ("accounts", "--account"),
     ("algorithm", "--algorithm"),
     ("below", "--below"),
     ("chain", "--chain"),
