@@ -80,6 +80,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("ListRules", "`metacrypt policy list`"),
     ("Seal", "`metacrypt user seal`"),
     ("SetAcme", "`metacrypt pki acme set`"),
+    ("SetDefault", "`metacrypt pki issuer update --make-default`"),
     ("Sign", "`metacrypt pki sign`"),
     ("UpdateIssuer", "`metacrypt pki issuer update`"),
     ("UpdateKey", "`metacrypt transit update`"),
