@@ -9,11 +9,11 @@ use mc_proto::{
     AccountType,
     metacrypt::v1::{
         ActionPlaces, AuditHashRequest, AuditHashResponse, CreateMountRequest, CreateRuleRequest,
-        DeleteMountRequest, DeleteMountResponse, DeleteRuleRequest, DeleteRuleResponse, Engine,
-        ExplainRequest, ExplainResponse, ListEnginesRequest, ListEnginesResponse,
-        ListMountsRequest, ListMountsResponse, ListRulesRequest, ListRulesResponse, Mount,
-        ReplaceRulesRequest, ReplaceRulesResponse, Rule, SnapshotRequest, SnapshotResponse,
-        system_server::System,
+        CreateRuleResponse, DeleteMountRequest, DeleteMountResponse, DeleteRuleRequest,
+        DeleteRuleResponse, Engine, ExplainRequest, ExplainResponse, ListEnginesRequest,
+        ListEnginesResponse, ListMountsRequest, ListMountsResponse, ListRulesRequest,
+        ListRulesResponse, Mount, ReplaceRulesRequest, ReplaceRulesResponse, SnapshotRequest,
+        SnapshotResponse, system_server::System,
     },
 };
 use mcdsl::{
@@ -65,6 +65,14 @@ fn kinds(open: &Unsealed) -> impl Fn(&str) -> Option<String> + use<> {
     let kinds = mounts.map(|mount| (mount.name().to_owned(), mount.engine().to_owned()));
     let kinds: BTreeMap<_, _> = kinds.collect();
     move |mount| kinds.get(mount).cloned()
+}
+
+/// Says in the log which accounts of rules are in force as they were written.
+fn unchecked(detail: Detail, accounts: &[String]) -> Detail {
+    match accounts {
+        [] => detail,
+        some => detail.list("unchecked", some.iter().map(String::as_str)),
+    }
 }
 
 /// Whom a question is about.
@@ -209,19 +217,19 @@ impl System for Api {
     async fn create_rule(
         &self,
         request: Request<CreateRuleRequest>,
-    ) -> Result<Response<Rule>, Status> {
+    ) -> Result<Response<CreateRuleResponse>, Status> {
         let caller = Caller::of(&request)?;
         let CreateRuleRequest { rule, replace } = request.into_inner();
         let mut rule = rules::parse(rule.unwrap_or_default());
         caller.about.say(&rule.name);
         rules::check(&rule, kinds(&*self.0.open()?))?;
-        rules::bind(
-            self.0.mcias.get().map(Arc::as_ref),
-            std::slice::from_mut(&mut rule),
-        )
-        .await?;
-        let answer = rules::message(rule.clone());
-        let detail = rules::detail(&rule);
+        let mcias = self.0.mcias.get().map(Arc::as_ref);
+        let unchecked_accounts = rules::bind(mcias, std::slice::from_mut(&mut rule)).await?;
+        let answer = CreateRuleResponse {
+            rule: Some(rules::message(rule.clone())),
+            unchecked_accounts: unchecked_accounts.clone(),
+        };
+        let detail = unchecked(rules::detail(&rule), &unchecked_accounts);
         let put = move |all: &mut Vec<_>| rules::put(all, rule, replace);
         self.0.change_policy(&caller, false, detail, put).await?;
         Ok(Response::new(answer))
@@ -253,14 +261,16 @@ impl System for Api {
             .collect();
         let kind = kinds(&*self.0.open()?);
         next.iter().try_for_each(|rule| rules::check(rule, &kind))?;
-        rules::bind(self.0.mcias.get().map(Arc::as_ref), &mut next).await?;
+        let mcias = self.0.mcias.get().map(Arc::as_ref);
+        let unchecked_accounts = rules::bind(mcias, &mut next).await?;
         let detail = Detail::new().list("rules", next.iter().map(|rule| &*rule.name));
+        let detail = unchecked(detail, &unchecked_accounts);
         let replace = move |all: &mut Vec<_>| {
             *all = next;
             Ok(())
         };
         self.0.change_policy(&caller, true, detail, replace).await?;
-        Ok(Response::new(ReplaceRulesResponse {}))
+        Ok(Response::new(ReplaceRulesResponse { unchecked_accounts }))
     }
 
     async fn audit_hash(

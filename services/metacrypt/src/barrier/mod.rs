@@ -33,7 +33,6 @@ use mcdsl::{
 use rusqlite::{Connection, Transaction};
 use zeroize::Zeroizing;
 
-pub(crate) use self::slot::BY_PASSWORD;
 pub use self::{
     attempts::Origin,
     drill::{DrillError, Drilled, drill},
@@ -50,6 +49,7 @@ use self::{
     line::Lines,
     slot::{Kind, Slot},
 };
+pub(crate) use self::{prints::few, slot::BY_PASSWORD};
 
 /// The tables.
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");

@@ -27,6 +27,30 @@ const TAG: usize = KEPT / 3 * 4;
 /// Secrets of one row, at most: more than a request or an answer may have.
 const MOST: usize = 1536;
 
+/// Of a field's, so many are shown in a table.
+const SHOWN: usize = 3;
+
+/// The detail of a row as a table has it: of the HMACs of a batch the first, and how many more there are.
+pub(crate) fn few(detail: &str) -> String {
+    let row = serde_json::from_str::<Value>(detail).unwrap_or_default();
+    let all = row["hmac"].as_str().unwrap_or_default();
+    let field = |field: &str| {
+        let (name, tags) = field.split_once('=')?;
+        let first = tags.get(..SHOWN * TAG)?;
+        let more = tags.len() / TAG - SHOWN;
+        (more > 0).then(|| format!("{name}={first} and {more} more"))
+    };
+    let shown = all.split(' ').map(|one| match field(one) {
+        Some(few) => few,
+        None => one.to_owned(),
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match all.is_empty() {
+        true => detail.to_owned(),
+        false => detail.replacen(all, &shown, 1),
+    }
+}
+
 /// SHA-256 of a secret: however long that is, each row that is looked at costs the same.
 pub struct Hashed(digest::Digest);
 
@@ -143,12 +167,35 @@ mod tests {
         let nothing = request([String::new()]);
         let noted = prints.noted(Detail::new(), &nothing).unwrap();
         assert_eq!(noted, Detail::new());
+        for (number, more) in [(1, 0), (3, 0), (4, 1), (1024, 1021)] {
+            let texts = (0..number).map(|n| format!("secret {n}"));
+            let row = Detail::new().text("by", "rule a");
+            let row = prints.noted(row, &request(texts)).unwrap().to_json();
+            let shown = few(&row);
+            let all: Value = serde_json::from_str(&row).unwrap();
+            let now: Value = serde_json::from_str(&shown).unwrap();
+            let all = all["hmac"].as_str().unwrap();
+            let wanted = match more {
+                0 => all.to_owned(),
+                _ => format!(
+                    "{} and {more} more",
+                    &all[.."plaintext=".len() + SHOWN * TAG]
+                ),
+            };
+            assert_eq!(now["hmac"], wanted);
+            assert_eq!(shown, row.replace(all, &wanted), "the rest is as it was");
+        }
+        let two = r#"{"hmac":"a=0123456789abcdef0123456789abcdef b=01234567"}"#;
+        let wanted = r#"{"hmac":"a=0123456789abcdef01234567 and 1 more, b=01234567"}"#;
+        assert_eq!(few(two), wanted);
         for changed in [
             "",
             "[]",
             r#"{"hmac":1}"#,
             r#"{"hmac":"a=","hmac_salt":"00"}"#,
+            r#"{"hmac":"é=aéééééééééééééééééééééééééééééé"}"#,
         ] {
+            assert_eq!(few(changed), changed);
             assert!(!prints.is_in(changed, &Hashed::new(b"one")), "{changed}");
         }
     }

@@ -11,6 +11,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("pki:create-issuer", &[ISSUERS]),
     ("pki:update-issuer", &[ISSUERS]),
     ("pki:delete-issuer", &[ISSUERS]),
+    ("pki:set-default", &["*/default"]),
     ("pki:set-urls", &["*/urls"]),
     ("pki:put-profile", &[PROFILES, ISSUERS]),
     ("pki:delete-profile", &[PROFILES]),

@@ -15,6 +15,7 @@ use super::{
     Answer, Table as Routes, Visitor, refusal,
     shown::{Cell, Part, Table, escaped, link, when},
 };
+use crate::barrier::few;
 
 pub(super) const LOG: &str = "/audit";
 /// Rows of a page.
@@ -117,7 +118,7 @@ fn row(record: &AuditEntry) -> Vec<Cell> {
     let action = action.unwrap_or(&record.action);
     let mut what =
         Cell::code(escaped(action)).and(Part::Text(format!(" {}", escaped(&record.resource))));
-    for (key, value) in detail(&record.detail) {
+    for (key, value) in detail(&few(&record.detail)) {
         what = what.below(Part::Muted(format!("{key}: {value}")));
     }
     let look = match &*record.outcome {

@@ -1,11 +1,15 @@
-//! Accounts in rules: what is allowed to a name would be allowed to whoever gets that name next, so a rule that allows is stored with ids, which are never another's.
+//! Accounts in rules: MCIAS is asked for each, since a rule about an account that there is not does nothing, and who puts a deny believes that it does.
 //!
-//! One that denies stays about the name: an id would let in who gets it.
+//! What is allowed to a name would be allowed to whoever gets that name next, so a rule that allows is stored with ids, which are never another's. One that denies stays
+//! about the name: an id would let in who gets it.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use mcdsl::{
-    auth::client::Client,
+    auth::{AuthError, client::Client},
     policy::{Effect, Rule},
 };
 
@@ -14,7 +18,9 @@ use crate::engine::EngineError;
 /// Between name and id.
 const ID: char = '#';
 /// Most names that MCIAS is asked for in one request.
-const MAX_ASKED: usize = 256;
+const MAX_ASKED: usize = 1024;
+/// Most accounts that an error names.
+const MAX_TOLD: usize = 8;
 
 /// Whether it allows something to a name, and so to whoever has it.
 pub(crate) fn unbound(rule: &Rule) -> bool {
@@ -22,51 +28,116 @@ pub(crate) fn unbound(rule: &Rule) -> bool {
     rule.effect == Effect::Allow && accounts.any(|account| !account.contains(ID))
 }
 
+fn name_of(account: &str) -> &str {
+    account.split(ID).next().unwrap_or_default()
+}
+
 /// The id of the account that has this name; `None`: nobody has it.
 ///
 /// # Errors
 /// MCIAS does not answer.
 pub(crate) async fn id_of(mcias: &Client, name: &str) -> Result<Option<String>, EngineError> {
-    let unavailable = |error| {
-        EngineError::Unavailable(format!(
-            "MCIAS does not say whose name {name:?} is ({error}); try again, or write it with its id ({name}{ID}…)"
-        ))
-    };
-    mcias.id_of(name).await.map_err(unavailable)
+    let id = mcias.id_of(name).await;
+    id.map_err(|error| unsaid(name, &error))
 }
 
-/// Writes the ids of accounts beside their names in rules that allow; without MCIAS, as in tests of parts, nothing.
-///
-/// # Errors
-/// There is no such account, MCIAS does not answer, or there are more names than are asked for.
-pub(crate) async fn bind(mcias: Option<&Client>, rules: &mut [Rule]) -> Result<(), EngineError> {
-    let Some(mcias) = mcias else {
-        return Ok(());
-    };
-    let mut ids = BTreeMap::new();
-    for rule in rules.iter_mut().filter(|rule| unbound(rule)) {
-        let accounts = rule.subjects.accounts.iter_mut();
-        for account in accounts.filter(|account| !account.contains(ID)) {
-            if !ids.contains_key(&*account) {
-                if ids.len() >= MAX_ASKED {
-                    let why = format!(
-                        "more than {MAX_ASKED} names in one request; write them with their ids ({account}{ID}…)"
-                    );
-                    return Err(EngineError::field("accounts", why));
+fn unsaid(name: &str, error: &AuthError) -> EngineError {
+    EngineError::Unavailable(format!(
+        "MCIAS does not say whose name {name:?} is ({error}); try again, or write it with its id ({name}{ID}…)"
+    ))
+}
+
+/// What MCIAS says of names.
+#[derive(Default)]
+struct Said {
+    ids: BTreeMap<String, Option<String>>,
+    /// Why it said nothing of the others.
+    away: Option<AuthError>,
+}
+
+impl Said {
+    async fn of(mcias: &Client, rules: &[Rule]) -> Result<Self, EngineError> {
+        let accounts = rules.iter().flat_map(|rule| &rule.subjects.accounts);
+        let names: BTreeSet<_> = accounts.map(|account| name_of(account)).collect();
+        if names.len() > MAX_ASKED {
+            let why = format!(
+                "{} accounts in one request, more than {MAX_ASKED}; send the other rules one by one, or name a role or a tag that they have",
+                names.len()
+            );
+            return Err(EngineError::field("accounts", why));
+        }
+        let mut said = Self::default();
+        for name in names {
+            match mcias.id_of(name).await {
+                Ok(id) => said.ids.insert(name.to_owned(), id),
+                // It would be waited for as long for each.
+                Err(error) => {
+                    said.away = Some(error);
+                    break;
                 }
-                let none = || {
-                    let why = format!(
-                        "MCIAS has no account {account:?}, and whoever is called so later is not to have what the rule allows; make it first"
-                    );
-                    EngineError::field("accounts", why)
-                };
-                let id = id_of(mcias, &*account).await?.ok_or_else(none)?;
-                ids.insert(account.clone(), id);
+            };
+        }
+        Ok(said)
+    }
+
+    /// Why an account of a rule is none.
+    fn fault(&self, account: &str) -> Option<String> {
+        let name = name_of(account);
+        match self.ids.get(name)? {
+            None => Some(format!("MCIAS has no account {name:?}")),
+            Some(id) => {
+                let is = format!("{name}{ID}{id}");
+                let other = account != name && account != is;
+                other.then(|| format!("the account {name:?} of MCIAS is {is:?}, not {account:?}"))
             }
-            let id = &ids[&*account];
-            account.push(ID);
-            account.push_str(id);
         }
     }
-    Ok(())
+}
+
+/// Asks MCIAS for the accounts of rules, and writes their ids beside their names in those that allow. Those that it was not asked for, as it does not answer; without
+/// MCIAS, as in tests of parts, nothing is done.
+///
+/// # Errors
+/// There is no such account, or MCIAS does not answer and the rule allows something to a name.
+pub(crate) async fn bind(
+    mcias: Option<&Client>,
+    rules: &mut [Rule],
+) -> Result<Vec<String>, EngineError> {
+    let Some(mcias) = mcias else {
+        return Ok(Vec::new());
+    };
+    let said = Said::of(mcias, rules).await?;
+    let accounts = rules.iter().flat_map(|rule| &rule.subjects.accounts);
+    let faults: BTreeSet<_> = accounts.filter_map(|account| said.fault(account)).collect();
+    if !faults.is_empty() {
+        let mut told: Vec<_> = faults.iter().take(MAX_TOLD).cloned().collect();
+        if faults.len() > MAX_TOLD {
+            told.push(format!("and {} more", faults.len() - MAX_TOLD));
+        }
+        let why = format!(
+            "{}; a rule about it would do nothing: correct it, make the account first, or leave out who is gone",
+            told.join(", ")
+        );
+        return Err(EngineError::field("accounts", why));
+    }
+    let mut unchecked = BTreeSet::new();
+    for rule in rules {
+        let allows = rule.effect == Effect::Allow;
+        for account in &mut rule.subjects.accounts {
+            let binds = allows && !account.contains(ID);
+            let id = said.ids.get(name_of(account)).and_then(Option::as_ref);
+            match (id, &said.away) {
+                (Some(id), _) if binds => {
+                    account.push(ID);
+                    account.push_str(id);
+                }
+                (None, Some(away)) if binds => return Err(unsaid(account, away)),
+                (None, _) => {
+                    unchecked.insert(account.clone());
+                }
+                (Some(_), _) => {}
+            }
+        }
+    }
+    Ok(unchecked.into_iter().collect())
 }

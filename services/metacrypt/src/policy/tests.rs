@@ -1,6 +1,12 @@
+use std::collections::BTreeMap;
+
+use mcdsl::{
+    audit::Detail,
+    policy::{Effect, Subjects},
+};
 use rusqlite::config::DbConfig;
 
-use super::*;
+use super::{log::RULE, *};
 use crate::testing::{World, caller};
 
 const FIND: &str = "mount = (SELECT number FROM mount WHERE name = 'system') AND path = 'policy'";

@@ -24,12 +24,13 @@ use zeroize::Zeroizing;
 use super::{Client, Result, input::stdin, json, json_list};
 use crate::{
     api::audit::{entry, verify, wanted},
+    barrier::few,
     start::SERVICE,
 };
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Shows who did what, the newest first
+    /// Shows who did what, the newest first; of the HMACs of a batch a few, with --json all
     #[command(visible_alias = "ls")]
     List {
         #[command(flatten)]
@@ -72,7 +73,7 @@ fn row(entry: &pb::AuditEntry) -> Vec<String> {
         action: &entry.action,
         resource: &entry.resource,
         outcome: &entry.outcome,
-        detail: &entry.detail,
+        detail: &few(&entry.detail),
     };
     audit::row(SERVICE.package, shown)
 }
@@ -201,5 +202,25 @@ impl Command {
                 show(&entries, out)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_a_row_that_can_be_read_and_whole_in_json() {
+        let hmacs = "01234567".repeat(1000);
+        let entry = pb::AuditEntry {
+            number: 1,
+            detail: format!(r#"{{"by":"rule a","hmac":"plaintext={hmacs}","hmac_salt":"00"}}"#),
+            ..pb::AuditEntry::default()
+        };
+        let shown = row(&entry).join(" ");
+        let wanted = "plaintext=012345670123456701234567 and 997 more\"";
+        assert!(shown.contains(wanted) && shown.len() < 200, "{shown}");
+        let whole = json_list("AuditEntry", &[entry]).unwrap().to_string();
+        assert!(whole.contains(&hmacs), "{whole}");
     }
 }

@@ -58,10 +58,10 @@ pub(crate) struct Put {
     /// human or system
     #[arg(long, value_name = "TYPE", value_parser = ["human", "system"])]
     account_type: Vec<String>,
-    /// One of these accounts; repeatable. With --allow it is kept with the account's id (`NAME#ID`), so that nobody has it who gets the name later
+    /// One of these accounts, which MCIAS has to have; repeatable. With --allow it is kept with the account's id (`NAME#ID`), so that nobody has it who gets the name later
     #[arg(long, value_name = "NAME")]
     account: Vec<String>,
-    /// Accounts with all of these tags; repeatable
+    /// Accounts with all of these tags; repeatable. Whether any account has them is not checked
     #[arg(long)]
     tag: Vec<String>,
     /// What may be done, like `transit:encrypt` or `transit:*`; repeatable. `metacrypt mount engines` shows them
@@ -176,15 +176,22 @@ impl Command {
                     // Only of one that was shown, or where that was not wanted.
                     replace: put.yes || before.is_some(),
                 };
-                let made = call(system.create_rule(request)).await?;
+                let answer = call(system.create_rule(request)).await?;
+                let made = answer.rule.clone().unwrap_or_default();
                 let mounts = call(system.list_mounts(pb::ListMountsRequest {})).await;
                 let mounts = mounts.map(|list| list.mounts).unwrap_or_default();
                 for mount in nowhere(&made, &mounts) {
                     eprintln!("warning: there is no mount {mount} yet (`metacrypt mount list`)");
                 }
+                if !answer.unchecked_accounts.is_empty() {
+                    eprintln!(
+                        "warning: MCIAS does not say whether there is {}: the rule is in force as it is written; put it again when MCIAS answers",
+                        answer.unchecked_accounts.join(", ")
+                    );
+                }
                 let [_, name, effect, who, actions, on, _] = cells(&made);
                 let sentence = format!("{name}: {effect} {who} {actions} on {on}");
-                out.done(&sentence, &json("Rule", &made)?)?;
+                out.done(&sentence, &json("CreateRuleResponse", &answer)?)?;
             }
             Self::Delete { name, yes } => {
                 let rules = call(system.list_rules(pb::ListRulesRequest {}))

@@ -21,5 +21,4 @@ mod user;
 #[path = "../../../mcias/tests/it/web.rs"]
 #[allow(dead_code, reason = "of MCIAS's tests, which need the rest")]
 mod web;
-mod whose;
 mod world;

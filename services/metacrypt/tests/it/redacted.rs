@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use data_encoding::BASE64;
 use mc_proto::{
     Method, OPENAPI,
-    metacrypt::v1::{AuditEntry, AuditHashRequest},
+    metacrypt::v1::{AuditEntry, AuditHashRequest, EncryptRequest, Plaintext},
 };
 use serde_json::Value;
 
-use crate::world::{Clients, World};
+use crate::{
+    policy::{encrypt, vault},
+    world::{Clients, World},
+};
 
 /// Secrets that were sent or answered: as JSON has them, and as they are.
 #[derive(Default)]
@@ -79,4 +82,59 @@ impl Secrets {
             assert!(found.iter().any(of), "{sent}… has no HMAC in the log");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_tells_a_plaintext_to_who_has_it_alone() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    vault(&mut admin, &["app"]).await;
+    let plaintext = |text: &str| Plaintext {
+        plaintext: text.into(),
+        ..Plaintext::default()
+    };
+    // At the end of a batch.
+    let mut plaintexts = vec![plaintext("other"); 40];
+    plaintexts[39] = plaintext("4711-0815");
+    for plaintexts in [plaintexts.clone(), plaintexts, vec![plaintext("other")]] {
+        let request = EncryptRequest {
+            plaintexts,
+            ..encrypt("vault", "app")
+        };
+        admin.transit.encrypt(request).await.unwrap();
+    }
+    let request = || AuditHashRequest {
+        input: b"4711-0815".to_vec(),
+        before: 0,
+    };
+    for wanted in [
+        ["/Encrypt", "/Encrypt"].as_slice(),
+        &["/AuditHash", "/Encrypt", "/Encrypt"],
+    ] {
+        let found = admin.system.audit_hash(request()).await.unwrap();
+        let found = found.into_inner();
+        let actions = found.entries.iter().map(|entry| &*entry.action);
+        let same = actions
+            .clone()
+            .zip(wanted)
+            .all(|(is, wanted)| is.ends_with(wanted));
+        assert!(same && actions.count() == wanted.len(), "{found:?}");
+        assert_eq!(found.before, 0);
+        let encrypted = &found.entries[found.entries.len() - 2..];
+        assert_ne!(
+            encrypted[0].detail, encrypted[1].detail,
+            "nobody compares them"
+        );
+    }
+    let older = AuditHashRequest {
+        before: 1,
+        ..request()
+    };
+    let found = admin.system.audit_hash(older).await.unwrap();
+    assert!(found.into_inner().entries.is_empty());
+    let nothing = AuditHashRequest::default();
+    let refused = admin.system.audit_hash(nothing).await.unwrap_err();
+    assert!(refused.message().contains("input"), "{refused:?}");
+    let rows = world.audit();
+    assert!(!rows.iter().any(|row| row.3.contains("4711-0815")));
 }

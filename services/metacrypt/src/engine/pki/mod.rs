@@ -35,6 +35,8 @@ pub(crate) mod action {
         CREATE_ISSUER = "pki:create-issuer",
         UPDATE_ISSUER = "pki:update-issuer",
         DELETE_ISSUER = "pki:delete-issuer",
+        // On `default`.
+        SET_DEFAULT = "pki:set-default",
         // On `urls`.
         SET_URLS = "pki:set-urls",
         // On `profiles/<name>`, and on `issuers/<name>` of the issuer that it names.
@@ -64,6 +66,7 @@ const COST_US: usize = 300;
 const ISSUERS: &str = "issuers";
 const PROFILES: &str = "profiles";
 const CERTIFICATES: &str = "certificates";
+const DEFAULT: &str = "default";
 const URLS: &str = "urls";
 const ACME: &str = "acme";
 

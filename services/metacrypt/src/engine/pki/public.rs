@@ -102,7 +102,7 @@ async fn issuer(
     let find = move |items: &Items<'_>| {
         let name = match name {
             Some(name) => name,
-            None => default(items)?,
+            None => default(items, Public::mount(&held).name())?,
         };
         ready::issuer(Public::mount(&held), items, &name)
     };
@@ -110,8 +110,9 @@ async fn issuer(
     Ok((public, issuer))
 }
 
-fn default(items: &Items<'_>) -> Result<String, EngineError> {
-    Settings::get(items)?.default.ok_or_else(|| none("default"))
+fn default(items: &Items<'_>, mount: &str) -> Result<String, EngineError> {
+    let none = || EngineError::NoDefault(mount.to_owned());
+    Settings::get(items)?.default.ok_or_else(none)
 }
 
 /// What clients are to trust.

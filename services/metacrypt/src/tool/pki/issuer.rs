@@ -71,7 +71,7 @@ pub(crate) enum IssuerCommand {
         /// MOUNT/ISSUER
         #[arg(value_parser = at)]
         issuer: At,
-        /// `/ca` and `/crl` of the mount are of it
+        /// `/ca` and `/crl` of the mount are of it, which the action pki:set-default on MOUNT/default is for
         #[arg(long)]
         make_default: bool,
         /// It issues nothing more; CRL and OCSP go on
@@ -223,13 +223,17 @@ impl IssuerCommand {
                     );
                     prompt::confirm(&what, *yes)?;
                 }
-                let request = pb::UpdateIssuerRequest {
-                    mount,
-                    name,
-                    make_default: *make_default,
-                    disabled: (*disable || *enable).then_some(*disable),
-                };
-                call(pki.update_issuer(request)).await?
+                if *make_default {
+                    let issuer = name;
+                    call(pki.set_default(pb::SetDefaultRequest { mount, issuer })).await?
+                } else {
+                    let request = pb::UpdateIssuerRequest {
+                        mount,
+                        name,
+                        disabled: (*disable || *enable).then_some(*disable),
+                    };
+                    call(pki.update_issuer(request)).await?
+                }
             }
             Self::Delete {
                 issuer,

@@ -83,9 +83,15 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     (
         "Pki/UpdateIssuer",
-        r#"{"mount": "vault-ca", "name": "app-root", "make_default": true}"#,
+        r#"{"mount": "vault-ca", "name": "app-root", "disabled": false}"#,
         Refused,
         "pki:update-issuer",
+    ),
+    (
+        "Pki/SetDefault",
+        r#"{"mount": "vault-ca", "issuer": "app-root"}"#,
+        Refused,
+        "pki:set-default",
     ),
     (
         "Pki/DeleteIssuer",

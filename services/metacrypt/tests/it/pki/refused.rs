@@ -4,7 +4,7 @@ use mc_proto::metacrypt::v1::{
     CertificateKey, CreateIssuerRequest, CreateRootRequest, DeleteIssuerRequest,
     DeleteMountRequest, GetCertificateRequest, IssueCertificateRequest, ListCertificatesRequest,
     ListIssuersRequest, NameConstraints, PkiProfile, PutPkiProfileRequest, RenewCertificateRequest,
-    RevokeCertificateRequest, SetUrlsRequest, UpdateIssuerRequest,
+    RevokeCertificateRequest, SetDefaultRequest, SetUrlsRequest, UpdateIssuerRequest,
 };
 use tonic::Code;
 
@@ -307,8 +307,12 @@ async fn issuers_that_are_disabled_revoked_or_gone_issue_nothing() {
         mount: mount(),
         name: "services".to_owned(),
         disabled: Some(disabled),
-        make_default: true,
     };
+    let default = SetDefaultRequest {
+        mount: mount(),
+        issuer: "services".to_owned(),
+    };
+    ca.pki.set_default(default).await.unwrap();
     let updated = ca
         .pki
         .update_issuer(disable(true))

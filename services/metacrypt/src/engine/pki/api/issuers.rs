@@ -12,7 +12,7 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{audit::Detail, server::Caller};
 
-use super::message;
+use super::{default::Maker, message};
 use crate::{
     api::Api,
     barrier::Items,
@@ -51,7 +51,7 @@ struct Signed {
 
 /// Stores a CA that was made or imported, with its key, and answers as it is.
 async fn create(
-    at: &Arc<Entered>,
+    Maker { at, sets_default }: Maker,
     detail: Detail,
     stored: StoredIssuer,
     pkcs8: zeroize::Zeroizing<Vec<u8>>,
@@ -59,6 +59,11 @@ async fn create(
 ) -> Result<PkiIssuer, EngineError> {
     let create = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         stored.create(items, at.name(), &pkcs8)?;
+        let mut settings = Settings::get(items)?;
+        if sets_default && settings.default.is_none() {
+            settings.default = Some(at.name().to_owned());
+            settings.put(items)?;
+        }
         if let Some(Signed {
             issued,
             under,
@@ -77,7 +82,7 @@ async fn create(
             let record = Record::new(&issued, of, (&signer.id, &under), &account);
             record.create(items, &issued.serial, seconds(at.sure_now()))?;
         }
-        message::issuer(at.name(), &stored, &Settings::get(items)?)
+        message::issuer(at.name(), &stored, &settings)
     };
     let then = |message, at: &Entered| -> Result<_, EngineError> {
         Ready::of(at.mount())?.changed(at.name());
@@ -105,9 +110,8 @@ pub(super) async fn create_root(
     asked: CreateRootRequest,
 ) -> Result<PkiIssuer, EngineError> {
     let on = [ISSUERS, &*asked.name];
-    let at = api
-        .0
-        .enter(caller, &KIND, action::CREATE_ISSUER, &asked.mount, &on)?;
+    let maker = Maker::of(api, caller, &asked.mount, &[&on]).await?;
+    let at = Arc::clone(&maker.at);
     item_name("name", &asked.name)?;
     let algorithm = message::made_algorithm(asked.key_algorithm)?;
     let name = ca_name(&asked.common_name, &asked.organization)?;
@@ -133,7 +137,7 @@ pub(super) async fn create_root(
     let (pkcs8, stored, ends) = at.beside(COST_US, move || make(&held)).await?;
     let said = (&*asked.common_name, &*asked.organization);
     let detail = described(said, algorithm, ends);
-    create(&at, detail, stored, pkcs8, None).await
+    create(maker, detail, stored, pkcs8, None).await
 }
 
 /// A CA that was made, for the log.
@@ -160,9 +164,9 @@ pub(super) async fn create_issuer(
     caller: &Caller,
     asked: CreateIssuerRequest,
 ) -> Result<PkiIssuer, EngineError> {
-    let visit = api.0.visit(caller, &KIND, &asked.mount)?;
     let on = [[ISSUERS, &*asked.name], [ISSUERS, &*asked.under]];
-    let at = visit.judge(action::CREATE_ISSUER, &[&on[0], &on[1]])?;
+    let maker = Maker::of(api, caller, &asked.mount, &[&on[0], &on[1]]).await?;
+    let at = Arc::clone(&maker.at);
     item_name("name", &asked.name)?;
     let algorithm = message::made_algorithm(asked.key_algorithm)?;
     let name = ca_name(&asked.common_name, &asked.organization)?;
@@ -223,7 +227,7 @@ pub(super) async fn create_issuer(
         by,
         account,
     };
-    create(&at, detail, stored, pkcs8, Some(record)).await
+    create(maker, detail, stored, pkcs8, Some(record)).await
 }
 
 pub(super) async fn import_issuer(
@@ -232,9 +236,8 @@ pub(super) async fn import_issuer(
     asked: ImportIssuerRequest,
 ) -> Result<PkiIssuer, EngineError> {
     let on = [ISSUERS, &*asked.name];
-    let at = api
-        .0
-        .enter(caller, &KIND, action::CREATE_ISSUER, &asked.mount, &on)?;
+    let maker = Maker::of(api, caller, &asked.mount, &[&on]).await?;
+    let at = Arc::clone(&maker.at);
     item_name("name", &asked.name)?;
     let chain = pem::read_chain(&asked.chain).map_err(|e| EngineError::field("chain", e))?;
     let detail = at.noted(Detail::new().flag("imported", true), &asked)?;
@@ -258,7 +261,7 @@ pub(super) async fn import_issuer(
     };
     let held = Arc::clone(&at);
     let (pkcs8, stored) = at.beside(COST_US, move || make(&held)).await?;
-    create(&at, detail, stored, pkcs8, None).await
+    create(maker, detail, stored, pkcs8, None).await
 }
 
 fn algorithm_of(chain: &[Vec<u8>]) -> Result<KeyAlgorithm, EngineError> {
@@ -317,67 +320,41 @@ pub(super) async fn get_issuer(
     Ok(found)
 }
 
+/// That nobody took its certificate back, which is for ever.
+pub(super) fn not_revoked(stored: &StoredIssuer) -> Result<(), EngineError> {
+    match stored.revoked {
+        None => Ok(()),
+        Some(_) => Err(EngineError::Precondition(
+            "its certificate is revoked, for ever; make another issuer".to_owned(),
+        )),
+    }
+}
+
 pub(super) async fn update_issuer(
     api: &Api,
     caller: &Caller,
     asked: UpdateIssuerRequest,
 ) -> Result<PkiIssuer, EngineError> {
-    let visit = api.0.visit(caller, &KIND, &asked.mount)?;
-    // What everybody trusts is changed by who may change both: the CA that it is, and the one that it will be.
-    let was = match asked.make_default {
-        true => {
-            visit
-                .look(|items| Ok(Settings::get(items)?.default))
-                .await?
-        }
-        false => None,
-    };
-    let was = was.flatten();
-    let name = [ISSUERS, &*asked.name];
-    let other = was.as_deref().filter(|was| *was != asked.name);
-    let before = other.map(|was| [ISSUERS, was]);
-    let on: Vec<&[&str]> = [&name[..]]
-        .into_iter()
-        .chain(before.as_ref().map(|on| &on[..]))
-        .collect();
-    let at = visit.judge(action::UPDATE_ISSUER, &on)?;
-    if asked.disabled.is_none() && !asked.make_default {
-        return Err(EngineError::Invalid(
-            "nothing is to be changed: send disabled or make_default".to_owned(),
-        ));
-    }
-    let mut detail = Detail::new();
-    if let Some(disabled) = asked.disabled {
-        detail = detail.flag("disabled", disabled);
-    }
-    if asked.make_default {
-        detail = detail.flag("default", true);
-    }
+    let on = [ISSUERS, &*asked.name];
+    let at = api
+        .0
+        .enter(caller, &KIND, action::UPDATE_ISSUER, &asked.mount, &on)?;
+    let nothing = || EngineError::Invalid("nothing is to be changed: send disabled".to_owned());
+    let disabled = asked.disabled.ok_or_else(nothing)?;
     let change = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         let mut stored = StoredIssuer::get(items, at.name())?;
-        let mut settings = Settings::get(items)?;
-        if stored.revoked.is_some() && (asked.make_default || asked.disabled == Some(false)) {
-            return Err(EngineError::Precondition(
-                "its certificate is revoked, for ever; make another issuer".to_owned(),
-            ));
+        if !disabled {
+            not_revoked(&stored)?;
         }
-        if let Some(disabled) = asked.disabled {
-            stored.disabled = disabled;
-            stored.put(items, at.name())?;
-        }
-        if asked.make_default {
-            if settings.default != was {
-                return Err(EngineError::Changed);
-            }
-            settings.default = Some(at.name().to_owned());
-            settings.put(items)?;
-        }
-        message::issuer(at.name(), &stored, &settings)
+        stored.disabled = disabled;
+        stored.put(items, at.name())?;
+        message::issuer(at.name(), &stored, &Settings::get(items)?)
     };
     let then = |message, at: &Entered| -> Result<_, EngineError> {
         Ready::of(at.mount())?.ground_changed();
         Ok(message)
     };
+    let detail = Detail::new().flag("disabled", disabled);
     at.change(detail, change, then).await?
 }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod acme;
 pub(super) mod certificates;
+mod default;
 mod inventory;
 mod issuers;
 mod message;
@@ -18,7 +19,8 @@ use mc_proto::metacrypt::v1::{
     IssuedCertificate, ListCertificatesRequest, ListCertificatesResponse, ListIssuersRequest,
     ListIssuersResponse, ListPkiProfilesRequest, ListPkiProfilesResponse, PkiCertificate,
     PkiIssuer, PkiProfile, PkiUrls, PutPkiProfileRequest, RenewCertificateRequest,
-    RevokeCertificateRequest, SetUrlsRequest, SignCsrRequest, UpdateIssuerRequest, pki_server::Pki,
+    RevokeCertificateRequest, SetDefaultRequest, SetUrlsRequest, SignCsrRequest,
+    UpdateIssuerRequest, pki_server::Pki,
 };
 
 use super::signed::Refusal;
@@ -48,6 +50,7 @@ methods! {
     import_issuer: ImportIssuerRequest => PkiIssuer = issuers::import_issuer,
     list_issuers: ListIssuersRequest => ListIssuersResponse = issuers::list_issuers,
     get_issuer: GetIssuerRequest => PkiIssuer = issuers::get_issuer,
+    set_default: SetDefaultRequest => PkiIssuer = default::set,
     update_issuer: UpdateIssuerRequest => PkiIssuer = issuers::update_issuer,
     delete_issuer: DeleteIssuerRequest => DeleteIssuerResponse = issuers::delete_issuer,
     set_urls: SetUrlsRequest => PkiUrls = urls::set,

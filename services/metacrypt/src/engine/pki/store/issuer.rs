@@ -91,7 +91,7 @@ impl StoredIssuer {
         Ok(items.put(&issuer_at(name), self)?)
     }
 
-    /// A new one with its key, which no other CA of the mount has. The first of a mount is its default.
+    /// A new one with its key, which no other CA of the mount has.
     pub(in super::super) fn create(
         &self,
         items: &Items<'_>,
@@ -115,13 +115,7 @@ impl StoredIssuer {
             }
         }
         self.put(items, name)?;
-        items.put(&key_at(name), &Secret::of(pkcs8))?;
-        let mut settings = Settings::get(items)?;
-        if settings.default.is_none() && others.is_empty() {
-            settings.default = Some(name.to_owned());
-            settings.put(items)?;
-        }
-        Ok(())
+        Ok(items.put(&key_at(name), &Secret::of(pkcs8))?)
     }
 
     pub(in super::super) fn key(
@@ -177,10 +171,10 @@ impl StoredIssuer {
         }
         let mut settings = Settings::get(items)?;
         if settings.default.as_deref() == Some(name) {
-            // Else whoever may make one would choose for everybody.
+            // Everybody is told to trust it.
             if issuers(items)?.len() > 1 {
                 return Err(EngineError::Precondition(
-                    "it is the default; make another CA that (make_default) first".to_owned(),
+                    "it is the default; make another CA that (SetDefault) first".to_owned(),
                 ));
             }
             settings.default = None;

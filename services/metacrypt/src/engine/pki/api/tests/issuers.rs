@@ -1,9 +1,15 @@
 //! A CA is not its name.
 
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
 use mc_proto::metacrypt::v1::{
     DeleteIssuerRequest, DeletePkiProfileRequest, GetIssuerRequest, ListCertificatesRequest,
-    SetUrlsRequest, UpdateIssuerRequest,
+    SetDefaultRequest, SetUrlsRequest, UpdateIssuerRequest,
 };
+
+use tower::ServiceExt as _;
 
 use super::{super::urls, *};
 use crate::engine::pki::{
@@ -26,6 +32,14 @@ async fn get(api: &Api, admin: &Caller, name: &str) -> PkiIssuer {
         name: name.to_owned(),
     };
     api_issuers::get_issuer(api, admin, request).await.unwrap()
+}
+
+async fn set_default(api: &Api, who: &Caller, issuer: &str) -> Result<PkiIssuer, EngineError> {
+    let request = SetDefaultRequest {
+        mount: "ca".to_owned(),
+        issuer: issuer.to_owned(),
+    };
+    super::super::default::set(api, who, request).await
 }
 
 #[tokio::test]
@@ -78,22 +92,21 @@ async fn what_is_done_to_an_old_ca_is_not_done_to_the_one_that_has_its_name_now(
 async fn an_issuer_that_is_revoked_is_that_and_no_default() {
     let world = World::open().await;
     let (api, admin) = ca(&world).await;
-    let update = |make_default, disabled| UpdateIssuerRequest {
-        mount: "ca".to_owned(),
-        name: "services".to_owned(),
-        make_default,
-        disabled,
-    };
-    let updated = api_issuers::update_issuer(&api, &admin, update(true, None)).await;
-    assert!(updated.unwrap().default);
+    assert!(set_default(&api, &admin, "services").await.unwrap().default);
     let serial = get(&api, &admin, "services").await.serial;
     revoke(&api, &admin, &serial).await.unwrap();
     let now = get(&api, &admin, "services").await;
     assert!(now.revoked.is_some() && now.disabled && !now.default);
     assert!(get(&api, &admin, "root").await.default, "its CRL says so");
-    for (make_default, disabled) in [(true, None), (false, Some(false))] {
-        let request = update(make_default, disabled);
-        let refused = api_issuers::update_issuer(&api, &admin, request).await;
+    let enable = UpdateIssuerRequest {
+        mount: "ca".to_owned(),
+        name: "services".to_owned(),
+        disabled: Some(false),
+    };
+    for refused in [
+        set_default(&api, &admin, "services").await,
+        api_issuers::update_issuer(&api, &admin, enable).await,
+    ] {
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("revoked, for ever"), "{refused}");
     }
@@ -101,21 +114,19 @@ async fn an_issuer_that_is_revoked_is_that_and_no_default() {
     assert!(refused.contains("\"services\" is revoked"), "{refused}");
 }
 
-#[tokio::test]
-async fn who_may_change_cas_of_his_own_does_not_change_the_default_of_all() {
-    let world = World::open().await;
-    let (api, admin) = ca(&world).await;
+async fn allow(api: &Api, name: &str, account: &str, actions: &[&str], resources: &[&str]) {
+    let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
     let rule = mcdsl::policy::Rule {
-        name: "team".to_owned(),
+        name: name.to_owned(),
         description: String::new(),
         priority: 0,
         effect: mcdsl::policy::Effect::Allow,
         subjects: mcdsl::policy::Subjects {
-            accounts: vec!["ada".to_owned()],
+            accounts: owned(&[account]),
             ..mcdsl::policy::Subjects::default()
         },
-        actions: vec!["pki:*".to_owned()],
-        resources: vec!["ca/issuers/team-*".to_owned()],
+        actions: owned(actions),
+        resources: owned(resources),
         resource_tags: Vec::new(),
     };
     let by = caller(
@@ -128,40 +139,100 @@ async fn who_may_change_cas_of_his_own_does_not_change_the_default_of_all() {
         .0
         .change_policy(&by, false, mcdsl::audit::Detail::new(), put);
     put.await.unwrap();
-    let ada = caller("ada", "user", "/test/Pki");
-    let make = |name: &str| CreateRootRequest {
+}
+
+async fn root(api: &Api, who: &Caller, name: &str) -> PkiIssuer {
+    let request = CreateRootRequest {
         mount: "ca".to_owned(),
         name: name.to_owned(),
         key_algorithm: CertificateKey::Ed25519.into(),
         common_name: name.to_owned(),
         ..CreateRootRequest::default()
     };
-    let update = |name: &str| UpdateIssuerRequest {
-        mount: "ca".to_owned(),
-        name: name.to_owned(),
-        make_default: true,
-        disabled: None,
-    };
+    let made = api_issuers::create_root(api, who, request).await;
+    made.unwrap()
+}
+
+/// What anybody gets who asks for the root to trust.
+async fn told(world: &World) -> (StatusCode, String) {
+    let routes = (KIND.http)(&Api(Arc::clone(&world.metacrypt)));
+    let request = Request::get("/ca/ca").body(Body::empty()).unwrap();
+    let answer = routes.oneshot(request).await.unwrap();
+    let status = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20)
+        .await
+        .unwrap();
+    (status, String::from_utf8(body.into()).unwrap())
+}
+
+#[tokio::test]
+async fn who_may_change_cas_of_his_own_does_not_change_the_default_of_all() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    allow(&api, "team", "ada", &["pki:*"], &["ca/issuers/team-*"]).await;
+    let ada = caller("ada", "user", "/test/Pki");
     for name in ["team-a", "team-b"] {
-        let made = api_issuers::create_root(&api, &ada, make(name)).await;
-        assert!(!made.unwrap().default);
+        assert!(!root(&api, &ada, name).await.default);
     }
-    let refused = api_issuers::update_issuer(&api, &ada, update("team-a")).await;
-    let refused = refused.unwrap_err().to_string();
-    assert!(refused.contains("ca/issuers/root"), "{refused}");
+    for name in ["team-a", "root"] {
+        let refused = set_default(&api, &ada, name).await.unwrap_err().to_string();
+        assert!(
+            refused.ends_with("pki:set-default on ca/default"),
+            "{refused}"
+        );
+    }
     assert!(get(&api, &admin, "root").await.default);
-    // Of his own he chooses, once one of them is it.
-    for (who, name) in [(&admin, "team-a"), (&ada, "team-b"), (&ada, "team-b")] {
-        let updated = api_issuers::update_issuer(&api, who, update(name)).await;
-        assert!(updated.unwrap().default, "{name}");
-    }
+    assert!(set_default(&api, &admin, "team-a").await.unwrap().default);
+    assert!(!get(&api, &admin, "root").await.default, "one of all");
     let request = DeleteIssuerRequest {
-        name: "team-b".to_owned(),
+        name: "team-a".to_owned(),
         ..delete("")
     };
     let refused = api_issuers::delete_issuer(&api, &ada, request).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("it is the default"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_first_ca_is_the_default_of_all_if_who_makes_it_may_say_so() {
+    let world = World::open().await;
+    world.metacrypt.mount("ca", "pki", nothing()).await.unwrap();
+    let api = Api(Arc::clone(&world.metacrypt));
+    allow(&api, "team", "ada", &["pki:*"], &["ca/issuers/team-*"]).await;
+    allow(
+        &api,
+        "cas",
+        "bob",
+        &["pki:create-issuer"],
+        &["ca/issuers/*"],
+    )
+    .await;
+    allow(
+        &api,
+        "default",
+        "bob",
+        &["pki:set-default"],
+        &["ca/default"],
+    )
+    .await;
+    let (ada, bob) = (
+        caller("ada", "user", "/test/Pki"),
+        caller("bob", "user", "/test/Pki"),
+    );
+    assert!(!root(&api, &ada, "team-a").await.default);
+    let (status, said) = told(&world).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let wanted = "whoever may do pki:set-default on ca/default makes one that: `metacrypt pki issuer update ca/NAME --make-default`";
+    assert!(said.contains(wanted), "{said}");
+    assert!(root(&api, &bob, "root").await.default);
+    let (.., detail) = world.audit().pop().unwrap();
+    let detail: serde_json::Value = serde_json::from_str(&detail).unwrap();
+    assert_eq!(detail["by"], "rule cas, rule default");
+    assert_eq!(told(&world).await.0, StatusCode::OK);
+    assert!(!root(&api, &bob, "another").await.default);
+    set_default(&api, &bob, "another").await.unwrap();
+    let refused = set_default(&api, &bob, "nothing").await.unwrap_err();
+    assert!(refused.to_string().contains("there is no CA"), "{refused}");
 }
 
 #[tokio::test]
@@ -237,7 +308,6 @@ async fn what_is_issued_is_by_what_is_in_force() {
         mount: "ca".to_owned(),
         name: "services".to_owned(),
         disabled: Some(disabled),
-        ..UpdateIssuerRequest::default()
     };
     let base = |base: &str| SetUrlsRequest {
         mount: "ca".to_owned(),

@@ -1,0 +1,278 @@
+//! Whom a rule is about.
+
+use mc_proto::{
+    mcias::v1::{DeleteAccountRequest, GetAccountRequest},
+    metacrypt::v1::{
+        CreateRuleRequest, ExplainRequest, ListRulesRequest, ReplaceRulesRequest, Rule,
+    },
+};
+use mc_testkit::wait_for_async;
+use tonic::Code;
+
+use super::{allow, encrypt, put, vault};
+use crate::{
+    running,
+    world::{Clients, World},
+};
+
+/// An account's id.
+async fn id(mcias: &mut running::Clients, name: &str) -> String {
+    let request = GetAccountRequest {
+        name: name.to_owned(),
+    };
+    let found = mcias.accounts.get_account(request).await.unwrap();
+    found.into_inner().id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_allowed_to_an_account_is_not_allowed_to_the_next_of_its_name() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    vault(&mut admin, &["app"]).await;
+    let encrypts = allow("ada", &["transit:encrypt"], &["vault/keys/app"]);
+    put(&mut admin, encrypts.clone()).await;
+    let denied = Rule {
+        deny: true,
+        ..allow("not-ada", &["transit:decrypt"], &["vault/**"])
+    };
+    put(&mut admin, denied).await;
+    let unknown = Rule {
+        accounts: vec!["nobody".to_owned()],
+        ..allow("unknown", &["transit:encrypt"], &["vault/**"])
+    };
+    for refused in [
+        admin
+            .system
+            .create_rule(CreateRuleRequest {
+                rule: Some(unknown.clone()),
+                replace: false,
+            })
+            .await
+            .map(drop),
+        admin
+            .system
+            .replace_rules(ReplaceRulesRequest {
+                rules: vec![encrypts, unknown],
+            })
+            .await
+            .map(drop),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        let told = "accounts: MCIAS has no account \"nobody\"";
+        assert!(refused.message().starts_with(told), "{refused:?}");
+    }
+    let rules = admin.system.list_rules(ListRulesRequest {}).await.unwrap();
+    let rules = rules.into_inner().rules;
+    let account = |name: &str| {
+        let rule = rules.iter().find(|rule| rule.name == name).unwrap();
+        rule.accounts[0].clone()
+    };
+    let bound = account("ada");
+    assert!(bound.starts_with("ada#"), "{bound}");
+    assert_eq!(account("not-ada"), "ada", "whoever has the name");
+    let allowed = async |admin: &mut Clients, account: &str| {
+        let request = ExplainRequest {
+            account: account.to_owned(),
+            action: "transit:encrypt".to_owned(),
+            resource: "vault/keys/app".to_owned(),
+            ..ExplainRequest::default()
+        };
+        let explained = admin.system.explain(request).await.unwrap();
+        explained.into_inner().allowed
+    };
+    assert!(allowed(&mut admin, "ada").await && allowed(&mut admin, &bound).await);
+    let mut ada = world.clients(&world.user().await).await;
+    ada.transit.encrypt(encrypt("vault", "app")).await.unwrap();
+    let mut mcias = world.mcias.admin().await;
+    let request = DeleteAccountRequest {
+        name: "ada".to_owned(),
+    };
+    mcias.accounts.delete_account(request).await.unwrap();
+    mcias.person("ada", "user").await;
+    let mut next = world.clients(&world.user().await).await;
+    let refused = next.transit.encrypt(encrypt("vault", "app")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    assert!(!allowed(&mut admin, "ada").await && allowed(&mut admin, &bound).await);
+}
+
+/// What a rule was about when it was put may be gone a day later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deny_outlives_its_account_and_is_put_again_once_there_is_one() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    vault(&mut admin, &["app"]).await;
+    let everybody = Rule {
+        anyone: true,
+        accounts: Vec::new(),
+        ..allow("all", &["transit:*"], &["vault/**"])
+    };
+    put(&mut admin, everybody).await;
+    let deny = Rule {
+        deny: true,
+        ..allow("not-ada", &["**"], &["vault/**"])
+    };
+    put(&mut admin, deny.clone()).await;
+    let hers = Rule {
+        priority: 1,
+        ..allow("hers", &["transit:encrypt"], &["vault/keys/app"])
+    };
+    put(&mut admin, hers).await;
+    let rules = admin.system.list_rules(ListRulesRequest {}).await.unwrap();
+    let rules = rules.into_inner().rules;
+    let mut mcias = world.mcias.admin().await;
+    let old = id(&mut mcias, "ada").await;
+    let request = DeleteAccountRequest {
+        name: "ada".to_owned(),
+    };
+    mcias.accounts.delete_account(request).await.unwrap();
+    let again = CreateRuleRequest {
+        rule: Some(deny),
+        replace: true,
+    };
+    let all = ReplaceRulesRequest {
+        rules: rules.clone(),
+    };
+    let whose = |account: &str| ExplainRequest {
+        account: account.to_owned(),
+        action: "transit:encrypt".to_owned(),
+        resource: "vault/keys/app".to_owned(),
+        ..ExplainRequest::default()
+    };
+    // Nobody has the name, then somebody else.
+    for (new, said) in [
+        (false, "MCIAS has no account \"ada\""),
+        (true, "the account \"ada\" of MCIAS is"),
+    ] {
+        if new {
+            mcias.person("ada", "user").await;
+        }
+        let refused = admin.system.replace_rules(all.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().contains(said), "{refused:?}");
+        let put = admin.system.create_rule(again.clone()).await;
+        assert_eq!(put.is_ok(), new, "{put:?}");
+        for (account, allowed) in [("ada".to_owned(), false), (format!("ada#{old}"), true)] {
+            let explained = admin.system.explain(whose(&account)).await.unwrap();
+            let explained = explained.into_inner();
+            assert_eq!(explained.allowed, allowed, "{account}: {explained:?}");
+        }
+        let now = admin.system.list_rules(ListRulesRequest {}).await.unwrap();
+        assert_eq!(now.into_inner().rules, rules, "as they were");
+    }
+    let mut next = world.clients(&world.user().await).await;
+    let refused = next.transit.encrypt(encrypt("vault", "app")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+}
+
+/// Nobody can say then which tokens are good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_mcias_no_rule_is_put_or_explained_by_a_token() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    vault(&mut admin, &["app"]).await;
+    let deny = Rule {
+        deny: true,
+        ..allow("not-ada", &["**"], &["vault/**"])
+    };
+    put(&mut admin, deny.clone()).await;
+    world.mcias.stop().await;
+    // It may have the stream for a moment yet.
+    let gone = async || {
+        let list = admin.system.list_rules(ListRulesRequest {}).await;
+        list.is_err().then_some(())
+    };
+    wait_for_async("MCIAS is known to be away", gone)
+        .await
+        .unwrap();
+    let one = CreateRuleRequest {
+        rule: Some(Rule {
+            name: "more".to_owned(),
+            ..deny
+        }),
+        replace: false,
+    };
+    let all = ReplaceRulesRequest { rules: Vec::new() };
+    let explain = ExplainRequest {
+        account: "ada".to_owned(),
+        action: "transit:encrypt".to_owned(),
+        resource: "vault/keys/app".to_owned(),
+        ..ExplainRequest::default()
+    };
+    for (what, answer) in [
+        ("one", admin.system.create_rule(one).await.map(drop)),
+        ("all", admin.system.replace_rules(all).await.map(drop)),
+        ("explain", admin.system.explain(explain).await.map(drop)),
+    ] {
+        let refused = answer.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{what}: {refused:?}");
+        assert!(refused.message().contains("MCIAS"), "{what}: {refused:?}");
+    }
+    let changes = ["/CreateRule", "/ReplaceRules"];
+    let rows = world.audit();
+    let done = rows
+        .iter()
+        .filter(|row| row.2 == "OK" && changes.iter().any(|change| row.0.ends_with(change)));
+    assert_eq!(done.count(), 1, "that of before");
+}
+
+/// A deny about nobody protects nothing, and who puts it believes that it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_about_an_account_that_there_is_not_is_refused_by_its_name() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    let mut mcias = world.mcias.admin().await;
+    mcias.person("bob", "user").await;
+    let [ada, bob] = [id(&mut mcias, "ada").await, id(&mut mcias, "bob").await];
+    let nobody = "MCIAS has no account \"nobody\"";
+    let other = format!("the account \"ada\" of MCIAS is \"ada#{ada}\"");
+    for deny in [true, false] {
+        for (description, accounts, said) in [
+            ("nobody's name", vec!["nobody".to_owned()], Some(nobody)),
+            (
+                "beside one that is somebody's",
+                vec!["ada".to_owned(), "nobody".to_owned()],
+                Some(nobody),
+            ),
+            (
+                "nobody's name with an id",
+                vec![format!("nobody#{ada}")],
+                Some(nobody),
+            ),
+            (
+                "another's id",
+                vec![format!("ada#{bob}")],
+                Some(other.as_str()),
+            ),
+            ("one of both", vec![format!("ada#{ada}")], None),
+        ] {
+            let rule = Rule {
+                deny,
+                accounts,
+                ..allow("r", &["transit:encrypt"], &["vault/**"])
+            };
+            let one = CreateRuleRequest {
+                rule: Some(rule.clone()),
+                replace: true,
+            };
+            let all = ReplaceRulesRequest { rules: vec![rule] };
+            for answer in [
+                admin.system.create_rule(one).await.map(drop),
+                admin.system.replace_rules(all).await.map(drop),
+            ] {
+                let Some(said) = said else {
+                    answer.unwrap();
+                    continue;
+                };
+                let what = format!("{description}, deny: {deny}: {answer:?}");
+                let refused = answer.expect_err(&what);
+                assert_eq!(refused.code(), Code::InvalidArgument, "{what}");
+                let told = refused.message();
+                assert!(
+                    told.starts_with("accounts: ") && told.contains(said),
+                    "{what}"
+                );
+            }
+        }
+    }
+}
