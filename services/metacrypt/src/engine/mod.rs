@@ -53,7 +53,7 @@ pub(crate) use self::{
     position::Positions,
     secret::Secret,
     time::{seconds, time},
-    work::{Owner, beside},
+    work::{Cores, Owner},
 };
 use crate::{api::Api, core::Keeps, entered::Entered, policy};
 
