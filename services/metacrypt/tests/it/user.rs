@@ -7,9 +7,9 @@ use mc_proto::metacrypt::v1::{
 
 use crate::world::{Clients, World};
 
-const MOUNT: &str = "mail";
+pub(crate) const MOUNT: &str = "mail";
 
-async fn mount(admin: &mut Clients) {
+pub(crate) async fn mount(admin: &mut Clients) {
     let request = CreateMountRequest {
         name: MOUNT.to_owned(),
         engine: "user".to_owned(),
