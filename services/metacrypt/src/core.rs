@@ -20,7 +20,7 @@ use crate::{
     barrier::{
         Cost, Fresh, ItemError, Items, Log, Mount, Seal, SealError, Secret, Unsealed, Wanted,
     },
-    engine::{self, EngineError},
+    engine::{self, Cores, EngineError},
     gate::{Gate, Opened},
     log as newest,
     past::Past,
@@ -44,6 +44,8 @@ pub(crate) struct Metacrypt {
     /// Who knows what MCIAS revoked; not in tests of parts.
     pub(crate) mcias: OnceLock<Arc<Client>>,
     pub(crate) past: Arc<Past>,
+    /// What takes a processor for long takes turns at them.
+    pub(crate) cores: Arc<Cores>,
     /// What the installation is called, of which no password is made; not in tests of parts.
     pub(crate) names: OnceLock<Vec<String>>,
 }
@@ -110,6 +112,7 @@ impl Metacrypt {
             without_tls: OnceLock::new(),
             mcias: OnceLock::new(),
             past: Arc::default(),
+            cores: Cores::all(),
             names: OnceLock::new(),
         }
     }

@@ -25,7 +25,7 @@ use self::write::Judged;
 use crate::{
     barrier::{Items, Mount},
     core::Metacrypt,
-    engine::{self, Act, EngineError, Kind, Owner},
+    engine::{Act, EngineError, Kind, Owner},
     gate::Mounted,
 };
 
@@ -205,7 +205,8 @@ impl Public {
         work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let stranger = Owner::Network(server::network(source));
-        engine::beside(stranger, self.mount.open(), cost_us, work).await
+        let cores = &self.metacrypt.cores;
+        cores.run(stranger, self.mount.open(), cost_us, work).await
     }
 }
 
@@ -306,6 +307,7 @@ impl Entered {
             By::Caller(caller) => Owner::from(&**caller),
             By::Service(_) => Owner::Service,
         };
-        engine::beside(owner, self.mount.open(), cost_us, work).await
+        let cores = &self.metacrypt.cores;
+        cores.run(owner, self.mount.open(), cost_us, work).await
     }
 }

@@ -1,6 +1,6 @@
 //! For whom the database is asked: what waits for it is bounded for each network of strangers and for each account, so that who is known finds a
 //! place however many strangers ask, and they take turns ([`crate::turns`]). The server says so once for a request ([`asked_by`]), as a value of the request's task, for whoever asks the
-//! database in it; what the service does of its own has no bound but that of all.
+//! database in it; what the service does of its own has places of its own, which callers cannot take.
 
 use std::{
     collections::HashMap,
@@ -12,9 +12,10 @@ use ipnet::IpNet;
 
 use super::store::StoreError;
 
-/// Who may wait to read, and as many to write: at a millisecond each, the last of them has already waited too long.
+/// Callers who may wait to read, and as many to write: at a millisecond each, the last of them has already waited too long. What the service does of its
+/// own may be as much beside them.
 pub(super) const MAX_WAITING: usize = 1024;
-/// Of those, for who is known and for the service itself.
+/// Of those, for who is known.
 const KEPT: usize = 512;
 /// Of one network of strangers.
 const OF_NETWORK: usize = 128;
@@ -65,6 +66,14 @@ impl Owner {
         account.map_or(Self::Network(asker.network), Self::Account)
     }
 
+    fn is_caller(&self) -> bool {
+        *self != Self::Service
+    }
+
+    fn is_stranger(&self) -> bool {
+        matches!(self, Self::Network(_))
+    }
+
     /// Its share, of those who wait.
     fn most(&self) -> usize {
         match self {
@@ -84,7 +93,7 @@ pub(super) struct Places {
 
 #[derive(Debug, Default)]
 struct State {
-    all: usize,
+    callers: usize,
     strangers: usize,
     /// Invariant: none without a place is kept.
     owners: HashMap<Owner, usize>,
@@ -108,16 +117,16 @@ impl Places {
     /// [`StoreError::Busy`].
     pub(super) fn take(self: &Arc<Self>) -> Result<Place, StoreError> {
         let owner = Owner::now();
-        let stranger = matches!(owner, Owner::Network(_));
+        let (caller, stranger) = (owner.is_caller(), owner.is_stranger());
         let mut state = self.state();
         let has = state.owners.get(&owner).copied().unwrap_or_default();
-        let full = state.all >= self.at_once + MAX_WAITING
+        let full = caller && state.callers >= self.at_once + MAX_WAITING
             || has >= self.at_once + owner.most()
             || stranger && state.strangers >= self.at_once + MAX_WAITING - KEPT;
         if full {
             return Err(StoreError::Busy);
         }
-        state.all += 1;
+        state.callers += usize::from(caller);
         state.strangers += usize::from(stranger);
         *state.owners.entry(owner.clone()).or_default() += 1;
         drop(state);
@@ -128,7 +137,7 @@ impl Places {
     /// How many are taken.
     #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
-        self.state().all
+        self.state().owners.values().sum()
     }
 }
 
@@ -148,8 +157,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.state();
-        state.all -= 1;
-        state.strangers -= usize::from(matches!(self.owner, Owner::Network(_)));
+        state.callers -= usize::from(self.owner.is_caller());
+        state.strangers -= usize::from(self.owner.is_stranger());
         if let Some(has) = state.owners.get_mut(&self.owner) {
             *has -= 1;
             if *has == 0 {
@@ -206,17 +215,23 @@ mod tests {
                 asker("192.0.2.1/32", Some("ada")),
                 AT_ONCE + 256,
             ),
+            (
+                "the rest",
+                asker("192.0.2.1/32", Some("bob")),
+                256 - AT_ONCE,
+            ),
+            ("no more", asker("192.0.2.1/32", Some("eve")), 0),
         ] {
             let got = all(Some(asker)).await;
             assert_eq!(got.len(), wanted, "{description}");
             held.extend(got);
         }
         let service = all(None).await;
-        let left = AT_ONCE + MAX_WAITING - held.len();
-        assert_eq!(service.len(), left, "the service itself");
+        let own = AT_ONCE + MAX_WAITING;
+        assert_eq!(service.len(), own, "the service itself");
         drop((held, service));
         let state = places.state();
-        assert!(state.all == 0 && state.strangers == 0 && state.owners.is_empty());
+        assert!(state.callers == 0 && state.strangers == 0 && state.owners.is_empty());
     }
 
     #[tokio::test]

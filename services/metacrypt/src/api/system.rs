@@ -163,8 +163,8 @@ impl System for Api {
     ) -> Result<Response<Mount>, Status> {
         let caller = Caller::of(&request)?;
         let asked = request.into_inner();
-        mount_name(&asked.name)?;
         caller.about.say(&asked.name);
+        mount_name(&asked.name)?;
         let kind = engine::kind(&asked.engine)?;
         let log = self.log(&caller, Detail::new().text("engine", kind.name));
         let made = self.0.mount(&asked.name, kind.name, log).await?;
@@ -178,8 +178,8 @@ impl System for Api {
     ) -> Result<Response<DeleteMountResponse>, Status> {
         let caller = Caller::of(&request)?;
         let DeleteMountRequest { name, confirm } = request.into_inner();
-        mount_name(&name)?;
         caller.about.say(&name);
+        mount_name(&name)?;
         if name == SYSTEM {
             return Err(EngineError::Precondition(SYSTEM_STAYS.to_owned()).into());
         }
@@ -328,6 +328,7 @@ impl System for Api {
         request: Request<ExplainRequest>,
     ) -> Result<Response<ExplainResponse>, Status> {
         let (caller, mut asked) = (Caller::of(&request)?, request.into_inner());
+        caller.about.say(&asked.resource);
         let mut subject = subject(&asked)?;
         if let (false, Some(mcias)) = (asked.account.contains('#'), self.0.mcias.get())
             && let Some(id) = rules::id_of(mcias, &asked.account).await?
@@ -339,7 +340,6 @@ impl System for Api {
         let action = action.map_err(|e| EngineError::field("action", e))?;
         let on = asked.resource.parse::<ResourceName>();
         let on = on.map_err(|e| EngineError::field("resource", e))?;
-        caller.about.say(on.as_str());
         rules::possible(&asked.action, &asked.resource, kinds(&*self.0.open()?))?;
         let why = rules::of(&*self.0.open()?)?.explain(&subject, &action, &on.into());
         let detail = Detail::new()

@@ -378,10 +378,10 @@ impl Seal {
         let (old, new, now) = (unsealed.master.clone(), master.clone(), self.clock.now());
         let write = move |tx: &Transaction<'_>| -> Result<_, SealError> {
             rows::is_still(tx, before)?;
-            tx.execute(
+            rows::one(tx.execute(
                 "UPDATE seal SET generation = ?1, made_s = ?2",
                 [next, seconds(now)],
-            )?;
+            )?)?;
             tx.execute("DELETE FROM key_slot", [])?;
             slots.all.iter().try_for_each(|slot| rows::put(tx, slot))?;
             rows::seal_anew(tx, &old, &new)?;

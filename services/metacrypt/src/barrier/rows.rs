@@ -47,14 +47,21 @@ pub(super) fn slots(db: &Connection) -> Result<Vec<Slot>, SealError> {
     .collect()
 }
 
+/// That a statement wrote its one row: a table that somebody else has changed may let it write none.
+pub(super) fn one(written: usize) -> Result<(), SealError> {
+    match written {
+        1 => Ok(()),
+        other => Err(rusqlite::Error::StatementChangedRows(other).into()),
+    }
+}
+
 pub(super) fn put(tx: &Transaction<'_>, slot: &Slot) -> Result<(), SealError> {
     let parameters =
         serde_json::to_string(&slot.kind).map_err(|_| SealError::Form(slot.kind.name().into()))?;
-    tx.execute(
+    one(tx.execute(
         "INSERT OR REPLACE INTO key_slot VALUES (?1, ?2, ?3)",
         params![slot.kind.name(), parameters, slot.sealed],
-    )?;
-    Ok(())
+    )?)
 }
 
 /// As what a mount's data key is sealed: whoever exchanges names, kinds or keys in the file is found out.
@@ -94,10 +101,10 @@ pub(super) fn seal_anew(tx: &Transaction<'_>, old: &Key, new: &Key) -> Result<()
     for mount in mounts(tx, old)?.values() {
         let what = place(&mount.id, &mount.engine, &mount.name);
         let sealed = new.seal(&what, mount.key.bytes())?;
-        tx.execute(
+        one(tx.execute(
             "UPDATE mount SET data_key = ?2 WHERE number = ?1",
             params![mount.number, sealed],
-        )?;
+        )?)?;
     }
     Ok(())
 }

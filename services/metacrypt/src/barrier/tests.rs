@@ -1,4 +1,5 @@
 mod attempts;
+mod changed;
 mod cut;
 
 use std::{path::Path, time::Duration};

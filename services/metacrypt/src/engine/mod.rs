@@ -22,7 +22,13 @@ macro_rules! methods {
                 request: tonic::Request<$request>,
             ) -> Result<tonic::Response<$response>, tonic::Status> {
                 let caller = mcdsl::server::Caller::of(&request)?;
-                let answer = $done_by(self, &caller, request.into_inner()).await;
+                let request = request.into_inner();
+                let mount = request.mount.clone();
+                let answer = $done_by(self, &caller, request).await;
+                if answer.is_err() {
+                    // What was refused before more was named.
+                    caller.about.say(&mount);
+                }
                 Ok(tonic::Response::new(answer?))
             })+
         }
@@ -53,7 +59,7 @@ pub(crate) use self::{
     position::Positions,
     secret::Secret,
     time::{seconds, time},
-    work::{Owner, beside},
+    work::{Cores, Owner},
 };
 use crate::{api::Api, core::Keeps, entered::Entered, policy};
 

@@ -1,24 +1,64 @@
 //! Whoever has the disk has nothing, and whoever may read the memory of a sealed service neither.
 
+mod keys;
+
 use std::{
     fs::{self, File},
     io::BufRead as _,
     os::unix::fs::FileExt as _,
 };
 
-use data_encoding::BASE64;
-use mc_proto::metacrypt::v1::{SealRequest, SshCaAlgorithm, UnsealRequest};
+use mc_proto::metacrypt::v1::{
+    CreateUserKeysRequest, SealRequest, SealToUsersRequest, SshCaAlgorithm, UnsealRequest,
+};
 use mc_testkit::wait_for;
-use metacrypt::barrier::{Secret, drill};
-use rusqlite::Connection;
-use serde_json::Value;
-use zeroize::Zeroizing;
 
+use self::keys::{Needle, kept, read_for_each_use};
 use crate::{
     operating::Ca,
-    ssh, transit,
-    world::{SEAL, World, by},
+    ssh, transit, user,
+    world::{Clients, SEAL, World, by},
 };
+
+/// A key of each kind, each used.
+async fn used(world: World, admin: &mut Clients) -> Ca {
+    transit::exported(admin).await;
+    ssh::mount(admin).await;
+    for (ca, algorithm) in [
+        ("user", SshCaAlgorithm::Ed25519),
+        ("host", SshCaAlgorithm::EcdsaP256),
+    ] {
+        ssh::ca_key(admin, ca, algorithm).await;
+    }
+    user::mount(admin).await;
+    let mount = user::MOUNT.to_owned();
+    let request = CreateUserKeysRequest { mount };
+    admin.user.create_keys(request).await.unwrap();
+    let request = SealToUsersRequest {
+        mount: user::MOUNT.to_owned(),
+        recipients: vec!["admin".to_owned()],
+        plaintext: b"to myself".to_vec(),
+        ..SealToUsersRequest::default()
+    };
+    admin.user.seal(request).await.unwrap();
+    let ca = Ca::of(world).await;
+    let base = format!("https://localhost:{}", ca.world.https.port());
+    for line in [
+        "pki issuer create pki/edwards --under root --common-name Edwards --key ed25519".to_owned(),
+        "pki issuer create pki/small --under root --common-name Small --key ecdsa-p256".to_owned(),
+        format!("pki acme set pki --base {base}"),
+        "pki acme key create pki".to_owned(),
+    ] {
+        let out = ca.run(&line);
+        assert!(out.status.success(), "{line}: {out:?}");
+    }
+    for issuer in ["root", "services", "edwards", "small"] {
+        let path = format!("/v1/pki/pki/issuer/{issuer}/crl");
+        let (status, _) = ca.world.fetch(&path, &ca.world.file("crl"));
+        assert_eq!(status, 200, "{issuer}");
+    }
+    ca
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealed_process_has_no_secret_in_memory() {
@@ -34,40 +74,36 @@ async fn a_sealed_process_has_no_secret_in_memory() {
     };
     client.unseal(unsealed).await.unwrap();
     let mut admin = world.clients(&token).await;
-    let key = transit::exported(&mut admin).await;
-    ssh::mount(&mut admin).await;
-    for (ca, algorithm) in [
-        ("user", SshCaAlgorithm::Ed25519),
-        ("host", SshCaAlgorithm::EcdsaP256),
-    ] {
-        ssh::ca_key(&mut admin, ca, algorithm).await;
-    }
-    let ca = Ca::of(world).await;
-    let mut world = ca.world;
-    let pid = world.metacrypt.as_ref().unwrap().id();
-    assert!(is_in_memory(pid, &key), "a key that is in use is found");
-    client.seal(by(&token, SealRequest {})).await.unwrap();
+    let mut world = used(world, &mut admin).await.world;
+    // What is on its way to a client is in the buffers of his connection.
     drop((client, admin));
-    let mut secrets = stored(&world, &recovery);
-    let keys = secrets.iter().filter(|(_, secret)| *secret == key);
-    assert_eq!(keys.count(), 1, "what is stored is read");
-    for (mount, least) in [(transit::MOUNT, 1), (ssh::MOUNT, 2), ("pki", 2)] {
-        let of = format!("{mount}: ");
-        let all = secrets.iter().filter(|(at, _)| at.starts_with(&of));
-        assert!(all.count() >= least, "those of {mount} too");
-    }
+    let pid = world.metacrypt.as_ref().unwrap().id();
+    let at = world.file("metacrypt.db");
+    let kept = kept(&at, &recovery);
+    let passing = read_for_each_use(&at, &recovery);
+    // Each in one of its forms: else that it is not found later shows nothing.
+    let there = in_memory(pid, &kept);
+    let missing: Vec<_> = kept
+        .iter()
+        .filter(|one| !there.iter().any(|found| found.what == one.what))
+        .map(|one| &one.what)
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "not found while it is open: {missing:?}"
+    );
+    are_gone(pid, &passing);
+    let mut client = world.client().await;
+    client.seal(by(&token, SealRequest {})).await.unwrap();
+    drop(client);
+    let mut all = [kept, passing].concat();
     for (what, text) in [("the password", SEAL), ("the recovery key", &recovery)] {
-        secrets.push((what.to_owned(), text.as_bytes().to_vec()));
+        all.extend(Needle::all(what, text.as_bytes()));
     }
-    for (what, secret) in secrets {
-        let stored = BASE64.encode(&secret).into_bytes();
-        for (how, bytes) in [("", secret), (", as it is stored", stored)] {
-            let gone = || (!is_in_memory(pid, &bytes)).then_some(());
-            wait_for(&format!("{what}{how} to be gone"), gone).unwrap();
-        }
-    }
+    are_gone(pid, &all);
     let issuer = format!("https://localhost:{}", world.mcias.handle.address().port());
-    assert!(is_in_memory(pid, issuer.as_bytes()), "the rest is found");
+    let rest = Needle::all("the issuer", issuer.as_bytes());
+    assert!(!in_memory(pid, &rest).is_empty(), "the rest is found");
     let process = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
     let (limits, status) = (process("limits"), process("status"));
     let line = |text: &str, of: &str| text.lines().find(|l| l.starts_with(of)).unwrap().to_owned();
@@ -79,56 +115,25 @@ async fn a_sealed_process_has_no_secret_in_memory() {
     assert!(ended.success(), "it was there all the time");
 }
 
-/// The secrets that engines keep, and where, as whoever has the recovery key finds them in the database.
-fn stored(world: &World, recovery: &str) -> Vec<(String, Vec<u8>)> {
-    let db = Connection::open(world.file("metacrypt.db")).unwrap();
-    let secret = Secret::Recovery(Zeroizing::new(recovery.to_owned()));
-    let drilled = drill(&db, secret).unwrap();
-    let mut paths = db
-        .prepare("SELECT name, path FROM item JOIN mount ON mount.number = item.mount")
-        .unwrap();
-    let paths = paths.query_map([], |row| <(String, String)>::try_from(row));
-    let mut all = Vec::new();
-    for path in paths.unwrap() {
-        let (mount, path) = path.unwrap();
-        let items = drilled.unsealed.mounts()[&mount].items(&db);
-        let value: Value = items.get(&path).unwrap().unwrap();
-        let mut found = Vec::new();
-        match &value {
-            // All that is there: the key of a CA.
-            Value::String(text) => found.extend(BASE64.decode(text.as_bytes())),
-            _ => secrets(&value, &mut found),
-        }
-        let at = format!("{mount}: {path}");
-        all.extend(found.into_iter().map(|secret| (at.clone(), secret)));
-    }
-    all
+/// Waits until nothing of these is found.
+fn are_gone(pid: u32, needles: &[Needle]) {
+    let mut found = Vec::new();
+    let gone = wait_for("all of it to be gone", || {
+        found = in_memory(pid, needles);
+        found.is_empty().then_some(())
+    });
+    let found: Vec<_> = found.iter().map(|one| (&one.what, one.how)).collect();
+    assert!(gone.is_ok(), "still found: {found:?}");
 }
 
-/// Those in what is stored.
-fn secrets(value: &Value, found: &mut Vec<Vec<u8>>) {
-    match value {
-        Value::Array(all) => all.iter().for_each(|value| secrets(value, found)),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                match (&**name, value) {
-                    ("secret" | "pkcs8", Value::String(text)) => {
-                        found.push(BASE64.decode(text.as_bytes()).unwrap());
-                    }
-                    _ => secrets(value, found),
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Whether a process has this in memory that it can write; all of that is read.
-fn is_in_memory(pid: u32, secret: &[u8]) -> bool {
+/// Those that a process has in memory that it can write; all of that is read.
+fn in_memory(pid: u32, needles: &[Needle]) -> Vec<Needle> {
     const AT_ONCE: usize = 1 << 20;
     let maps = || fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
-    let mut found = false;
+    let longest = needles.iter().map(|one| one.bytes.len()).max().unwrap_or(1);
+    let nothing = vec![0; AT_ONCE + longest];
+    let mut found = vec![false; needles.len()];
     for line in maps().lines().filter(|line| line.contains(" rw")) {
         let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
         let mut at = u64::from_str_radix(from, 16).unwrap();
@@ -136,7 +141,7 @@ fn is_in_memory(pid: u32, secret: &[u8]) -> bool {
         let mut bytes = Vec::new();
         while at < end {
             // What lies across two pieces is found in the second.
-            bytes.drain(..bytes.len() - bytes.len().min(secret.len() - 1));
+            bytes.drain(..bytes.len() - bytes.len().min(longest - 1));
             let kept = bytes.len();
             bytes.resize(kept + AT_ONCE.min((end - at).try_into().unwrap()), 0);
             if let Err(error) = memory.read_exact_at(&mut bytes[kept..], at) {
@@ -145,10 +150,18 @@ fn is_in_memory(pid: u32, secret: &[u8]) -> bool {
                 break;
             }
             at += (bytes.len() - kept) as u64;
-            found |= has(&bytes, secret);
+            if bytes == nothing[..bytes.len()] {
+                continue;
+            }
+            for (found, one) in found.iter_mut().zip(needles) {
+                *found |= has(&bytes, &one.bytes);
+            }
         }
     }
-    found
+    let all = needles.iter().zip(found);
+    all.filter(|(_, found)| *found)
+        .map(|(one, _)| one.clone())
+        .collect()
 }
 
 /// Whether it is in there; looks for its first byte, as the standard library does fast.

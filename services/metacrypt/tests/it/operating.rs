@@ -536,7 +536,7 @@ impl Ca {
         ca
     }
 
-    fn run(&self, line: &str) -> Output {
+    pub(crate) fn run(&self, line: &str) -> Output {
         let words = line.split_whitespace().chain(["--token-file", &self.token]);
         self.world.run(&words.collect::<Vec<_>>(), "")
     }

@@ -7,9 +7,9 @@ use mc_proto::metacrypt::v1::{
 
 use crate::world::{Clients, World};
 
-const MOUNT: &str = "mail";
+pub(crate) const MOUNT: &str = "mail";
 
-async fn mount(admin: &mut Clients) {
+pub(crate) async fn mount(admin: &mut Clients) {
     let request = CreateMountRequest {
         name: MOUNT.to_owned(),
         engine: "user".to_owned(),
@@ -85,4 +85,29 @@ async fn who_is_written_to_reads_it_after_the_seal_was_closed_and_opened() {
         action.ends_with("UserToUser/Seal")
     };
     assert!(found.iter().any(wrote), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_at_once_says_in_the_log_on_what_it_was() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    mount(&mut admin).await;
+    let request = SealToUsersRequest {
+        mount: MOUNT.to_owned(),
+        ..SealToUsersRequest::default()
+    };
+    admin.user.seal(request).await.unwrap_err();
+    let request = CreateMountRequest {
+        name: "Not a name".to_owned(),
+        engine: "user".to_owned(),
+    };
+    admin.system.create_mount(request).await.unwrap_err();
+    let rows = world.audit();
+    let on = |method: &str, resource: &str| {
+        rows.iter().any(|(action, on, outcome, _)| {
+            action.ends_with(method) && on == resource && outcome == "INVALID_ARGUMENT"
+        })
+    };
+    assert!(on("/Seal", MOUNT), "{rows:?}");
+    assert!(on("/CreateMount", "Not a name"), "{rows:?}");
 }

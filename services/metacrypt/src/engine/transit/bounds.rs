@@ -116,7 +116,11 @@ fn a_key_with_as_many_versions_as_it_may_have_stays_of_use() {
         ("some", 1000, Some(998)),
         ("all that is not used", 1025, Some(25)),
     ] {
-        assert_eq!(key.trim(below).ok(), removed, "{description}");
+        assert_eq!(
+            key.trim(below).ok().map(|gone| gone.len()),
+            removed,
+            "{description}"
+        );
     }
     assert_eq!((key.versions.len(), key.oldest()), (1, 1025));
     for (min, said) in [(1024, "1025 to 1025"), (1026, "1025 to 1025")] {

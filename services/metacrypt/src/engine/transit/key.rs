@@ -173,11 +173,11 @@ impl Key {
         ))
     }
 
-    /// Removes the versions below a number; how many.
+    /// Removes the versions below a number; which.
     ///
     /// # Errors
     /// If some of these still decrypt or verify.
-    pub(super) fn trim(&mut self, below: u32) -> Result<usize, EngineError> {
+    pub(super) fn trim(&mut self, below: u32) -> Result<Vec<u32>, EngineError> {
         if below == 0 || below > self.min_decryption {
             let why = format!(
                 "1 to {}, which is min_decryption_version; raise that first (UpdateKey)",
@@ -185,9 +185,10 @@ impl Key {
             );
             return Err(EngineError::field("below", why));
         }
-        let before = self.versions.len();
-        self.versions.retain(|version| version.number >= below);
-        Ok(before - self.versions.len())
+        let removed = self
+            .versions
+            .extract_if(.., |version| version.number < below);
+        Ok(removed.map(|version| version.number).collect())
     }
 
     /// Makes another version the oldest that decrypts and verifies.

@@ -22,19 +22,21 @@ use crate::{
     entered::Entered,
 };
 
-/// Changes a key, and answers as it then is.
+/// Changes a key, and answers as it then is; `change` says which versions it removed.
 async fn change(
     at: &Arc<Entered>,
     detail: Detail,
-    change: impl FnOnce(&mut Key) -> Result<(), EngineError> + Send + 'static,
+    change: impl FnOnce(&mut Key) -> Result<Vec<u32>, EngineError> + Send + 'static,
 ) -> Result<TransitKey, EngineError> {
     let change = |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         let mut key = stored(items, at.name())?;
-        change(&mut key)?;
+        let removed = change(&mut key)?;
         items.put(&path(at.name()), &key)?;
         // Of those uses that were written down before it is not known how many were made.
         let ring = made(at.mount(), at.name(), &key, 0)?;
-        Ok((message::key(at.name(), &key), ring))
+        let mut message = message::key(at.name(), &key);
+        message.removed_versions = removed;
+        Ok((message, ring))
     };
     let then = |(message, ring), at: &Entered| apply(at.mount(), at.name(), ring).map(|_| message);
     at.change(detail, change, then).await?
@@ -93,13 +95,14 @@ fn changes(
     Ok((at, visit.may(action::READ, &on)))
 }
 
-/// A key that was changed, for who may read it; for others its name.
-fn told(key: TransitKey, reads: bool) -> TransitKey {
+/// A key that was changed, for who may read it; for others its name, and `changed`: what he changed himself.
+fn told(key: TransitKey, reads: bool, changed: TransitKey) -> TransitKey {
     match reads {
         true => key,
         false => TransitKey {
             name: key.name,
-            ..TransitKey::default()
+            removed_versions: key.removed_versions,
+            ..changed
         },
     }
 }
@@ -136,15 +139,21 @@ pub(super) async fn update(
             detail = detail.number(what, i64::try_from(value).unwrap_or(i64::MAX));
         }
     }
-    let update = move |key: &mut Key| -> Result<(), EngineError> {
+    let changed = TransitKey {
+        min_decryption_version: asked.min_decryption_version.unwrap_or_default(),
+        deletable: asked.deletable.unwrap_or_default(),
+        rotate_after_s: rotate_after_s.unwrap_or_default(),
+        ..TransitKey::default()
+    };
+    let update = move |key: &mut Key| -> Result<Vec<u32>, EngineError> {
         if let Some(min) = asked.min_decryption_version {
             key.set_min_decryption(min)?;
         }
         key.rotate_after_s = rotate_after_s.unwrap_or(key.rotate_after_s);
         key.deletable = asked.deletable.unwrap_or(key.deletable);
-        Ok(())
+        Ok(Vec::new())
     };
-    Ok(told(change(&at, detail, update).await?, reads))
+    Ok(told(change(&at, detail, update).await?, reads, changed))
 }
 
 pub(super) async fn rotate(
@@ -154,7 +163,11 @@ pub(super) async fn rotate(
 ) -> Result<TransitKey, EngineError> {
     let (at, reads) = changes(api, caller, action::ROTATE, &asked.mount, &asked.name)?;
     let rotated = rotate_now(&at, api.0.seal.clock().now()).await?;
-    Ok(told(rotated, reads))
+    let changed = TransitKey {
+        versions: rotated.versions.last().cloned().into_iter().collect(),
+        ..TransitKey::default()
+    };
+    Ok(told(rotated, reads, changed))
 }
 
 pub(super) async fn trim(
@@ -164,8 +177,8 @@ pub(super) async fn trim(
 ) -> Result<TransitKey, EngineError> {
     let (at, reads) = changes(api, caller, action::TRIM, &asked.mount, &asked.name)?;
     let detail = Detail::new().number("below", asked.below.into());
-    let trimmed = change(&at, detail, move |key| key.trim(asked.below).map(drop));
-    Ok(told(trimmed.await?, reads))
+    let trimmed = change(&at, detail, move |key| key.trim(asked.below));
+    Ok(told(trimmed.await?, reads, TransitKey::default()))
 }
 
 pub(super) async fn delete(

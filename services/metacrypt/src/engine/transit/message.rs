@@ -73,6 +73,7 @@ pub(super) fn key(name: &str, key: &Key) -> TransitKey {
         rotate_after_s: key.rotate_after_s,
         created: Some(time(key.made_s).into()),
         cannot_rotate: !key.can_rotate(),
+        removed_versions: Vec::new(),
     }
 }
 

@@ -198,7 +198,9 @@ async fn rotate(
         };
         items.put(&path(at.name()), &key)?;
         let ring = made(at.mount(), at.name(), &key, left)?;
-        Ok((message::key(at.name(), &key), ring))
+        let mut message = message::key(at.name(), &key);
+        message.removed_versions.extend(next.dropped);
+        Ok((message, ring))
     };
     let then = |(message, ring), at: &Entered| -> Result<_, EngineError> {
         Ok((message, apply(at.mount(), at.name(), ring)?))

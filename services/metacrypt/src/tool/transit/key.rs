@@ -131,10 +131,8 @@ fn row(key: &pb::TransitKeyEntry) -> Vec<String> {
 }
 
 fn shown(key: &pb::TransitKey) -> String {
-    // Of one that was changed by who may not read it nothing else is told.
-    if key.versions.is_empty() {
-        return view::lines(&[("key", key.name.clone())]);
-    }
+    // Of one that was changed by who may not read it only that is told.
+    let whole = key.algorithm() != pb::KeyAlgorithm::Unspecified;
     let rotates = match key.rotate_after_s {
         0 => "never by age".to_owned(),
         seconds => format!("after {}", duration(Duration::from_secs(seconds))),
@@ -145,17 +143,29 @@ fn shown(key: &pb::TransitKey) -> String {
         ),
         false => rotates,
     };
-    let mut rows = vec![
-        ("key", key.name.clone()),
-        ("algorithm", algorithm(key.algorithm())),
-        ("exportable", view::yes(key.exportable)),
-        ("deletable", view::yes(key.deletable)),
-        ("rotates", rotates),
+    let from = format!("version {}", key.min_decryption_version);
+    let all = [
+        (true, "key", key.name.clone()),
+        (whole, "algorithm", algorithm(key.algorithm())),
+        (whole, "exportable", view::yes(key.exportable)),
         (
+            whole || key.deletable,
+            "deletable",
+            view::yes(key.deletable),
+        ),
+        (whole || key.rotate_after_s > 0, "rotates", rotates),
+        (
+            whole || key.min_decryption_version > 0,
             "decrypts from",
-            format!("version {}", key.min_decryption_version),
+            from,
         ),
     ];
+    let told = all.into_iter().filter(|(told, ..)| *told);
+    let mut rows: Vec<_> = told.map(|(_, what, value)| (what, value)).collect();
+    if !key.removed_versions.is_empty() {
+        let gone: Vec<_> = key.removed_versions.iter().map(u32::to_string).collect();
+        rows.push(("removed", format!("versions {}", gone.join(", "))));
+    }
     for version in &key.versions {
         let made = view::time(version.created.as_ref());
         rows.push(("version", format!("{} of {made}", version.version)));

@@ -7,7 +7,7 @@ mod stored;
 use mc_proto::metacrypt::v1::{
     CreateKeyRequest, CreateMountRequest, CreateRuleRequest, DeleteRuleRequest, EncryptRequest,
     ExplainRequest, GetKeyRequest, KeyAlgorithm, ListKeysRequest, ListRulesRequest, Plaintext,
-    RotateKeyRequest, Rule, TransitKey, UpdateKeyRequest,
+    RotateKeyRequest, Rule, TransitKey, TrimKeyRequest, UpdateKeyRequest,
 };
 use tonic::Code;
 
@@ -250,11 +250,11 @@ async fn explaining_says_what_would_be() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_change_a_key_and_not_read_it_is_told_its_name() {
+async fn who_may_change_a_key_and_not_read_it_is_told_what_he_changed() {
     let world = World::open().await;
     let mut admin = world.admin().await;
     vault(&mut admin, &["app"]).await;
-    let actions = ["transit:update", "transit:rotate"];
+    let actions = ["transit:update", "transit:rotate", "transit:trim"];
     put(&mut admin, allow("ada", &actions, &["vault/keys/app"])).await;
     let mut ada = world.clients(&world.user().await).await;
     let update = UpdateKeyRequest {
@@ -272,16 +272,45 @@ async fn who_may_change_a_key_and_not_read_it_is_told_its_name() {
         mount: "vault".to_owned(),
         name: "app".to_owned(),
     };
-    let name = TransitKey {
+    let trim = TrimKeyRequest {
+        mount: "vault".to_owned(),
         name: "app".to_owned(),
+        below: 3,
+    };
+    for clients in [&mut ada, &mut admin] {
+        clients.transit.rotate_key(rotate.clone()).await.unwrap();
+    }
+    let updated = ada.transit.update_key(update.clone()).await.unwrap();
+    let mut wanted = TransitKey {
+        name: "app".to_owned(),
+        deletable: true,
         ..TransitKey::default()
     };
-    for (clients, whole) in [(&mut ada, false), (&mut admin, true)] {
-        let updated = clients.transit.update_key(update.clone()).await.unwrap();
-        assert_eq!(updated.into_inner() != name, whole);
-        let rotated = clients.transit.rotate_key(rotate.clone()).await.unwrap();
-        assert_eq!(rotated.into_inner() != name, whole);
-    }
+    assert_eq!(updated.into_inner(), wanted);
+    let rotated = ada.transit.rotate_key(rotate.clone()).await.unwrap();
+    let rotated = rotated.into_inner();
+    let numbers: Vec<_> = rotated.versions.iter().map(|v| v.version).collect();
+    assert_eq!(numbers, [4], "the new one alone");
+    wanted.deletable = false;
+    wanted.versions.clone_from(&rotated.versions);
+    assert_eq!(rotated, wanted);
+    let update = UpdateKeyRequest {
+        min_decryption_version: Some(3),
+        ..update
+    };
+    let updated = ada.transit.update_key(update.clone()).await.unwrap();
+    assert_eq!(updated.into_inner().min_decryption_version, 3);
+    let trimmed = ada.transit.trim_key(trim.clone()).await.unwrap();
+    wanted.versions.clear();
+    wanted.removed_versions = vec![1, 2];
+    assert_eq!(trimmed.into_inner(), wanted);
+    // Who may read it is told all of it.
+    let updated = admin.transit.update_key(update).await.unwrap();
+    assert_eq!(updated.into_inner().versions.len(), 2);
+    let rotated = admin.transit.rotate_key(rotate).await.unwrap().into_inner();
+    assert_eq!(rotated.versions.len(), 3);
+    let trimmed = admin.transit.trim_key(trim).await.unwrap().into_inner();
+    assert!(trimmed.versions.len() == 3 && trimmed.removed_versions.is_empty());
     // Of a list the log says by which rule.
     put(
         &mut admin,

@@ -1,6 +1,6 @@
 //! Which addresses are connected to, to see who controls a name: others must not have this service ask what they cannot.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -42,13 +42,28 @@ const PRIVATE: &[&str] = &[
 /// Global unicast (RFC 4291 §2.4).
 const GLOBAL: &str = "2000::/3";
 
+/// Where a gateway leads to an address of IPv4, which is at the end (NAT64, RFC 6052 §2.1).
+const NAT64: &str = "64:ff9b::/96";
+
 fn network(text: &str) -> Option<IpNet> {
     text.parse().ok()
 }
 
+/// The address that is reached there.
+fn reached(address: IpAddr) -> IpAddr {
+    let address = address.to_canonical();
+    match address {
+        IpAddr::V6(six) if network(NAT64).is_some_and(|net| net.contains(&address)) => {
+            let [.., a, b, c, d] = six.octets();
+            Ipv4Addr::new(a, b, c, d).into()
+        }
+        _ => address,
+    }
+}
+
 /// Whether it may be connected to, where `networks` are allowed.
 pub(crate) fn allowed(address: IpAddr, networks: &[IpNet]) -> bool {
-    let address = address.to_canonical();
+    let address = reached(address);
     let special = SPECIAL.iter().filter_map(|text| network(text));
     let special: Vec<_> = special.filter(|net| net.contains(&address)).collect();
     let mut said = networks.iter().filter(|net| net.contains(&address));
@@ -79,6 +94,15 @@ mod tests {
             ("::ffff:10.1.2.3", none, false),
             ("::ffff:10.1.2.3", &["10.1.0.0/16"], true),
             ("64:ff9b::1", none, false),
+            ("64:ff9b::1.1.1.1", none, true),
+            ("64:ff9b::10.1.2.3", none, false),
+            ("64:ff9b::10.1.2.3", &["64:ff9b::/96"], false),
+            ("64:ff9b::10.1.2.3", &["10.1.0.0/16"], true),
+            ("64:ff9b::127.0.0.1", &["::/0", "0.0.0.0/0"], false),
+            ("64:ff9b::169.254.169.254", &["64:ff9b::/96"], false),
+            ("64:ff9b:1::10.1.2.3", none, false),
+            ("2002:7f00:1::1", none, false),
+            ("::127.0.0.1", none, false),
             ("fd00::1", none, false),
             ("fd00::1", &["fd00::/8"], true),
             ("127.0.0.1", none, false),
@@ -106,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_lists_are_networks() {
-        for text in SPECIAL.iter().chain(PRIVATE).chain([&GLOBAL]) {
+        for text in SPECIAL.iter().chain(PRIVATE).chain([&GLOBAL, &NAT64]) {
             assert!(
                 network(text).is_some_and(|net| net.trunc() == net),
                 "{text}"

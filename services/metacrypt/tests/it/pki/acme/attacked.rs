@@ -213,3 +213,25 @@ async fn redirections_lead_to_networks_of_the_profile_for_names_of_the_order_alo
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_that_the_profile_does_not_allow_are_not_looked_at() {
+    let mut acme = Acme::new().await;
+    let account = acme.account().await;
+    acme.ca
+        .put(PkiProfile {
+            ip_networks: vec!["127.0.0.0/8".to_owned()],
+            acme: Some(AcmeRules::default()),
+            ..profile("services")
+        })
+        .await;
+    for how in [ChallengeType::Http01, ChallengeType::TlsAlpn01] {
+        for name in [dns("a.svc.example.org"), Identifier::Ip(acme.names.host)] {
+            let mut order = account.new_order(&NewOrder::new(&[name])).await.unwrap();
+            acme.show(&mut order, how.clone()).await.unwrap();
+            let ready = order.poll_ready(&RetryPolicy::default()).await;
+            // As if it were not there: who cannot ask there himself learns nothing of it.
+            assert_eq!(kind(ready), "incorrectResponse", "{how:?}");
+        }
+    }
+}

@@ -325,3 +325,6 @@ impl Around {
         Err(Problem::new(Type::Connection, last).into())
     }
 }
+
+#[cfg(test)]
+mod tests;

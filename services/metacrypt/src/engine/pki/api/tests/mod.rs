@@ -19,7 +19,7 @@ use crate::{
         EngineError,
         pki::{
             KIND, crls,
-            ready::{self, Served},
+            ready::{self, Ready, Served},
             store::Record,
         },
         seconds,
@@ -163,4 +163,26 @@ async fn lists_are_renewed_and_what_ended_long_ago_is_forgotten() {
         row.0.is_none() && row.3.contains("\"forgotten\":2"),
         "{row:?}"
     );
+}
+
+#[tokio::test]
+async fn lists_are_made_while_callers_have_all_places() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    let serial = issue(&api, &admin).await;
+    let (number, _) = list(&world).await;
+    revoke(&api, &admin, &serial).await.unwrap();
+    let held = world.metacrypt.cores.all_places();
+    let busy = try_issue(&api, &admin).await;
+    assert!(matches!(busy, Err(EngineError::Busy)), "{busy:?}");
+    round(&world.metacrypt, &KIND, KIND.job.as_ref().unwrap()).await;
+    let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
+    let read = at.read(|items, at| {
+        let issuer = ready::issuer(at.mount(), items, "services")?;
+        Ok(Ready::of(at.mount())?.served(issuer.id(), at.now()))
+    });
+    assert!(read.await.unwrap().is_some(), "made by the job");
+    drop(held);
+    let (next, entries) = list(&world).await;
+    assert!(next > number && entries == 1, "{next}, {entries}");
 }

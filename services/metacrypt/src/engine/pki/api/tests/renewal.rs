@@ -3,7 +3,6 @@
 use mc_proto::metacrypt::v1::RenewCertificateRequest;
 
 use super::*;
-use crate::engine::work::{all_turns, has_place};
 
 #[tokio::test]
 async fn what_is_revoked_while_another_is_made_is_not_renewed() {
@@ -16,12 +15,12 @@ async fn what_is_revoked_while_another_is_made_is_not_renewed() {
         ..RenewCertificateRequest::default()
     };
     // Nothing is signed until it is dropped.
-    let all = all_turns().await;
+    let all = world.metacrypt.cores.all_turns().await;
     let renewing = tokio::spawn({
         let (api, admin, request) = (api.clone(), admin.clone(), request.clone());
         async move { certificates::renew(&api, &admin, request).await }
     });
-    while !has_place("id-of-admin") {
+    while !world.metacrypt.cores.has_place("id-of-admin") {
         tokio::task::yield_now().await;
     }
     revoke(&api, &admin, &serial).await.unwrap();
