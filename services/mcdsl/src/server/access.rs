@@ -16,7 +16,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use mc_proto::{AccountType, Level, Method};
+use mc_proto::{AccountType, Level, Method, codec::is_broken};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
@@ -404,13 +404,24 @@ pub(super) async fn enforce(
         // The method may change neither.
         let token = bearer(&parts.headers).ok().flatten().map(str::to_owned);
         let request = Request::from_parts(parts, body);
-        match token {
+        understood(match token {
             _ if !method.server_streams => next.run(request).await,
             Some(token) => streams::while_valid(next.run(request).await, token, authenticator),
             None => streaming.public_stream(request, next).await,
-        }
+        })
     };
     access.guard(method, parts, Status::into_http, run).await
+}
+
+/// A message that cannot be read is its sender's fault, which tonic takes for the server's.
+fn understood(response: Response) -> Response {
+    match response.extensions().get::<Status>() {
+        Some(status) if is_broken(status) => {
+            let text = format!("the message is none of this method: {}", status.message());
+            Status::invalid_argument(text).into_http()
+        }
+        _ => response,
+    }
 }
 
 #[cfg(test)]
