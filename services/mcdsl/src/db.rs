@@ -11,6 +11,7 @@ mod files;
 mod full;
 mod group;
 mod long;
+mod room;
 mod schema;
 mod store;
 
