@@ -223,11 +223,11 @@ impl Access {
         }
         // To its end, whether the client still waits or not: what is done is recorded.
         let (writer, who) = (Arc::clone(self), caller.clone());
-        let done = self.tasks.spawn(db::carried(async move {
+        let done = async move {
             let response = calling.await;
             writer.record(&who, response, refuse).await
-        }));
-        match done.await {
+        };
+        match db::to_the_end(&self.tasks, done).await {
             Ok(response) => response,
             // It panicked, which is in the log.
             Err(_) => {
