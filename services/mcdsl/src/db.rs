@@ -11,6 +11,7 @@ mod files;
 mod full;
 mod group;
 mod long;
+mod room;
 mod schema;
 mod store;
 
@@ -22,10 +23,11 @@ use std::{
     time::Duration,
 };
 
-pub use asker::{Asker, asked_by, carried};
+pub use asker::{Asker, asked_by};
 pub use copy::{open_as_it_is, snapshot};
 pub use files::Files;
 pub use full::is_unwritable;
+pub use long::to_the_end;
 use rusqlite::{Connection, TransactionBehavior};
 pub use store::{Store, StoreError};
 

@@ -116,6 +116,11 @@ fn given(
     }
 }
 
+/// Bytes of a disk of so many that services keep free for what they write: less is little, and nothing that can wait takes of it.
+pub(crate) fn reserve(of: u64) -> u64 {
+    (1 << 30).min(of / 10)
+}
+
 /// Bytes that the file system of a path has left for who is not root, and has in all.
 pub(crate) fn room(path: &Path) -> io::Result<(u64, u64)> {
     let found = nix::sys::statvfs::statvfs(path)?;

@@ -83,13 +83,16 @@ pub enum RestoreError {
     },
     /// Larger than it may be here.
     #[error(
-        "{path} is larger than half of what its disk has left ({}); make room: the services on it need the rest", human::bytes(*.room)
+        "what is in {path} is larger than what the disk has left ({}) without {}, which services on it need; make room",
+        human::bytes(*.room), human::bytes(*.reserve)
     )]
     Room {
         /// The snapshot.
         path: PathBuf,
         /// Bytes that are left.
         room: u64,
+        /// Of those, what stays free.
+        reserve: u64,
     },
     /// SQLite finds it damaged.
     #[error("the database in {path} is damaged: {problem}")]
@@ -251,13 +254,18 @@ impl Snapshot<'_> {
     /// Unpacks it and looks whether it is whole.
     fn open(&self, staging: &Path) -> Result<(PathBuf, Connection, Found), RestoreError> {
         let (path, service) = (self.archive.to_owned(), self.service);
-        // Its manifest, which comes last, may be as hostile as the rest: what else is on the disk goes on.
-        let (room, _) =
+        // How long the file is stands before it, and no more than that is unpacked: what else is on the disk goes on.
+        let (room, of) =
             files::room(files::directory_of(staging)).map_err(failed("look at", staging))?;
-        let limit = MAX_BYTES.min(room / 2);
+        let reserve = files::reserve(of);
+        let limit = MAX_BYTES.min(room.saturating_sub(reserve));
         let manifest = match archive::read(self.archive, staging, limit) {
             Err(ArchiveError::TooLong(bytes)) if bytes == limit && limit < MAX_BYTES => {
-                return Err(RestoreError::Room { path, room });
+                return Err(RestoreError::Room {
+                    path,
+                    room,
+                    reserve,
+                });
             }
             read => read?,
         };
@@ -386,3 +394,6 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RestoreE
     let path = path.to_owned();
     move |source| RestoreError::Io { what, path, source }
 }
+
+#[cfg(test)]
+mod tests;

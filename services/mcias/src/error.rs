@@ -176,6 +176,7 @@ impl Error {
                     "the service has too much to do at this moment; try again in a few seconds";
                 (Code::Unavailable, text.to_owned(), Some(BUSY))
             }
+            Self::Store(gone @ StoreError::GivenUp) => (Code::Cancelled, gone.to_string(), None),
             other if is_unwritable(other) => (Code::Unavailable, UNWRITTEN.to_owned(), None),
             _ => return None,
         };

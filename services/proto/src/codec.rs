@@ -1,14 +1,13 @@
 //! How messages are encoded for gRPC: as tonic does it, in a buffer that is as long as the message from the beginning. One that grows is copied again and again, which of
-//! large messages is most of the work.
+//! large messages is most of the work. And decoded: what is no message is told from what else fails.
 
-use std::marker::PhantomData;
+use std::{error::Error as _, marker::PhantomData, sync::Arc};
 
-use prost::Message;
+use prost::{DecodeError, Message};
 use tonic::{
     Status,
-    codec::{Codec, EncodeBuf, Encoder},
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::ProstDecoder;
 
 /// That of all methods.
 #[derive(Debug)]
@@ -28,14 +27,14 @@ where
     type Encode = T;
     type Decode = U;
     type Encoder = ReservingEncoder<T>;
-    type Decoder = ProstDecoder<U>;
+    type Decoder = TellingDecoder<U>;
 
     fn encoder(&mut self) -> ReservingEncoder<T> {
         ReservingEncoder(PhantomData)
     }
 
-    fn decoder(&mut self) -> ProstDecoder<U> {
-        ProstDecoder::default()
+    fn decoder(&mut self) -> TellingDecoder<U> {
+        TellingDecoder(PhantomData)
     }
 }
 
@@ -54,4 +53,30 @@ impl<T: Message> Encoder for ReservingEncoder<T> {
             .encode(to)
             .map_err(|error| Status::internal(error.to_string()))
     }
+}
+
+/// Reads messages.
+#[derive(Debug)]
+pub struct TellingDecoder<U>(PhantomData<U>);
+
+impl<U: Message + Default> Decoder for TellingDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        U::decode(from).map(Some).map_err(|error| {
+            // Of an answer it is the service's fault; of a request the server says whose it is, by the source.
+            let mut status = Status::internal(error.to_string());
+            status.set_source(Arc::new(error));
+            status
+        })
+    }
+}
+
+/// Whether a message was none of its kind, or was cut off.
+#[must_use]
+pub fn is_broken(status: &Status) -> bool {
+    status
+        .source()
+        .is_some_and(<dyn std::error::Error>::is::<DecodeError>)
 }

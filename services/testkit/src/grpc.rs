@@ -1,4 +1,4 @@
-//! Methods of any service, called with an empty request: to see who is let in.
+//! Methods of any service, called with an empty request, or with bytes that are none: to see who is let in, and what of him.
 
 use mc_proto::Method;
 use tonic::{
@@ -11,7 +11,17 @@ use tonic::{
 
 /// How a call ends; of a stream, how it begins.
 pub async fn code(channel: &Channel, method: &Method, token: Option<&str>) -> Code {
-    let mut request = Request::new(());
+    code_of(channel, method, token, &[]).await
+}
+
+/// The same, of what is said as it is.
+pub async fn code_of(
+    channel: &Channel,
+    method: &Method,
+    token: Option<&str>,
+    message: &'static [u8],
+) -> Code {
+    let mut request = Request::new(message);
     if let Some(value) = token.and_then(|token| format!("Bearer {token}").parse().ok()) {
         request.metadata_mut().insert("authorization", value);
     }
@@ -21,18 +31,18 @@ pub async fn code(channel: &Channel, method: &Method, token: Option<&str>) -> Co
         return Status::from_error(error.into()).code();
     }
     let called = if method.streams {
-        grpc.server_streaming(request, path, Empty).await.map(drop)
+        grpc.server_streaming(request, path, Raw).await.map(drop)
     } else {
-        grpc.unary(request, path, Empty).await.map(drop)
+        grpc.unary(request, path, Raw).await.map(drop)
     };
     called.err().map_or(Code::Ok, |status| status.code())
 }
 
-/// No field is said, and none is read.
-struct Empty;
+/// What is said is written as it is, and nothing is read.
+struct Raw;
 
-impl Codec for Empty {
-    type Encode = ();
+impl Codec for Raw {
+    type Encode = &'static [u8];
     type Decode = ();
     type Encoder = Self;
     type Decoder = Self;
@@ -46,16 +56,18 @@ impl Codec for Empty {
     }
 }
 
-impl Encoder for Empty {
-    type Item = ();
+impl Encoder for Raw {
+    type Item = &'static [u8];
     type Error = Status;
 
-    fn encode(&mut self, (): (), _: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(&mut self, message: &'static [u8], to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        use bytes::BufMut as _;
+        to.put_slice(message);
         Ok(())
     }
 }
 
-impl Decoder for Empty {
+impl Decoder for Raw {
     type Item = ();
     type Error = Status;
 

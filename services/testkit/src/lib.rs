@@ -1,4 +1,4 @@
-//! For tests and the demo only: network namespaces, a test CA, child processes, waiting for a condition, and
+//! For tests and the demo only: network namespaces, a test CA, child processes, small disks, waiting for a condition, and
 //! a generator of GeoIP databases.
 //!
 //! Everything is real: namespaces of this kernel, TLS of rustls, processes. Everything that is made here is undone when it is
@@ -9,6 +9,7 @@
 pub mod browser;
 pub mod ca;
 pub mod clock;
+pub mod disk;
 pub mod grpc;
 pub mod mmdb;
 pub mod netns;

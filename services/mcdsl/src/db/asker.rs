@@ -44,7 +44,7 @@ pub fn asked_by<F: Future>(
 }
 
 /// For work that goes on in a task of its own: for whom this task does it.
-pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
+pub(super) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
     asked_by(ASKER.try_with(Clone::clone).ok().flatten(), work)
 }
 

@@ -1,10 +1,41 @@
 //! Reads that may take long, such as of a whole log: who may ask for them keeps nobody else from reading.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use rusqlite::{Connection, InterruptHandle};
+use tokio::{runtime::Handle, task::JoinError, time::sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::store::{Store, StoreError};
+use super::{
+    asker::carried,
+    store::{Store, StoreError},
+};
+
+/// Between two interruptions of a read that nobody waits for.
+const AGAIN: Duration = Duration::from_millis(10);
+
+tokio::task_local! {
+    /// That nobody waits any more for what this task does.
+    static GONE: CancellationToken;
+}
+
+/// Does it in a task of its own to its end, for whom this task works, whether somebody goes on to wait or not. What it reads by [`Store::read_long`] ends with who waits.
+///
+/// # Errors
+/// If it panics.
+pub async fn to_the_end<F>(tasks: &TaskTracker, work: F) -> Result<F::Output, JoinError>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let gone = GONE.try_with(CancellationToken::child_token);
+    let gone = gone.unwrap_or_default();
+    let _waits = gone.clone().drop_guard();
+    tasks.spawn(carried(GONE.scope(gone, work))).await
+}
 
 /// A read, as long as somebody waits for it.
 #[derive(Clone, Default)]
@@ -21,6 +52,13 @@ impl Running {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether it runs.
+    fn interrupt(&self) -> bool {
+        let state = self.state();
+        state.handle.iter().for_each(InterruptHandle::interrupt);
+        state.handle.is_some()
+    }
 }
 
 /// Whoever waits.
@@ -28,10 +66,15 @@ struct Waits(Running);
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.given_up = true;
-        if let Some(handle) = &state.handle {
-            handle.interrupt();
+        self.0.state().given_up = true;
+        if let (true, Ok(runtime)) = (self.0.interrupt(), Handle::try_current()) {
+            let running = self.0.clone();
+            // SQLite forgets it where no statement is under way: before the first one, and between two.
+            runtime.spawn(async move {
+                while running.interrupt() {
+                    sleep(AGAIN).await;
+                }
+            });
         }
     }
 }
@@ -63,6 +106,17 @@ impl Store {
     /// # Errors
     /// Those of `read`, and [`StoreError`].
     pub async fn read_long<T, E, F>(self: &Arc<Self>, read: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        let gone = GONE.try_with(Clone::clone).unwrap_or_default();
+        let read = gone.run_until_cancelled(self.read_in_turn(read)).await;
+        read.unwrap_or_else(|| Err(StoreError::GivenUp.into()))
+    }
+
+    async fn read_in_turn<T, E, F>(self: &Arc<Self>, read: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
@@ -104,20 +158,46 @@ mod tests {
         Ok(())
     }
 
+    fn endless(begun: mpsc::Sender<()>) -> impl FnOnce(&Connection) -> Result<i64, StoreError> {
+        move |db| {
+            begun.send(()).unwrap();
+            let sql = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+            Ok(db.query_row(sql, [], |row| row.get(0))?)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_without_its_client_reads_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("a.db"), &[SCHEMA]).unwrap();
+        let (begun, running) = mpsc::channel::<()>();
+        let tasks = TaskTracker::new();
+        let (reader, tracker) = (Arc::clone(&store), tasks.clone());
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let client = tokio::spawn(async move {
+            // As a page's that asks a method.
+            let inner = tracker.clone();
+            let call = async move { reader.read_long(endless(begun)).await };
+            let page = async move {
+                let read = to_the_end(&inner, call).await.unwrap();
+                ended.send(read).unwrap();
+            };
+            to_the_end(&tracker, page).await
+        });
+        let running = tokio::task::spawn_blocking(move || running.recv());
+        running.await.unwrap().unwrap();
+        client.abort();
+        assert!(matches!(end.await.unwrap(), Err(StoreError::GivenUp)));
+        store.read_long(nothing).await.unwrap();
+    }
+
     #[tokio::test]
     async fn long_reads_are_one_at_a_time_and_end_with_who_waits() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("a.db"), &[SCHEMA]).unwrap();
         let (begun, running) = mpsc::channel::<()>();
         let first = Arc::clone(&store);
-        let first = tokio::spawn(async move {
-            let endless = move |db: &Connection| -> Result<i64, StoreError> {
-                begun.send(()).unwrap();
-                let sql = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
-                Ok(db.query_row(sql, [], |row| row.get(0))?)
-            };
-            first.read_long(endless).await
-        });
+        let first = tokio::spawn(async move { first.read_long(endless(begun)).await });
         let running = tokio::task::spawn_blocking(move || running.recv());
         running.await.unwrap().unwrap();
         let mut second = Box::pin(store.read_long(nothing));

@@ -4,13 +4,11 @@
 
 use std::{
     error::Error,
-    io::Write as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, Params, Row, Transaction};
@@ -27,12 +25,6 @@ use crate::{
     turns::{Turn, Turns},
 };
 
-/// Bytes for which there has to be room on the disk before it is said not to be full: more than an ordinary change.
-const ROOM: usize = 256 << 10;
-/// How often [`Store::settle`] tries, how long nobody writes meanwhile, and what is between: five seconds in all.
-const SETTLES: usize = 20;
-const SETTLING: Duration = Duration::from_millis(50);
-const BETWEEN_SETTLES: Duration = Duration::from_millis(200);
 /// Connections that read at once; more readers wait for a turn without holding a thread.
 const READERS: usize = 4;
 
@@ -50,6 +42,8 @@ pub struct Store {
     reading: Reading,
     /// Of those that may take long ([`Self::read_long`]).
     pub(super) long: Reading,
+    /// Of those that copy the whole ([`Self::copy`]).
+    copying: Reading,
     writing: Arc<Places>,
     pub(super) line: Line,
     full: watch::Sender<bool>,
@@ -93,6 +87,9 @@ pub enum StoreError {
     /// As many wait as may, in all or of who asks.
     #[error("the database has too much to do; try again later")]
     Busy,
+    /// Whoever asked is gone.
+    #[error("nobody waits for the answer any more")]
+    GivenUp,
     /// The thread that had it has panicked.
     #[error("an internal error in the database's thread")]
     Thread,
@@ -110,15 +107,8 @@ impl Store {
             what: "open it to read",
             source,
         };
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let reader = |_| {
-            let db = Connection::open_with_flags(path, flags)?;
-            db.busy_timeout(super::BUSY_TIMEOUT)?;
-            db.set_prepared_statement_cache_capacity(super::STATEMENTS);
-            Ok(Mutex::new(db))
-        };
         let readers = (0..READERS)
-            .map(reader)
+            .map(|_| reader(path).map(Mutex::new))
             .collect::<Result<_, _>>()
             .map_err(sqlite)?;
         Ok(Arc::new(Self {
@@ -130,6 +120,7 @@ impl Store {
             readers,
             reading: Reading::new(READERS),
             long: Reading::new(1),
+            copying: Reading::new(1),
             writing: Places::new(1),
             line: Line::default(),
             full: watch::Sender::new(false),
@@ -155,57 +146,6 @@ impl Store {
         self.foreign.subscribe()
     }
 
-    /// Writes without changing anything, to find out whether there is room again: for more than a page, or the next change would not fit.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn probe(self: &Arc<Self>) -> Result<(), StoreError> {
-        let path = self.path.clone();
-        let room = tokio::task::spawn_blocking(move || {
-            let directory = path.parent().unwrap_or(&path);
-            tempfile::tempfile_in(directory)
-                .and_then(|mut file| file.write_all(&[0; ROOM]))
-                .map_err(|source| DbError::File { path, source })
-        });
-        room.await.map_err(|_| StoreError::Thread)??;
-        let same = |tx: &Transaction<'_>| {
-            tx.execute("UPDATE migrations SET name = name", [])?;
-            Ok(())
-        };
-        self.write(same).await
-    }
-
-    /// Writes SQLite's log (WAL) into the database itself and empties it, for whoever copies that file alone. Waits for who writes, and some seconds for who reads,
-    /// while others write.
-    ///
-    /// # Errors
-    /// [`StoreError`]; [`StoreError::Busy`]: somebody still reads what was there before.
-    pub fn settle(&self) -> Result<(), StoreError> {
-        for _ in 0..SETTLES {
-            if self.settle_now()? {
-                return Ok(());
-            }
-            std::thread::sleep(BETWEEN_SETTLES);
-        }
-        Err(StoreError::Busy)
-    }
-
-    /// Whether nobody was in the way. What could be written into the database is, in any case.
-    fn settle_now(&self) -> Result<bool, StoreError> {
-        let db = self.writer();
-        self.files.check()?;
-        let busy = |how: &str| {
-            let sql = format!("PRAGMA wal_checkpoint({how})");
-            db.query_row(&sql, [], |row| row.get::<_, bool>(0))
-        };
-        busy("PASSIVE")?;
-        // Who writes waits meanwhile.
-        db.busy_timeout(SETTLING)?;
-        let emptied = busy("TRUNCATE").map(|busy| !busy);
-        db.busy_timeout(super::BUSY_TIMEOUT)?;
-        Ok(emptied?)
-    }
-
     /// Reads, on a thread for that: all of it is of one commit, however many statements it is, and whatever is written meanwhile.
     ///
     /// # Errors
@@ -222,25 +162,34 @@ impl Store {
             store.is_as_made(snapshot.0)?;
             read(snapshot.0)
         };
-        self.on_reader(snapshot).await
-    }
-
-    /// With a reader that is in no transaction, for what makes its own ([`super::snapshot`]).
-    ///
-    /// # Errors
-    /// Those of `read`, and [`StoreError`].
-    pub async fn on_reader<T, E, F>(self: &Arc<Self>, read: F) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    {
         let (store, turn) = (Arc::clone(self), self.reading.next().await?);
         let done = tokio::task::spawn_blocking(move || {
             // Dropped after the reader, so that who is next finds one.
             let _turn = turn;
             let db = store.reader();
-            read(&db)
+            snapshot(&db)
+        });
+        done.await
+            .unwrap_or_else(|_| Err(StoreError::Thread.into()))
+    }
+
+    /// For what copies the whole ([`super::snapshot`]): with a connection of its own, in no transaction, so that who reads finds one; one at a time.
+    ///
+    /// # Errors
+    /// Those of `copy`, and [`StoreError`].
+    pub async fn copy<T, E, F>(self: &Arc<Self>, copy: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        let (store, turn) = (Arc::clone(self), self.copying.next().await?);
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            // Not that of another file, which is there now.
+            store.files.check().map_err(StoreError::from)?;
+            let db = reader(&store.path).map_err(StoreError::from)?;
+            copy(&db)
         });
         done.await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))
@@ -409,6 +358,15 @@ impl Store {
             reader.unwrap_or_else(PoisonError::into_inner)
         })
     }
+}
+
+/// A connection that reads alone.
+fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(super::BUSY_TIMEOUT)?;
+    db.set_prepared_statement_cache_capacity(super::STATEMENTS);
+    Ok(db)
 }
 
 /// One commit as a reader sees it, until this is dropped. The statements are kept as they were read, for each read has both.

@@ -16,7 +16,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use mc_proto::{AccountType, Level, Method};
+use mc_proto::{AccountType, Level, Method, codec::is_broken};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
@@ -224,11 +224,11 @@ impl Access {
         }
         // To its end, whether the client still waits or not: what is done is recorded.
         let (writer, who) = (Arc::clone(self), caller.clone());
-        let done = self.tasks.spawn(db::carried(async move {
+        let done = async move {
             let response = calling.await;
             writer.record(&who, response, refuse).await
-        }));
-        match done.await {
+        };
+        match db::to_the_end(&self.tasks, done).await {
             Ok(response) => response,
             // It panicked, which is in the log.
             Err(_) => {
@@ -405,13 +405,24 @@ pub(super) async fn enforce(
         // The method may change neither.
         let token = bearer(&parts.headers).ok().flatten().map(str::to_owned);
         let request = Request::from_parts(parts, body);
-        match token {
+        understood(match token {
             _ if !method.server_streams => next.run(request).await,
             Some(token) => streams::while_valid(next.run(request).await, token, authenticator),
             None => streaming.public_stream(request, next).await,
-        }
+        })
     };
     access.guard(method, parts, Status::into_http, run).await
+}
+
+/// A message that cannot be read is its sender's fault, which tonic takes for the server's.
+fn understood(response: Response) -> Response {
+    match response.extensions().get::<Status>() {
+        Some(status) if is_broken(status) => {
+            let text = format!("the message is none of this method: {}", status.message());
+            Status::invalid_argument(text).into_http()
+        }
+        _ => response,
+    }
 }
 
 #[cfg(test)]

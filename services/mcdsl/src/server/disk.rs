@@ -20,15 +20,13 @@ use crate::{
     auth::Identity,
     clock::Clock,
     db::Store,
-    files::{directory_of, room},
+    files::{directory_of, reserve, room},
     human,
     shutdown::Shutdown,
 };
 
 /// Between two attempts to write.
 const LOOK: Duration = Duration::from_secs(1);
-/// Bytes: with less left on the disk, or less than a tenth of it if that is less, it is told and calls are shared out.
-const SCARCE: u64 = 1 << 30;
 /// Between two looks at what is left.
 const MEASURE: Duration = Duration::from_secs(10);
 /// Calls of an account in a [`WINDOW`] while there is little room.
@@ -85,11 +83,11 @@ impl Scarce {
         Ok(())
     }
 
-    /// What is left on the disk now, in bytes, of how many.
-    pub fn measured(&self, left: u64, of: u64, disk: &Path) {
+    /// What is left on the disk now, in bytes, of how many. Whether it is little.
+    pub fn measured(&self, left: u64, of: u64, disk: &Path) -> bool {
         let is = is_little((left, of));
         if is == self.is.swap(is, Relaxed) {
-            return;
+            return is;
         }
         let (disk, left) = (disk.display(), human::bytes(left));
         match is {
@@ -99,6 +97,7 @@ impl Scarce {
             ),
             false => tracing::info!(%disk, %left, "the disk has room again"),
         }
+        is
     }
 
     /// Prometheus' text, without an end.
@@ -115,16 +114,16 @@ impl Handle {
     /// somebody else was seen to have changed the database's schema.
     /// Beside it, has accounts share the calls that are written down while there is little room.
     pub fn follow_disk(self: &Arc<Self>, store: &Arc<Store>, shutdown: &Shutdown) {
-        let (scarce, disk) = (
-            Arc::clone(&self.scarce),
-            directory_of(store.path()).to_owned(),
-        );
+        let (scarce, measured) = (Arc::clone(&self.scarce), Arc::clone(store));
         let stop = shutdown.token().clone();
         shutdown.spawn("room", async move {
             let measure = async {
+                let disk = directory_of(measured.path());
                 loop {
-                    if let Ok((left, of)) = room(&disk) {
-                        scarce.measured(left, of, &disk);
+                    if let Ok((left, of)) = room(disk)
+                        && scarce.measured(left, of, disk)
+                    {
+                        measured.shrink().await;
                     }
                     tokio::time::sleep(MEASURE).await;
                 }
@@ -153,7 +152,7 @@ pub fn little_left(database: &Path) -> Option<String> {
 
 /// Of what is left and of all.
 fn is_little((left, of): (u64, u64)) -> bool {
-    left < SCARCE.min(of / 10)
+    left < reserve(of)
 }
 
 async fn follow(handle: &Handle, store: &Arc<Store>) {
@@ -171,6 +170,8 @@ async fn follow(handle: &Handle, store: &Arc<Store>) {
         handle.writable.send_replace(false);
         while *full.borrow() {
             tokio::time::sleep(LOOK).await;
+            // Its log may hold what is missing.
+            store.shrink().await;
             // Why it fails is known.
             let _ = store.probe().await;
             if foreign.borrow().is_some() {
@@ -187,6 +188,9 @@ mod tests {
 
     use super::*;
     use crate::server::access::tests::caller;
+
+    /// Of a large disk.
+    const SCARCE: u64 = 1 << 30;
 
     #[test]
     fn nobody_takes_what_little_room_is_left() {

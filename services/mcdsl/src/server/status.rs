@@ -14,6 +14,9 @@ impl From<StoreError> for Status {
         if matches!(error, StoreError::Busy) {
             return Self::unavailable(error.to_string());
         }
+        if matches!(error, StoreError::GivenUp) {
+            return Self::cancelled(error.to_string());
+        }
         // The log has it, once.
         if matches!(error, StoreError::Db(DbError::Foreign { .. })) {
             return Self::unavailable(FOREIGN);

@@ -1,7 +1,10 @@
 //! Bodies of requests: how large they may be, and whose are read at all.
 
-use mc_proto::example::v1::{Note, notes_client::NotesClient};
-use mc_testkit::ca::KeyExchange;
+use mc_proto::{
+    METHODS,
+    example::v1::{Note, notes_client::NotesClient},
+};
+use mc_testkit::{ca::KeyExchange, grpc::code_of};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request};
 
@@ -87,4 +90,34 @@ async fn what_cannot_be_understood_is_in_the_log_once() {
         let codes: Vec<_> = log.iter().map(|(_, _, code)| *code).collect();
         assert_eq!(codes, [code], "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_message_that_is_none_is_its_senders_fault() {
+    let running = Running::start(|_| {}).await;
+    let token = running.tokens.of("user");
+    let channel = running.channel().await;
+    let named = |name: &str| METHODS.iter().find(|m| m.path.ends_with(name)).unwrap();
+    let put = named("example.v1.Notes/PutNote");
+    for (description, message, code) in [
+        ("whole", &b"\x0a\x01a"[..], Code::Ok),
+        ("without its length", b"\x0a", Code::InvalidArgument),
+        ("cut off", b"\x0a\x05a", Code::InvalidArgument),
+        ("no text", b"\x0a\x01\xff", Code::InvalidArgument),
+        (
+            "another type",
+            b"\x0d\x00\x00\x00\x00",
+            Code::InvalidArgument,
+        ),
+    ] {
+        let got = code_of(&channel, put, Some(&token), message).await;
+        assert_eq!(got, code, "{description}");
+        let log = std::mem::take(&mut *running.log.lock().unwrap());
+        let codes: Vec<_> = log.iter().map(|(_, _, code)| *code).collect();
+        assert_eq!(codes, [code], "{description}");
+    }
+    let watch = named("example.v1.Notes/WatchNotes");
+    let system = running.tokens.of("system");
+    let got = code_of(&channel, watch, Some(&system), b"\x0a").await;
+    assert_eq!(got, Code::InvalidArgument, "a stream's");
 }

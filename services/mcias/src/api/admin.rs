@@ -211,7 +211,7 @@ impl Administration for Api {
                 let made = archive::snapshot(crate::SERVICE, db, &[], &directory, now);
                 made.map_err(|e| Error::precondition(chain(&e)))
             };
-            let path = mcias.store.on_reader(read).await?.display().to_string();
+            let path = mcias.store.copy(read).await?.display().to_string();
             let resource = path.clone();
             let write = move |change: &mut Change<'_>| {
                 change.resource = resource;

@@ -265,7 +265,7 @@ pub(crate) fn to_the_end(mcias: &Arc<Mcias>, routes: Router) -> Router {
         move |request, next: axum::middleware::Next| {
             let tasks = tasks.clone();
             async move {
-                let done = tasks.spawn(db::carried(next.run(request))).await;
+                let done = db::to_the_end(&tasks, next.run(request)).await;
                 // It panicked, which is in the log.
                 done.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
             }

@@ -1,11 +1,6 @@
 //! A disk without room: nobody is told that something was done, and the service is well again by itself.
 
-use std::{
-    fs::File,
-    io::{ErrorKind, Write as _},
-    path::Path,
-    process::Command,
-};
+use std::path::Path;
 
 use mc_testkit::{ca::Ca, process::Process, wait_for_async};
 use serde_json::{Value, json};
@@ -17,53 +12,36 @@ use crate::{
     web::{Answer, Browser, Http},
 };
 
-/// A small disk.
-pub(crate) struct Disk(TempDir);
+/// Of MCIAS alone.
+pub(crate) struct Disk {
+    disk: mc_testkit::disk::Disk,
+    // Dropped after what is mounted there.
+    directory: TempDir,
+}
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        let disk = Self(tempfile::tempdir().unwrap());
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=4m,mode=700", "mcias-test"])
-            .arg(disk.path())
-            .status();
-        assert!(mounted.unwrap().success(), "needs root");
-        disk
+        let directory = tempfile::tempdir().unwrap();
+        let disk = mc_testkit::disk::Disk::over(directory.path(), 4).unwrap();
+        Self { disk, directory }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.directory.path()
     }
 
     /// To the last byte.
     fn fill(&self) {
-        let mut file = File::create(self.path().join("filler")).unwrap();
-        let full = loop {
-            if let Err(error) = file.write_all(&[1; 4096]) {
-                break error;
-            }
-        };
-        assert_eq!(full.kind(), ErrorKind::StorageFull);
+        self.disk.fill().unwrap();
     }
 
     /// A twentieth of it is left.
     pub(crate) fn fill_almost(&self) {
-        self.fill();
-        let filler = self.path().join("filler");
-        let file = File::options().write(true).open(filler).unwrap();
-        let full = file.metadata().unwrap().len();
-        file.set_len(full - (200 << 10)).unwrap();
+        self.disk.fill_but(200).unwrap();
     }
 
     fn free(&self) {
-        std::fs::remove_file(self.path().join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Whoever has a file open there may have it until the end.
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+        self.disk.free().unwrap();
     }
 }
 

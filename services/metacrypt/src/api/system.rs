@@ -317,7 +317,7 @@ impl System for Api {
             let made = archive::snapshot(SERVICE.name, db, &[], &directory, now);
             made.map_err(|error| EngineError::Precondition(chain(&error)))
         };
-        let path = store.on_reader(copy).await?.display().to_string();
+        let path = store.copy(copy).await?.display().to_string();
         caller.about.say(&path);
         self.done(&caller, Detail::new()).await?;
         Ok(Response::new(SnapshotResponse { path }))

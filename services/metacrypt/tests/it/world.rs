@@ -18,7 +18,7 @@ use mc_proto::{
         user_to_user_client::UserToUserClient,
     },
 };
-use mc_testkit::{clock::FakeClock, port::free, process::Process};
+use mc_testkit::{clock::FakeClock, disk::Disk, port::free, process::Process};
 use mcdsl::{clock::Clock, db::Store, shutdown::Shutdown};
 use metacrypt::barrier::{Cost, Fresh, Seal, Wanted};
 use tonic::{
@@ -190,6 +190,30 @@ impl World {
             process.wait_for_output(line).unwrap();
         }
         self.metacrypt = Some(process);
+    }
+
+    /// Has it go on, open, with all that it has on a disk of so many MiB.
+    pub(crate) async fn onto_small_disk(&mut self, mebibytes: u32) -> Disk {
+        assert!(
+            self.metacrypt
+                .take()
+                .unwrap()
+                .terminate()
+                .unwrap()
+                .success()
+        );
+        let aside = tempfile::tempdir().unwrap();
+        let copy = |from: &Path, to: &Path| {
+            let mut command = Command::new("cp");
+            let done = command.arg("-a").arg(from.join(".")).arg(to).status();
+            assert!(done.unwrap().success());
+        };
+        copy(self.root.path(), aside.path());
+        let disk = Disk::over(self.root.path(), mebibytes).unwrap();
+        copy(aside.path(), self.root.path());
+        self.start();
+        self.unseal().await;
+        disk
     }
 
     /// The same in this process, by a clock that the test moves. It stops with what is given.

@@ -51,7 +51,7 @@ impl World {
         let before = self.store.waiting();
         let store = Arc::clone(&self.store);
         let write = async move { store.write(insert(number)).await };
-        let answer = tokio::spawn(super::super::carried(write));
+        let answer = tokio::spawn(super::super::asker::carried(write));
         self.until(before + 1).await;
         answer
     }

@@ -64,6 +64,72 @@ async fn what_can_be_settled_is_while_somebody_reads() {
     assert_eq!(log.unwrap().len(), 0);
 }
 
+/// Of a full disk the log may have what is missing.
+#[tokio::test]
+async fn the_log_gives_back_its_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = mc_testkit::disk::Disk::over(directory.path(), 4).unwrap();
+    let path = directory.path().join("a.db");
+    let store = Store::open(&path, &[SCHEMA]).unwrap();
+    store.write(insert(1)).await.unwrap();
+    assert!(store.settle_now().unwrap());
+    let change = async || {
+        let change = |tx: &Transaction<'_>| -> Result<(), StoreError> {
+            tx.execute("UPDATE t SET x = x + 1", [])?;
+            Ok(())
+        };
+        store.write(change).await
+    };
+    // The same page each time: the database itself does not grow.
+    for _ in 0..100 {
+        change().await.unwrap();
+    }
+    disk.fill().unwrap();
+    assert!(is_unwritable(&change().await.unwrap_err()));
+    assert!(*store.full().borrow());
+    store.shrink().await;
+    change().await.unwrap();
+    assert!(!*store.full().borrow());
+}
+
+/// Whoever copies the whole, for as long as it takes, takes no reader from others.
+#[tokio::test]
+async fn who_copies_is_alone_and_in_nobodys_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db"), &[SCHEMA]).unwrap();
+    store.write(insert(1)).await.unwrap();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let first = Arc::clone(&store);
+    let slow = move |db: &Connection| -> Result<i64, StoreError> {
+        begun.send(()).unwrap();
+        let _ = wait.recv();
+        Ok(db.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)
+    };
+    let first = tokio::spawn(async move { first.copy(slow).await });
+    begins.await.unwrap();
+    let mut second = Box::pin(store.copy(|_| Ok::<_, StoreError>(())));
+    assert!(polled(&mut second).is_none(), "one at a time");
+    let (all, together) = (
+        Arc::new(std::sync::Barrier::new(READERS)),
+        Arc::clone(&store),
+    );
+    let readers = (0..READERS).map(|_| {
+        let (all, store) = (Arc::clone(&all), Arc::clone(&together));
+        let read = move |_: &Connection| -> Result<(), StoreError> {
+            all.wait();
+            Ok(())
+        };
+        tokio::spawn(async move { store.read(read).await })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.unwrap().unwrap();
+    }
+    drop(go_on);
+    assert_eq!(first.await.unwrap().unwrap(), 1);
+    second.await.unwrap();
+}
+
 #[tokio::test]
 async fn nothing_is_done_any_more_once_somebody_has_changed_the_schema() {
     const FLAW: &str = r#"has the trigger "eve" of "t", which no migration makes"#;

@@ -115,11 +115,10 @@ impl Sso {
         }
         // To its end, whether the browser waits or not: a refresh token is good once, and the next one has to be kept.
         let (this, sessions, secret) = (Arc::clone(self), sessions.clone(), secret.clone());
-        let renewed = self.tasks.spawn(db::carried(
-            async move { this.renew(&sessions, &secret).await },
-        ));
+        let renew = async move { this.renew(&sessions, &secret).await };
+        let renewed = db::to_the_end(&self.tasks, renew).await;
         // It panicked, which is in the log.
-        renewed.await.unwrap_or_else(|_| Err(ErrorPage::internal()))
+        renewed.unwrap_or_else(|_| Err(ErrorPage::internal()))
     }
 
     async fn judge(&self, session: &Session, secret: &Secret) -> Result<Standing, ErrorPage> {

@@ -6,6 +6,7 @@ mod nonces;
 mod orders;
 mod peers;
 mod requests;
+mod unwritten;
 
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, ExternalAccountKey,
