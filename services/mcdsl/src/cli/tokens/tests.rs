@@ -2,6 +2,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     sync::Barrier,
+    thread,
 };
 
 use super::*;
