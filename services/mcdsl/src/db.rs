@@ -27,7 +27,7 @@ pub use asker::{Asker, asked_by};
 pub use copy::{open_as_it_is, snapshot};
 pub use files::Files;
 pub use full::is_unwritable;
-pub use long::to_the_end;
+pub use long::{Awaited, to_the_end};
 use rusqlite::{Connection, TransactionBehavior};
 pub use store::{Store, StoreError};
 

@@ -22,7 +22,7 @@ impl Mcias {
     /// If the database fails.
     pub(crate) async fn audit(self: &Arc<Self>, wanted: Wanted) -> Result<Vec<Record>, Error> {
         let read = move |db: &Connection| Ok::<_, Error>(audit::search(db, PACKAGE, wanted)?);
-        self.store.read_long(read).await
+        self.store.search(read).await
     }
 
     /// Whether the log is as it was written; `known` is number and hash of a row that was noted elsewhere, 0 and nothing: none.

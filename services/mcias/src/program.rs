@@ -310,9 +310,9 @@ fn print_restored(restored: &Restored, how: Restoration) -> io::Result<()> {
         true => "valid as they were in the snapshot, those too that were revoked since",
     };
     write_out(&format!("tokens      {tokens}\n"))?;
-    write_out(&format!(
-        "since       accounts, passwords, factors, rules and bans are as they were then: what was changed later is to be done again\n"
-    ))?;
+    write_out(
+        "since       accounts, passwords, factors, rules and bans are as they were then: what was changed later is to be done again\n",
+    )?;
     if let Some(before) = &restored.before {
         write_out(&format!("before      {}\n", before.display()))?;
     }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use mcdsl::{
     audit::Detail,
     auth::client::Client,
+    db::Awaited,
     policy::Rule,
     server::{Caller, Recorder},
 };
@@ -231,6 +232,12 @@ impl Metacrypt {
             },
         };
         let mut next = Unsealed::clone(&open);
+        // What opens it then is nobody's but the caller's: not without him.
+        let awaited = Awaited::here();
+        let log: Log = Box::new(move |tx| {
+            awaited.still()?;
+            log(tx)
+        });
         let fresh = self.seal.rotate(&mut next, password, wanted, log).await?;
         self.gate.change(&open, next);
         drop(open);
@@ -314,8 +321,12 @@ mod tests {
     };
 
     use futures_util::FutureExt as _;
-    use mcdsl::{clock::Clock, db::Store};
+    use mcdsl::{
+        clock::Clock,
+        db::{self, Store, StoreError},
+    };
     use tokio::sync::oneshot;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::{
@@ -380,6 +391,41 @@ mod tests {
         let status = metacrypt.seal.status().now_or_never().unwrap();
         let status = status.unwrap().unwrap();
         assert_eq!((status.generation, status.shares), (2, Some((2, 3))));
+    }
+
+    /// The new recovery key would be seen by nobody, and the old one opens nothing any more.
+    #[tokio::test]
+    async fn nothing_is_rotated_once_nobody_waits_for_it() {
+        let world = World::sealed().await;
+        let metacrypt = Arc::clone(&world.metacrypt);
+        let here = Ipv4Addr::LOCALHOST.into();
+        let one = || Secret::Password(password());
+        metacrypt.unseal(one(), here, nothing()).await.unwrap();
+        let turn = metacrypt.changes.lock().await;
+        let (tasks, ended) = (TaskTracker::new(), oneshot::channel());
+        let (tracker, other) = (tasks.clone(), Arc::clone(&metacrypt));
+        let caller = tokio::spawn(async move {
+            let rotate = async move {
+                let made = other.rotate(one(), Rotation::default(), here, nothing());
+                ended.0.send(made.await.map(drop)).unwrap();
+            };
+            db::to_the_end(&tracker, rotate).await
+        });
+        while tasks.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        drop(turn);
+        let rotated = ended.1.await.unwrap();
+        assert!(
+            matches!(rotated, Err(SealError::Store(StoreError::GivenUp))),
+            "{rotated:?}"
+        );
+        let status = metacrypt.seal.status().await.unwrap().unwrap();
+        assert_eq!(status.generation, 1);
+        assert_eq!(metacrypt.open().unwrap().generation, 1);
+        metacrypt.seal.verify(one(), here).await.unwrap();
     }
 
     /// A copy of the file alone is what many backups are.

@@ -326,7 +326,7 @@ async fn status(place: &Place, out: Output) -> anyhow::Result<ExitCode> {
     }
     if status.unwritable {
         eprintln!(
-            "warning: nothing can be written, and so nothing is done: the disk is full, or somebody else has changed the database; the service's log says which, and `metacrypt check` on its machine more"
+            "warning: nothing can be written, and so nothing is done: the disk is full, or somebody else has changed or moved the database; the service's log says which, and `metacrypt check` on its machine more"
         );
     }
     if status.mcias_away {

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     asker::carried,
-    store::{Store, StoreError},
+    store::{Reading, Store, StoreError},
 };
 
 /// Between two interruptions of a read that nobody waits for.
@@ -35,6 +35,29 @@ where
     let gone = gone.unwrap_or_default();
     let _waits = gone.clone().drop_guard();
     tasks.spawn(carried(GONE.scope(gone, work))).await
+}
+
+/// Whether somebody waits for what a task does: what nobody would learn of is better not done.
+#[derive(Clone, Debug, Default)]
+pub struct Awaited(CancellationToken);
+
+impl Awaited {
+    /// What this task does.
+    #[must_use]
+    pub fn here() -> Self {
+        Self(GONE.try_with(Clone::clone).unwrap_or_default())
+    }
+
+    /// That somebody does, as far as is known.
+    ///
+    /// # Errors
+    /// [`StoreError::GivenUp`].
+    pub fn still(&self) -> Result<(), StoreError> {
+        match self.0.is_cancelled() {
+            true => Err(StoreError::GivenUp),
+            false => Ok(()),
+        }
+    }
 }
 
 /// A read, as long as somebody waits for it.
@@ -111,18 +134,42 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        let gone = GONE.try_with(Clone::clone).unwrap_or_default();
-        let read = gone.run_until_cancelled(self.read_in_turn(read)).await;
-        read.unwrap_or_else(|| Err(StoreError::GivenUp.into()))
+        self.read_awaited(&self.long, read).await
     }
 
-    async fn read_in_turn<T, E, F>(self: &Arc<Self>, read: F) -> Result<T, E>
+    /// As [`Self::read_long`], of what looks for a page and seldom takes long: in a turn of its own, so that it waits for no read of the whole.
+    ///
+    /// # Errors
+    /// Those of `read`, and [`StoreError`].
+    pub async fn search<T, E, F>(self: &Arc<Self>, read: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        let turn = self.long.next().await?;
+        self.read_awaited(&self.searching, read).await
+    }
+
+    async fn read_awaited<T, E, F>(self: &Arc<Self>, turns: &Reading, read: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        let gone = Awaited::here().0;
+        let read = gone
+            .run_until_cancelled(self.read_in_turn(turns, read))
+            .await;
+        read.unwrap_or_else(|| Err(StoreError::GivenUp.into()))
+    }
+
+    async fn read_in_turn<T, E, F>(self: &Arc<Self>, turns: &Reading, read: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    {
+        let turn = turns.next().await?;
         let running = Running::default();
         let _waits = Waits(running.clone());
         let read = move |db: &Connection| {
@@ -204,6 +251,7 @@ mod tests {
         assert!(waits(second.as_mut()));
         for _ in 0..10 {
             store.read(nothing).await.unwrap();
+            store.search(nothing).await.unwrap();
         }
         assert!(waits(second.as_mut()));
         first.abort();

@@ -42,6 +42,8 @@ pub struct Store {
     reading: Reading,
     /// Of those that may take long ([`Self::read_long`]).
     pub(super) long: Reading,
+    /// Of those that look for a page ([`Self::search`]).
+    pub(super) searching: Reading,
     /// Of those that copy the whole ([`Self::copy`]).
     copying: Reading,
     writing: Arc<Places>,
@@ -120,6 +122,7 @@ impl Store {
             readers,
             reading: Reading::new(READERS),
             long: Reading::new(1),
+            searching: Reading::new(1),
             copying: Reading::new(1),
             writing: Places::new(1),
             line: Line::default(),
@@ -298,6 +301,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether its files are those that were opened.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.files.check().is_ok()
+    }
+
     /// Why nothing can be written now, if that is so.
     #[must_use]
     pub fn unwritable(&self) -> Option<String> {
@@ -305,6 +313,11 @@ impl Store {
         if let Some(flaw) = &*self.foreign.borrow() {
             return Some(format!(
                 "the database {path} {flaw}: somebody else has changed it; nothing is read or written until a snapshot is in its place and the service restarted"
+            ));
+        }
+        if let Err(moved) = self.files.check() {
+            return Some(format!(
+                "{moved}: what would be written is refused until then"
             ));
         }
         self.full.borrow().then(|| {

@@ -110,8 +110,8 @@ impl Scarce {
 }
 
 impl Handle {
-    /// Has health say that the service takes no calls from a write that failed for want of room on the disk until one succeeds; and for ever, once
-    /// somebody else was seen to have changed the database's schema.
+    /// Has health say that the service takes no calls from a write that failed for want of room on the disk until one succeeds; while the database's files are
+    /// not in their place; and for ever, once somebody else was seen to have changed its schema.
     /// Beside it, has accounts share the calls that are written down while there is little room.
     pub fn follow_disk(self: &Arc<Self>, store: &Arc<Store>, shutdown: &Shutdown) {
         let (scarce, measured) = (Arc::clone(&self.scarce), Arc::clone(store));
@@ -158,27 +158,26 @@ fn is_little((left, of): (u64, u64)) -> bool {
 async fn follow(handle: &Handle, store: &Arc<Store>) {
     let (mut full, mut foreign) = (store.full(), store.foreign());
     loop {
+        if foreign.borrow_and_update().is_some() {
+            // Nothing is written any more until a restart.
+            handle.writable.send_replace(false);
+            return;
+        }
+        let is_full = *full.borrow_and_update();
+        let writable = !is_full && store.is_in_place();
+        handle.writable.send_replace(writable);
         // They are closed with the store, which is held here.
         tokio::select! {
-            _ = full.wait_for(|full| *full) => {}
-            // Nothing is written any more until a restart.
-            _ = foreign.wait_for(Option::is_some) => {
-                handle.writable.send_replace(false);
-                return;
-            }
+            _ = full.changed() => {}
+            _ = foreign.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
-        handle.writable.send_replace(false);
-        while *full.borrow() {
-            tokio::time::sleep(LOOK).await;
+        if is_full {
             // Its log may hold what is missing.
             store.shrink().await;
             // Why it fails is known.
             let _ = store.probe().await;
-            if foreign.borrow().is_some() {
-                return;
-            }
         }
-        handle.writable.send_replace(true);
     }
 }
 

@@ -141,7 +141,7 @@ impl AuditLog for Api {
         let read = move |db: &Connection| -> Result<_, SealError> {
             Ok(audit::search(db, SERVICE.package, wanted)?)
         };
-        let found = self.0.seal.store().read_long(read).await?;
+        let found = self.0.seal.store().search(read).await?;
         self.done(&caller, detail).await?;
         Ok(Response::new(ListAuditResponse {
             entries: entries(found),

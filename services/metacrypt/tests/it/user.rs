@@ -1,11 +1,18 @@
 //! What accounts write to each other, over REST.
 
 use data_encoding::BASE64;
-use mc_proto::metacrypt::v1::{
-    CreateMountRequest, CreateRuleRequest, CreateUserKeysRequest, Rule, SealToUsersRequest,
+use mc_proto::{
+    mcias::v1::DeleteAccountRequest,
+    metacrypt::v1::{
+        CreateMountRequest, CreateRuleRequest, CreateUserKeysRequest, Rule, SealToUsersRequest,
+    },
 };
+use tonic::Code;
 
-use crate::world::{Clients, World};
+use crate::{
+    policy,
+    world::{Clients, World},
+};
 
 pub(crate) const MOUNT: &str = "mail";
 
@@ -85,6 +92,52 @@ async fn who_is_written_to_reads_it_after_the_seal_was_closed_and_opened() {
         action.ends_with("UserToUser/Seal")
     };
     assert!(found.iter().any(wrote), "{found:?}");
+}
+
+/// Who has the name next may have no keys yet: what is written to those of the one before is read by nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_to_keys_of_an_account_that_is_gone() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    let rule = policy::allow("hers", &["user:create"], &["mail/users/ada"]);
+    policy::put(&mut admin, rule).await;
+    mount(&mut admin).await;
+    create(&mut admin).await;
+    create(&mut world.clients(&world.user().await).await).await;
+    let mut mcias = world.mcias.admin().await;
+    let write = async |admin: &mut Clients| {
+        let request = SealToUsersRequest {
+            mount: MOUNT.to_owned(),
+            recipients: vec!["ada".to_owned(), "admin".to_owned()],
+            plaintext: b"vault".to_vec(),
+            ..SealToUsersRequest::default()
+        };
+        admin.user.seal(request).await.map(drop)
+    };
+    write(&mut admin).await.unwrap();
+    let request = DeleteAccountRequest {
+        name: "ada".to_owned(),
+    };
+    mcias.accounts.delete_account(request).await.unwrap();
+    for told in [
+        "nobody is called ada in MCIAS any more",
+        "in MCIAS now, which has no keys here yet",
+    ] {
+        let refused = write(&mut admin).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        assert!(refused.message().contains(told), "{refused:?}");
+        if told.starts_with("nobody") {
+            mcias.person("ada", "user").await;
+        }
+    }
+    // The rule is about the one before.
+    let again = Rule {
+        name: "next".to_owned(),
+        ..policy::allow("next", &["user:create"], &["mail/users/ada"])
+    };
+    policy::put(&mut admin, again).await;
+    create(&mut world.clients(&world.user().await).await).await;
+    write(&mut admin).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

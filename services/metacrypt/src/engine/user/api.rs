@@ -255,6 +255,30 @@ fn recipient(
     Ok((keys, told))
 }
 
+/// Whether the accounts whose keys are here have their names in MCIAS still: who got a name since may have no keys yet, and could not read what is written to the
+/// one before. While MCIAS does not answer it goes by what is here.
+async fn have_their_names(api: &Api, recipients: &[UserRecipient]) -> Result<(), EngineError> {
+    let Some(mcias) = api.0.mcias.get() else {
+        return Ok(());
+    };
+    for UserRecipient { name, account, .. } in recipients {
+        let Ok(now) = mcias.id_of(name).await else {
+            break;
+        };
+        let why = match now {
+            Some(now) if now == *account => continue,
+            Some(now) => format!(
+                "{name} is the account {now} in MCIAS now, which has no keys here yet, and those of {name} here are of {account}, which is gone or called otherwise; write to {name} once there are keys (CreateUserKeys)"
+            ),
+            None => format!(
+                "nobody is called {name} in MCIAS any more: those keys are of {account}, which is gone or called otherwise"
+            ),
+        };
+        return Err(EngineError::Precondition(format!("recipients: {why}")));
+    }
+    Ok(())
+}
+
 async fn seal(
     api: &Api,
     caller: &Caller,
@@ -303,6 +327,7 @@ async fn seal(
         Ok((sender, all))
     };
     let (sender, (keys, recipients)) = at.read(find).await?;
+    have_their_names(api, &recipients).await?;
     let accounts = recipients.iter().map(|one| one.account.as_str());
     let detail = detail.list("accounts", accounts);
     let (cost_us, now) = (COST_US * keys.len(), at.now());

@@ -10,11 +10,13 @@ use std::{
 
 use data_encoding::BASE64;
 use mc_proto::metacrypt::v1::{CreateKeyRequest, CreateRuleRequest, KeyAlgorithm};
+use mc_testkit::wait_for_async;
 use rusqlite::Connection;
 
 use super::{error, unguarded};
 use crate::{
     transit,
+    web::Http,
     world::{SEAL, World},
 };
 
@@ -332,4 +334,32 @@ async fn a_snapshot_is_restored_by_a_process_that_may_be_killed() {
     taken.world.unseal().await;
     let rows = taken.world.audit();
     assert!(rows.iter().any(|row| row.0 == "restore"), "{rows:?}");
+}
+
+/// Somebody moves the file, and puts it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_not_in_its_place_is_told() {
+    let world = World::open().await;
+    let http = Http::at(world.https, &world.mcias.ca.pem());
+    let health = async |wanted: u16| {
+        let look =
+            async || (http.ask("GET", "/healthz", &[], "").await.status == wanted).then_some(());
+        wait_for_async("health", look).await.unwrap();
+    };
+    let status = || {
+        let out = world.run(&["status"], "");
+        let told = String::from_utf8(out.stderr).unwrap();
+        (out.status.code(), told.contains("nothing can be written"))
+    };
+    health(200).await;
+    assert_eq!(status(), (Some(0), false));
+    for file in ["metacrypt.db", "metacrypt.db-wal"] {
+        let (here, away) = (world.file(file), world.file("away"));
+        fs::rename(&here, &away).unwrap();
+        health(503).await;
+        assert_eq!(status(), (Some(1), true), "{file}");
+        fs::rename(&away, &here).unwrap();
+        health(200).await;
+        assert_eq!(status(), (Some(0), false), "{file}");
+    }
 }

@@ -172,6 +172,13 @@ async fn what_cannot_be_issued_is_not_ordered() {
     let mut order = account.new_order(&NewOrder::new(&names)).await.unwrap();
     acme.show(&mut order, ChallengeType::Http01).await.unwrap();
     order.poll_ready(&RetryPolicy::default()).await.unwrap();
+    // What its common name says is one of its names (RFC 8555 §7.4).
+    let mut params = rcgen::CertificateParams::new(["example.org".to_owned()]).unwrap();
+    let common = rcgen::DnType::CommonName;
+    params.distinguished_name.push(common, "www.example.org");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let csr = params.serialize_request(&key).unwrap();
+    assert_eq!(kind(order.finalize_csr(csr.der()).await), "badCSR");
     acme.allow(&["pki:read"], "ca/profiles/web").await;
     assert_eq!(kind(order.finalize().await), "unauthorized");
     let refused = account.new_order(&NewOrder::new(&names)).await;

@@ -56,14 +56,12 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
     order.ready(now_s)?;
     let bad = |why: String| Problem::new(Type::BadCsr, format!("csr: {why}"));
     let csr = Csr::from_der(&decoded("csr", &says.csr)?).map_err(|e| bad(e.to_string()))?;
-    // A name may be in the common name alone (RFC 8555 §7.4).
-    let common = csr.common_name.as_ref();
-    let common = common.filter(|name| order.names.iter().any(|one| one == *name));
-    let asked_for: BTreeSet<_> = csr.names.iter().chain(common).collect();
+    // A name may be in the common name alone (RFC 8555 §7.4), and what is there is one of them.
+    let asked_for: BTreeSet<_> = csr.names.iter().chain(&csr.common_name).collect();
     let ordered: BTreeSet<_> = order.names.iter().collect();
     if asked_for != ordered {
         return Err(bad(
-            "the names of its subjectAltName are not those of the order".to_owned(),
+            "the names of its subjectAltName, and its common name if it has one, are not those of the order".to_owned(),
         ));
     }
     if csr.key == *account.key.public() {
