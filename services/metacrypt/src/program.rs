@@ -329,6 +329,11 @@ async fn status(place: &Place, out: Output) -> anyhow::Result<ExitCode> {
             "warning: nothing can be written, and so nothing is done: the disk is full, or somebody else has changed or moved the database; the service's log says which, and `metacrypt check` on its machine more"
         );
     }
+    if status.little_room && !status.unwritable {
+        eprintln!(
+            "warning: the disk has little room left, so that each account has few calls a minute: make room; `metacrypt check` on the service's machine says how much there is"
+        );
+    }
     if status.mcias_away {
         eprintln!(
             "warning: MCIAS does not answer, so that tokens are refused but for those that were asked for within 30 s; `metacrypt check` on the service's machine says more"

@@ -8,7 +8,7 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{
     audit::{self, Detail, Entry},
-    server::{Attempt, Audit as _, Caller},
+    server::{Attempt, Audit as _, Caller, little_left},
 };
 use tonic::{Code, Request, Response, Status, async_trait, metadata::MetadataValue};
 use zeroize::Zeroizing;
@@ -171,6 +171,7 @@ impl Api {
             audit_broken: self.0.log_flaw.load().is_some(),
             mcias_away: self.0.mcias.get().is_some_and(|mcias| !mcias.is_live()),
             unwritable: self.0.seal.store().unwritable().is_some(),
+            little_room: little_left(self.0.seal.store().path()).is_some(),
             initialized: status.is_some(),
             sealed: self.0.is_sealed(),
             generation: status.as_ref().map_or(0, |status| status.generation),

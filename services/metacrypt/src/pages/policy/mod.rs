@@ -83,7 +83,7 @@ fn table_of(rules: &[Rule]) -> Table {
             Cell::text(rule.priority.to_string()),
             effect(rule.deny),
             Cell::text(whom(rule)),
-            Cell::lines(rule.actions.iter().cloned()),
+            Cell::lines(rule.actions.iter().cloned()).whole(),
             Cell::lines(rule.resources.iter().cloned()),
         ]
     };
