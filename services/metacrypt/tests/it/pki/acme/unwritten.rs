@@ -209,7 +209,10 @@ async fn a_full_disk_is_told_and_gets_over() {
     let told = run(callers.world(), "check").1;
     assert!(told.contains("left; make room"), "{told}");
     let (code, told) = run(callers.world(), "status");
-    assert!(code == Some(0) && told.contains("little room left"), "{told}");
+    assert!(
+        code == Some(0) && told.contains("little room left"),
+        "{told}"
+    );
     let mut eve = callers.world().clients(&token).await;
     let mut calls = 0;
     let refused = loop {
