@@ -116,7 +116,7 @@ fn given(
     }
 }
 
-/// Bytes of a disk of so many that services keep free for what they write: less is little, and nothing that can wait takes of it.
+/// Bytes of a disk of so many that services keep free for what they write: less is little.
 pub(crate) fn reserve(of: u64) -> u64 {
     (1 << 30).min(of / 10)
 }

@@ -257,7 +257,8 @@ impl Snapshot<'_> {
         // How long the file is stands before it, and no more than that is unpacked: what else is on the disk goes on.
         let (room, of) =
             files::room(files::directory_of(staging)).map_err(failed("look at", staging))?;
-        let reserve = files::reserve(of);
+        // Twice: a service beside it is not to be short of room for it, and an older schema is brought up to date in what was unpacked.
+        let reserve = 2 * files::reserve(of);
         let limit = MAX_BYTES.min(room.saturating_sub(reserve));
         let manifest = match archive::read(self.archive, staging, limit) {
             Err(ArchiveError::TooLong(bytes)) if bytes == limit && limit < MAX_BYTES => {

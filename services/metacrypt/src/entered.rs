@@ -256,6 +256,31 @@ impl Entered {
         path.rsplit('/').next().unwrap_or(path)
     }
 
+    /// Whether who came may do `action` on what is at `on` too, by the policy that is in force now.
+    ///
+    /// # Errors
+    /// What is no name, and that the service itself acts.
+    pub(crate) fn may(&self, action: Act, on: &[&str]) -> Result<bool, EngineError> {
+        let path = [self.mount.name()].into_iter().chain(on.iter().copied());
+        let on = ResourceName::of(path).map_err(Refused::from)?;
+        let policy = crate::policy::of(self.mount.open())?;
+        let who = self.proof()?.subject();
+        Ok(policy
+            .allowed_by(who, &action.typed(), &on.into())
+            .is_some())
+    }
+
+    /// As [`Public::unless_closed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn unless_closed<T>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        self.mount.open().unless_closed(work).await
+    }
+
     /// What was judged first, for what is done by the proof of it alone.
     ///
     /// # Errors

@@ -175,7 +175,7 @@ impl Store {
         let read = move |db: &Connection| {
             let _turn = turn;
             let Some(_reads) = Reads::begin(running, db) else {
-                return Err(StoreError::Thread.into());
+                return Err(StoreError::GivenUp.into());
             };
             read(db)
         };

@@ -189,9 +189,10 @@ impl Store {
         let (store, turn) = (Arc::clone(self), self.copying.next().await?);
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
+            let db = reader(&store.path).map_err(StoreError::from)?;
             // Not that of another file, which is there now.
             store.files.check().map_err(StoreError::from)?;
-            let db = reader(&store.path).map_err(StoreError::from)?;
+            store.is_as_made(&db)?;
             copy(&db)
         });
         done.await
@@ -316,9 +317,7 @@ impl Store {
             ));
         }
         if let Err(moved) = self.files.check() {
-            return Some(format!(
-                "{moved}: what would be written is refused until then"
-            ));
+            return Some(moved.to_string());
         }
         self.full.borrow().then(|| {
             format!("the disk of {path} is full, or takes nothing: make room; what would be written is refused until then")

@@ -283,15 +283,18 @@ impl System for Api {
         }
         // Until the key is used: sealing waits for the rows that are being looked at.
         let open = self.0.open()?;
-        let prints = open.prints();
+        let (prints, held) = (open.prints(), open.clone());
         let detail = prints
             .noted(Detail::new(), &asked)
             .map_err(EngineError::from)?;
-        let look = move |db: &Connection| {
+        let look = move |db: &Connection| -> Result<_, EngineError> {
             let goes_on = || open.goes_on();
-            log::with(db, &prints, &asked.input, asked.before, goes_on)
+            Ok(log::with(db, &prints, &asked.input, asked.before, goes_on)?)
         };
-        let (found, left) = self.0.seal.store().read_long(look).await?;
+        // Nor for the turn of this one.
+        let look = self.0.seal.store().read_long(look);
+        let (found, left) = held.unless_closed(look).await?;
+        drop(held);
         let number = found.len();
         let entries = entries(found);
         let left = match entries.last() {

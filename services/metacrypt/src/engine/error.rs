@@ -25,11 +25,6 @@ pub(crate) enum EngineError {
     /// There is nothing of this kind and name.
     #[error("there is no {0} {1:?}")]
     NotFound(&'static str, String),
-    /// A mount of CAs of which none is the default.
-    #[error(
-        "no CA of the mount {0:?} is its default; whoever may do pki:set-default on {0}/default makes one that: `metacrypt pki issuer update {0}/NAME --make-default`"
-    )]
-    NoDefault(String),
     /// There is one already.
     #[error("there is a {0} {1:?} already")]
     Exists(&'static str, String),
@@ -109,7 +104,7 @@ impl From<EngineError> for Status {
             EngineError::Precondition(_) => Code::FailedPrecondition,
             EngineError::Changed => Code::Aborted,
             EngineError::Busy | EngineError::Unavailable(_) => Code::Unavailable,
-            EngineError::NotFound(..) | EngineError::NoDefault(_) => Code::NotFound,
+            EngineError::NotFound(..) => Code::NotFound,
             EngineError::Exists(..) => Code::AlreadyExists,
             EngineError::Item(_) | EngineError::Key(_) | EngineError::Unsound(_) => {
                 tracing::error!(error = text, "what is behind the seal cannot be used");

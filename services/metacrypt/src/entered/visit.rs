@@ -43,14 +43,13 @@ impl Visit {
     /// Judges all of it by one policy.
     fn allow(
         &self,
-        asked: impl IntoIterator<Item = (Act, ResourceName)>,
+        action: Act,
+        on: impl IntoIterator<Item = ResourceName>,
     ) -> Result<Judged, EngineError> {
-        let policy = self.policy()?;
-        let one = |(action, name): (Act, ResourceName)| {
-            debug_assert!(self.kind.actions.contains(&action), "{action:?}");
-            policy.authorize(&self.who, &action.typed(), &name.into())
-        };
-        let allowed = asked.into_iter().map(one).collect::<Result<_, Denied>>();
+        debug_assert!(self.kind.actions.contains(&action), "{action:?}");
+        let (policy, action) = (self.policy()?, action.typed());
+        let one = |name: ResourceName| policy.authorize(&self.who, &action, &name.into());
+        let allowed = on.into_iter().map(one).collect::<Result<_, Denied>>();
         if let Err(denied) = &allowed {
             self.caller.about.refused_by(&denied.reason.to_string());
         }
@@ -89,24 +88,15 @@ impl Visit {
     /// # Errors
     /// If the policy does not for one of them, if nothing is named, or there is no such mount of that kind.
     pub(crate) fn judge(&self, action: Act, on: &[&[&str]]) -> Result<Arc<Entered>, EngineError> {
-        let each: Vec<_> = on.iter().map(|on| (action, *on)).collect();
-        self.judge_each(&each)
-    }
-
-    /// As [`Self::judge`], where more than one action is done.
-    ///
-    /// # Errors
-    /// As [`Self::judge`].
-    pub(crate) fn judge_each(&self, each: &[(Act, &[&str])]) -> Result<Arc<Entered>, EngineError> {
-        let names: Vec<_> = each
+        let names: Vec<_> = on
             .iter()
-            .map(|(action, on)| Ok((*action, self.named(on)?)))
-            .collect::<Result<_, EngineError>>()?;
+            .map(|on| self.named(on))
+            .collect::<Result<_, _>>()?;
         let nothing =
             || EngineError::Invalid("nothing is named that it is to be done on".to_owned());
-        let (_, asked) = names.first().ok_or_else(nothing)?.clone();
+        let asked = names.first().ok_or_else(nothing)?.clone();
         self.caller.about.say(asked.as_str());
-        self.entered(asked, self.allow(names)?)
+        self.entered(asked, self.allow(action, names)?)
     }
 
     /// Lets the caller do `action` on a thing that is found by one name (`asked`: a certificate, by its serial number) and judged by another (the profile
@@ -125,7 +115,7 @@ impl Visit {
     ) -> Result<(Arc<Entered>, T), EngineError> {
         let asked = self.named(asked)?;
         self.caller.about.say(asked.as_str());
-        let judge = |path: &[&str]| match self.allow([(action, self.named(path)?)]) {
+        let judge = |path: &[&str]| match self.allow(action, [self.named(path)?]) {
             Err(EngineError::Refused(Refused::Denied(denied))) => {
                 let resource = asked.clone();
                 Err(Refused::from(Denied { resource, ..denied }).into())

@@ -44,7 +44,23 @@ impl Entered {
         change: impl FnOnce(&Items<'_>, &Self) -> Result<T, EngineError> + Send + 'static,
         then: impl FnOnce(T, &Self) -> U + Send + 'static,
     ) -> Result<U, EngineError> {
-        let change = |items: &Items<'_>, at: &Self| Ok((change(items, at)?, Some(detail)));
+        let change = |items: &Items<'_>, at: &Self| Ok((change(items, at)?, detail));
+        self.change_with(change, then).await
+    }
+
+    /// As [`Self::change`], where what is written down is known by the change alone.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn change_with<T: Send + 'static, U: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Items<'_>, &Self) -> Result<(T, Detail), EngineError> + Send + 'static,
+        then: impl FnOnce(T, &Self) -> U + Send + 'static,
+    ) -> Result<U, EngineError> {
+        let change = |items: &Items<'_>, at: &Self| {
+            let (made, detail) = change(items, at)?;
+            Ok((made, Some(detail)))
+        };
         let done = self.write(change, then).await?;
         self.recorded();
         Ok(done)

@@ -111,7 +111,12 @@ async fn issuer(
 }
 
 fn default(items: &Items<'_>, mount: &str) -> Result<String, EngineError> {
-    let none = || EngineError::NoDefault(mount.to_owned());
+    let none = || {
+        EngineError::NotFound(
+            "default CA (SetDefault says which one is it) of the mount",
+            mount.to_owned(),
+        )
+    };
     Settings::get(items)?.default.ok_or_else(none)
 }
 

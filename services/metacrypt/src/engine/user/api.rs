@@ -1,6 +1,6 @@
 //! The engine's methods.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use mc_proto::metacrypt::v1::{
     CreateUserKeysRequest, DeleteUserKeysRequest, DeleteUserKeysResponse, GetUserKeysRequest,
@@ -13,6 +13,7 @@ use mcdsl::{
     policy::{Name, Refused, Subject},
     server::Caller,
 };
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::{
@@ -33,6 +34,9 @@ const USERS: &str = "users";
 
 /// About how many microseconds of a processor it takes to agree on a key with one other.
 const COST_US: usize = 150;
+
+/// How long MCIAS is asked for recipients, all together.
+const ASKING: Duration = Duration::from_secs(5);
 
 fn versions(keys: &Keys) -> Vec<UserKeyVersion> {
     let version = |version: &Version| UserKeyVersion {
@@ -256,13 +260,19 @@ fn recipient(
 }
 
 /// Whether the accounts whose keys are here have their names in MCIAS still: who got a name since may have no keys yet, and could not read what is written to the
-/// one before. While MCIAS does not answer it goes by what is here.
-async fn have_their_names(api: &Api, recipients: &[UserRecipient]) -> Result<(), EngineError> {
+/// one before. While MCIAS does not answer it goes by what is here; who closes the seal does not wait for that.
+async fn have_their_names(
+    api: &Api,
+    at: &Entered,
+    recipients: &[UserRecipient],
+) -> Result<(), EngineError> {
     let Some(mcias) = api.0.mcias.get() else {
         return Ok(());
     };
+    let end = Instant::now() + ASKING;
     for UserRecipient { name, account, .. } in recipients {
-        let Ok(now) = mcias.id_of(name).await else {
+        let asked = async { Ok(timeout_at(end, mcias.id_of(name)).await) };
+        let Ok(Ok(now)) = at.unless_closed(asked).await? else {
             break;
         };
         let why = match now {
@@ -327,7 +337,7 @@ async fn seal(
         Ok((sender, all))
     };
     let (sender, (keys, recipients)) = at.read(find).await?;
-    have_their_names(api, &recipients).await?;
+    have_their_names(api, &at, &recipients).await?;
     let accounts = recipients.iter().map(|one| one.account.as_str());
     let detail = detail.list("accounts", accounts);
     let (cost_us, now) = (COST_US * keys.len(), at.now());

@@ -190,9 +190,7 @@ impl From<EngineError> for Problem {
             | EngineError::Kept(_)
             | EngineError::Exists(..)
             | EngineError::Policy(_) => Self::malformed(text),
-            EngineError::NotFound(..) | EngineError::NoDefault(_) => {
-                Self::malformed(text).with_status(404)
-            }
+            EngineError::NotFound(..) => Self::malformed(text).with_status(404),
             // Strangers bring these about, as often as they like.
             EngineError::Seal(_)
             | EngineError::Store(StoreError::Busy)

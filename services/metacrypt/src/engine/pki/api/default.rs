@@ -1,7 +1,5 @@
 //! Which CA everybody is told to trust.
 
-use std::sync::Arc;
-
 use mc_proto::metacrypt::v1::{PkiIssuer, SetDefaultRequest};
 use mcdsl::{audit::Detail, server::Caller};
 
@@ -18,34 +16,6 @@ use crate::{
     },
     entered::Entered,
 };
-
-/// Somebody comes to make a CA, for which all of `on` is judged. Where the mount has no default, and he may say what it is, that is judged too: it will be this one.
-pub(super) struct Maker {
-    pub(super) at: Arc<Entered>,
-    pub(super) sets_default: bool,
-}
-
-impl Maker {
-    pub(super) async fn of(
-        api: &Api,
-        caller: &Caller,
-        mount: &str,
-        on: &[&[&str]],
-    ) -> Result<Self, EngineError> {
-        let visit = api.0.visit(caller, &KIND, mount)?;
-        let none = visit.look(|items| Ok(Settings::get(items)?.default.is_none()));
-        let none = none.await?.unwrap_or_default();
-        let sets_default = none && visit.may(action::SET_DEFAULT, &[DEFAULT]);
-        let mut each: Vec<_> = on.iter().map(|on| (action::CREATE_ISSUER, *on)).collect();
-        if sets_default {
-            each.push((action::SET_DEFAULT, &[DEFAULT]));
-        }
-        Ok(Self {
-            at: visit.judge_each(&each)?,
-            sets_default,
-        })
-    }
-}
 
 pub(super) async fn set(
     api: &Api,

@@ -12,14 +12,14 @@ use mc_proto::metacrypt::v1::{
 };
 use mcdsl::{audit::Detail, server::Caller};
 
-use super::{default::Maker, message};
+use super::message;
 use crate::{
     api::Api,
     barrier::Items,
     engine::{
         EngineError, Page, Positions, limit,
         pki::{
-            COST_US, ISSUERS, KIND, action,
+            COST_US, DEFAULT, ISSUERS, KIND, action,
             issuer::{Issuer, IssuerFault, IssuerId},
             item_name, pem,
             public_key::{KeyAlgorithm, PublicKey},
@@ -49,9 +49,9 @@ struct Signed {
     account: Holder,
 }
 
-/// Stores a CA that was made or imported, with its key, and answers as it is.
+/// Stores a CA that was made or imported, with its key, and answers as it is. Where the mount has no default, it is that, if who made it may say which one is.
 async fn create(
-    Maker { at, sets_default }: Maker,
+    at: &Arc<Entered>,
     detail: Detail,
     stored: StoredIssuer,
     pkcs8: zeroize::Zeroizing<Vec<u8>>,
@@ -59,10 +59,11 @@ async fn create(
 ) -> Result<PkiIssuer, EngineError> {
     let create = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         stored.create(items, at.name(), &pkcs8)?;
-        let mut settings = Settings::get(items)?;
-        if sets_default && settings.default.is_none() {
+        let (mut settings, mut detail) = (Settings::get(items)?, detail);
+        if settings.default.is_none() && at.may(action::SET_DEFAULT, &[DEFAULT])? {
             settings.default = Some(at.name().to_owned());
             settings.put(items)?;
+            detail = detail.flag("default", true);
         }
         if let Some(Signed {
             issued,
@@ -82,13 +83,14 @@ async fn create(
             let record = Record::new(&issued, of, (&signer.id, &under), &account);
             record.create(items, &issued.serial, seconds(at.sure_now()))?;
         }
-        message::issuer(at.name(), &stored, &settings)
+        let made = message::issuer(at.name(), &stored, &settings)?;
+        Ok((made, detail))
     };
     let then = |message, at: &Entered| -> Result<_, EngineError> {
         Ready::of(at.mount())?.changed(at.name());
         Ok(message)
     };
-    at.change(detail, create, then).await?
+    at.change_with(create, then).await?
 }
 
 /// Whether it issues.
@@ -110,8 +112,9 @@ pub(super) async fn create_root(
     asked: CreateRootRequest,
 ) -> Result<PkiIssuer, EngineError> {
     let on = [ISSUERS, &*asked.name];
-    let maker = Maker::of(api, caller, &asked.mount, &[&on]).await?;
-    let at = Arc::clone(&maker.at);
+    let at = api
+        .0
+        .enter(caller, &KIND, action::CREATE_ISSUER, &asked.mount, &on)?;
     item_name("name", &asked.name)?;
     let algorithm = message::made_algorithm(asked.key_algorithm)?;
     let name = ca_name(&asked.common_name, &asked.organization)?;
@@ -137,7 +140,7 @@ pub(super) async fn create_root(
     let (pkcs8, stored, ends) = at.beside(COST_US, move || make(&held)).await?;
     let said = (&*asked.common_name, &*asked.organization);
     let detail = described(said, algorithm, ends);
-    create(maker, detail, stored, pkcs8, None).await
+    create(&at, detail, stored, pkcs8, None).await
 }
 
 /// A CA that was made, for the log.
@@ -164,9 +167,9 @@ pub(super) async fn create_issuer(
     caller: &Caller,
     asked: CreateIssuerRequest,
 ) -> Result<PkiIssuer, EngineError> {
+    let visit = api.0.visit(caller, &KIND, &asked.mount)?;
     let on = [[ISSUERS, &*asked.name], [ISSUERS, &*asked.under]];
-    let maker = Maker::of(api, caller, &asked.mount, &[&on[0], &on[1]]).await?;
-    let at = Arc::clone(&maker.at);
+    let at = visit.judge(action::CREATE_ISSUER, &[&on[0], &on[1]])?;
     item_name("name", &asked.name)?;
     let algorithm = message::made_algorithm(asked.key_algorithm)?;
     let name = ca_name(&asked.common_name, &asked.organization)?;
@@ -227,7 +230,7 @@ pub(super) async fn create_issuer(
         by,
         account,
     };
-    create(maker, detail, stored, pkcs8, Some(record)).await
+    create(&at, detail, stored, pkcs8, Some(record)).await
 }
 
 pub(super) async fn import_issuer(
@@ -236,8 +239,9 @@ pub(super) async fn import_issuer(
     asked: ImportIssuerRequest,
 ) -> Result<PkiIssuer, EngineError> {
     let on = [ISSUERS, &*asked.name];
-    let maker = Maker::of(api, caller, &asked.mount, &[&on]).await?;
-    let at = Arc::clone(&maker.at);
+    let at = api
+        .0
+        .enter(caller, &KIND, action::CREATE_ISSUER, &asked.mount, &on)?;
     item_name("name", &asked.name)?;
     let chain = pem::read_chain(&asked.chain).map_err(|e| EngineError::field("chain", e))?;
     let detail = at.noted(Detail::new().flag("imported", true), &asked)?;
@@ -261,7 +265,7 @@ pub(super) async fn import_issuer(
     };
     let held = Arc::clone(&at);
     let (pkcs8, stored) = at.beside(COST_US, move || make(&held)).await?;
-    create(maker, detail, stored, pkcs8, None).await
+    create(&at, detail, stored, pkcs8, None).await
 }
 
 fn algorithm_of(chain: &[Vec<u8>]) -> Result<KeyAlgorithm, EngineError> {

@@ -61,7 +61,7 @@ async fn issue(asked: &Asked, caller: &Caller, id: &str, order: Order) -> Result
     let ordered: BTreeSet<_> = order.names.iter().collect();
     if asked_for != ordered {
         return Err(bad(
-            "the names of its subjectAltName, and its common name if it has one, are not those of the order".to_owned(),
+            "the names of its subjectAltName, and its common name if that is a name, are not those of the order".to_owned(),
         ));
     }
     if csr.key == *account.key.public() {

@@ -222,12 +222,12 @@ async fn the_first_ca_is_the_default_of_all_if_who_makes_it_may_say_so() {
     assert!(!root(&api, &ada, "team-a").await.default);
     let (status, said) = told(&world).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    let wanted = "whoever may do pki:set-default on ca/default makes one that: `metacrypt pki issuer update ca/NAME --make-default`";
+    let wanted = "there is no default CA (SetDefault says which one is it) of the mount \\\"ca\\\"";
     assert!(said.contains(wanted), "{said}");
     assert!(root(&api, &bob, "root").await.default);
     let (.., detail) = world.audit().pop().unwrap();
     let detail: serde_json::Value = serde_json::from_str(&detail).unwrap();
-    assert_eq!(detail["by"], "rule cas, rule default");
+    assert_eq!(detail["default"], true);
     assert_eq!(told(&world).await.0, StatusCode::OK);
     assert!(!root(&api, &bob, "another").await.default);
     set_default(&api, &bob, "another").await.unwrap();
