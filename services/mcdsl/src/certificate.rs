@@ -21,7 +21,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::{files, hostname::HostPattern};
+use crate::{files, hostname::HostPattern, human};
 
 /// Certificates of one file: a chain has two or three.
 const MAX_CHAIN: usize = 16;
@@ -220,6 +220,18 @@ impl Identity {
     pub fn is_for(&self, path: &Path, name: &HostPattern) -> Result<(), CertificateError> {
         verify::name(path, &self.key.cert[0], name)
     }
+}
+
+/// That a certificate ends soon.
+#[must_use]
+pub fn ends_soon(not_after: SystemTime, now: SystemTime) -> Option<String> {
+    let left = not_after.duration_since(now).unwrap_or_default();
+    (left <= ENDS_SOON).then(|| {
+        let left = human::duration_short(left);
+        format!(
+            "the certificate ends in {left}; put a new one there, which is loaded without a restart"
+        )
+    })
 }
 
 /// Reads and checks a certificate, for a name if one is given. Its chain must lead to a certificate in `ca`, which clients have; where none is

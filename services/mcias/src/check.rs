@@ -4,10 +4,9 @@ use std::{net::SocketAddr, path::Path, time::SystemTime};
 
 use mcdsl::{
     archive::backups,
-    certificate::{ENDS_SOON, Identity},
+    certificate::{Identity, ends_soon},
     cli::chain,
     files::directory_of,
-    human,
     owner::{closed, open_to_others},
     server::{Found, little_left, needs_capability},
     service::Condition,
@@ -126,17 +125,6 @@ fn of_certificate(
         ));
     }
     told
-}
-
-/// That a certificate ends soon.
-pub(crate) fn ends_soon(not_after: SystemTime, now: SystemTime) -> Option<String> {
-    let left = not_after.duration_since(now).unwrap_or_default();
-    (left <= ENDS_SOON).then(|| {
-        let left = human::duration_short(left);
-        format!(
-            "the certificate ends in {left}; put a new one there, which is loaded without a restart"
-        )
-    })
 }
 
 /// Issuer and service at different ports: a proxy is meant, or one of them is wrong.

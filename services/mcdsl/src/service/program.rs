@@ -18,6 +18,7 @@ use super::{Base, Condition, Config, Service, start};
 use crate::{
     archive::{self, ArchiveError},
     auth::client::{Client, ClientError},
+    certificate::ends_soon,
     cli::{Exit, Progress, chain, with_exit_codes, write_out},
     clock::Clock,
     config::{ConfigError, GLOBAL, Root, variable},
@@ -223,6 +224,8 @@ pub fn examine<T>(
     let server = config.server.examine();
     let listen = config.server.listen;
     let found = runtime()?.block_on(server.who_is_at(listen, "/healthz"));
+    let ends = server.certificate().map(|identity| identity.not_after);
+    let ends = ends.and_then(|ends| ends_soon(ends, SystemTime::now()));
     server.checked().map_err(server::StartError::from)?;
     let database = &config.database.path;
     let condition = Condition::of_health(&found);
@@ -244,6 +247,9 @@ pub fn examine<T>(
         config.mcias.server_url,
         config.sso.public_url,
     ))?;
+    if let Some(warning) = ends {
+        eprintln!("warning: server.tls_cert: {warning}");
+    }
     if let Some(warning) = server::little_left(database) {
         eprintln!("warning: {warning}");
     }

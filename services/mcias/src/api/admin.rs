@@ -14,6 +14,7 @@ use mc_proto::mcias::v1::{
 use mcdsl::{
     archive,
     audit::{self, Wanted},
+    certificate::ends_soon,
     cli::chain,
     db::Store,
     server::{Caller, little_left},
@@ -25,7 +26,6 @@ use super::{Api, page};
 use crate::{
     bans,
     by::By,
-    check::ends_soon,
     core::{Change, Mcias},
     error::Error,
     keys,

@@ -162,7 +162,7 @@ impl Rotate {
         let request = pb::RotateMasterKeyRequest {
             current: Some(current),
             password,
-            recovery_key: self.no_recovery_key.then_some(false),
+            recovery_key: Some(!self.no_recovery_key),
             shares_needed: self.new_shares.map(|(needed, _)| needed.into()),
             shares: self.new_shares.map(|(_, all)| all.into()),
         };

@@ -289,6 +289,9 @@ pub(super) async fn get_certificate(
     asked: GetCertificateRequest,
 ) -> Result<PkiCertificate, EngineError> {
     let (at, serial, record) = find(api, caller, action::READ, &asked.mount, &asked.serial).await?;
+    let mut found = message::certificate(&serial, &record)?;
+    let look = move |items: &Items<'_>, _: &Entered| StoredIssuer::has_revoked(items, &record);
+    found.issuer_revoked = at.read(look).await?;
     at.done(Detail::new()).await?;
-    message::certificate(&serial, &record)
+    Ok(found)
 }

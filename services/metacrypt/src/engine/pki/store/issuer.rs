@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Settings, broken, decoded, issuers, profiles};
+use super::{Record, Settings, broken, decoded, issuers, profiles};
 use crate::{
     barrier::Items,
     engine::{
@@ -126,6 +126,28 @@ impl StoredIssuer {
         let none = || EngineError::NotFound("CA", name.to_owned());
         let key = key.ok_or_else(none)?.bytes();
         Ok(key.ok_or(()).map_err(broken)?)
+    }
+
+    /// Whether the CA that signed a certificate, or one above it, is revoked. One that is deleted had nothing left to answer for.
+    pub(in super::super) fn has_revoked(
+        items: &Items<'_>,
+        record: &Record,
+    ) -> Result<bool, EngineError> {
+        let (mut name, mut by) = (Some(record.issuer.clone()), Some(record.by.clone()));
+        while let Some(next) = name {
+            let Some(found) = Self::find(items, &next)? else {
+                return Ok(false);
+            };
+            // Of those above the name is kept for as long as there is one below.
+            if by.take().is_some_and(|by| by != found.id) {
+                return Ok(false);
+            }
+            if found.revoked.is_some() {
+                return Ok(true);
+            }
+            name = found.under;
+        }
+        Ok(false)
     }
 
     /// Its own certificate was revoked: it issues nothing more, and is no default; the one that signed it is, for its CRL says so.
