@@ -114,7 +114,10 @@ pub(super) fn told(failure: Failure, shown: &str, token_file: Option<&Path>) -> 
         hint,
     } = failure;
     let message = lengths(&each_word(&first(&of_mount(sentences(message)))));
+    // What is in the file is of use elsewhere.
+    let elsewhere = message.contains("for another service");
     let hint = hint.map(|hint| match (hint.starts_with("log in ("), token_file) {
+        (true, Some(_)) if elsewhere => "one for this service, in a file of its own: `mciasctl token issue ACCOUNT --service metacrypt --to FILE`".to_owned(),
         (true, Some(file)) => format!(
             "another token: `mciasctl token issue ACCOUNT --service metacrypt --to {} --replace`",
             file.display()
