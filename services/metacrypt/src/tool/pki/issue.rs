@@ -122,7 +122,7 @@ pub(super) struct Files<'a> {
     _lock: FileLock,
     cert: (&'a Path, PrivateFile),
     key: Option<(&'a Path, PrivateFile)>,
-    /// The chain once more, by which the key is known as ours.
+    /// The certificate once more, by which the key is known as ours.
     copy: Option<PrivateFile>,
 }
 
