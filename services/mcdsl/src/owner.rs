@@ -88,7 +88,8 @@ fn sqlite(error: &rusqlite::Error) -> bool {
     matches!(code, Some(CannotOpen | PermissionDenied | ReadOnly))
 }
 
-fn name(uid: Uid) -> String {
+/// A user's, or its number.
+pub(crate) fn name(uid: Uid) -> String {
     let user = User::from_uid(uid).ok().flatten();
     user.map_or_else(|| uid.to_string(), |user| user.name)
 }

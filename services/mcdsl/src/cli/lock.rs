@@ -1,21 +1,19 @@
 //! A lock between commands.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use nix::fcntl::OFlag;
+use nix::{fcntl::OFlag, unistd::Uid};
 
 use super::{Exit, Failure};
-use crate::files::inherited_open;
+use crate::{files::inherited_open, human::duration_short, owner};
 
-/// Whoever has it waits for one answer of a server, for 30 s at most.
-const TIMEOUT: Duration = Duration::from_secs(40);
 /// Between looks at it.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -26,27 +24,46 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Waits until no other command has it. The file is for its owner alone, for whoever may open it may hold it; no link is followed to it.
+    /// Waits for so long at most until no other command has it; `does` is what that one does meanwhile. The file is for its owner alone, for whoever
+    /// may open it may hold it; no link is followed to it.
     ///
     /// # Errors
-    /// [`Exit::Failure`] if it cannot be had, or nobody lets go of it.
-    pub fn wait(path: &Path) -> Result<Self, Failure> {
-        let failed = |e: &dyn std::fmt::Display| {
-            let what = format!("cannot lock {}: {e}", path.display());
-            Failure::new(Exit::Failure, what)
-        };
-        let file = open(path).map_err(|e| failed(&e))?;
-        let deadline = Instant::now() + TIMEOUT;
+    /// [`Exit::Unavailable`] if nobody lets go of it; [`Exit::Refused`] if it is another's; [`Exit::Failure`] if it cannot be had.
+    pub fn wait(path: &Path, limit: Duration, does: &str) -> Result<Self, Failure> {
+        let failed = |e: io::Error| unlocked(path, &e);
+        let file = open(path).map_err(failed)?;
+        let deadline = Instant::now() + limit;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: file }),
-                Err(TryLockError::Error(e)) => return Err(failed(&e)),
+                Err(TryLockError::Error(e)) => return Err(failed(e)),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOOK),
                 Err(TryLockError::WouldBlock) => {
-                    return Err(failed(&"another command has it and does not go on"));
+                    let what = format!(
+                        "another command {does} and has not ended within {}; its lock is {}",
+                        duration_short(limit),
+                        path.display()
+                    );
+                    return Err(Failure::new(Exit::Unavailable, what).hint("try again"));
                 }
             }
         }
+    }
+}
+
+fn unlocked(path: &Path, e: &io::Error) -> Failure {
+    let (at, found) = (path.display(), fs::symlink_metadata(path));
+    match found {
+        Ok(found) if e.kind() == io::ErrorKind::PermissionDenied => {
+            let what = format!(
+                "cannot lock {at}, a file of {}: {e}",
+                owner::name(Uid::from_raw(found.uid()))
+            );
+            Failure::new(Exit::Refused, what).hint(
+                "do this as that user, or remove the file while no command that locks it runs",
+            )
+        }
+        _ => Failure::new(Exit::Failure, format_args!("cannot lock {at}: {e}")),
     }
 }
 
@@ -71,37 +88,68 @@ fn open(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::symlink, sync::mpsc};
+    use std::{os::unix::fs::symlink, sync::Mutex};
 
     use super::*;
+
+    fn wait(path: &Path) -> Result<FileLock, Failure> {
+        FileLock::wait(path, Duration::from_mins(10), "changes it")
+    }
 
     #[test]
     fn one_command_at_a_time_has_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let first = FileLock::wait(&path).unwrap();
-        let (told, heard) = mpsc::channel();
+        let (commands, times) = (4, 5);
+        let written = Mutex::new(Vec::new());
         thread::scope(|scope| {
-            let (path, told) = (path.clone(), told);
-            scope.spawn(move || {
-                told.send("waits").unwrap();
-                let second = FileLock::wait(&path).unwrap();
-                told.send("has it").unwrap();
-                drop(second);
-            });
-            assert_eq!(heard.recv().unwrap(), "waits");
-            assert!(
-                File::options()
-                    .write(true)
-                    .open(directory.path().join("lock"))
-                    .unwrap()
-                    .try_lock()
-                    .is_err()
-            );
-            assert!(heard.try_recv().is_err());
-            drop(first);
-            assert_eq!(heard.recv().unwrap(), "has it");
+            for command in 0..commands {
+                let (path, written) = (&path, &written);
+                scope.spawn(move || {
+                    for _ in 0..times {
+                        let _lock = wait(path).unwrap();
+                        for _ in 0..3 {
+                            written.lock().unwrap().push(command);
+                            thread::yield_now();
+                        }
+                    }
+                });
+            }
         });
+        let written = written.into_inner().unwrap();
+        assert_eq!(written.len(), 3 * commands * times);
+        for turn in written.chunks(3) {
+            assert!(turn.iter().all(|by| *by == turn[0]), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_in_vain_says_for_what() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let _held = wait(&path).unwrap();
+        let vain = FileLock::wait(&path, Duration::ZERO, "writes a file").unwrap_err();
+        assert_eq!(vain.exit, Exit::Unavailable);
+        let said = vain.message.contains("another command writes a file");
+        assert!(said && vain.message.contains("lock is /"), "{vain}");
+    }
+
+    #[test]
+    fn whose_it_is_is_told_who_may_not_open_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(
+            unlocked(&path, &denied).exit,
+            Exit::Failure,
+            "there is none"
+        );
+        drop(wait(&path).unwrap());
+        let refused = unlocked(&path, &denied);
+        assert_eq!(refused.exit, Exit::Refused);
+        let own = owner::name(Uid::from_raw(fs::metadata(&path).unwrap().uid()));
+        let said = refused.message.contains(&format!("a file of {own}"));
+        assert!(said, "{refused}");
     }
 
     #[test]
@@ -109,7 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         symlink(at("elsewhere"), at("lock")).unwrap();
-        let refused = FileLock::wait(&at("lock")).unwrap_err();
+        let refused = wait(&at("lock")).unwrap_err();
         assert_eq!(refused.exit, Exit::Failure);
         assert!(!at("elsewhere").exists());
     }

@@ -75,7 +75,7 @@ pub enum Exit {
     Usage = 2,
     /// What was named does not exist there.
     NotFound = 3,
-    /// The service cannot be reached, is sealed, or gives way to the next one.
+    /// The service cannot be reached, is sealed, or gives way to the next one; or another command has what this one needs.
     Unavailable = 4,
     /// Refused: permission, a wrong secret, or a state that forbids it (exists already, full, an address in use).
     Refused = 5,
@@ -88,7 +88,7 @@ Exit codes:
   1  failed; `check`: something is in the way of a start; `status`: it takes no calls (sealed, a full disk); `verify`: it does not fit
   2  the command line, the configuration, a file that it names or what is typed is not valid
   3  what was named does not exist there
-  4  the service does not answer, is sealed, or is about to end: try again
+  4  the service does not answer, is sealed, or is about to end, or another command does not let go of a file: try again
   5  refused: permission, a wrong secret, exists already, full, or an address that cannot be listened on";
 
 impl From<Exit> for ExitCode {

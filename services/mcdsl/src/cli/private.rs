@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tempfile::NamedTempFile;
 
 use super::{Exit, Failure};
-use crate::files::{directory_of, sync_entry};
+use crate::files::{directory_of, inherited_open, sync_entry};
 
 /// Bits of a mode that let others than the owner in.
 const OTHERS: u32 = 0o077;
@@ -33,11 +33,14 @@ impl PrivateFile {
     /// [`Exit::Failure`] if its directory cannot be written, or something other than a file is there.
     pub fn create(path: &Path) -> Result<Self, Failure> {
         // A pipe or a device would be replaced by a file.
-        if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-            let what = format!("{} is no file to be replaced", path.display());
-            return Err(Failure::usage(what));
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_symlink() => Err(link(path)),
+            Ok(found) if !found.is_file() => {
+                let what = format!("{} is no file to be replaced", path.display());
+                Err(Failure::usage(what))
+            }
+            _ => Self::temporary(path, false),
         }
-        Self::temporary(path, false)
     }
 
     /// The same, of a file that there is not yet.
@@ -55,20 +58,47 @@ impl PrivateFile {
         let temporary = tempfile::Builder::new()
             .prefix(".mc-")
             .tempfile_in(directory_of(path))
-            .map_err(|e| match (e.kind(), directory_of(path)) {
-                (io::ErrorKind::NotFound, directory) => Failure::usage(format_args!(
-                    "cannot write {}: there is no directory {}",
-                    path.display(),
-                    directory.display()
-                )),
-                // Not by the name of the file beside it, which nobody knows.
-                _ => failed(path, &io::Error::from(e.kind())),
-            })?;
+            .map_err(|e| nowhere(path, e.kind()))?;
         Ok(Self {
             temporary,
             path: path.to_owned(),
             new,
         })
+    }
+
+    /// The directory that a file is to be in, whatever way leads there.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] if there is none, [`Exit::Failure`] if it cannot be looked for.
+    pub fn directory(path: &Path) -> Result<PathBuf, Failure> {
+        fs::canonicalize(directory_of(path)).map_err(|e| nowhere(path, e.kind()))
+    }
+
+    /// Made by root it belongs to whom the file belongs that it replaces; a new one to whom its directory belongs ([`inherited_open`]).
+    ///
+    /// # Errors
+    /// [`Exit::Failure`] if its owner could not have it.
+    pub fn owned(self) -> Result<Self, Failure> {
+        let file = self.temporary.as_file();
+        let own = file.metadata().map_err(|e| failed(&self.path, &e))?;
+        let given = match fs::symlink_metadata(&self.path) {
+            Ok(before) if own.uid() == 0 => {
+                match fchown(file, Some(before.uid()), Some(before.gid())) {
+                    // Root without its powers: it keeps its file, and the group is of no use to what is its owner's or everybody's.
+                    Err(_) if before.uid() == 0 => Ok(()),
+                    given => given,
+                }
+            }
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => inherited_open(file, &self.path),
+            Err(e) => Err(e),
+        };
+        given.map_err(|e| {
+            let at = self.path.display();
+            let what = format!("cannot write {at}: its owner cannot be given the new one: {e}");
+            Failure::new(Exit::Failure, what).hint("do this as that user")
+        })?;
+        Ok(self)
     }
 
     /// What is to be in it is no secret: all may read it (0644), whatever the umask.
@@ -170,6 +200,27 @@ impl FilledFile {
     }
 }
 
+/// A file beside it cannot be made; not by that one's name, which nobody knows.
+fn nowhere(path: &Path, kind: io::ErrorKind) -> Failure {
+    match kind {
+        io::ErrorKind::NotFound => Failure::usage(format_args!(
+            "cannot write {}: there is no directory {}",
+            path.display(),
+            directory_of(path).display()
+        )),
+        _ => failed(path, &io::Error::from(kind)),
+    }
+}
+
+fn link(path: &Path) -> Failure {
+    let at = path.display();
+    let what = format!("{at} is a symbolic link, and is not replaced by a file");
+    Failure::usage(what).hint(match fs::canonicalize(path) {
+        Ok(file) => format!("name the file that it leads to, {}", file.display()),
+        Err(_) => "name another file, or remove the link, which leads nowhere".to_owned(),
+    })
+}
+
 fn exists(path: &Path) -> Failure {
     let what = format!("{} exists, and is not overwritten", path.display());
     Failure::new(Exit::Refused, what)
@@ -256,117 +307,4 @@ fn refuse_others(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use secrecy::ExposeSecret as _;
-
-    use super::*;
-
-    #[test]
-    fn it_is_there_whole_and_for_its_owner() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        for contents in ["first", "second"] {
-            let file = PrivateFile::create(&path).unwrap();
-            file.write(contents.as_bytes()).unwrap();
-            let mode = fs::metadata(&path).unwrap().mode();
-            assert_eq!(mode & 0o777, 0o600);
-            let read = read_private(&path, 100, OTHERS, "").unwrap().unwrap();
-            assert_eq!(read.expose_secret(), contents);
-        }
-        drop(PrivateFile::create(&path).unwrap());
-        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
-        assert_eq!(
-            left.len(),
-            1,
-            "one that was not written leaves nothing: {left:?}"
-        );
-    }
-
-    #[test]
-    fn what_is_written_and_finds_no_place_is_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("key");
-        let filled = PrivateFile::create(&path).unwrap().fill(b"secret").unwrap();
-        assert!(
-            !path.exists(),
-            "it is not in its place before it is put there"
-        );
-        fs::create_dir(&path).unwrap();
-        let hint = filled.place().unwrap_err().hint.unwrap();
-        let kept = hint.strip_prefix("it is in ").unwrap();
-        assert_eq!(fs::read(kept).unwrap(), b"secret");
-    }
-
-    #[test]
-    fn a_new_file_replaces_none() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        let (first, late) = (
-            PrivateFile::create_new(&path).unwrap(),
-            PrivateFile::create_new(&path).unwrap(),
-        );
-        first.write(b"first").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        let dangling = directory.path().join("dangling");
-        symlink("nowhere", &dangling).unwrap();
-        for (description, refused) in [
-            ("meanwhile", late.write(b"late").unwrap_err()),
-            ("before", PrivateFile::create_new(&path).unwrap_err()),
-            ("a link", PrivateFile::create_new(&dangling).unwrap_err()),
-            (
-                "a directory",
-                PrivateFile::create_new(directory.path()).unwrap_err(),
-            ),
-        ] {
-            assert_eq!(refused.exit, Exit::Refused, "{description}");
-            let said = refused.message.contains("is not overwritten");
-            assert!(said, "{description}: {refused:?}");
-        }
-        assert_eq!(fs::read(&path).unwrap(), b"first");
-    }
-
-    #[test]
-    fn what_is_no_file_is_not_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let link = directory.path().join("link");
-        symlink("/dev/null", &link).unwrap();
-        for path in [Path::new("/dev/null"), directory.path(), &link] {
-            let refused = PrivateFile::create(path).unwrap_err();
-            assert_eq!(refused.exit, Exit::Usage, "{}", path.display());
-        }
-        let nowhere = directory.path().join("no/where");
-        let refused = PrivateFile::create(&nowhere).unwrap_err();
-        assert_eq!(refused.exit, Exit::Usage, "{refused:?}");
-    }
-
-    #[test]
-    fn what_others_may_read_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        assert!(
-            read_private(&path, 10, OTHERS, "").unwrap().is_none(),
-            "missing"
-        );
-        fs::write(&path, "secret").unwrap();
-        for (mode, others, fine) in [
-            (0o600, OTHERS, true),
-            (0o400, OTHERS, true),
-            (0o640, OTHERS, false),
-            (0o604, OTHERS, false),
-            (0o640, 0o007, true),
-            (0o644, 0o007, false),
-        ] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let read = read_private(&path, 10, others, "");
-            assert_eq!(read.is_ok(), fine, "{mode:o}: {read:?}");
-            assert!(!format!("{read:?}").contains("secret\""), "{read:?}");
-        }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(
-            read_private(&path, 5, OTHERS, "").unwrap_err().exit,
-            Exit::Usage
-        );
-    }
-}
+mod tests;

@@ -23,6 +23,8 @@ use super::{
 const MAX_FILE: u64 = 1 << 20;
 /// Bytes of a token's file: one token is below 2 KiB.
 const MAX_TOKEN: u64 = 16 << 10;
+/// Whoever has the lock waits for one answer of a server, for 30 s at most.
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// A token that is kept.
 #[derive(Clone, Debug)]
@@ -135,10 +137,14 @@ impl TokenStore {
     /// Waits until no other command changes the tokens.
     ///
     /// # Errors
-    /// [`Exit::Failure`] if it cannot be had, or nobody lets go of it.
+    /// [`Exit::Unavailable`] if nobody lets go of it; otherwise as [`FileLock::wait`].
     pub fn lock(&self) -> Result<Locked<'_>, Failure> {
         self.directory()?;
-        let lock = FileLock::wait(&self.path.with_extension("lock"))?;
+        let lock = FileLock::wait(
+            &self.path.with_extension("lock"),
+            LIMIT,
+            "changes the tokens",
+        )?;
         Ok(Locked {
             store: self,
             _lock: lock,

@@ -58,7 +58,7 @@ impl What {
     }
 }
 
-/// Takes room for a file; what is no secret is for all to read.
+/// Takes room for a file; what is no secret is for all to read. Run by root it leaves the owner of what is there.
 pub(super) fn room(path: &Path, what: What, over: Over) -> Result<PrivateFile> {
     let file = match (over, fs::symlink_metadata(path).is_ok()) {
         (Over::Nothing, true) => PrivateFile::create_new(path)
@@ -74,7 +74,7 @@ pub(super) fn room(path: &Path, what: What, over: Over) -> Result<PrivateFile> {
         What::Key => file,
         What::Certificate | What::SshCertificate => file.for_all()?,
     };
-    file.reserve(ROOM)
+    file.reserve(ROOM)?.owned()
 }
 
 /// Whether what is there may be replaced.

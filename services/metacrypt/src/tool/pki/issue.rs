@@ -1,6 +1,9 @@
 //! `metacrypt pki issue`, `sign`, `renew`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::ArgGroup;
 use mc_proto::metacrypt::v1 as pb;
@@ -11,11 +14,14 @@ use super::{
     At, Client, IssuedKey, MAX_PEM, Result, at,
     files::{Over, What, apart, room},
     mount_name,
-    pair::{Pair, copy, copy_of, lock_of},
+    pair::{Pair, copy, copy_of, lock_in},
     read_text,
     seconds::seconds,
     subject,
 };
+
+/// For how long a command waits for the one that has the files: that one waits for some answers of a server, each for 30 s at most.
+const LIMIT: Duration = Duration::from_mins(3);
 
 /// Where what is issued goes.
 #[derive(Debug, clap::Args)]
@@ -104,27 +110,29 @@ pub(crate) struct Renew {
     replace: bool,
 }
 
+/// The files that a command names, while no other one replaces them: of two at once one's key might stay with the other's certificate.
+pub(super) struct Locked<'a> {
+    cert: &'a Path,
+    key: Option<&'a Path>,
+    lock: FileLock,
+}
+
 /// Room for a key and a chain, taken before what goes there is made.
 pub(super) struct Files<'a> {
+    _lock: FileLock,
     cert: (&'a Path, PrivateFile),
     key: Option<(&'a Path, PrivateFile)>,
-    /// The chain once more, by which the key is known as ours.
+    /// The certificate once more, by which the key is known as ours.
     copy: Option<PrivateFile>,
 }
 
 impl To {
-    /// Waits until no other command replaces them: of two at once one's key might stay with the other's certificate.
-    pub(super) fn lock(&self) -> Result<FileLock> {
-        FileLock::wait(&lock_of(&self.cert))
-    }
-
-    /// Takes it.
-    pub(super) fn files<'a>(
+    /// Waits until no other command replaces them.
+    pub(super) fn lock<'a>(
         &'a self,
         key: Option<&'a Path>,
         csr: Option<&'a Path>,
-        over: Over,
-    ) -> Result<Files<'a>> {
+    ) -> Result<Locked<'a>> {
         let named = [
             ("--cert", Some(&*self.cert)),
             ("--key", key),
@@ -134,11 +142,28 @@ impl To {
             .iter()
             .filter_map(|(option, path)| Some((*option, (*path)?)));
         apart(&named.collect::<Vec<_>>())?;
-        let is_copied = key.is_some() && over != Over::Nothing;
-        let key = key.map(|path| room(path, What::Key, over).map(|file| (path, file)));
-        let copy = is_copied.then(|| room(&copy_of(&self.cert), What::Certificate, over));
+        let directory = PrivateFile::directory(&self.cert)?;
+        let does = format!("replaces {}", self.cert.display());
+        Ok(Locked {
+            cert: &self.cert,
+            key,
+            lock: FileLock::wait(&lock_in(&directory, &self.cert), LIMIT, &does)?,
+        })
+    }
+}
+
+impl<'a> Locked<'a> {
+    /// Takes room.
+    pub(super) fn files(self, over: Over) -> Result<Files<'a>> {
+        let is_copied = self.key.is_some() && over != Over::Nothing;
+        let key = self.key.map(|path| {
+            let file = room(path, What::Key, over)?;
+            Ok::<_, Failure>((path, file))
+        });
+        let copy = is_copied.then(|| room(&copy_of(self.cert), What::Certificate, over));
         Ok(Files {
-            cert: (&self.cert, room(&self.cert, What::Certificate, over)?),
+            _lock: self.lock,
+            cert: (self.cert, room(self.cert, What::Certificate, over)?),
             key: key.transpose()?,
             copy: copy.transpose()?,
         })
@@ -211,12 +236,8 @@ impl Issue {
 
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
-        let over = self.replace.over();
-        let _lock = match over {
-            Over::Nothing => None,
-            _ => Some(self.to.lock()?),
-        };
-        let files = self.to.files(Some(&self.key), None, over)?;
+        let files = self.to.lock(Some(&self.key), None)?;
+        let files = files.files(self.replace.over())?;
         let At { mount, name } = self.profile.clone();
         let key = self.key_algorithm.map(pb::CertificateKey::from);
         let request = pb::IssueCertificateRequest {
@@ -238,8 +259,8 @@ impl Sign {
 
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
-        let over = self.replace.over();
-        let files = self.to.files(None, Some(&self.csr), over)?;
+        let files = self.to.lock(None, Some(&self.csr))?;
+        let files = files.files(self.replace.over())?;
         let At { mount, name } = self.profile.clone();
         let request = pb::SignCsrRequest {
             mount,
@@ -256,7 +277,7 @@ impl Renew {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
         let mut pki = client.pki().await?;
         let (key, csr) = (self.key.as_deref(), self.csr.as_deref());
-        let _lock = self.to.lock()?;
+        let files = self.to.lock(key, csr)?;
         let over = match self.replace {
             true => Over::Anything,
             false => {
@@ -266,7 +287,7 @@ impl Renew {
                 Over::Alike
             }
         };
-        let files = self.to.files(key, csr, over)?;
+        let files = files.files(over)?;
         let csr = self.csr.as_ref().map(|path| read_text(path, MAX_PEM));
         let request = pb::RenewCertificateRequest {
             mount: self.mount.clone(),

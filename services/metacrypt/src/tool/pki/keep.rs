@@ -66,22 +66,17 @@ impl Keep {
     }
 
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
-        let _lock = self.to.lock()?;
-        let why = match self.found(SystemTime::now()) {
-            Found::Good { until, serial } => {
-                let kept = format!(
-                    "{} is kept, until {}",
-                    self.to.cert.display(),
-                    view::system_time(until)
-                );
-                match self.is_revoked(client, serial, &kept).await? {
-                    true => "it was revoked".to_owned(),
-                    false => return Ok(out.done(&kept, &json!({ "renewed": false }))?),
-                }
-            }
+        // Who finds all good writes nothing, no lock either.
+        if let Found::Good { until, serial } = self.look(client, true).await? {
+            return self.kept(until, &serial, out);
+        }
+        let mut pki = client.pki().await?;
+        let files = self.to.lock(Some(&self.key), None)?;
+        // Another command may have replaced them meanwhile.
+        let why = match self.look(client, false).await? {
+            Found::Good { until, serial } => return self.kept(until, &serial, out),
             Found::Bad(why) => why,
         };
-        let mut pki = client.pki().await?;
         // Before anything is certified that could not be kept.
         let over = match self.replace {
             true => Over::Anything,
@@ -93,7 +88,7 @@ impl Keep {
                 Over::Alike
             }
         };
-        let files = self.to.files(Some(&self.key), None, over)?;
+        let files = files.files(over)?;
         let At { mount, name } = self.profile.clone();
         let algorithm = self.key_algorithm.map(pb::CertificateKey::from);
         let request = pb::IssueCertificateRequest {
@@ -112,13 +107,42 @@ impl Keep {
             issued.serial,
             view::time(issued.not_after.as_ref())
         );
-        let value = json!({ "renewed": true, "why": why, "serial": issued.serial, "files": files });
+        let until = issued.not_after.and_then(|at| at.try_into().ok());
+        let value = json!({
+            "renewed": true,
+            "why": why,
+            "serial": issued.serial,
+            "until": until.map(view::utc),
+            "files": files,
+        });
         Ok(out.done(&sentence, &value)?)
     }
 
+    fn kept(&self, until: SystemTime, serial: &str, out: Output) -> Result {
+        let value = json!({ "renewed": false, "serial": serial, "until": view::utc(until) });
+        Ok(out.done(&self.is_kept(until), &value)?)
+    }
+
+    fn is_kept(&self, until: SystemTime) -> String {
+        let (cert, until) = (self.to.cert.display(), view::system_time(until));
+        format!("{cert} is kept, until {until}")
+    }
+
+    /// What is there, as its service knows it. Who looks again warns no more.
+    async fn look(&self, client: &Client, warns: bool) -> Result<Found> {
+        let found = self.found(SystemTime::now(), warns);
+        if let Found::Good { until, serial } = &found
+            && self.is_revoked(client, serial, *until).await?
+        {
+            return Ok(Found::Bad("it was revoked".to_owned()));
+        }
+        Ok(found)
+    }
+
     /// Asks whether what is there is revoked; who may not read it is warned.
-    async fn is_revoked(&self, client: &Client, serial: String, kept: &str) -> Result<bool> {
+    async fn is_revoked(&self, client: &Client, serial: &str, until: SystemTime) -> Result<bool> {
         let At { mount, .. } = self.profile.clone();
+        let serial = serial.to_owned();
         let request = pb::GetCertificateRequest { mount, serial };
         match client.pki().await?.get_certificate(request).await {
             Ok(found) => Ok(found.into_inner().revoked.is_some()),
@@ -133,7 +157,7 @@ impl Keep {
                 Ok(false)
             }
             Err(status) => {
-                let failure = status_failure(&status);
+                let (kept, failure) = (self.is_kept(until), status_failure(&status));
                 Err(Failure {
                     message: format!("{kept}; whether it is revoked cannot be asked: {failure}"),
                     ..failure
@@ -142,9 +166,12 @@ impl Keep {
         }
     }
 
-    fn found(&self, now: SystemTime) -> Found {
+    fn found(&self, now: SystemTime, warns: bool) -> Found {
         if !self.to.cert.exists() {
             return Found::Bad("there was none".to_owned());
+        }
+        if !self.key.exists() {
+            return Found::Bad("there was no key".to_owned());
         }
         let provider = aws_lc_rs::default_provider();
         let loaded = certificate::load(&self.to.cert, &self.key, None, None, &provider, now);
@@ -162,7 +189,7 @@ impl Keep {
             return Found::Bad(other);
         }
         let life = life(&leaf, found.not_after);
-        let before = self.before(life);
+        let before = self.before(life, warns);
         match now + before < found.not_after {
             true => Found::Good {
                 until: found.not_after,
@@ -176,12 +203,12 @@ impl Keep {
     }
 
     /// How long before its end one of such a life is not kept any more. What is just issued is kept, whatever was said: else each call would issue.
-    fn before(&self, life: Duration) -> Duration {
+    fn before(&self, life: Duration, warns: bool) -> Duration {
         let Some(said) = self.renew_before.map(Duration::from_secs) else {
             return life / 3;
         };
         let most = life * 2 / 3;
-        if said > most {
+        if said > most && warns {
             eprintln!(
                 "warning: --renew-before {} is more than two thirds of the certificate's life of {}, and is taken for {}",
                 human::duration_short(said),
@@ -194,43 +221,54 @@ impl Keep {
 
     /// Refuses a certificate that is for none of the names, whoever put it there: its file is another's.
     fn is_for_one_of(&self, leaf: Option<&CertificateDer<'_>>) -> Result {
-        let leaf = leaf.and_then(|der| Certificate::from_der(der).ok());
-        let Some(has) = leaf.as_ref().and_then(names) else {
+        let Some(leaf) = leaf else {
             return Ok(());
         };
+        // What cannot be read is for none of them.
+        let leaf = Certificate::from_der(leaf);
+        let has = leaf.map(|leaf| names(&leaf).0).unwrap_or_default();
         let asked = |name: &AltName| {
             (self.name.iter()).any(|asked| asked.parse().ok().as_ref() == Some(name))
         };
-        let Some(other) = has.first().filter(|_| !has.iter().any(asked)) else {
+        if has.iter().any(asked) {
             return Ok(());
-        };
+        }
+        let other = has.first().map(|other| format!(" for {other},"));
         let what = format!(
-            "{} holds a certificate for {other}, which has none of the names that are to be kept, and is not overwritten",
-            self.to.cert.display()
+            "{} holds a certificate{} which has none of the names that are to be kept, and is not overwritten",
+            self.to.cert.display(),
+            other.unwrap_or_default()
         );
         Err(Failure::new(Exit::Refused, what).hint(OTHERWISE))
     }
 
     /// A name that it has not, or has and is not asked for.
     fn otherwise(&self, leaf: &Certificate) -> Option<String> {
-        let has = names(leaf)?;
-        // What is none is refused by the service.
-        let asked = self.name.iter().map(|name| name.parse::<AltName>());
-        let asked: BTreeSet<_> = asked.collect::<std::result::Result<_, _>>().ok()?;
-        if let Some(name) = asked.difference(&has).next() {
-            return Some(format!("it was not for {name}"));
+        let (has, all) = names(leaf);
+        let mut asked = BTreeSet::new();
+        for name in &self.name {
+            match name.parse() {
+                Ok(parsed) if has.contains(&parsed) => asked.insert(parsed),
+                // What is no name is refused by the service.
+                _ => return Some(format!("it was not for {name}")),
+            };
         }
-        let more = has.difference(&asked).next();
-        more.map(|name| format!("it was for {name}, too"))
+        match has.difference(&asked).next() {
+            Some(more) => Some(format!("it was for {more}, too")),
+            None if all => None,
+            None => Some("it was for what is no name of a server, too".to_owned()),
+        }
     }
 }
 
-/// What it is for; `None` if that is nothing that one asks for.
-fn names(leaf: &Certificate) -> Option<BTreeSet<AltName>> {
+/// What it is for, and whether that is all: it may have what nobody asks for here (an e-mail address).
+fn names(leaf: &Certificate) -> (BTreeSet<AltName>, bool) {
     let san = leaf.tbs_certificate().get_extension::<SubjectAltName>();
+    let all = san.is_ok();
     let san = san.ok().flatten().map(|(_, san)| san.0).unwrap_or_default();
-    let names = san.iter().map(AltName::asked);
-    names.collect::<std::result::Result<_, _>>().ok()
+    let has: BTreeSet<_> = san.iter().flat_map(AltName::asked).collect();
+    let all = all && san.iter().all(|name| AltName::asked(name).is_ok());
+    (has, all)
 }
 
 fn life(leaf: &Certificate, not_after: SystemTime) -> Duration {

@@ -2,7 +2,8 @@
 //!
 //! A key is replaced if it fits the certificate that is beside it, or one that was put there last. Of that there is a copy, `.<name>.kept`:
 //! it is written before the key is, so that who is killed between the two files knows the key as its own the next time. The certificate of the key
-//! that is to go stays in the copy, below the new one, lest it be unknown to who is killed before the new key is there.
+//! that is to go stays in the copy, below the new one, lest it be unknown to who is killed before the new key is there. Those two are all that is
+//! in it: their issuers are no one's key's.
 
 use std::{
     io,
@@ -43,22 +44,25 @@ pub(super) struct Pair<'a> {
     leaf: Option<CertificateDer<'static>>,
     /// The chain's file has something.
     has_chain: bool,
-    /// Those of the copy: the one that was put there last, and what was known of the key before it.
+    /// The two of the copy: the one that was put there last, and that of the key before it.
     last: Vec<CertificateDer<'static>>,
     /// What is in the key's file; `None`: nothing.
     secret: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// Where the copy of the chain is that was put there last.
+/// Certificates in the copy.
+const COPIED: usize = 2;
+
+/// Where the copy of the certificate is that was put there last.
 pub(super) fn copy_of(cert: &Path) -> PathBuf {
     let name = cert.file_name().unwrap_or_default().to_string_lossy();
     cert.with_file_name(format!(".{name}.kept"))
 }
 
-/// What locks the pair.
-pub(super) fn lock_of(cert: &Path) -> PathBuf {
+/// What locks the pair, in its directory.
+pub(super) fn lock_in(directory: &Path, cert: &Path) -> PathBuf {
     let name = cert.file_name().unwrap_or_default().to_string_lossy();
-    cert.with_file_name(format!(".{name}.lock"))
+    directory.join(format!(".{name}.lock"))
 }
 
 /// What is in a file; nothing, if it is not there.
@@ -81,24 +85,21 @@ fn first(chain: &[u8]) -> Option<CertificateDer<'static>> {
 fn copied(cert: &Path) -> Vec<CertificateDer<'static>> {
     let text = content(&copy_of(cert)).unwrap_or_default();
     let found = CertificateDer::pem_slice_iter(&text);
-    found.filter_map(std::result::Result::ok).collect()
+    let found = found.take(COPIED).filter_map(std::result::Result::ok);
+    found.collect()
 }
 
-/// The copy of a chain that is about to be put there with its key: below the new one stands the certificate of the key that is there, if that is known.
+/// The copy of a chain's first that is about to be put there with its key: below it stands the certificate of the key that is there, if that is known.
 ///
 /// # Errors
 /// If a file cannot be read.
 pub(super) fn copy(cert: &Path, key: &Path, chain: &str) -> Result<String> {
     let there = Pair::read(cert, Some(key))?;
-    let mut copy = chain.to_owned();
-    if let Some(leaf) = there.put_with() {
-        if !copy.ends_with('\n') {
-            copy.push('\n');
-        }
-        let text = pem::encode_string("CERTIFICATE", LineEnding::LF, leaf);
-        copy += &text.map_err(|e| Failure::new(Exit::Failure, e))?;
-    }
-    Ok(copy)
+    let new = first(chain.as_bytes());
+    let leaves = new.iter().chain(there.of_key());
+    let text = leaves.map(|leaf| pem::encode_string("CERTIFICATE", LineEnding::LF, leaf));
+    let text = text.collect::<std::result::Result<String, _>>();
+    text.map_err(|e| Failure::new(Exit::Failure, e))
 }
 
 fn fits(leaf: &CertificateDer<'static>, key: &[u8]) -> bool {
@@ -143,6 +144,13 @@ impl<'a> Pair<'a> {
         self.last.iter().find(|leaf| fits(leaf, secret))
     }
 
+    /// The certificate of the key that is there, if that is known.
+    fn of_key(&self) -> Option<&CertificateDer<'static>> {
+        let secret = self.secret.as_ref()?;
+        let beside = self.leaf.as_ref().filter(|leaf| fits(leaf, secret));
+        beside.or_else(|| self.put_with())
+    }
+
     /// The certificate that is there.
     pub(super) fn leaf(&self) -> Option<&CertificateDer<'static>> {
         self.leaf.as_ref()
@@ -153,11 +161,10 @@ impl<'a> Pair<'a> {
     /// # Errors
     /// That, and what to do.
     pub(super) fn key_may_go(&self) -> Result {
-        let (Some(key), Some(secret)) = (self.key, &self.secret) else {
+        let Some(key) = self.key.filter(|_| self.secret.is_some()) else {
             return Ok(());
         };
-        let beside = self.leaf.as_ref();
-        if beside.is_some_and(|leaf| fits(leaf, secret)) || self.put_with().is_some() {
+        if self.of_key().is_some() {
             return Ok(());
         }
         let (key, cert) = (key.display(), self.cert.display());
@@ -181,11 +188,10 @@ impl<'a> Pair<'a> {
         if !self.has_chain || self.put_with().is_some() || self.leaf.as_ref().is_some_and(put) {
             return Ok(());
         }
-        let ours = match &self.leaf {
-            Some(leaf) => is_ours(client, &profile.mount, leaf).await?,
-            None => false,
+        let Some(leaf) = &self.leaf else {
+            return Err(unread(self.cert));
         };
-        if ours {
+        if is_ours(client, &profile.mount, leaf).await? {
             return Ok(());
         }
         let what = format!(
@@ -208,20 +214,23 @@ impl<'a> Pair<'a> {
         if !self.has_chain || there == wanted {
             return Ok(());
         }
-        let cert = self.cert.display();
-        let what = match &*there {
-            "" => format!("{cert} holds no certificate that can be read, and is not overwritten"),
-            there => format!(
-                "{cert} holds the certificate {there}, not {wanted}, and is not overwritten"
-            ),
-        };
+        if there.is_empty() {
+            return Err(unread(self.cert));
+        }
+        let what = format!(
+            "{} holds the certificate {there}, not {wanted}, and is not overwritten",
+            self.cert.display()
+        );
         let hint =
             format!("`metacrypt pki renew {mount} {there} …` renews that one; or {OTHERWISE}");
-        Err(Failure::new(Exit::Refused, what).hint(match &*there {
-            "" => OTHERWISE,
-            _ => &hint,
-        }))
+        Err(Failure::new(Exit::Refused, what).hint(hint))
     }
+}
+
+fn unread(cert: &Path) -> Failure {
+    let cert = cert.display();
+    let what = format!("{cert} holds no certificate that can be read, and is not overwritten");
+    Failure::new(Exit::Refused, what).hint(OTHERWISE)
 }
 
 /// Whether a mount has issued it by a profile, as far as one may read.
@@ -299,28 +308,31 @@ mod tests {
         }
     }
 
-    /// What is killed again and again between the files of a pair knows the key that it left.
+    /// What is killed again and again between the files of a pair knows the key that it left, and counts no CA's certificate as its own.
     #[test]
     fn a_key_stays_known_however_often_it_is_killed() {
         let made = || rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let (cert, key, kept) = (at("c"), at("k"), at(".c.kept"));
-        let first = made();
+        let (first, issuer) = (made(), made());
         fs::write(&cert, first.cert.pem()).unwrap();
         fs::write(&key, first.signing_key.serialize_pem()).unwrap();
         // The copy first, then the key; the certificate never.
         for (n, placed) in [2, 1, 1, 2, 1, 0, 2, 2, 1].into_iter().enumerate() {
             Pair::read(&cert, Some(&key)).unwrap().key_may_go().unwrap();
             let next = made();
-            let text = copy(&cert, &key, next.cert.pem().trim_end()).unwrap();
+            let chain = next.cert.pem() + issuer.cert.pem().trim_end();
+            let text = copy(&cert, &key, &chain).unwrap();
             let files = [(&kept, text), (&key, next.signing_key.serialize_pem())];
             for (path, text) in &files[..placed] {
                 fs::write(path, text).unwrap();
             }
             let pair = Pair::read(&cert, Some(&key)).unwrap();
             assert!(pair.key_may_go().is_ok(), "killed for the {n}th time");
-            assert!(pair.last.len() <= 2, "{}", pair.last.len());
+            assert!(pair.last.len() <= COPIED, "{}", pair.last.len());
+            let is_leaf = !pair.last.contains(issuer.cert.der());
+            assert!(is_leaf, "no one's key is the issuer's");
         }
     }
 

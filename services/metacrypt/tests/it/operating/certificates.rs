@@ -2,8 +2,12 @@
 
 use std::{
     fs,
+    os::unix::fs::{MetadataExt as _, chown, symlink},
+    path::Path,
     process::{Command, Output},
 };
+
+use serde_json::Value;
 
 use super::error;
 use crate::world::World;
@@ -198,6 +202,106 @@ async fn a_certificate_is_kept_from_ending() {
     let out = ca.run(&format!("{base} {one}"));
     assert!(error(&out).contains("is not overwritten"), "{out:?}");
     assert_eq!(fs::read(&cert).unwrap(), b"no certificate");
+}
+
+/// Run as root, as all tests are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_replaced_stays_whose_it_is_and_what_is_good_stays() {
+    let ca = Ca::new().await;
+    let directory = ca.world.root.path().join("tls");
+    fs::create_dir(&directory).unwrap();
+    let at = |name: &str| directory.join(name);
+    let (cert, key, copy, lock) = (
+        at("web.pem"),
+        at("web.key"),
+        at(".web.pem.kept"),
+        at(".web.pem.lock"),
+    );
+    let to = |cert: &Path| format!("--cert {} --key {}", cert.display(), key.display());
+    let base = format!("pki keep pki/web {} --name a.svc.example.org", to(&cert));
+    let certificates = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        text.matches("BEGIN CERTIFICATE").count()
+    };
+    let refused = |line: &str, code: i32, told: &str| {
+        let out = ca.run(line);
+        assert!(error(&out).contains(told), "{line}: {out:?}");
+        assert_eq!(out.status.code(), Some(code), "{line}: {out:?}");
+    };
+    let nowhere = to(&at("no/where.pem"));
+    for command in ["keep", "issue"] {
+        let line = format!("pki {command} pki/web {nowhere} --name a.svc.example.org");
+        refused(&line, 2, "there is no directory");
+    }
+
+    let kept = |line: &str| -> Value {
+        let out = ca.run(&format!("--json {line}"));
+        assert!(out.status.success(), "{line}: {out:?}");
+        serde_json::from_slice(&out.stdout).unwrap()
+    };
+    let first = kept(&base);
+    assert!(lock.exists() && first["renewed"] == true, "{first}");
+    assert_eq!((certificates(&cert), certificates(&copy)), (2, 1));
+    fs::remove_file(&lock).unwrap();
+    let mut good = kept(&base);
+    assert_eq!(good["renewed"].take(), false);
+    for field in ["serial", "until"] {
+        assert!(good[field].is_string(), "{good}");
+        assert_eq!(good[field], first[field]);
+    }
+    assert!(!lock.exists(), "what is good is not locked");
+
+    let owner = |path: &Path| {
+        let found = fs::metadata(path).unwrap();
+        (found.uid(), found.gid())
+    };
+    for path in [&cert, &key] {
+        chown(path, Some(1234), Some(1235)).unwrap();
+    }
+    let more = format!("{base} --name b.svc.example.org");
+    assert_eq!(kept(&more)["renewed"], true);
+    assert_eq!((owner(&cert), owner(&key)), ((1234, 1235), (1234, 1235)));
+    assert_eq!((certificates(&cert), certificates(&copy)), (2, 2));
+    fs::remove_file(&key).unwrap();
+    assert_eq!(kept(&more)["why"], "there was no key");
+    assert_eq!(certificates(&copy), 1);
+
+    fs::rename(&cert, at("real.pem")).unwrap();
+    symlink("real.pem", &cert).unwrap();
+    assert_eq!(kept(&more)["renewed"], false);
+    refused(&base, 2, "/tls/real.pem");
+    fs::remove_file(&cert).unwrap();
+    fs::write(&cert, "hello").unwrap();
+    fs::remove_file(&key).unwrap();
+    refused(&base, 5, "holds no certificate that can be read");
+
+    // Whatever is known of who put it there.
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let mail = rcgen::SanType::Rfc822Name("ada@example.org".try_into().unwrap());
+    for names in [vec![], vec![mail]] {
+        let mut asked = rcgen::CertificateParams::default();
+        asked.subject_alt_names = names;
+        let made = asked.self_signed(&pair).unwrap().pem();
+        fs::write(&cert, &made).unwrap();
+        fs::write(&copy, &made).unwrap();
+        fs::write(&key, pair.serialize_pem()).unwrap();
+        refused(&base, 5, "which has none of the names");
+        assert_eq!(fs::read_to_string(&cert).unwrap(), made);
+    }
+
+    let new = at("new.pem");
+    let line = format!(
+        "pki issue pki/web --cert {} --key {} --name a.svc.example.org",
+        new.display(),
+        at("new.key").display()
+    );
+    let issued = kept(&line);
+    assert!(at(".new.pem.lock").exists(), "it was locked");
+    let serial = issued["serial"].as_str().unwrap();
+    let shown = format!("pki certificate show pki {serial}");
+    assert!(kept(&shown)["reason"].is_null());
+    kept(&format!("pki certificate revoke pki {serial} --yes"));
+    assert_eq!(kept(&shown)["reason"], "REVOCATION_REASON_UNSPECIFIED");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

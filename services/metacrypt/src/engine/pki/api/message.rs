@@ -250,7 +250,7 @@ pub(super) fn profile_message(name: &str, profile: Profile) -> PkiProfile {
 /// A certificate, as clients read it.
 pub(super) fn certificate(serial: &Serial, record: &Record) -> Result<PkiCertificate, EngineError> {
     let revoked = record.revoked;
-    let reason = revoked.map_or(RevocationReason::Unspecified, |r| reason_message(r.reason));
+    let reason = revoked.map(|revoked| reason_message(revoked.reason));
     Ok(PkiCertificate {
         serial: serial.to_string(),
         certificate: pem::encode(pem::CERTIFICATE, &record.der()?)?,
@@ -274,7 +274,7 @@ pub(super) fn certificate(serial: &Serial, record: &Record) -> Result<PkiCertifi
             .map(Serial::to_string)
             .unwrap_or_default(),
         revoked: revoked.map(|revocation| time(revocation.at_s).into()),
-        reason: reason.into(),
+        reason: reason.map(Into::into),
         issuer_revoked: false,
     })
 }
