@@ -43,7 +43,7 @@ pub(crate) struct Put {
     /// Allows what it fits
     #[arg(long)]
     allow: bool,
-    /// Refuses what it fits
+    /// Refuses what it fits. No rule binds administrators, who may do everything
     #[arg(long)]
     deny: bool,
     /// Higher ones are asked first; at the same one deny wins
