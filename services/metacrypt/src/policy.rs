@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    accounts::{bind, id_of, unbound},
+    accounts::{bind, find, unbound},
     log::{append, detail},
     message::{message, parse},
     possible::{check, possible},

@@ -9,11 +9,11 @@ use mc_proto::{
     AccountType,
     metacrypt::v1::{
         ActionPlaces, AuditHashRequest, AuditHashResponse, CreateMountRequest, CreateRuleRequest,
-        CreateRuleResponse, DeleteMountRequest, DeleteMountResponse, DeleteRuleRequest,
-        DeleteRuleResponse, Engine, ExplainRequest, ExplainResponse, ListEnginesRequest,
-        ListEnginesResponse, ListMountsRequest, ListMountsResponse, ListRulesRequest,
-        ListRulesResponse, Mount, ReplaceRulesRequest, ReplaceRulesResponse, SnapshotRequest,
-        SnapshotResponse, system_server::System,
+        DeleteMountRequest, DeleteMountResponse, DeleteRuleRequest, DeleteRuleResponse, Engine,
+        ExplainRequest, ExplainResponse, ListEnginesRequest, ListEnginesResponse,
+        ListMountsRequest, ListMountsResponse, ListRulesRequest, ListRulesResponse, Mount,
+        ReplaceRulesRequest, ReplaceRulesResponse, Rule, SnapshotRequest, SnapshotResponse,
+        system_server::System,
     },
 };
 use mcdsl::{
@@ -67,14 +67,6 @@ fn kinds(open: &Unsealed) -> impl Fn(&str) -> Option<String> + use<> {
     move |mount| kinds.get(mount).cloned()
 }
 
-/// Says in the log which accounts of rules are in force as they were written.
-fn unchecked(detail: Detail, accounts: &[String]) -> Detail {
-    match accounts {
-        [] => detail,
-        some => detail.list("unchecked", some.iter().map(String::as_str)),
-    }
-}
-
 /// Whom a question is about.
 fn subject(asked: &ExplainRequest) -> Result<Subject, EngineError> {
     let name = |field, text: &str| -> Result<Name, EngineError> {
@@ -103,6 +95,30 @@ fn subject(asked: &ExplainRequest) -> Result<Subject, EngineError> {
         roles: names("roles", &asked.roles)?,
         tags: names("tags", &asked.tags)?,
     })
+}
+
+/// What was taken for an account that there is not.
+fn judged(asked: &ExplainRequest) -> String {
+    let kind = match &*asked.account_type {
+        "system" => "a system account",
+        _ => "a person",
+    };
+    let [roles, tags] = [("roles", &asked.roles), ("tags", &asked.tags)].map(|(what, names)| {
+        match names.is_empty() {
+            true => format!("no {what}"),
+            false => format!("the {what} {}", names.join(", ")),
+        }
+    });
+    format!("{kind} with {roles} and {tags}")
+}
+
+impl Api {
+    /// What MCIAS says of the accounts of rules, beside what is in force.
+    async fn bind(&self, next: &mut [policy::Rule]) -> Result<(), EngineError> {
+        let now = rules::in_force(&*self.0.open()?)?;
+        let mcias = self.0.mcias.get().map(Arc::as_ref);
+        rules::bind(mcias, &now, next).await
+    }
 }
 
 #[async_trait]
@@ -217,19 +233,14 @@ impl System for Api {
     async fn create_rule(
         &self,
         request: Request<CreateRuleRequest>,
-    ) -> Result<Response<CreateRuleResponse>, Status> {
+    ) -> Result<Response<Rule>, Status> {
         let caller = Caller::of(&request)?;
         let CreateRuleRequest { rule, replace } = request.into_inner();
         let mut rule = rules::parse(rule.unwrap_or_default());
         caller.about.say(&rule.name);
         rules::check(&rule, kinds(&*self.0.open()?))?;
-        let mcias = self.0.mcias.get().map(Arc::as_ref);
-        let unchecked_accounts = rules::bind(mcias, std::slice::from_mut(&mut rule)).await?;
-        let answer = CreateRuleResponse {
-            rule: Some(rules::message(rule.clone())),
-            unchecked_accounts: unchecked_accounts.clone(),
-        };
-        let detail = unchecked(rules::detail(&rule), &unchecked_accounts);
+        self.bind(std::slice::from_mut(&mut rule)).await?;
+        let (answer, detail) = (rules::message(rule.clone()), rules::detail(&rule));
         let put = move |all: &mut Vec<_>| rules::put(all, rule, replace);
         self.0.change_policy(&caller, false, detail, put).await?;
         Ok(Response::new(answer))
@@ -261,16 +272,14 @@ impl System for Api {
             .collect();
         let kind = kinds(&*self.0.open()?);
         next.iter().try_for_each(|rule| rules::check(rule, &kind))?;
-        let mcias = self.0.mcias.get().map(Arc::as_ref);
-        let unchecked_accounts = rules::bind(mcias, &mut next).await?;
+        self.bind(&mut next).await?;
         let detail = Detail::new().list("rules", next.iter().map(|rule| &*rule.name));
-        let detail = unchecked(detail, &unchecked_accounts);
         let replace = move |all: &mut Vec<_>| {
             *all = next;
             Ok(())
         };
         self.0.change_policy(&caller, true, detail, replace).await?;
-        Ok(Response::new(ReplaceRulesResponse { unchecked_accounts }))
+        Ok(Response::new(ReplaceRulesResponse {}))
     }
 
     async fn audit_hash(
@@ -332,13 +341,14 @@ impl System for Api {
     ) -> Result<Response<ExplainResponse>, Status> {
         let (caller, mut asked) = (Caller::of(&request)?, request.into_inner());
         caller.about.say(&asked.resource);
-        let mut subject = subject(&asked)?;
-        if let (false, Some(mcias)) = (asked.account.contains('#'), self.0.mcias.get())
-            && let Some(id) = rules::id_of(mcias, &asked.account).await?
+        subject(&asked)?;
+        let mut note = String::new();
+        if let Some(mcias) = self.0.mcias.get()
+            && let Some(none) = rules::find(mcias, &mut asked.account).await?
         {
-            asked.account = format!("{}#{id}", asked.account);
-            subject.account = id.parse().map_err(|e| EngineError::field("account", e))?;
+            note = format!("{none}; it was judged as {}", judged(&asked));
         }
+        let subject = subject(&asked)?;
         let action = asked.action.parse();
         let action = action.map_err(|e| EngineError::field("action", e))?;
         let on = asked.resource.parse::<ResourceName>();
@@ -354,6 +364,7 @@ impl System for Api {
             allowed: why.decision.effect == Effect::Allow,
             reason: why.decision.reason.to_string(),
             why: why.why.iter().map(ToString::to_string).collect(),
+            note,
         }))
     }
 }

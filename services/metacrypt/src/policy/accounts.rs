@@ -1,4 +1,4 @@
-//! Accounts in rules: MCIAS is asked for each, since a rule about an account that there is not does nothing, and who puts a deny believes that it does.
+//! Accounts in rules: MCIAS is asked for each that is new to its rule, since a rule about an account that there is not does nothing, and who puts a deny believes that it does.
 //!
 //! What is allowed to a name would be allowed to whoever gets that name next, so a rule that allows is stored with ids, which are never another's. One that denies stays
 //! about the name: an id would let in who gets it.
@@ -6,84 +6,85 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use mcdsl::{
-    auth::{AuthError, client::Client},
-    policy::{Effect, Rule},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
+use mcdsl::{
+    auth::client::Client,
+    policy::{Effect, Rule},
+};
+use tokio::time::timeout;
+
+use super::InForce;
 use crate::engine::EngineError;
 
 /// Between name and id.
 const ID: char = '#';
 /// Most names that MCIAS is asked for in one request.
-const MAX_ASKED: usize = 1024;
+const MAX_ASKED: usize = 256;
+/// What all its answers together may take.
+const WAIT: Duration = Duration::from_secs(30);
 /// Most accounts that an error names.
 const MAX_TOLD: usize = 8;
 
 /// Whether it allows something to a name, and so to whoever has it.
 pub(crate) fn unbound(rule: &Rule) -> bool {
     let mut accounts = rule.subjects.accounts.iter();
-    rule.effect == Effect::Allow && accounts.any(|account| !account.contains(ID))
+    accounts.any(|account| lacks_id(rule.effect, account))
+}
+
+/// Whether an account is without the id that it has in a rule of this effect.
+fn lacks_id(effect: Effect, account: &str) -> bool {
+    effect == Effect::Allow && !account.contains(ID)
 }
 
 fn name_of(account: &str) -> &str {
     account.split(ID).next().unwrap_or_default()
 }
 
-/// The id of the account that has this name; `None`: nobody has it.
-///
-/// # Errors
-/// MCIAS does not answer.
-pub(crate) async fn id_of(mcias: &Client, name: &str) -> Result<Option<String>, EngineError> {
-    let id = mcias.id_of(name).await;
-    id.map_err(|error| unsaid(name, &error))
-}
-
-fn unsaid(name: &str, error: &AuthError) -> EngineError {
-    EngineError::Unavailable(format!(
-        "MCIAS does not say whose name {name:?} is ({error}); try again, or write it with its id ({name}{ID}…)"
-    ))
-}
-
-/// What MCIAS says of names.
-#[derive(Default)]
-struct Said {
-    ids: BTreeMap<String, Option<String>>,
-    /// Why it said nothing of the others.
-    away: Option<AuthError>,
-}
+/// Whose names these are, as MCIAS says it; `None`: nobody's.
+struct Said(BTreeMap<String, Option<String>>);
 
 impl Said {
-    async fn of(mcias: &Client, rules: &[Rule]) -> Result<Self, EngineError> {
-        let accounts = rules.iter().flat_map(|rule| &rule.subjects.accounts);
-        let names: BTreeSet<_> = accounts.map(|account| name_of(account)).collect();
+    /// Asks for accounts, which are names, or names with ids.
+    async fn of(
+        mcias: &Client,
+        accounts: &BTreeSet<&str>,
+        wait: Duration,
+    ) -> Result<Self, EngineError> {
+        let names: BTreeSet<_> = accounts.iter().map(|account| name_of(account)).collect();
         if names.len() > MAX_ASKED {
             let why = format!(
-                "{} accounts in one request, more than {MAX_ASKED}; send the other rules one by one, or name a role or a tag that they have",
+                "MCIAS would be asked for {} accounts, more than {MAX_ASKED} in one request; put some of the rules one by one first, whose accounts it is not asked for again",
                 names.len()
             );
             return Err(EngineError::field("accounts", why));
         }
-        let mut said = Self::default();
-        for name in names {
-            match mcias.id_of(name).await {
-                Ok(id) => said.ids.insert(name.to_owned(), id),
-                // It would be waited for as long for each.
-                Err(error) => {
-                    said.away = Some(error);
-                    break;
-                }
-            };
-        }
-        Ok(said)
+        let ask = async {
+            let mut said = BTreeMap::new();
+            for name in names {
+                let id = mcias.id_of(name).await.map_err(|error| {
+                    EngineError::Unavailable(format!(
+                        "MCIAS does not say whose name {name:?} is ({error}); try again"
+                    ))
+                })?;
+                said.insert(name.to_owned(), id);
+            }
+            Ok(Self(said))
+        };
+        let late = |_| {
+            let why = "MCIAS takes too long to say whose names these are; try again";
+            EngineError::Unavailable(why.to_owned())
+        };
+        timeout(wait, ask).await.map_err(late)?
     }
 
-    /// Why an account of a rule is none.
+    /// Why an account is none.
     fn fault(&self, account: &str) -> Option<String> {
         let name = name_of(account);
-        match self.ids.get(name)? {
+        match self.0.get(name)? {
             None => Some(format!("MCIAS has no account {name:?}")),
             Some(id) => {
                 let is = format!("{name}{ID}{id}");
@@ -92,52 +93,76 @@ impl Said {
             }
         }
     }
+
+    /// Writes its id beside a name.
+    fn bind(&self, account: &mut String) {
+        if let Some(Some(id)) = self.0.get(&**account) {
+            account.push(ID);
+            account.push_str(id);
+        }
+    }
 }
 
-/// Asks MCIAS for the accounts of rules, and writes their ids beside their names in those that allow. Those that it was not asked for, as it does not answer; without
-/// MCIAS, as in tests of parts, nothing is done.
+/// Writes the id of an account beside its name, if that alone is said; why MCIAS has no such account, if so.
 ///
 /// # Errors
-/// There is no such account, or MCIAS does not answer and the rule allows something to a name.
+/// MCIAS does not answer.
+pub(crate) async fn find(
+    mcias: &Client,
+    account: &mut String,
+) -> Result<Option<String>, EngineError> {
+    let said = Said::of(mcias, &BTreeSet::from([&**account]), WAIT).await?;
+    let fault = said.fault(account);
+    said.bind(account);
+    Ok(fault)
+}
+
+/// Asks MCIAS for the accounts of rules, and writes their ids beside their names in those that allow. It is not asked for those that the rule of that name has already, so that
+/// what is in force can be put back when somebody is gone; if what is in force cannot be used, nobody can tell which those are, and none is asked for but to be bound. Without MCIAS,
+/// as in tests of parts, nothing is done.
+///
+/// # Errors
+/// There is no such account, or MCIAS does not answer.
 pub(crate) async fn bind(
     mcias: Option<&Client>,
+    now: &InForce,
     rules: &mut [Rule],
-) -> Result<Vec<String>, EngineError> {
+) -> Result<(), EngineError> {
     let Some(mcias) = mcias else {
-        return Ok(Vec::new());
+        return Ok(());
     };
-    let said = Said::of(mcias, rules).await?;
-    let accounts = rules.iter().flat_map(|rule| &rule.subjects.accounts);
-    let faults: BTreeSet<_> = accounts.filter_map(|account| said.fault(account)).collect();
+    let mut has = BTreeSet::new();
+    for rule in &now.rules {
+        let accounts = rule.subjects.accounts.iter();
+        has.extend(accounts.map(|account| (&*rule.name, &**account)));
+    }
+    let mut asked = BTreeSet::new();
+    for rule in &*rules {
+        let is_asked = |account: &&str| {
+            let known = now.unusable.is_some() || has.contains(&(&*rule.name, *account));
+            !known || lacks_id(rule.effect, account)
+        };
+        let accounts = rule.subjects.accounts.iter();
+        asked.extend(accounts.map(|account| &**account).filter(is_asked));
+    }
+    let said = Said::of(mcias, &asked, WAIT).await?;
+    let mut faults: Vec<_> = asked.iter().filter_map(|it| said.fault(it)).collect();
+    faults.dedup();
     if !faults.is_empty() {
-        let mut told: Vec<_> = faults.iter().take(MAX_TOLD).cloned().collect();
+        let mut told = faults[..faults.len().min(MAX_TOLD)].join(", ");
         if faults.len() > MAX_TOLD {
-            told.push(format!("and {} more", faults.len() - MAX_TOLD));
+            told += &format!(", and {} more", faults.len() - MAX_TOLD);
         }
         let why = format!(
-            "{}; a rule about it would do nothing: correct it, make the account first, or leave out who is gone",
-            told.join(", ")
+            "{told}; a rule about it would do nothing: correct it, make the account first, or leave out who is gone"
         );
         return Err(EngineError::field("accounts", why));
     }
-    let mut unchecked = BTreeSet::new();
     for rule in rules {
-        let allows = rule.effect == Effect::Allow;
-        for account in &mut rule.subjects.accounts {
-            let binds = allows && !account.contains(ID);
-            let id = said.ids.get(name_of(account)).and_then(Option::as_ref);
-            match (id, &said.away) {
-                (Some(id), _) if binds => {
-                    account.push(ID);
-                    account.push_str(id);
-                }
-                (None, Some(away)) if binds => return Err(unsaid(account, away)),
-                (None, _) => {
-                    unchecked.insert(account.clone());
-                }
-                (Some(_), _) => {}
-            }
+        let accounts = rule.subjects.accounts.iter_mut();
+        for account in accounts.filter(|account| lacks_id(rule.effect, account)) {
+            said.bind(account);
         }
     }
-    Ok(unchecked.into_iter().collect())
+    Ok(())
 }

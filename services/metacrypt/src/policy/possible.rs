@@ -1,6 +1,7 @@
 //! What a rule can be about: an action that there is, on what it is asked for.
 
 use mcdsl::{
+    auth::ADMIN,
     config::nearest,
     policy::{Effect, MAX_RULE_TEXT, Refused, Rule, Subjects},
 };
@@ -9,7 +10,7 @@ use super::{InForce, READ_AUDIT, READ_MOUNT, Stored, compile};
 use crate::engine::{self, EngineError};
 
 /// Roles of accounts, as MCIAS has them.
-const ROLES: [&str; 3] = ["admin", "user", "guest"];
+const ROLES: [&str; 3] = [ADMIN, "user", "guest"];
 
 /// A policy of one rule.
 fn alone(rule: Rule) -> Result<InForce, EngineError> {
@@ -37,6 +38,11 @@ pub(crate) fn check(rule: &Rule, kind: impl Fn(&str) -> Option<String>) -> Resul
             "{role:?} is no role of MCIAS; there are: {}",
             ROLES.join(", ")
         );
+        return Err(EngineError::field("roles", why));
+    }
+    let mut roles = rule.subjects.roles.iter();
+    if rule.effect == Effect::Deny && !rule.subjects.roles.is_empty() && roles.all(|r| r == ADMIN) {
+        let why = "administrators may do everything, so that a deny for the role \"admin\" alone does nothing; take away the role in MCIAS from whom it is to bind";
         return Err(EngineError::field("roles", why));
     }
     let known: Vec<_> = engine::actions().map(|action| action.0).collect();

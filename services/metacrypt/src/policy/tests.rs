@@ -198,24 +198,33 @@ async fn what_a_change_makes_of_the_rules_is_whole_in_the_log() {
 }
 
 #[test]
-fn roles_are_those_of_accounts() {
-    for (role, fine) in [
-        ("user", true),
-        ("guest", true),
-        ("admin", true),
-        ("nope", false),
+fn roles_are_those_of_accounts_and_no_deny_is_for_administrators_alone() {
+    let idle = "roles: administrators may do everything, so that a deny for the role \"admin\" alone does nothing; take away the role in MCIAS from whom it is to bind";
+    let none = "roles: \"nope\" is no role of MCIAS; there are: admin, user, guest";
+    let ada = ["ada".to_owned()];
+    for (effect, roles, accounts, wanted) in [
+        (Effect::Allow, &["user"][..], &[][..], None),
+        (Effect::Allow, &["guest"], &[], None),
+        (Effect::Allow, &["admin"], &[], None),
+        (Effect::Allow, &["nope"], &[], Some(none)),
+        (Effect::Deny, &["user"], &[], None),
+        (Effect::Deny, &["admin", "user"], &[], None),
+        (Effect::Deny, &[], &ada, None),
+        (Effect::Deny, &["admin"], &[], Some(idle)),
+        (Effect::Deny, &["admin"], &ada, Some(idle)),
     ] {
         let subjects = Subjects {
-            roles: vec![role.to_owned()],
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            accounts: accounts.to_vec(),
             ..Subjects::default()
         };
         let rule = Rule {
             subjects,
+            effect,
             ..rule("a")
         };
         let told = check(&rule, |_| None).map_err(|error| error.to_string());
-        let wanted = "roles: \"nope\" is no role of MCIAS; there are: admin, user, guest";
-        let wanted = fine.then_some(()).ok_or_else(|| wanted.to_owned());
-        assert_eq!(told, wanted, "{role}");
+        let wanted = wanted.map_or(Ok(()), |why| Err(why.to_owned()));
+        assert_eq!(told, wanted, "{effect} {roles:?}");
     }
 }

@@ -1,9 +1,12 @@
 //! `metacrypt policy`: who may do what behind the seal.
 
+use std::future::ready;
+
 use clap::{ArgGroup, Subcommand};
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{CommandLine, Exit, Failure, Output, call, prompt, view, write_out};
 use serde_json::json;
+use tonic::{Code, Status};
 
 use super::{Client, Result, json, json_list};
 
@@ -43,7 +46,7 @@ pub(crate) struct Put {
     /// Allows what it fits
     #[arg(long)]
     allow: bool,
-    /// Refuses what it fits
+    /// Refuses what it fits. No rule binds administrators, who may do everything
     #[arg(long)]
     deny: bool,
     /// Higher ones are asked first; at the same one deny wins
@@ -162,36 +165,35 @@ impl Command {
             }
             Self::Put(put) => {
                 let rule = put.rule();
-                let rules = call(system.list_rules(pb::ListRulesRequest {}))
-                    .await?
-                    .rules;
-                let before = rules.iter().find(|before| before.name == put.name);
-                let was = before.map(|before| as_said(before, &rule));
-                if let Some(change) = was.and_then(|was| change(&was, &rule)) {
-                    let what = format!("the rule {} will be replaced: {change}", put.name);
-                    prompt::confirm(&what, put.yes)?;
-                }
-                let request = pb::CreateRuleRequest {
-                    rule: Some(rule),
-                    // Only of one that was shown, or where that was not wanted.
-                    replace: put.yes || before.is_some(),
+                let request = |replace| pb::CreateRuleRequest {
+                    rule: Some(rule.clone()),
+                    replace,
                 };
-                let answer = call(system.create_rule(request)).await?;
-                let made = answer.rule.clone().unwrap_or_default();
+                // Added, if nobody said that it may replace one: what is not valid is refused before that is asked.
+                let added = system.create_rule(request(put.yes)).await;
+                let is_there = |status: &Status| status.code() == Code::AlreadyExists;
+                let made = if added.as_ref().is_err_and(is_there) {
+                    let rules = call(system.list_rules(pb::ListRulesRequest {}))
+                        .await?
+                        .rules;
+                    let before = rules.iter().find(|before| before.name == put.name);
+                    let was = before.map(|before| as_said(before, &rule));
+                    if let Some(change) = was.and_then(|was| change(&was, &rule)) {
+                        let what = format!("the rule {} will be replaced: {change}", put.name);
+                        prompt::confirm(&what, false)?;
+                    }
+                    call(system.create_rule(request(true))).await?
+                } else {
+                    call(ready(added)).await?
+                };
                 let mounts = call(system.list_mounts(pb::ListMountsRequest {})).await;
                 let mounts = mounts.map(|list| list.mounts).unwrap_or_default();
                 for mount in nowhere(&made, &mounts) {
                     eprintln!("warning: there is no mount {mount} yet (`metacrypt mount list`)");
                 }
-                if !answer.unchecked_accounts.is_empty() {
-                    eprintln!(
-                        "warning: MCIAS does not say whether there is {}: the rule is in force as it is written; put it again when MCIAS answers",
-                        answer.unchecked_accounts.join(", ")
-                    );
-                }
                 let [_, name, effect, who, actions, on, _] = cells(&made);
                 let sentence = format!("{name}: {effect} {who} {actions} on {on}");
-                out.done(&sentence, &json("CreateRuleResponse", &answer)?)?;
+                out.done(&sentence, &json("Rule", &made)?)?;
             }
             Self::Delete { name, yes } => {
                 let rules = call(system.list_rules(pb::ListRulesRequest {}))
@@ -359,7 +361,11 @@ fn explanation(asked: &Explain, answer: &pb::ExplainResponse) -> String {
     let may = if answer.allowed { "may" } else { "may not" };
     let why = answer.why.iter().map(|why| format!("  {why}\n"));
     let why: String = why.collect();
-    let note = assumed(asked).map(|note| format!(" note: {note}\n"));
+    let note = match answer.note.is_empty() {
+        true => assumed(asked),
+        false => Some(answer.note.clone()),
+    };
+    let note = note.map(|note| format!(" note: {note}\n"));
     format!(
         "{account} {may} {action} on {resource}: {}\n{}{why}",
         answer.reason,

@@ -69,6 +69,9 @@ async fn rules_are_written_and_explained() {
     let wanted = ["will be replaced", "priority 0 -> 3", "--yes"];
     let all = wanted.iter().all(|wanted| told.contains(wanted));
     assert!(code == 2 && all, "{told}");
+    let (code, told) = admin.refused(&format!("{put} --action transit:encrpyt"), "");
+    let first = told.contains("did you mean") && !told.contains("will be replaced");
+    assert!(code == 2 && first, "{told}");
     admin.said(&format!("{put} --priority 3 --yes"), "");
     let shown = admin.said("policy show backups", "");
     assert!(
@@ -84,7 +87,21 @@ async fn rules_are_written_and_explained() {
     assert!(allowed.starts_with("ada may transit:encrypt"), "{allowed}");
     let denied = explain("other");
     assert!(denied.starts_with("ada may not"), "{denied}");
+    let nobody = admin.said(
+        "policy explain --account nobody --role user --action transit:encrypt --resource transit/keys/a",
+        "",
+    );
+    let note = " note: MCIAS has no account \"nobody\"; it was judged as a person with the roles user and no tags\n";
+    assert!(
+        nobody.starts_with("nobody may not") && nobody.contains(note),
+        "{nobody}"
+    );
     for (description, line, wanted) in [
+        (
+            "a deny that binds nobody",
+            "policy put a --deny --role admin --action transit:* --resource transit/**",
+            "--role: administrators may do everything",
+        ),
         (
             "an action that is none",
             "policy explain --account ada --action transit:encrpyt --resource transit/keys/a",

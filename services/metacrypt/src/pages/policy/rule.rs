@@ -165,15 +165,8 @@ pub(super) async fn save(visitor: Visitor, Form(typed): Form<Typed>) -> Answer {
         Err(wrong) => Err(wrong),
     };
     match saved {
-        Ok(saved) => {
-            let unchecked = &saved.get_ref().unchecked_accounts;
-            let mut text = format!("The rule {} is in force.", typed.name.trim());
-            if !unchecked.is_empty() {
-                let unchecked = unchecked.join(", ");
-                text += &format!(
-                    " MCIAS does not say whether there is {unchecked}: save it again when it answers."
-                );
-            }
+        Ok(rule) => {
+            let text = format!("The rule {} is in force.", rule.get_ref().name);
             visitor.done(LIST, text).await
         }
         Err(refused) => {

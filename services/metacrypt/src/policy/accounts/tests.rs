@@ -5,14 +5,13 @@ use mc_proto::metacrypt::v1::{
     system_server::System as _,
 };
 use mc_testkit::{ca::Ca, port::free};
-use mcdsl::{auth::client::Config, clock::Clock};
+use mcdsl::{audit::Detail, auth::client::Config, clock::Clock};
 use tonic::{Code, Request, Status};
 
 use super::*;
 use crate::{
     api::Api,
-    engine::transit::{KIND, action},
-    policy::CHANGES,
+    policy::{CHANGES, parse},
     testing::{World, caller},
 };
 
@@ -58,130 +57,166 @@ fn rule(name: &str, deny: bool, accounts: &[&str]) -> Rule {
     }
 }
 
-/// Each by itself and all in the place of the others; what is said not to have been checked.
-async fn put(api: &Api, rule: Rule, whole: bool) -> Result<Vec<String>, Status> {
+/// Each by itself and all in the place of the others.
+async fn put(api: &Api, rule: Rule, whole: bool) -> Result<(), Status> {
     if whole {
         let rules = vec![rule];
         let put = api.replace_rules(by(CHANGES[2], ReplaceRulesRequest { rules }));
-        return Ok(put.await?.into_inner().unchecked_accounts);
+        return put.await.map(drop);
     }
     let request = CreateRuleRequest {
         rule: Some(rule),
         replace: true,
     };
-    let put = api.create_rule(by(CHANGES[0], request)).await?.into_inner();
-    Ok(put.unchecked_accounts)
+    let put = api.create_rule(by(CHANGES[0], request));
+    put.await.map(drop)
+}
+
+/// Has this rule in force, whoever there is.
+async fn has(world: &World, rule: &Rule) {
+    let (by, rule) = (caller("root", "admin", CHANGES[2]), parse(rule.clone()));
+    let all = move |all: &mut Vec<_>| {
+        *all = vec![rule];
+        Ok(())
+    };
+    let changed = world.metacrypt.change_policy(&by, true, Detail::new(), all);
+    changed.await.unwrap();
+}
+
+async fn rules(api: &Api) -> Vec<Rule> {
+    let list = api.list_rules(by("/test/List", ListRulesRequest {})).await;
+    list.unwrap().into_inner().rules
 }
 
 #[tokio::test]
-async fn while_mcias_is_away_a_deny_is_stored_as_it_is_written_and_says_what_was_not_checked() {
+async fn while_mcias_is_away_only_accounts_that_the_rule_has_already_are_put() {
     let world = World::vault().await;
     let api = away(&world);
-    for (description, deny, accounts, wanted) in [
-        ("a deny of a name", true, &["ada"][..], Ok(&["ada"][..])),
+    let denies = rule("r", true, &["ada", "zoe#1"]);
+    let allows = rule("r", false, &["ada#1", "zoe#1"]);
+    let bare = rule("r", false, &["ada"]);
+    let other = rule("other", true, &["ada", "zoe#1"]);
+    for (description, before, next, asked) in [
+        ("a new name", &denies, rule("r", true, &["bob"]), "bob"),
+        ("with its id", &denies, rule("r", true, &["bob#1"]), "bob"),
         (
-            "of names and ids",
-            true,
-            &["zoe#2", "ada", "ada#1"],
-            Ok(&["ada", "ada#1", "zoe#2"]),
+            "beside others",
+            &denies,
+            rule("r", true, &["ada", "bob", "zoe#1"]),
+            "bob",
         ),
-        ("of everybody", true, &[], Ok(&[])),
         (
-            "what is allowed to an id",
-            false,
-            &["ada#1"],
-            Ok(&["ada#1"]),
+            "what is allowed to a new id",
+            &allows,
+            rule("r", false, &["bob#1"]),
+            "bob",
         ),
-        ("to everybody", false, &[], Ok(&[])),
-        ("to a name", false, &["ada"], Err("\"ada\"")),
+        ("to a name", &allows, rule("r", false, &["zoe"]), "zoe"),
         (
-            "to an id and a name",
-            false,
-            &["ada#1", "zoe"],
-            Err("\"zoe\""),
+            "to a name that was denied",
+            &denies,
+            rule("r", false, &["ada"]),
+            "ada",
         ),
+        (
+            "to a name of before",
+            &bare,
+            rule("r", false, &["ada"]),
+            "ada",
+        ),
+        ("of another rule", &other, denies.clone(), "ada"),
+        ("the same", &denies, denies.clone(), ""),
+        ("less", &denies, rule("r", true, &["zoe#1"]), ""),
+        ("what is allowed to ids", &allows, allows.clone(), ""),
+        (
+            "what is denied to them",
+            &allows,
+            rule("r", true, &["ada#1"]),
+            "",
+        ),
+        ("everybody", &denies, rule("r", true, &[]), ""),
     ] {
         for whole in [false, true] {
-            let told = put(&api, rule("r", deny, accounts), whole).await;
-            match (told, wanted) {
-                (Ok(told), Ok(wanted)) => {
-                    assert_eq!(told, wanted, "{description}");
-                    let list = api.list_rules(by("/test/List", ListRulesRequest {})).await;
-                    let rules = list.unwrap().into_inner().rules;
-                    assert_eq!(rules, [rule("r", deny, accounts)], "{description}");
-                    let (.., detail) = world
-                        .audit()
-                        .into_iter()
-                        .rfind(|row| row.1 == CHANGES[if whole { 2 } else { 0 }])
-                        .unwrap();
-                    let detail: serde_json::Value = serde_json::from_str(&detail).unwrap();
-                    let unchecked = match wanted.is_empty() {
-                        true => serde_json::Value::Null,
-                        false => wanted.into(),
-                    };
-                    assert_eq!(detail["unchecked"], unchecked, "{description}");
-                }
-                (Err(refused), Err(name)) => {
-                    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-                    let said = format!("MCIAS does not say whose name {name} is");
-                    let told = refused.message();
-                    assert!(
-                        told.starts_with(&said) && told.contains("with its id"),
-                        "{told}"
-                    );
-                }
-                (told, _) => panic!("{description}: {told:?}"),
+            has(&world, before).await;
+            let told = put(&api, next.clone(), whole).await;
+            if asked.is_empty() {
+                told.unwrap();
+                assert_eq!(rules(&api).await, [next.clone()], "{description}");
+                continue;
             }
+            let refused = told.expect_err(description);
+            assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+            let said = format!("MCIAS does not say whose name \"{asked}\" is");
+            let told = refused.message();
+            assert!(
+                told.starts_with(&said) && told.ends_with("try again"),
+                "{description}: {told}"
+            );
+            assert_eq!(rules(&api).await, [before.clone()], "{description}");
         }
     }
 }
 
+/// Nobody can tell what a policy that somebody else changed had.
 #[tokio::test]
-async fn while_mcias_is_away_a_deny_holds_and_is_explained_by_what_is_written() {
+async fn in_the_place_of_a_policy_that_cannot_be_used_accounts_are_taken_as_they_are() {
     let world = World::vault().await;
     let api = away(&world);
-    put(&api, rule("all", false, &[]), false).await.unwrap();
-    put(&api, rule("no-ada", true, &["ada"]), false)
+    has(&world, &rule("all", false, &[])).await;
+    let gone = "DELETE FROM item WHERE mount = (SELECT number FROM mount WHERE name = 'system') AND path = 'policy'";
+    world.db().execute(gone, []).unwrap();
+    put(&api, rule("more", false, &[]), false)
         .await
-        .unwrap();
-    put(&api, rule("no-zoe", true, &["zoe#id-of-zoe"]), false)
-        .await
-        .unwrap();
-    for sealed in [false, true] {
-        if sealed {
-            world.metacrypt.close().await;
-            world.unseal().await;
-        }
-        for (who, may) in [("ada", false), ("zoe", false), ("bob", true)] {
-            let caller = caller(who, "user", "/test/Transit");
-            let entered =
-                world
-                    .metacrypt
-                    .enter(&caller, &KIND, action::READ, "vault", &["keys", "app"]);
-            assert_eq!(entered.is_ok(), may, "{who}");
-            for (account, answers) in [
-                (who.to_owned(), false),
-                (format!("{who}#id-of-{who}"), true),
-            ] {
-                let request = ExplainRequest {
-                    account,
-                    action: "transit:read".to_owned(),
-                    resource: "vault/keys/app".to_owned(),
-                    ..ExplainRequest::default()
-                };
-                let explained = api.explain(by("/test/Explain", request)).await;
-                match explained {
-                    Ok(explained) if answers => {
-                        assert_eq!(explained.into_inner().allowed, may, "{who}")
-                    }
-                    Err(refused) if !answers => {
-                        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-                        let said = format!("whose name \"{who}\" is");
-                        assert!(refused.message().contains(&said), "{refused:?}");
-                    }
-                    explained => panic!("{who}: {explained:?}"),
-                }
-            }
-        }
+        .unwrap_err();
+    let bare = put(&api, rule("r", false, &["ada"]), true).await;
+    assert_eq!(bare.unwrap_err().code(), Code::Unavailable);
+    let [denies, allows] = [
+        rule("d", true, &["ada", "zoe#1"]),
+        rule("a", false, &["ada#1"]),
+    ];
+    let all = ReplaceRulesRequest {
+        rules: vec![denies.clone(), allows.clone()],
+    };
+    api.replace_rules(by(CHANGES[2], all)).await.unwrap();
+    assert_eq!(rules(&api).await, [denies, allows]);
+}
+
+#[tokio::test]
+async fn mcias_is_asked_for_so_many_names_and_for_so_long() {
+    let world = World::vault().await;
+    let api = away(&world);
+    for (number, code) in [(256, Code::Unavailable), (257, Code::InvalidArgument)] {
+        let names: Vec<_> = (0..number).map(|n| format!("n{n}")).collect();
+        let parts = names.chunks(64).enumerate();
+        let rules = parts.map(|(n, names)| {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            rule(&format!("r{n}"), true, &names)
+        });
+        let rules = rules.collect();
+        let put = api.replace_rules(by(CHANGES[2], ReplaceRulesRequest { rules }));
+        let refused = put.await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused:?}");
+        let many = refused.message().contains("257 accounts, more than 256");
+        assert_eq!(many, number == 257, "{refused:?}");
+    }
+    let mcias = world.metacrypt.mcias.get().unwrap();
+    let said = Said::of(mcias, &BTreeSet::from(["ada"]), Duration::ZERO).await;
+    let told = said.err().unwrap().to_string();
+    assert!(told.contains("takes too long"), "{told}");
+}
+
+#[tokio::test]
+async fn while_mcias_is_away_nothing_is_explained_of_an_account() {
+    let world = World::vault().await;
+    let api = away(&world);
+    for account in ["ada", "ada#1"] {
+        let request = ExplainRequest {
+            account: account.to_owned(),
+            action: "transit:read".to_owned(),
+            resource: "vault/keys/app".to_owned(),
+            ..ExplainRequest::default()
+        };
+        let refused = api.explain(by("/test/Explain", request)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     }
 }

@@ -98,7 +98,7 @@ async fn what_is_allowed_to_an_account_is_not_allowed_to_the_next_of_its_name() 
 
 /// What a rule was about when it was put may be gone a day later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deny_outlives_its_account_and_is_put_again_once_there_is_one() {
+async fn a_deny_outlives_its_account_and_is_put_again_with_all_that_is_in_force() {
     let world = World::open().await;
     let mut admin = world.admin().await;
     vault(&mut admin, &["app"]).await;
@@ -117,7 +117,7 @@ async fn a_deny_outlives_its_account_and_is_put_again_once_there_is_one() {
         priority: 1,
         ..allow("hers", &["transit:encrypt"], &["vault/keys/app"])
     };
-    put(&mut admin, hers).await;
+    put(&mut admin, hers.clone()).await;
     let rules = admin.system.list_rules(ListRulesRequest {}).await.unwrap();
     let rules = rules.into_inner().rules;
     let mut mcias = world.mcias.admin().await;
@@ -126,36 +126,67 @@ async fn a_deny_outlives_its_account_and_is_put_again_once_there_is_one() {
         name: "ada".to_owned(),
     };
     mcias.accounts.delete_account(request).await.unwrap();
-    let again = CreateRuleRequest {
-        rule: Some(deny),
+    let again = |rule: &Rule| CreateRuleRequest {
+        rule: Some(rule.clone()),
         replace: true,
     };
     let all = ReplaceRulesRequest {
         rules: rules.clone(),
     };
-    let whose = |account: &str| ExplainRequest {
+    let explain = |account: &str| ExplainRequest {
         account: account.to_owned(),
+        roles: vec!["user".to_owned()],
         action: "transit:encrypt".to_owned(),
         resource: "vault/keys/app".to_owned(),
         ..ExplainRequest::default()
     };
+    let judged = "; it was judged as a person with the roles user and no tags";
     // Nobody has the name, then somebody else.
-    for (new, said) in [
-        (false, "MCIAS has no account \"ada\""),
-        (true, "the account \"ada\" of MCIAS is"),
-    ] {
+    for new in [false, true] {
         if new {
             mcias.person("ada", "user").await;
         }
-        let refused = admin.system.replace_rules(all.clone()).await.unwrap_err();
+        admin.system.replace_rules(all.clone()).await.unwrap();
+        for rule in &rules {
+            admin.system.create_rule(again(rule)).await.unwrap();
+        }
+        let other = Rule {
+            name: "other".to_owned(),
+            accounts: vec![format!("ada#{old}")],
+            ..deny.clone()
+        };
+        let nobody = "MCIAS has no account \"ada\"".to_owned();
+        let another = match new {
+            false => nobody.clone(),
+            true => {
+                let now = id(&mut mcias, "ada").await;
+                format!("the account \"ada\" of MCIAS is \"ada#{now}\", not \"ada#{old}\"")
+            }
+        };
+        let refused = admin.system.create_rule(again(&other)).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
-        assert!(refused.message().contains(said), "{refused:?}");
-        let put = admin.system.create_rule(again.clone()).await;
-        assert_eq!(put.is_ok(), new, "{put:?}");
-        for (account, allowed) in [("ada".to_owned(), false), (format!("ada#{old}"), true)] {
-            let explained = admin.system.explain(whose(&account)).await.unwrap();
+        assert!(refused.message().contains(&another), "{refused:?}");
+        if !new {
+            // Neither in a deny of another name, nor bound to whoever comes next.
+            let bare = Rule {
+                name: "other".to_owned(),
+                ..deny.clone()
+            };
+            for rule in [&bare, &hers] {
+                let refused = admin.system.create_rule(again(rule)).await.unwrap_err();
+                assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+                assert!(refused.message().contains(&nobody), "{refused:?}");
+            }
+        }
+        for (account, allowed, note) in [
+            ("ada".to_owned(), false, (!new).then(|| nobody.clone())),
+            (format!("ada#{old}"), true, Some(another.clone())),
+        ] {
+            let explained = admin.system.explain(explain(&account)).await.unwrap();
             let explained = explained.into_inner();
             assert_eq!(explained.allowed, allowed, "{account}: {explained:?}");
+            let note = note.map(|note| note + judged);
+            assert_eq!(explained.note, note.unwrap_or_default(), "{account}");
         }
         let now = admin.system.list_rules(ListRulesRequest {}).await.unwrap();
         assert_eq!(now.into_inner().rules, rules, "as they were");
