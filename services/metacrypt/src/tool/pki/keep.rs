@@ -134,7 +134,7 @@ impl Keep {
         if let Found::Good { until, serial } = &found
             && self.is_revoked(client, serial, *until).await?
         {
-            return Ok(Found::Bad("it was revoked".to_owned()));
+            return Ok(Found::Bad("it was revoked, or its issuer".to_owned()));
         }
         Ok(found)
     }
@@ -145,7 +145,10 @@ impl Keep {
         let serial = serial.to_owned();
         let request = pb::GetCertificateRequest { mount, serial };
         match client.pki().await?.get_certificate(request).await {
-            Ok(found) => Ok(found.into_inner().revoked.is_some()),
+            Ok(found) => {
+                let found = found.into_inner();
+                Ok(found.revoked.is_some() || found.issuer_revoked)
+            }
             Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => {
                 eprintln!(
                     "warning: whether {} is revoked is not known: {}; who keeps it needs `pki:read` on {}/profiles/{}",

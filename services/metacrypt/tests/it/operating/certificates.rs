@@ -351,3 +351,35 @@ async fn what_certificates_name_is_there_without_tls() {
         assert!(got.starts_with(wanted), "{path}: {got}");
     }
 }
+
+/// Its key is in strange hands: who looks at lists takes nothing that it has issued.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_a_ca_that_is_revoked_is_replaced() {
+    let ca = Ca::new().await;
+    let at = |name: &str| ca.world.root.path().join(name).display().to_string();
+    let keep = format!(
+        "pki keep pki/web --cert {} --key {} --name a.svc.example.org",
+        at("web.pem"),
+        at("web.key")
+    );
+    let said = |line: &str| {
+        let out = ca.run(line);
+        assert!(out.status.success(), "{line}: {out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    said(&keep);
+    said("pki issuer create pki/next --under root --common-name Next");
+    said(
+        "pki profile put pki/web --issuer next --below svc.example.org --for-server --ttl 7d --max-ttl 30d --yes",
+    );
+    assert!(said(&keep).contains("is kept"), "its issuer is good");
+    let all: Value = serde_json::from_str(&said("--json pki certificate list pki")).unwrap();
+    let of = |one: &&Value| one["ca"] == "services";
+    let serial = all.as_array().unwrap().iter().find(of).unwrap()["serial"].clone();
+    let serial = serial.as_str().unwrap();
+    said(&format!(
+        "pki certificate revoke pki {serial} --reason key-compromise --yes"
+    ));
+    assert!(said(&keep).contains("was revoked, or its issuer"));
+    assert!(said(&keep).contains("is kept"), "it is of the other one");
+}
