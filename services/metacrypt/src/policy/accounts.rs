@@ -146,8 +146,7 @@ pub(crate) async fn bind(
         asked.extend(accounts.map(|account| &**account).filter(is_asked));
     }
     let said = Said::of(mcias, &asked, WAIT).await?;
-    let mut faults: Vec<_> = asked.iter().filter_map(|it| said.fault(it)).collect();
-    faults.dedup();
+    let faults: Vec<_> = asked.iter().filter_map(|it| said.fault(it)).collect();
     if !faults.is_empty() {
         let mut told = faults[..faults.len().min(MAX_TOLD)].join(", ");
         if faults.len() > MAX_TOLD {
