@@ -25,7 +25,7 @@ const ID: char = '#';
 /// Most names that MCIAS is asked for in one request.
 const MAX_ASKED: usize = 256;
 /// What all its answers together may take.
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(25);
 /// Most accounts that an error names.
 const MAX_TOLD: usize = 8;
 
