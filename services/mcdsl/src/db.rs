@@ -26,10 +26,11 @@ use std::{
 pub use asker::{Asker, asked_by};
 pub use copy::{open_as_it_is, snapshot};
 pub use files::Files;
+pub(crate) use full::damage;
 pub use full::is_unwritable;
 pub use long::{Awaited, to_the_end};
 use rusqlite::{Connection, TransactionBehavior};
-pub use store::{Store, StoreError};
+pub use store::{Store, StoreError, Unfit};
 
 /// Statements that a connection keeps as they were read: more than a service has that are run often.
 const STATEMENTS: usize = 64;
@@ -127,6 +128,16 @@ pub enum DbError {
         /// The database.
         path: PathBuf,
         /// What of it: which object.
+        flaw: String,
+    },
+    /// Its pages are not as they were written.
+    #[error(
+        "the database {path} is damaged ({flaw}): keep it as it is, look after the disk, and put a snapshot in its place by `restore`"
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says of it.
         flaw: String,
     },
     /// Removed or replaced while it is open.

@@ -6,7 +6,7 @@ use mcdsl::{
     audit::{AuditError, VerifyError},
     cli::chain,
     db::{StoreError, is_unwritable},
-    server::{REASON, UNWRITTEN},
+    server::{REASON, UNFIT, UNWRITTEN},
 };
 use tonic::{Code, Status, metadata::MetadataValue};
 
@@ -177,6 +177,7 @@ impl Error {
                 (Code::Unavailable, text.to_owned(), Some(BUSY))
             }
             Self::Store(gone @ StoreError::GivenUp) => (Code::Cancelled, gone.to_string(), None),
+            Self::Store(error) if error.is_unfit() => (Code::Unavailable, UNFIT.to_owned(), None),
             other if is_unwritable(other) => (Code::Unavailable, UNWRITTEN.to_owned(), None),
             _ => return None,
         };

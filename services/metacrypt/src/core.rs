@@ -185,6 +185,12 @@ impl Metacrypt {
         self.open()?;
         self.seal.verify(current, source).await?;
         let open = self.open()?;
+        // Who was told nothing believes that the one of before is good.
+        let awaited = Awaited::here();
+        let log: Log = Box::new(move |tx| {
+            awaited.still()?;
+            log(tx)
+        });
         let changed = self.seal.set_password(&open, password, Cost::DEFAULT, log);
         changed.await?;
         // Sealing does not wait for that.

@@ -88,6 +88,8 @@ impl Owner {
 #[derive(Debug)]
 pub(super) struct Places {
     at_once: usize,
+    /// Most that one caller has who waits.
+    share: usize,
     state: Mutex<State>,
 }
 
@@ -101,8 +103,14 @@ struct State {
 
 impl Places {
     pub(super) fn new(at_once: usize) -> Arc<Self> {
+        Self::shared(at_once, OF_ACCOUNT)
+    }
+
+    /// As [`Self::new`], for what takes so long that nobody's may be many.
+    pub(super) fn shared(at_once: usize, share: usize) -> Arc<Self> {
         Arc::new(Self {
             at_once,
+            share,
             state: Mutex::default(),
         })
     }
@@ -121,6 +129,7 @@ impl Places {
         let mut state = self.state();
         let has = state.owners.get(&owner).copied().unwrap_or_default();
         let full = caller && state.callers >= self.at_once + MAX_WAITING
+            || caller && has >= self.at_once + owner.most().min(self.share)
             || has >= self.at_once + owner.most()
             || stranger && state.strangers >= self.at_once + MAX_WAITING - KEPT;
         if full {

@@ -1,4 +1,4 @@
-//! A disk that is full or takes nothing: whether that is why something failed, whichever error it is in.
+//! Why something failed, whichever error it is in: a disk that is full or takes nothing, or a database that is damaged.
 
 use std::{error::Error, io};
 
@@ -18,14 +18,28 @@ const WRITING: [i32; 4] = [
 /// Whether an error, or what it came of, is that there is no room on the disk, or that it does not take what is written (EIO).
 #[must_use]
 pub fn is_unwritable(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if cause.downcast_ref().is_some_and(sqlite) || cause.downcast_ref().is_some_and(io) {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
+    let unwritable = |cause: &(dyn Error + 'static)| {
+        cause.downcast_ref().is_some_and(sqlite) || cause.downcast_ref().is_some_and(io)
+    };
+    causes(error).any(unwritable)
+}
+
+/// What SQLite says if an error, or what it came of, is that the database is damaged.
+pub(crate) fn damage(error: &(dyn Error + 'static)) -> Option<String> {
+    let damaged = |error: &rusqlite::Error| {
+        let code = error.sqlite_error_code();
+        matches!(
+            code,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        )
+        .then(|| error.to_string())
+    };
+    causes(error).find_map(|cause| cause.downcast_ref().and_then(damaged))
+}
+
+/// An error, and what it came of.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 fn sqlite(error: &rusqlite::Error) -> bool {

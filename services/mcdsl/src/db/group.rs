@@ -335,6 +335,11 @@ fn again(error: &StoreError) -> StoreError {
             flaw: flaw.clone(),
         }
         .into(),
+        StoreError::Db(DbError::Damaged { path, flaw }) => DbError::Damaged {
+            path: path.clone(),
+            flaw: flaw.clone(),
+        }
+        .into(),
         _ => StoreError::Thread,
     }
 }

@@ -1,6 +1,7 @@
 //! Reads that may take long, such as of a whole log: who may ask for them keeps nobody else from reading.
 
 use std::{
+    error::Error,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -131,7 +132,7 @@ impl Store {
     pub async fn read_long<T, E, F>(self: &Arc<Self>, read: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
         self.read_awaited(&self.long, read).await
@@ -144,7 +145,7 @@ impl Store {
     pub async fn search<T, E, F>(self: &Arc<Self>, read: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
         self.read_awaited(&self.searching, read).await
@@ -153,7 +154,7 @@ impl Store {
     async fn read_awaited<T, E, F>(self: &Arc<Self>, turns: &Reading, read: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
         let gone = Awaited::here().0;
@@ -166,10 +167,12 @@ impl Store {
     async fn read_in_turn<T, E, F>(self: &Arc<Self>, turns: &Reading, read: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
         let turn = turns.next().await?;
+        // Those that follow one another without a gap would keep it from being emptied for ever.
+        self.shrink_if_long().await;
         let running = Running::default();
         let _waits = Waits(running.clone());
         let read = move |db: &Connection| {

@@ -12,6 +12,8 @@ use crate::cli::chain;
 
 /// Bytes for which there has to be room on the disk before it is said not to be full: more than an ordinary change.
 const ROOM: usize = 256 << 10;
+/// Bytes of SQLite's log that are no longer left to its own checkpoints.
+const LONG_LOG: u64 = 16 << 20;
 /// How often [`Store::settle`] tries, how long nobody writes meanwhile, and what is between: five seconds in all.
 const SETTLES: usize = 20;
 const SETTLING: Duration = Duration::from_millis(50);
@@ -53,6 +55,16 @@ impl Store {
             }
         }
         Err(StoreError::Busy)
+    }
+
+    /// As [`Self::shrink`], if there is much to give back.
+    pub(super) async fn shrink_if_long(self: &Arc<Self>) {
+        let mut log = self.path().as_os_str().to_owned();
+        log.push("-wal");
+        let long = std::fs::metadata(log).is_ok_and(|log| log.len() > LONG_LOG);
+        if long {
+            self.shrink().await;
+        }
     }
 
     /// Has SQLite's log give back its room, if it can now: on a disk with little left it may have most of what there is.

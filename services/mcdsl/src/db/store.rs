@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{
     DbError, Files, Migration,
     asker::{Owner, Place, Places},
+    damage,
     group::{Line, Write},
     is_unwritable, open, schema,
 };
@@ -27,6 +28,9 @@ use crate::{
 
 /// Connections that read at once; more readers wait for a turn without holding a thread.
 const READERS: usize = 4;
+
+/// Long reads that one caller may have waiting: those of who is gone are not always seen to be nobody's.
+const OF_LONG: usize = 4;
 
 /// The database.
 #[derive(Debug)]
@@ -49,8 +53,27 @@ pub struct Store {
     writing: Arc<Places>,
     pub(super) line: Line,
     full: watch::Sender<bool>,
-    /// What of the schema was once found to be somebody else's: nothing is read or written from then on.
-    foreign: watch::Sender<Option<String>>,
+    /// What was once found to be wrong with it: nothing is read or written from then on.
+    unfit: watch::Sender<Option<Unfit>>,
+}
+
+/// Why a database is not used any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// What of its schema somebody else has changed.
+    Foreign(String),
+    /// What SQLite says of it: its pages are not as they were written. What is written into such a database may destroy more of it.
+    Damaged(String),
+}
+
+impl Unfit {
+    fn error(&self, path: &Path) -> DbError {
+        let path = path.to_owned();
+        match self.clone() {
+            Self::Foreign(flaw) => DbError::Foreign { path, flaw },
+            Self::Damaged(flaw) => DbError::Damaged { path, flaw },
+        }
+    }
 }
 
 /// So many read at once; the others take turns, and not too many of them wait, nor of one network or account ([`super::asker`]).
@@ -66,6 +89,14 @@ impl Reading {
         Self {
             now: Turns::new(at_once),
             all: Places::new(at_once),
+        }
+    }
+
+    /// One at a time, of what may take long.
+    fn long() -> Self {
+        Self {
+            now: Turns::new(1),
+            all: Places::shared(1, OF_LONG),
         }
     }
 
@@ -97,6 +128,15 @@ pub enum StoreError {
     Thread,
 }
 
+impl StoreError {
+    /// Whether it is that the database is not used any more, as the log has said.
+    #[must_use]
+    pub fn is_unfit(&self) -> bool {
+        use DbError::{Damaged, Foreign};
+        matches!(self, Self::Db(Foreign { .. } | Damaged { .. }))
+    }
+}
+
 impl Store {
     /// Opens it, creating and migrating it if need be.
     ///
@@ -121,13 +161,13 @@ impl Store {
             writer: Mutex::new(writer),
             readers,
             reading: Reading::new(READERS),
-            long: Reading::new(1),
-            searching: Reading::new(1),
-            copying: Reading::new(1),
+            long: Reading::long(),
+            searching: Reading::long(),
+            copying: Reading::long(),
             writing: Places::new(1),
             line: Line::default(),
             full: watch::Sender::new(false),
-            foreign: watch::Sender::new(None),
+            unfit: watch::Sender::new(None),
         }))
     }
 
@@ -143,10 +183,10 @@ impl Store {
         self.full.subscribe()
     }
 
-    /// What of the schema somebody else has changed while it is open, as it was seen first; it stays so until the process ends.
+    /// Why it is not used any more, as it was seen first; it stays so until the process ends.
     #[must_use]
-    pub fn foreign(&self) -> watch::Receiver<Option<String>> {
-        self.foreign.subscribe()
+    pub fn unfit(&self) -> watch::Receiver<Option<Unfit>> {
+        self.unfit.subscribe()
     }
 
     /// Reads, on a thread for that: all of it is of one commit, however many statements it is, and whatever is written meanwhile.
@@ -156,11 +196,10 @@ impl Store {
     pub async fn read<T, E, F>(self: &Arc<Self>, read: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        let store = Arc::clone(self);
-        let snapshot = move |db: &Connection| {
+        let snapshot = move |store: &Self, db: &Connection| {
             let snapshot = Snapshot::begin(db).map_err(StoreError::from)?;
             store.is_as_made(snapshot.0)?;
             read(snapshot.0)
@@ -170,7 +209,7 @@ impl Store {
             // Dropped after the reader, so that who is next finds one.
             let _turn = turn;
             let db = store.reader();
-            snapshot(&db)
+            snapshot(&store, &db).inspect_err(|error| store.judge(error))
         });
         done.await
             .unwrap_or_else(|_| Err(StoreError::Thread.into()))
@@ -183,7 +222,7 @@ impl Store {
     pub async fn copy<T, E, F>(self: &Arc<Self>, copy: F) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: Error + From<StoreError> + Send + 'static,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
         let (store, turn) = (Arc::clone(self), self.copying.next().await?);
@@ -279,12 +318,8 @@ impl Store {
     /// That the schema is as it was made: whoever can write the file may put a trigger in it while it is open, too. What was once seen to be another's is
     /// refused for ever: a trigger that SQLite has read acts although its number, which anybody can write, is the one before again.
     pub(super) fn is_as_made(&self, db: &Connection) -> Result<(), StoreError> {
-        let foreign = |flaw| {
-            let path = self.path.clone();
-            StoreError::from(DbError::Foreign { path, flaw })
-        };
-        if let Some(flaw) = self.foreign.borrow().clone() {
-            return Err(foreign(flaw));
+        if let Some(unfit) = &*self.unfit.borrow() {
+            return Err(unfit.error(&self.path).into());
         }
         let version = schema::version(db)?;
         if version == self.schema.load(Relaxed) {
@@ -293,30 +328,52 @@ impl Store {
         // Whatever comes of it: the number that was seen last is no good one.
         self.schema.store(i64::MIN, Relaxed);
         if let Some(flaw) = schema::flaw(db, self.migrations.iter())? {
-            let database = self.path.display();
-            tracing::error!(%database, flaw, "somebody else has changed the database: nothing is read or written until the service is restarted with one that is as it was made");
-            self.foreign.send_replace(Some(flaw.clone()));
-            return Err(foreign(flaw));
+            return Err(self.give_up(Unfit::Foreign(flaw)).into());
         }
         self.schema.store(version, Relaxed);
         Ok(())
     }
 
-    /// Whether its files are those that were opened.
-    pub(crate) fn is_in_place(&self) -> bool {
-        self.files.check().is_ok()
+    /// Nothing is read or written from now on.
+    fn give_up(&self, unfit: Unfit) -> DbError {
+        let why = unfit.error(&self.path);
+        let first = self.unfit.send_if_modified(|was| {
+            let first = was.is_none();
+            was.get_or_insert(unfit);
+            first
+        });
+        if first {
+            tracing::error!(
+                error = chain(&why),
+                "nothing is read or written until the service is restarted with a database that is sound"
+            );
+        }
+        why
+    }
+
+    /// Gives up if that is why something failed.
+    fn judge(&self, error: &(dyn Error + 'static)) {
+        if let Some(flaw) = damage(error) {
+            self.give_up(Unfit::Damaged(flaw));
+        }
+    }
+
+    /// That its files are not those that were opened, if so.
+    pub(crate) fn moved(&self) -> Option<DbError> {
+        self.files.check().err()
     }
 
     /// Why nothing can be written now, if that is so.
     #[must_use]
     pub fn unwritable(&self) -> Option<String> {
         let path = self.path.display();
-        if let Some(flaw) = &*self.foreign.borrow() {
+        if let Some(unfit) = &*self.unfit.borrow() {
+            let why = unfit.error(&self.path);
             return Some(format!(
-                "the database {path} {flaw}: somebody else has changed it; nothing is read or written until a snapshot is in its place and the service restarted"
+                "{why}; nothing is read or written until the service is restarted with it"
             ));
         }
-        if let Err(moved) = self.files.check() {
+        if let Some(moved) = self.moved() {
             return Some(moved.to_string());
         }
         self.full.borrow().then(|| {
@@ -339,7 +396,7 @@ impl Store {
         let full = match error {
             None => false,
             Some(error) if is_unwritable(error) => true,
-            Some(_) => return,
+            Some(error) => return self.judge(error),
         };
         let changed = self
             .full

@@ -156,20 +156,28 @@ fn is_little((left, of): (u64, u64)) -> bool {
 }
 
 async fn follow(handle: &Handle, store: &Arc<Store>) {
-    let (mut full, mut foreign) = (store.full(), store.foreign());
+    let (mut full, mut unfit) = (store.full(), store.unfit());
+    let mut was_moved = None;
     loop {
-        if foreign.borrow_and_update().is_some() {
+        if unfit.borrow_and_update().is_some() {
             // Nothing is written any more until a restart.
             handle.writable.send_replace(false);
             return;
         }
         let is_full = *full.borrow_and_update();
-        let writable = !is_full && store.is_in_place();
+        let moved = store.moved().map(|why| why.to_string());
+        match (&was_moved, &moved) {
+            (None, Some(why)) => tracing::error!("{why}"),
+            (Some(_), None) => tracing::info!("the database is where it was opened again"),
+            _ => {}
+        }
+        was_moved.clone_from(&moved);
+        let writable = !is_full && moved.is_none();
         handle.writable.send_replace(writable);
         // They are closed with the store, which is held here.
         tokio::select! {
             _ = full.changed() => {}
-            _ = foreign.changed() => {}
+            _ = unfit.changed() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
         if is_full {

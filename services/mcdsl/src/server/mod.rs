@@ -75,7 +75,7 @@ pub use public::public;
 pub use record::{Audit, Recorder};
 pub(crate) use rest::code_name;
 pub use rest::refusal;
-pub use status::{FOREIGN, REASON, UNWRITTEN};
+pub use status::{REASON, UNFIT, UNWRITTEN};
 pub use tls::{State as TlsState, TlsError};
 
 use self::{api::Built, bodies::Bodies, health::Causes, places::Places};

@@ -9,13 +9,13 @@ use super::{
     access::{Attempt, Caller},
     disk::Scarce,
     failures::Failures,
-    status::{FOREIGN, UNWRITTEN},
+    status::{UNFIT, UNWRITTEN},
 };
 use crate::{
     audit::{self, AuditError, Detail, Entry},
     auth::Identity,
     clock::Clock,
-    db::{DbError, Store, StoreError, is_unwritable},
+    db::{Store, StoreError, damage, is_unwritable},
 };
 
 /// The audit log, as far as the server writes it.
@@ -191,8 +191,9 @@ impl Audit for Recorder {
                 if is_unwritable(&error) {
                     return Status::unavailable(UNWRITTEN);
                 }
-                if let RecordError::Store(StoreError::Db(DbError::Foreign { .. })) = error {
-                    return Status::unavailable(FOREIGN);
+                let unfit = matches!(&error, RecordError::Store(error) if error.is_unfit());
+                if unfit || damage(&error).is_some() {
+                    return Status::unavailable(UNFIT);
                 }
                 tracing::error!(
                     error = crate::cli::chain(&error),

@@ -5,7 +5,7 @@ use tonic::Status;
 use crate::{
     audit::AuditError,
     cli::chain,
-    db::{DbError, StoreError, is_unwritable},
+    db::{StoreError, damage, is_unwritable},
     policy::Refused,
 };
 
@@ -17,9 +17,8 @@ impl From<StoreError> for Status {
         if matches!(error, StoreError::GivenUp) {
             return Self::cancelled(error.to_string());
         }
-        // The log has it, once.
-        if matches!(error, StoreError::Db(DbError::Foreign { .. })) {
-            return Self::unavailable(FOREIGN);
+        if error.is_unfit() {
+            return Self::unavailable(UNFIT);
         }
         failed(&error)
     }
@@ -50,12 +49,15 @@ pub const REASON: &str = "reason";
 /// What is told while nothing can be written: why is the operator's business, whom the log and health tell.
 pub const UNWRITTEN: &str = "the service cannot write anything at this moment; try again later";
 
-/// What is told once somebody else was seen to have changed the database: only its operator can mend that.
-pub const FOREIGN: &str = "the service's database was changed by somebody else, so that it does nothing until its operator has looked";
+/// What is told once the database was seen to be changed by somebody else, or damaged: only its operator can mend that.
+pub const UNFIT: &str = "the service's database was changed by somebody else or is damaged, so that it does nothing until its operator has looked";
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> Status {
     if is_unwritable(error) {
         return Status::unavailable(UNWRITTEN);
+    }
+    if damage(error).is_some() {
+        return Status::unavailable(UNFIT);
     }
     tracing::error!(error = chain(error), "a call failed");
     Status::internal("an internal error; see the service's log")

@@ -110,6 +110,16 @@ pub(crate) fn verify(
 }
 
 impl Api {
+    /// Waits for what is read of the log, and no longer once the seal is being closed.
+    async fn read_log<T, E: Into<EngineError>>(
+        &self,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, EngineError> {
+        let open = self.0.open()?;
+        open.unless_closed(async { read.await.map_err(Into::into) })
+            .await
+    }
+
     /// Lets the caller read the log; by what he may, for its row.
     fn reader(&self, caller: &Caller) -> Result<Detail, EngineError> {
         let on = ResourceName::of([SYSTEM, "audit"]).map_err(Refused::from)?;
@@ -141,7 +151,7 @@ impl AuditLog for Api {
         let read = move |db: &Connection| -> Result<_, SealError> {
             Ok(audit::search(db, SERVICE.package, wanted)?)
         };
-        let found = self.0.seal.store().search(read).await?;
+        let found = self.read_log(self.0.seal.store().search(read)).await?;
         self.done(&caller, detail).await?;
         Ok(Response::new(ListAuditResponse {
             entries: entries(found),
@@ -155,7 +165,8 @@ impl AuditLog for Api {
         let (caller, asked) = (Caller::of(&request)?, request.into_inner());
         let detail = self.reader(&caller)?;
         let read = move |db: &Connection| verify(db, &asked);
-        let (answer, by_the_caller) = self.0.seal.store().read_long(read).await?;
+        let read = self.0.seal.store().read_long(read);
+        let (answer, by_the_caller) = self.read_log(read).await?;
         // What a caller says that he has noted is no flaw for everybody, nor does it clear one.
         match answer.intact {
             true => self.0.log_flaw.store(None),

@@ -1,6 +1,7 @@
 use super::*;
-use crate::db::asker::MAX_WAITING;
-use std::sync::mpsc;
+use crate::{db::asker::MAX_WAITING, server::UNFIT};
+use std::{fs::OpenOptions, os::unix::fs::FileExt as _, sync::mpsc};
+use tonic::Status;
 
 const SCHEMA: Migration = Migration {
     version: 1,
@@ -157,7 +158,7 @@ async fn nothing_is_done_any_more_once_somebody_has_changed_the_schema() {
                 Err(StoreError::Db(DbError::Foreign { flaw, .. })) => flaw == FLAW,
                 _ => false,
             };
-            assert_eq!(*store.foreign().borrow(), None, "{description}");
+            assert_eq!(*store.unfit().borrow(), None, "{description}");
             let first = match reads {
                 true => count().await,
                 false => store.write(insert(2)).await,
@@ -167,12 +168,63 @@ async fn nothing_is_done_any_more_once_somebody_has_changed_the_schema() {
                 .unwrap();
             assert!(is_refused(store.write(insert(3)).await), "{description}");
             assert!(is_refused(count().await), "{description}");
-            assert_eq!(store.foreign().borrow().as_deref(), Some(FLAW));
+            let unfit = Unfit::Foreign(FLAW.to_owned());
+            assert_eq!(*store.unfit().borrow(), Some(unfit));
             let rows: i64 = eve
                 .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
                 .unwrap();
             assert_eq!(rows, 1, "{description}: nothing was written");
         }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_done_any_more_once_pages_are_not_as_they_were_written() {
+    for reads in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let store = Store::open(&path, &[SCHEMA]).unwrap();
+        store.write(insert(1)).await.unwrap();
+        // Whoever carries a write holds it a moment longer.
+        while Arc::strong_count(&store) > 1 {
+            tokio::task::yield_now().await;
+        }
+        drop(store);
+        let db = Connection::open(&path).unwrap();
+        let place = "SELECT m.rootpage, p.page_size FROM sqlite_master m, pragma_page_size() p WHERE m.name = 't'";
+        let (page, size): (u32, u32) = db
+            .query_row(place, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        drop(db);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let junk = vec![0xff; size as usize];
+        let at = u64::from(page - 1) * u64::from(size);
+        file.write_all_at(&junk, at).unwrap();
+
+        let store = Store::open(&path, &[SCHEMA]).unwrap();
+        assert_eq!(*store.unfit().borrow(), None);
+        let count = async || {
+            let rows = store.rows("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+            rows.await.map(drop)
+        };
+        let first = match reads {
+            true => count().await,
+            false => store.write(insert(2)).await,
+        };
+        let first = first.unwrap_err();
+        assert!(damage(&first).is_some(), "{first:?}");
+        let flaw = "database disk image is malformed";
+        let unfit = Unfit::Damaged(flaw.to_owned());
+        assert_eq!(*store.unfit().borrow(), Some(unfit), "reads: {reads}");
+        for refused in [count().await, store.write(insert(3)).await] {
+            let refused = refused.unwrap_err();
+            assert!(refused.is_unfit(), "{refused:?}");
+            let told = refused.to_string();
+            assert!(told.contains(flaw) && told.contains("restore"), "{told}");
+        }
+        assert!(store.unwritable().unwrap().contains("is damaged"));
+        let status = Status::from(first);
+        assert_eq!(status.message(), UNFIT);
     }
 }
 
