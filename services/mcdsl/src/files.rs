@@ -121,6 +121,11 @@ pub(crate) fn reserve(of: u64) -> u64 {
     (1 << 30).min(of / 10)
 }
 
+/// Bytes that a copy may take of a disk of which so many are left, of so many: services on it keep twice what they keep free, or half of what is left.
+pub(crate) fn spare((left, of): (u64, u64)) -> u64 {
+    left.saturating_sub(2 * reserve(of)).max(left / 2)
+}
+
 /// Bytes that the file system of a path has left for who is not root, and has in all.
 pub(crate) fn room(path: &Path) -> io::Result<(u64, u64)> {
     let found = nix::sys::statvfs::statvfs(path)?;

@@ -83,16 +83,16 @@ pub enum RestoreError {
     },
     /// Larger than it may be here.
     #[error(
-        "what is in {path} is larger than what the disk has left ({}) without {}, which services on it need; make room",
-        human::bytes(*.room), human::bytes(*.reserve)
+        "what is in {path} is larger than {}, which is what it may take of the {} that the disk has left: services on it need the rest; make room",
+        human::bytes(*.limit), human::bytes(*.room)
     )]
     Room {
         /// The snapshot.
         path: PathBuf,
         /// Bytes that are left.
         room: u64,
-        /// Of those, what stays free.
-        reserve: u64,
+        /// Of those, what it may take.
+        limit: u64,
     },
     /// SQLite finds it damaged.
     #[error("the database in {path} is damaged: {problem}")]
@@ -255,18 +255,13 @@ impl Snapshot<'_> {
     fn open(&self, staging: &Path) -> Result<(PathBuf, Connection, Found), RestoreError> {
         let (path, service) = (self.archive.to_owned(), self.service);
         // How long the file is stands before it, and no more than that is unpacked: what else is on the disk goes on.
-        let (room, of) =
-            files::room(files::directory_of(staging)).map_err(failed("look at", staging))?;
-        // Twice: a service beside it is not to be short of room for it, and an older schema is brought up to date in what was unpacked.
-        let reserve = 2 * files::reserve(of);
-        let limit = MAX_BYTES.min(room.saturating_sub(reserve));
+        let room = files::room(files::directory_of(staging)).map_err(failed("look at", staging))?;
+        // Not all: a service beside it is not to be short of room for it, and an older schema is brought up to date in what was unpacked.
+        let limit = MAX_BYTES.min(files::spare(room));
         let manifest = match archive::read(self.archive, staging, limit) {
             Err(ArchiveError::TooLong(bytes)) if bytes == limit && limit < MAX_BYTES => {
-                return Err(RestoreError::Room {
-                    path,
-                    room,
-                    reserve,
-                });
+                let (room, _) = room;
+                return Err(RestoreError::Room { path, room, limit });
             }
             read => read?,
         };

@@ -101,6 +101,20 @@ pub enum ArchiveError {
     /// A file is not the one that the manifest tells of.
     #[error("{0:?} is not what the manifest tells of; the archive is damaged")]
     Differs(String),
+    /// The disk of a directory would have too little left.
+    #[error(
+        "no snapshot is made in {dir}: it may need {needed} there on the way, and may take {limit} of the {left} that are left: services need the rest; make room, or have it on another disk (`snapshot --to`)"
+    )]
+    Room {
+        /// The directory.
+        dir: PathBuf,
+        /// At most.
+        needed: String,
+        /// That it may take.
+        limit: String,
+        /// At this moment.
+        left: String,
+    },
     /// Not zstd's.
     #[error("{0} is no snapshot: it is no archive (tar.zst)")]
     NoArchive(PathBuf),

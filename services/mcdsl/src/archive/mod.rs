@@ -27,7 +27,8 @@ use time::OffsetDateTime;
 
 use crate::{
     db::{self, DbError},
-    files::inherited,
+    files::{self, inherited},
+    human,
 };
 
 pub use self::{
@@ -38,7 +39,7 @@ pub use self::{
 };
 use form::io_error;
 
-/// Archives a consistent copy of a service's database, as `<service>.db`, and more files, as
+/// Archives a consistent copy of a service's database, as `<service>.db`, as
 /// `<dir>/<service>-<time>-<database>.tar.zst`, and gives that path; the last part is [`db::instance`]. The directory is made if need be, but none above it. `now` is to
 /// the second: two snapshots within one are refused, not overwritten.
 ///
@@ -47,12 +48,12 @@ use form::io_error;
 pub fn snapshot(
     service: &str,
     database: &Connection,
-    extra: &[Source],
     dir: &Path,
     now: SystemTime,
 ) -> Result<PathBuf, ArchiveError> {
     private_dir(dir)?;
     remove_leftovers(service, dir, now);
+    fits(database, dir)?;
     let of = db::instance(database).map_or(String::new(), |id| format!("-{id}"));
     let archive = dir.join(format!("{service}-{}{of}.tar.zst", stamp(now)));
     let copy = dir.join(format!(".{service}-{}.db", stamp(now)));
@@ -63,16 +64,35 @@ pub fn snapshot(
         }
         other => ArchiveError::Database(other.into()),
     })?;
-    let mut files = vec![Source {
+    let file = Source {
         name: format!("{service}.db"),
         path: copy.clone(),
-    }];
-    files.extend_from_slice(extra);
-    let written = write(&archive, &files);
+    };
+    let written = write(&archive, &[file]);
     let removed = std::fs::remove_file(&copy);
     written?;
     removed.map_err(io_error("remove the copy", &copy))?;
     Ok(archive)
+}
+
+/// That a copy of the database, and an archive as long, are no more than may be taken of the disk.
+fn fits(database: &Connection, dir: &Path) -> Result<(), ArchiveError> {
+    let pages = "SELECT (c.page_count - f.freelist_count) * s.page_size
+         FROM pragma_page_count() c, pragma_freelist_count() f, pragma_page_size() s";
+    let length = database.query_row(pages, [], |row| row.get::<_, i64>(0));
+    let failed = |error: rusqlite::Error| ArchiveError::Database(error.into());
+    let length = u64::try_from(length.map_err(failed)?).unwrap_or(0);
+    let needed = length.saturating_mul(2);
+    let room = files::room(dir).map_err(io_error("see the room of", dir))?;
+    match needed <= files::spare(room) {
+        true => Ok(()),
+        false => Err(ArchiveError::Room {
+            dir: dir.to_owned(),
+            needed: human::bytes(needed),
+            limit: human::bytes(files::spare(room)),
+            left: human::bytes(room.0),
+        }),
+    }
 }
 
 /// Where snapshots of a database are, unless another place is said: `backups` beside it.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use mc_testkit::disk::Disk;
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
@@ -339,12 +340,11 @@ fn snapshots() {
     let dir = tree();
     let db = open(&dir.path().join("mcias.db"), &[V1]).unwrap();
     db.execute("INSERT INTO t VALUES (7)", []).unwrap();
-    let extra = files_of(&dir.path().join("in")).unwrap();
     let backups = dir.path().join("backups");
     let now = UNIX_EPOCH + Duration::from_secs(1_769_903_999);
     // Whoever types it as root: tests are run so.
     std::os::unix::fs::lchown(dir.path(), Some(12_345), Some(12_345)).unwrap();
-    let archive = snapshot("mcias", &db, &extra, &backups, now).unwrap();
+    let archive = snapshot("mcias", &db, &backups, now).unwrap();
     let id = crate::db::instance(&db).unwrap();
     let name = format!("mcias-20260131T235959Z-{id}.tar.zst");
     assert_eq!(archive, backups.join(name));
@@ -352,11 +352,11 @@ fn snapshots() {
     let owner = |path: &Path| fs::metadata(path).unwrap().uid();
     assert_eq!((owner(&backups), owner(&archive)), (12_345, 12_345));
     assert!(
-        snapshot("mcias", &db, &extra, &backups, now).is_err(),
+        snapshot("mcias", &db, &backups, now).is_err(),
         "the same second"
     );
     let nowhere = dir.path().join("none/backups");
-    let refused = snapshot("mcias", &db, &extra, &nowhere, now);
+    let refused = snapshot("mcias", &db, &nowhere, now);
     assert!(refused.is_err() && !dir.path().join("none").exists());
     assert_eq!(
         fs::read_dir(&backups).unwrap().count(),
@@ -370,7 +370,29 @@ fn snapshots() {
         .query_row("SELECT x FROM t", [], |r| r.get(0))
         .unwrap();
     assert_eq!(x, 7);
-    assert!(into.join("certs/key.pem").exists());
+}
+
+#[test]
+fn a_snapshot_leaves_what_services_write_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir.path().join("s.db"), &[]).unwrap();
+    db.execute_batch("CREATE TABLE t (x BLOB); INSERT INTO t VALUES (zeroblob(2 << 20))")
+        .unwrap();
+    let (disk, directory) = (dir.path().join("disk"), |name| {
+        dir.path().join("disk").join(name)
+    });
+    fs::create_dir(&disk).unwrap();
+    let disk = Disk::over(&disk, 20).unwrap();
+    let now = SystemTime::now();
+    snapshot("s", &db, &directory("enough"), now).unwrap();
+    // 4 MiB for copy and archive, 2 that stay.
+    disk.fill_but(5 << 10).unwrap();
+    let refused = snapshot("s", &db, &directory("little"), now).unwrap_err();
+    assert!(matches!(refused, ArchiveError::Room { .. }), "{refused:?}");
+    assert_eq!(fs::read_dir(directory("little")).unwrap().count(), 0);
+    // What was deleted is not copied.
+    db.execute_batch("DELETE FROM t").unwrap();
+    snapshot("s", &db, &directory("little"), now).unwrap();
 }
 
 #[test]
@@ -398,7 +420,7 @@ fn what_killed_snapshots_left_is_removed_in_time() {
         file.set_modified(now - Duration::from_secs(days * 86_400))
             .unwrap();
     }
-    let archive = snapshot("s", &db, &[], &backups, now).unwrap();
+    let archive = snapshot("s", &db, &backups, now).unwrap();
     let mut left: Vec<_> = fs::read_dir(&backups)
         .unwrap()
         .map(|e| e.unwrap().path())

@@ -342,7 +342,7 @@ pub fn snapshot(
     let database = db::open_as_it_is(database)?;
     let now = SystemTime::now();
     let _progress = Progress::begin("copying the database");
-    let made = archive::snapshot(service, &database, &[], &directory, now)?;
+    let made = archive::snapshot(service, &database, &directory, now)?;
     if let Some(keep) = keep {
         archive::keep(service, &made, keep)?;
     }

@@ -208,7 +208,7 @@ impl Administration for Api {
         let snapshot = |mcias: Arc<Mcias>, caller, _| async move {
             let (directory, now) = (archive::backups(mcias.store.path()), mcias.now());
             let read = move |db: &Connection| {
-                let made = archive::snapshot(crate::SERVICE, db, &[], &directory, now);
+                let made = archive::snapshot(crate::SERVICE, db, &directory, now);
                 made.map_err(|e| Error::precondition(chain(&e)))
             };
             let path = mcias.store.copy(read).await?.display().to_string();

@@ -227,6 +227,7 @@ impl System for Api {
         Ok(Response::new(ListRulesResponse {
             rules: all.into_iter().map(rules::message).collect(),
             unusable: in_force.unusable.clone().unwrap_or_default(),
+            version: in_force.version,
         }))
     }
 
@@ -264,17 +265,19 @@ impl System for Api {
         request: Request<ReplaceRulesRequest>,
     ) -> Result<Response<ReplaceRulesResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let mut next: Vec<_> = request
-            .into_inner()
-            .rules
-            .into_iter()
-            .map(rules::parse)
-            .collect();
+        let ReplaceRulesRequest { rules, version } = request.into_inner();
+        let mut next: Vec<_> = rules.into_iter().map(rules::parse).collect();
         let kind = kinds(&*self.0.open()?);
         next.iter().try_for_each(|rule| rules::check(rule, &kind))?;
         self.bind(&mut next).await?;
         let detail = Detail::new().list("rules", next.iter().map(|rule| &*rule.name));
+        let open = self.0.open()?;
         let replace = move |all: &mut Vec<_>| {
+            if let Some(seen) = version
+                && seen != rules::in_force(&open)?.version
+            {
+                return Err(EngineError::Changed);
+            }
             *all = next;
             Ok(())
         };
@@ -326,7 +329,7 @@ impl System for Api {
         let (directory, now) = (archive::backups(store.path()), self.0.seal.clock().now());
         // All that it copies is encrypted: sealing does not wait for it.
         let copy = move |db: &Connection| {
-            let made = archive::snapshot(SERVICE.name, db, &[], &directory, now);
+            let made = archive::snapshot(SERVICE.name, db, &directory, now);
             made.map_err(|error| EngineError::Precondition(chain(&error)))
         };
         let path = store.copy(copy).await?.display().to_string();
