@@ -12,7 +12,11 @@ use std::{
 use nix::{fcntl::OFlag, unistd::Uid};
 
 use super::{Exit, Failure};
-use crate::{files::inherited_open, human::duration_short, owner};
+use crate::{
+    files::{directory_of, inherited_open},
+    human::duration_short,
+    owner,
+};
 
 /// Between looks at it.
 const LOOK: Duration = Duration::from_millis(50);
@@ -31,11 +35,13 @@ impl FileLock {
     /// [`Exit::Unavailable`] if nobody lets go of it; [`Exit::Refused`] if it is another's; [`Exit::Failure`] if it cannot be had.
     pub fn wait(path: &Path, limit: Duration, does: &str) -> Result<Self, Failure> {
         let failed = |e: io::Error| unlocked(path, &e);
-        let file = open(path).map_err(failed)?;
+        let mut file = open(path).map_err(failed)?;
         let deadline = Instant::now() + limit;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) if leads_to(path, &file) => return Ok(Self { _file: file }),
+                // Somebody has removed it: who comes next locks another one.
+                Ok(()) => file = open(path).map_err(failed)?,
                 Err(TryLockError::Error(e)) => return Err(failed(e)),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOOK),
                 Err(TryLockError::WouldBlock) => {
@@ -49,6 +55,12 @@ impl FileLock {
             }
         }
     }
+}
+
+fn leads_to(path: &Path, file: &File) -> bool {
+    let place = |found: fs::Metadata| (found.dev(), found.ino());
+    let there = fs::symlink_metadata(path).map(place);
+    there.is_ok_and(|there| file.metadata().is_ok_and(|own| place(own) == there))
 }
 
 fn unlocked(path: &Path, e: &io::Error) -> Failure {
@@ -80,15 +92,24 @@ fn open(path: &Path) -> io::Result<File> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => options.open(path)?,
         Err(e) => return Err(e),
     };
-    match file.metadata()?.is_file() {
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    // Else whoever may make files there could hold it for as long as he likes.
+    let directory = fs::metadata(directory_of(path))?.uid();
+    match [0, Uid::effective().as_raw(), directory].contains(&found.uid()) {
         true => Ok(file),
-        false => Err(io::Error::other("it is no regular file")),
+        false => Err(io::ErrorKind::PermissionDenied.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::symlink, sync::Mutex};
+    use std::{
+        os::unix::fs::{chown, symlink},
+        sync::Mutex,
+    };
 
     use super::*;
 
@@ -124,6 +145,21 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_removed_is_no_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let held = wait(&path).unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| wait(&path).unwrap());
+            // Whether he has opened it by then or not.
+            fs::remove_file(&path).unwrap();
+            drop(held);
+            let _held = waits.join().unwrap();
+            FileLock::wait(&path, Duration::ZERO, "").unwrap_err();
+        });
+    }
+
+    #[test]
     fn who_waits_in_vain_says_for_what() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
@@ -150,6 +186,29 @@ mod tests {
         let own = owner::name(Uid::from_raw(fs::metadata(&path).unwrap().uid()));
         let said = refused.message.contains(&format!("a file of {own}"));
         assert!(said, "{refused}");
+    }
+
+    /// Run as root, as all tests are.
+    #[test]
+    fn what_somebody_else_left_there_is_no_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        for (of_directory, of_file, fine) in [
+            (0, 0, true),
+            (0, 1234, false),
+            (1234, 1234, true),
+            (1234, 0, true),
+            (1234, 4321, false),
+        ] {
+            fs::write(&path, "").unwrap();
+            chown(directory.path(), Some(of_directory), None).unwrap();
+            chown(&path, Some(of_file), None).unwrap();
+            let had = wait(&path);
+            assert_eq!(had.is_ok(), fine, "{of_file} in {of_directory}'s");
+            if let Err(refused) = had {
+                assert_eq!(refused.exit, Exit::Refused, "{refused}");
+            }
+        }
     }
 
     #[test]

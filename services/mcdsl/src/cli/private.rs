@@ -1,20 +1,37 @@
 //! Files that hold secrets, and what belongs to them: for their owner alone, whole or not at all.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown},
+    },
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
+use nix::unistd::Uid;
 use secrecy::SecretString;
 use tempfile::NamedTempFile;
 
 use super::{Exit, Failure};
-use crate::files::{directory_of, inherited_open, sync_entry};
+use crate::{
+    files::{directory_of, inherited_open, sync_entry},
+    owner,
+};
 
 /// Bits of a mode that let others than the owner in.
 const OTHERS: u32 = 0o077;
+/// Letters of a temporary file's own.
+const RANDOM: usize = 6;
+/// Longest name that its temporary one has, too: a name has 255 bytes at most.
+const MAX_NAME: usize = 240;
+/// Since when nobody writes to a temporary file any more.
+const OLD: Duration = Duration::from_hours(24);
+/// Of a directory, that let others make files in it.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// A file that is about to be written, mode 0600. It is made before the secret is: a place that cannot be written is found out while nothing
 /// is lost.
@@ -55,8 +72,10 @@ impl PrivateFile {
     }
 
     fn temporary(path: &Path, new: bool) -> Result<Self, Failure> {
+        remove_leftovers(path);
         let temporary = tempfile::Builder::new()
-            .prefix(".mc-")
+            .prefix(&prefix(path))
+            .rand_bytes(RANDOM)
             .tempfile_in(directory_of(path))
             .map_err(|e| nowhere(path, e.kind()))?;
         Ok(Self {
@@ -77,12 +96,16 @@ impl PrivateFile {
     /// Made by root it belongs to whom the file belongs that it replaces; a new one to whom its directory belongs ([`inherited_open`]).
     ///
     /// # Errors
-    /// [`Exit::Failure`] if its owner could not have it.
+    /// [`Exit::Failure`] if its owner could not have it; [`Exit::Refused`] if whoever may make files there may have made the one that is replaced, to be given this one.
     pub fn owned(self) -> Result<Self, Failure> {
+        let path = &self.path;
         let file = self.temporary.as_file();
-        let own = file.metadata().map_err(|e| failed(&self.path, &e))?;
-        let given = match fs::symlink_metadata(&self.path) {
+        let own = file.metadata().map_err(|e| failed(path, &e))?;
+        let given = match fs::symlink_metadata(path) {
             Ok(before) if own.uid() == 0 => {
+                if before.uid() != 0 && !is_closed(path, before.uid()) {
+                    return Err(anybodys(path, before.uid()));
+                }
                 match fchown(file, Some(before.uid()), Some(before.gid())) {
                     // Root without its powers: it keeps its file, and the group is of no use to what is its owner's or everybody's.
                     Err(_) if before.uid() == 0 => Ok(()),
@@ -90,11 +113,11 @@ impl PrivateFile {
                 }
             }
             Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => inherited_open(file, &self.path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => inherited_open(file, path),
             Err(e) => Err(e),
         };
         given.map_err(|e| {
-            let at = self.path.display();
+            let at = path.display();
             let what = format!("cannot write {at}: its owner cannot be given the new one: {e}");
             Failure::new(Exit::Failure, what).hint("do this as that user")
         })?;
@@ -304,6 +327,54 @@ fn refuse_others(
     Err(Failure::new(Exit::Refused, what).hint(format_args!(
         "`chmod go= {at}`; if others may have read it, {anew}"
     )))
+}
+
+/// How files begin that are to take the place of a path: as it is called, if there is room for that in a name.
+fn prefix(path: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    if let Some(name) = path.file_name().filter(|name| name.len() <= MAX_NAME) {
+        prefix.push(name);
+        prefix.push(".");
+    }
+    prefix.push("mc-");
+    prefix
+}
+
+/// Removes what commands left that were killed a day ago or longer, with the secrets in it: none is at work for as long.
+fn remove_leftovers(path: &Path) {
+    let (prefix, now) = (prefix(path), SystemTime::now());
+    for entry in fs::read_dir(directory_of(path))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name();
+        let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
+        let is_left = rest.is_some_and(|rest| rest.len() == RANDOM);
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|at| now.duration_since(at).ok());
+        if is_left && age.is_some_and(|age| age > OLD) {
+            // If it stays it is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether nobody but root and this user can make files in the directory of a path.
+fn is_closed(path: &Path, user: u32) -> bool {
+    fs::metadata(directory_of(path)).is_ok_and(|directory| {
+        [0, user].contains(&directory.uid()) && directory.mode() & OTHERS_WRITE == 0
+    })
+}
+
+fn anybodys(path: &Path, user: u32) -> Failure {
+    let what = format!(
+        "{} is a file of {}, and others than its owner may make files beside it: whoever made it would have what is written there",
+        path.display(),
+        owner::name(Uid::from_raw(user))
+    );
+    Failure::new(Exit::Refused, what)
+        .hint("do this as that user, or in a directory that only its owner may write in")
 }
 
 #[cfg(test)]

@@ -83,6 +83,32 @@ fn what_is_no_file_is_not_replaced() {
     assert_eq!(refused.exit, Exit::Usage, "{refused:?}");
 }
 
+#[test]
+fn what_was_left_by_who_was_killed_goes_in_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let long = "l".repeat(255);
+    let now = SystemTime::now();
+    for (name, hours, stays) in [
+        (".key.mc-aB3dEf", 25, false),
+        (".key.mc-aB3dEe", 1, true),
+        (".mc-aB3dEf", 25, true),
+        (".other.mc-aB3dEf", 25, true),
+        (".key.mc-notes", 25, true),
+        (".key.kept", 25, true),
+    ] {
+        let file = File::create(at(name)).unwrap();
+        file.set_modified(now - Duration::from_hours(hours))
+            .unwrap();
+        drop(PrivateFile::create(&at("key")).unwrap());
+        assert_eq!(at(name).exists(), stays, "{name}");
+    }
+    PrivateFile::create(&at(&long))
+        .unwrap()
+        .write(b"x")
+        .unwrap();
+}
+
 /// Run as root, as all tests are.
 #[test]
 fn what_root_replaces_stays_its_owners() {
@@ -106,6 +132,31 @@ fn what_root_replaces_stays_its_owners() {
         let found = fs::metadata(&path).unwrap();
         let has = (found.uid(), found.gid(), found.mode() & 0o777);
         assert_eq!(has, (wanted.0, wanted.1, 0o600), "{description}");
+    }
+}
+
+/// Who may make files in a directory leaves an empty one there, to be given the key.
+#[test]
+fn root_gives_nothing_to_who_made_a_file_where_anybody_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    fs::write(&path, "").unwrap();
+    for (description, of_directory, mode, of_file, fine) in [
+        ("everybody's directory", 0, 0o1777, 1234, false),
+        ("a group's", 0, 0o2770, 1234, false),
+        ("another's", 4321, 0o700, 1234, false),
+        ("root's file in everybody's", 0, 0o1777, 0, true),
+        ("its owner's alone", 1234, 0o755, 1234, true),
+        ("root's alone", 0, 0o755, 1234, true),
+    ] {
+        chown(directory.path(), Some(of_directory), None).unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+        chown(&path, Some(of_file), None).unwrap();
+        let file = PrivateFile::create(&path).and_then(PrivateFile::owned);
+        assert_eq!(file.is_ok(), fine, "{description}");
+        if let Err(refused) = file {
+            assert_eq!(refused.exit, Exit::Refused, "{description}: {refused}");
+        }
     }
 }
 

@@ -127,7 +127,7 @@ pub(super) struct Files<'a> {
 }
 
 impl To {
-    /// Waits until no other command replaces them.
+    /// Waits until no other command replaces them. Whoever connects does so after that: a connection that waits as long is closed by the service.
     pub(super) fn lock<'a>(
         &'a self,
         key: Option<&'a Path>,
@@ -235,8 +235,8 @@ impl Issue {
     }
 
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
-        let mut pki = client.pki().await?;
         let files = self.to.lock(Some(&self.key), None)?;
+        let mut pki = client.pki().await?;
         let files = files.files(self.replace.over())?;
         let At { mount, name } = self.profile.clone();
         let key = self.key_algorithm.map(pb::CertificateKey::from);
@@ -258,8 +258,8 @@ impl Sign {
     }
 
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
-        let mut pki = client.pki().await?;
         let files = self.to.lock(None, Some(&self.csr))?;
+        let mut pki = client.pki().await?;
         let files = files.files(self.replace.over())?;
         let At { mount, name } = self.profile.clone();
         let request = pb::SignCsrRequest {
@@ -275,9 +275,9 @@ impl Sign {
 
 impl Renew {
     pub(super) async fn run(&self, client: &Client, out: Output) -> Result {
-        let mut pki = client.pki().await?;
         let (key, csr) = (self.key.as_deref(), self.csr.as_deref());
         let files = self.to.lock(key, csr)?;
+        let mut pki = client.pki().await?;
         let over = match self.replace {
             true => Over::Anything,
             false => {

@@ -70,8 +70,8 @@ impl Keep {
         if let Found::Good { until, serial } = self.look(client, true).await? {
             return self.kept(until, &serial, out);
         }
-        let mut pki = client.pki().await?;
         let files = self.to.lock(Some(&self.key), None)?;
+        let mut pki = client.pki().await?;
         // Another command may have replaced them meanwhile.
         let why = match self.look(client, false).await? {
             Found::Good { until, serial } => return self.kept(until, &serial, out),
@@ -84,7 +84,7 @@ impl Keep {
                 let there = Pair::read(&self.to.cert, Some(&self.key))?;
                 there.key_may_go()?;
                 there.chain_may_go(client, &self.profile).await?;
-                self.is_for_one_of(there.leaf())?;
+                self.is_for_one_of(there.judged())?;
                 Over::Alike
             }
         };
@@ -147,7 +147,7 @@ impl Keep {
         match client.pki().await?.get_certificate(request).await {
             Ok(found) => {
                 let found = found.into_inner();
-                Ok(found.revoked.is_some() || found.issuer_revoked)
+                Ok(found.revoked.is_some() || found.issuer_revoked())
             }
             Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => {
                 eprintln!(

@@ -151,9 +151,9 @@ impl<'a> Pair<'a> {
         beside.or_else(|| self.put_with())
     }
 
-    /// The certificate that is there.
-    pub(super) fn leaf(&self) -> Option<&CertificateDer<'static>> {
-        self.leaf.as_ref()
+    /// The certificate that says whose the files are: that of the key, if it is known, for who was killed between key and certificate left that of before.
+    pub(super) fn judged(&self) -> Option<&CertificateDer<'static>> {
+        self.of_key().or(self.leaf.as_ref())
     }
 
     /// Refuses a key that is another's.
@@ -330,6 +330,10 @@ mod tests {
             }
             let pair = Pair::read(&cert, Some(&key)).unwrap();
             assert!(pair.key_may_go().is_ok(), "killed for the {n}th time");
+            if placed == 2 {
+                let judged = pair.judged().unwrap();
+                assert_eq!(judged, next.cert.der(), "its names may be others");
+            }
             assert!(pair.last.len() <= COPIED, "{}", pair.last.len());
             let is_leaf = !pair.last.contains(issuer.cert.der());
             assert!(is_leaf, "no one's key is the issuer's");
