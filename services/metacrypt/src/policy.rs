@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub(crate) use self::{
-    accounts::{bind, find, unbound},
+    accounts::{bind, find, ids, unbound},
     log::{append, detail},
     message::{message, parse},
     possible::{check, possible},

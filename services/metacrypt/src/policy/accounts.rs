@@ -1,7 +1,7 @@
 //! Accounts in rules: MCIAS is asked for each that is new to its rule, since a rule about an account that there is not does nothing, and who puts a deny believes that it does.
 //!
-//! What is allowed to a name would be allowed to whoever gets that name next, so a rule that allows is stored with ids, which are never another's. One that denies stays
-//! about the name: an id would let in who gets it.
+//! What is allowed to a name would be allowed to whoever gets that name next, so a rule that allows is stored with ids, which are never another's. One that denies is
+//! about the name, whatever id was said with it: an id would let in who gets the name next.
 
 #[cfg(test)]
 mod tests;
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use mcdsl::{
     auth::client::Client,
     policy::{Effect, Rule},
@@ -26,6 +27,8 @@ const ID: char = '#';
 const MAX_ASKED: usize = 256;
 /// What all its answers together may take.
 const WAIT: Duration = Duration::from_secs(25);
+/// Names that MCIAS is asked for at once: however far away it is, all are answered in the time of a few.
+const AT_ONCE: usize = 32;
 /// Most accounts that an error names.
 const MAX_TOLD: usize = 8;
 
@@ -42,6 +45,32 @@ fn lacks_id(effect: Effect, account: &str) -> bool {
 
 fn name_of(account: &str) -> &str {
     account.split(ID).next().unwrap_or_default()
+}
+
+/// The ids of the accounts that have these names, as MCIAS says it, [`AT_ONCE`] at a time; `None`: nobody has the name.
+///
+/// # Errors
+/// MCIAS does not answer for one of them, or not all within so long.
+pub(crate) async fn ids(
+    mcias: &Client,
+    names: &[&str],
+    wait: Duration,
+) -> Result<Vec<Option<String>>, EngineError> {
+    let asked: Vec<_> = names.iter().map(|name| id(mcias, name)).collect();
+    let all = stream::iter(asked).buffered(AT_ONCE).try_collect();
+    let late = |_| {
+        let why = "MCIAS takes too long to say whose names these are; try again";
+        EngineError::Unavailable(why.to_owned())
+    };
+    timeout(wait, all).await.map_err(late)?
+}
+
+async fn id(mcias: &Client, name: &str) -> Result<Option<String>, EngineError> {
+    mcias.id_of(name).await.map_err(|error| {
+        EngineError::Unavailable(format!(
+            "MCIAS does not say whose name {name:?} is ({error}); try again"
+        ))
+    })
 }
 
 /// Whose names these are, as MCIAS says it; `None`: nobody's.
@@ -62,23 +91,10 @@ impl Said {
             );
             return Err(EngineError::field("accounts", why));
         }
-        let ask = async {
-            let mut said = BTreeMap::new();
-            for name in names {
-                let id = mcias.id_of(name).await.map_err(|error| {
-                    EngineError::Unavailable(format!(
-                        "MCIAS does not say whose name {name:?} is ({error}); try again"
-                    ))
-                })?;
-                said.insert(name.to_owned(), id);
-            }
-            Ok(Self(said))
-        };
-        let late = |_| {
-            let why = "MCIAS takes too long to say whose names these are; try again";
-            EngineError::Unavailable(why.to_owned())
-        };
-        timeout(wait, ask).await.map_err(late)?
+        let names: Vec<_> = names.into_iter().collect();
+        let ids = ids(mcias, &names, wait).await?;
+        let names = names.into_iter().map(str::to_owned);
+        Ok(Self(names.zip(ids).collect()))
     }
 
     /// Why an account is none.
@@ -103,6 +119,29 @@ impl Said {
     }
 }
 
+/// Refuses to give what a rule allows to one account to the next of its name: who says the name alone may mean the one of before.
+fn another(said: &Said, now: &InForce, rule: &Rule) -> Result<(), EngineError> {
+    let before = now.rules.iter().find(|before| before.name == rule.name);
+    let Some(before) = before.filter(|_| rule.effect == Effect::Allow) else {
+        return Ok(());
+    };
+    let bare = (rule.subjects.accounts.iter()).filter(|account| lacks_id(rule.effect, account));
+    for name in bare {
+        let mut next = name.clone();
+        said.bind(&mut next);
+        let had = (before.subjects.accounts.iter())
+            .filter(|had| had.contains(ID) && name_of(had) == name);
+        if let (Some(had), false) = (had.clone().next(), had.clone().any(|had| *had == next)) {
+            let why = format!(
+                "{name:?} is {next:?} in MCIAS now, and not {had:?}, to whom the rule {:?} allows this: say {next:?} if that one is meant",
+                rule.name
+            );
+            return Err(EngineError::field("accounts", why));
+        }
+    }
+    Ok(())
+}
+
 /// Writes the id of an account beside its name, if that alone is said; why MCIAS has no such account, if so.
 ///
 /// # Errors
@@ -117,7 +156,7 @@ pub(crate) async fn find(
     Ok(fault)
 }
 
-/// Asks MCIAS for the accounts of rules, and writes their ids beside their names in those that allow. It is not asked for those that the rule of that name has already, so that
+/// Asks MCIAS for the accounts of rules, and writes their ids beside their names in those that allow. It is not asked for those that the rule of that name and effect has already, so that
 /// what is in force can be put back when somebody is gone; if what is in force cannot be used, nobody can tell which those are, and none is asked for but to be bound. Without MCIAS,
 /// as in tests of parts, nothing is done.
 ///
@@ -134,12 +173,13 @@ pub(crate) async fn bind(
     let mut has = BTreeSet::new();
     for rule in &now.rules {
         let accounts = rule.subjects.accounts.iter();
-        has.extend(accounts.map(|account| (&*rule.name, &**account)));
+        has.extend(accounts.map(|account| (&*rule.name, rule.effect, &**account)));
     }
     let mut asked = BTreeSet::new();
     for rule in &*rules {
         let is_asked = |account: &&str| {
-            let known = now.unusable.is_some() || has.contains(&(&*rule.name, *account));
+            let known =
+                now.unusable.is_some() || has.contains(&(&*rule.name, rule.effect, *account));
             !known || lacks_id(rule.effect, account)
         };
         let accounts = rule.subjects.accounts.iter();
@@ -157,10 +197,17 @@ pub(crate) async fn bind(
         );
         return Err(EngineError::field("accounts", why));
     }
+    for rule in &*rules {
+        another(&said, now, rule)?;
+    }
     for rule in rules {
-        let accounts = rule.subjects.accounts.iter_mut();
-        for account in accounts.filter(|account| lacks_id(rule.effect, account)) {
-            said.bind(account);
+        let effect = rule.effect;
+        for account in &mut rule.subjects.accounts {
+            match effect {
+                Effect::Deny => account.truncate(name_of(account).len()),
+                Effect::Allow if lacks_id(effect, account) => said.bind(account),
+                Effect::Allow => {}
+            }
         }
     }
     Ok(())

@@ -329,6 +329,7 @@ async fn rules(admin: &mut Clients, allowed: &[String], denied: &[String]) {
     let said = both.into_iter().filter(|(_, actions)| !actions.is_empty());
     let request = ReplaceRulesRequest {
         rules: said.map(|(deny, actions)| rule(deny, actions)).collect(),
+        version: None,
     };
     admin.system.replace_rules(request).await.unwrap();
 }

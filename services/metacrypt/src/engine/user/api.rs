@@ -13,7 +13,6 @@ use mcdsl::{
     policy::{Name, Refused, Subject},
     server::Caller,
 };
-use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::{
@@ -27,6 +26,7 @@ use crate::{
     barrier::Items,
     engine::{Act, EngineError, Page, Positions, limit, time},
     entered::{Entered, identity},
+    policy::ids,
 };
 
 /// Where accounts are judged.
@@ -259,8 +259,8 @@ fn recipient(
     Ok((keys, told))
 }
 
-/// Whether the accounts whose keys are here have their names in MCIAS still: who got a name since may have no keys yet, and could not read what is written to the
-/// one before. While MCIAS does not answer it goes by what is here; who closes the seal does not wait for that.
+/// That the accounts whose keys are here have their names in MCIAS still: who got a name since may have no keys yet, and could not read what is written to the
+/// one before. Without an answer nothing is written. Who closes the seal does not wait for that.
 async fn have_their_names(
     api: &Api,
     at: &Entered,
@@ -269,12 +269,9 @@ async fn have_their_names(
     let Some(mcias) = api.0.mcias.get() else {
         return Ok(());
     };
-    let end = Instant::now() + ASKING;
-    for UserRecipient { name, account, .. } in recipients {
-        let asked = async { Ok(timeout_at(end, mcias.id_of(name)).await) };
-        let Ok(Ok(now)) = at.unless_closed(asked).await? else {
-            break;
-        };
+    let names: Vec<_> = recipients.iter().map(|one| &*one.name).collect();
+    let ids = at.unless_closed(ids(mcias, &names, ASKING)).await?;
+    for (UserRecipient { name, account, .. }, now) in recipients.iter().zip(ids) {
         let why = match now {
             Some(now) if now == *account => continue,
             Some(now) => format!(

@@ -53,6 +53,7 @@ async fn what_is_allowed_to_an_account_is_not_allowed_to_the_next_of_its_name() 
             .system
             .replace_rules(ReplaceRulesRequest {
                 rules: vec![encrypts, unknown],
+                version: None,
             })
             .await
             .map(drop),
@@ -94,6 +95,28 @@ async fn what_is_allowed_to_an_account_is_not_allowed_to_the_next_of_its_name() 
     let refused = next.transit.encrypt(encrypt("vault", "app")).await;
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
     assert!(!allowed(&mut admin, "ada").await && allowed(&mut admin, &bound).await);
+    // Who puts the same again may not know that it is another one.
+    let again = async |admin: &mut Clients, account: &str| {
+        let rule = allow("ada", &["transit:encrypt"], &["vault/keys/app"]);
+        let request = CreateRuleRequest {
+            rule: Some(Rule {
+                accounts: vec![account.to_owned()],
+                ..rule
+            }),
+            replace: true,
+        };
+        admin.system.create_rule(request).await.map(drop)
+    };
+    let new = format!("ada#{}", id(&mut mcias, "ada").await);
+    let refused = again(&mut admin, "ada").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert!(
+        refused.message().contains(&format!("say {new:?} if")),
+        "{refused:?}"
+    );
+    again(&mut admin, &new).await.unwrap();
+    assert!(allowed(&mut admin, "ada").await && !allowed(&mut admin, &bound).await);
+    again(&mut admin, "ada").await.unwrap();
 }
 
 /// What a rule was about when it was put may be gone a day later.
@@ -132,6 +155,7 @@ async fn a_deny_outlives_its_account_and_is_put_again_with_all_that_is_in_force(
     };
     let all = ReplaceRulesRequest {
         rules: rules.clone(),
+        version: None,
     };
     let explain = |account: &str| ExplainRequest {
         account: account.to_owned(),
@@ -163,9 +187,16 @@ async fn a_deny_outlives_its_account_and_is_put_again_with_all_that_is_in_force(
                 format!("the account \"ada\" of MCIAS is \"ada#{now}\", not \"ada#{old}\"")
             }
         };
-        let refused = admin.system.create_rule(again(&other)).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
-        assert!(refused.message().contains(&another), "{refused:?}");
+        // What was allowed to that one, too.
+        let turned = Rule {
+            name: hers.name.clone(),
+            ..other.clone()
+        };
+        for rule in [&other, &turned] {
+            let refused = admin.system.create_rule(again(rule)).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+            assert!(refused.message().contains(&another), "{refused:?}");
+        }
         if !new {
             // Neither in a deny of another name, nor bound to whoever comes next.
             let bare = Rule {
@@ -191,6 +222,14 @@ async fn a_deny_outlives_its_account_and_is_put_again_with_all_that_is_in_force(
         let now = admin.system.list_rules(ListRulesRequest {}).await.unwrap();
         assert_eq!(now.into_inner().rules, rules, "as they were");
     }
+    let now = id(&mut mcias, "ada").await;
+    let by_id = Rule {
+        name: "other".to_owned(),
+        accounts: vec![format!("ada#{now}")],
+        ..deny
+    };
+    let put = admin.system.create_rule(again(&by_id)).await.unwrap();
+    assert_eq!(put.into_inner().accounts, ["ada"], "whoever has the name");
     let mut next = world.clients(&world.user().await).await;
     let refused = next.transit.encrypt(encrypt("vault", "app")).await;
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
@@ -223,7 +262,7 @@ async fn without_mcias_no_rule_is_put_or_explained_by_a_token() {
         }),
         replace: false,
     };
-    let all = ReplaceRulesRequest { rules: Vec::new() };
+    let all = ReplaceRulesRequest::default();
     let explain = ExplainRequest {
         account: "ada".to_owned(),
         action: "transit:encrypt".to_owned(),
@@ -286,7 +325,10 @@ async fn a_rule_about_an_account_that_there_is_not_is_refused_by_its_name() {
                 rule: Some(rule.clone()),
                 replace: true,
             };
-            let all = ReplaceRulesRequest { rules: vec![rule] };
+            let all = ReplaceRulesRequest {
+                rules: vec![rule],
+                version: None,
+            };
             for answer in [
                 admin.system.create_rule(one).await.map(drop),
                 admin.system.replace_rules(all).await.map(drop),

@@ -1,13 +1,14 @@
 //! What is no mount and no rule.
 
 use mc_proto::metacrypt::v1::{
-    CreateMountRequest, CreateRuleRequest, DeleteMountRequest, ListMountsRequest, Rule,
+    CreateMountRequest, CreateRuleRequest, DeleteMountRequest, ListMountsRequest, ListRulesRequest,
+    ReplaceRulesRequest, Rule,
 };
 use mc_testkit::wait_for;
 use tonic::Code;
 
 use super::{allow, encrypt, put, vault};
-use crate::world::World;
+use crate::world::{Clients, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
@@ -143,4 +144,41 @@ async fn mounts_and_rules_that_cannot_be_are_refused_by_name() {
         (left == 0).then_some(())
     };
     wait_for("what it had to be deleted", left).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_else_changed_meanwhile_is_not_replaced() {
+    let world = World::open().await;
+    let mut admin = world.admin().await;
+    put(&mut admin, allow("one", &["**"], &["**"])).await;
+    let list = async |admin: &mut Clients| {
+        let list = admin.system.list_rules(ListRulesRequest {}).await.unwrap();
+        list.into_inner()
+    };
+    let seen = list(&mut admin).await;
+    put(&mut admin, allow("two", &["**"], &["**"])).await;
+    let now = list(&mut admin).await;
+    for (description, version, code) in [
+        ("a version before", Some(seen.version), Code::Aborted),
+        ("none that there was", Some(now.version + 1), Code::Aborted),
+        ("the last one", Some(now.version), Code::Ok),
+        ("whatever is there", None, Code::Ok),
+    ] {
+        let request = ReplaceRulesRequest {
+            rules: seen.rules.clone(),
+            version,
+        };
+        let put = admin.system.replace_rules(request).await;
+        assert_eq!(
+            put.map_or_else(|e| e.code(), |_| Code::Ok),
+            code,
+            "{description}"
+        );
+        let left = list(&mut admin).await.rules;
+        let wanted = match code {
+            Code::Ok => &seen.rules,
+            _ => &now.rules,
+        };
+        assert_eq!(left, *wanted, "{description}");
+    }
 }

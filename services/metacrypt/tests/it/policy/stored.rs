@@ -78,6 +78,7 @@ async fn rules_that_were_taken_away_or_put_back_are_found_out() {
     assert!(warned, "{tool:?}");
     let request = ReplaceRulesRequest {
         rules: vec![allow("app", &["transit:encrypt"], &["vault/keys/app"])],
+        version: None,
     };
     admin.system.replace_rules(request).await.unwrap();
     ada.transit.encrypt(encrypt("vault", "app")).await.unwrap();

@@ -161,3 +161,14 @@ async fn keys_stay_those_of_who_is_called_otherwise() {
     let opened = opened.unwrap().into_inner();
     assert_eq!((&*opened.sender, opened.sender_renamed), ("new", false));
 }
+
+/// Who has a name by now cannot be told.
+#[tokio::test]
+async fn while_mcias_is_away_nothing_is_written() {
+    let (world, api, _) = made_again().await;
+    api.seal(request("ada", to(&["dep"]))).await.unwrap();
+    let api = world.away();
+    let refused = api.seal(request("ada", to(&["dep"]))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    assert!(refused.message().contains("\"dep\""), "{refused:?}");
+}
