@@ -15,7 +15,7 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 use mc_proto::Secrets;
 use mcdsl::{
     audit::Detail,
-    policy::{Authorized, Refused, ResourceName, Subject},
+    policy::{Authorized, Reason, Refused, ResourceName, Subject},
     server::{self, Caller},
 };
 use rusqlite::Connection;
@@ -256,18 +256,16 @@ impl Entered {
         path.rsplit('/').next().unwrap_or(path)
     }
 
-    /// Whether who came may do `action` on what is at `on` too, by the policy that is in force now.
+    /// By what who came may do `action` on what is at `on` too, by the policy that is in force now; `None`: he may not.
     ///
     /// # Errors
     /// What is no name, and that the service itself acts.
-    pub(crate) fn may(&self, action: Act, on: &[&str]) -> Result<bool, EngineError> {
+    pub(crate) fn may(&self, action: Act, on: &[&str]) -> Result<Option<Reason>, EngineError> {
         let path = [self.mount.name()].into_iter().chain(on.iter().copied());
         let on = ResourceName::of(path).map_err(Refused::from)?;
         let policy = crate::policy::of(self.mount.open())?;
         let who = self.proof()?.subject();
-        Ok(policy
-            .allowed_by(who, &action.typed(), &on.into())
-            .is_some())
+        Ok(policy.allowed_by(who, &action.typed(), &on.into()))
     }
 
     /// As [`Public::unless_closed`].

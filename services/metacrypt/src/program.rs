@@ -5,7 +5,6 @@ mod restore;
 mod secret;
 
 use std::{
-    io::Write as _,
     num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -16,7 +15,10 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mc_proto::metacrypt::v1::{GetSealStatusRequest, sealing_client::SealingClient};
 use mcdsl::{
-    cli::{Exit, Failure, Output, Place, Progress, chain, prompt, status_failure, write_out},
+    cli::{
+        Exit, Failure, Output, Place, Progress, chain, prompt, status_failure, write_once,
+        write_out,
+    },
     clock::Clock,
     config::{ConfigError, GLOBAL, Root},
     db::Store,
@@ -326,7 +328,7 @@ async fn status(place: &Place, out: Output) -> anyhow::Result<ExitCode> {
     }
     if status.unwritable {
         eprintln!(
-            "warning: nothing can be written, and so nothing is done: the disk is full, or somebody else has changed or moved the database; the service's log says which, and `metacrypt check` on its machine more"
+            "warning: nothing can be written, and so nothing is done: the disk is full, or the database is damaged, or was changed or moved by somebody else; the service's log says which, and `metacrypt check` on its machine more"
         );
     }
     if status.little_room && !status.unwritable {
@@ -384,7 +386,7 @@ fn print(database: &Path, made: &Fresh, out: Output) -> anyhow::Result<()> {
             "recovery_key": made.recovery.as_ref().map(|key| key.as_str()),
             "shares": made.shares.iter().map(|share| share.as_str()).collect::<Vec<_>>(),
         });
-        return out.json(&value).context(LOST);
+        return write_once(&format!("{value:#}\n")).context(LOST);
     }
     let mut text = Zeroizing::new(format!("database      {}\n", database.display()));
     if let Some(key) = &made.recovery {
@@ -396,7 +398,5 @@ fn print(database: &Path, made: &Fresh, out: Output) -> anyhow::Result<()> {
     if made.recovery.is_some() || !made.shares.is_empty() {
         text.push_str("              (shown this once: write them down, and keep them apart from this machine and its snapshots)\n");
     }
-    let mut out = std::io::stdout().lock();
-    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    printed.context(LOST)
+    write_once(&text).context(LOST)
 }

@@ -215,6 +215,7 @@ impl Client {
     }
 
     /// By which tokens are valid.
+    #[cfg(feature = "web")]
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }

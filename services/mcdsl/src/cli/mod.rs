@@ -300,13 +300,21 @@ fn table(header: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String 
     table.trim_fmt()
 }
 
+/// Writes to stdout what is nowhere else.
+///
+/// # Errors
+/// If it cannot be written, also since its reader has gone away.
+pub fn write_once(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
 /// Writes to stdout; a reader that has gone away is no error.
 ///
 /// # Errors
 /// Any other failure to write.
 pub fn write_out(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match write_once(text) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }

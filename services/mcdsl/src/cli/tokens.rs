@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,6 +18,7 @@ use super::{
     Exit, Failure, FileLock, ServerUrl,
     private::{PrivateFile, private_directory, read_private},
 };
+use crate::files::directory_of;
 
 /// Bytes of the file: some hundred tokens.
 const MAX_FILE: u64 = 1 << 20;
@@ -115,6 +116,24 @@ impl TokenStore {
             account: entry.account,
             token: entry.token.into(),
         }))
+    }
+
+    /// Services beside this one to which there are logins here by the same server. What cannot be read has none.
+    #[must_use]
+    pub fn others(&self, server: &ServerUrl, now: SystemTime) -> Vec<String> {
+        let directory = directory_of(&self.path);
+        let files = fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut others: Vec<_> = files
+            .filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".json")?.to_owned()))
+            .filter(|service| {
+                let store = Self::within(directory, service);
+                store.is_ok_and(|store| {
+                    store.path != self.path && matches!(store.get(server, now), Ok(Some(_)))
+                })
+            })
+            .collect();
+        others.sort();
+        others
     }
 
     /// Makes sure that a token can be kept.

@@ -55,7 +55,7 @@ pub(crate) struct Put {
     /// Everybody, where no other option says who
     #[arg(long, conflicts_with_all = ["role", "account_type", "account", "tag"])]
     anyone: bool,
-    /// Accounts with one of these roles; repeatable
+    /// Accounts with one of these roles; repeatable. Of --role, --account-type, --account and --tag all that are said have to fit
     #[arg(long)]
     role: Vec<String>,
     /// human or system
@@ -89,7 +89,7 @@ pub(crate) struct Explain {
     /// human or system
     #[arg(long, value_name = "TYPE", value_parser = ["human", "system"])]
     account_type: Option<String>,
-    /// The account's roles; repeatable
+    /// The account's roles, which are not looked up; repeatable. Who has `admin` may do everything
     #[arg(long)]
     role: Vec<String>,
     /// The account's tags; repeatable
@@ -276,7 +276,7 @@ fn who(rule: &pb::Rule) -> String {
         .collect();
     match said.is_empty() {
         true => "anyone".to_owned(),
-        false => said.join(", "),
+        false => said.join(" and "),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `metacrypt seal`, `password`, `rotate`.
 
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Failure, Output, Progress, call, prompt, status_failure, write_out};
+use mcdsl::cli::{Exit, Failure, Output, Progress, call, prompt, status_failure, write_once};
 use secrecy::ExposeSecret as _;
 use tonic::Code;
 use zeroize::Zeroizing;
@@ -47,6 +47,10 @@ pub(crate) struct Rotate {
     #[arg(long, value_name = "NEEDED/ALL", value_parser = shares)]
     new_shares: Option<(u8, u8)>,
 }
+
+/// Where no answer came.
+const UNKNOWN: &str = "whether the master key is another one now, `metacrypt status` says by its number; if it is, `metacrypt rotate` by the password makes secrets that are seen";
+const UNSEEN: &str = "nobody has seen the recovery key and the shares: `metacrypt rotate` once more, by the password";
 
 /// `0/0` is none.
 fn shares(text: &str) -> std::result::Result<(u8, u8), String> {
@@ -169,11 +173,23 @@ impl Rotate {
         let progress = Progress::begin("making another master key");
         let answer = call(sealing.rotate_master_key(request)).await;
         drop(progress);
-        let answer = answer?;
-        if out.json {
-            return Ok(out.json(&json("RotateMasterKeyResponse", &answer)?)?);
-        }
-        Ok(write_out(&made(&answer))?)
+        let answer = answer.map_err(|failure| match failure.exit {
+            Exit::Failure | Exit::Unavailable => failure.hint(UNKNOWN),
+            _ => failure,
+        })?;
+        let shown = match out.json {
+            true => write_once(&format!(
+                "{:#}\n",
+                json("RotateMasterKeyResponse", &answer)?
+            )),
+            false => write_once(&made(&answer)),
+        };
+        shown.map_err(|error| {
+            let what = format!(
+                "the master key is another one, and its secrets cannot be printed: {error}"
+            );
+            Failure::new(Exit::Failure, what).hint(UNSEEN)
+        })
     }
 }
 

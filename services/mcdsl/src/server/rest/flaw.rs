@@ -35,7 +35,7 @@ pub(super) fn of(message: &MessageDescriptor, fields: Map<String, Value>) -> Str
     };
     let field = message.get_field_by_name(&key);
     let Some(field) = field.or_else(|| message.get_field_by_json_name(&key)) else {
-        return format!("there is no {} in the request", name(&key));
+        return format!("the request has no field {}", name(&key));
     };
     let takes = || format!("{}: expected {}", field.name(), expected(&field));
     if is_plain(&field.kind()) || field.is_map() {
@@ -164,7 +164,7 @@ mod tests {
                 "what is not there, by a long name",
                 "example.v1.Note",
                 json!({ &*long: 1 }),
-                &format!("there is no \"{}\"… in the request", &long[..MAX_NAME]),
+                &format!("the request has no field \"{}\"…", &long[..MAX_NAME]),
             ),
         ] {
             let message = pool.get_message_by_name(&format!("metacircular.{message}"));

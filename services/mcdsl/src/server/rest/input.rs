@@ -135,7 +135,7 @@ impl Input {
 
     /// Enters what the path or the query says as JSON would say it.
     fn set(&self, fields: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), Invalid> {
-        let unknown = || Invalid(format!("there is no {} in the request", flaw::name(name)));
+        let unknown = || Invalid(format!("the request has no field {}", flaw::name(name)));
         let (fields, name, field) = match name.split_once('.') {
             None => (fields, name, self.message.get_field_by_name(name)),
             Some((outer, inner)) => {

@@ -298,7 +298,7 @@ fn messages_of_protobuf_are_read_as_strictly_as_json() {
             &note,
             path,
             b"\x7a\x01t",
-            Err("there is no field 15 in the request"),
+            Err("the request has no field 15"),
         ),
         (
             "another type",
@@ -333,7 +333,7 @@ fn messages_of_protobuf_are_read_as_strictly_as_json() {
             &rule,
             &[][..],
             b"\x0a\x03\xfa\x7f\x00",
-            Err("rule: there is no field 2047 in the request"),
+            Err("rule: the request has no field 2047"),
         ),
     ] {
         let mut to = Vec::new();

@@ -146,10 +146,7 @@ fn check_within(shape: &Shape, mut rest: &[u8], depth: usize) -> Result<(), Flaw
     let (mut seen, mut entry) = (0_u64, None);
     while let Some(part) = next(&mut rest).map_err(broken)? {
         let Some((at, field)) = shape.numbered(part.number) else {
-            return Err(flaw(format!(
-                "there is no field {} in the request",
-                part.number
-            )));
+            return Err(flaw(format!("the request has no field {}", part.number)));
         };
         if field.list {
             entry = Some(match entry {

@@ -216,11 +216,19 @@ impl Logout {
                 "the token is forgotten here, but MCIAS was not told: until {expires} it would be good for whoever has a copy"
             ))
         })?;
-        let sentence = format!("{} is logged out of {server}", kept.account);
+        let others = store.others(&server, SystemTime::now());
+        let of = match &*self.service {
+            MCIAS => server.to_string(),
+            service => format!("{service} ({server})"),
+        };
+        let sentence = format!("{} is logged out of {of}", kept.account);
         out.done(
             &sentence,
-            &json!({ "logged_out": true, "account": kept.account, "service": self.service }),
+            &json!({ "logged_out": true, "account": kept.account, "service": self.service, "others": others }),
         )?;
+        for service in others {
+            eprintln!("still logged in to {service} (`mciasctl logout --service {service}`)");
+        }
         Ok(())
     }
 }

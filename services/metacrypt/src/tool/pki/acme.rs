@@ -26,6 +26,9 @@ pub(crate) enum AcmeCommand {
         /// Asked for names, like 192.0.2.1:53; repeatable [default: those of this host]
         #[arg(long, value_name = "ADDRESS")]
         resolver: Vec<String>,
+        /// Does not ask before what is there is replaced
+        #[arg(long)]
+        yes: bool,
     },
     /// Keys by which clients make their accounts (external account binding)
     #[command(subcommand)]
@@ -80,6 +83,7 @@ impl AcmeCommand {
                 mount,
                 base,
                 resolver,
+                yes,
             } => {
                 let request = pb::SetAcmeRequest {
                     mount: mount.clone(),
@@ -87,25 +91,18 @@ impl AcmeCommand {
                     resolvers: resolver.clone(),
                 };
                 let mount = mount.clone();
-                // Who may not read it is not warned.
+                // Who may not read it is not asked.
                 let before = call(acme.get_acme(pb::GetAcmeRequest { mount })).await;
-                let before = before.map(|settings| settings.base).unwrap_or_default();
-                let settings = call(acme.set_acme(request)).await?;
-                if !before.is_empty() && before != settings.base {
-                    eprintln!(
-                        "warning: clients that have accounts at {before} have to make others, with other keys (metacrypt pki acme key create); with that base again they need not"
-                    );
+                if let Some(what) = before.ok().and_then(|before| replaced(&before, &request)) {
+                    prompt::confirm(&what, *yes)?;
                 }
-                settings
+                call(acme.set_acme(request)).await?
             }
         };
         if out.json {
             return Ok(out.json(&json("AcmeSettings", &settings)?)?);
         }
-        let resolvers = match settings.resolvers.is_empty() {
-            true => "those of its host".to_owned(),
-            false => view::names(&settings.resolvers),
-        };
+        let resolvers = resolvers(&settings.resolvers);
         let directory = match &*settings.directory {
             "" => "none: there is no ACME in this mount",
             directory => directory,
@@ -116,6 +113,33 @@ impl AcmeCommand {
         ];
         Ok(write_out(&view::lines(&rows))?)
     }
+}
+
+fn resolvers(said: &[String]) -> String {
+    match said.is_empty() {
+        true => "those of its host".to_owned(),
+        false => view::names(said),
+    }
+}
+
+/// What goes, if something does.
+fn replaced(before: &pb::AcmeSettings, next: &pb::SetAcmeRequest) -> Option<String> {
+    let mut lost = Vec::new();
+    if before.base.trim_end_matches('/') != next.base.trim_end_matches('/') {
+        let to = match &*next.base {
+            "" => "there will be no ACME in this mount",
+            to => to,
+        };
+        lost.push(format!(
+            "{} -> {to}: clients that have accounts there have to make others, with other keys (`metacrypt pki acme key create`), until that base is set again",
+            before.base
+        ));
+    }
+    if before.resolvers != next.resolvers {
+        let (was, is) = (resolvers(&before.resolvers), resolvers(&next.resolvers));
+        lost.push(format!("resolvers {was} -> {is}"));
+    }
+    (!before.base.is_empty() && !lost.is_empty()).then(|| lost.join("; "))
 }
 
 impl KeyCommand {
@@ -149,7 +173,7 @@ impl KeyCommand {
                 write_out(&view::lines(&rows))?;
                 if made.usable.is_empty() {
                     eprintln!(
-                        "warning: the policy allows {} no profile with ACME in {mount}, so that this key gets nothing; that administrators may do everything does not count here: `metacrypt policy put NAME --allow --account {} --action pki:issue --resource {mount}/profiles/PROFILE`",
+                        "warning: {mount} has no profile with ACME (`metacrypt pki profile put … --acme`) that the policy allows {}, so that this key gets nothing; that administrators may do everything does not count here: `metacrypt policy put NAME --allow --account {} --action pki:issue --resource {mount}/profiles/PROFILE`",
                         key.account_name, key.account_name
                     );
                 }

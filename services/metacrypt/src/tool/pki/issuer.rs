@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Subcommand};
 use mc_proto::metacrypt::v1 as pb;
-use mcdsl::cli::{Failure, Output, call, prompt, read_private, view, write_out};
+use mcdsl::cli::{Exit, Failure, Output, call, prompt, read_private, view, write_out};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use super::{
-    At, Client, IssuedKey, MAX_PEM, Result, at, json, json_list, key_name, mount_name, read_text,
-    removed, seconds::seconds, seen,
+    At, Client, IssuedKey, MAX_PEM, Result, at, certificate::Reason, json, json_list, key_name,
+    mount_name, read_text, removed, seconds::seconds, seen,
 };
 
 /// Bits of a mode that a key's file may not have: others may not read it.
@@ -74,12 +74,24 @@ pub(crate) enum IssuerCommand {
         /// `/ca` and `/crl` of the mount are of it, which the action pki:set-default on MOUNT/default is for
         #[arg(long)]
         make_default: bool,
-        /// It issues nothing more; CRL and OCSP go on
+        /// It issues nothing more; what it issued stays valid (`revoke` ends that), and CRL and OCSP go on
         #[arg(long)]
         disable: bool,
         /// It issues again
         #[arg(long)]
         enable: bool,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Revokes an issuer's own certificate, for ever: what it issued is trusted by nobody who asks for revocations, and it issues nothing more
+    Revoke {
+        /// MOUNT/ISSUER
+        #[arg(value_parser = at)]
+        issuer: At,
+        /// Why
+        #[arg(long, value_enum, default_value = "unspecified")]
+        reason: Reason,
         /// Does not ask
         #[arg(long)]
         yes: bool,
@@ -235,6 +247,37 @@ impl IssuerCommand {
                     call(pki.update_issuer(request)).await?
                 }
             }
+            Self::Revoke {
+                issuer,
+                reason,
+                yes,
+            } => {
+                let At { mount, name } = issuer.clone();
+                let request = pb::GetIssuerRequest {
+                    mount: mount.clone(),
+                    name: name.clone(),
+                };
+                let found = call(pki.get_issuer(request.clone())).await?;
+                if found.serial.is_empty() {
+                    let what = format!(
+                        "the certificate of {mount}/{name} is of no CA of this mount, so that none here can revoke it"
+                    );
+                    let hint = "have whoever signed it do that; a root has to be taken away where it is trusted. `metacrypt pki issuer update --disable` has it issue nothing more";
+                    return Err(Failure::new(Exit::Refused, what).hint(hint));
+                }
+                let what = format!(
+                    "the CA {mount}/{name} ({}) will be revoked for ever, and with it all that it issued",
+                    found.subject
+                );
+                prompt::confirm(&what, *yes)?;
+                let revoke = pb::RevokeCertificateRequest {
+                    mount,
+                    serial: found.serial,
+                    reason: pb::RevocationReason::from(*reason).into(),
+                };
+                call(pki.revoke(revoke)).await?;
+                call(pki.get_issuer(request)).await?
+            }
             Self::Delete {
                 issuer,
                 with_all,
@@ -302,6 +345,7 @@ fn issuer_lines(issuer: &pb::PkiIssuer) -> Vec<(&'static str, String)> {
         ("from", view::time(issuer.not_before.as_ref())),
         ("until", view::time(issuer.not_after.as_ref())),
         ("state", state(issuer)),
+        ("serial", view::text(&issuer.serial)),
         ("fingerprint", issuer.fingerprint.clone()),
     ];
     if let Some(constraints) = &issuer.constraints {

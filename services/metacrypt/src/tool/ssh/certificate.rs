@@ -88,14 +88,39 @@ pub(super) fn beside(key: &Path) -> Option<PathBuf> {
     Some(key.with_file_name(format!("{name}-cert.pub")))
 }
 
-/// Refuses a certificate that is there and is of another key.
-fn certifies(certificate: &Path, key: &str) -> Result {
+/// The certificate that is there; what is none is refused by what it is.
+fn found(certificate: &Path) -> Result<Option<ssh_key::Certificate>> {
     let there = match certificate.exists() {
         true => read_text(certificate, MAX_KEY)?,
-        false => return Ok(()),
+        false => return Ok(None),
     };
-    let Ok(there) = ssh_key::Certificate::from_openssh(there.trim()) else {
-        // What is none is refused by what it is.
+    Ok(ssh_key::Certificate::from_openssh(there.trim()).ok())
+}
+
+/// Refuses to put a user's certificate in the place of a host's, or the other way round.
+fn is_alike(certificate: &Path, signed: &str) -> Result {
+    let signed = ssh_key::Certificate::from_openssh(signed.trim()).ok();
+    match (found(certificate)?, signed) {
+        (Some(there), Some(signed)) if there.cert_type() != signed.cert_type() => {
+            let (at, of) = (
+                certificate.display(),
+                match there.cert_type().is_host() {
+                    true => "a host's certificate, which a user's",
+                    false => "a user's certificate, which a host's",
+                },
+            );
+            let what = format!(
+                "{at} is {of} does not replace without --replace (--to names another file)"
+            );
+            Err(Failure::new(Exit::Refused, what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a certificate that is there and is of another key.
+fn certifies(certificate: &Path, key: &str) -> Result {
+    let Some(there) = found(certificate)? else {
         return Ok(());
     };
     let key = ssh_key::PublicKey::from_openssh(key);
@@ -142,11 +167,20 @@ impl Sign {
         };
         let file = room(&to, What::SshCertificate, over)?;
         let signed = call(ssh.sign(request)).await?;
-        file.write(format!("{}\n", signed.certificate).as_bytes())
+        let alike = match over {
+            Over::Alike => is_alike(&to, &signed.certificate),
+            Over::Nothing | Over::Anything => Ok(()),
+        };
+        let bytes = format!("{}\n", signed.certificate);
+        alike
+            .and_then(|()| file.write(bytes.as_bytes()))
             .map_err(|failure| {
                 let (mount, serial) = (&self.profile.mount, signed.serial);
-                Failure::new(failure.exit, format_args!("certificate {serial} was signed: {failure}"))
-                    .hint(format_args!("`metacrypt ssh certificate show {mount} {serial}` shows it, `certificate revoke` revokes it"))
+                let hint = format!(
+                    "`metacrypt ssh certificate show {mount} {serial}` shows it, `certificate revoke` revokes it"
+                );
+                let what = format!("certificate {serial} was signed: {failure}");
+                Failure::new(failure.exit, what).hint(hint)
             })?;
         let sentence = format!(
             "{}: serial {}, for {}, until {}",

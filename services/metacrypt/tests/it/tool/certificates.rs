@@ -113,6 +113,11 @@ async fn a_ca_is_made_and_certifies() {
         shown.contains("https://pki.example.org/v1/pki/pki/acme/directory"),
         "{shown}"
     );
+    admin.said("pki acme set pki --base https://pki.example.org", "");
+    let other = "pki acme set pki --base https://other.example.org --resolver 192.0.2.53:53";
+    assert_eq!(admin.refused(other, "").0, 2, "nobody was asked");
+    let shown = admin.said(&format!("{other} --yes"), "");
+    assert!(shown.contains("192.0.2.53"), "{shown}");
     let put = "pki profile put pki/acme --issuer services --below example.org --for-server --max-ttl 7d --acme --acme-network 10.0.0.0/8";
     let put = admin.said(put, "");
     assert!(put.contains("also in 10.0.0.0/8"), "{put}");
@@ -133,6 +138,12 @@ async fn a_ca_is_made_and_certifies() {
             .said("pki profile list pki", "")
             .contains("no profile")
     );
+    let revoke = "pki issuer revoke pki/services";
+    assert_eq!(admin.refused(revoke, "").0, 2, "nobody was asked");
+    let shown = admin.said(&format!("{revoke} --reason key-compromise --yes"), "");
+    assert!(shown.contains("revoked"), "{shown}");
+    let (code, told) = admin.refused("pki issuer revoke pki/root --yes", "");
+    assert!(code == 5 && told.contains("no CA of this mount"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,9 +196,22 @@ async fn keys_are_certified_for_ssh() {
     );
     let (code, told) = admin.refused(&sign.replace("deploy", "root"), "");
     assert!(code != 0 && told.contains("root"), "{told}");
+    admin.said("ssh ca create ssh host", "");
+    admin.said(
+        "ssh profile put ssh/hosts --host --below example.org --max-ttl 90d",
+        "",
+    );
+    let host = format!("ssh sign ssh/hosts --key {public} --principal a.example.org");
+    let before = std::fs::read(&beside).unwrap();
+    let (code, told) = admin.refused(&host, "");
+    assert!(code == 5 && told.contains("a user's certificate"), "{told}");
+    assert_eq!(std::fs::read(&beside).unwrap(), before);
+    admin.said(&format!("{host} --replace"), "");
     let list = admin.said("ssh certificate list ssh --json", "");
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
-    let serial = list[0]["serial"].as_str().unwrap();
+    let people = |one: &&serde_json::Value| one["profile"] == "people";
+    let signed = list.as_array().unwrap().iter().find(people).unwrap();
+    let serial = signed["serial"].as_str().unwrap();
     admin.said(&format!("ssh certificate revoke ssh {serial} --yes"), "");
     let shown = admin.said(&format!("ssh certificate show ssh {serial}"), "");
     assert!(

@@ -291,7 +291,7 @@ pub(super) async fn get_certificate(
     let (at, serial, record) = find(api, caller, action::READ, &asked.mount, &asked.serial).await?;
     let mut found = message::certificate(&serial, &record)?;
     let look = move |items: &Items<'_>, _: &Entered| StoredIssuer::has_revoked(items, &record);
-    found.issuer_revoked = at.read(look).await?;
+    found.issuer_revoked = Some(at.read(look).await?);
     at.done(Detail::new()).await?;
     Ok(found)
 }

@@ -49,7 +49,8 @@ struct Signed {
     account: Holder,
 }
 
-/// Stores a CA that was made or imported, with its key, and answers as it is. Where the mount has no default, it is that, if who made it may say which one is.
+/// Stores a CA that was made or imported, with its key, and answers as it is. Where the mount has no default, it is that if no CA of the mount signed it and who made it may say
+/// which one is: what is below another would make that one the root that everybody is told to trust.
 async fn create(
     at: &Arc<Entered>,
     detail: Detail,
@@ -60,10 +61,13 @@ async fn create(
     let create = move |items: &Items<'_>, at: &Entered| -> Result<_, EngineError> {
         stored.create(items, at.name(), &pkcs8)?;
         let (mut settings, mut detail) = (Settings::get(items)?, detail);
-        if settings.default.is_none() && at.may(action::SET_DEFAULT, &[DEFAULT])? {
+        if settings.default.is_none()
+            && record.is_none()
+            && let Some(by) = at.may(action::SET_DEFAULT, &[DEFAULT])?
+        {
             settings.default = Some(at.name().to_owned());
             settings.put(items)?;
-            detail = detail.flag("default", true);
+            detail = detail.text("default_by", &by.to_string());
         }
         if let Some(Signed {
             issued,

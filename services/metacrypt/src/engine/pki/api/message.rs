@@ -275,6 +275,6 @@ pub(super) fn certificate(serial: &Serial, record: &Record) -> Result<PkiCertifi
             .unwrap_or_default(),
         revoked: revoked.map(|revocation| time(revocation.at_s).into()),
         reason: reason.map(Into::into),
-        issuer_revoked: false,
+        issuer_revoked: None,
     })
 }

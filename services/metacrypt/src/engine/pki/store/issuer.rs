@@ -128,26 +128,13 @@ impl StoredIssuer {
         Ok(key.ok_or(()).map_err(broken)?)
     }
 
-    /// Whether the CA that signed a certificate, or one above it, is revoked. One that is deleted had nothing left to answer for.
+    /// Whether the CA that signed a certificate is revoked; roots are not. One that is deleted had nothing left to answer for.
     pub(in super::super) fn has_revoked(
         items: &Items<'_>,
         record: &Record,
     ) -> Result<bool, EngineError> {
-        let (mut name, mut by) = (Some(record.issuer.clone()), Some(record.by.clone()));
-        while let Some(next) = name {
-            let Some(found) = Self::find(items, &next)? else {
-                return Ok(false);
-            };
-            // Of those above the name is kept for as long as there is one below.
-            if by.take().is_some_and(|by| by != found.id) {
-                return Ok(false);
-            }
-            if found.revoked.is_some() {
-                return Ok(true);
-            }
-            name = found.under;
-        }
-        Ok(false)
+        let signer = Self::find(items, &record.issuer)?;
+        Ok(signer.is_some_and(|ca| ca.id == record.by && ca.revoked.is_some()))
     }
 
     /// Its own certificate was revoked: it issues nothing more, and is no default; the one that signed it is, for its CRL says so.

@@ -227,7 +227,7 @@ async fn the_first_ca_is_the_default_of_all_if_who_makes_it_may_say_so() {
     assert!(root(&api, &bob, "root").await.default);
     let (.., detail) = world.audit().pop().unwrap();
     let detail: serde_json::Value = serde_json::from_str(&detail).unwrap();
-    assert_eq!(detail["default"], true);
+    assert_eq!(detail["default_by"], "rule default");
     assert_eq!(told(&world).await.0, StatusCode::OK);
     assert!(!root(&api, &bob, "another").await.default);
     set_default(&api, &bob, "another").await.unwrap();
