@@ -190,12 +190,12 @@ impl Store {
 mod tests {
     use std::{
         pin::Pin,
-        sync::mpsc,
+        sync::{OnceLock, mpsc},
         task::{Context, Waker},
     };
 
     use super::*;
-    use crate::db::Migration;
+    use crate::db::{Asker, Migration, asked_by, store::OF_LONG};
 
     const SCHEMA: Migration = Migration::new(1, "start", "CREATE TABLE t (x INTEGER) STRICT");
 
@@ -239,6 +239,54 @@ mod tests {
         client.abort();
         assert!(matches!(end.await.unwrap(), Err(StoreError::GivenUp)));
         store.read_long(nothing).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_caller_has_few_that_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("a.db"), &[SCHEMA]).unwrap();
+        let asked = |name: &str| Asker {
+            network: "192.0.2.0/24".parse().unwrap(),
+            account: Arc::new(OnceLock::from(Arc::from(name))),
+        };
+        let (begun, running) = mpsc::channel::<()>();
+        let first = Arc::clone(&store);
+        let first = async move { first.read_long(endless(begun)).await };
+        let first = tokio::spawn(asked_by(Some(asked("eve")), first));
+        let running = tokio::task::spawn_blocking(move || running.recv());
+        running.await.unwrap().unwrap();
+        let read = |name: &str| asked_by(Some(asked(name)), store.read_long(nothing));
+        let mut waiting = Vec::new();
+        for _ in 0..OF_LONG {
+            waiting.push(Box::pin(read("eve")));
+        }
+        for one in &mut waiting {
+            assert!(waits(one.as_mut()));
+        }
+        assert!(waits(Box::pin(read("ada")).as_mut()));
+        assert!(matches!(read("eve").await, Err(StoreError::Busy)));
+        first.abort();
+        for one in waiting {
+            one.await.unwrap();
+        }
+    }
+
+    /// Else long reads that follow one another would keep it for ever.
+    #[tokio::test]
+    async fn a_long_log_is_emptied_between_long_reads() {
+        const BLOBS: Migration = Migration::new(1, "start", "CREATE TABLE t (x BLOB) STRICT");
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("a.db"), &[BLOBS]).unwrap();
+        let fill = |tx: &rusqlite::Transaction<'_>| -> Result<(), StoreError> {
+            tx.execute("INSERT INTO t VALUES (zeroblob(17 << 20))", [])?;
+            Ok(())
+        };
+        store.write(fill).await.unwrap();
+        let log = directory.path().join("a.db-wal");
+        let length = || std::fs::metadata(&log).unwrap().len();
+        assert!(length() > 17 << 20, "{}", length());
+        store.read_long(nothing).await.unwrap();
+        assert_eq!(length(), 0);
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ use crate::{
 const READERS: usize = 4;
 
 /// Long reads that one caller may have waiting: those of who is gone are not always seen to be nobody's.
-const OF_LONG: usize = 4;
+pub(super) const OF_LONG: usize = 4;
 
 /// The database.
 #[derive(Debug)]

@@ -101,11 +101,7 @@ impl Ring {
         if let Some(version) = self.versions.get(&number) {
             return version.ready(self.algorithm).map(Ok);
         }
-        let oldest = self.versions.keys().next().copied();
         let why = match number < self.min_decryption {
-            true if oldest.is_some_and(|oldest| (1..oldest).contains(&number)) => {
-                format!("version {number} of the key was removed (trim), for ever")
-            }
             true => format!(
                 "version {number} of the key is not used any more: min_decryption_version is {}",
                 self.min_decryption

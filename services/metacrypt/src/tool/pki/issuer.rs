@@ -258,7 +258,7 @@ impl IssuerCommand {
                     name: name.clone(),
                 };
                 let found = call(pki.get_issuer(request.clone())).await?;
-                if found.serial.is_empty() {
+                if found.under.is_empty() {
                     let what = format!(
                         "the certificate of {mount}/{name} is of no CA of this mount, so that none here can revoke it"
                     );

@@ -233,6 +233,7 @@ async fn keys_are_certified_for_ssh() {
     );
     admin.said(&format!("ssh revocation delete ssh {id} --yes"), "");
     admin.said("ssh profile delete ssh/people --yes", "");
+    admin.said("ssh profile delete ssh/hosts --yes", "");
     assert!(
         admin
             .said("ssh profile list ssh", "")
