@@ -74,12 +74,12 @@ impl Owner {
         matches!(self, Self::Network(_))
     }
 
-    /// Its share, of those who wait.
-    fn most(&self) -> usize {
+    /// Its part of those who wait, where callers may not have more than a share.
+    fn most(&self, share: usize) -> usize {
         match self {
             Self::Service => MAX_WAITING,
-            Self::Network(_) => OF_NETWORK,
-            Self::Account(_) => OF_ACCOUNT,
+            Self::Network(_) => OF_NETWORK.min(share),
+            Self::Account(_) => OF_ACCOUNT.min(share),
         }
     }
 }
@@ -129,8 +129,7 @@ impl Places {
         let mut state = self.state();
         let has = state.owners.get(&owner).copied().unwrap_or_default();
         let full = caller && state.callers >= self.at_once + MAX_WAITING
-            || caller && has >= self.at_once + owner.most().min(self.share)
-            || has >= self.at_once + owner.most()
+            || has >= self.at_once + owner.most(self.share)
             || stranger && state.strangers >= self.at_once + MAX_WAITING - KEPT;
         if full {
             return Err(StoreError::Busy);
