@@ -16,6 +16,7 @@ pub mod netns;
 pub mod port;
 pub mod process;
 pub mod sshd;
+pub mod unit;
 mod wait;
 pub mod xdp;
 

@@ -1,8 +1,8 @@
 //! What an operator does: a database that was lost, snapshots that are kept, a database that is in use.
 
-use std::{fs, os::unix::net::UnixDatagram, path::Path, process::Command};
+use std::{fs, path::Path};
 
-use mc_testkit::{ca::Ca, process::Process};
+use mc_testkit::{ca::Ca, process::Process, unit::Unit};
 
 use crate::{
     mciasctl::Home,
@@ -170,50 +170,18 @@ async fn a_ca_that_is_not_there_is_told_before_a_login_is() {
     }
 }
 
-/// The words of a unit's setting.
-fn setting(unit: &str, key: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("systemd")
-        .join(unit);
-    let text = fs::read_to_string(path).unwrap();
-    let mut values = text
-        .lines()
-        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    let words = values.next().unwrap().split_whitespace();
-    words.map(str::to_owned).collect()
-}
-
-/// What a unit starts, with no capability, as there.
-fn as_the_unit(unit: &str, root: &Path) -> Command {
-    assert_eq!(setting(unit, "NoNewPrivileges"), ["yes"]);
-    assert!(setting(unit, "CapabilityBoundingSet").is_empty());
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"])
-        .arg(env!("CARGO_BIN_EXE_mcias"))
-        .args(&setting(unit, "ExecStart")[1..])
-        .env_clear()
-        .env("MC_ROOT", root);
-    command
-}
-
 #[test]
 fn the_units_do_what_they_say() {
     let root = installed();
-    let socket = root.path().join("notify");
-    let notified = UnixDatagram::bind(&socket).unwrap();
-    let mut server = as_the_unit("mcias.service", root.path());
-    let mut server = Process::start(server.env("NOTIFY_SOCKET", &socket)).unwrap();
-    server.wait_for_output("ready").unwrap();
-    notified
-        .set_read_timeout(Some(mc_testkit::DEADLINE))
+    let unit = |name| Unit::of(env!("CARGO_MANIFEST_DIR"), name).unwrap();
+    let binary = env!("CARGO_BIN_EXE_mcias");
+    let mut server = unit("mcias.service")
+        .start(binary, root.path(), &[])
         .unwrap();
-    let mut said = [0; 64];
-    let length = notified.recv(&mut said).unwrap();
-    assert!(said[..length].starts_with(b"READY=1"), "{said:?}");
-    let made = as_the_unit("mcias-snapshot.service", root.path())
-        .output()
+    let mut snapshot = unit("mcias-snapshot.service")
+        .command(binary, root.path(), &[])
         .unwrap();
+    let made = snapshot.output().unwrap();
     assert!(made.status.success(), "{made:?}");
     assert!(server.terminate().unwrap().success());
 }
