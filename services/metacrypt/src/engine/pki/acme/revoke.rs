@@ -96,8 +96,9 @@ async fn revoked(asked: &Asked, caller: &Caller) -> Result<(), Problem> {
             "it was ordered by another account; that account may revoke it, whoever has its key, or who has authorizations for all its names in orders that are open",
         ));
     }
+    let already = || Problem::new(Type::AlreadyRevoked, "it is revoked already");
     if record.revoked.is_some() {
-        return Err(Problem::new(Type::AlreadyRevoked, "it is revoked already"));
+        return Err(already());
     }
     let on = [CERTIFICATES, &*serial.to_string()];
     let here = &asked.here;
@@ -113,8 +114,20 @@ async fn revoked(asked: &Asked, caller: &Caller) -> Result<(), Problem> {
         at_s: here.now_s(),
         reason,
     };
+    let look = serial.clone();
     let revoke = move |items: &Items<'_>, _: &Entered| end(items, &serial, revocation);
     let then = |record: Record, at: &Entered| tell(at, &record);
-    let done: Result<(), EngineError> = at.change(detail, revoke, then).await?;
-    Ok(done?)
+    let done: Result<Result<(), EngineError>, EngineError> = at.change(detail, revoke, then).await;
+    let Err(error) = done.and_then(|told| told) else {
+        return Ok(());
+    };
+    // By another one meanwhile.
+    let is = move |items: &Items<'_>| {
+        let record = Record::find(items, &look)?;
+        Ok(record.is_some_and(|record| record.revoked.is_some()))
+    };
+    match error {
+        EngineError::Precondition(_) if here.read(is).await? => Err(already()),
+        error => Err(error.into()),
+    }
 }
