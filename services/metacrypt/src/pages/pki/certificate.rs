@@ -10,7 +10,11 @@ use mcdsl::web::{CsrfField, Form};
 use serde::Deserialize;
 use tonic::Status;
 
-use super::{certificates::end, issue::Once, key, keys, may, tabs};
+use super::{
+    certificates::{end, void},
+    issue::Once,
+    key, keys, may, tabs,
+};
 use crate::{
     engine::pki::action,
     pages::{
@@ -47,12 +51,15 @@ fn facts(visitor: &Visitor, mount: &str, found: &PkiCertificate) -> Facts {
                 profile => Cell::text(profile),
             },
         ),
-        ("Issuer", Cell::text(&*found.issuer)),
-        ("Valid from", when(found.not_before.as_ref())),
         (
-            "End",
-            end(found.not_after.as_ref(), found.revoked.is_some(), now),
+            "Issuer",
+            Cell::text(&*found.issuer).and_if(
+                found.issuer_revoked(),
+                Part::Badge("error", "revoked".to_owned()),
+            ),
         ),
+        ("Valid from", when(found.not_before.as_ref())),
+        ("End", end(found.not_after.as_ref(), void(found), now)),
         (
             "For the account",
             match found.account == visitor.who.account {

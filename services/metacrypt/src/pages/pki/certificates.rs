@@ -74,18 +74,30 @@ impl Search {
     }
 }
 
-/// When a certificate ends, marked if that is soon, or if it is revoked.
-pub(in crate::pages) fn end(not_after: Option<&Timestamp>, revoked: bool, now: SystemTime) -> Cell {
+/// What is marked of a certificate that is not good before its end: it is revoked, or the CA that issued it.
+pub(super) fn void(found: &PkiCertificate) -> Option<&'static str> {
+    match found.revoked {
+        Some(_) => Some("revoked"),
+        None => found.issuer_revoked().then_some("CA revoked"),
+    }
+}
+
+/// When a certificate ends, marked if that is soon, or by `void`: why it is not good any more.
+pub(in crate::pages) fn end(
+    not_after: Option<&Timestamp>,
+    void: Option<&str>,
+    now: SystemTime,
+) -> Cell {
     let Some(end) = time(not_after) else {
         return Cell::text("");
     };
     let left = apart(end, now);
     let cell = Cell::new();
-    let cell = match end.duration_since(now) {
-        _ if revoked => cell.badge("error", "revoked"),
-        Err(_) => cell.badge("", format!("ended {left}")),
-        Ok(rest) if rest < SOON => cell.badge("warning", format!("ends {left}")),
-        Ok(_) => cell.badge("success", format!("ends {left}")),
+    let cell = match (void, end.duration_since(now)) {
+        (Some(why), _) => cell.badge("error", why),
+        (None, Err(_)) => cell.badge("", format!("ended {left}")),
+        (None, Ok(rest)) if rest < SOON => cell.badge("warning", format!("ends {left}")),
+        (None, Ok(_)) => cell.badge("success", format!("ends {left}")),
     };
     cell.below(Part::Muted(moment(end))).whole()
 }
@@ -106,7 +118,7 @@ fn row(mount: &str, found: &PkiCertificate, now: SystemTime) -> Vec<Cell> {
         "" => Cell::new().and(Part::Muted(format!("CA {}", found.ca))),
         profile => Cell::text(profile),
     };
-    let end = end(found.not_after.as_ref(), found.revoked.is_some(), now);
+    let end = end(found.not_after.as_ref(), void(found), now);
     vec![name, of, Cell::text(&*found.issuer), end]
 }
 

@@ -33,7 +33,8 @@ fn row(mount: &str, issuer: &PkiIssuer, now: SystemTime) -> Vec<Cell> {
         true => kind.badge("notice", "default"),
         false => kind,
     };
-    let kind = match issuer.disabled {
+    let void = issuer.revoked.as_ref().map(|_| "revoked");
+    let kind = match issuer.disabled && void.is_none() {
         true => kind.badge("warning", "disabled"),
         false => kind,
     };
@@ -49,7 +50,7 @@ fn row(mount: &str, issuer: &PkiIssuer, now: SystemTime) -> Vec<Cell> {
         Cell::text(&*issuer.name).below(Part::Muted(issuer.subject.clone())),
         kind,
         Cell::text(key_name(issuer.key_algorithm())).whole(),
-        end(issuer.not_after.as_ref(), false, now),
+        end(issuer.not_after.as_ref(), void, now),
         files,
     ]
 }

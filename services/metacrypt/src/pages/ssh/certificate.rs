@@ -6,7 +6,7 @@ use mc_proto::metacrypt::v1::{
     GetSshCertificateRequest, RevokeSshCertificateRequest, SshCertificate,
 };
 
-use super::{kind, may, tabs};
+use super::{certificates::void, kind, may, tabs};
 use crate::{
     engine::ssh::action,
     pages::{
@@ -34,7 +34,7 @@ pub(super) fn facts(visitor: &Visitor, found: &SshCertificate) -> Facts {
         ("Profile", Cell::text(&*found.profile)),
         ("Serial number", Cell::code(found.serial.to_string())),
         ("Valid from", when(found.valid_after.as_ref())),
-        ("End", end(found.valid_before.as_ref(), found.revoked, now)),
+        ("End", end(found.valid_before.as_ref(), void(found), now)),
         ("Key", Cell::code(&*found.fingerprint)),
         ("Signed by", Cell::code(&*found.ca_fingerprint)),
     ])

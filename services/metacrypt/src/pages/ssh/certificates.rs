@@ -34,6 +34,10 @@ struct List {
     next: Option<String>,
 }
 
+pub(super) fn void(found: &SshCertificate) -> Option<&'static str> {
+    found.revoked.then_some("revoked")
+}
+
 fn row(mount: &str, found: &SshCertificate, now: SystemTime) -> Vec<Cell> {
     let page = path(&["ssh", mount, "certificate", &found.serial.to_string()]);
     vec![
@@ -41,7 +45,7 @@ fn row(mount: &str, found: &SshCertificate, now: SystemTime) -> Vec<Cell> {
             .below(Part::Muted(format!("serial {}", found.serial))),
         Cell::text(&*found.key_id),
         Cell::text(&*found.profile).and(Part::Muted(format!(" for {}", kind(found.kind())))),
-        end(found.valid_before.as_ref(), found.revoked, now),
+        end(found.valid_before.as_ref(), void(found), now),
     ]
 }
 

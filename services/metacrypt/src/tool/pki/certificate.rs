@@ -59,7 +59,7 @@ pub(crate) enum CertificateCommand {
             hide_default_value = true
         )]
         profile: String,
-        /// Those that are revoked alone
+        /// Those that are revoked alone, themselves or with their CA
         #[arg(long)]
         revoked: bool,
     },
@@ -234,6 +234,7 @@ fn revoking(serial: &str, found: Option<&pb::PkiCertificate>) -> String {
 
 fn revoked(certificate: &pb::PkiCertificate) -> String {
     match &certificate.revoked {
+        None if certificate.issuer_revoked() => format!("the CA {} is", certificate.issuer),
         None => "-".to_owned(),
         Some(_) => {
             let reason = said(certificate.reason().as_str_name(), "REVOCATION_REASON_");

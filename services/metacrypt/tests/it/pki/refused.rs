@@ -375,6 +375,23 @@ async fn issuers_that_are_disabled_revoked_or_gone_issue_nothing() {
     assert!(refused.message().contains("is revoked"), "{refused:?}");
     let refused = ca.pki.update_issuer(disable(false)).await.unwrap_err();
     assert!(refused.message().contains("revoked"), "{refused:?}");
+    let mut lists = Vec::new();
+    for revoked in [false, true] {
+        let request = ListCertificatesRequest {
+            mount: mount(),
+            revoked,
+            ..ListCertificatesRequest::default()
+        };
+        let list = ca.pki.list_certificates(request).await.unwrap();
+        let list = list.into_inner().certificates;
+        for one in &list {
+            let by = one.issuer == "services";
+            assert_eq!(one.issuer_revoked, Some(by), "{one:?}");
+        }
+        lists.push(list);
+    }
+    // Its own certificate is revoked, all others with it.
+    assert!(lists[0].len() > 2 && lists[0] == lists[1], "{lists:?}");
     // What it issued is valid, and needs its list.
     let (status, _, _) = ca.get(&format!("{MOUNT}/issuer/services/crl"), None);
     assert_eq!(status, 200);

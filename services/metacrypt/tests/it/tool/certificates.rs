@@ -142,6 +142,8 @@ async fn a_ca_is_made_and_certifies() {
     assert_eq!(admin.refused(revoke, "").0, 2, "nobody was asked");
     let shown = admin.said(&format!("{revoke} --reason key-compromise --yes"), "");
     assert!(shown.contains("revoked"), "{shown}");
+    let listed = admin.said("pki certificate list pki", "");
+    assert!(listed.contains("the CA services is"), "{listed}");
     let (code, told) = admin.refused("pki issuer revoke pki/root --yes", "");
     assert!(code == 5 && told.contains("no CA of this mount"), "{told}");
 }

@@ -290,7 +290,10 @@ pub(super) async fn get_certificate(
 ) -> Result<PkiCertificate, EngineError> {
     let (at, serial, record) = find(api, caller, action::READ, &asked.mount, &asked.serial).await?;
     let mut found = message::certificate(&serial, &record)?;
-    let look = move |items: &Items<'_>, _: &Entered| StoredIssuer::has_revoked(items, &record);
+    let look = move |items: &Items<'_>, _: &Entered| -> Result<_, EngineError> {
+        let revoked_s = StoredIssuer::signer_revoked_s(items, &record)?;
+        Ok(record.is_void_by(revoked_s))
+    };
     found.issuer_revoked = Some(at.read(look).await?);
     at.done(Detail::new()).await?;
     Ok(found)

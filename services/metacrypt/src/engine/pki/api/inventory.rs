@@ -59,7 +59,8 @@ impl Filter {
         of && by.is_none_or(|by| by.is(&entry.by))
     }
 
-    fn has(&self, record: &Record) -> bool {
+    /// `void`: by its CA.
+    fn has(&self, record: &Record, void: bool) -> bool {
         let ends = self.expires_before_s.is_none_or(|before_s| {
             record.not_after_s < before_s && record.not_after_s > self.now_s
         });
@@ -68,7 +69,7 @@ impl Filter {
             .name
             .as_ref()
             .is_none_or(|name| names.any(|n| n == name));
-        ends && named && (record.revoked.is_some() || !self.revoked)
+        ends && named && (record.revoked.is_some() || void || !self.revoked)
     }
 
     /// An answer, and the path behind which there may be more.
@@ -89,6 +90,7 @@ impl Filter {
         let (place, from, to) = self.place();
         let mut page = Page::default();
         let (mut at, mut allowed, mut looked_at) = (from.max(after), HashMap::new(), 0);
+        let mut revoked = HashMap::new();
         loop {
             let paths = items.names(&place, &at, PAGE)?;
             let last = paths.len() < PAGE;
@@ -108,11 +110,20 @@ impl Filter {
                 if !may || !self.may_have(&entry, by.as_ref()) {
                     continue;
                 }
-                let record = Record::find(items, &entry.serial)?;
-                if let Some(record) = record.filter(|record| self.has(record)) {
-                    let one = message::certificate(&entry.serial, &record)?;
+                let Some(record) = Record::find(items, &entry.serial)? else {
+                    continue;
+                };
+                let revoked_s = match revoked.get(&record.by) {
+                    Some(known) => *known,
+                    None => StoredIssuer::signer_revoked_s(items, &record)?,
+                };
+                let void = record.is_void_by(revoked_s);
+                if self.has(&record, void) {
+                    let mut one = message::certificate(&entry.serial, &record)?;
+                    one.issuer_revoked = Some(void);
                     page.found.push(one);
                 }
+                revoked.insert(record.by, revoked_s);
             }
             if last {
                 return Ok(page);

@@ -128,13 +128,14 @@ impl StoredIssuer {
         Ok(key.ok_or(()).map_err(broken)?)
     }
 
-    /// Whether the CA that signed a certificate is revoked; roots are not. One that is deleted had nothing left to answer for.
-    pub(in super::super) fn has_revoked(
+    /// When the CA that signed a certificate was revoked, in seconds since 1970; roots are not. One that is deleted had nothing left to answer for.
+    pub(in super::super) fn signer_revoked_s(
         items: &Items<'_>,
         record: &Record,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Option<u64>, EngineError> {
         let signer = Self::find(items, &record.issuer)?;
-        Ok(signer.is_some_and(|ca| ca.id == record.by && ca.revoked.is_some()))
+        let signer = signer.filter(|ca| ca.id == record.by);
+        Ok(signer.and_then(|ca| ca.revoked).map(|revoked| revoked.at_s))
     }
 
     /// Its own certificate was revoked: it issues nothing more, and is no default; the one that signed it is, for its CRL says so.

@@ -162,6 +162,11 @@ impl Record {
         decoded(&self.der)
     }
 
+    /// Whether it is void by its CA, which was revoked then: what had ended before is not.
+    pub(in super::super) fn is_void_by(&self, revoked_s: Option<u64>) -> bool {
+        revoked_s.is_some_and(|revoked_s| revoked_s < self.not_after_s)
+    }
+
     pub(in super::super) fn find(
         items: &Items<'_>,
         serial: &Serial,
