@@ -8,12 +8,12 @@ use std::{
 use mc_proto::{
     AccountType,
     metacrypt::v1::{
-        ActionPlaces, AuditHashRequest, AuditHashResponse, CreateMountRequest, CreateRuleRequest,
-        DeleteMountRequest, DeleteMountResponse, DeleteRuleRequest, DeleteRuleResponse, Engine,
-        ExplainRequest, ExplainResponse, ListEnginesRequest, ListEnginesResponse,
-        ListMountsRequest, ListMountsResponse, ListRulesRequest, ListRulesResponse, Mount,
-        ReplaceRulesRequest, ReplaceRulesResponse, Rule, SnapshotRequest, SnapshotResponse,
-        system_server::System,
+        ActionPlaces, AuditHashRequest, AuditHashResponse, CanIRequest, CanIResponse,
+        CreateMountRequest, CreateRuleRequest, DeleteMountRequest, DeleteMountResponse,
+        DeleteRuleRequest, DeleteRuleResponse, Engine, ExplainRequest, ExplainResponse,
+        ListEnginesRequest, ListEnginesResponse, ListMountsRequest, ListMountsResponse,
+        ListRulesRequest, ListRulesResponse, Mount, ReplaceRulesRequest, ReplaceRulesResponse,
+        Rule, SnapshotRequest, SnapshotResponse, system_server::System,
     },
 };
 use mcdsl::{
@@ -21,7 +21,7 @@ use mcdsl::{
     audit::Detail,
     auth::token::type_name,
     cli::chain,
-    policy::{self, Effect, Name, Refused, Resource, ResourceName, Subject, SubjectError},
+    policy::{self, Action, Effect, Name, Refused, Resource, ResourceName, Subject, SubjectError},
     server::Caller,
 };
 use rusqlite::Connection;
@@ -95,6 +95,20 @@ fn subject(asked: &ExplainRequest) -> Result<Subject, EngineError> {
         roles: names("roles", &asked.roles)?,
         tags: names("tags", &asked.tags)?,
     })
+}
+
+/// What can be asked: an action that there is, on what it is done to. `kind` is the engine of a mount, if there is one of that name.
+fn question(
+    action: &str,
+    resource: &str,
+    kind: impl Fn(&str) -> Option<String>,
+) -> Result<(Action, Resource), EngineError> {
+    let typed = action.parse();
+    let typed = typed.map_err(|e| EngineError::field("action", e))?;
+    let on = resource.parse::<ResourceName>();
+    let on = on.map_err(|e| EngineError::field("resource", e))?;
+    rules::possible(action, resource, kind)?;
+    Ok((typed, on.into()))
 }
 
 /// What was taken for an account that there is not.
@@ -352,12 +366,9 @@ impl System for Api {
             note = format!("{none}; it was judged as {}", judged(&asked));
         }
         let subject = subject(&asked)?;
-        let action = asked.action.parse();
-        let action = action.map_err(|e| EngineError::field("action", e))?;
-        let on = asked.resource.parse::<ResourceName>();
-        let on = on.map_err(|e| EngineError::field("resource", e))?;
-        rules::possible(&asked.action, &asked.resource, kinds(&*self.0.open()?))?;
-        let why = rules::of(&*self.0.open()?)?.explain(&subject, &action, &on.into());
+        let kinds = kinds(&*self.0.open()?);
+        let (action, on) = question(&asked.action, &asked.resource, kinds)?;
+        let why = rules::of(&*self.0.open()?)?.explain(&subject, &action, &on);
         let detail = Detail::new()
             .text("account", &asked.account)
             .text("action", &asked.action)
@@ -368,6 +379,32 @@ impl System for Api {
             reason: why.decision.reason.to_string(),
             why: why.why.iter().map(ToString::to_string).collect(),
             note,
+        }))
+    }
+
+    async fn can_i(&self, request: Request<CanIRequest>) -> Result<Response<CanIResponse>, Status> {
+        let (caller, asked) = (Caller::of(&request)?, request.into_inner());
+        caller.about.say(&asked.resource);
+        let who = Subject::try_from(identity(&caller)?).map_err(Refused::from);
+        let who = who.map_err(EngineError::from)?;
+        let open = self.0.open()?;
+        let policy = rules::of(&open)?;
+        // Of other mounts who asks is not told what they are, or that they are.
+        let reads = |mount: &ResourceName| {
+            let mount = Resource::from(mount.clone());
+            let by = policy.allowed_by(&who, &rules::READ_MOUNT.typed(), &mount);
+            by.is_some()
+        };
+        let kinds = kinds(&open);
+        let kind = |mount: &str| kinds(mount).filter(|_| mount.parse().is_ok_and(|m| reads(&m)));
+        let (action, on) = question(&asked.action, &asked.resource, kind)?;
+        let decision = policy.explain(&who, &action, &on).decision;
+        let by = format!("{action}: {}", decision.reason);
+        caller.about.allowed_by(&by);
+        // Its row counts as a failure's does: who may do nothing could write as many as he likes.
+        caller.gave_nothing();
+        Ok(Response::new(CanIResponse {
+            allowed: decision.effect == Effect::Allow,
         }))
     }
 }

@@ -36,6 +36,17 @@ pub(crate) enum Command {
     },
     /// Whether somebody could do something, by which rule, and why not by the others; nothing is done
     Explain(Explain),
+    /// Whether the rules let you do something; nothing is done. Ends with 0 if so, and with 1 if not
+    ///
+    /// What is judged on several (a profile and its issuer, all recipients) is to be asked for each.
+    CanI {
+        /// What, like `transit:encrypt`; `metacrypt mount engines` shows them
+        #[arg(long)]
+        action: String,
+        /// On what, like `transit/keys/backup`
+        #[arg(long)]
+        resource: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -213,6 +224,24 @@ impl Command {
                     return Ok(out.json(&json("ExplainResponse", &answer)?)?);
                 }
                 write_out(&explanation(asked, &answer))?;
+            }
+            Self::CanI { action, resource } => {
+                let request = pb::CanIRequest {
+                    action: action.clone(),
+                    resource: resource.clone(),
+                };
+                let answer = call(system.can_i(request)).await?;
+                if out.json {
+                    out.json(&json("CanIResponse", &answer)?)?;
+                }
+                if !answer.allowed {
+                    let what = format!("you may not {action} on {resource}");
+                    let hint = "an administrator sees why by `metacrypt policy explain`";
+                    return Err(Failure::new(Exit::Failure, what).hint(hint));
+                }
+                if !out.json {
+                    write_out(&format!("you may {action} on {resource}\n"))?;
+                }
             }
         }
         Ok(())

@@ -251,8 +251,9 @@ const MOUNTS: [(&str, &str); 4] = [
 ];
 
 /// Methods for whoever has a token, of which the policy has nothing to say.
-const UNJUDGED: [&str; 3] = [
+const UNJUDGED: [&str; 4] = [
     "System/ListEngines",
+    "System/CanI",
     // Judged on `system/audit`; see `operating`.
     "AuditLog/ListAudit",
     "AuditLog/VerifyAudit",

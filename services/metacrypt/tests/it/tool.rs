@@ -96,6 +96,27 @@ async fn rules_are_written_and_explained() {
         nobody.starts_with("nobody may not") && nobody.contains(note),
         "{nobody}"
     );
+    let ada = admin.world.root.path().join("ada.token");
+    fs::write(&ada, admin.world.user().await).unwrap();
+    fs::set_permissions(&ada, fs::Permissions::from_mode(0o600)).unwrap();
+    let ada = ada.to_str().unwrap();
+    for (name, code, allowed) in [("backup-db", 0, "true"), ("other", 1, "false")] {
+        let on = format!("--resource=transit/keys/{name}");
+        let asked = ["policy", "can-i", "--action=transit:encrypt", &on];
+        let asked = asked.into_iter().chain(["--json", "--token-file", ada]);
+        let out = admin.world.run(&asked.collect::<Vec<_>>(), "");
+        let told = String::from_utf8_lossy(&out.stdout);
+        let wanted = format!("\"allowed\": {allowed}");
+        assert!(
+            out.status.code() == Some(code) && told.contains(&wanted),
+            "{name}: {out:?}"
+        );
+    }
+    let may = admin.said(
+        "policy can-i --action transit:encrypt --resource transit/keys/a",
+        "",
+    );
+    assert_eq!(may, "you may transit:encrypt on transit/keys/a\n");
     for (description, line, wanted) in [
         (
             "a deny that binds nobody",
@@ -106,6 +127,11 @@ async fn rules_are_written_and_explained() {
             "an action that is none",
             "policy explain --account ada --action transit:encrpyt --resource transit/keys/a",
             "did you mean \"transit:encrypt\"?",
+        ),
+        (
+            "what nobody is asked for",
+            "policy can-i --action transit:encrypt --resource transit/kyes/a",
+            "--resource: transit:encrypt is never asked for",
         ),
         (
             "where nothing is",

@@ -5,9 +5,9 @@ mod put;
 mod stored;
 
 use mc_proto::metacrypt::v1::{
-    CreateKeyRequest, CreateMountRequest, CreateRuleRequest, DeleteRuleRequest, EncryptRequest,
-    ExplainRequest, GetKeyRequest, KeyAlgorithm, ListKeysRequest, ListRulesRequest, Plaintext,
-    RotateKeyRequest, Rule, TransitKey, TrimKeyRequest, UpdateKeyRequest,
+    CanIRequest, CreateKeyRequest, CreateMountRequest, CreateRuleRequest, DeleteRuleRequest,
+    EncryptRequest, ExplainRequest, GetKeyRequest, KeyAlgorithm, ListKeysRequest, ListRulesRequest,
+    Plaintext, RotateKeyRequest, Rule, TransitKey, TrimKeyRequest, UpdateKeyRequest,
 };
 use tonic::Code;
 
@@ -219,6 +219,12 @@ async fn explaining_says_what_would_be() {
             "{key}: {explained:?} {done:?}"
         );
         assert_eq!(explained.why.len(), 3, "{explained:?}");
+        let can = CanIRequest {
+            action: "transit:encrypt".to_owned(),
+            resource: format!("vault/keys/{key}"),
+        };
+        let can = ada.system.can_i(can).await.unwrap().into_inner();
+        assert_eq!(explained.allowed, can.allowed, "{key}");
         let read = ExplainRequest {
             action: "transit:read".to_owned(),
             ..asked
@@ -235,6 +241,62 @@ async fn explaining_says_what_would_be() {
             "{key}: {explained:?} {done:?}"
         );
     }
+    for (description, action, resource, told) in [
+        ("no mount", "transit:encrypt", "none/keys/a", Ok(false)),
+        (
+            "a mount of another engine, which is not told",
+            "pki:issue",
+            "vault/profiles/a",
+            Ok(false),
+        ),
+        ("no action", "transit:x", "vault/keys/a", Err("action: ")),
+        (
+            "no place",
+            "transit:read",
+            "vault/kyes/a",
+            Err("resource: "),
+        ),
+        (
+            "no name",
+            "transit:read",
+            "vault/keys/../a",
+            Err("resource: "),
+        ),
+    ] {
+        let can = CanIRequest {
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+        };
+        match (ada.system.can_i(can).await, told) {
+            (Ok(can), told) => assert_eq!(Ok(can.into_inner().allowed), told, "{description}"),
+            (Err(refused), Err(told)) => {
+                assert!(refused.message().starts_with(told), "{refused:?}");
+            }
+            (refused, Ok(_)) => panic!("{description}: {refused:?}"),
+        }
+    }
+    let rows = world.audit();
+    let row = |on: &str, by: &str| {
+        let row = rows
+            .iter()
+            .find(|row| row.0.ends_with("/CanI") && row.1 == on);
+        let row = row.unwrap_or_else(|| panic!("{on}: {rows:?}"));
+        assert!(row.3.contains(by), "{row:?}");
+    };
+    row("vault/keys/app", "transit:encrypt: rule app");
+    row("vault/keys/log", "transit:encrypt: rule no-log");
+    row("none/keys/a", "transit:encrypt: no rule matches");
+    // More than two minutes' rows.
+    for _ in 0..130 {
+        let can = CanIRequest {
+            action: "transit:encrypt".to_owned(),
+            resource: "vault/keys/much".to_owned(),
+        };
+        ada.system.can_i(can).await.unwrap();
+    }
+    let rows = world.audit();
+    let much = rows.iter().filter(|row| row.1 == "vault/keys/much");
+    assert!(much.count() < 130, "{rows:?}");
     let names = admin
         .system
         .list_rules(ListRulesRequest {})
