@@ -212,6 +212,26 @@ fn lengths(text: &str) -> String {
     words.join(" ")
 }
 
+/// What a rule has to name for an action on a resource, and how that is found: a certificate is judged by its profile, or the CA that it is of, which nobody is
+/// told who may not read it.
+fn judged(action: &str, resource: &str) -> (String, String) {
+    let engine = action.split(':').next().unwrap_or_default();
+    let Some((mount, serial)) = resource.split_once("/certificates/") else {
+        return (resource.to_owned(), String::new());
+    };
+    let ca = match engine {
+        "pki" => format!("; of a CA's '{mount}/issuers/<CA>'"),
+        _ => String::new(),
+    };
+    (
+        // No name, so that nobody asks about it as it is.
+        format!("'{mount}/profiles/<PROFILE>'"),
+        format!(
+            " (the profile that `metacrypt {engine} certificate show {mount} {serial}` has{ca})"
+        ),
+    )
+}
+
 /// What there is to do.
 fn hint_of(exit: Exit, shown: &str, message: &str) -> Option<String> {
     if exit == Exit::Unavailable && message.contains("sealed") {
@@ -224,8 +244,9 @@ fn hint_of(exit: Exit, shown: &str, message: &str) -> Option<String> {
         && !account.contains(' ')
         && !resource.contains(' ')
     {
+        let (resource, of) = judged(action, resource);
         return Some(format!(
-            "an administrator sees why by `metacrypt policy explain --account {account} --action {action} --resource {resource}`, and allows it by `metacrypt policy put`"
+            "an administrator sees why by `metacrypt policy explain --account {account} --action {action} --resource {resource}`{of}, and allows it by `metacrypt policy put`"
         ));
     }
     if message.contains("the profile does not allow") {
@@ -305,6 +326,20 @@ mod tests {
                 "ada may not pki:issue on pki/profiles/web",
                 Some(
                     "an administrator sees why by `metacrypt policy explain --account ada --action pki:issue --resource pki/profiles/web`, and allows it by `metacrypt policy put`",
+                ),
+            ),
+            (
+                Exit::Refused,
+                "ada may not ssh:revoke on ssh/certificates/17",
+                Some(
+                    "an administrator sees why by `metacrypt policy explain --account ada --action ssh:revoke --resource 'ssh/profiles/<PROFILE>'` (the profile that `metacrypt ssh certificate show ssh 17` has), and allows it by `metacrypt policy put`",
+                ),
+            ),
+            (
+                Exit::Refused,
+                "ada may not pki:read on pki/certificates/6b",
+                Some(
+                    "an administrator sees why by `metacrypt policy explain --account ada --action pki:read --resource 'pki/profiles/<PROFILE>'` (the profile that `metacrypt pki certificate show pki 6b` has; of a CA's 'pki/issuers/<CA>'), and allows it by `metacrypt policy put`",
                 ),
             ),
             (
