@@ -8,14 +8,26 @@ use mc_proto::metacrypt::v1::{
     DeleteIssuerRequest, DeletePkiProfileRequest, GetIssuerRequest, ListCertificatesRequest,
     SetDefaultRequest, SetUrlsRequest, UpdateIssuerRequest,
 };
-
+use mcdsl::audit::Detail;
 use tower::ServiceExt as _;
 
-use super::{super::urls, *};
-use crate::engine::pki::{
-    pem,
-    ready::Ready,
-    store::{StoredIssuer, as_if_held, as_if_revoked},
+use super::{
+    super::{
+        urls,
+        wanted::{Key, Wanted},
+    },
+    *,
+};
+use crate::{
+    barrier::Items,
+    engine::pki::{
+        PROFILES, action,
+        name::Names,
+        pem,
+        ready::Ready,
+        store::{StoredIssuer, as_if_held, as_if_revoked},
+    },
+    entered::{Entered, identity},
 };
 
 fn delete(confirm: &str) -> DeleteIssuerRequest {
@@ -372,5 +384,108 @@ async fn what_is_issued_is_by_what_is_in_force() {
             Err(error) => error.to_string(),
         };
         assert!(told.contains(wanted), "{description}: {told}");
+    }
+}
+
+/// What is done between signing and storing.
+enum Change {
+    Nothing,
+    Profile(&'static str),
+    NoProfile,
+    Disabled,
+    Revoked,
+}
+
+/// What is signed and not stored yet is looked at again.
+#[tokio::test]
+async fn nothing_is_stored_that_was_signed_by_what_is_gone_since() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    let put = |dns: &str| PutPkiProfileRequest {
+        mount: "ca".to_owned(),
+        name: "web".to_owned(),
+        profile: Some(PkiProfile {
+            issuer: "services".to_owned(),
+            dns_names: vec![dns.to_owned()],
+            server: true,
+            key_algorithms: vec![CertificateKey::Ed25519.into()],
+            max_ttl_s: 3600,
+            ..PkiProfile::default()
+        }),
+    };
+    for (description, change, wanted) in [
+        ("nothing is changed", Change::Nothing, None),
+        (
+            "the profile is written as it was",
+            Change::Profile("example.org"),
+            None,
+        ),
+        (
+            "the profile is another one",
+            Change::Profile("example.com"),
+            Some("profile was changed meanwhile"),
+        ),
+        ("the profile is gone", Change::NoProfile, Some("no profile")),
+        ("the issuer is disabled", Change::Disabled, Some("disabled")),
+        ("the issuer is revoked", Change::Revoked, Some("is revoked")),
+    ] {
+        profiles::put_profile(&api, &admin, put("example.org"))
+            .await
+            .unwrap();
+        let on = [PROFILES, "web"];
+        let at = world
+            .metacrypt
+            .enter(&admin, &KIND, action::ISSUE, "ca", &on)
+            .unwrap();
+        let signed = Wanted {
+            profile: "web".to_owned(),
+            names: Names::parse(&["example.org".to_owned()]).unwrap(),
+            key: Key::New(None),
+            ttl_s: 0,
+            renews: None,
+            account: identity(&admin).unwrap().into(),
+        };
+        let (signed, ground) = signed.found(&at).await.unwrap();
+        let (signed, made) = signed.make(&at, ground).await.unwrap();
+        let disabled = |disabled| UpdateIssuerRequest {
+            mount: "ca".to_owned(),
+            name: "services".to_owned(),
+            disabled: Some(disabled),
+        };
+        match change {
+            Change::Nothing => {}
+            Change::Profile(dns) => {
+                let put = profiles::put_profile(&api, &admin, put(dns));
+                put.await.unwrap();
+            }
+            Change::NoProfile => {
+                let request = DeletePkiProfileRequest {
+                    mount: "ca".to_owned(),
+                    name: "web".to_owned(),
+                };
+                let delete = profiles::delete_profile(&api, &admin, request);
+                delete.await.unwrap();
+            }
+            Change::Disabled => {
+                let update = api_issuers::update_issuer(&api, &admin, disabled(true));
+                update.await.unwrap();
+            }
+            Change::Revoked => {
+                let serial = get(&api, &admin, "services").await.serial;
+                revoke(&api, &admin, &serial).await.unwrap();
+            }
+        }
+        let store = move |items: &Items<'_>, at: &Entered| made.store(items, at, signed);
+        let stored = at.record(Detail::new(), store).await;
+        let told = stored.err().map(|error| error.to_string());
+        let fits = match (&told, wanted) {
+            (Some(told), Some(wanted)) => told.contains(wanted),
+            (told, wanted) => told.is_none() && wanted.is_none(),
+        };
+        assert!(fits, "{description}: {told:?}");
+        if matches!(change, Change::Disabled) {
+            let update = api_issuers::update_issuer(&api, &admin, disabled(false));
+            update.await.unwrap();
+        }
     }
 }
