@@ -304,18 +304,6 @@ async fn what_is_issued_is_by_what_is_in_force() {
         let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
         Ready::of(at.mount()).unwrap().ground("web").0.is_some()
     };
-    let profile = |dns: &str| PutPkiProfileRequest {
-        mount: "ca".to_owned(),
-        name: "web".to_owned(),
-        profile: Some(PkiProfile {
-            issuer: "services".to_owned(),
-            dns_names: vec![dns.to_owned()],
-            server: true,
-            key_algorithms: vec![CertificateKey::Ed25519.into()],
-            max_ttl_s: 3600,
-            ..PkiProfile::default()
-        }),
-    };
     let disable = |disabled| UpdateIssuerRequest {
         mount: "ca".to_owned(),
         name: "services".to_owned(),
@@ -339,11 +327,11 @@ async fn what_is_issued_is_by_what_is_in_force() {
     ] {
         match description {
             "the profile has another name" => {
-                let put = profiles::put_profile(&api, &admin, profile("example.com"));
+                let put = profiles::put_profile(&api, &admin, web("example.com"));
                 put.await.unwrap();
             }
             "the name is back" | "there is one again" => {
-                let put = profiles::put_profile(&api, &admin, profile("example.org"));
+                let put = profiles::put_profile(&api, &admin, web("example.org"));
                 put.await.unwrap();
             }
             "the issuer is disabled" | "it is enabled" => {
@@ -401,18 +389,6 @@ enum Change {
 async fn nothing_is_stored_that_was_signed_by_what_is_gone_since() {
     let world = World::open().await;
     let (api, admin) = ca(&world).await;
-    let put = |dns: &str| PutPkiProfileRequest {
-        mount: "ca".to_owned(),
-        name: "web".to_owned(),
-        profile: Some(PkiProfile {
-            issuer: "services".to_owned(),
-            dns_names: vec![dns.to_owned()],
-            server: true,
-            key_algorithms: vec![CertificateKey::Ed25519.into()],
-            max_ttl_s: 3600,
-            ..PkiProfile::default()
-        }),
-    };
     for (description, change, wanted) in [
         ("nothing is changed", Change::Nothing, None),
         (
@@ -429,7 +405,7 @@ async fn nothing_is_stored_that_was_signed_by_what_is_gone_since() {
         ("the issuer is disabled", Change::Disabled, Some("disabled")),
         ("the issuer is revoked", Change::Revoked, Some("is revoked")),
     ] {
-        profiles::put_profile(&api, &admin, put("example.org"))
+        profiles::put_profile(&api, &admin, web("example.org"))
             .await
             .unwrap();
         let on = [PROFILES, "web"];
@@ -455,7 +431,7 @@ async fn nothing_is_stored_that_was_signed_by_what_is_gone_since() {
         match change {
             Change::Nothing => {}
             Change::Profile(dns) => {
-                let put = profiles::put_profile(&api, &admin, put(dns));
+                let put = profiles::put_profile(&api, &admin, web(dns));
                 put.await.unwrap();
             }
             Change::NoProfile => {

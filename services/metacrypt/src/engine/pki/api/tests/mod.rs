@@ -45,20 +45,25 @@ async fn ca(world: &World) -> (Api, Caller) {
     let made = api_issuers::create_root(&api, &admin, request).await;
     made.unwrap();
     services(&api, &admin).await;
-    let request = PutPkiProfileRequest {
+    let request = web("example.org");
+    profiles::put_profile(&api, &admin, request).await.unwrap();
+    (api, admin)
+}
+
+/// The profile `web` of the issuer `services`, for this name.
+fn web(dns: &str) -> PutPkiProfileRequest {
+    PutPkiProfileRequest {
         mount: "ca".to_owned(),
         name: "web".to_owned(),
         profile: Some(PkiProfile {
             issuer: "services".to_owned(),
-            dns_names: vec!["example.org".to_owned()],
+            dns_names: vec![dns.to_owned()],
             server: true,
             key_algorithms: vec![CertificateKey::Ed25519.into()],
             max_ttl_s: 3600,
             ..PkiProfile::default()
         }),
-    };
-    profiles::put_profile(&api, &admin, request).await.unwrap();
-    (api, admin)
+    }
 }
 
 /// An issuer `services`.
