@@ -37,6 +37,7 @@ mod secret_file;
 pub mod server;
 #[cfg(feature = "web")]
 pub mod service;
+pub mod shown;
 pub mod shutdown;
 pub mod telemetry;
 pub mod turns;

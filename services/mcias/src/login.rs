@@ -22,7 +22,6 @@ use crate::{
     policy::Verdict,
     service,
     session::find_session,
-    shown,
     sources::network,
     standing::Standing,
     token::NewSession,
@@ -51,7 +50,7 @@ impl Asked {
         Self {
             code,
             service: if own { SERVICE.to_owned() } else { service },
-            device: shown::visible(device),
+            device: mcdsl::shown::visible(device),
         }
     }
 }

@@ -30,7 +30,6 @@ use crate::{
     login::{Asked, NOBODY, Shown},
     random,
     session::{end_others, has_shown},
-    shown,
     time::{at, unix},
 };
 
@@ -250,7 +249,7 @@ fn refuse<T>(change: &mut Change<'_>, error: Error) -> Result<Result<T, Error>, 
 /// # Errors
 /// If nobody could read it.
 pub(crate) fn named(name: &str) -> Result<String, Error> {
-    let seen = shown::visible(name);
+    let seen = mcdsl::shown::visible(name);
     if seen.is_empty() || name.trim().chars().count() > MAX_NAME {
         let text = format!("name: it is not 1 to {MAX_NAME} visible characters");
         return Err(Error::invalid(text));

@@ -1,75 +1,9 @@
-//! What clients call themselves, and other text of theirs, as people are shown it: bounded, and nothing in it that is not seen or turns
-//! what is around it.
+//! What clients call themselves, as people are shown it.
 
-use std::fmt::Write as _;
+use mcdsl::shown::visible;
 
-/// Characters of what a client calls itself; the rest is cut.
-pub(crate) const MAX: usize = 200;
 /// Characters of a product that is not known.
 const MAX_PRODUCT: usize = 40;
-
-/// Characters that are not seen: format characters (Unicode's category Cf, those of direction among them), separators of lines, and what
-/// renderers ignore (`Default_Ignorable_Code_Point`).
-const UNSEEN: [(char, char); 29] = [
-    ('\u{ad}', '\u{ad}'),
-    ('\u{34f}', '\u{34f}'),
-    ('\u{600}', '\u{605}'),
-    ('\u{61c}', '\u{61c}'),
-    ('\u{6dd}', '\u{6dd}'),
-    ('\u{70f}', '\u{70f}'),
-    ('\u{890}', '\u{891}'),
-    ('\u{8e2}', '\u{8e2}'),
-    ('\u{115f}', '\u{1160}'),
-    ('\u{17b4}', '\u{17b5}'),
-    ('\u{180b}', '\u{180f}'),
-    ('\u{200b}', '\u{200f}'),
-    ('\u{2028}', '\u{202e}'),
-    ('\u{2060}', '\u{206f}'),
-    ('\u{2800}', '\u{2800}'),
-    ('\u{3164}', '\u{3164}'),
-    ('\u{fe00}', '\u{fe0f}'),
-    ('\u{feff}', '\u{feff}'),
-    ('\u{ffa0}', '\u{ffa0}'),
-    ('\u{fff0}', '\u{fffb}'),
-    ('\u{110bd}', '\u{110bd}'),
-    ('\u{110cd}', '\u{110cd}'),
-    ('\u{13430}', '\u{1343f}'),
-    ('\u{1bca0}', '\u{1bca3}'),
-    ('\u{1d173}', '\u{1d17a}'),
-    ('\u{e0000}', '\u{e0fff}'),
-    // Nobody knows what a font shows of them.
-    ('\u{e000}', '\u{f8ff}'),
-    ('\u{f0000}', '\u{ffffd}'),
-    ('\u{100000}', '\u{10fffd}'),
-];
-
-fn is_seen(c: char) -> bool {
-    !c.is_control()
-        && !UNSEEN
-            .iter()
-            .any(|(first, last)| (*first..=*last).contains(&c))
-}
-
-/// What is seen of a text, [`MAX`] characters at most, without white space around it.
-pub(crate) fn visible(text: &str) -> String {
-    let seen: String = text.chars().filter(|c| is_seen(*c)).take(MAX).collect();
-    seen.trim().to_owned()
-}
-
-/// A text in which everything is seen, what would not be as `\u{202e}`, and a backslash as two, so that nobody can write
-/// what is only shown: for a log, which takes nothing away.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\\' => shown.push_str("\\\\"),
-            c if is_seen(c) => shown.push(c),
-            // Writing into a text does not fail.
-            c => _ = write!(shown, "{}", c.escape_unicode()),
-        }
-    }
-    shown
-}
 
 /// Browsers by the product that they alone name; first those that name others' as well.
 const BROWSERS: [(&str, &str); 12] = [
@@ -141,6 +75,8 @@ fn browser(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use mcdsl::shown::MAX;
+
     use super::*;
 
     #[test]
@@ -213,15 +149,5 @@ mod tests {
         }
         assert_eq!(visible(&"ü".repeat(1000)).chars().count(), MAX, "bounded");
         assert_eq!(device(&"ü".repeat(1000)).chars().count(), MAX, "bounded");
-    }
-
-    #[test]
-    fn a_log_shows_what_is_there() {
-        for (description, text, shown) in [
-            ("unseen", "a\u{202e}b\nc ü", "a\\u{202e}b\\u{a}c ü"),
-            ("as if unseen", "a\\u{202e}b", "a\\\\u{202e}b"),
-        ] {
-            assert_eq!(escaped(text), shown, "{description}");
-        }
     }
 }

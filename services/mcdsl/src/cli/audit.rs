@@ -9,6 +9,7 @@ use super::{Exit, Failure, Output, view, write_out};
 use crate::{
     audit::{self, Word},
     human::{self, parse_duration},
+    shown,
 };
 
 type Parsed<T> = Result<T, String>;
@@ -138,18 +139,19 @@ pub struct Entry<'a> {
 pub fn row(package: &str, entry: Entry<'_>) -> Vec<String> {
     let detail = match entry.detail {
         "{}" => "-".to_owned(),
-        detail => view::text(detail),
+        detail => shown::plain(detail).replace(['\n', '\t'], " "),
     };
+    let said = |text: &str| view::text(&shown::escaped(text));
     vec![
         entry.number.to_string(),
         entry.time.map_or_else(
             || "-".to_owned(),
             |at| human::utc(at.seconds.saturating_mul(1000)),
         ),
-        view::text(entry.account),
-        view::text(entry.source),
+        said(entry.account),
+        said(entry.source),
         audit::short(package, entry.action).to_owned(),
-        view::text(entry.resource),
+        said(entry.resource),
         audit::in_a_word(entry.outcome).to_owned(),
         detail,
     ]
@@ -256,5 +258,33 @@ pub fn known(text: &str) -> Parsed<(u64, String)> {
     match hex {
         true => Ok((number, hash.to_ascii_lowercase())),
         false => Err(syntax.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_writes_into_the_terminal_of_who_reads_the_log() {
+        let cells = row(
+            "x.v1",
+            Entry {
+                number: 1,
+                time: None,
+                account: "a\u{202e}b",
+                source: "",
+                action: "/x.v1.System/CanI",
+                resource: "x\n2 root System/DeleteMount\u{1b}[2J",
+                outcome: "OK",
+                detail: "{\"by\":\"a\u{9b}2J\"}",
+            },
+        );
+        let text = cells.join(" ");
+        assert!(!text.contains(|c| !shown::is_seen(c)), "{text:?}");
+        assert!(
+            text.contains(r"x\u{a}2 root System/DeleteMount\u{1b}[2J"),
+            "{text}"
+        );
     }
 }

@@ -41,6 +41,8 @@ use std::{
 use comfy_table::{ColumnConstraint::LowerBoundary, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
+use crate::shown;
+
 #[cfg(feature = "service")]
 pub use crate::dial::ServerUrl;
 pub use arguments::{completions, misused, parse, quoted, with_exit_codes};
@@ -240,7 +242,8 @@ impl Output {
             .to_string()
         } else {
             let hint = failure.hint.as_ref().map(|h| format!("\n hint: {h}"));
-            format!("error: {}{}", failure.message, hint.unwrap_or_default())
+            let text = format!("error: {}{}", failure.message, hint.unwrap_or_default());
+            shown::plain(&text)
         };
         // Nothing is left to tell if stderr is gone.
         let _ = writeln!(io::stderr(), "{text}");
@@ -267,8 +270,10 @@ const GAP: u16 = 2;
 /// Longest word that stays whole in the last column, which may hold any text.
 const LAST_WORD: u16 = 40;
 
-/// Wrapped to so many columns of a terminal; `None`: not at all.
+/// Wrapped to so many columns of a terminal; `None`: not at all. Of what cells have, a terminal obeys nothing.
 fn table(header: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
+    let plain = |row: Vec<String>| row.iter().map(|cell| shown::plain(cell)).collect();
+    let rows: Vec<Vec<String>> = rows.into_iter().map(plain).collect();
     let last = header.len().saturating_sub(1);
     let words: Vec<u16> = (0..header.len())
         .map(|i| {
@@ -334,6 +339,13 @@ mod tests {
             ],
         );
         assert_eq!(text, "A      LONGER\nvalue  1\nv      22");
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_of_a_cell() {
+        let cells = vec!["a\u{1b}]0;x\u{7}".to_owned(), "b\u{202e}".to_owned()];
+        let text = render(&["A", "B"], vec![cells]);
+        assert_eq!(text.lines().last(), Some(r"a\u{1b}]0;x\u{7}  b\u{202e}"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
 
-use crate::human;
+use crate::{human, shown};
 
 /// RFC 3339 to the second, and how far from now; "-" is never.
 #[must_use]
@@ -61,6 +61,6 @@ pub fn lines(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = rows
         .iter()
-        .map(|(name, text)| format!("{name:<width$}  {text}\n"));
+        .map(|(name, text)| format!("{name:<width$}  {}\n", shown::plain(text)));
     lines.collect()
 }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::name::{Kind, NameError, check_segment};
+use super::name::{Kind, NameError, ResourceName, check_segment};
 
 /// A compiled pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,17 @@ impl Glob {
             segments: segments.into(),
             open,
         })
+    }
+
+    /// That of all that has this name or is below it.
+    pub(super) fn below(name: &ResourceName) -> Self {
+        let exact = |segment: &str| Segment::Exact(segment.into());
+        Self {
+            kind: Kind::Resource,
+            text: format!("{name}/**").into(),
+            segments: name.as_str().split('/').map(exact).collect(),
+            open: true,
+        }
     }
 
     /// As it is written.

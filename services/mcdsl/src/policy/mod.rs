@@ -212,6 +212,11 @@ impl PolicySet {
         Ok(self.rules.iter().flat_map(of).collect())
     }
 
+    /// Whether no rule binds the subject.
+    fn bypassed(&self, subject: &Subject) -> bool {
+        self.admin_bypass && subject.roles.iter().any(|role| role.as_str() == ADMIN)
+    }
+
     /// The answer and what decided: the one evaluation.
     fn decide<'r>(
         &self,
@@ -219,7 +224,7 @@ impl PolicySet {
         subject: &Subject,
         resource: &Resource,
     ) -> Decision {
-        if self.admin_bypass && subject.roles.iter().any(|role| role.as_str() == ADMIN) {
+        if self.bypassed(subject) {
             return Decision {
                 effect: Effect::Allow,
                 reason: Reason::AdminBypass,
@@ -327,6 +332,15 @@ impl PolicySet {
     ) -> Option<Reason> {
         let decision = self.decide(self.asked(subject, action), subject, resource);
         (decision.effect == Effect::Allow).then_some(decision.reason)
+    }
+
+    /// Whether a rule lets the subject do this on anything that there may be at `place` or below it, whatever others deny. For lists that
+    /// are made in parts: how they go on would tell of what is there, and whoever may read nothing of it is to learn nothing.
+    #[must_use]
+    pub fn may_below(&self, subject: &Subject, action: &Action, place: &ResourceName) -> bool {
+        let place = glob::Glob::below(place);
+        let allows = |rule: &Compiled| rule.effect == Effect::Allow && rule.meets(&place);
+        self.bypassed(subject) || self.asked(subject, action).any(allows)
     }
 
     /// Of many things, those on which the subject may do this. A list of things shows those that its reader may read: give it

@@ -132,6 +132,21 @@ proptest! {
     }
 
     #[test]
+    fn who_may_do_it_on_one_thing_may_do_it_below_each_part_of_its_name(
+        rules in rules(), bypass in any::<bool>(), asked in question(),
+    ) {
+        let set = compile(bypass, &rules);
+        let (subject, action, resource) = &asked;
+        if set.allowed_by(subject, action, resource).is_some() {
+            let name = resource.name.as_str();
+            for end in name.match_indices('/').map(|(at, _)| at).chain([name.len()]) {
+                let place: ResourceName = name[..end].parse().unwrap();
+                prop_assert!(set.may_below(subject, action, &place), "{}", place);
+            }
+        }
+    }
+
+    #[test]
     fn an_added_allow_takes_nothing_away(rules in rules(), more in rule(), bypass in any::<bool>(), asked in question()) {
         let before = decide(&compile(bypass, &rules), &asked);
         let mut all = rules.clone();

@@ -271,6 +271,11 @@ impl Compiled {
             .collect()
     }
 
+    /// Whether it may be about something that is at a place.
+    pub(super) fn meets(&self, place: &Glob) -> bool {
+        self.resources.iter().any(|glob| glob.meets(place))
+    }
+
     /// As [`Self::asked`], of the resource.
     pub(super) fn on(&self, resource: &Resource) -> Option<Part> {
         if !self

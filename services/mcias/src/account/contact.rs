@@ -1,7 +1,7 @@
 //! What a person is called and where mail reaches him. It is for services that ask for it (scopes `profile` and `email`), and decides nothing
 //! here. Administrators alone say it: there are services that take somebody for whose address he has.
 
-use crate::{error::Error, shown};
+use crate::error::Error;
 
 /// Characters of a display name.
 const MAX_NAME: usize = 100;
@@ -46,7 +46,7 @@ impl Contact {
 
 fn display_name(text: &str) -> Result<String, Error> {
     let text = text.trim();
-    if text.chars().count() > MAX_NAME || shown::visible(text) != text {
+    if text.chars().count() > MAX_NAME || mcdsl::shown::visible(text) != text {
         return Err(Error::invalid(format!(
             "display_name: at most {MAX_NAME} characters, all of them visible and in one line"
         )));

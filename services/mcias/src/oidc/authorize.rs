@@ -30,7 +30,6 @@ use crate::{
     },
     redirect,
     service::{self, Service},
-    shown,
     time::unix,
 };
 
@@ -223,7 +222,7 @@ async fn turned_away(
     person: Option<&Person>,
     params: &Params,
 ) -> Result<(), ErrorPage> {
-    let said = |name| shown::visible(params.get(name).unwrap_or_default());
+    let said = |name| mcdsl::shown::visible(params.get(name).unwrap_or_default());
     let (client, uri) = (said("client_id"), said("redirect_uri"));
     tracing::debug!(
         client,

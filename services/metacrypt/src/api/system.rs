@@ -398,13 +398,16 @@ impl System for Api {
         let kinds = kinds(&open);
         let kind = |mount: &str| kinds(mount).filter(|_| mount.parse().is_ok_and(|m| reads(&m)));
         let (action, on) = question(&asked.action, &asked.resource, kind)?;
-        let decision = policy.explain(&who, &action, &on).decision;
-        let by = format!("{action}: {}", decision.reason);
-        caller.about.allowed_by(&by);
+        let judged = policy.authorize(&who, &action, &on);
+        let reason = match &judged {
+            Ok(allowed) => allowed.reason(),
+            Err(denied) => &denied.reason,
+        };
+        caller.about.allowed_by(&format!("{action}: {reason}"));
         // Its row counts as a failure's does: who may do nothing could write as many as he likes.
         caller.gave_nothing();
         Ok(Response::new(CanIResponse {
-            allowed: decision.effect == Effect::Allow,
+            allowed: judged.is_ok(),
         }))
     }
 }

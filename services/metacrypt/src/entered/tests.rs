@@ -191,6 +191,29 @@ async fn a_list_has_what_its_reader_may_read_and_says_nothing_of_the_mount() {
 }
 
 #[tokio::test]
+async fn a_list_is_not_even_looked_for_by_who_may_read_nothing() {
+    let world = World::vault().await;
+    things(&world).await;
+    allow(&world, "one", false, "ada", &["vault/things/1"]).await;
+    allow(&world, "not", true, "eve", &["vault/things/1"]).await;
+    allow(&world, "other", false, "zoe", &["vaults/**"]).await;
+    for (who, role, wanted) in [
+        ("ada", "user", 2),
+        ("eve", "user", 0),
+        ("zoe", "user", 0),
+        ("root", "admin", 2),
+    ] {
+        let caller = caller(who, role, "/test/List");
+        let list = world
+            .metacrypt
+            .list(&caller, &KIND, action::READ, "vault", "things");
+        let read =
+            |items: &Items<'_>, _: &dyn Fn(&str) -> bool| Ok(items.names("things/", "", 10)?.len());
+        assert_eq!(list.unwrap().read(read).await.unwrap(), wanted, "{who}");
+    }
+}
+
+#[tokio::test]
 async fn lists_that_have_nothing_for_their_reader_do_not_fill_the_log() {
     let world = World::vault().await;
     things(&world).await;

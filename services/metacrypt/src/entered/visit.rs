@@ -173,6 +173,12 @@ impl Visit {
         + 'static,
     ) -> Result<T, EngineError> {
         self.lists(action, place)?;
+        let all = self.named(&[])?;
+        let policy = self.policy()?;
+        if !policy.may_below(&self.who, &action.typed(), &all) {
+            self.caller.gave_nothing();
+            return Ok(T::default());
+        }
         let this = Arc::clone(self);
         let read = move |items: &Items<'_>| {
             let (policy, by) = (this.policy()?, RefCell::new(BTreeSet::new()));

@@ -5,6 +5,7 @@ use axum::routing::get;
 use mc_proto::metacrypt::v1::{AuditEntry, ListAuditRequest};
 use mcdsl::{
     audit::{WORDS, Word, in_a_word},
+    shown::escaped,
     web::Query,
 };
 use prost_types::Timestamp;
@@ -13,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::{
     Answer, Table as Routes, Visitor, refusal,
-    shown::{Cell, Part, Table, escaped, link, when},
+    shown::{Cell, Part, Table, link, when},
 };
 use crate::barrier::few;
 

@@ -252,16 +252,6 @@ pub(super) fn said(name: &str, prefix: &str) -> String {
     name.to_ascii_lowercase().replace('_', "-")
 }
 
-/// A text in which everything is seen: what is not visible ASCII, or turns what is around it, as `\u{202e}`.
-pub(super) fn escaped(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\\' => "\\\\".to_owned(),
-        c if c.is_alphanumeric() || c == ' ' || c.is_ascii_graphic() => c.to_string(),
-        c => c.escape_unicode().to_string(),
-    };
-    text.chars().map(shown).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,18 +276,5 @@ mod tests {
             assert_eq!(seconds("ttl_s", text).ok(), wanted, "{text:?}");
         }
         assert_eq!((length(0), length(3600)), ("".into(), "1h".into()));
-    }
-
-    #[test]
-    fn what_somebody_named_is_seen_whole() {
-        for (named, shown) in [
-            ("ada", "ada"),
-            ("Zoë", "Zoë"),
-            ("a\u{202e}da", "a\\u{202e}da"),
-            ("a\\u{202e}", "a\\\\u{202e}"),
-            ("a\u{7}", "a\\u{7}"),
-        ] {
-            assert_eq!(escaped(named), shown);
-        }
     }
 }

@@ -274,6 +274,20 @@ fn mount_name(text: &str) -> std::result::Result<String, String> {
     }
 }
 
+/// The name of what is in a mount that was named already, alone or as other commands take it (`MOUNT/NAME`); nothing is nothing.
+///
+/// # Errors
+/// It is in another mount.
+fn in_mount<'n>(option: &str, mount: &str, name: &'n str) -> Result<&'n str> {
+    match name.split_once('/') {
+        None => Ok(name),
+        Some((of, name)) if of == mount => Ok(name),
+        Some(_) => Err(Failure::usage(format_args!(
+            "{option} {name}: it is in another mount than {mount}, of which the list is"
+        ))),
+    }
+}
+
 /// Looks at what somebody is to be asked about, so that nobody is asked about what there is not; `None`: nobody is asked, or who asks may not read it.
 async fn seen<T>(
     yes: bool,

@@ -219,7 +219,10 @@ impl Command {
                 out.done(&format!("{name} is removed"), &json!({ "deleted": name }))?;
             }
             Self::Explain(asked) => {
-                let answer = call(system.explain(asked.request())).await?;
+                let mut answer = call(system.explain(asked.request())).await?;
+                if answer.note.is_empty() {
+                    answer.note = assumed(asked).unwrap_or_default();
+                }
                 if out.json {
                     return Ok(out.json(&json("ExplainResponse", &answer)?)?);
                 }
@@ -390,14 +393,12 @@ fn explanation(asked: &Explain, answer: &pb::ExplainResponse) -> String {
     let may = if answer.allowed { "may" } else { "may not" };
     let why = answer.why.iter().map(|why| format!("  {why}\n"));
     let why: String = why.collect();
-    let note = match answer.note.is_empty() {
-        true => assumed(asked),
-        false => Some(answer.note.clone()),
+    let note = match &*answer.note {
+        "" => String::new(),
+        note => format!(" note: {note}\n"),
     };
-    let note = note.map(|note| format!(" note: {note}\n"));
     format!(
-        "{account} {may} {action} on {resource}: {}\n{}{why}",
-        answer.reason,
-        note.unwrap_or_default()
+        "{account} {may} {action} on {resource}: {}\n{note}{why}",
+        answer.reason
     )
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use mcdsl::shown;
+
 use super::Result;
 
 #[derive(Debug, clap::Args)]
@@ -32,33 +34,16 @@ impl Raw {
     }
 }
 
-/// Lines and tabs stay; what moves the cursor, turns the direction of writing or is no text is spelled out.
+/// Lines and tabs stay; what else a terminal would obey, and what is no text, is spelled out.
 pub(super) fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\n' | '\t' => text.push(c),
-                c if obeyed(c) => text.extend(c.escape_unicode()),
-                c => text.push(c),
-            }
-        }
+        text.push_str(&shown::plain(chunk.valid()));
         for byte in chunk.invalid() {
             text.push_str(&format!("\\x{byte:02x}"));
         }
     }
     text
-}
-
-/// By a terminal, or whoever lays out text.
-fn obeyed(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        )
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-        || matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

@@ -246,7 +246,7 @@ fn hint_of(exit: Exit, shown: &str, message: &str) -> Option<String> {
     {
         let (resource, of) = judged(action, resource);
         return Some(format!(
-            "an administrator sees why by `metacrypt policy explain --account {account} --action {action} --resource {resource}`{of}, and allows it by `metacrypt policy put`"
+            "an administrator sees why by `metacrypt policy explain --account {account} --action {action} --resource {resource}`{of} with the account's --role and --account-type, and allows it by `metacrypt policy put`"
         ));
     }
     if message.contains("the profile does not allow") {
@@ -325,21 +325,21 @@ mod tests {
                 Exit::Refused,
                 "ada may not pki:issue on pki/profiles/web",
                 Some(
-                    "an administrator sees why by `metacrypt policy explain --account ada --action pki:issue --resource pki/profiles/web`, and allows it by `metacrypt policy put`",
+                    "an administrator sees why by `metacrypt policy explain --account ada --action pki:issue --resource pki/profiles/web` with the account's --role and --account-type, and allows it by `metacrypt policy put`",
                 ),
             ),
             (
                 Exit::Refused,
                 "ada may not ssh:revoke on ssh/certificates/17",
                 Some(
-                    "an administrator sees why by `metacrypt policy explain --account ada --action ssh:revoke --resource 'ssh/profiles/<PROFILE>'` (the profile that `metacrypt ssh certificate show ssh 17` has), and allows it by `metacrypt policy put`",
+                    "an administrator sees why by `metacrypt policy explain --account ada --action ssh:revoke --resource 'ssh/profiles/<PROFILE>'` (the profile that `metacrypt ssh certificate show ssh 17` has) with the account's --role and --account-type, and allows it by `metacrypt policy put`",
                 ),
             ),
             (
                 Exit::Refused,
                 "ada may not pki:read on pki/certificates/6b",
                 Some(
-                    "an administrator sees why by `metacrypt policy explain --account ada --action pki:read --resource 'pki/profiles/<PROFILE>'` (the profile that `metacrypt pki certificate show pki 6b` has; of a CA's 'pki/issuers/<CA>'), and allows it by `metacrypt policy put`",
+                    "an administrator sees why by `metacrypt policy explain --account ada --action pki:read --resource 'pki/profiles/<PROFILE>'` (the profile that `metacrypt pki certificate show pki 6b` has; of a CA's 'pki/issuers/<CA>') with the account's --role and --account-type, and allows it by `metacrypt policy put`",
                 ),
             ),
             (

@@ -83,6 +83,13 @@ async fn rules_are_written_and_explained() {
         let line = "policy explain --account ada --action transit:encrypt --resource transit/keys/";
         admin.said(&format!("{line}{name}"), "")
     };
+    let json =
+        "--json policy explain --account ada --action transit:encrypt --resource transit/keys/a";
+    let json = admin.said(json, "");
+    assert!(
+        json.contains("not looked up"),
+        "a script is told, too: {json}"
+    );
     let allowed = explain("backup-db");
     assert!(allowed.starts_with("ada may transit:encrypt"), "{allowed}");
     let denied = explain("other");
@@ -167,6 +174,14 @@ async fn rules_are_written_and_explained() {
     }
     let denied = explain("other");
     assert!(denied.contains("no roles (--role)"), "{denied}");
+    // As it was sent, and nothing that the terminal of who reads it would obey.
+    admin.refused(
+        "policy can-i --action transit:encrypt --resource x\u{1b}[2J",
+        "",
+    );
+    let log = admin.said("audit list", "");
+    let obeyed = log.contains(|c: char| c != '\n' && c.is_control());
+    assert!(!obeyed && log.contains(r"x\u{1b}[2J"), "{log}");
     assert_eq!(admin.refused("policy delete none --yes", "").0, 3);
     admin.said("policy delete backups --yes", "");
     assert!(admin.said("policy list", "").contains("no rule"));

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::State;
 use mcdsl::{
     audit::{Record, WORDS, Wanted, Word, in_a_word, meant},
+    shown::escaped,
     web::{CsrfField, Flash, Form, Page, Query},
 };
 use serde::Deserialize;
@@ -17,7 +18,6 @@ use crate::{
     log::short,
     pages::{Refusal, failed},
     random::hex,
-    shown::escaped,
 };
 
 /// Where it is.

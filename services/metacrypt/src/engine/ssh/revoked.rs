@@ -198,12 +198,12 @@ pub(super) fn refuse(
 ) -> Result<(), EngineError> {
     let id = id_of_key(&key.fingerprint());
     for (id, what) in [
-        (id_of_key_id(account), "the key id"),
-        (id, "the public key"),
+        (id_of_key_id(account), format!("the account {account}")),
+        (id, "the public key".to_owned()),
     ] {
         if whole(items, &id)? {
             return Err(EngineError::Precondition(format!(
-                "{what} is revoked; DeleteRevocation lifts it ({id})"
+                "{what} is revoked for SSH; DeleteRevocation lifts it ({id})"
             )));
         }
     }

@@ -99,8 +99,11 @@ pub(super) async fn show(visitor: Visitor, Path((mount, serial)): At) -> Answer 
     };
     let found = visitor.pki()?.get_certificate(request).await?.into_inner();
     let page = page_of(&mount, &found.serial);
-    let leaf = !found.profile.is_empty() && found.revoked.is_none();
-    let renewed = leaf && may(&visitor, &mount, &found.profile, &[action::RENEW]);
+    let now = visitor.ui.metacrypt.seal.clock().now();
+    let ended = time(found.not_after.as_ref()).is_some_and(|end| end <= now);
+    let leaf = !found.profile.is_empty() && found.revoked.is_none() && !ended;
+    let renewed =
+        leaf && !found.issuer_revoked() && may(&visitor, &mount, &found.profile, &[action::RENEW]);
     let revoked = leaf && may(&visitor, &mount, &found.profile, &[action::REVOKE]);
     let title = match &*found.names {
         [first, ..] => format!("Certificate for {first}"),

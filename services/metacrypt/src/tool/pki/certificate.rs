@@ -7,7 +7,7 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Output, call, prompt, view, write_out};
 use prost_types::Timestamp;
 
-use super::{Client, Result, json, json_list, mount_name, said, seconds::seconds, seen};
+use super::{Client, Result, in_mount, json, json_list, mount_name, said, seconds::seconds, seen};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Reason {
@@ -59,6 +59,14 @@ pub(crate) enum CertificateCommand {
             hide_default_value = true
         )]
         profile: String,
+        /// Those that this CA issued alone
+        #[arg(
+            long,
+            value_name = "NAME",
+            default_value = "",
+            hide_default_value = true
+        )]
+        issuer: String,
         /// Those that are revoked alone, themselves or with their CA
         #[arg(long)]
         revoked: bool,
@@ -143,11 +151,16 @@ impl CertificateCommand {
             expires_within,
             name,
             profile,
+            issuer,
             revoked: only_revoked,
         } = self
         else {
             return Ok(());
         };
+        let (profile, issuer) = (
+            in_mount("--profile", mount, profile)?,
+            in_mount("--issuer", mount, issuer)?,
+        );
         let mut pki = client.pki().await?;
         let before = expires_within.map(|within| {
             let now = SystemTime::now();
@@ -160,7 +173,8 @@ impl CertificateCommand {
                 expires_before: before,
                 name: name.clone(),
                 revoked: *only_revoked,
-                profile: profile.clone(),
+                profile: profile.to_owned(),
+                issuer: issuer.to_owned(),
                 after,
                 ..pb::ListCertificatesRequest::default()
             };

@@ -84,7 +84,7 @@ pub(crate) enum IssuerCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Revokes an issuer's own certificate, for ever: what it issued is trusted by nobody who asks for revocations, and it issues nothing more
+    /// Revokes an issuer's own certificate, for ever: it issues nothing more, and who checks the whole chain trusts nothing that it issued; who asks about a certificate alone is told that it is good
     Revoke {
         /// MOUNT/ISSUER
         #[arg(value_parser = at)]

@@ -14,8 +14,8 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Output, call};
 
 use super::{
-    At, Client, Result, at, files, json, json_list, mount_name, profile as profiles, read_text,
-    removed, said, seconds, seen,
+    At, Client, Result, at, files, in_mount, json, json_list, mount_name, profile as profiles,
+    read_text, removed, said, seconds, seen,
 };
 
 /// Most bytes of a chain's or a request's file.

@@ -1,15 +1,19 @@
 //! `metacrypt ssh sign`, and `metacrypt ssh certificate`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use clap::Subcommand;
 use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::{Exit, Failure, Output, call, prompt, view, write_out};
+use prost_types::Timestamp;
 
 use super::{
     At, Client, MAX_KEY, Result, at,
     files::{Over, What, apart, room},
-    json, json_list, kind, mount_name, read_text,
+    in_mount, json, json_list, kind, mount_name, read_text,
     seconds::seconds,
     seen,
 };
@@ -60,6 +64,9 @@ pub(crate) enum CertificateCommand {
             hide_default_value = true
         )]
         account: String,
+        /// Those alone that end within this time, like 30d
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires_within: Option<u64>,
     },
     /// Shows a certificate
     Show {
@@ -95,6 +102,16 @@ fn found(certificate: &Path) -> Result<Option<ssh_key::Certificate>> {
         false => return Ok(None),
     };
     Ok(ssh_key::Certificate::from_openssh(there.trim()).ok())
+}
+
+/// Beside a file that is not replaced.
+fn another(certificate: &Path, serial: u64) -> PathBuf {
+    let name = certificate.file_name().unwrap_or_default();
+    let name = name.to_string_lossy();
+    certificate.with_file_name(format!(
+        "{}-{serial}-cert.pub",
+        name.trim_end_matches("-cert.pub")
+    ))
 }
 
 /// Refuses to put a user's certificate in the place of a host's, or the other way round.
@@ -167,21 +184,33 @@ impl Sign {
         };
         let file = room(&to, What::SshCertificate, over)?;
         let signed = call(ssh.sign(request)).await?;
-        let alike = match over {
+        let bytes = format!("{}\n", signed.certificate);
+        let written = match over {
             Over::Alike => is_alike(&to, &signed.certificate),
             Over::Nothing | Over::Anything => Ok(()),
         };
-        let bytes = format!("{}\n", signed.certificate);
-        alike
-            .and_then(|()| file.write(bytes.as_bytes()))
-            .map_err(|failure| {
-                let (mount, serial) = (&self.profile.mount, signed.serial);
-                let hint = format!(
-                    "`metacrypt ssh certificate show {mount} {serial}` shows it, `certificate revoke` revokes it"
-                );
-                let what = format!("certificate {serial} was signed: {failure}");
-                Failure::new(failure.exit, what).hint(hint)
-            })?;
+        let written = match written {
+            Ok(()) => file.write(bytes.as_bytes()),
+            Err(failure) => {
+                let other = another(&to, signed.serial);
+                let saved = room(&other, What::SshCertificate, Over::Nothing);
+                match saved.and_then(|file| file.write(bytes.as_bytes())) {
+                    Ok(()) => {
+                        let what = format!("{failure}; the new one is in {}", other.display());
+                        return Err(Failure::new(failure.exit, what));
+                    }
+                    Err(_) => Err(failure),
+                }
+            }
+        };
+        written.map_err(|failure| {
+            let (mount, serial) = (&self.profile.mount, signed.serial);
+            let hint = format!(
+                "`metacrypt ssh certificate show {mount} {serial}` shows it, `certificate revoke` revokes it"
+            );
+            let what = format!("certificate {serial} was signed: {failure}");
+            Failure::new(failure.exit, what).hint(hint)
+        })?;
         let sentence = format!(
             "{}: serial {}, for {}, until {}",
             to.display(),
@@ -201,13 +230,20 @@ impl CertificateCommand {
                 mount,
                 profile,
                 account,
+                expires_within,
             } => {
+                let profile = in_mount("--profile", mount, profile)?;
+                let before = expires_within.map(|within| {
+                    let now = SystemTime::now();
+                    Timestamp::from(now + Duration::from_secs(within))
+                });
                 let (mut all, mut after) = (Vec::new(), String::new());
                 loop {
                     let request = pb::ListSshCertificatesRequest {
                         mount: mount.clone(),
-                        profile: profile.clone(),
+                        profile: profile.to_owned(),
                         key_id: account.clone(),
+                        expires_before: before,
                         after,
                         ..pb::ListSshCertificatesRequest::default()
                     };

@@ -10,8 +10,8 @@ use mc_proto::metacrypt::v1 as pb;
 use mcdsl::cli::Output;
 
 use super::{
-    At, Client, Result, at, files, json, json_list, mount_name, profile as profiles, read_text,
-    said, seconds, seen,
+    At, Client, Result, at, files, in_mount, json, json_list, mount_name, profile as profiles,
+    read_text, said, seconds, seen,
 };
 
 /// Most bytes of a public key's file.

@@ -86,6 +86,16 @@ async fn a_ca_is_made_and_certifies() {
         fs::read_to_string(&key).unwrap().contains("PRIVATE KEY"),
         "what was there stays"
     );
+    for (options, is) in [
+        ("--profile web", true),
+        ("--profile pki/web --issuer pki/services", true),
+        ("--issuer root --profile web", false),
+    ] {
+        let list = admin.said(&format!("pki certificate list pki {options}"), "");
+        assert_eq!(list.contains("www.example.org"), is, "{options}: {list}");
+    }
+    let (code, told) = admin.refused("pki certificate list pki --profile other/web", "");
+    assert!(code == 2 && told.contains("another mount"), "{told}");
     let list = admin.said("pki certificate list pki --expires-within 30d --json", "");
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     let serial = list[0]["serial"].as_str().unwrap().to_owned();
@@ -208,7 +218,21 @@ async fn keys_are_certified_for_ssh() {
     let (code, told) = admin.refused(&host, "");
     assert!(code == 5 && told.contains("a user's certificate"), "{told}");
     assert_eq!(std::fs::read(&beside).unwrap(), before);
+    // What was signed all the same is not lost.
+    let other = told.split("the new one is in ").nth(1).unwrap();
+    let other = std::fs::read_to_string(other.lines().next().unwrap().trim()).unwrap();
+    let other: ssh_key::Certificate = other.trim().parse().unwrap();
+    assert!(other.cert_type().is_host());
     admin.said(&format!("{host} --replace"), "");
+    for (within, is) in [("1m", false), ("100d", true)] {
+        let list =
+            format!("ssh certificate list ssh --profile ssh/hosts --expires-within {within}");
+        assert_eq!(
+            admin.said(&list, "").contains("a.example.org"),
+            is,
+            "{list}"
+        );
+    }
     let list = admin.said("ssh certificate list ssh --json", "");
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     let people = |one: &&serde_json::Value| one["profile"] == "people";

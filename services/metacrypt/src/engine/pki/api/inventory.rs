@@ -21,6 +21,14 @@ use crate::{
     },
 };
 
+/// Whose certificates a list is of.
+enum SignedBy {
+    Any,
+    One(IssuerId),
+    /// There is no such CA, which how the list goes on does not tell.
+    Nobody,
+}
+
 /// What a list is of.
 struct Filter {
     name: Option<AltName>,
@@ -51,12 +59,17 @@ impl Filter {
     }
 
     /// By what an index has of one.
-    fn may_have(&self, entry: &Entry, by: Option<&IssuerId>) -> bool {
+    fn may_have(&self, entry: &Entry, by: &SignedBy) -> bool {
         let of = match &entry.of {
             Of::Profile(name) => self.profile.is_empty() || self.profile == *name,
             Of::Issuer(_) => self.profile.is_empty(),
         };
-        of && by.is_none_or(|by| by.is(&entry.by))
+        let signed = match by {
+            SignedBy::Any => true,
+            SignedBy::Nobody => false,
+            SignedBy::One(id) => id.is(&entry.by),
+        };
+        of && signed
     }
 
     /// `void`: by its CA.
@@ -81,10 +94,10 @@ impl Filter {
         limit: usize,
     ) -> Result<Page, EngineError> {
         let by = match &*self.issuer {
-            "" => None,
+            "" => SignedBy::Any,
             name => match StoredIssuer::find(items, name)? {
-                Some(stored) => Some(stored.id),
-                None => return Ok(Page::default()),
+                Some(stored) => SignedBy::One(stored.id),
+                None => SignedBy::Nobody,
             },
         };
         let (place, from, to) = self.place();
@@ -107,7 +120,7 @@ impl Filter {
                 at = path;
                 let judged = allowed.entry(entry.of.clone());
                 let may = *judged.or_insert_with_key(|of| may(&of.path()));
-                if !may || !self.may_have(&entry, by.as_ref()) {
+                if !may || !self.may_have(&entry, &by) {
                     continue;
                 }
                 let Some(record) = Record::find(items, &entry.serial)? else {

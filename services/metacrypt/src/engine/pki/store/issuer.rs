@@ -168,8 +168,14 @@ impl StoredIssuer {
         let ends_s = IssuerState::get(items, &stored.id)?.ends_s;
         if ends_s > sure_s {
             let ends = mcdsl::human::utc(i64::try_from(ends_s * 1000).unwrap_or(i64::MAX));
+            let instead = match stored.revoked.is_some() {
+                true => "it is revoked and issues nothing more, so that it may stay until then",
+                false => {
+                    "disable it instead, so that it issues nothing more, or revoke its own certificate"
+                }
+            };
             return Err(EngineError::Precondition(format!(
-                "certificates of it are valid, the last until {ends} at most, and need its CRL and OCSP; disable it instead, so that it issues nothing more, or revoke its own certificate"
+                "certificates of it are valid, the last until {ends} at most, and need its CRL and OCSP; {instead}"
             )));
         }
         for profile in profiles(items)? {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tower::ServiceExt as _;
 
 use super::{super::inventory::list_certificates, *};
-use crate::engine::pki::public;
+use crate::engine::{MAX_LOOKED_AT, pki::public};
 
 #[tokio::test]
 async fn a_long_list_keeps_nobody_from_revoking() {
@@ -121,5 +121,46 @@ async fn what_may_not_be_read_is_not_opened() {
         let refused = list_certificates(&api, &admin, request(after)).await;
         let refused = refused.unwrap_err().to_string();
         assert!(refused.starts_with("after: "), "{after}: {refused}");
+    }
+}
+
+/// A list is made in parts, and whether there is another tells of what was looked at.
+#[tokio::test]
+async fn how_a_list_goes_on_says_nothing_of_what_may_not_be_read() {
+    let world = World::open().await;
+    let (api, admin) = ca(&world).await;
+    issue(&api, &admin).await;
+    let at = world.metacrypt.own(&KIND, "ca", "test").unwrap();
+    let fill = |items: &crate::barrier::Items<'_>, _: &crate::entered::Entered| {
+        let of_a_profile = |path: &String| path.contains("/profiles/");
+        let paths = items.names("expiry/", "", 10)?;
+        let path = paths.into_iter().find(of_a_profile).unwrap();
+        let (place, serial) = path.rsplit_once('/').unwrap();
+        for number in 0..=MAX_LOOKED_AT {
+            let serial = format!("{}{number:04}", &serial[..serial.len() - 4]);
+            items.put(&format!("{place}/{serial}"), &())?;
+        }
+        Ok(())
+    };
+    at.change(Detail::new(), fill, |(), _| ()).await.unwrap();
+    allow(&api, "own", "ada", &["pki:read"], &["ca/profiles/own"]).await;
+    allow(&api, "no", "eve", &["pki:issue"], &["ca/profiles/web"]).await;
+    for (who, mount, issuer, more) in [
+        ("eve", "ca", "", false),
+        ("eve", "ca", "services", false),
+        ("ada", "ca", "", true),
+        ("ada", "ca", "services", true),
+        ("ada", "ca", "none", true),
+        ("ada", "none", "", false),
+    ] {
+        let request = ListCertificatesRequest {
+            mount: mount.to_owned(),
+            issuer: issuer.to_owned(),
+            ..ListCertificatesRequest::default()
+        };
+        let reader = caller(who, "user", "/test/Pki");
+        let listed = list_certificates(&api, &reader, request).await.unwrap();
+        assert!(listed.certificates.is_empty(), "{who} {mount} {issuer}");
+        assert_eq!(!listed.next.is_empty(), more, "{who} {mount} {issuer}");
     }
 }

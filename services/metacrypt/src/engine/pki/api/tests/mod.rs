@@ -30,6 +30,33 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
+async fn allow(api: &Api, name: &str, account: &str, actions: &[&str], resources: &[&str]) {
+    let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+    let rule = mcdsl::policy::Rule {
+        name: name.to_owned(),
+        description: String::new(),
+        priority: 0,
+        effect: mcdsl::policy::Effect::Allow,
+        subjects: mcdsl::policy::Subjects {
+            accounts: owned(&[account]),
+            ..mcdsl::policy::Subjects::default()
+        },
+        actions: owned(actions),
+        resources: owned(resources),
+        resource_tags: Vec::new(),
+    };
+    let by = caller(
+        "admin",
+        "admin",
+        "/metacircular.metacrypt.v1.System/CreateRule",
+    );
+    let put = move |all: &mut Vec<_>| crate::policy::put(all, rule, true);
+    let put = api
+        .0
+        .change_policy(&by, false, mcdsl::audit::Detail::new(), put);
+    put.await.unwrap();
+}
+
 /// A mount `ca` with a root, an issuer and a profile.
 async fn ca(world: &World) -> (Api, Caller) {
     world.metacrypt.mount("ca", "pki", nothing()).await.unwrap();
