@@ -72,5 +72,7 @@ pub mod name;
 pub mod policy;
 #[path = "../../mcias/src/seal.rs"]
 pub mod seal;
+#[path = "../../mcdsl/src/shown.rs"]
+pub mod shown;
 #[path = "../../mcias/src/totp.rs"]
 pub mod totp;

@@ -3,9 +3,11 @@
 #[path = "../../mcias/src/readable.rs"]
 mod readable;
 #[path = "../../mcias/src/shown.rs"]
-mod shown;
+mod device;
 
 use readable::{normalised, written};
+
+use crate::shown;
 
 /// However a code is typed, it is the one that was made; and none of two that were made is typed as the other.
 pub fn code(made: &[u8], typing: &[u8]) {
@@ -38,12 +40,16 @@ pub fn code(made: &[u8], typing: &[u8]) {
 pub fn name(text: &str) {
     let seen = shown::visible(text);
     assert_eq!(shown::visible(&seen), seen);
-    let named = shown::device(text);
+    let named = device::device(text);
     assert_eq!(shown::visible(&named), named.trim());
     for shown in [&seen, &named] {
         assert!(shown.chars().count() <= shown::MAX, "{shown:?}");
     }
     let escaped = shown::escaped(text);
-    assert_eq!(shown::escaped(&seen).replace("\\\\", "\\"), seen);
-    assert!(!escaped.chars().any(char::is_control), "{escaped:?}");
+    for line in [escaped, shown::line(text)] {
+        assert!(line.chars().all(shown::is_seen), "{line:?}");
+        assert_eq!(shown::line(&line), line);
+    }
+    let plain = shown::plain(text);
+    assert!(plain.replace(['\n', '\t'], "").chars().all(shown::is_seen), "{plain:?}");
 }

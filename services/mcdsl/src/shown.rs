@@ -63,7 +63,7 @@ pub fn escaped(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\\' => shown.push_str("\\\\"),
-            c if is_seen(c) => shown.push(c),
+            c if is_seen(c) && (c == ' ' || !c.is_whitespace()) => shown.push(c),
             // Writing into a text does not fail.
             c => _ = write!(shown, "{}", c.escape_unicode()),
         }
@@ -71,7 +71,13 @@ pub fn escaped(text: &str) -> String {
     shown
 }
 
-/// For a terminal, which obeys nothing of it: lines and tabs stay, what else is not seen is as `\u{202e}`.
+/// For a line of a terminal, which obeys nothing of it: what is not seen is as `\u{202e}`.
+#[must_use]
+pub fn line(text: &str) -> String {
+    plain(text).replace('\n', r"\u{a}").replace('\t', r"\u{9}")
+}
+
+/// The same of several lines, which stay, as do tabs.
 #[must_use]
 pub fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -105,6 +111,7 @@ mod tests {
 
     #[test]
     fn a_terminal_obeys_nothing_of_it() {
+        assert_eq!(line("a\n\tb\u{1b}"), r"a\u{a}\u{9}b\u{1b}");
         for (text, want) in [
             ("größer\n\tab", "größer\n\tab"),
             ("a\rb", r"a\u{d}b"),

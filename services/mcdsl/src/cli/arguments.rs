@@ -10,6 +10,7 @@ use std::{
 use clap::{Command, CommandFactory, Parser, builder::Resettable};
 
 use super::{EXIT_CODES_HELP, Failure, Output, write_out};
+use crate::shown;
 
 /// Parses the process's command line; a variable that is empty is as one that is not set. Help, version and what is refused are printed, the
 /// last as JSON if `--json` is among it.
@@ -67,9 +68,17 @@ fn without(command: Command, which: &dyn Fn(&OsStr) -> bool) -> Command {
     command.mut_subcommands(|command| without(command, which))
 }
 
-/// As a POSIX shell reads it as one word.
+/// As a POSIX shell reads it as one word; what is not seen by its bytes (`$'\303'`), as POSIX has it since 2024 and bash, ksh and zsh long had.
 #[must_use]
 pub fn quoted(word: &str) -> String {
+    if !word.chars().all(shown::is_seen) {
+        let bytes = word.bytes().map(|byte| match byte {
+            b'\'' | b'\\' => format!("\\{}", char::from(byte)),
+            byte if byte == b' ' || byte.is_ascii_graphic() => char::from(byte).to_string(),
+            byte => format!("\\{byte:03o}"),
+        });
+        return format!("$'{}'", bytes.collect::<String>());
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,[]@%+".contains(c);
     match word.chars().all(plain) {
         true => word.to_owned(),

@@ -139,7 +139,7 @@ pub struct Entry<'a> {
 pub fn row(package: &str, entry: Entry<'_>) -> Vec<String> {
     let detail = match entry.detail {
         "{}" => "-".to_owned(),
-        detail => shown::plain(detail).replace(['\n', '\t'], " "),
+        detail => view::text(detail),
     };
     let said = |text: &str| view::text(&shown::escaped(text));
     vec![
@@ -280,8 +280,8 @@ mod tests {
                 detail: "{\"by\":\"a\u{9b}2J\"}",
             },
         );
-        let text = cells.join(" ");
-        assert!(!text.contains(|c| !shown::is_seen(c)), "{text:?}");
+        let text = crate::cli::render_unwrapped(&HEADS, vec![cells]).replace('\n', " ");
+        assert!(text.chars().all(shown::is_seen), "{text:?}");
         assert!(
             text.contains(r"x\u{a}2 root System/DeleteMount\u{1b}[2J"),
             "{text}"

@@ -76,6 +76,8 @@ mod tests {
             .option("none", "")
             .option("comment", "it's")
             .options("role", ["x", "y"]);
+        let unseen = CommandLine::new(&["x"]).option("c", "a'\u{202e}\\b").line();
+        assert_eq!(unseen, r"x $'--c=a\'\342\200\256\\b'");
         let want = r"tool put 'a b' --yes '--comment=it'\''s' --role=x --role=y";
         assert_eq!(line.line(), want);
     }

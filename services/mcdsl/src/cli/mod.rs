@@ -205,7 +205,7 @@ impl Output {
             return self.json(value);
         }
         if rows.is_empty() {
-            return write_out(&format!("{empty}\n"));
+            return write_out(&format!("{}\n", shown::plain(empty)));
         }
         write_out(&format!("{}\n", render(header, rows)))
     }
@@ -218,7 +218,7 @@ impl Output {
         if self.json {
             self.json(value)
         } else {
-            write_out(&format!("{sentence}\n"))
+            write_out(&format!("{}\n", shown::plain(sentence)))
         }
     }
 
@@ -228,18 +228,18 @@ impl Output {
     /// As [`Self::table`].
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> io::Result<()> {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
-        write_out(&format!("{text}\n"))
+        write_out(&format!("{}\n", spelled(&text)))
     }
 
     /// Prints an error to stderr ("error: …", then "hint: …"; or JSON) and gives its exit code.
     pub fn fail(self, failure: &Failure) -> ExitCode {
         let text = if self.json {
-            serde_json::json!({
+            let text = serde_json::json!({
                 "error": failure.message,
                 "hint": failure.hint,
                 "exit_code": failure.exit as u8,
-            })
-            .to_string()
+            });
+            spelled(&text.to_string())
         } else {
             let hint = failure.hint.as_ref().map(|h| format!("\n hint: {h}"));
             let text = format!("error: {}{}", failure.message, hint.unwrap_or_default());
@@ -249,6 +249,23 @@ impl Output {
         let _ = writeln!(io::stderr(), "{text}");
         failure.exit.into()
     }
+}
+
+/// The same JSON, of which a terminal obeys nothing: what is not seen is as `\u202e`.
+fn spelled(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' => text.push(c),
+            c if shown::is_seen(c) => text.push(c),
+            c => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    text.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    text
 }
 
 /// A plain table, wrapped between words to the terminal's width; unwrapped when stdout is not a terminal, for grep.
@@ -272,7 +289,7 @@ const LAST_WORD: u16 = 40;
 
 /// Wrapped to so many columns of a terminal; `None`: not at all. Of what cells have, a terminal obeys nothing.
 fn table(header: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
-    let plain = |row: Vec<String>| row.iter().map(|cell| shown::plain(cell)).collect();
+    let plain = |row: Vec<String>| row.iter().map(|cell| shown::line(cell)).collect();
     let rows: Vec<Vec<String>> = rows.into_iter().map(plain).collect();
     let last = header.len().saturating_sub(1);
     let words: Vec<u16> = (0..header.len())
@@ -346,6 +363,20 @@ mod tests {
         let cells = vec!["a\u{1b}]0;x\u{7}".to_owned(), "b\u{202e}".to_owned()];
         let text = render(&["A", "B"], vec![cells]);
         assert_eq!(text.lines().last(), Some(r"a\u{1b}]0;x\u{7}  b\u{202e}"));
+    }
+
+    #[test]
+    fn json_that_is_spelled_out_is_the_same() {
+        let value = serde_json::json!({"a\u{9b}": ["b\u{202e}\n\u{e0041}ü", "\u{7f}"]});
+        let text = spelled(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(
+            text.chars().all(|c| c == '\n' || shown::is_seen(c)),
+            "{text:?}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
     }
 
     #[test]

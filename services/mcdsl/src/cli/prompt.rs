@@ -9,6 +9,7 @@ use std::io::{self, BufRead, IsTerminal as _, Read as _, Write as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Exit, Failure};
+use crate::shown;
 
 /// Bytes of a line. No password is longer, nor is anything else that is asked for.
 const MAX_LINE: u64 = 4096;
@@ -62,7 +63,7 @@ pub fn line(what: &str, hint: &str) -> Result<String, Failure> {
     if !is_interactive() {
         return Err(Failure::usage(format_args!("{what} is missing")).hint(hint));
     }
-    write!(io::stderr(), "{what}: ").map_err(|e| unread(what, &e))?;
+    write!(io::stderr(), "{}: ", shown::plain(what)).map_err(|e| unread(what, &e))?;
     let typed = secret_line(&mut io::stdin().lock(), what)?;
     Ok(typed.expose_secret().trim().to_owned())
 }

@@ -61,6 +61,6 @@ pub fn lines(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = rows
         .iter()
-        .map(|(name, text)| format!("{name:<width$}  {}\n", shown::plain(text)));
+        .map(|(name, text)| format!("{name:<width$}  {}\n", shown::line(text)));
     lines.collect()
 }

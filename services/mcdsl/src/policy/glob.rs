@@ -60,6 +60,12 @@ impl Glob {
         }
     }
 
+    /// Whether it covers all that another does which begins with its literal segments and is open.
+    pub(super) fn covers(&self, place: &Self) -> bool {
+        let mut both = self.segments.iter().zip(&place.segments);
+        self.open && self.segments.len() <= place.segments.len() && both.all(|(s, p)| s.covers(p))
+    }
+
     /// As it is written.
     pub(super) fn as_str(&self) -> &str {
         &self.text
@@ -100,6 +106,13 @@ impl Segment {
             }
             (Self::Ends(one), Self::Ends(two)) => one.ends_with(&**two) || two.ends_with(&**one),
             _ => true,
+        }
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        match other {
+            Self::Exact(text) => self.matches(text),
+            other => *self == Self::Any || self == other,
         }
     }
 

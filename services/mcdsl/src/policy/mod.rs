@@ -334,13 +334,17 @@ impl PolicySet {
         (decision.effect == Effect::Allow).then_some(decision.reason)
     }
 
-    /// Whether a rule lets the subject do this on anything that there may be at `place` or below it, whatever others deny. For lists that
-    /// are made in parts: how they go on would tell of what is there, and whoever may read nothing of it is to learn nothing.
+    /// Whether the subject may do this on anything that there may be at `place` or below it; `false` is sure. For lists that are made in
+    /// parts: how they go on would tell of what is there, and whoever may read nothing of it is to learn nothing.
     #[must_use]
     pub fn may_below(&self, subject: &Subject, action: &Action, place: &ResourceName) -> bool {
         let place = glob::Glob::below(place);
-        let allows = |rule: &Compiled| rule.effect == Effect::Allow && rule.meets(&place);
-        self.bypassed(subject) || self.asked(subject, action).any(allows)
+        let decides = |rule: &&Compiled| match rule.effect {
+            Effect::Allow => rule.meets(&place),
+            Effect::Deny => rule.covers(&place),
+        };
+        let first = || self.asked(subject, action).find(decides);
+        self.bypassed(subject) || first().is_some_and(|rule| rule.effect == Effect::Allow)
     }
 
     /// Of many things, those on which the subject may do this. A list of things shows those that its reader may read: give it

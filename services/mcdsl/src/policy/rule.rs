@@ -276,6 +276,11 @@ impl Compiled {
         self.resources.iter().any(|glob| glob.meets(place))
     }
 
+    /// Whether it is about all that is at a place.
+    pub(super) fn covers(&self, place: &Glob) -> bool {
+        self.resource_tags.is_empty() && self.resources.iter().any(|glob| glob.covers(place))
+    }
+
     /// As [`Self::asked`], of the resource.
     pub(super) fn on(&self, resource: &Resource) -> Option<Part> {
         if !self

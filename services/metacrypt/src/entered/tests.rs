@@ -195,12 +195,23 @@ async fn a_list_is_not_even_looked_for_by_who_may_read_nothing() {
     let world = World::vault().await;
     things(&world).await;
     allow(&world, "one", false, "ada", &["vault/things/1"]).await;
-    allow(&world, "not", true, "eve", &["vault/things/1"]).await;
-    allow(&world, "other", false, "zoe", &["vaults/**"]).await;
+    allow(&world, "all", false, "eve", &["**"]).await;
+    allow(&world, "not", true, "eve", &["vault/**"]).await;
+    allow(
+        &world,
+        "other",
+        false,
+        "zoe",
+        &["vaults/**", "vault/thing/**"],
+    )
+    .await;
+    allow(&world, "bob", false, "bob", &["vault/**"]).await;
+    allow(&world, "part", true, "bob", &["vault/things/1"]).await;
     for (who, role, wanted) in [
         ("ada", "user", 2),
         ("eve", "user", 0),
         ("zoe", "user", 0),
+        ("bob", "user", 2),
         ("root", "admin", 2),
     ] {
         let caller = caller(who, role, "/test/List");

@@ -160,7 +160,7 @@ impl Visit {
     }
 
     /// Reads a list of what is at `place` (for the log); `read` is given what says of a path in the mount whether it may be in it, by the action of reading
-    /// one.
+    /// one. All that may be in it is judged below `judged`; `None`: not all is judged.
     ///
     /// # Errors
     /// Those of `read`, and the database's; and if there is no such mount of that kind and the caller may read everything in it.
@@ -168,14 +168,15 @@ impl Visit {
         self: &Arc<Self>,
         action: Act,
         place: &[&str],
+        judged: Option<&[&str]>,
         read: impl FnOnce(&Items<'_>, &dyn Fn(&[&str]) -> bool) -> Result<T, EngineError>
         + Send
         + 'static,
     ) -> Result<T, EngineError> {
         self.lists(action, place)?;
-        let all = self.named(&[])?;
-        let policy = self.policy()?;
-        if !policy.may_below(&self.who, &action.typed(), &all) {
+        if let Some(judged) = judged
+            && !(self.policy()?).may_below(&self.who, &action.typed(), &self.named(judged)?)
+        {
             self.caller.gave_nothing();
             return Ok(T::default());
         }
@@ -225,6 +226,6 @@ impl Listed {
         let read = move |items: &Items<'_>, may: &dyn Fn(&[&str]) -> bool| {
             read(items, &|name| may(&[place, name]))
         };
-        visit.list(action, &[place], read).await
+        visit.list(action, &[place], Some(&[place]), read).await
     }
 }

@@ -219,12 +219,11 @@ impl Command {
                 out.done(&format!("{name} is removed"), &json!({ "deleted": name }))?;
             }
             Self::Explain(asked) => {
-                let mut answer = call(system.explain(asked.request())).await?;
-                if answer.note.is_empty() {
-                    answer.note = assumed(asked).unwrap_or_default();
-                }
+                let answer = call(system.explain(asked.request())).await?;
                 if out.json {
-                    return Ok(out.json(&json("ExplainResponse", &answer)?)?);
+                    let mut value = json("ExplainResponse", &answer)?;
+                    value["assumed"] = assumed(asked).into();
+                    return Ok(out.json(&value)?);
                 }
                 write_out(&explanation(asked, &answer))?;
             }
@@ -393,12 +392,14 @@ fn explanation(asked: &Explain, answer: &pb::ExplainResponse) -> String {
     let may = if answer.allowed { "may" } else { "may not" };
     let why = answer.why.iter().map(|why| format!("  {why}\n"));
     let why: String = why.collect();
-    let note = match &*answer.note {
-        "" => String::new(),
-        note => format!(" note: {note}\n"),
+    let note = match answer.note.is_empty() {
+        true => assumed(asked),
+        false => Some(answer.note.clone()),
     };
+    let note = note.map(|note| format!(" note: {note}\n"));
     format!(
-        "{account} {may} {action} on {resource}: {}\n{note}{why}",
-        answer.reason
+        "{account} {may} {action} on {resource}: {}\n{}{why}",
+        answer.reason,
+        note.unwrap_or_default()
     )
 }

@@ -104,14 +104,14 @@ fn found(certificate: &Path) -> Result<Option<ssh_key::Certificate>> {
     Ok(ssh_key::Certificate::from_openssh(there.trim()).ok())
 }
 
-/// Beside a file that is not replaced.
-fn another(certificate: &Path, serial: u64) -> PathBuf {
+/// Writes it beside a file that it does not replace; where.
+fn elsewhere(certificate: &Path, serial: u64, bytes: &[u8]) -> Result<PathBuf> {
     let name = certificate.file_name().unwrap_or_default();
     let name = name.to_string_lossy();
-    certificate.with_file_name(format!(
-        "{}-{serial}-cert.pub",
-        name.trim_end_matches("-cert.pub")
-    ))
+    let name = format!("{}-{serial}-cert.pub", name.trim_end_matches("-cert.pub"));
+    let other = certificate.with_file_name(name);
+    room(&other, What::SshCertificate, Over::Nothing)?.write(bytes)?;
+    Ok(other)
 }
 
 /// Refuses to put a user's certificate in the place of a host's, or the other way round.
@@ -185,23 +185,20 @@ impl Sign {
         let file = room(&to, What::SshCertificate, over)?;
         let signed = call(ssh.sign(request)).await?;
         let bytes = format!("{}\n", signed.certificate);
-        let written = match over {
+        let alike = match over {
             Over::Alike => is_alike(&to, &signed.certificate),
             Over::Nothing | Over::Anything => Ok(()),
         };
-        let written = match written {
+        let written = match alike {
             Ok(()) => file.write(bytes.as_bytes()),
-            Err(failure) => {
-                let other = another(&to, signed.serial);
-                let saved = room(&other, What::SshCertificate, Over::Nothing);
-                match saved.and_then(|file| file.write(bytes.as_bytes())) {
-                    Ok(()) => {
-                        let what = format!("{failure}; the new one is in {}", other.display());
-                        return Err(Failure::new(failure.exit, what));
-                    }
-                    Err(_) => Err(failure),
+            // Nor is it lost.
+            Err(failure) => Err(match elsewhere(&to, signed.serial, bytes.as_bytes()) {
+                Ok(other) => {
+                    let what = format!("{failure}; the new one is in {}", other.display());
+                    Failure::new(failure.exit, what)
                 }
-            }
+                Err(error) => Failure::new(failure.exit, format!("{failure}; {error}")),
+            }),
         };
         written.map_err(|failure| {
             let (mount, serial) = (&self.profile.mount, signed.serial);

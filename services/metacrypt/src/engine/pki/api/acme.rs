@@ -298,7 +298,9 @@ async fn list(
         };
         page.read(items, &|_| true, one)
     };
-    let (keys, next) = visit.list(action::READ, &[ACME, "keys"], read).await?;
+    let place = [ACME, "keys"];
+    let judged = (!his).then_some(&place[..]);
+    let (keys, next) = visit.list(action::READ, &place, judged, read).await?;
     let next = positions.seal(&next)?;
     Ok(ListAcmeKeysResponse { keys, next })
 }

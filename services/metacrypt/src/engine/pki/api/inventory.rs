@@ -186,7 +186,8 @@ pub(super) async fn list_certificates(
     let read = move |items: &Items<'_>, may: &dyn Fn(&[&str]) -> bool| {
         filter.page(items, may, after, limit)
     };
-    let page = visit.list(action::READ, &[CERTIFICATES], read).await?;
+    let list = visit.list(action::READ, &[CERTIFICATES], Some(&[]), read);
+    let page = list.await?;
     Ok(ListCertificatesResponse {
         certificates: page.found,
         next: positions.seal(&page.next.unwrap_or_default())?,

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use aws_lc_rs::hmac;
@@ -12,12 +13,15 @@ use mc_proto::{
     mcias::v1::{RevokeRequest, revoke_request::What},
     metacrypt::v1::{ListAcmeKeysRequest, SealRequest},
 };
-use mc_testkit::{DEADLINE, wait_for_async};
+use mc_testkit::wait_for_async;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
 use super::{requests::Raw, *};
 use crate::world::by;
+
+/// Well below the time after which a body that stalls is given up, or that would be what let the seal close.
+const UNSTALLED: Duration = Duration::from_secs(15);
 
 async fn revoke(acme: &Acme, what: What) {
     let mut admin = acme.ca.world.mcias.admin().await;
@@ -129,7 +133,7 @@ async fn who_sends_slowly_does_not_keep_the_seal_open() {
     let token = token.await;
     let mut client = acme.ca.world.client().await;
     let sealed = client.seal(by(&token, SealRequest {}));
-    let sealed = tokio::time::timeout(DEADLINE, sealed).await;
+    let sealed = tokio::time::timeout(UNSTALLED, sealed).await;
     slow.kill().unwrap();
     slow.wait().unwrap();
     sealed.expect("it is sealed meanwhile").unwrap();
