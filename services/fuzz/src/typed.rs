@@ -1,9 +1,9 @@
 //! What people type: recovery codes; and what clients call themselves.
 
-#[path = "../../mcias/src/readable.rs"]
-mod readable;
 #[path = "../../mcias/src/shown.rs"]
 mod device;
+#[path = "../../mcias/src/readable.rs"]
+mod readable;
 
 use readable::{normalised, written};
 
@@ -51,5 +51,8 @@ pub fn name(text: &str) {
         assert_eq!(shown::line(&line), line);
     }
     let plain = shown::plain(text);
-    assert!(plain.replace(['\n', '\t'], "").chars().all(shown::is_seen), "{plain:?}");
+    assert!(
+        plain.replace(['\n', '\t'], "").chars().all(shown::is_seen),
+        "{plain:?}"
+    );
 }
