@@ -122,6 +122,8 @@ impl World {
         xdp::pass(&client, "eth0")?;
         let dir = tempfile::tempdir()?;
         let pins = Pins(format!("/sys/fs/bpf/mc-edge-{}-{n}", std::process::id()).into());
+        // Of a process that was killed and had this one's id.
+        let _ = fs::remove_dir_all(&pins.0);
         let text = format!(
             "[metrics]\nlisten = \"127.0.0.1:9901\"\n[firewall]\npin_path = {:?}\ninterfaces = [\"c0\"]\n{config}",
             pins.0

@@ -39,7 +39,10 @@ impl Namespace {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         SWEPT.call_once(sweep);
         let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-        Self::named(&format!("{PREFIX}-{}-{n}-{purpose}", process::id()))
+        let name = format!("{PREFIX}-{}-{n}-{purpose}", process::id());
+        // Of a process that was killed and had this one's id.
+        delete(&name)?;
+        Self::named(&name)
     }
 
     /// A new one with this very name.

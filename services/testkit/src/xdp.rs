@@ -106,6 +106,8 @@ pub fn pass(namespace: &Namespace, interface: &str) -> Result<()> {
     let n = COUNTER.fetch_add(1, Ordering::Relaxed);
     let program = load().context("cannot load a passing XDP program")?;
     let pin = format!("/sys/fs/bpf/mc-testkit-{}-{n}", std::process::id());
+    // Of a process that was killed and had this one's id.
+    let _ = fs::remove_file(&pin);
     let path = std::ffi::CString::new(pin.as_str()).context("a path without NUL")?;
     let attributes = Pin {
         path: path.as_ptr() as u64,
